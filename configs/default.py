@@ -1,0 +1,102 @@
+"""What every config starts from: all keys, with values for a 7B LLaVA-1.5.
+
+Another config calls `get_config()` here and changes values; it cannot add keys.
+A budget is a string: "500" rows, "5%" of the rows, "2Mtok" training tokens.
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The whole tree of settings, one section a stage."""
+  cfg = ml_collections.ConfigDict()
+  cfg.rng_seed = 0
+
+  cfg.pool = ml_collections.ConfigDict()
+  cfg.pool.data = config_dict.placeholder(object)  # LLaVA JSON or JSONL, or several
+  cfg.pool.images = config_dict.placeholder(str)  # folder of the image paths
+  cfg.pool.duplicate_ids = "aside"  # or "keep": ids need not be unique
+  cfg.pool.max_pixels = 64_000_000  # a larger image is set aside
+  cfg.pool.demo = ml_collections.ConfigDict()  # a pool drawn by the project
+  cfg.pool.demo.rows = 0  # 0 draws none
+  cfg.pool.demo.seed = 0
+  cfg.pool.demo.wrong = 0.12  # share of rows with a wrong answer
+  cfg.pool.demo.misaligned = 0.05  # share of rows with another row's image
+  cfg.pool.demo.questions = 100  # evaluation questions a task
+
+  cfg.model = ml_collections.ConfigDict()
+  # The base: a Hugging Face directory in LLaVA form. "demo" is the tiny one
+  # that the package ships.
+  cfg.model.path = "llava-hf/llava-1.5-7b-hf"
+  cfg.model.dtype = "auto"  # float32 on CPU, bfloat16 on accelerators
+  cfg.model.remat = False  # recompute each block in the backward pass
+  cfg.model.conversation = "vicuna_v1"  # template: vicuna_v1, plain
+  cfg.model.system = config_dict.placeholder(str)  # None: the template's own
+  cfg.model.max_length = 2048  # tokens; longer rows are cut
+
+  cfg.mesh = ml_collections.ConfigDict()
+  cfg.mesh.data = -1  # -1: all devices that are left
+  cfg.mesh.fsdp = 1
+  cfg.mesh.tensor = 1
+
+  cfg.seed = ml_collections.ConfigDict()
+  cfg.seed.rows = "5%"  # drawn at random
+  _add_recipe(cfg.seed)
+
+  cfg.score = ml_collections.ConfigDict()
+  cfg.score.model = config_dict.placeholder(str)  # None: the seed stage's
+  cfg.score.row_length = 2048  # tokens of a packed row
+  cfg.score.batch_rows = 16  # packed rows a step
+  cfg.score.part_rows = 8192  # pool rows a part
+  cfg.score.threads = 2
+
+  cfg.select = ml_collections.ConfigDict()
+  cfg.select.strategy = "kl"  # kl, grouped, random, stratified, top
+  cfg.select.budget = "20%"
+  cfg.select.signal = "loss"  # a column of the score table: the necessity
+  cfg.select.kl_weight = 0.4  # lambda
+  cfg.select.groups = "kmeans"  # or source, necessity; "source*kmeans": products
+  cfg.select.clusters = 0  # of k-means; 0: by the number of rows
+  cfg.select.target = "tempered"  # target shares: tempered, pool, uniform
+  cfg.select.tempering = 0.5  # power of the pool share
+  cfg.select.bound = 0.15  # top share of each group's necessity that is suspect
+  cfg.select.competence = 0.0  # above 0: also what the seed gets wrong in groups
+  # where at least this share of its tokens is right
+  cfg.select.floor = 0.2  # of a group's proportional share
+  cfg.select.within = "uniform"  # or sample, top
+  cfg.select.temperature = 0.2  # of within = "sample"
+  cfg.select.force_in = ()  # ids
+  cfg.select.leave_out = ()  # ids
+  cfg.select.control = True  # tune and evaluate a random selection beside it
+
+  cfg.tune = ml_collections.ConfigDict()
+  _add_recipe(cfg.tune)
+
+  cfg.evaluate = ml_collections.ConfigDict()
+  cfg.evaluate.tasks = config_dict.placeholder(object)  # question files
+  cfg.evaluate.images = config_dict.placeholder(str)  # None: the pool's folder
+  cfg.evaluate.rules = ()  # (task, regex over the question), first match
+  cfg.evaluate.limit = 0  # questions, evenly over the tasks; 0 is all
+  cfg.evaluate.batch = 64  # questions a step
+  cfg.evaluate.max_new_tokens = 16
+
+  cfg.report = ml_collections.ConfigDict()
+  cfg.report.title = "MLLM-Selector"
+  return cfg.lock()
+
+
+def _add_recipe(section: ml_collections.ConfigDict) -> None:
+  """LLaVA-1.5's fine-tuning recipe."""
+  section.epochs = 1
+  section.batch = 128  # samples a step, over all devices
+  section.learning_rate = 2e-5
+  section.warmup = 0.03  # share of the steps
+  section.weight_decay = 0.0
+  section.b1 = 0.9
+  section.b2 = 0.999
+  section.clip = 1.0
+  section.trainable = "decoder"  # with the projector; or projector, all
+  section.row_length = 2048  # tokens of a packed row
+  section.save_every = 500  # steps; 0: only when stopped
+  section.threads = 2

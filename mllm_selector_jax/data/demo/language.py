@@ -1,0 +1,216 @@
+"""Every word of the demo: names, facts, and the wordings of questions.
+
+Captions, pool and evaluation share one small lower-case vocabulary, so that a
+tokenizer with one token a word covers all of them.
+"""
+
+import re
+
+SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
+PLURALS = {shape: f"{shape}s" for shape in SHAPES} | {"cross": "crosses"}
+COLORS = ("red", "green", "blue", "yellow", "orange", "purple", "black", "white")
+CORNERS = ("top left", "top right", "bottom left", "bottom right")
+REGIONS = (*CORNERS, "center")
+SIDES = ("left", "right", "above", "below")
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+COUNTS = NUMBERS[:4]
+LEVELS = NUMBERS[:5]
+WORDS = tuple("bus cat dog sun tea ice map pen fox key jam zoo go up ox tv".split())
+
+# Ends a human's first turn, as LLaVA's short-answer prompt does.
+SHORT_ANSWER = "\nanswer briefly."
+
+# Wordings by what they ask; a family of questions draws one of them.
+QUESTIONS = {
+  "shape of color": (
+    "what shape is the {color} object?",
+    "which shape is {color}?",
+    "the {color} object has what shape?",
+  ),
+  "shape alone": ("what shape is this?", "which shape is shown?"),
+  "shape in region": (
+    "what shape is in the {region}?",
+    "which shape is in the {region}?",
+  ),
+  "color of shape": (
+    "what color is the {shape}?",
+    "which color is the {shape}?",
+    "the {shape} has what color?",
+  ),
+  "color alone": ("what color is this object?", "which color is shown?"),
+  "color in region": ("what color is the object in the {region}?",),
+  "color of sign": ("what color is the sign?", "which color is the sign?"),
+  "existence": ("is there {thing}?", "can you see {thing}?", "is {thing} shown?"),
+  "count": ("how many {things} are there?", "count the {things}."),
+  "position": ("where is the {thing}?", "in which place is the {thing}?"),
+  "relation": (
+    "on which side of the {other} is the {shape}?",
+    "where is the {shape} seen from the {other}?",
+  ),
+  "shape of largest": (
+    "what shape is the largest object?",
+    "which shape is the largest?",
+  ),
+  "color of size": (
+    "what color is the {size} object?",
+    "which color is the {size} object?",
+  ),
+  "text": (
+    "what does the sign say?",
+    "which word is on the sign?",
+    "read the sign.",
+  ),
+  "extreme bar": (
+    "which bar is the {extreme}?",
+    "what color is the {extreme} bar?",
+  ),
+  "value": ("how high is the {color} bar?", "what is the value of the {color} bar?"),
+  "shape hint": ("what shape is the {color} {shape}?",),
+  "color hint": ("what color is the {color} {shape}?",),
+  "existence hint yes": ("{thing} is shown. is there {thing}?",),
+  "existence hint no": ("no {bare} is shown. is there {thing}?",),
+}
+
+_OPPOSITES = (
+  "hot cold, day night, wet dry, old new, fast slow, open shut, soft hard, happy sad"
+)
+_COLORED = (
+  "grass green, snow white, coal black, blood red, water blue, lemon yellow,"
+  " carrot orange, plum purple"
+)
+LEAD_INS = (
+  "",
+  "say, ",
+  "tell me, ",
+  "please answer: ",
+  "question: ",
+  "do you know, ",
+  "next: ",
+  "now, ",
+)
+FACT_WORDINGS = {
+  "opposite": (
+    "what is the opposite of {0}?",
+    "the opposite of {0} is what?",
+    "what is not {0}?",
+    "which word is the opposite of {0}?",
+    "if not {0}, then what?",
+  ),
+  "colored": (
+    "what color is {0}?",
+    "which color is {0}?",
+    "{0} has what color?",
+    "what is the color of {0}?",
+    "the color of {0} is what?",
+  ),
+  "after": (
+    "what comes after {0}?",
+    "which number is after {0}?",
+    "what is the number after {0}?",
+    "after {0} comes what?",
+    "count on from {0}.",
+  ),
+  "before": (
+    "what comes before {0}?",
+    "which number is before {0}?",
+    "what is the number before {0}?",
+    "before {0} comes what?",
+    "count back from {0}.",
+  ),
+  "sum": (
+    "what is {0} plus {1}?",
+    "{0} plus {1} is what?",
+    "how many are {0} plus {1}?",
+    "which number is {0} plus {1}?",
+    "add {0} and {1}.",
+  ),
+}
+
+
+def _facts() -> dict[str, tuple[tuple[tuple[str, ...], str], ...]]:
+  opposites = [tuple(pair.split()) for pair in _OPPOSITES.split(", ")]
+  colored = [tuple(pair.split()) for pair in _COLORED.split(", ")]
+  steps = list(zip(NUMBERS, NUMBERS[1:], strict=False))
+  return {
+    "opposite": tuple(((a,), b) for x, y in opposites for a, b in ((x, y), (y, x))),
+    "colored": tuple(((thing,), color) for thing, color in colored),
+    "after": tuple(((a,), b) for a, b in steps),
+    "before": tuple(((b,), a) for a, b in steps),
+    "sum": tuple(
+      ((NUMBERS[a], NUMBERS[b]), NUMBERS[a + b + 1])
+      for a in range(3)
+      for b in range(3)
+    ),
+  }
+
+
+# By kind: what is asked about, and the answer.
+FACTS = _facts()
+
+CAPTION_PROMPTS = (
+  "describe the image.",
+  "describe the picture briefly.",
+  "write a caption.",
+)
+
+# Wordings of captions, by what they tell.
+CAPTIONS = {
+  "things": ("{things}.", "{things} are shown.", "a picture with {things}."),
+  "one thing": ("{things}.", "{things} is shown.", "a picture with {things}."),
+  "region": (
+    "{region}: {thing}.",
+    "{thing} in the {region}.",
+    "in the {region} is {thing}.",
+  ),
+  "color": ("the {shape} is {color}.", "the color of the {shape} is {color}."),
+  "shape": ("the {color} object is {shape}.", "the {color} one is {shape}."),
+  "none": ("there is no {bare}.", "no {bare} is here.", "no {bare}."),
+  "some": ("there is {thing}.", "here is {thing}.", "yes, {thing}."),
+  "count": ("there are {count} {things}.", "{count} {things}."),
+  "count one": ("there is one {things}.", "one {things}."),
+  "relation": ("{thing} {side} {other}.",),
+  "size": ("the {size} object is {thing}.", "a {size} {bare}."),
+  "word": ("a sign with the word {word}.", "a {color} sign: {word}."),
+  "sign": ("a {color} sign with {count} letters.", "a {color} sign.", "a sign."),
+  "bars": ("a chart with {count} bars.", "{count} bars: {colors}.", "bars: {colors}."),
+  "levels": ("{levels}.",),
+}
+SIDE_WORDS = {
+  "left": "left of",
+  "right": "right of",
+  "above": "above",
+  "below": "below",
+}
+_REST = (
+  "object objects bar bars letter letters large small largest smallest tallest"
+  " shortest high low middle an a and yes no"
+)
+
+
+def a(words: str) -> str:
+  """The words with their indefinite article."""
+  return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def listing(items: list[str]) -> str:
+  """`x`, `x and y`, `x, y and z`."""
+  if len(items) == 1:
+    return items[0]
+  return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def vocabulary() -> tuple[str, ...]:
+  """All words and signs of punctuation that the demo can write, sorted."""
+  texts = [SHORT_ANSWER, _REST, *LEAD_INS, *CAPTION_PROMPTS, *SIDE_WORDS.values()]
+  texts += [*SHAPES, *PLURALS.values(), *COLORS, *REGIONS, *SIDES, *NUMBERS, *WORDS]
+  for wordings in (QUESTIONS, FACT_WORDINGS, CAPTIONS):
+    texts += [re.sub(r"\{\w+\}", " ", text) for group in wordings.values()
+              for text in group]
+  for facts in FACTS.values():
+    texts += [word for asked, answer in facts for word in (*asked, answer)]
+  return tuple(sorted(set(tokens(" ".join(texts)))))
+
+
+def tokens(text: str) -> list[str]:
+  """Splits a text into words and signs of punctuation."""
+  return re.findall(r"[a-z]+|[^\sa-z]", text)

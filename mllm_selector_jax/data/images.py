@@ -1,0 +1,183 @@
+"""An image file to pixels: safely, and exactly as LLaVA-1.5 prepares them.
+
+Of an animation the first frame is taken. Transparency is dropped, not blended,
+and an EXIF rotation is ignored, both as LLaVA does. Gray of 16 bits is scaled to 8,
+where LLaVA would clip it to white.
+"""
+
+import errno
+import hashlib
+import io
+import os
+import re
+import stat
+import threading
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from mllm_selector_jax.types import ImageOptions, RowError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MOST_BYTES = 1 << 28  # of a file
+MOST_RATIO = 200  # of the longer to the shorter side
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_MAGIC = re.compile(
+  rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|BM|GIF8|II\*\0|MM\0\*", re.DOTALL
+)
+_LOCK = threading.Lock()
+
+
+def read_image(
+  folder: str | os.PathLike, relative: str, max_pixels: int = 64_000_000
+) -> tuple[Image.Image, str]:
+  """An image of the folder, fully decoded.
+
+  Args:
+    folder: that the path is relative to, and must not leave.
+    relative: the path as the record names it.
+    max_pixels: larger images are refused before they are decoded.
+
+  Returns:
+    The RGB image, and the SHA-256 of the file's bytes in hexadecimal.
+
+  Raises:
+    RowError: it cannot be used; the reason says why.
+  """
+  data = read_file(folder, relative)
+  return decode_image(data, max_pixels), hashlib.sha256(data).hexdigest()
+
+
+def read_file(folder: str | os.PathLike, relative: str) -> bytes:
+  """The bytes of a regular file inside the folder, read once.
+
+  Raises:
+    RowError: "unsafe path", "missing image", "unreadable image" or "huge image".
+  """
+  parts = relative.replace("\\", "/").split("/")
+  if os.path.isabs(relative) or relative.startswith("\\") or _URL.match(relative):
+    raise RowError("unsafe path", f"{relative[:200]} is absolute or a URL")
+  if ".." in parts or "\0" in relative:
+    raise RowError("unsafe path", f"{relative[:200]!r} may leave the folder")
+  if not relative:
+    raise RowError("missing image", "the path is empty")
+  path = os.path.join(folder, relative)
+  try:
+    _check_place(folder, path, relative, os.stat(path).st_mode)
+    # A FIFO put there in the meantime must not block, nor a link lead elsewhere.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+      status = os.fstat(descriptor)
+      _check_place(folder, path, relative, status.st_mode)
+      if status.st_size > MOST_BYTES:
+        raise RowError(
+          "huge image", f"{status.st_size:,} bytes, {MOST_BYTES:,} allowed"
+        )
+      return file.read()
+  except OSError as error:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+      raise RowError("missing image", f"{relative[:200]} is not there") from error
+    detail = f"{relative[:200]}: {error.strerror}"
+    if error.errno == errno.ELOOP:
+      raise RowError("unsafe path", detail) from error
+    raise RowError("unreadable image", detail) from error
+
+
+def _check_place(
+  folder: str | os.PathLike, path: str, relative: str, mode: int
+) -> None:
+  if not stat.S_ISREG(mode):
+    raise RowError("unsafe path", f"{relative[:200]} is not a regular file")
+  root = os.path.join(os.path.realpath(folder), "")
+  if not os.path.realpath(path).startswith(root):
+    raise RowError("unsafe path", f"{relative[:200]} links out of the folder")
+
+
+def decode_image(data: bytes, max_pixels: int = 64_000_000) -> Image.Image:
+  """A file's bytes as an RGB image, fully decoded.
+
+  Raises:
+    RowError: "unreadable image", "huge image" or "unsupported image".
+  """
+  if not data:
+    raise RowError("unreadable image", "the file is empty")
+  if not _MAGIC.match(data):
+    raise RowError(
+      "unsupported image", f"begins with {data[:8]!r}; allowed: {', '.join(FORMATS)}"
+    )
+  try:
+    image = _open(data)
+    _check_size(image.width, image.height, max_pixels)
+    image.load()
+    return _to_rgb(image)
+  except RowError:
+    raise
+  # Pillow raises almost anything on broken files, and no file may end a run.
+  except Exception as error:
+    detail = str(error) or type(error).__name__
+    raise RowError("unreadable image", detail[:200]) from error
+
+
+def _open(data: bytes) -> Image.Image:
+  """Reads the header, without Pillow's own limit: the caller has another."""
+  with _LOCK:
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+      return Image.open(io.BytesIO(data), formats=FORMATS)
+    finally:
+      Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+  short, long = sorted((width, height))
+  if width * height > max_pixels:
+    raise RowError(
+      "huge image", f"{width:,} x {height:,} pixels, {max_pixels:,} allowed"
+    )
+  # Preparing pads to a square or fits the shorter side: thin images explode.
+  if long > MOST_RATIO * short or long * long > 4 * max_pixels:
+    raise RowError(
+      "huge image", f"{width:,} x {height:,} pixels: its padded square is too large"
+    )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+  mode = image.mode
+  if mode.startswith("I;16"):
+    gray = np.asarray(image).astype(np.uint32)
+    image = Image.fromarray(((gray + 128) // 257).astype(np.uint8))
+  elif mode in ("I", "F"):
+    raise RowError("unsupported image", "32-bit gray has no defined white")
+  elif mode in ("P", "PA", "LA", "La", "RGBa"):
+    image = image.convert("RGBA")
+  try:
+    return image.convert("RGB")
+  except ValueError as error:
+    raise RowError("unsupported image", f"colours of mode {mode}") from error
+
+
+def to_pixels(image: Image.Image, options: ImageOptions) -> UInt8[np.ndarray, "S S 3"]:
+  """The square of pixels that the vision tower reads, not yet normalised.
+
+  With `pad`, as LLaVA-1.5: a centred square of the background, resized. Otherwise
+  as CLIP: the shorter side resized, the centre cropped.
+  """
+  size, (width, height) = options.size, image.size
+  if options.pad:
+    if width != height:
+      side = max(width, height)
+      square = Image.new("RGB", (side, side), options.background)
+      square.paste(image, ((side - width) // 2, (side - height) // 2))
+      image = square
+    image = image.resize((size, size), options.resample)
+  else:
+    short, long = sorted((width, height))
+    longer = int(size * long / short)
+    image = image.resize(
+      (size, longer) if width <= height else (longer, size), options.resample
+    )
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    image = image.crop((left, top, left + size, top + size))
+  return np.asarray(image)

@@ -1,0 +1,121 @@
+"""From rows of the checked pool to packed batches, read ahead by grain."""
+
+import collections
+import dataclasses
+import threading
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mllm_selector_jax.data import images, packing
+from mllm_selector_jax.data.conversation import Encoder
+from mllm_selector_jax.data.table import PoolTable
+from mllm_selector_jax.types import Batch, ImageOptions, InputError, Sample
+
+Example = tuple[Sample, UInt8[np.ndarray, "S S 3"] | None]
+
+
+class Cache:
+  """The most recently used values, up to a number of bytes; thread-safe."""
+
+  def __init__(self, limit: int):
+    self._limit = limit
+    self._held = 0
+    self._values: collections.OrderedDict = collections.OrderedDict()
+    self._lock = threading.Lock()
+
+  def get(self, key: Any) -> Any:
+    with self._lock:
+      if key not in self._values:
+        return None
+      self._values.move_to_end(key)
+      return self._values[key][0]
+
+  def put(self, key: Any, value: Any, size: int) -> None:
+    with self._lock:
+      if key in self._values:
+        return
+      self._values[key] = value, size
+      self._held += size
+      while self._held > self._limit and self._values:
+        self._held -= self._values.popitem(last=False)[1][1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+  """Reads rows of a checked pool as the model sees them.
+
+  Attributes:
+    table: the checked pool.
+    encoder: conversation to tokens.
+    folder: of the images.
+    options: how pixels are prepared.
+    max_pixels: larger images are refused.
+    cache: holds tokens and pixels that were read.
+  """
+
+  table: PoolTable
+  encoder: Encoder
+  folder: str | None
+  options: ImageOptions
+  max_pixels: int
+  cache: Cache
+
+  def read(self, row: int) -> Example:
+    """The tokens and the pixels of a row.
+
+    Raises:
+      InputError: the row's image is not the one that was checked.
+    """
+    path = self.table.image[row]
+    key = ("row", row)
+    sample = self.cache.get(key)
+    if sample is None:
+      record = self.table.record(row)
+      sample = self.encoder.encode(record["conversations"], path is not None)
+      self.cache.put(key, sample, 13 * len(sample.tokens) + 300)
+    return sample, None if path is None else self._pixels(row, path)
+
+  def _pixels(self, row: int, path: str) -> UInt8[np.ndarray, "S S 3"]:
+    pixels = self.cache.get(path)
+    if pixels is None:
+      image, digest = images.read_image(self.folder, path, self.max_pixels)
+      if digest != self.table.image_hash[row]:
+        raise InputError(
+          f"{path} (row {row}): the image changed since the pool was checked."
+          " Put the old file back, or run with --force to check the pool again."
+        )
+      pixels = images.to_pixels(image, self.options)
+      self.cache.put(path, pixels, pixels.nbytes + 300)
+    return pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeBatch:
+  """A step's packed rows of pool rows to a batch: grain's map function."""
+
+  reader: Reader
+  shape: packing.Shape
+
+  def __call__(self, rows: packing.Rows) -> tuple[Batch, packing.Owners]:
+    samples = {row: self.reader.read(row) for items in rows for row in items}
+    return packing.assemble(
+      rows, samples, self.shape, self.reader.encoder.image_token
+    )
+
+
+def read_batches(steps: list[packing.Rows], make: MakeBatch, threads: int = 2):
+  """A grain data set of (Batch, Owners), one a step, in order, read ahead.
+
+  Args:
+    steps: packed rows of pool rows.
+    make: reads and packs one step.
+    threads: that read ahead; 0 reads on demand.
+  """
+  import grain
+
+  options = grain.ReadOptions(
+    num_threads=threads, prefetch_buffer_size=2 * threads if threads else 0
+  )
+  return grain.MapDataset.source(steps).map(make).to_iter_dataset(options)

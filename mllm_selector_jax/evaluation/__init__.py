@@ -1,0 +1,1 @@
+"""Questions with known answers: asking the model, marking, and intervals."""

@@ -1,0 +1,288 @@
+"""Asks a model the questions of an evaluation, marks its answers, sums them up."""
+
+import collections
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import Int, UInt8
+
+from mllm_selector_jax import sharding
+from mllm_selector_jax.data import images
+from mllm_selector_jax.data.conversation import Encoder
+from mllm_selector_jax.data.loader import Cache
+from mllm_selector_jax.evaluation import generation, intervals
+from mllm_selector_jax.evaluation.metrics import METRICS
+from mllm_selector_jax.evaluation.tasks import Aside, Question
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.types import ImageOptions, InputError, Params, RowError
+
+MAX_PIXELS = 89_478_485  # of an image; Pillow's own limit
+CACHE_BYTES = 256 * 2**20  # of prepared images, which questions share
+
+
+class Item(NamedTuple):
+  """A question as the model reads it.
+
+  Attributes:
+    place: of the question in the list asked.
+    prompt: token ids.
+    pixels: of its image, None without one.
+  """
+
+  place: int
+  prompt: Int[np.ndarray, " L"]
+  pixels: UInt8[np.ndarray, "S S 3"] | None
+
+
+def summarise(
+  marked: Iterable[tuple[Question, float]], aside: Sequence[Aside] = ()
+) -> dict[str, Any]:
+  """Shares with 95 % intervals by task, over tasks and over questions.
+
+  Args:
+    marked: questions with their scores.
+    aside: questions that were not asked.
+
+  Returns:
+    What results.json holds: "tasks" (a dict a task), "macro", "overall" and
+    "aside" (a count, counts by reason, and every question).
+
+  Raises:
+    InputError: no question was asked.
+  """
+  scores: dict[str, list[float]] = {}
+  metrics: dict[str, set[str]] = {}
+  for question, score in marked:
+    scores.setdefault(question.task, []).append(score)
+    metrics.setdefault(question.task, set()).add(question.metric)
+  reasons = collections.Counter(item.reason for item in aside)
+  if not scores:
+    counts = ", ".join(f"{reason}: {count}" for reason, count in reasons.items())
+    first = f" First: {aside[0].detail}." if aside else ""
+    raise InputError(
+      f"No evaluation question is left to ask; set aside: {counts or 'none'}.{first}"
+      " Check the evaluation file and the image folder."
+    )
+
+  def entry(values: list[float], **more) -> dict[str, Any]:
+    correct = sum(values)
+    exact = int(correct) if correct == int(correct) else correct
+    counts = {"count": len(values), "correct": exact}
+    return more | counts | intervals.score_interval(values)._asdict()
+
+  return {
+    "tasks": {
+      task: entry(scores[task], metric=", ".join(sorted(metrics[task])))
+      for task in sorted(scores)
+    },
+    "macro": intervals.macro_interval(scores)._asdict(),
+    "overall": entry([score for values in scores.values() for score in values]),
+    "aside": {
+      "count": len(aside),
+      "reasons": dict(sorted(reasons.items())),
+      "questions": [item._asdict() for item in aside],
+    },
+  }
+
+
+def _read_pixels(
+  path: str,
+  folders: Sequence[str],
+  options: ImageOptions,
+  max_pixels: int,
+  cache: Cache,
+) -> UInt8[np.ndarray, "S S 3"]:
+  """An image from the first folder that holds it, prepared.
+
+  Raises:
+    RowError: it is nowhere, or cannot be used.
+  """
+  pixels = cache.get(path)
+  if pixels is None:
+    if not folders:
+      raise RowError("missing image", f"{path}: no image folder is given")
+    for folder in folders[:-1]:
+      if os.path.lexists(os.path.join(folder, path)):
+        break
+    else:
+      folder = folders[-1]
+    image, _ = images.read_image(folder, path, max_pixels)
+    pixels = images.to_pixels(image, options)
+    cache.put(path, pixels, pixels.nbytes)
+  return pixels
+
+
+def _place(prompts: generation.Prompts, mesh: Mesh | None) -> generation.Prompts:
+  """The batch on the devices; every process holds all of it and puts its rows."""
+  if mesh is None:
+    return prompts
+  spread = NamedSharding(mesh, sharding.ROWS)
+  return jax.tree.map(
+    lambda x: jax.make_array_from_callback(x.shape, spread, lambda index: x[index]),
+    prompts,
+  )
+
+
+def _answer(
+  items: Iterator[Item],
+  config: MllmConfig,
+  params: Params,
+  encoder: Encoder,
+  batch_size: int,
+  max_new_tokens: int,
+  mesh: Mesh | None,
+) -> Iterator[list[tuple[int, str]]]:
+  """Batch by batch, the items' places with the decoded answers."""
+  tokenizer = encoder.tokenizer
+  eos = tokenizer.eos_token_id
+  vocabulary = min(len(tokenizer), config.decoder.vocab)
+  generate = generation.make_generate(config, max_new_tokens, eos, vocabulary)
+  ways = sharding.row_ways(mesh) if mesh else 1
+  rows = -(-batch_size // ways) * ways
+
+  def finish(batch: list[Item], ids) -> list[tuple[int, str]]:
+    answers = []
+    for item, row in zip(batch, np.asarray(ids), strict=False):
+      (ends,) = np.nonzero(row == eos)
+      end = ends[0] if len(ends) else len(row)
+      answers.append((item.place, encoder.decode(row[:end]).strip()))
+    return answers
+
+  running = None
+  while batch := list(itertools.islice(items, rows)):
+    prompts = generation.make_prompts(
+      [item.prompt for item in batch], [item.pixels for item in batch], config, rows
+    )
+    # The device answers this batch while the next one is read.
+    ids = generate(params, *_place(prompts, mesh))
+    if running:
+      yield finish(*running)
+    running = batch, ids
+  if running:
+    yield finish(*running)
+
+
+def evaluate_model(
+  config: MllmConfig,
+  params: Params,
+  encoder: Encoder,
+  image_folder: str | Sequence[str] | None,
+  image_options: ImageOptions,
+  questions: Sequence[Question],
+  batch_size: int = 64,
+  max_new_tokens: int = 16,
+  mesh: Mesh | None = None,
+  progress: Callable[[int, int], None] | None = None,
+  aside: Sequence[Aside] = (),
+  max_pixels: int = MAX_PIXELS,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+  """Asks every question, greedily, and marks the answers.
+
+  A question whose image is missing or broken, or that is too long for the model,
+  is set aside with its reason and counts neither as right nor as wrong.
+
+  Args:
+    config: the model.
+    params: its parameters.
+    encoder: from questions to tokens and back.
+    image_folder: where the images are; of several folders, the first that holds
+      an image gives it.
+    image_options: how pixels are prepared.
+    questions: what to ask; see `tasks.read_questions`.
+    batch_size: questions answered at once, rounded up to the mesh's shards.
+    max_new_tokens: longest answer, in tokens, its end included.
+    mesh: the devices that the rows are spread over; it must be in context
+      (`sharding.use`). None uses the default device.
+    progress: called after every batch with the questions done and their total.
+    aside: questions that were set aside before, to be counted with these.
+    max_pixels: larger images are refused.
+
+  Returns:
+    The results (see `summarise`) and one prediction a question asked, in the
+    order of `questions`: id, task, question, answers, prediction, score.
+
+  Raises:
+    InputError: nothing is left to ask, or a setting below 1.
+  """
+  for name, value in ("batch_size", batch_size), ("max_new_tokens", max_new_tokens):
+    if value < 1:
+      raise InputError(f"evaluate: {name} is {value}; it must be 1 or more.")
+  folders = [image_folder] if isinstance(image_folder, str) else image_folder or []
+  longest = config.decoder.max_length - max_new_tokens
+  failed: dict[int, Aside] = {}
+  prompts: dict[int, Int[np.ndarray, " L"]] = {}
+
+  def fail(place: int, error: RowError) -> None:
+    question = questions[place]
+    failed[place] = Aside(question.id, question.task, error.reason, error.detail)
+
+  for place, question in enumerate(questions):
+    try:
+      prompt = encoder.prompt(question.question, question.image is not None)
+      if len(prompt) > longest:
+        raise RowError(
+          "too long", f"a prompt of {len(prompt)} tokens; at most {longest} fit"
+        )
+    except RowError as error:
+      fail(place, error)
+    else:
+      prompts[place] = prompt
+  # Like lengths together to pad little, text alone apart to spare the vision
+  # tower, questions of an image side by side so that it is read once.
+  order = sorted(
+    prompts,
+    key=lambda place: (
+      questions[place].image is not None,
+      generation.bucket_length(len(prompts[place])),
+      questions[place].image or "",
+      place,
+    ),
+  )
+  cache = Cache(CACHE_BYTES)
+
+  def read() -> Iterator[Item]:
+    for place in order:
+      path = questions[place].image
+      try:
+        pixels = None
+        if path is not None:
+          pixels = _read_pixels(path, folders, image_options, max_pixels, cache)
+        yield Item(place, prompts[place], pixels)
+      except RowError as error:
+        fail(place, error)
+
+  answers: dict[int, str] = {}
+  for batch in _answer(
+    read(),
+    config,
+    params,
+    encoder,
+    min(batch_size, max(1, len(order))),
+    max_new_tokens,
+    mesh,
+  ):
+    answers.update(batch)
+    if progress:
+      progress(len(answers) + len(failed), len(questions))
+  predictions, marked = [], []
+  for place in sorted(answers):
+    question = questions[place]
+    score = METRICS[question.metric](answers[place], question.answers)
+    marked.append((question, score))
+    predictions.append(
+      {
+        "id": question.id,
+        "task": question.task,
+        "question": question.question,
+        "answers": list(question.answers),
+        "prediction": answers[place],
+        "score": score,
+      }
+    )
+  every = [*aside, *(failed[place] for place in sorted(failed))]
+  return summarise(marked, every), predictions

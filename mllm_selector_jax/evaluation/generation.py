@@ -1,0 +1,139 @@
+"""Greedy answers: batches of prompts, and the jitted loop that continues them."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from mllm_selector_jax import sharding, types
+from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models.config import MllmConfig
+
+
+class Prompts(NamedTuple):
+  """A batch of prompts, padded on the right.
+
+  Attributes:
+    tokens: token ids, 0 beyond a row's length.
+    patches: index of the image patch that stands here, -1 where there is text.
+    lengths: tokens of each prompt; 0 for a row that only fills the batch.
+    images: one image a row; M is 0 if no row has one.
+  """
+
+  tokens: Int[np.ndarray, "B L"]
+  patches: Int[np.ndarray, "B L"]
+  lengths: Int[np.ndarray, " B"]
+  images: UInt8[np.ndarray, "B M S S 3"]
+
+
+def bucket_length(length: int) -> int:
+  """The padded length of a prompt: the next multiple of 16, coarser when long.
+
+  Steps are at most an eighth of the length, so that few lengths are compiled and
+  little is padded, whatever the lengths are.
+  """
+  length = max(length, 1)
+  step = max(16, 2 ** (length.bit_length() - 1) // 8)
+  return -(-length // step) * step
+
+
+def make_prompts(
+  prompts: Sequence[Int[np.ndarray, " L"]],
+  pixels: Sequence[UInt8[np.ndarray, "S S 3"] | None],
+  config: MllmConfig,
+  rows: int,
+) -> Prompts:
+  """Pads prompts and their images to a batch of `rows` rows."""
+  length = bucket_length(max(map(len, prompts)))
+  side = config.vision.image_size
+  tokens = np.zeros((rows, length), np.int32)
+  patches = np.full((rows, length), -1, np.int32)
+  lengths = np.zeros(rows, np.int32)
+  pictures = int(any(image is not None for image in pixels))
+  images = np.zeros((rows, pictures, side, side, 3), np.uint8)
+  for row, (prompt, image) in enumerate(zip(prompts, pixels, strict=True)):
+    tokens[row, : len(prompt)] = prompt
+    lengths[row] = len(prompt)
+    if image is not None:
+      (places,) = np.nonzero(np.asarray(prompt) == config.image_token)
+      assert len(places) == config.patches, (len(places), config.patches)
+      patches[row, places] = np.arange(config.patches)
+      images[row, 0] = image
+  return Prompts(tokens, patches, lengths, images)
+
+
+def _choose(
+  config: MllmConfig,
+  params: types.Params,
+  states: Float[Array, "B D"],
+  vocabulary: int | None,
+) -> Int[Array, " B"]:
+  """The likeliest next token; of equals the one with the lower id."""
+  head = mllm.head(config, params).astype(states.dtype)[:, :vocabulary]
+  # Rounded products would decide near-ties.
+  precision = "highest" if config.dtype == "float32" else None
+  logits = jnp.dot(
+    states, head, precision=precision, preferred_element_type=jnp.float32
+  )
+  return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
+@functools.lru_cache(maxsize=16)
+def make_generate(
+  config: MllmConfig, max_new_tokens: int, eos: int, vocabulary: int | None = None
+) -> Callable[..., Int[Array, "B new"]]:
+  """A jitted `generate(params, tokens, patches, lengths, images)`.
+
+  The arguments after `params` are those of `Prompts`. Images and prompts are
+  embedded once; each step runs the decoder over prompt and answer, which for the
+  few tokens of an answer costs little. The loop ends when every row has ended.
+
+  Args:
+    config: the model.
+    max_new_tokens: longest answer, its end included.
+    eos: the token that ends an answer.
+    vocabulary: only ids below it are chosen; None allows all.
+
+  Returns:
+    The function. It gives each row's new tokens, `eos` from its end on.
+  """
+
+  @jax.jit
+  def generate(params, tokens, patches, lengths, images):
+    rows, length = tokens.shape
+    # The last new token is never read, so it needs no place.
+    total = length + max_new_tokens - 1
+    embeddings = mllm.embed(config, params, tokens, patches, images)
+    embeddings = jnp.pad(embeddings, [(0, 0), (0, total - length), (0, 0)])
+    positions = jnp.broadcast_to(jnp.arange(total)[None], (rows, total))
+    # Places not written yet stay behind every query: attention is causal.
+    segments = (positions < lengths[:, None] + max_new_tokens).astype(jnp.int32)
+    text = jnp.full((rows, 1), -1, jnp.int32)
+
+    def unfinished(state):
+      step, done, _, _ = state
+      return (step < max_new_tokens) & ~jnp.all(done)
+
+    def advance(state):
+      step, done, ids, embeddings = state
+      hidden = mllm.decode(config, params, embeddings, positions, segments)
+      last = jnp.maximum(lengths + step - 1, 0)
+      states = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+      chosen = jnp.where(done, eos, _choose(config, params, states, vocabulary))
+      ids = jax.lax.dynamic_update_slice(ids, chosen[:, None], (0, step))
+      embedded = mllm.embed(config, params, chosen[:, None], text, images[:, :0])
+      here = positions == (lengths + step)[:, None]
+      embeddings = jnp.where(here[..., None], embedded, embeddings)
+      return step + 1, done | (chosen == eos), ids, embeddings
+
+    ids = jnp.full((rows, max_new_tokens), eos, jnp.int32)
+    state = (jnp.int32(0), lengths == 0, ids, embeddings)
+    ids = jax.lax.while_loop(unfinished, advance, state)[2]
+    # Whole on every device, so that every process can read all rows.
+    return sharding.constrain(ids, (None, None))
+
+  return generate

@@ -1,0 +1,1 @@
+"""Vision tower, projector and decoder, and their Hugging Face form."""

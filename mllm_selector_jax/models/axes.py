@@ -1,0 +1,50 @@
+"""Logical axis names of every parameter, by rules over its path."""
+
+import re
+
+import jax
+
+from mllm_selector_jax import types
+
+# The first rule whose pattern is found in the path wins. Names: "layers",
+# "vocab", "embed" (a tower's width), "heads", "kv_heads", "mlp", "patch".
+RULES = (
+  (r"^decoder/token_embedding$", ("vocab", "embed")),
+  (r"^decoder/head$", ("embed", "vocab")),
+  (r"^vision/class_embedding$", (None,)),
+  (r"^vision/position_embedding$", (None, "embed")),
+  (r"^vision/patch_embedding/kernel$", ("patch", "embed")),
+  (r"^projector/first/kernel$", ("embed", "mlp")),
+  (r"^projector/first/bias$", ("mlp",)),
+  (r"^projector/second/kernel$", ("mlp", "embed")),
+  (r"^projector/second/bias$", (None,)),
+  (r"^decoder/layers/(key|value)/kernel$", ("layers", "embed", "kv_heads")),
+  (r"/layers/(query|key|value)/kernel$", ("layers", "embed", "heads")),
+  (r"/layers/(query|key|value)/bias$", ("layers", "heads")),
+  (r"/layers/out/kernel$", ("layers", "heads", "embed")),
+  (r"/layers/(gate|up)/kernel$", ("layers", "embed", "mlp")),
+  (r"/layers/up/bias$", ("layers", "mlp")),
+  (r"/layers/down/kernel$", ("layers", "mlp", "embed")),
+  (r"/layers/(out|down)/bias$", ("layers", None)),
+  (r"/layers/\w+_norm/(scale|bias)$", ("layers", None)),
+  (r"^(decoder/norm|vision/(pre|post)_norm)/(scale|bias)$", (None,)),
+)
+
+
+def path_name(path: tuple) -> str:
+  """A leaf's keys joined by "/"."""
+  return "/".join(str(key.key) for key in path)
+
+
+def logical_axes(params: types.Params) -> types.Params:
+  """The tree of `params` with a tuple of logical axis names (or None) a leaf."""
+
+  def names(path, leaf):
+    joined = path_name(path)
+    for pattern, axes in RULES:
+      if re.search(pattern, joined):
+        assert len(axes) == len(leaf.shape), (joined, axes, leaf.shape)
+        return axes
+    raise AssertionError(f"no rule names the axes of {joined}")
+
+  return jax.tree_util.tree_map_with_path(names, params)

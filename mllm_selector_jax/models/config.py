@@ -1,0 +1,141 @@
+"""Shapes and constants of a multimodal model, hashable so that jit sees them."""
+
+import dataclasses
+
+from mllm_selector_jax.types import InputError
+
+ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu")
+DTYPES = ("float32", "bfloat16")
+
+
+def _check_heads(name: str, width: int, heads: int) -> None:
+  if width % heads:
+    raise InputError(f"{name}: a width of {width} does not divide into {heads} heads.")
+
+
+def _check_activation(name: str, activation: str) -> None:
+  if activation not in ACTIVATIONS:
+    raise InputError(
+      f"{name}: activation {activation!r} is not one of {', '.join(ACTIVATIONS)}."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig:
+  """A CLIP-style vision transformer.
+
+  Attributes:
+    width, mlp, layers, heads: sizes of the encoder.
+    image_size, patch_size: sides of an image and of a patch, in pixels.
+    activation: one of `ACTIVATIONS`; "gelu" is the exact one.
+    epsilon: added to the variance in the layer norms.
+  """
+
+  width: int
+  mlp: int
+  layers: int
+  heads: int
+  image_size: int
+  patch_size: int
+  activation: str = "quick_gelu"
+  epsilon: float = 1e-5
+
+  def __post_init__(self):
+    _check_heads("vision tower", self.width, self.heads)
+    _check_activation("vision tower", self.activation)
+    if self.image_size % self.patch_size:
+      raise InputError(
+        f"vision tower: images of {self.image_size} pixels do not divide into"
+        f" patches of {self.patch_size}."
+      )
+
+  @property
+  def patches(self) -> int:
+    return (self.image_size // self.patch_size) ** 2
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+  """A Llama decoder.
+
+  Attributes:
+    vocab, width, mlp, layers, heads, kv_heads, head_dim: sizes.
+    rope_theta: base of the rotary wavelengths.
+    epsilon: added to the mean square in the norms.
+    tied: whether the head is the transposed token embedding.
+    max_length: the longest row the model was made for, in tokens.
+  """
+
+  vocab: int
+  width: int
+  mlp: int
+  layers: int
+  heads: int
+  kv_heads: int
+  head_dim: int
+  rope_theta: float = 10000.0
+  epsilon: float = 1e-6
+  tied: bool = False
+  max_length: int = 2048
+
+  def __post_init__(self):
+    if self.heads % self.kv_heads:
+      raise InputError(
+        f"decoder: {self.heads} query heads are not a multiple of {self.kv_heads}"
+        " key-value heads."
+      )
+    if self.head_dim % 2:
+      raise InputError(f"decoder: a head width of {self.head_dim} is odd.")
+
+
+@dataclasses.dataclass(frozen=True)
+class MllmConfig:
+  """Vision tower, projector and decoder together.
+
+  Attributes:
+    vision, decoder: the two towers.
+    image_token: id of the token that stands for one image patch.
+    feature_layer: the vision hidden state that is projected; 0 is what enters
+      the first layer, -1 what leaves the last.
+    projector_activation: one of `ACTIVATIONS`.
+    image_mean, image_std: channel statistics of pixels scaled to [0, 1].
+    dtype: of the computation; parameters, norms and softmax are float32.
+    remat: recompute blocks in the backward pass instead of keeping them.
+  """
+
+  vision: VisionConfig
+  decoder: DecoderConfig
+  image_token: int
+  feature_layer: int = -2
+  projector_activation: str = "gelu"
+  image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+  image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+  dtype: str = "float32"
+  remat: bool = False
+
+  def __post_init__(self):
+    _check_activation("projector", self.projector_activation)
+    if self.dtype not in DTYPES:
+      raise InputError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}.")
+    if not 0 <= self.vision_layers <= self.vision.layers:
+      raise InputError(
+        f"vision_feature_layer is {self.feature_layer}, but the vision tower has"
+        f" {self.vision.layers} layers."
+      )
+    if not 0 <= self.image_token < self.decoder.vocab:
+      raise InputError(
+        f"the image token's id {self.image_token} lies outside the vocabulary of"
+        f" {self.decoder.vocab}."
+      )
+
+  @property
+  def patches(self) -> int:
+    """Image tokens of one image."""
+    return self.vision.patches
+
+  @property
+  def vision_layers(self) -> int:
+    """Vision layers that have to run to reach the projected hidden state."""
+    if self.feature_layer < 0:
+      return self.vision.layers + 1 + self.feature_layer
+    return self.feature_layer

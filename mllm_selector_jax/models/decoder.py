@@ -1,0 +1,114 @@
+"""The Llama decoder: from embeddings to final hidden states, and the head."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from mllm_selector_jax.models import attention, stack
+from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
+
+
+def rotation_angles(
+  positions: Int[Array, "B L"], head_dim: int, theta: float
+) -> tuple[Float[Array, "B L 1 h"], Float[Array, "B L 1 h"]]:
+  """Cosine and sine of each position's rotary angles, float32, h = head_dim / 2."""
+  exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+  angles = positions.astype(jnp.float32)[..., None] / theta ** exponents[None, None]
+  return jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
+
+
+def rotate(
+  x: Float[Array, "B L H d"],
+  cos: Float[Array, "B L 1 h"],
+  sin: Float[Array, "B L 1 h"],
+) -> Float[Array, "B L H d"]:
+  """Turns the pairs (i, i + d/2) by their angles (RoFormer, Llama's pairing)."""
+  left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  turned = jnp.concatenate(
+    [left * cos - right * sin, right * cos + left * sin], axis=-1
+  )
+  return turned.astype(x.dtype)
+
+
+class DecoderBlock(nnx.Module):
+  """Grouped-query attention, then a gated MLP, each after an RMS norm."""
+
+  def __init__(self, config: DecoderConfig, dtype, rngs: nnx.Rngs):
+    width, mlp = config.width, config.mlp
+    self.config = config
+
+    def linear(inputs, outputs):
+      return nnx.Linear(inputs, outputs, use_bias=False, dtype=dtype, rngs=rngs)
+
+    def norm():
+      return nnx.RMSNorm(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
+
+    self.attention_norm = norm()
+    self.query = linear(width, config.heads * config.head_dim)
+    self.key = linear(width, config.kv_heads * config.head_dim)
+    self.value = linear(width, config.kv_heads * config.head_dim)
+    self.out = linear(config.heads * config.head_dim, width)
+    self.mlp_norm = norm()
+    self.gate = linear(width, mlp)
+    self.up = linear(width, mlp)
+    self.down = linear(mlp, width)
+
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    cos: Float[Array, "B L 1 h"],
+    sin: Float[Array, "B L 1 h"],
+    mask: Bool[Array, "B 1 L L"],
+  ) -> Float[Array, "B L D"]:
+    config = self.config
+    batch, length, width = x.shape
+    # Two-dimensional matmuls: XLA on CPU runs them faster than batched ones.
+    flat = x.reshape(-1, width)
+    normed = self.attention_norm(flat)
+    query = self.query(normed).reshape(batch, length, config.heads, config.head_dim)
+    key = self.key(normed).reshape(batch, length, config.kv_heads, config.head_dim)
+    value = self.value(normed).reshape(key.shape)
+    mixed = attention.attend_masked(
+      rotate(query, cos, sin), rotate(key, cos, sin), value, mask
+    )
+    flat = flat + self.out(mixed.reshape(batch * length, -1))
+    normed = self.mlp_norm(flat)
+    flat = flat + self.down(jax.nn.silu(self.gate(normed)) * self.up(normed))
+    return flat.reshape(x.shape)
+
+
+class Decoder(nnx.Module):
+  """Token embeddings, blocks, final norm and, unless tied, the head."""
+
+  def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
+    decoder = config.decoder
+    dtype = jnp.dtype(config.dtype)
+    self.config = config
+    self.token_embedding = nnx.Param(jnp.zeros((decoder.vocab, decoder.width)))
+    self.layers = stack.make_layers(
+      lambda rngs: DecoderBlock(decoder, dtype, rngs), decoder.layers, rngs
+    )
+    self.norm = nnx.RMSNorm(
+      decoder.width, epsilon=decoder.epsilon, dtype=dtype, rngs=rngs
+    )
+    if not decoder.tied:
+      self.head = nnx.Param(jnp.zeros((decoder.width, decoder.vocab)))
+
+  def embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+    """The tokens' embeddings; ids outside the vocabulary are clipped."""
+    embeddings = jnp.take(self.token_embedding[...], tokens, axis=0, mode="clip")
+    return embeddings.astype(jnp.dtype(self.config.dtype))
+
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    segments: Int[Array, "B L"],
+  ) -> Float[Array, "B L D"]:
+    config = self.config.decoder
+    # Once for all layers.
+    cos, sin = rotation_angles(positions, config.head_dim, config.rope_theta)
+    mask = attention.make_mask(segments)
+    x = stack.run_layers(self.layers, x, cos, sin, mask, remat=self.config.remat)
+    return self.norm(x)

@@ -1,0 +1,20 @@
+"""Hugging Face directories in LLaVA form: read, checked and written.
+
+Nothing here unpickles, runs code that comes with a model, or touches the
+network for a directory; transformers is imported inside the functions.
+"""
+
+from mllm_selector_jax.models.huggingface.config import read_config
+from mllm_selector_jax.models.huggingface.processor import read_processor
+from mllm_selector_jax.models.huggingface.reader import read_params
+from mllm_selector_jax.models.huggingface.source import find_model
+from mllm_selector_jax.models.huggingface.writer import write_fresh, write_model
+
+__all__ = [
+  "find_model",
+  "read_config",
+  "read_params",
+  "read_processor",
+  "write_fresh",
+  "write_model",
+]

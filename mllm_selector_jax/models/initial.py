@@ -1,0 +1,56 @@
+"""Random parameters to start a model from nothing.
+
+Drawn with numpy, array by array from the seed and the array's place: nothing is
+compiled, and the same seed gives the same bytes whatever the device or the
+version of jax.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mllm_selector_jax import types
+from mllm_selector_jax.models.axes import path_name
+from mllm_selector_jax.models.config import MllmConfig
+
+EMBEDDING_SCALE = 0.02  # of embeddings and of the head
+
+
+def _draw(
+  path: str, shape: tuple[int, ...], config: MllmConfig, rng: np.random.Generator
+) -> np.ndarray:
+  tower, _, rest = path.partition("/")
+  kind = rest.rpartition("/")[2]
+  if kind == "scale":
+    return np.ones(shape, np.float32)
+  if kind == "bias":
+    return np.zeros(shape, np.float32)
+  scale = EMBEDDING_SCALE
+  if kind == "kernel":
+    scale = 1 / math.sqrt(shape[-2])
+  if rest in ("layers/out/kernel", "layers/down/kernel"):
+    # What is added to the residual stream starts small, the more layers the
+    # smaller, so that a fresh tower of any depth begins near the identity.
+    layers = config.vision.layers if tower == "vision" else config.decoder.layers
+    scale /= math.sqrt(2 * layers)
+  return rng.standard_normal(shape, np.float32) * np.float32(scale)
+
+
+def draw_params(
+  abstract: types.Params, config: MllmConfig, seed: int
+) -> types.Params:
+  """Random arrays of the given shapes; the same seed gives the same ones.
+
+  Kernels are normal with variance 1 / inputs, embeddings and the head with a
+  deviation of 0.02, norms the identity, biases 0.
+  """
+  leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)
+  arrays = [
+    jnp.asarray(
+      _draw(path_name(path), leaf.shape, config, np.random.default_rng([seed, place]))
+    )
+    for place, (path, leaf) in enumerate(leaves)
+  ]
+  return jax.tree.unflatten(structure, arrays)

@@ -1,0 +1,129 @@
+"""The multimodal model as pure functions over one dict of parameters.
+
+Flax NNX modules say what the parameters are and what is computed with them.
+They are split once, here; everything jitted elsewhere is a plain function of
+`params`, {"vision": ..., "projector": ..., "decoder": ...}, whose leaves are
+float32 and whose repeated layers lie on a leading axis.
+"""
+
+import contextlib
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, UInt8
+
+from mllm_selector_jax import sharding, types
+from mllm_selector_jax.models import initial
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.decoder import Decoder
+from mllm_selector_jax.models.projector import Projector
+from mllm_selector_jax.models.vision import VisionTower
+
+
+class Mllm(nnx.Module):
+  """Vision tower, projector and decoder."""
+
+  def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
+    self.vision = VisionTower(config, rngs)
+    self.projector = Projector(config, rngs)
+    self.decoder = Decoder(config, rngs)
+
+
+@functools.lru_cache(maxsize=16)
+def _split(config: MllmConfig):
+  return nnx.split(nnx.eval_shape(lambda: Mllm(config, nnx.Rngs(0))))
+
+
+def _merge(config: MllmConfig, params: types.Params) -> Mllm:
+  return nnx.merge(_split(config)[0], params)
+
+
+def _precision(config: MllmConfig) -> contextlib.AbstractContextManager:
+  # Accelerators otherwise multiply float32 matrices with fewer bits, and the
+  # losses that come of it are sorted.
+  if config.dtype == "float32":
+    return jax.default_matmul_precision("highest")
+  return contextlib.nullcontext()
+
+
+def abstract(config: MllmConfig) -> types.Params:
+  """The parameters' shapes: the tree of `init` with ShapeDtypeStruct leaves."""
+  return nnx.to_pure_dict(_split(config)[1])
+
+
+def init(config: MllmConfig, seed: int) -> types.Params:
+  """Random parameters; the same seed gives the same ones."""
+  return initial.draw_params(abstract(config), config, seed)
+
+
+def embed(
+  config: MllmConfig,
+  params: types.Params,
+  tokens: Int[Array, "B L"],
+  patches: Int[Array, "B L"],
+  images: UInt8[Array, "B M S S 3"],
+) -> Float[Array, "B L D"]:
+  """What enters the decoder: token embeddings, and projected patch features.
+
+  Args:
+    config: the model.
+    params: its parameters.
+    tokens: token ids; ignored where `patches` is not negative.
+    patches: which of the row's M * P patch features stands here, -1 for text.
+    images: the row's images; M may be 0.
+
+  Returns:
+    Embeddings in the computation's dtype.
+  """
+  with _precision(config):
+    model = _merge(config, params)
+    x = model.decoder.embed(tokens)
+    rows, count, side = images.shape[:3]
+    if count:
+      features = model.vision(images.reshape(rows * count, side, side, 3))
+      features = model.projector(features.reshape(-1, config.vision.width))
+      features = features.reshape(rows, count * config.patches, -1)
+      index = jnp.clip(patches, 0, features.shape[1] - 1)[..., None]
+      picked = jnp.take_along_axis(features, index, axis=1, mode="clip")
+      x = jnp.where(patches[..., None] >= 0, picked, x)
+  return sharding.constrain(x, ("batch", "length", "width"))
+
+
+def decode(
+  config: MllmConfig,
+  params: types.Params,
+  embeddings: Float[Array, "B L D"],
+  positions: Int[Array, "B L"],
+  segments: Int[Array, "B L"],
+) -> Float[Array, "B L D"]:
+  """Decoder blocks and final norm over packed rows.
+
+  Args:
+    config: the model.
+    params: its parameters.
+    embeddings: what `embed` gave.
+    positions: the position inside its sample, from 0.
+    segments: tokens see earlier tokens of the same number only.
+
+  Returns:
+    What the head multiplies.
+  """
+  with _precision(config):
+    return _merge(config, params).decoder(embeddings, positions, segments)
+
+
+def hidden_states(
+  config: MllmConfig, params: types.Params, batch: types.Batch
+) -> Float[Array, "B L D"]:
+  """The final hidden states of a batch of packed rows."""
+  x = embed(config, params, batch.tokens, batch.patches, batch.images)
+  return decode(config, params, x, batch.positions, batch.segments)
+
+
+def head(config: MllmConfig, params: types.Params) -> Float[Array, "D V"]:
+  """The matrix from hidden states to logits."""
+  if config.decoder.tied:
+    return params["decoder"]["token_embedding"].T
+  return params["decoder"]["head"]

@@ -1,0 +1,92 @@
+"""What is computed per sample: the one place to add a signal.
+
+On the device each supervised token gives a few numbers; on the host they are
+summed in float64, so a sample's score does not depend on how it was packed.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mllm_selector_jax import losses
+
+# Per-sample columns, each from per-token sums: (name of the sum, reduction).
+MEANS = {
+  "loss": "loss",
+  "accuracy": "correct",
+  "entropy": "entropy",
+  "el2n": "el2n",
+  "grand": "grand",
+}
+SIGNALS = (*MEANS, "loss_sum", "perplexity")
+
+
+def token_signals(
+  logits: Float[Array, "n V"], targets: Int[Array, " n"], hidden: Float[Array, "n D"]
+) -> dict[str, Float[Array, " n"]]:
+  """Signals of each supervised token, float32.
+
+  loss: cross-entropy in nats. correct: 1 where the most likely token is the
+  target. entropy: of the predicted distribution, in nats. el2n: L2 norm of
+  softmax minus one-hot (Paul et al. 2021, arXiv:2107.07075). grand: |hidden|
+  times el2n, the norm of the head's gradient of that token's loss (same paper,
+  last layer).
+  """
+  logits = logits.astype(jnp.float32)
+  log_probs = jax.nn.log_softmax(logits, axis=-1)
+  probs = jnp.exp(log_probs)
+  picked = jnp.take_along_axis(probs, targets[:, None], axis=-1)[:, 0]
+  # |p - onehot|^2 = |p|^2 - p_y^2 + (1 - p_y)^2, without a one-hot matrix.
+  others = jnp.maximum((probs**2).sum(-1) - picked**2, 0.0)
+  el2n = jnp.sqrt(others + (1.0 - picked) ** 2)
+  norm = jnp.linalg.norm(hidden.astype(jnp.float32), axis=-1)
+  return {
+    "loss": losses.token_loss(logits, targets),
+    "correct": (logits.argmax(-1) == targets).astype(jnp.float32),
+    "entropy": -(probs * log_probs).sum(-1),
+    "el2n": el2n,
+    "grand": norm * el2n,
+  }
+
+
+def projection(width: int, seed: int, most: int = 256) -> np.ndarray | None:
+  """A seeded Gaussian projection to `most` dimensions; None if none is needed.
+
+  Inner products are kept in expectation (Johnson and Lindenstrauss 1984).
+  """
+  if width <= most:
+    return None
+  rng = np.random.default_rng([seed, width, most])
+  return (rng.standard_normal((width, most)) / np.sqrt(most)).astype(np.float32)
+
+
+def sum_by_item(
+  tokens: dict[str, np.ndarray], item: Int[np.ndarray, "B T"], count: int
+) -> dict[str, Float[np.ndarray, " count"]]:
+  """Sums of token signals for each item, in float64.
+
+  Args:
+    tokens: signals [B, T].
+    item: to whom each position belongs, 0 to count - 1; -1 for padding.
+    count: the number of items.
+  """
+  valid = item >= 0
+  owner = item[valid]
+  return {
+    name: np.bincount(owner, values[valid].astype(np.float64), count)
+    for name, values in tokens.items()
+  }
+
+
+def sample_columns(
+  sums: dict[str, Float[np.ndarray, " n"]], supervised: Int[np.ndarray, " n"]
+) -> dict[str, Float[np.ndarray, " n"]]:
+  """The columns of the score table from a sample's sums over its tokens."""
+  columns = {name: sums[part] / supervised for name, part in MEANS.items()}
+  columns["loss_sum"] = sums["loss"]
+  with np.errstate(over="ignore"):
+    columns["perplexity"] = np.exp(columns["loss"])
+  return columns
+
+

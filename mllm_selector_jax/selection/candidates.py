@@ -1,0 +1,199 @@
+"""What comes into a selection: scored rows, and which of them may be taken."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt64
+
+from mllm_selector_jax.selection import budget as budgets
+from mllm_selector_jax.selection import draws, necessity
+from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.types import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """The eligible rows, one entry each.
+
+  Attributes:
+    necessity: a signal in its own units.
+    key: the first 64 bits of the content hash.
+    accuracy: share of supervised tokens that the seed model gets right.
+    visual: loss without the image less loss with it, NaN without an image.
+    seen: the seed model was tuned on the row.
+    tokens: training tokens, for budgets in tokens.
+    forced_in: kept whatever the scores say; counts against the budget.
+    left_out: never kept.
+  """
+
+  necessity: Float[np.ndarray, " N"]
+  key: UInt64[np.ndarray, " N"]
+  accuracy: Float[np.ndarray, " N"] | None = None
+  visual: Float[np.ndarray, " N"] | None = None
+  seen: Bool[np.ndarray, " N"] | None = None
+  tokens: Int[np.ndarray, " N"] | None = None
+  forced_in: Bool[np.ndarray, " N"] | None = None
+  left_out: Bool[np.ndarray, " N"] | None = None
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      assert value is None or value.shape == (len(self.key),), field.name
+
+  def flag(self, name: str) -> Bool[np.ndarray, " N"]:
+    """An optional column of booleans; all false where it is not given."""
+    value = getattr(self, name)
+    return np.zeros(len(self.key), bool) if value is None else value.astype(bool)
+
+
+# Why a row was kept or not; a selection holds one of these for each row.
+REASONS = (
+  "kept",
+  "floor",
+  "forced in",
+  "kept to fill the budget",
+  "below threshold",
+  "tied with the threshold",
+  "not drawn",
+  "target share 0",
+  "left out",
+  "suspect: upper necessity bound",
+  "suspect: wrong where the seed model is mostly right",
+  "suspect: less likely with its image",
+)
+CODE = {reason: code for code, reason in enumerate(REASONS)}
+
+
+class Candidates(NamedTuple):
+  """Rows sorted into those that may be taken and those that may not.
+
+  Attributes:
+    necessity: rank-normalised.
+    tie: a draw a row; the smaller goes first.
+    forced: rows to keep first.
+    remaining: rows that may be taken, the forced ones among them.
+    suspect: rows that fill the budget only when no other is left.
+    code: the reason of suspect and left-out rows, by `CODE`; otherwise that of
+      "not drawn".
+  """
+
+  necessity: Float[np.ndarray, " N"]
+  tie: UInt64[np.ndarray, " N"]
+  forced: Bool[np.ndarray, " N"]
+  remaining: Bool[np.ndarray, " N"]
+  suspect: Bool[np.ndarray, " N"]
+  code: Int[np.ndarray, " N"]
+
+
+def sort_out(
+  scores: Scores, groups: Groups, rng: int, options: SelectOptions, bounded: bool
+) -> Candidates:
+  """Ranks over all scored rows, then bounds inside the groups.
+
+  Args:
+    scores: of the eligible rows.
+    groups: of the same rows.
+    rng: seed of the draws.
+    options: which bounds apply.
+    bounded: whether the strategy bounds suspect rows at all.
+
+  Raises:
+    InputError: scores that are not finite, a bound whose signal is not there, a
+      row both forced in and left out, or no row at all.
+  """
+  count = len(scores.key)
+  if count == 0:
+    raise InputError("No scored row is eligible; there is nothing to select from.")
+  if len(groups.index) != count:
+    raise InputError(
+      f"{len(groups.index):,} rows have a group and {count:,} have a score; score and"
+      " group the same rows."
+    )
+  forced, left_out = scores.flag("forced_in"), scores.flag("left_out")
+  both = np.flatnonzero(forced & left_out)
+  if len(both):
+    raise InputError(
+      f"{len(both)} rows are both forced in and left out (the first is line {both[0]}"
+      " of the scores); name each in one list."
+    )
+  ranks = necessity.rank_normalise(scores.necessity, scores.flag("seen"))
+  code = np.full(count, CODE["not drawn"], np.uint8)
+  if bounded:
+    _mark_suspects(code, scores, ranks, groups.index, options)
+  code[forced] = CODE["not drawn"]
+  code[left_out] = CODE["left out"]
+  suspect = code > CODE["left out"]
+  tie = draws.draw(rng, scores.key, options.strategy)
+  return Candidates(ranks, tie, forced, ~suspect & ~left_out, suspect, code)
+
+
+def _mark_suspects(code, scores, ranks, groups, options):
+  if options.visual:
+    if scores.visual is None:
+      raise _missing("visual", "select.visual")
+    code[necessity.misaligned(scores.visual)] = CODE[
+      "suspect: less likely with its image"
+    ]
+  if options.competence:
+    if scores.accuracy is None:
+      raise _missing("accuracy", "select.competence")
+    failed = necessity.failed_where_competent(
+      scores.accuracy, groups, options.competence
+    )
+    code[failed] = CODE["suspect: wrong where the seed model is mostly right"]
+  above = necessity.above_bound(ranks, groups, options.bound)
+  code[above] = CODE["suspect: upper necessity bound"]
+
+
+def _missing(signal: str, option: str) -> InputError:
+  return InputError(
+    f"{option} needs the signal {signal!r}, which the scores do not hold; add it to"
+    " score.signals and score again, or turn the option off."
+  )
+
+
+def fit(limit: budgets.Limit, scores: Scores, candidates: Candidates, choose) -> int:
+  """How many rows the budget holds.
+
+  Args:
+    limit: the resolved budget.
+    scores: token counts and forced rows.
+    candidates: from `sort_out`.
+    choose: from a number of rows to the kept ones as a mask; a larger number's
+      rows hold a smaller one's.
+
+  Returns:
+    The number of rows; for tokens the largest whose rows fit.
+
+  Raises:
+    InputError: the forced rows alone are above the budget, or no row fits.
+  """
+  forced = int(candidates.forced.sum())
+  if limit.tokens is None:
+    if forced > limit.rows:
+      raise InputError(
+        f"{forced:,} rows are forced in, above the budget of {limit.rows:,}; raise the"
+        " budget or force fewer."
+      )
+    return limit.rows
+  if forced and int(scores.tokens[candidates.forced].sum()) > limit.tokens:
+    raise InputError(
+      f"The {forced:,} rows forced in have"
+      f" {int(scores.tokens[candidates.forced].sum()):,} tokens, above the budget of"
+      f" {limit.tokens:,}; raise the budget or force fewer."
+    )
+  low, high = max(forced, 0), limit.rows
+  while low < high:
+    middle = (low + high + 1) // 2
+    if int(scores.tokens[choose(middle)].sum()) <= limit.tokens:
+      low = middle
+    else:
+      high = middle - 1
+  if low < 1:
+    raise InputError(
+      f"The budget of {limit.tokens:,} tokens leaves no row: the first one chosen has"
+      " more; raise the budget."
+    )
+  return low

@@ -1,0 +1,118 @@
+"""Groups of rows: clusters, columns, strata of necessity, and their products."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt64
+
+from mllm_selector_jax.selection import kmeans
+from mllm_selector_jax.types import InputError
+
+
+class Groups(NamedTuple):
+  """A group for each row.
+
+  Attributes:
+    index: the group of each row, from 0.
+    names: what each group is called; its length is the number of groups.
+  """
+
+  index: Int[np.ndarray, " N"]
+  names: tuple[str, ...]
+
+
+def by_column(values: np.ndarray, name: str = "") -> Groups:
+  """A group for each value of a column, in the values' order; None is a value."""
+  text = ["(none)" if value is None else str(value) for value in values]
+  names, index = np.unique(np.array(text, dtype=object), return_inverse=True)
+  prefix = f"{name} " if name else ""
+  return Groups(index.astype(np.int32), tuple(prefix + str(each) for each in names))
+
+
+def by_necessity(necessity: Float[np.ndarray, " N"], strata: int) -> Groups:
+  """Strata of equal width over rank-normalised necessity, the lowest first."""
+  index = np.minimum((necessity * strata).astype(np.int32), strata - 1)
+  names = (
+    f"necessity {stratum / strata:.2f}-{(stratum + 1) / strata:.2f}"
+    for stratum in range(strata)
+  )
+  return Groups(index, tuple(names))
+
+
+def by_embedding(
+  embeddings: Float[np.ndarray, "N D"],
+  clusters: int = 0,
+  key: UInt64[np.ndarray, " N"] | None = None,
+  rng: int = 0,
+) -> Groups:
+  """k-means clusters, the largest first; 0 clusters goes by the number of rows."""
+  wanted = clusters or kmeans.default_clusters(len(embeddings))
+  labels = kmeans.kmeans(embeddings, wanted, key, rng).labels
+  sizes = np.bincount(labels)
+  order = np.argsort(-sizes, kind="stable")
+  number = np.empty(len(sizes), np.int32)
+  number[order] = np.arange(len(sizes))
+  return Groups(number[labels], tuple(f"cluster {c}" for c in range(len(sizes))))
+
+
+def product(*parts: Groups) -> Groups:
+  """A group for each combination that occurs."""
+  code = np.zeros(len(parts[0].index), np.int64)
+  for part in parts:
+    code = code * len(part.names) + part.index
+  found, index = np.unique(code, return_inverse=True)
+  names = [""] * len(found)
+  for place, rest in enumerate(found.tolist()):
+    words = []
+    for part in reversed(parts):
+      rest, digit = divmod(rest, len(part.names))
+      words.append(part.names[digit])
+    names[place] = " x ".join(reversed(words))
+  return Groups(index.astype(np.int32), tuple(names))
+
+
+def make_groups(
+  form: str,
+  columns: Mapping[str, np.ndarray],
+  necessity: Float[np.ndarray, " N"],
+  embeddings: Float[np.ndarray, "N D"] | None = None,
+  key: UInt64[np.ndarray, " N"] | None = None,
+  clusters: int = 0,
+  strata: int = 5,
+  rng: int = 0,
+) -> Groups:
+  """Groups by name.
+
+  Args:
+    form: "kmeans", "necessity", a column, or a product such as "source*kmeans".
+    columns: other columns that rows may be grouped by, such as `source`.
+    necessity: rank-normalised.
+    embeddings: needed for kmeans.
+    key: content hashes, for kmeans.
+    clusters: of kmeans; 0 goes by the number of rows.
+    strata: of necessity.
+    rng: seed of kmeans.
+
+  Raises:
+    InputError: an unknown column, or kmeans without embeddings.
+  """
+  parts = []
+  for name in (part.strip() for part in form.split("*")):
+    if name == "kmeans":
+      if embeddings is None:
+        raise InputError(
+          "select.groups is kmeans, but the scores hold no embeddings; run the score"
+          " stage with them, or group by source or necessity."
+        )
+      parts.append(by_embedding(embeddings, clusters, key, rng))
+    elif name == "necessity":
+      parts.append(by_necessity(necessity, strata))
+    elif name in columns:
+      parts.append(by_column(columns[name], "" if name == "source" else name))
+    else:
+      raise InputError(
+        f"select.groups names {name!r}; there are kmeans, necessity and the columns"
+        f" {', '.join(sorted(columns)) or '(none)'}."
+      )
+  return parts[0] if len(parts) == 1 else product(*parts)

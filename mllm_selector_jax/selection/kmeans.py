@@ -1,0 +1,248 @@
+"""k-means on the accelerator: deterministic, in fixed chunks of rows.
+
+The rule that makes it independent of the number of devices: rows are sorted by
+a draw from their content and cut into chunks whose size depends on K alone;
+each chunk is computed by one device, and what the chunks give is added up in
+float64 in the chunks' order. On one kind of device the result is therefore
+bit-identical for any number of them and any order of the pool; on another kind
+a row in the middle between two centres may go the other way.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh
+from jaxtyping import Array, Bool, Float, Int, UInt64
+
+from mllm_selector_jax.selection import draws
+from mllm_selector_jax.types import InputError
+
+CHUNK_DISTANCES = 1 << 22  # distances of a chunk, at most 16 MB
+SAMPLE_ROWS = 64  # rows a cluster from which the first centres are drawn
+DEVICE_BYTES = 4 << 30  # embeddings up to this size stay on the devices
+FULL = jax.lax.Precision.HIGHEST  # bf16 or TF32 passes would decide near-ties
+
+
+class Clusters(NamedTuple):
+  """Clusters of N rows; no cluster is empty.
+
+  Attributes:
+    labels: each row's cluster, its nearest centre.
+    centres: in the space that was clustered (scaled to length 1 if asked).
+    inertia: sum of squared distances to the nearest centre.
+    iterations: passes over all rows.
+  """
+
+  labels: Int[np.ndarray, " N"]
+  centres: Float[np.ndarray, "K D"]
+  inertia: float
+  iterations: int
+
+
+def default_clusters(rows: int) -> int:
+  """K: 50 up to 20,000 rows and about sqrt(N) above; 8 rows a cluster at least."""
+  wanted = 50 if rows <= 20_000 else round(rows**0.5)
+  return max(1, min(wanted, rows // 8))
+
+
+def kmeans(
+  embeddings: Float[np.ndarray, "N D"],
+  clusters: int,
+  key: UInt64[np.ndarray, " N"] | None = None,
+  rng: int = 0,
+  normalise: bool = True,
+  tolerance: float = 1e-4,
+  most_iterations: int = 50,
+  devices: list[jax.Device] | None = None,
+) -> Clusters:
+  """Clusters rows by Lloyd's iterations from a greedy k-means++ start.
+
+  Args:
+    embeddings: a vector a row.
+    clusters: K, cut to the number of rows.
+    key: content hashes, so that the order of rows is no matter; the rows'
+      places by default.
+    rng: seed.
+    normalise: scale rows to length 1 first. Hidden states after a final norm
+      have nearly equal lengths anyway; a mean over several turns is shorter the
+      more they differ, and that should not make a cluster.
+    tolerance: stop when inertia falls by less than this share.
+    most_iterations: stop after as many.
+    devices: local devices that share the chunks; all by default.
+
+  Raises:
+    InputError: an embedding is not finite.
+  """
+  rows = len(embeddings)
+  clusters = max(1, min(clusters, rows))
+  if rows == 0:
+    empty = np.zeros((0, embeddings.shape[1]), np.float32)
+    return Clusters(np.zeros(0, np.int32), empty, 0.0, 0)
+  key = np.arange(rows, dtype=np.uint64) if key is None else key
+  order = np.argsort(draws.draw(rng, key, "k-means"), kind="stable")
+  pool = _Chunks(embeddings, order, clusters, normalise, devices)
+  centres = pool.first_centres(clusters, rng)
+
+  previous = np.inf
+  for iteration in range(1, most_iterations + 1):
+    labels, distances, sums = pool.assign(centres)
+    inertia = float(distances.astype(np.float64).sum())
+    sizes = np.bincount(labels, minlength=clusters)
+    empty = np.flatnonzero(sizes == 0)
+    far = np.argsort(-distances, kind="stable")[: len(empty)]
+    far = far[distances[far] > 0]
+    settled = previous - inertia <= tolerance * previous
+    if iteration > 1 and settled and not len(far):
+      break
+    previous = inertia
+    filled = sizes > 0
+    centres[filled] = (sums[filled] / sizes[filled, None]).astype(np.float32)
+    # A centre without rows starts again on a row that is badly served.
+    centres[empty[: len(far)]] = pool.rows(far)
+  else:
+    labels, distances, _ = pool.assign(centres)
+    inertia = float(distances.astype(np.float64).sum())
+    sizes = np.bincount(labels, minlength=clusters)
+
+  filled = sizes > 0
+  renumbered = np.cumsum(filled) - 1
+  result = np.empty(rows, np.int32)
+  result[order] = renumbered[labels]
+  return Clusters(result, centres[filled] + pool.mean, inertia, iteration)
+
+
+class _Chunks:
+  """The rows in drawn order, cut into chunks that the devices share."""
+
+  def __init__(self, embeddings, order, clusters, normalise, devices):
+    rows = len(order)
+    size = max(256, min(1 << 16, CHUNK_DISTANCES // clusters))
+    self.size = min(1 << (size.bit_length() - 1), 1 << (rows - 1).bit_length())
+    self.size = max(self.size, 1)
+    self._embeddings, self._order, self._normalise = embeddings, order, normalise
+    self._starts = range(0, rows, self.size)
+    self._devices = devices or jax.local_devices()
+    self._kept = None
+    self.mean = np.zeros(embeddings.shape[1], np.float32)
+    total = np.zeros(embeddings.shape[1], np.float64)
+    for start in self._starts:
+      total += self.rows(np.arange(start, min(start + self.size, rows))).sum(
+        0, dtype=np.float64
+      )
+    # Distances do not change, but |x|^2 - 2xc + |c|^2 then loses fewer bits.
+    self.mean = (total / rows).astype(np.float32)
+    if rows * embeddings.shape[1] * 4 <= DEVICE_BYTES:
+      self._kept = [self._put(i) for i in range(len(self._starts))]
+
+  def rows(self, places: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n D"]:
+    """Rows by their place in the drawn order, prepared and centred."""
+    values = np.asarray(self._embeddings[self._order[places]], np.float32)
+    if not np.isfinite(values).all():
+      bad = self._order[places[int(np.argmin(np.isfinite(values).all(1)))]]
+      raise InputError(
+        f"The embedding of line {bad} of the scores is not finite; score again, or"
+        " group by something else than kmeans."
+      )
+    if self._normalise:
+      length = np.sqrt(np.sum(np.square(values, dtype=np.float64), 1, keepdims=True))
+      values = (values / np.maximum(length, 1e-30)).astype(np.float32)
+    return values - self.mean[None, :]
+
+  def _put(self, index: int):
+    start = self._starts[index]
+    values = self.rows(np.arange(start, min(start + self.size, len(self._order))))
+    valid = np.arange(self.size) < len(values)
+    values = np.pad(values, [(0, self.size - len(values)), (0, 0)])
+    device = self._devices[index % len(self._devices)]
+    return jax.device_put((values, valid), device)
+
+  def first_centres(self, clusters: int, rng: int) -> Float[np.ndarray, "K D"]:
+    """Greedy k-means++ over the first rows of the drawn order."""
+    count = min(len(self._order), max(SAMPLE_ROWS * clusters, 1 << 14))
+    sample = self.rows(np.arange(count))
+    padded = 1 << (count - 1).bit_length()
+    valid = np.arange(padded) < count
+    sample = np.pad(sample, [(0, padded - count), (0, 0)])
+    with jax.set_mesh(_alone(self._devices[0])):
+      picked = _plus_plus(clusters, sample, valid, np.uint32(rng & 0xFFFFFFFF))
+    return sample[np.asarray(picked)].copy()
+
+  def assign(self, centres: Float[np.ndarray, "K D"]):
+    """Labels, squared distances [N], and sums [K, D] in float64."""
+    found = []
+    for index in range(len(self._starts)):
+      device = self._devices[index % len(self._devices)]
+      chunk = self._kept[index] if self._kept else self._put(index)
+      with jax.set_mesh(_alone(device)):
+        found.append(_assign(*chunk, jax.device_put(centres, device)))
+      # A few chunks in flight hide the transfers and bound the memory.
+      if index >= 2 * len(self._devices):
+        jax.block_until_ready(found[index - 2 * len(self._devices)])
+    found = jax.device_get(found)
+    rows = len(self._order)
+    sums = np.zeros(centres.shape, np.float64)
+    for _, _, part in found:
+      sums += part
+    labels = np.concatenate([part for part, _, _ in found])[:rows]
+    return labels, np.concatenate([part for _, part, _ in found])[:rows], sums
+
+
+@functools.cache
+def _alone(device: jax.Device) -> Mesh:
+  return Mesh(np.array([device]), ("chunk",), axis_types=(AxisType.Auto,))
+
+
+@jax.jit
+def _assign(
+  values: Float[Array, "n D"], valid: Bool[Array, " n"], centres: Float[Array, "K D"]
+) -> tuple[Int[Array, " n"], Float[Array, " n"], Float[Array, "K D"]]:
+  """Nearest centre (the first of equals), squared distance, sums by centre."""
+  product = jnp.dot(values, centres.T, precision=FULL)
+  half = 0.5 * jnp.sum(jnp.square(centres), 1)
+  labels = jnp.argmax(product - half[None, :], axis=1).astype(jnp.int32)
+  # Not from the product: the distance to a centre on the row itself must be 0.
+  distances = jnp.sum(jnp.square(values - centres[labels]), 1)
+  # A product, since scattered additions have no fixed order on a GPU.
+  member = jax.nn.one_hot(labels, len(centres), dtype=values.dtype, axis=0)
+  member = member * valid.astype(values.dtype)[None, :]
+  return labels, distances, jnp.dot(member, values, precision=FULL)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _plus_plus(
+  clusters: int,
+  sample: Float[Array, "n D"],
+  valid: Bool[Array, " n"],
+  rng: Int[Array, ""],
+) -> Int[Array, " K"]:
+  """Rows of the sample as first centres (Arthur and Vassilvitskii, 2007).
+
+  Greedy: of a few rows drawn in proportion to their squared distance to the
+  nearest centre so far, the one that lowers the sum most.
+  """
+  trials = 2 + max(1, clusters).bit_length()
+  trials = min(trials, len(sample))
+  norms = jnp.sum(jnp.square(sample), 1)
+  base = jax.random.key(rng)
+
+  def distances_to(picked):
+    product = jnp.dot(sample, sample[picked].T, precision=FULL)
+    squared = norms[:, None] - 2 * product + norms[picked][None, :]
+    return jnp.where(valid[:, None], jnp.maximum(squared, 0), 0)
+
+  def step(index, state):
+    picked, nearest = state
+    noise = jax.random.gumbel(jax.random.fold_in(base, index), (len(sample),))
+    weight = jnp.where(valid & (nearest > 0), jnp.log(nearest) + noise, -jnp.inf)
+    candidates = jax.lax.top_k(weight, trials)[1]
+    after = jnp.minimum(nearest[:, None], distances_to(candidates))
+    best = jnp.argmin(after.sum(0))
+    return picked.at[index].set(candidates[best]), after[:, best]
+
+  # Rows come in drawn order, so the first is a random one.
+  picked = jnp.zeros(clusters, jnp.int32)
+  nearest = distances_to(picked[:1])[:, 0]
+  return jax.lax.fori_loop(1, clusters, step, (picked, nearest))[0]

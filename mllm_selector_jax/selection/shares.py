@@ -1,0 +1,97 @@
+"""What the groups are to get: means, target shares, floors and ideal quotas."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mllm_selector_jax.types import InputError
+
+
+def group_means(
+  values: Float[np.ndarray, " N"], groups: Int[np.ndarray, " N"], count: int
+) -> Float[np.ndarray, " G"]:
+  """Each group's mean of values in [0, 1]; 0 for an empty one.
+
+  Added up in multiples of 2^-32, exactly, so the order of rows is no matter.
+  """
+  sums = np.zeros(count, np.int64)
+  np.add.at(sums, groups, np.rint(values * 2.0**32).astype(np.int64))
+  sizes = np.bincount(groups, minlength=count)
+  return sums / (np.maximum(sizes, 1) * 2.0**32)
+
+
+def target_shares(
+  sizes: Int[np.ndarray, " G"],
+  kind: str,
+  tempering: float = 0.5,
+  given: tuple[float, ...] | None = None,
+) -> Float[np.ndarray, " G"]:
+  """Target shares q of the groups.
+
+  Args:
+    sizes: rows of each group that may be taken; an empty group gets 0 unless
+      shares are given.
+    kind: "pool" (p), "tempered" (proportional to p ** tempering), "uniform",
+      or "given".
+    tempering: the power.
+    given: a share a group, for "given".
+
+  Raises:
+    InputError: given shares that are not one a group, negative, or do not sum
+      to 1.
+  """
+  if kind == "given":
+    shares = np.asarray(given, np.float64)
+    if shares.shape != sizes.shape:
+      raise InputError(
+        f"{shares.size} target shares are given for {len(sizes)} groups; give one a"
+        " group, in the groups' order."
+      )
+    if not np.all(shares >= 0) or abs(shares.sum() - 1) > 1e-6:
+      raise InputError(
+        f"The target shares sum to {shares.sum():.6g} with a smallest of"
+        f" {shares.min():.6g}; they must not be negative and must sum to 1."
+      )
+    return shares / shares.sum()
+  power = {"pool": 1.0, "tempered": tempering, "uniform": 0.0}[kind]
+  weights = np.where(sizes > 0, np.maximum(sizes, 1) ** power, 0.0)
+  return weights / max(weights.sum(), 1e-300)
+
+
+def proportional_floors(
+  sizes: Int[np.ndarray, " G"], total: int
+) -> Int[np.ndarray, " G"]:
+  """`total` rows shared out in proportion to the groups' sizes.
+
+  By highest averages (Jefferson, D'Hondt): no group gets less than its whole
+  part of total * size / sum, and one more in total never takes from a group,
+  without which budgets would not nest.
+  """
+  pool = int(sizes.sum())
+  if total <= 0 or pool == 0:
+    return np.zeros(len(sizes), np.int64)
+  floors = total * sizes.astype(np.int64) // pool
+  left = total - int(floors.sum())
+  # Fewer than G are left, and a group may get several of them.
+  while left > 0:
+    average = sizes / (floors + 1)
+    best = np.lexsort((np.arange(len(sizes)), -average))[:left]
+    # Whatever is above every group's next average but one goes at once.
+    safe = best[average[best] > np.max(sizes / (floors + 2))]
+    floors[safe] += 1
+    left -= len(safe)
+  return floors
+
+
+def ideal_quotas(
+  means: Float[np.ndarray, " G"],
+  shares: Float[np.ndarray, " G"],
+  kl_weight: float,
+) -> Float[np.ndarray, " G"]:
+  """Shares q exp(mean / lambda) / Z of `uniform`, before rounding and floors.
+
+  NaN at lambda 0, where the best group takes all that it has.
+  """
+  if kl_weight == 0:
+    return np.full(len(shares), np.nan)
+  weights = shares * np.exp((means - means.max(initial=0.0)) / kl_weight)
+  return weights / max(weights.sum(), 1e-300)

@@ -1,0 +1,139 @@
+"""The mesh, the rules from logical to mesh axes, and host rows to global arrays.
+
+Models name the axes of what they hold ("batch", "embed", "heads"); only the
+rules here know which mesh axis shards each of them. Without a mesh in context
+everything is a no-op, so the same code runs on one CPU device.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mllm_selector_jax.types import InputError
+
+MESH_AXES = ("data", "fsdp", "tensor")
+ROWS = PartitionSpec(("data", "fsdp"))  # the leading axis of every batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+  """From a logical axis to the mesh axis (or axes) that shard it."""
+
+  batch: tuple[str, ...] | str | None = ("data", "fsdp")
+  length: str | None = None
+  width: str | None = None
+  layers: str | None = None
+  vocab: str | None = "tensor"
+  embed: str | None = "fsdp"
+  heads: str | None = "tensor"
+  kv_heads: str | None = "tensor"
+  mlp: str | None = "tensor"
+  patch: str | None = None
+
+  def spec(self, logical: Sequence[str | None]) -> PartitionSpec:
+    """The mesh axes of an array whose axes have these logical names."""
+    return PartitionSpec(*(name and getattr(self, name) for name in logical))
+
+
+_RULES = contextvars.ContextVar("rules", default=Rules())
+
+
+def make_mesh(
+  data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Any = None
+) -> Mesh:
+  """A mesh of all devices; one axis may be -1, which takes what is left.
+
+  Raises:
+    InputError: the axes do not multiply to the number of devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  shape = [data, fsdp, tensor]
+  if shape.count(-1) > 1 or any(size == 0 or size < -1 for size in shape):
+    raise InputError(
+      f"mesh: data={data}, fsdp={fsdp}, tensor={tensor}; each must be positive,"
+      " and at most one may be -1 (whatever is left)."
+    )
+  rest = math.prod(size for size in shape if size != -1)
+  shape = [len(devices) // rest if size == -1 else size for size in shape]
+  if math.prod(shape) != len(devices):
+    raise InputError(
+      f"mesh: data={data}, fsdp={fsdp}, tensor={tensor} does not fill the"
+      f" {len(devices)} devices found; their product must equal that number."
+    )
+  return jax.make_mesh(
+    tuple(shape), MESH_AXES, (AxisType.Auto,) * len(MESH_AXES), devices=devices
+  )
+
+
+@contextlib.contextmanager
+def use(mesh: Mesh, rules: Rules | None = None) -> Iterator[Mesh]:
+  """Puts the mesh and the rules in context for `constrain`."""
+  token = _RULES.set(rules or Rules())
+  try:
+    with jax.set_mesh(mesh):
+      yield mesh
+  finally:
+    _RULES.reset(token)
+
+
+def constrain(x: jax.Array, logical: Sequence[str | None]) -> jax.Array:
+  """Pins an activation to the rules' sharding; nothing without a mesh."""
+  if jax.sharding.get_abstract_mesh().empty:
+    return x
+  return jax.lax.with_sharding_constraint(x, _RULES.get().spec(logical))
+
+
+def parameter_shardings(tree: Any, axes: Any, mesh: Mesh, rules: Rules | None = None):
+  """Shardings of parameters by their logical axes.
+
+  A mesh axis that does not divide an array's side is left out there: small
+  arrays stay whole rather than fail.
+
+  Args:
+    tree: parameters, or their shapes.
+    axes: the same tree with a tuple of logical names (or None) an array.
+    mesh: the devices.
+    rules: logical to mesh axes.
+
+  Returns:
+    The same tree of NamedSharding.
+  """
+  rules = rules or Rules()
+
+  def sharding(array, logical):
+    spec = []
+    for side, name in zip(array.shape, rules.spec(logical), strict=True):
+      names = (name,) if isinstance(name, str) else (name or ())
+      ways = math.prod(mesh.shape[axis] for axis in names)
+      spec.append(name if side % ways == 0 else None)
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+  return jax.tree.map(sharding, tree, axes)
+
+
+def row_ways(mesh: Mesh) -> int:
+  """Over how many shards the rows of a batch are spread."""
+  return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def put_rows(tree: Any, mesh: Mesh) -> Any:
+  """This process's rows of every array, as one global array over the mesh.
+
+  The number of rows must be a multiple of this process's share of the shards.
+  """
+  sharding = NamedSharding(mesh, ROWS)
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
+  )
+
+
+def put_whole(tree: Any, mesh: Mesh) -> Any:
+  """Every array on every device."""
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

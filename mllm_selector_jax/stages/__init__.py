@@ -1,0 +1,23 @@
+"""One module a command; each makes its artifact unless it is current."""
+
+from mllm_selector_jax.stages.check import check
+from mllm_selector_jax.stages.evaluate import evaluate
+from mllm_selector_jax.stages.plan import plan
+from mllm_selector_jax.stages.report import report
+from mllm_selector_jax.stages.run import run
+from mllm_selector_jax.stages.score import score
+from mllm_selector_jax.stages.seed import seed
+from mllm_selector_jax.stages.select import select
+from mllm_selector_jax.stages.tune import tune
+
+COMMANDS = {
+  "run": run,
+  "check": check,
+  "plan": plan,
+  "seed": seed,
+  "score": score,
+  "select": select,
+  "tune": tune,
+  "evaluate": evaluate,
+  "report": report,
+}

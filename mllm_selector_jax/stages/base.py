@@ -1,0 +1,147 @@
+"""The base model and the checked pool, opened as the config says."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax.data import conversation, loader, table
+from mllm_selector_jax.models import huggingface, mllm
+from mllm_selector_jax.models.axes import logical_axes
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.stages.context import Run, plain
+from mllm_selector_jax.types import ImageOptions, InputError, Params
+
+DEMO_BASE = Path(__file__).parents[1] / "data" / "demo" / "base"
+CACHE_BYTES = 1 << 30  # of tokens and pixels that are read again every epoch
+
+
+def base_path(run: Run) -> Path:
+  """The base's directory; a hub name is looked up in the hub's cache first."""
+  name = run.cfg.model.path
+  return DEMO_BASE if name == "demo" else huggingface.find_model(name)
+
+
+def hash_processing(run: Run) -> str:
+  """Identity of what turns records into tokens and pixels: all but the weights."""
+  files = {
+    path.name: artifacts.hash_file(path)
+    for path in sorted(base_path(run).iterdir())
+    if path.is_file() and path.suffix in (".json", ".jinja", ".model", ".txt")
+  }
+  return artifacts.hash_json(files)
+
+
+@functools.lru_cache(maxsize=4)
+def _hash_folder(path: Path) -> str:
+  return artifacts.hash_folder(path)
+
+
+def hash_model(path: Path) -> str:
+  """Identity of a model directory; read once a process."""
+  return _hash_folder(path.absolute())
+
+
+def model_config(run: Run) -> dict[str, Any]:
+  """What of cfg.model a result follows from, beside the base's own bytes."""
+  config = plain(run.cfg.model)
+  del config["path"]
+  return {**config, "dtype": dtype(run)}
+
+
+def dtype(run: Run) -> str:
+  """The compute type: bfloat16 is slow on CPUs and right on accelerators."""
+  wanted = run.cfg.model.dtype
+  if wanted not in ("auto", "float32", "bfloat16"):
+    raise InputError(
+      f"model.dtype={wanted!r}: allowed are auto, float32 and bfloat16."
+    )
+  if wanted != "auto":
+    return wanted
+  return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
+  """What turns records into tokens and pixels; no weights are read."""
+  path = base_path(run)
+  config = huggingface.read_config(path)
+  tokenizer, options = huggingface.read_processor(path)
+  name = run.cfg.model.conversation
+  if name not in conversation.TEMPLATES:
+    raise InputError(
+      f"model.conversation={name!r}: allowed are {', '.join(conversation.TEMPLATES)}."
+    )
+  encoder = conversation.Encoder(
+    tokenizer,
+    conversation.TEMPLATES[name],
+    image_token=config.image_token,
+    patches=config.patches,
+    max_length=run.cfg.model.max_length,
+    system=run.cfg.model.system,
+  )
+  return encoder, options
+
+
+def read_model(run: Run, path: Path) -> tuple[MllmConfig, Params]:
+  """A model directory's config, and its parameters laid out over the mesh."""
+  config = huggingface.read_config(path, dtype=dtype(run), remat=run.cfg.model.remat)
+  abstract = mllm.abstract(config)
+  shardings = sharding.parameter_shardings(abstract, logical_axes(abstract), run.mesh)
+  return config, huggingface.read_params(path, config, shardings)
+
+
+def open_pool(run: Run) -> table.PoolTable:
+  """The checked pool; the check stage made it."""
+  run.workdir.pool.digest()
+  return table.read_table(run.workdir.path / "pool.parquet")
+
+
+def open_reader(run: Run, pool: table.PoolTable) -> loader.Reader:
+  """Reads rows of the checked pool for this base."""
+  encoder, options = read_encoder(run)
+  return loader.Reader(
+    table=pool,
+    encoder=encoder,
+    folder=image_folder(run),
+    options=options,
+    max_pixels=run.cfg.pool.max_pixels,
+    cache=loader.Cache(CACHE_BYTES),
+  )
+
+
+def pool_files(run: Run) -> list[str]:
+  """The pool's data files; those of a drawn pool where the config draws one."""
+  if run.cfg.pool.demo.rows:
+    return [str(run.workdir.demo.path / "pool.json")]
+  files = split_files(run.cfg.pool.data)
+  if not files:
+    raise InputError(
+      "pool.data names no file. Give --config.pool.data=FILE, a LLaVA JSON or JSONL"
+      " file, and --config.pool.images=FOLDER."
+    )
+  return files
+
+
+def image_folder(run: Run) -> str | None:
+  if run.cfg.pool.demo.rows:
+    return str(run.workdir.demo.path / "images")
+  return run.cfg.pool.images or None
+
+
+def split_files(value: str | tuple | list | None) -> list[str]:
+  """A file, several separated by commas, or a list of files."""
+  if not value:
+    return []
+  if isinstance(value, str):
+    return [name.strip() for name in value.split(",") if name.strip()]
+  return [str(name) for name in value]
+
+
+def draw_rows(pool: table.PoolTable, count: int, seed: int) -> np.ndarray:
+  """That many usable rows at random, ascending."""
+  rows = np.flatnonzero(pool.ok)
+  chosen = np.random.default_rng(seed).permutation(rows)[:count]
+  return np.sort(chosen)

@@ -1,0 +1,119 @@
+"""One invocation: its config, workdir, console, devices and wish to stop."""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax.stages.console import Console
+from mllm_selector_jax.types import Stopped
+
+
+@dataclasses.dataclass
+class Run:
+  """What every stage is given.
+
+  Attributes:
+    cfg: the locked config.
+    workdir: where artifacts lie.
+    console: for people.
+    force: take a pool whose files changed.
+  """
+
+  cfg: Any
+  workdir: artifacts.Workdir
+  console: Console
+  force: bool = False
+  _stop: bool = False
+
+  def stop(self) -> None:
+    """Asks the stage at hand to save and leave (SIGTERM)."""
+    self._stop = True
+
+  def stopped(self) -> bool:
+    return self._stop
+
+  def say(self, text: str) -> None:
+    self.console.say(text)
+
+  @contextlib.contextmanager
+  def progress(
+    self, title: str, unit: str = "row", leave: bool = True
+  ) -> Iterator[Callable[[int, int | None], None]]:
+    """Progress of one stage; with `leave`, a SIGTERM ends it at the next update."""
+    with self.console.progress(title, unit) as update:
+
+      def checked(done: int, total: int | None) -> None:
+        update(done, total)
+        if leave and self._stop:
+          raise Stopped(f"{title} after {done:,} {unit}s")
+
+      yield checked
+
+  @functools.cached_property
+  def mesh(self) -> Mesh:
+    return sharding.make_mesh(**self.cfg.mesh.to_dict())
+
+  def recipe(self, stage: str, config: Any, inputs: dict[str, str]) -> artifacts.Recipe:
+    return artifacts.Recipe(stage, plain(config), inputs, self.cfg.rng_seed)
+
+  def make(
+    self,
+    artifact: artifacts.Artifact,
+    recipe: artifacts.Recipe,
+    build: Callable[[Path], Any],
+  ) -> bool:
+    """Makes an artifact unless it is current; says which, and why.
+
+    Args:
+      artifact: where.
+      recipe: what it follows from.
+      build: writes it into the folder that it is given.
+
+    Returns:
+      Whether it was made.
+    """
+    name = str(artifact.path.relative_to(self.workdir.path))
+    reasons = artifact.why_stale(recipe)
+    if not reasons:
+      self.say(f"{recipe.stage}: {name} is unchanged, kept.")
+      return False
+    if self._stop:
+      raise Stopped(f"before {name}")
+    new = reasons == ["not made yet"]
+    why = "" if new else f" again: {'; '.join(reasons[:4])}"
+    self.say(f"{recipe.stage}: making {name}{why}")
+    start = time.monotonic()
+    with artifact.making(recipe) as folder:
+      build(folder)
+    self.say(f"{recipe.stage}: {name} done in {time.monotonic() - start:.1f} s")
+    return True
+
+
+def plain(config: Any) -> Any:
+  """A config section as JSON has it."""
+  if hasattr(config, "to_dict"):
+    config = config.to_dict()
+  if isinstance(config, dict):
+    return {key: plain(value) for key, value in config.items()}
+  if isinstance(config, tuple | list):
+    return [plain(value) for value in config]
+  return config
+
+
+@contextlib.contextmanager
+def open_run(cfg: Any, workdir: str, force: bool = False) -> Iterator[Run]:
+  """A run that holds its workdir until it ends.
+
+  Raises:
+    InputError: another process holds the workdir, or it cannot be written.
+  """
+  place = artifacts.Workdir(Path(workdir).absolute())
+  with artifacts.lock(place.path):
+    yield Run(cfg, place, Console(place.log), force)

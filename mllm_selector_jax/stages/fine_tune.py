@@ -1,0 +1,99 @@
+"""Fine-tuning the base on a list of pool rows: what seed and tune share."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax.data import loader, packing
+from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.training import loop
+from mllm_selector_jax.training.optimizer import OptimizerOptions
+from mllm_selector_jax.types import InputError
+
+_ROWS = 8  # named in an error
+
+
+def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str):
+  """Tunes the base on the rows; leaves rows, metrics and the model in `folder`.
+
+  Args:
+    run: the invocation.
+    section: cfg.seed or cfg.tune.
+    rows: of the checked pool, ascending.
+    folder: to write into; an interrupted tune goes on from what is there.
+    title: of the progress.
+  """
+  _check(section, title)
+  pool = base.open_pool(run)
+  reader = base.open_reader(run, pool)
+  source = base.base_path(run)
+  config, params = base.read_model(run, source)
+  lengths = pool.tokens[rows]
+  row_length = packing.row_length_for(lengths, section.row_length)
+  steps = packing.training_steps(
+    len(rows), lengths, section.batch, section.epochs, run.cfg.rng_seed, row_length
+  )
+  steps = [[[int(rows[i]) for i in items] for items in step] for step in steps]
+  shape = packing.find_shape(
+    steps, pool.supervised, pool.turns, pool.has_image, row_length,
+    config.patches, reader.options.size, sharding.row_ways(run.mesh),
+  )
+  batches = loader.read_batches(
+    steps, loader.MakeBatch(reader, shape), section.threads
+  )
+  samples = section.epochs * len(rows)
+
+  def name_rows(wanted: np.ndarray) -> str:
+    named = ", ".join(f"row {row} (id {pool.id[row]})" for row in wanted[:_ROWS])
+    more = len(wanted) - _ROWS
+    return f"{named} and {more} more" if more > 0 else named
+
+  with run.progress(title, "sample", leave=False) as progress:
+    params, metrics = loop.train(
+      config, params, batches, len(steps), _options(section), run.mesh,
+      folder=folder / artifacts.UNHASHED,
+      progress=lambda done, total: progress(samples * done // total, samples),
+      stopped=run.stopped,
+      name_rows=name_rows,
+    )
+  _write_rows(folder / "rows.parquet", pool, rows)
+  artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
+  huggingface.write_model(folder / "hf", config, params, source)
+  run.say(
+    f"{title}: {len(rows):,} rows x {section.epochs} epochs, {len(steps):,} steps,"
+    f" loss {metrics[0]['loss']:.3f} -> {metrics[-1]['loss']:.3f}"
+  )
+
+
+def recipe_config(section: Any) -> dict[str, Any]:
+  """The part of the section that the result follows from."""
+  config = dict(section.to_dict())
+  for name in ("threads", "save_every"):
+    config.pop(name)
+  return config
+
+
+def _options(section: Any) -> loop.LoopOptions:
+  fields = {field.name for field in dataclasses.fields(OptimizerOptions)}
+  recipe = {name: section[name] for name in fields}
+  return loop.LoopOptions(
+    OptimizerOptions(**recipe), section.trainable, section.save_every
+  )
+
+
+def _check(section: Any, title: str) -> None:
+  for name in ("epochs", "batch", "row_length"):
+    if section[name] < 1:
+      raise InputError(f"{title}: {name}={section[name]}; it must be 1 or more.")
+
+
+def _write_rows(path: Path, pool, rows: np.ndarray) -> None:
+  import pyarrow as pa
+
+  table = pa.table({"row": rows, "id": pa.array([pool.id[r] for r in rows], pa.string())})
+  artifacts.write_table(path, table)

@@ -1,0 +1,1 @@
+"""Optimizer, train step and loop: seed, tune and stage-1 alignment."""

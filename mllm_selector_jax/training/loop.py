@@ -1,0 +1,134 @@
+"""The training loop: the same for seed, tune and stage-1 alignment."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mllm_selector_jax import sharding
+from mllm_selector_jax.checkpoint import Checkpoints
+from mllm_selector_jax.models.axes import logical_axes
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.training.optimizer import (
+  OptimizerOptions,
+  make_optimizer,
+  make_schedule,
+)
+from mllm_selector_jax.training.step import State, make_train_step, split_params
+from mllm_selector_jax.types import Params, RunError, Stopped
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopOptions:
+  """How a run is carried out.
+
+  Attributes:
+    optimizer: the recipe.
+    trainable: "projector", "decoder" (with the projector) or "all".
+    save_every: steps between checkpoints; 0 saves only when stopped.
+  """
+
+  optimizer: OptimizerOptions
+  trainable: str = "decoder"
+  save_every: int = 0
+
+
+def train(
+  config: MllmConfig,
+  params: Params,
+  batches: Any,
+  steps: int,
+  options: LoopOptions,
+  mesh: Mesh,
+  folder: Path | None = None,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+  stopped: Callable[[], bool] = lambda: False,
+  name_rows: Callable[[np.ndarray], str] = lambda rows: f"rows {rows.tolist()}",
+) -> tuple[Params, list[dict[str, float]]]:
+  """Trains for `steps` batches and returns all parameters and the metrics.
+
+  Args:
+    config: the model.
+    params: where to start; not changed.
+    batches: a grain data set of (Batch, Owners), one a step.
+    steps: how many of them there are.
+    options: how.
+    mesh: the devices.
+    folder: of the checkpoints; an interrupted run goes on from the newest one.
+      None makes none.
+    progress: called with the steps done and the total.
+    stopped: asked after every step; when true, the state is saved.
+    name_rows: names rows in an error.
+
+  Raises:
+    RunError: the loss is not finite; the rows of that step are named, and the
+      checkpoint is left as it was.
+    Stopped: `stopped` said so; the state is saved.
+  """
+  axes = logical_axes(params)
+  shardings = sharding.parameter_shardings(params, axes, mesh)
+  # A copy: the first step gives its buffers away, and the caller keeps params.
+  params = jax.tree.map(lambda x, s: jax.device_put(np.asarray(x), s), params, shardings)
+  trainable, frozen = split_params(params, options.trainable)
+  optimizer = make_optimizer(options.optimizer, steps)
+  schedule = make_schedule(options.optimizer, steps)
+  state = State(trainable, jax.jit(optimizer.init)(trainable))
+  iterator = iter(batches)
+  checkpoints = Checkpoints(folder) if folder else None
+  done, metrics = 0, []
+  if checkpoints:
+    done, state, metrics = checkpoints.restore(state, iterator)
+  step_fn = make_train_step(config, optimizer)
+  waiting: list[tuple[int, dict[str, jax.Array], np.ndarray]] = []
+
+  def collect(keep: int):
+    # Reading a step's metrics one step late keeps the device busy.
+    while len(waiting) > keep:
+      step, values, rows = waiting.pop(0)
+      loss, grad_norm = float(values["loss"]), float(values["grad_norm"])
+      if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        raise RunError(
+          f"Training: the loss of step {step + 1} of {steps} is {loss} (gradient"
+          f" norm {grad_norm}). Its {len(rows)} samples: {name_rows(rows)}. Look at"
+          " them, or lower the learning rate; the last checkpoint is untouched."
+        )
+      rate = float(schedule(step))
+      metrics.append(
+        {"step": step + 1, "loss": loss, "learning_rate": rate, "grad_norm": grad_norm}
+      )
+
+  def save():
+    collect(0)
+    checkpoints.save(done, state, iterator, metrics)
+
+  try:
+    with sharding.use(mesh):
+      while done < steps:
+        batch, owners = next(iterator)
+        state, values = step_fn(state, frozen, sharding.put_rows(batch, mesh))
+        waiting.append((done, values, np.unique(owners.item[owners.item >= 0])))
+        collect(1)
+        done += 1
+        progress(done, steps)
+        if stopped() and done < steps:
+          if checkpoints:
+            save()
+          raise Stopped(f"training stopped after step {done} of {steps}")
+        if checkpoints and options.save_every and done % options.save_every == 0:
+          save()
+      collect(0)
+  finally:
+    if checkpoints:
+      checkpoints.close()
+  return {**frozen, **state.params}, metrics
+
+
+def format_metrics(metrics: list[dict[str, float]]) -> str:
+  """One JSON object a step."""
+  return "".join(json.dumps(line) + "\n" for line in metrics)

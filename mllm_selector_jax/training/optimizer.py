@@ -1,0 +1,72 @@
+"""The optimizer: AdamW, cosine with warm-up, clipping by the global norm."""
+
+import dataclasses
+
+import optax
+
+from mllm_selector_jax.types import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerOptions:
+  """The recipe of a fine-tune.
+
+  Attributes:
+    learning_rate: at its peak.
+    warmup: share of the steps with a linearly rising rate.
+    weight_decay: decoupled; not applied to vectors (norms, biases).
+    b1, b2: Adam's decay rates.
+    clip: largest global norm of the gradient.
+  """
+
+  learning_rate: float
+  warmup: float = 0.03
+  weight_decay: float = 0.0
+  b1: float = 0.9
+  b2: float = 0.999
+  clip: float = 1.0
+
+  def __post_init__(self):
+    if not self.learning_rate > 0 or not self.clip > 0:
+      raise InputError(
+        f"learning_rate={self.learning_rate}, clip={self.clip}: both must be positive."
+      )
+    if not 0 <= self.warmup < 1:
+      raise InputError(f"warmup={self.warmup}: a share of the steps, from 0 to below 1.")
+
+
+def make_schedule(options: OptimizerOptions, steps: int) -> optax.Schedule:
+  """Linear warm-up from 0, then a cosine to 0 at the last step."""
+  return optax.warmup_cosine_decay_schedule(
+    init_value=0.0,
+    peak_value=options.learning_rate,
+    warmup_steps=max(1, round(options.warmup * steps)),
+    decay_steps=max(2, steps),
+  )
+
+
+def make_optimizer(
+  options: OptimizerOptions, steps: int
+) -> optax.GradientTransformation:
+  """The transformation for a run of that many steps."""
+
+  def decayed(params):
+    import jax
+
+    # Stacked layers add a leading axis: a norm's weights have two there.
+    def matrix(path, leaf):
+      stacked = any(getattr(key, "key", None) == "layers" for key in path)
+      return leaf.ndim - stacked >= 2
+
+    return jax.tree_util.tree_map_with_path(matrix, params)
+
+  return optax.chain(
+    optax.clip_by_global_norm(options.clip),
+    optax.adamw(
+      make_schedule(options, steps),
+      b1=options.b1,
+      b2=options.b2,
+      weight_decay=options.weight_decay,
+      mask=decayed,
+    ),
+  )

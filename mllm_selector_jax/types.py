@@ -1,0 +1,124 @@
+"""Records, batches and errors that every part of the package shares.
+
+Axis letters: N pool rows, K kept rows, G groups; B packed rows of a batch, L
+tokens of a packed row, T supervised positions of a packed row, A answers of a
+packed row, M images of a packed row, P patches (image tokens) of an image, V
+vocabulary, D width, H heads, S pixels along an image's side.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+Params = dict[str, Any]  # nested, leaves are arrays, layers on the leading axis
+
+
+class InputError(ValueError):
+  """The user's input or configuration is wrong: one message, exit status 2."""
+
+
+class RunError(RuntimeError):
+  """The run cannot go on, through no fault of its input: exit status 1."""
+
+
+class Stopped(Exception):
+  """A SIGTERM arrived and the state was saved: exit status 143, resumable."""
+
+
+class RowError(ValueError):
+  """One row cannot be used: it is set aside and counted, the run goes on.
+
+  Attributes:
+    reason: one of `REASONS`, what the row is counted under.
+    detail: what was found, for people.
+  """
+
+  def __init__(self, reason: str, detail: str = ""):
+    assert reason in REASONS, reason
+    super().__init__(f"{reason}: {detail}" if detail else reason)
+    self.reason = reason
+    self.detail = detail
+
+
+# Every reason for which a row may be set aside, with what it means.
+REASONS = {
+  "malformed": "the record is not a conversation in LLaVA form",
+  "duplicate id": "an earlier row has the same id",
+  "no supervised token": "no answer is left to learn from",
+  "too long": "the image does not fit into the longest allowed row",
+  "image marks": "<image> marks and images differ in number",
+  "several images": "the model takes one image a row",
+  "missing image": "the image file is not there",
+  "unreadable image": "the image file is empty, truncated or broken",
+  "huge image": "the image has more pixels than allowed",
+  "unsupported image": "the file's format is not an allowed still-image one",
+  "unsafe path": "the image path is absolute, a URL, or leaves the folder",
+  "not a number": "the model's loss of the row is not finite",
+}
+
+
+class Sample(NamedTuple):
+  """One tokenised conversation, as a model reads it.
+
+  Attributes:
+    tokens: token ids; every patch of the image holds the image token's id.
+    supervised: whether the token is learned, that is, predicted by the
+      position before it.
+    turns: the round, counted from 0, of a supervised token; -1 elsewhere.
+    truncated: whether the end was cut off to fit the longest allowed row.
+  """
+
+  tokens: Int[np.ndarray, " L"]
+  supervised: Bool[np.ndarray, " L"]
+  turns: Int[np.ndarray, " L"]
+  truncated: bool
+
+
+class Batch(NamedTuple):
+  """Packed rows, all that the device sees. Leaves are numpy or jax arrays.
+
+  Attributes:
+    tokens: token ids; image patches hold the image token's id, padding 0.
+    positions: the position inside its sample, from 0.
+    segments: 0 for padding, otherwise 1 + the sample's place in its row.
+    patches: index into the row's M * P patch features, -1 where there is text.
+    images: pixels, not normalised; unused places are 0.
+    predict: positions that predict a supervised token; padding 0.
+    targets: the tokens that they predict; padding 0.
+    weights: 1 for a supervised token, 0 for padding.
+    answers: positions that predict the first token of an answer; padding 0.
+  """
+
+  tokens: Int[Array | np.ndarray, "B L"]
+  positions: Int[Array | np.ndarray, "B L"]
+  segments: Int[Array | np.ndarray, "B L"]
+  patches: Int[Array | np.ndarray, "B L"]
+  images: UInt8[Array | np.ndarray, "B M S S 3"]
+  predict: Int[Array | np.ndarray, "B T"]
+  targets: Int[Array | np.ndarray, "B T"]
+  weights: Float[Array | np.ndarray, "B T"]
+  answers: Int[Array | np.ndarray, "B A"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageOptions:
+  """How pixels are prepared, as the base model's image processor says.
+
+  Attributes:
+    size: side of the square that the vision tower reads, in pixels.
+    mean, std: channel statistics of the normalisation done on the device, on
+      pixels scaled to [0, 1].
+    pad: pad to a centred square of `background`; otherwise resize the shorter
+      side to `size` and crop the centre.
+    background: the RGB colour of the padding, 0 to 255.
+    resample: Pillow's number of the resampling filter (3 is bicubic).
+  """
+
+  size: int
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+  pad: bool = True
+  background: tuple[int, int, int] = (122, 116, 104)
+  resample: int = 3

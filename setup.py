@@ -1,0 +1,62 @@
+"""Package metadata; the ranges are those that were tried."""
+
+import pathlib
+
+import setuptools
+
+README = pathlib.Path(__file__).with_name("README.md")
+
+setuptools.setup(
+  name="mllm_selector_jax",
+  version="0.1.0",
+  description="Choose the few visual-instruction samples that teach the most.",
+  long_description=README.read_text() if README.exists() else "",
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  # configs/ stands at the top for people, and is installed inside the package.
+  packages=[
+    *setuptools.find_packages(include=["mllm_selector_jax", "mllm_selector_jax.*"]),
+    "mllm_selector_jax.configs",
+  ],
+  package_dir={
+    "mllm_selector_jax": "mllm_selector_jax",
+    "mllm_selector_jax.configs": "configs",
+  },
+  package_data={
+    "mllm_selector_jax": ["data/demo/base/*", "stages/report/*.j2"],
+  },
+  install_requires=[
+    "absl-py>=2.1",
+    "flax>=0.12.8,<0.13",
+    "grain>=0.2.18",
+    "jax>=0.10.2,<0.12",
+    "jaxtyping>=0.3",
+    "jinja2>=3.1",
+    "matplotlib>=3.9",
+    "ml_collections>=1.1",
+    "ml_dtypes>=0.5",
+    "numpy>=2.0",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12.8,<0.13",
+    "pillow>=11",
+    "pyarrow>=17",
+    "safetensors>=0.5",
+    "tokenizers>=0.22",
+    "tqdm>=4.66",
+    "transformers>=5.23,<6",
+  ],
+  extras_require={
+    "test": [
+      "beartype>=0.20",
+      "hypothesis>=6.100",
+      "pytest>=8",
+      "ruff>=0.12",
+      "scikit-learn>=1.5",
+      "torch==2.13.0",
+    ],
+    "cuda": ["jax[cuda12]"],
+    "tpu": ["jax[tpu]"],
+  },
+  entry_points={"console_scripts": ["mllm-selector=mllm_selector_jax.main:main"]},
+)

@@ -1,0 +1,349 @@
+"""Conversations to tokens, against LLaVA's own way of doing it, written plainly."""
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from mllm_selector_jax.data.conversation import TEMPLATES, Encoder, read_rounds
+from mllm_selector_jax.types import InputError, RowError
+from tests.tokenizers_on_the_spot import KINDS, make_tokenizer
+
+PATCHES = 5
+VICUNA = TEMPLATES["vicuna_v1"]
+
+
+def make_encoder(kind="bytes", max_length=10_000, template="vicuna_v1", system=None):
+  tokenizer = make_tokenizer(kind)
+  return Encoder(
+    tokenizer,
+    TEMPLATES[template],
+    image_token=tokenizer.convert_tokens_to_ids("<image>"),
+    patches=PATCHES,
+    max_length=max_length,
+    system=system,
+  )
+
+
+def talk(*values):
+  roles = ("human", "gpt")
+  return [{"from": roles[n % 2], "value": v} for n, v in enumerate(values)]
+
+
+def oracle_text(values, system=VICUNA.system):
+  """The whole conversation as one text, image mark included."""
+  text = f"{system} " if system else ""
+  for question, answer in zip(values[::2], values[1::2], strict=True):
+    if "<image>" in question:
+      rest = question.replace("<image>", "").strip()
+      question = f"<image>\n{rest}".strip()
+    text += f"USER: {question} ASSISTANT: {answer}</s>"
+  return text
+
+
+def oracle_tokens(tokenizer, text):
+  """Chunks between images, each tokenised on its own with specials recognised."""
+  ids = [tokenizer.bos_token_id]
+  for place, chunk in enumerate(text.split("<image>")):
+    if place:
+      ids += [tokenizer.convert_tokens_to_ids("<image>")] * PATCHES
+    ids += tokenizer(chunk, add_special_tokens=False)["input_ids"]
+  return ids
+
+
+CONVERSATIONS = {
+  "one turn": ("<image>\nwhat colour is the circle?", "red"),
+  "mark at the end": ("what colour is the circle?\n<image>", "red"),
+  "mark inside": ("what <image> colour?", "red"),
+  "only the mark": ("<image>", "a red circle"),
+  "text only": ("how many squares are in the picture?", "two"),
+  "three turns": (
+    "<image>\nwhat is it?",
+    "a star",
+    "which colour?",
+    "blue",
+    "why?",
+    "no",
+  ),
+  "later image": ("is there a star?", "no", "and here?\n<image>", "yes", "one?", "two"),
+  "unicode": ("<image>\nwas ist das für ein Ding? 你好", "größer 🙂 é"),
+  "spaces": ("<image>\n  odd   spacing ", "  two  words "),
+  "lines": ("list\nthem", "one\ntwo\n\nthree\n"),
+}
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_are_llavas(kind, name):
+  encoder, values = make_encoder(kind), CONVERSATIONS[name]
+  sample = encoder.encode(talk(*values), "<image>" in "".join(values))
+  text = oracle_text(values)
+  assert sample.tokens.tolist() == oracle_tokens(encoder.tokenizer, text)
+  assert not sample.truncated
+  assert sample.tokens.dtype == np.int32
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_supervised_tokens_are_the_answers(kind, name):
+  encoder, values = make_encoder(kind), CONVERSATIONS[name]
+  sample = encoder.encode(talk(*values), "<image>" in "".join(values))
+  end = encoder.tokenizer.eos_token_id
+  np.testing.assert_array_equal(sample.supervised, sample.turns >= 0)
+  assert not sample.supervised[0]
+  for turn, answer in enumerate(values[1::2]):
+    ids = sample.tokens[sample.turns == turn]
+    assert ids[-1] == end
+    assert (ids[:-1] != end).all()
+    text = encoder.tokenizer.decode(ids[:-1].tolist())
+    assert text.strip() == answer.strip()
+    # The span is one piece, and everything else is asked, not learned.
+    places = np.flatnonzero(sample.turns == turn)
+    np.testing.assert_array_equal(np.diff(places), 1)
+  assert sample.turns.max() == len(values) // 2 - 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_first_answer_token_carries_the_blank(kind):
+  encoder = make_encoder(kind)
+  sample = encoder.encode(talk("what colour?", "red"), False)
+  prompt = encoder.prompt("what colour?", False)
+  np.testing.assert_array_equal(sample.tokens[: len(prompt)], prompt)
+  assert sample.supervised[len(prompt)]
+  assert not sample.supervised[: len(prompt)].any()
+
+
+@pytest.mark.parametrize("has_image", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompt_is_the_beginning_of_the_row(kind, has_image):
+  encoder = make_encoder(kind)
+  question = "is there a star?"
+  marked = f"<image>\n{question}" if has_image else question
+  sample = encoder.encode(talk(marked, "no"), has_image)
+  for asked in {marked, question}:
+    prompt = encoder.prompt(asked, has_image)
+    np.testing.assert_array_equal(sample.tokens[: len(prompt)], prompt)
+    assert sample.supervised.argmax() == len(prompt)
+  assert (prompt == encoder.image_token).sum() == has_image * PATCHES
+
+
+@pytest.mark.parametrize("text", ["</s>", "<s>", "<image >", "<pad>", "a </s> b"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_text_is_literal(kind, text):
+  encoder = make_encoder(kind)
+  tokenizer = encoder.tokenizer
+  sample = encoder.encode(talk(f"say {text}", f"so: {text} ok"), False)
+  special = set(tokenizer.all_special_ids)
+  assert [t for t in sample.tokens.tolist() if t in special] == [
+    tokenizer.bos_token_id,
+    tokenizer.eos_token_id,
+  ]
+  answer = sample.tokens[sample.supervised][:-1].tolist()
+  assert tokenizer.decode(answer).strip() == f"so: {text} ok"
+  prompt = encoder.prompt(f"say {text}", False)
+  assert not special & set(prompt[1:].tolist())
+
+
+def test_image_text_is_literal_in_a_text_only_prompt():
+  encoder = make_encoder()
+  assert encoder.image_token not in encoder.prompt("what is <image>?", False)
+
+
+def test_image_token_that_is_not_special_is_literal_too():
+  tokenizer = make_tokenizer("first")
+  tokenizer.add_tokens(["<picture>"])
+  token = tokenizer.convert_tokens_to_ids("<picture>")
+  encoder = Encoder(tokenizer, VICUNA, token, PATCHES, 1000)
+  sample = encoder.encode(talk("<image>\nwhat is <picture>?", "red"), True)
+  assert (sample.tokens == token).sum() == PATCHES
+
+
+def test_no_system_text():
+  encoder = make_encoder("bytes", system="")
+  sample = encoder.encode(talk("what?", "red"), False)
+  text = encoder.tokenizer.decode(sample.tokens.tolist())
+  assert text == "<s>USER: what? ASSISTANT: red</s>"
+
+
+def test_other_system_text():
+  encoder = make_encoder("bytes", system="Be brief.")
+  sample = encoder.encode(talk("what?", "red", "why?", "so"), False)
+  text = encoder.tokenizer.decode(sample.tokens.tolist())
+  assert text == (
+    "<s>Be brief. USER: what? ASSISTANT: red</s>USER: why? ASSISTANT: so</s>"
+  )
+
+
+def test_no_bos_where_the_tokenizer_adds_none():
+  tokenizer = make_tokenizer("bytes")
+  tokenizer.backend_tokenizer.post_processor = None
+  encoder = Encoder(tokenizer, VICUNA, 4, PATCHES, 1000, system="")
+  sample = encoder.encode(talk("what?", "red"), False)
+  assert tokenizer.bos_token_id not in sample.tokens
+  assert tokenizer.decode(sample.tokens.tolist()).startswith("USER:")
+
+
+def test_plain_template_is_image_caption_line():
+  encoder = make_encoder("bytes", template="plain")
+  sample = encoder.encode(talk("<image>\nDescribe it.", "a red star"), True)
+  tokens = sample.tokens.tolist()
+  assert tokens[: PATCHES + 1] == [1] + [encoder.image_token] * PATCHES
+  assert encoder.tokenizer.decode(tokens[PATCHES + 1 :]) == "a red star\n"
+  np.testing.assert_array_equal(np.flatnonzero(~sample.supervised), range(PATCHES + 1))
+  np.testing.assert_array_equal(
+    encoder.prompt("Describe it.", True), tokens[: PATCHES + 1]
+  )
+  with pytest.raises(RowError, match="malformed"):
+    encoder.encode(talk("<image>", "a", "b", "c"), True)
+
+
+def test_leading_turns_before_the_first_human_are_dropped():
+  encoder = make_encoder()
+  wanted = encoder.encode(talk("what?", "red"), False)
+  extra = [{"from": "system", "value": "Be nice."}, {"from": "gpt", "value": "hello"}]
+  given = encoder.encode(extra + talk("what?", "red"), False)
+  np.testing.assert_array_equal(given.tokens, wanted.tokens)
+
+
+def test_a_last_question_without_answer_is_dropped():
+  encoder = make_encoder()
+  wanted = encoder.encode(talk("what?", "red"), False)
+  given = encoder.encode(talk("what?", "red", "and?"), False)
+  np.testing.assert_array_equal(given.tokens, wanted.tokens)
+
+
+def test_an_empty_answer_is_not_learned():
+  encoder = make_encoder()
+  sample = encoder.encode(talk("what?", " ", "and?", "red"), False)
+  assert set(sample.turns.tolist()) == {-1, 1}
+
+
+@pytest.mark.parametrize(
+  ("conversations", "has_image", "reason"),
+  [
+    (None, False, "malformed"),
+    ({}, False, "malformed"),
+    ("text", False, "malformed"),
+    (["text"], False, "malformed"),
+    ([{"from": "human"}], False, "malformed"),
+    ([{"from": "human", "value": 3}], False, "malformed"),
+    (talk("a", "b") + talk("c", "d")[1:], False, "malformed"),
+    (talk("a")[:1] + talk("b", "c"), False, "malformed"),
+    (talk("a") + [{"from": "robot", "value": "b"}], False, "malformed"),
+    (talk("a") + [{"from": ["x"], "value": "b"}], False, "malformed"),
+    ([], False, "no supervised token"),
+    (talk("a"), False, "no supervised token"),
+    (talk("a", ""), False, "no supervised token"),
+    (talk("a", " \n"), False, "no supervised token"),
+    (talk("a", "b"), True, "image marks"),
+    (talk("<image>a", "b"), False, "image marks"),
+    (talk("a", "<image> b"), True, "image marks"),
+    (talk("a", "b", "<image>"), True, "image marks"),
+    (talk("<image><image>a", "b"), True, "several images"),
+    (talk("<image>a", "b", "<image>c", "d"), True, "several images"),
+  ],
+)
+def test_rows_that_cannot_be_used(conversations, has_image, reason):
+  encoder = make_encoder()
+  with pytest.raises(RowError) as caught:
+    encoder.encode(conversations, has_image)
+  assert caught.value.reason == reason
+  assert caught.value.detail
+
+
+def test_a_long_row_is_cut_after_the_expansion():
+  whole = make_encoder().encode(talk("<image>\nwhat?", "red blue green yellow"), True)
+  length = len(whole.tokens)
+  for cut in (1, 3):
+    sample = make_encoder(max_length=length - cut).encode(
+      talk("<image>\nwhat?", "red blue green yellow"), True
+    )
+    assert sample.truncated
+    np.testing.assert_array_equal(sample.tokens, whole.tokens[:-cut])
+    np.testing.assert_array_equal(sample.turns, whole.turns[:-cut])
+  exact = make_encoder(max_length=length)
+  assert not exact.encode(
+    talk("<image>\nwhat?", "red blue green yellow"), True
+  ).truncated
+
+
+def test_cut_before_any_answer_and_before_the_image_ends():
+  row = talk("<image>\nwhat?", "red")
+  whole = make_encoder().encode(row, True)
+  image_end = np.flatnonzero(whole.tokens == 4)[-1] + 1
+  with pytest.raises(RowError, match="no supervised token"):
+    make_encoder(max_length=int(image_end)).encode(row, True)
+  with pytest.raises(RowError, match="too long"):
+    make_encoder(max_length=int(image_end) - 1).encode(row, True)
+
+
+def test_many_is_each():
+  encoder = make_encoder("first")
+  rows = [
+    (talk(*values), "<image>" in "".join(values)) for values in CONVERSATIONS.values()
+  ]
+  rows[3:3] = [(None, False), (talk("a", "b"), True)]
+  together = encoder.encode_many(rows)
+  assert [isinstance(r, RowError) for r in together[2:6]] == [False, True, True, False]
+  for row, result in zip(rows, together, strict=True):
+    if isinstance(result, RowError):
+      continue
+    alone = encoder.encode(*row)
+    for one, other in zip(alone, result, strict=True):
+      np.testing.assert_array_equal(one, other)
+
+
+def test_decode_gives_the_answer_back():
+  encoder = make_encoder("first")
+  sample = encoder.encode(talk("what?", "red circle"), False)
+  assert encoder.decode(sample.tokens[sample.supervised]) == "red circle"
+  assert encoder.decode([]) == ""
+
+
+TEXT = st.text(
+  st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Co", "Cn"]), max_size=20
+).filter(lambda text: "<" not in text)
+ANSWER = TEXT.filter(str.strip)
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(
+  rounds=st.lists(st.tuples(TEXT, ANSWER), min_size=1, max_size=4),
+  kind=st.sampled_from(KINDS),
+  image=st.integers(0, 4),
+)
+def test_any_text_is_tokenised_as_llava_does(rounds, kind, image):
+  encoder = make_encoder(kind)
+  values = [value for item in rounds for value in item]
+  if has_image := image < len(rounds):
+    values[2 * image] = f"<image>\n{values[2 * image]}"
+  sample = encoder.encode(talk(*values), has_image)
+  assert sample.tokens.tolist() == oracle_tokens(encoder.tokenizer, oracle_text(values))
+  ends = np.flatnonzero(sample.tokens == encoder.tokenizer.eos_token_id)
+  assert len(ends) == len(rounds)
+  assert sample.supervised[ends].all()
+  for turn in range(len(rounds)):
+    ids = sample.tokens[sample.turns == turn].tolist()
+    assert encoder.decode(ids) == rounds[turn][1].strip()
+
+
+def test_rounds():
+  assert read_rounds(talk("a", "b", "c", "d")) == [("a", "b"), ("c", "d")]
+
+
+def test_a_tokenizer_without_the_image_token():
+  tokenizer = make_tokenizer()
+  with pytest.raises(InputError, match="image token"):
+    Encoder(tokenizer, VICUNA, len(tokenizer), PATCHES, 100)
+
+
+def test_a_tokenizer_without_an_end():
+  tokenizer = make_tokenizer()
+  tokenizer.eos_token = None
+  with pytest.raises(InputError, match="end-of-sequence"):
+    Encoder(tokenizer, VICUNA, 4, PATCHES, 100)
+
+
+def test_a_slow_tokenizer():
+  with pytest.raises(InputError, match="fast"):
+    Encoder(object(), VICUNA, 4, PATCHES, 100)

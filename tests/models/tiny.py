@@ -1,0 +1,126 @@
+"""A tiny base directory in LLaVA form, made on the spot, without torch."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import transformers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+from mllm_selector_jax.models import huggingface
+
+SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
+SENTENCES = (
+  "A chat between a curious user and an artificial intelligence assistant. The"
+  " assistant gives helpful, detailed, and polite answers to the user's questions.",
+  " USER: What is the shape in the picture? ASSISTANT: circle",
+  "Answer the question using a single word or phrase.",
+  "How many red squares are there? two three four five six seven eight nine",
+  "Which colour is it? red green blue yellow black white grey orange purple",
+  "Is there a triangle left of the rectangle? yes no",
+  "What does the text say? What is the value of the bar named A?",
+)
+
+
+def make_tokenizer(vocab: int = 300) -> transformers.PreTrainedTokenizerFast:
+  """A byte-level BPE tokenizer of at most `vocab` tokens, <image> at id 4."""
+  core = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
+  core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  core.decoder = decoders.ByteLevel()
+  trainer = trainers.BpeTrainer(
+    vocab_size=vocab,
+    special_tokens=list(SPECIAL),
+    initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    show_progress=False,
+  )
+  core.train_from_iterator(SENTENCES * 4, trainer)
+  core.post_processor = processors.TemplateProcessing(
+    single="<s> $A", special_tokens=[("<s>", 1)]
+  )
+  return transformers.PreTrainedTokenizerFast(
+    tokenizer_object=core,
+    unk_token="<unk>",
+    bos_token="<s>",
+    eos_token="</s>",
+    pad_token="<pad>",
+    additional_special_tokens=["<image>"],
+    model_max_length=256,
+  )
+
+
+def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
+  """A LlavaConfig; overrides are fields of the text part, or `vision_...`/`llava_...`.
+
+  For example hidden_size=64, vision_hidden_act="gelu",
+  llava_vision_feature_layer=-1.
+  """
+
+  def part(prefix: str) -> dict[str, Any]:
+    return {
+      key.removeprefix(prefix): overrides.pop(key)
+      for key in list(overrides)
+      if key.startswith(prefix)
+    }
+
+  vision = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+    "projection_dim": 32,
+    **part("vision_"),
+  }
+  llava = {"image_token_index": 4, "vision_feature_layer": -2, **part("llava_")}
+  side = vision["image_size"] // vision["patch_size"]
+  text = {
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 3,
+    **overrides,
+  }
+  return transformers.LlavaConfig(
+    vision_config=transformers.CLIPVisionConfig(**vision),
+    text_config=transformers.LlamaConfig(**text),
+    image_seq_length=side * side,
+    tie_word_embeddings=text.get("tie_word_embeddings", False),
+    **llava,
+  )
+
+
+def make_image_processor(side: int = 32, **overrides: Any) -> Any:
+  """LLaVA's image processor (Pillow form), padding to a square."""
+  options = {
+    "do_pad": True,
+    "size": {"shortest_edge": side},
+    "crop_size": {"height": side, "width": side},
+    **overrides,
+  }
+  return transformers.models.llava.LlavaImageProcessorPil(**options)
+
+
+def make_base(folder: str | os.PathLike, seed: int = 0, **overrides: Any) -> Path:
+  """Writes the directory; see `make_hf_config` for the overrides.
+
+  By default: 32 x 32 images, 16 patches, width 32, two layers, four query and
+  two key-value heads, 320 token ids, <image> = 4.
+  """
+  hf_config = make_hf_config(**overrides)
+  huggingface.write_fresh(
+    folder,
+    hf_config,
+    make_tokenizer(min(300, hf_config.text_config.vocab_size)),
+    make_image_processor(hf_config.vision_config.image_size),
+    seed,
+  )
+  return Path(folder)

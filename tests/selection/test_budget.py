@@ -1,0 +1,77 @@
+"""Budgets as people write them."""
+
+import numpy as np
+import pytest
+
+from mllm_selector_jax.selection import budget
+from mllm_selector_jax.types import InputError
+
+
+@pytest.mark.parametrize(
+  ("text", "kind", "amount"),
+  [
+    ("500", "rows", 500), (500, "rows", 500), ("500 rows", "rows", 500),
+    ("1 row", "rows", 1), ("10_000", "rows", 10_000), ("10,000", "rows", 10_000),
+    ("5%", "percent", 5), (" 5 % ", "percent", 5), ("2Mtok", "tokens", 2_000_000),
+    ("1.5ktok", "tokens", 1500), ("7 tok", "tokens", 7), ("1Gtok", "tokens", 10**9),
+    ("3Btok", "tokens", 3 * 10**9), (np.int64(12), "rows", 12),
+  ],
+)
+def test_reads(text, kind, amount):
+  found = budget.parse(text)
+  assert (found.kind, found.amount) == (kind, amount)
+
+
+@pytest.mark.parametrize(
+  "text",
+  ["", "0", 0, -5, "-5", "0%", "0tok", "many", "5%%", "1e3", "nan", "2M", True, None,
+   "5 %tok", "0.05", 0.05, "2.5"],
+)
+def test_refuses(text):
+  with pytest.raises(InputError, match="select.budget is"):
+    budget.parse(text, "select.budget")
+
+
+def test_a_fraction_hints_at_a_percentage():
+  with pytest.raises(InputError, match='as "5%"'):
+    budget.parse(0.05)
+
+
+@pytest.mark.parametrize(
+  ("text", "eligible", "rows"),
+  [("5%", 1000, 50), ("0.1%", 1_000_000, 1000), ("5%", 30, 2), ("100%", 7, 7),
+   ("33.3%", 1000, 333), ("500", 500, 500), ("1", 9, 1)],
+)
+def test_resolves_to_rows(text, eligible, rows):
+  assert budget.resolve(text, eligible) == budget.Limit(rows)
+
+
+@pytest.mark.parametrize("text", ["11", "101%", "250%", "200tok"])
+def test_above_what_is_eligible_everything_is_kept_with_a_warning(text):
+  limit = budget.resolve(text, 10, np.full(10, 3))
+  assert limit.rows == 10
+  assert "above" in limit.warning and "all are kept" in limit.warning
+
+
+def test_budgets_that_leave_no_row_are_input_errors():
+  with pytest.raises(InputError, match="leaves no row; one row is 10%"):
+    budget.resolve("1%", 10)
+  with pytest.raises(InputError, match="no row of the pool is eligible"):
+    budget.resolve("5%", 0)
+  with pytest.raises(InputError, match="shortest of the 3 eligible rows has 9 tokens"):
+    budget.resolve("8tok", 3, np.array([9, 12, 30]))
+  with pytest.raises(InputError, match="not known"):
+    budget.resolve("8tok", 3)
+
+
+def test_a_larger_share_never_has_fewer_rows():
+  rows = [budget.resolve(f"{n / 10}%", 37).rows for n in range(14, 1001)]
+  assert rows == sorted(rows)
+
+
+def test_counts_of_a_random_draw():
+  eligible = np.array([1, 1, 0, 1, 1], bool)
+  tokens = np.array([10, 20, 999, 30, 40])
+  assert budget.resolve_count("50%", eligible, tokens) == 2
+  assert budget.resolve_count("50tok", eligible, tokens) == 2
+  assert budget.resolve_count("1ktok", eligible, tokens) == 4

@@ -1,0 +1,90 @@
+"""Tiny BPE tokenizers for tests, trained in a moment on a few sentences."""
+
+import functools
+import json
+
+from tokenizers import (
+  Tokenizer,
+  decoders,
+  models,
+  normalizers,
+  pre_tokenizers,
+  processors,
+  trainers,
+)
+from transformers import PreTrainedTokenizerFast
+
+from mllm_selector_jax.data.conversation import TEMPLATES
+
+KINDS = ("bytes", "first", "always", "normalizer")
+_SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
+_WORDS = [
+  "what colour is the circle? red blue green yellow USER: ASSISTANT:",
+  "how many squares are in the picture? one two three four five",
+  "is there a triangle to the left of the star? yes no",
+  "Answer the question using a single word or phrase.",
+  TEMPLATES["vicuna_v1"].system,
+]
+
+
+@functools.cache
+def _train(kind: str) -> str:
+  assert kind in KINDS, kind
+  if kind == "bytes":
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special, alphabet = _SPECIAL, pre_tokenizers.ByteLevel.alphabet()
+  else:
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.decoder = decoders.Sequence(
+      [
+        decoders.Replace("▁", " "),
+        decoders.ByteFallback(),
+        decoders.Fuse(),
+        decoders.Strip(" ", 1, 0),
+      ]
+    )
+    special = _SPECIAL + [f"<0x{byte:02X}>" for byte in range(256)]
+    alphabet = []
+  trainer = trainers.BpeTrainer(
+    vocab_size=len(special) + len(alphabet) + 260,
+    special_tokens=special,
+    initial_alphabet=alphabet,
+    show_progress=False,
+  )
+  tokenizer.train_from_iterator(_WORDS * 3, trainer)
+  if kind in ("first", "always"):
+    # As Llama's: words were split for the training, text is not.
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=kind, split=False)
+  elif kind == "normalizer":
+    # As Llama's first fast tokenizers.
+    tokenizer.normalizer = normalizers.Sequence(
+      [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.pre_tokenizer = None
+  tokenizer.post_processor = processors.TemplateProcessing(
+    single="<s> $A", special_tokens=[("<s>", 1)]
+  )
+  state = json.loads(tokenizer.to_str())
+  # The trainer knows multi-character entries as special tokens only; bytes are not.
+  state["added_tokens"] = state["added_tokens"][: len(_SPECIAL)]
+  return json.dumps(state)
+
+
+def make_tokenizer(kind: str = "bytes") -> PreTrainedTokenizerFast:
+  """A tokenizer with BOS, EOS, unknown, padding and image tokens.
+
+  Args:
+    kind: "bytes" (as GPT-2's), "first" or "always" (as Llama's, by where a blank
+      is put before the text), or "normalizer" (as Llama's older ones).
+  """
+  return PreTrainedTokenizerFast(
+    tokenizer_object=Tokenizer.from_str(_train(kind)),
+    bos_token="<s>",
+    eos_token="</s>",
+    unk_token="<unk>",
+    pad_token="<pad>",
+    extra_special_tokens={"image_token": "<image>"},
+  )

@@ -1,0 +1,64 @@
+import jax
+import numpy as np
+import pytest
+
+from mllm_selector_jax import sharding
+from mllm_selector_jax.models import mllm
+from mllm_selector_jax.training import loop
+from mllm_selector_jax.training.optimizer import OptimizerOptions
+from mllm_selector_jax.types import RunError, Stopped
+from tests.training import toy
+
+OPTIONS = loop.LoopOptions(OptimizerOptions(1e-2, warmup=0.1), save_every=2)
+
+
+def train(batches, mesh=None, options=OPTIONS, **kwargs):
+  mesh = mesh or sharding.make_mesh(1, devices=jax.devices()[:1])
+  return loop.train(
+    toy.CONFIG, mllm.init(toy.CONFIG, 0), batches.to_grain(), len(batches), options,
+    mesh, **kwargs,
+  )
+
+
+def test_loss_falls_and_every_step_is_told():
+  batches = toy.make_batches(epochs=6)
+  seen = []
+  _, metrics = train(batches, progress=lambda done, total: seen.append((done, total)))
+  assert seen == [(i + 1, 24) for i in range(24)]
+  assert [line["step"] for line in metrics] == list(range(1, 25))
+  assert metrics[-1]["loss"] < 0.9 * metrics[0]["loss"]
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
+def test_meshes_agree(shape):
+  batches = toy.make_batches(multiple=8)
+  _, alone = train(batches)
+  _, spread = train(batches, sharding.make_mesh(*shape))
+  np.testing.assert_allclose(
+    [line["loss"] for line in spread], [line["loss"] for line in alone], rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize("stops", [(3,), (1, 4, 6)])
+def test_interrupted_training_ends_bit_identical(tmp_path, stops):
+  batches = toy.make_batches()
+  whole, wanted = train(batches)
+  for stop in stops:
+    seen = []
+    with pytest.raises(Stopped):
+      train(
+        batches, folder=tmp_path,
+        progress=lambda done, total, seen=seen: seen.append(done),
+        stopped=lambda stop=stop, seen=seen: seen[-1] >= stop,
+      )
+  resumed, metrics = train(batches, folder=tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+  assert metrics == wanted
+
+
+def test_a_loss_that_is_not_finite_names_the_rows(tmp_path):
+  options = loop.LoopOptions(OptimizerOptions(1e30, warmup=0.0, clip=1e30), save_every=1)
+  batches = toy.make_batches(epochs=4)
+  with pytest.raises(RunError, match=r"Its 6 samples: rows \[") as error:
+    train(batches, options=options, folder=tmp_path)
+  assert "step" in str(error.value)

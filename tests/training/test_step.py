@@ -1,0 +1,104 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mllm_selector_jax.models import mllm
+from mllm_selector_jax.training import optimizer as optimizers
+from mllm_selector_jax.training import step
+from mllm_selector_jax.types import InputError
+from tests.training import toy
+
+
+def full_logits_loss(params, batch):
+  """The oracle: logits of every position, a plain softmax, a plain mean."""
+  hidden = mllm.hidden_states(toy.CONFIG, params, batch)
+  logits = np.asarray(hidden @ mllm.head(toy.CONFIG, params), np.float64)
+  log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+  losses = [
+    -log_probs[b, batch.predict[b, t], batch.targets[b, t]]
+    for b in range(logits.shape[0])
+    for t in range(batch.predict.shape[1])
+    if batch.weights[b, t]
+  ]
+  return np.mean(losses)
+
+
+def test_loss_is_the_mean_over_supervised_tokens():
+  params = mllm.init(toy.CONFIG, 0)
+  batch, _ = toy.make_batches()[0]
+  np.testing.assert_allclose(
+    step.batch_loss(toy.CONFIG, params, batch), full_logits_loss(params, batch), rtol=1e-5
+  )
+
+
+def test_packing_changes_neither_loss_nor_gradient():
+  params = mllm.init(toy.CONFIG, 0)
+  found = []
+  for row_length in (14, 64):
+    batch, _ = toy.make_batches(row_length=row_length)[0]
+    found.append(
+      jax.value_and_grad(lambda p, b=batch: step.batch_loss(toy.CONFIG, p, b))(params)
+    )
+  assert found[0][1].keys() == found[1][1].keys()
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6), *found
+  )
+
+
+@pytest.mark.parametrize("trainable", step.TRAINABLE)
+def test_only_the_trainable_part_changes(trainable):
+  params = mllm.init(toy.CONFIG, 0)
+  part, frozen = step.split_params(params, trainable)
+  assert {*part, *frozen} == {*params} and part
+  options = optimizers.OptimizerOptions(1e-2)
+  optimizer = optimizers.make_optimizer(options, 10)
+  part = jax.tree.map(jnp.copy, part)
+  before = jax.tree.map(np.asarray, part)
+  state = step.State(part, optimizer.init(part))
+  step_fn = step.make_train_step(toy.CONFIG, optimizer)
+  for batch, _ in toy.make_batches()[:2]:
+    state, metrics = step_fn(state, frozen, jax.tree.map(jnp.asarray, batch))
+  assert np.isfinite(metrics["loss"]) and metrics["grad_norm"] > 0
+  changed = jax.tree.map(lambda a, b: bool((a != b).any()), before, state.params)
+  assert any(jax.tree.leaves(changed)) and state.params.keys() == part.keys()
+
+
+def test_an_unknown_trainable_set_names_the_known_ones():
+  with pytest.raises(InputError, match="projector, decoder, all"):
+    step.split_params({}, "vision")
+
+
+def test_schedule_rises_to_its_peak_and_falls_to_zero():
+  options = optimizers.OptimizerOptions(2e-3, warmup=0.1)
+  schedule = optimizers.make_schedule(options, 100)
+  np.testing.assert_allclose(schedule(0), 0.0)
+  np.testing.assert_allclose(schedule(5), 2e-3 * 5 / 10, rtol=1e-6)
+  np.testing.assert_allclose(schedule(10), 2e-3, rtol=1e-6)
+  cosine = 2e-3 * 0.5 * (1 + np.cos(np.pi * (55 - 10) / 90))
+  np.testing.assert_allclose(schedule(55), cosine, rtol=1e-6)
+  np.testing.assert_allclose(schedule(100), 0.0, atol=1e-12)
+
+
+def test_decay_spares_norms_and_biases_of_stacked_layers():
+  options = optimizers.OptimizerOptions(1.0, warmup=0.0, weight_decay=0.5, clip=1e9)
+  params = {
+    "layers": {"kernel": jnp.ones((2, 3, 3)), "scale": jnp.ones((2, 3))},
+    "head": jnp.ones((3, 3)),
+    "bias": jnp.ones(3),
+  }
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  optimizer = optimizers.make_optimizer(options, 10)
+  state = optimizer.init(params)
+  for _ in range(2):  # the first step's rate is 0
+    updates, state = optimizer.update(zeros, state, params)
+  new = optax.apply_updates(params, updates)
+  assert (new["head"] < 1).all() and (new["layers"]["kernel"] < 1).all()
+  assert (new["bias"] == 1).all() and (new["layers"]["scale"] == 1).all()
+
+
+@pytest.mark.parametrize("wrong", [{"learning_rate": 0}, {"learning_rate": 1, "warmup": 1}])
+def test_a_wrong_recipe_is_refused(wrong):
+  with pytest.raises(InputError):
+    optimizers.OptimizerOptions(**wrong)

@@ -1,0 +1,63 @@
+"""A tiny model and random packed batches, for tests of losses and loops."""
+
+import numpy as np
+
+from mllm_selector_jax.data import packing
+from mllm_selector_jax.models.config import DecoderConfig, MllmConfig, VisionConfig
+from mllm_selector_jax.types import Sample
+
+CONFIG = MllmConfig(
+  vision=VisionConfig(16, 32, 2, 2, image_size=8, patch_size=4),
+  decoder=DecoderConfig(
+    vocab=40, width=16, mlp=32, layers=2, heads=4, kv_heads=2, head_dim=4
+  ),
+  image_token=4,
+)
+
+
+def random_samples(count, seed=0, text_share=0.3):
+  """Samples by number, as `packing.assemble` takes them."""
+  samples = {}
+  for item in range(count):
+    rng = np.random.default_rng([seed, item])
+    has_image = rng.random() > text_share
+    length = int(rng.integers(8, 14))
+    tokens = rng.integers(5, 40, length).astype(np.int32)
+    tokens[0] = 1
+    pixels = None
+    if has_image:
+      tokens[2 : 2 + CONFIG.patches] = CONFIG.image_token
+      pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    mask = np.zeros(length, bool)
+    mask[-2:] = True
+    turns = np.where(mask, 0, -1).astype(np.int32)
+    samples[item] = Sample(tokens, mask, turns, False), pixels
+  return samples
+
+
+class Batches(list):
+  """Batches of the steps, in the form that the loop reads."""
+
+  def __init__(self, samples, steps, row_length, multiple=1):
+    count = len(samples)
+    shape = packing.find_shape(
+      steps, np.full(count, 2), np.ones(count, int),
+      [samples[i][1] is not None for i in range(count)],
+      row_length, CONFIG.patches, 8, multiple,
+    )
+    self.shape = shape
+    super().__init__(
+      packing.assemble(step, samples, shape, CONFIG.image_token) for step in steps
+    )
+
+  def to_grain(self):
+    import grain
+
+    return grain.MapDataset.source(list(self)).to_iter_dataset()
+
+
+def make_batches(count=24, batch=6, epochs=2, row_length=32, multiple=1, seed=0):
+  samples = random_samples(count, seed)
+  lengths = np.array([len(samples[i][0].tokens) for i in range(count)])
+  steps = packing.training_steps(count, lengths, batch, epochs, seed, row_length)
+  return Batches(samples, steps, row_length, multiple)
