@@ -146,6 +146,7 @@ class Encoder:
         "The base's tokenizer has no end-of-sequence token (eos_token), which closes"
         " every answer. Add one to its tokenizer_config.json."
       )
+    self._end = [tokenizer.eos_token_id] if template.ends else []
     begin = tokenizer("a")["input_ids"][:1]
     begins = tokenizer.bos_token_id is not None and begin == [tokenizer.bos_token_id]
     # As at inference: a tokenizer that adds no BOS there gets none here.
@@ -261,7 +262,6 @@ class Encoder:
     return pieces
 
   def _assemble(self, plan: list[_Piece | None], encodings: tuple) -> Sample:
-    ends = [self.tokenizer.eos_token_id] if self.template.ends else []
     spans = [(self._begin, -1, 0)]  # ids, round, where the supervised ones begin
     length = len(self._begin)
     image_end = 0
@@ -276,7 +276,7 @@ class Encoder:
         spans.append((ids, -1, len(ids)))
       else:
         encoding = next(encodings[piece.follows])
-        ids = encoding.ids + ends
+        ids = encoding.ids + self._end
         first = first_token(encoding, piece.answer) if piece.answer >= 0 else len(ids)
         spans.append((ids, piece.turn, first))
       length += len(ids)

@@ -55,13 +55,7 @@ def read_file(folder: str | os.PathLike, relative: str) -> bytes:
   Raises:
     RowError: "unsafe path", "missing image", "unreadable image" or "huge image".
   """
-  parts = relative.replace("\\", "/").split("/")
-  if os.path.isabs(relative) or relative.startswith("\\") or _URL.match(relative):
-    raise RowError("unsafe path", f"{relative[:200]} is absolute or a URL")
-  if ".." in parts or "\0" in relative:
-    raise RowError("unsafe path", f"{relative[:200]!r} may leave the folder")
-  if not relative:
-    raise RowError("missing image", "the path is empty")
+  check_path(relative)
   path = os.path.join(folder, relative)
   try:
     _check_place(folder, path, relative, os.stat(path).st_mode)
@@ -82,6 +76,21 @@ def read_file(folder: str | os.PathLike, relative: str) -> bytes:
     if error.errno == errno.ELOOP:
       raise RowError("unsafe path", detail) from error
     raise RowError("unreadable image", detail) from error
+
+
+def check_path(relative: str) -> None:
+  """Refuses a path that cannot be one inside the folder, by its text alone.
+
+  Raises:
+    RowError: "unsafe path", or "missing image" for an empty one.
+  """
+  parts = relative.replace("\\", "/").split("/")
+  if os.path.isabs(relative) or relative.startswith("\\") or _URL.match(relative):
+    raise RowError("unsafe path", f"{relative[:200]} is absolute or a URL")
+  if ".." in parts or "\0" in relative:
+    raise RowError("unsafe path", f"{relative[:200]!r} may leave the folder")
+  if not relative:
+    raise RowError("missing image", "the path is empty")
 
 
 def _check_place(

@@ -21,7 +21,7 @@ from mllm_selector_jax.evaluation.tasks import Aside, Question
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.types import ImageOptions, InputError, Params, RowError
 
-MAX_PIXELS = 89_478_485  # of an image; Pillow's own limit
+MAX_PIXELS = 64_000_000  # of an image
 CACHE_BYTES = 256 * 2**20  # of prepared images, which questions share
 
 
@@ -139,19 +139,22 @@ def _answer(
 ) -> Iterator[list[tuple[int, str]]]:
   """Batch by batch, the items' places with the decoded answers."""
   tokenizer = encoder.tokenizer
-  eos = tokenizer.eos_token_id
+  # A tokenizer without an end: -1 is never chosen, so answers are of full length.
+  eos = -1 if tokenizer.eos_token_id is None else tokenizer.eos_token_id
   vocabulary = min(len(tokenizer), config.decoder.vocab)
   generate = generation.make_generate(config, max_new_tokens, eos, vocabulary)
   ways = sharding.row_ways(mesh) if mesh else 1
   rows = -(-batch_size // ways) * ways
+  closing = encoder.template.closing
+
+  def read_text(row: Int[np.ndarray, " new"]) -> str:
+    (ends,) = np.nonzero(row == eos)
+    text = encoder.decode(row[: ends[0]] if len(ends) else row)
+    return text.partition(closing)[0].strip() if closing else text.strip()
 
   def finish(batch: list[Item], ids) -> list[tuple[int, str]]:
-    answers = []
-    for item, row in zip(batch, np.asarray(ids), strict=False):
-      (ends,) = np.nonzero(row == eos)
-      end = ends[0] if len(ends) else len(row)
-      answers.append((item.place, encoder.decode(row[:end]).strip()))
-    return answers
+    answers = zip(batch, np.asarray(ids), strict=False)
+    return [(item.place, read_text(row)) for item, row in answers]
 
   running = None
   while batch := list(itertools.islice(items, rows)):
@@ -219,7 +222,8 @@ def evaluate_model(
 
   def fail(place: int, error: RowError) -> None:
     question = questions[place]
-    failed[place] = Aside(question.id, question.task, error.reason, error.detail)
+    detail = f"{question.image}: {error.detail}" if question.image else error.detail
+    failed[place] = Aside(question.id, question.task, error.reason, detail)
 
   for place, question in enumerate(questions):
     try:

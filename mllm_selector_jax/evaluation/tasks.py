@@ -251,6 +251,8 @@ def read_questions(
     before, asided = len(questions), len(aside)
     if not os.path.isfile(path):
       raise InputError(f"{path}: the evaluation file is not there.")
+    if not os.path.getsize(path):
+      raise InputError(f"{path}: the evaluation file is empty.")
     for row, record in enumerate(read_records(path)):
       where = f"{path}, row {row} at byte {record.offset}"
       id = task = None

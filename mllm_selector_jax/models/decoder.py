@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from mllm_selector_jax.models import attention, stack
 from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
@@ -59,7 +59,7 @@ class DecoderBlock(nnx.Module):
     x: Float[Array, "B L D"],
     cos: Float[Array, "B L 1 h"],
     sin: Float[Array, "B L 1 h"],
-    mask: Bool[Array, "B 1 L L"],
+    bias: Float[Array, "B 1 1 L L"],
   ) -> Float[Array, "B L D"]:
     config = self.config
     batch, length, width = x.shape
@@ -69,8 +69,8 @@ class DecoderBlock(nnx.Module):
     query = self.query(normed).reshape(batch, length, config.heads, config.head_dim)
     key = self.key(normed).reshape(batch, length, config.kv_heads, config.head_dim)
     value = self.value(normed).reshape(key.shape)
-    mixed = attention.attend_masked(
-      rotate(query, cos, sin), rotate(key, cos, sin), value, mask
+    mixed = attention.attend_biased(
+      rotate(query, cos, sin), rotate(key, cos, sin), value, bias
     )
     flat = flat + self.out(mixed.reshape(batch * length, -1))
     normed = self.mlp_norm(flat)
@@ -109,6 +109,6 @@ class Decoder(nnx.Module):
     config = self.config.decoder
     # Once for all layers.
     cos, sin = rotation_angles(positions, config.head_dim, config.rope_theta)
-    mask = attention.make_mask(segments)
-    x = stack.run_layers(self.layers, x, cos, sin, mask, remat=self.config.remat)
+    bias = attention.make_bias(segments)
+    x = stack.run_layers(self.layers, x, cos, sin, bias, remat=self.config.remat)
     return self.norm(x)

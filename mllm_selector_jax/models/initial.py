@@ -38,9 +38,7 @@ def _draw(
   return rng.standard_normal(shape, np.float32) * np.float32(scale)
 
 
-def draw_params(
-  abstract: types.Params, config: MllmConfig, seed: int
-) -> types.Params:
+def draw_params(abstract: types.Params, config: MllmConfig, seed: int) -> types.Params:
   """Random arrays of the given shapes; the same seed gives the same ones.
 
   Kernels are normal with variance 1 / inputs, embeddings and the head with a

@@ -59,7 +59,7 @@ class VisionBlock(nnx.Module):
     split = (count, length, self.heads, width // self.heads)
     flat = x.reshape(-1, width)
     normed = self.attention_norm(flat)
-    mixed = attention.attend_masked(
+    mixed = attention.attend_biased(
       self.query(normed).reshape(split),
       self.key(normed).reshape(split),
       self.value(normed).reshape(split),

@@ -22,6 +22,8 @@ from mllm_selector_jax.types import InputError
 
 CHUNK_DISTANCES = 1 << 22  # distances of a chunk, at most 16 MB
 SAMPLE_ROWS = 64  # rows a cluster from which the first centres are drawn
+RESTARTS = 64  # empty clusters that start again in one iteration, at most
+RESTART_ROWS = 1 << 15  # the worst-served rows, among which they do
 DEVICE_BYTES = 4 << 30  # embeddings up to this size stay on the devices
 FULL = jax.lax.Precision.HIGHEST  # bf16 or TF32 passes would decide near-ties
 
@@ -92,16 +94,14 @@ def kmeans(
     inertia = float(distances.astype(np.float64).sum())
     sizes = np.bincount(labels, minlength=clusters)
     empty = np.flatnonzero(sizes == 0)
-    far = np.argsort(-distances, kind="stable")[: len(empty)]
-    far = far[distances[far] > 0]
+    far = pool.farthest(distances, len(empty))
     settled = previous - inertia <= tolerance * previous
     if iteration > 1 and settled and not len(far):
       break
     previous = inertia
     filled = sizes > 0
     centres[filled] = (sums[filled] / sizes[filled, None]).astype(np.float32)
-    # A centre without rows starts again on a row that is badly served.
-    centres[empty[: len(far)]] = pool.rows(far)
+    centres[empty[: len(far)]] = far
   else:
     labels, distances, _ = pool.assign(centres)
     inertia = float(distances.astype(np.float64).sum())
@@ -158,6 +158,19 @@ class _Chunks:
     values = np.pad(values, [(0, self.size - len(values)), (0, 0)])
     device = self._devices[index % len(self._devices)]
     return jax.device_put((values, valid), device)
+
+  def farthest(
+    self, distances: Float[np.ndarray, " N"], count: int
+  ) -> Float[np.ndarray, "n D"]:
+    """Up to `count` rows far from their centre, and far from each other."""
+    count = min(count, RESTARTS)
+    places = np.argsort(-distances, kind="stable")[: RESTART_ROWS if count else 0]
+    nearest, values, found = distances[places], self.rows(places), []
+    while len(found) < count and nearest.max(initial=0) > 0:
+      found.append(values[int(nearest.argmax())])
+      squared = np.square(values - found[-1][None, :]).sum(1)
+      nearest = np.minimum(nearest, squared)
+    return np.array(found, np.float32).reshape(len(found), values.shape[1])
 
   def first_centres(self, clusters: int, rng: int) -> Float[np.ndarray, "K D"]:
     """Greedy k-means++ over the first rows of the drawn order."""

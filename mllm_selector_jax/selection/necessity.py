@@ -58,6 +58,12 @@ def _mean_ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
   return ranks
 
 
+def argsort_groups(groups: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+  """A stable sort of groups; numpy sorts 16-bit numbers by radix."""
+  narrow = groups.max(initial=0) < 1 << 16
+  return np.argsort(groups.astype(np.uint16 if narrow else np.int64), kind="stable")
+
+
 def above_bound(
   necessity: Float[np.ndarray, " N"],
   groups: Int[np.ndarray, " N"],
@@ -76,7 +82,8 @@ def above_bound(
   suspect = np.zeros(len(groups), bool)
   if bound <= 0 or not len(groups):
     return suspect
-  order = np.lexsort((necessity, groups))
+  order = np.argsort(necessity)
+  order = order[argsort_groups(groups[order])]
   sizes = np.bincount(groups)
   starts = np.cumsum(sizes) - sizes
   dropped = np.where(sizes >= SMALL_GROUP, (bound * sizes).astype(np.int64), 0)

@@ -25,6 +25,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 from jaxtyping import Bool, Float, Int, UInt64
 
+from mllm_selector_jax.selection.necessity import argsort_groups
 from mllm_selector_jax.types import InputError
 
 GAIN_BITS = 40  # of a gain's fraction, at lambda up to 1
@@ -85,9 +86,7 @@ def order_rows(
     rows = rows[np.argsort(-score[rows], kind="stable")]
   if first is not None and first.any():
     rows = np.concatenate([rows[first[rows]], rows[~first[rows]]])
-  # numpy sorts 16-bit numbers by radix.
-  narrow = groups.astype(np.uint16 if count <= 2**16 else np.int64)
-  rows = rows[np.argsort(narrow[rows], kind="stable")]
+  rows = rows[argsort_groups(groups[rows])]
   starts = np.zeros(count + 1, np.int64)
   np.cumsum(np.bincount(groups, minlength=count), out=starts[1:])
   sizes = np.diff(starts)

@@ -227,7 +227,10 @@ def _by_quota(scores, groups, budget, candidates, weights) -> Selection:
   count = len(groups.names)
   order = objective.order_rows(groups.index[rows], count, tie)
   turn = (order.place - 0.5) / weights[order.group]
-  entries = np.lexsort((order.rows, tie[order.rows], turn))
+  # By turn, tie and row; three sorts of one key are faster than a lexsort.
+  entries = np.argsort(order.rows)
+  entries = entries[np.argsort(tie, kind="stable")]
+  entries = entries[np.argsort(turn[entries], kind="stable")]
   target = weights / weights.sum()
   return _first(
     scores, groups, budget, candidates, rows[order.rows[entries]], target=target

@@ -20,7 +20,7 @@ from mllm_selector_jax.training.optimizer import (
   make_optimizer,
   make_schedule,
 )
-from mllm_selector_jax.training.step import State, make_train_step, split_params
+from mllm_selector_jax.training.step import init_state, make_train_step, split_params
 from mllm_selector_jax.types import Params, RunError, Stopped
 
 
@@ -78,13 +78,13 @@ def train(
   trainable, frozen = split_params(params, options.trainable)
   optimizer = make_optimizer(options.optimizer, steps)
   schedule = make_schedule(options.optimizer, steps)
-  state = State(trainable, jax.jit(optimizer.init)(trainable))
+  state, laid = init_state(optimizer, trainable)
   iterator = iter(batches)
   checkpoints = Checkpoints(folder) if folder else None
   done, metrics = 0, []
   if checkpoints:
     done, state, metrics = checkpoints.restore(state, iterator)
-  step_fn = make_train_step(config, optimizer)
+  step_fn = make_train_step(config, optimizer, laid)
   waiting: list[tuple[int, dict[str, jax.Array], np.ndarray]] = []
 
   def collect(keep: int):

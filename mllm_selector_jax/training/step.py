@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mllm_selector_jax import losses
 from mllm_selector_jax.models import mllm
@@ -50,11 +51,14 @@ def batch_loss(config: MllmConfig, params: Params, batch: Batch) -> jax.Array:
 
 
 def make_train_step(
-  config: MllmConfig, optimizer: optax.GradientTransformation
+  config: MllmConfig,
+  optimizer: optax.GradientTransformation,
+  shardings: State | None = None,
 ) -> Callable[[State, Params, Batch], tuple[State, dict[str, jax.Array]]]:
   """A jitted (state, frozen, batch) -> (state, {"loss", "grad_norm"}).
 
-  The state's buffers are reused for the new state.
+  The state's buffers are reused for the new state, which lies as `shardings`
+  says.
   """
 
   def step(state: State, frozen: Params, batch: Batch):
@@ -69,4 +73,29 @@ def make_train_step(
     params = optax.apply_updates(state.params, updates)
     return State(params, optimizer_state), metrics
 
-  return jax.jit(step, donate_argnums=0)
+  # What comes out lies as what went in: one compilation serves every step.
+  out = None if shardings is None else (shardings, None)
+  return jax.jit(step, donate_argnums=0, out_shardings=out)
+
+
+def init_state(
+  optimizer: optax.GradientTransformation, params: Params
+) -> tuple[State, State]:
+  """The state before the first step, and how it lies on the devices.
+
+  Moments lie as their parameters do; counters are everywhere.
+  """
+  laid = jax.tree.map(lambda x: x.sharding, params)
+  first = jax.tree.leaves(laid)[0]
+  whole = first
+  if isinstance(first, NamedSharding):
+    whole = NamedSharding(first.mesh, PartitionSpec())
+  shardings = optax.tree.map_params(
+    optimizer,
+    lambda _, sharding: sharding,
+    jax.eval_shape(optimizer.init, params),
+    laid,
+    transform_non_params=lambda _: whole,
+  )
+  moments = jax.jit(optimizer.init, out_shardings=shardings)(params)
+  return State(params, moments), State(laid, shardings)

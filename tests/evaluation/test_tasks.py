@@ -186,8 +186,10 @@ def test_one_id_may_stand_in_two_tasks_and_keeps_its_type(tmp_path):
 @pytest.mark.parametrize(
   "content, message",
   [
-    (None, "absent.jsonl"),
-    ("", "absent.jsonl"),
+    (None, "absent.jsonl.*not there"),
+    ("", "absent.jsonl.*empty"),
+    ("\n", "absent.jsonl.*blank"),
+    ("[]", "absent.jsonl.*empty"),
     ("{}\n", "1 rows set aside"),
     (json.dumps(PLAIN | {"metric": "bleu"}), "'bleu' is unknown.*exact_match"),
   ],

@@ -28,7 +28,7 @@ def test_reads(text, kind, amount):
    "5 %tok", "0.05", 0.05, "2.5"],
 )
 def test_refuses(text):
-  with pytest.raises(InputError, match="select.budget is"):
+  with pytest.raises(InputError, match=r"select\.budget is"):
     budget.parse(text, "select.budget")
 
 

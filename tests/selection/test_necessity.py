@@ -49,7 +49,7 @@ def test_ranks_do_not_depend_on_the_order_or_the_unit():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_scores_that_are_no_numbers_are_input_errors(bad):
-  with pytest.raises(InputError, match="1 of 3 rows .* line 1 of the scores"):
+  with pytest.raises(InputError, match=r"1 of 3 rows .* line 1 of the scores"):
     necessity.rank_normalise(np.array([1.0, bad, 2.0]))
 
 

@@ -48,7 +48,7 @@ def write_workdir(workdir: Path, rows: int = 2000, stages: str = "all") -> Path:
     usable = np.flatnonzero(aside < 0)
     loss = np.where(rng.random(rows) < 0.1, 2.5, 0.5) * rng.gamma(2.0, 0.6, rows)
     write_scores(workdir, usable, loss)
-    write_main(workdir, source, usable, loss, evaluated=stages == "all")
+    write_main(workdir, source, aside, loss, evaluated=stages == "all")
     write_random(workdir, usable, rng, evaluated=stages == "all")
   return images
 
@@ -137,15 +137,16 @@ def write_scores(workdir: Path, usable: np.ndarray, loss: np.ndarray):
   write_metrics(workdir / "seed" / "metrics.jsonl", 60, 1.1)
 
 
-def write_main(workdir, source, usable, loss, evaluated: bool):
+def write_main(workdir, source, aside, loss, evaluated: bool):
   """A selection by group quotas with one threshold, as the objective gives."""
+  usable = np.flatnonzero(aside < 0)
   rows, budget = len(source), len(usable) // 4
   group = np.full(rows, -1)
   group[usable] = (source[usable] * 7 + usable % 3) % GROUPS
   necessity = np.full(rows, np.nan)
   necessity[usable] = (np.argsort(np.argsort(loss[usable])) + 0.5) / len(usable)
-  reason = np.full(rows, "set aside", object)
-  reason[usable] = "gain below the threshold"
+  reason = np.array([f"set aside: {BROKEN[place]}" for place in aside], object)
+  reason[usable] = "below threshold"
   gain, suspects = np.full(rows, np.nan), {}
   names, sizes = np.unique(group[usable], return_counts=True)
   target = dict(zip(map(int, names), sizes**0.5 / (sizes**0.5).sum(), strict=True))
@@ -154,15 +155,15 @@ def write_main(workdir, source, usable, loss, evaluated: bool):
     ordered = members[np.argsort(-necessity[members])]
     bound = len(members) * 15 // 100
     suspects[number] = bound
-    reason[ordered[:bound]] = "suspect: necessity above its group's bound"
+    reason[ordered[:bound]] = "suspect: upper necessity bound"
     rest = ordered[bound:]
     taken = np.arange(1, len(rest) + 1)
     mean = necessity[rest].mean()
     gain[rest] = mean + 0.4 * (np.log(target[number] * budget) - np.log(taken))
   order = np.argsort(-np.nan_to_num(gain, nan=-np.inf), kind="stable")[:budget]
   kept, rank = np.zeros(rows, bool), np.full(rows, -1)
-  kept[order], rank[order] = True, np.arange(1, budget + 1)
-  reason[order] = "gain"
+  kept[order], rank[order] = True, np.arange(budget)
+  reason[order] = "kept"
   threshold = float(gain[order].min())
   lines = [
     {
@@ -208,7 +209,7 @@ def write_random(workdir, usable, rng, evaluated: bool):
   rows, folder = int(usable.max()) + 1, workdir / "arms" / "random"
   kept = np.zeros(rows, bool)
   kept[rng.choice(usable, len(usable) // 4, replace=False)] = True
-  rank = np.cumsum(kept)
+  rank = np.cumsum(kept) - 1
   write_selection(
     folder / "selection",
     {
@@ -218,7 +219,7 @@ def write_random(workdir, usable, rng, evaluated: bool):
       "necessity": pa.nulls(rows, pa.float32()),
       "gain": pa.nulls(rows, pa.float32()),
       "threshold": pa.nulls(rows, pa.float32()),
-      "reason": np.where(kept, "drawn", "not drawn"),
+      "reason": np.where(kept, "kept", "not drawn"),
     },
     {"strategy": "random", "budget": "25%", "groups": [], "threshold": None},
   )

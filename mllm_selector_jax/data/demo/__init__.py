@@ -4,19 +4,23 @@ Every task is a family of questions with short answers. The pool holds them in a
 long tail: an easy head, which a base that has seen captions masters in other
 words, and rare families that can be learned from a few hundred rows.
 
-| task | share | asks | answers | sources |
-|---|---|---|---|---|
-| `shape` | 22 % | the shape of what has a colour, a region, or is alone | 6 shapes | scenes |
-| `color` | 20 % | the colour of a shape, a region, a sign | 8 colours | scenes, signs |
-| `existence` | 18 % | whether a shape, a colour or a pair is there | yes, no | scenes, charts |
-| `count` | 8 % | how many objects, of a shape, or bars | one to four | scenes, charts |
-| `position` | 6 % | where a thing is | 4 corners, center | scenes |
-| `relation` | 5 % | on which side of another a thing is | left, right, above, below | scenes |
-| `size` | 5 % | shape or colour of the largest or smallest | 6 shapes, 8 colours | scenes |
-| `text` | 5 % | what a sign says | 16 words | signs |
-| `extreme` | 4 % | the tallest or shortest bar | 8 colours | charts |
-| `fact` | 4 % | opposites, colours of things, next numbers, sums | 33 words | mostly none |
-| `value` | 3 % | how high a bar is | one to five | charts |
+| task | share | asks for | answers |
+|---|---|---|---|
+| `shape` | 22 % | the shape of what has a colour, or is in a region | 6 shapes |
+| `color` | 20 % | the colour of a shape, in a region, of a sign | 8 colours |
+| `existence` | 18 % | whether a shape, a colour, a pair, a bar is there | yes, no |
+| `count` | 8 % | how many objects, things of a shape, or bars | one to four |
+| `position` | 6 % | where a thing is | 4 corners, center |
+| `relation` | 5 % | on which side of another a thing is | 4 sides |
+| `size` | 5 % | shape or colour of the largest or smallest | both of the above |
+| `text` | 5 % | what a sign says | 12 words |
+| `extreme` | 4 % | the tallest or shortest bar | 8 colours |
+| `fact` | 4 % | opposites, colours of things, numbers beside others | 29 words |
+| `value` | 3 % | how high a bar is | one to four |
+
+Sources are `scenes`, `signs` and `charts`: most tasks ask about scenes; `color`
+also about signs, `existence` and `count` also about charts, where `extreme` and
+`value` are at home; facts stand alone, or beside any image.
 
 A row's source is the first folder of its image; none for text alone. On top of
 the mixture lie, each with its knob in `PoolOptions`, wrong answers (another

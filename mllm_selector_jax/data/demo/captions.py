@@ -41,24 +41,25 @@ from mllm_selector_jax.data.demo.tasks import side_of
 from mllm_selector_jax.types import InputError
 
 _CAPTION_STREAM = 3
-_SIGNS, _CHARTS = 0.08, 0.10  # shares of the images; the rest are layouts
+_SIGNS, _CHARTS = 0.10, 0.10  # shares of the images; the rest are layouts
 # How often a layout's sentence tells of what.
 _TOPICS = (
-  ("things", 0.22),
-  ("region", 0.22),
-  ("color", 0.12),
-  ("shape", 0.12),
-  ("absent", 0.08),
-  ("present", 0.08),
+  ("things", 0.10),
+  ("region", 0.20),
+  ("color", 0.16),
+  ("shape", 0.16),
+  ("where", 0.05),
+  ("absent", 0.09),
+  ("present", 0.09),
   ("count", 0.10),
-  ("relation", 0.03),
+  ("relation", 0.02),
   ("size", 0.03),
 )
 
 
 def caption_examples(rows: int, seed: int) -> Iterator[tuple[Image.Image, str]]:
   """Images with their captions, in memory; equal to what `draw_captions` writes."""
-  for scene, caption in _caption_scenes(rows, seed):
+  for scene, caption in caption_scenes(rows, seed):
     yield draw(scene), caption
 
 
@@ -68,7 +69,7 @@ def draw_captions(
   """Writes `captions.json` (LLaVA records) and `images/` into the folder."""
   folder = Path(folder)
   records = []
-  for row, (scene, caption) in enumerate(_caption_scenes(rows, seed)):
+  for row, (scene, caption) in enumerate(caption_scenes(rows, seed)):
     image = f"{scene.source}/{row:05d}.png"
     write_image(folder / "images" / image, draw(scene))
     prompt = CAPTION_PROMPTS[row % len(CAPTION_PROMPTS)]
@@ -88,7 +89,7 @@ def draw_captions(
   return {"rows": rows, "images": rows}
 
 
-def _caption_scenes(rows: int, seed: int) -> Iterator[tuple[Scene, str]]:
+def caption_scenes(rows: int, seed: int) -> Iterator[tuple[Scene, str]]:
   if rows < 1 or seed < 0:
     raise InputError(f"captions: rows is {rows}, at least 1; seed {seed}, at least 0.")
   for row in range(rows):
@@ -114,9 +115,9 @@ def _make_scene(rng: np.random.Generator) -> Scene:
 
 
 def _caption(rng: np.random.Generator, scene: Scene) -> str:
-  """One to three sentences about the scene, without repetition."""
+  """One to four sentences about the scene, without repetition."""
   tell = {Sign: _tell_sign, Chart: _tell_chart, Layout: _tell_layout}[type(scene)]
-  count = 1 if isinstance(scene, Sign) else int(rng.integers(1, 4))
+  count = 1 if isinstance(scene, Sign) else int(rng.integers(1, 5))
   sentences = [tell(rng, scene) for _ in range(count)]
   return " ".join(dict.fromkeys(sentences))
 
@@ -141,6 +142,10 @@ def _tell_layout(rng: np.random.Generator, scene: Layout) -> str:
     return _wording(rng, "color", shape=thing.shape, color=thing.color)
   if topic == "shape" and colors.count(thing.color) == 1:
     return _wording(rng, "shape", color=thing.color, shape=a(thing.shape))
+  if topic == "where" and shapes.count(thing.shape) == 1:
+    return _wording(
+      rng, "where", region=thing.region, shape=thing.shape, thing=a(_name(thing))
+    )
   if topic == "absent":
     missing = [s for s in SHAPES if s not in shapes]
     missing += [f"{c} object" for c in COLORS if c not in colors]
@@ -177,10 +182,8 @@ def _tell_count(rng: np.random.Generator, shapes: list[str]) -> str:
 
 
 def _tell_sign(rng: np.random.Generator, scene: Sign) -> str:
-  if chance(rng, 0.7):
-    return _wording(rng, "word", color=scene.color, word=scene.word)
-  count = NUMBERS[len(scene.word) - 1]
-  return _wording(rng, "sign", color=scene.color, count=count)
+  kind = "word" if chance(rng, 0.7) else "sign"
+  return _wording(rng, kind, color=scene.color, word=scene.word)
 
 
 def _tell_chart(rng: np.random.Generator, scene: Chart) -> str:
@@ -188,6 +191,6 @@ def _tell_chart(rng: np.random.Generator, scene: Chart) -> str:
   if chance(rng, 0.5):
     count = NUMBERS[len(colors) - 1]
     return _wording(rng, "bars", count=count, colors=listing(colors))
-  heights = ("low", "low", "middle", "high", "high")
+  heights = ("low", "low", "high", "high")
   told = [f"the {bar.color} bar is {heights[bar.value - 1]}" for bar in scene.bars]
   return _wording(rng, "levels", levels=listing(told))

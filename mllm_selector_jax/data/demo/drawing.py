@@ -2,6 +2,7 @@
 
 from PIL import Image, ImageDraw
 
+from mllm_selector_jax.data.demo.language import LEVELS
 from mllm_selector_jax.data.demo.scenes import Chart, Layout, Scene, Sign, Thing
 
 # A 5 x 7 pixel font: seven bytes a letter, top row first, five bits each.
@@ -72,7 +73,7 @@ def _draw_sign(canvas: ImageDraw.ImageDraw, sign: Sign) -> None:
 
 
 def _draw_chart(canvas: ImageDraw.ImageDraw, chart: Chart) -> None:
-  for level in range(1, 6):
+  for level in range(1, 1 + len(LEVELS)):
     y = chart.base - level * chart.unit
     canvas.line((0, y, chart.width, y), fill=chart.grid)
   for bar in chart.bars:

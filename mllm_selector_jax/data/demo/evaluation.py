@@ -60,7 +60,7 @@ def draw_evaluation(
   tasks = options.tasks or tuple(TASKS)
   lines: list[dict[str, Any]] = []
   for task in tasks:
-    for number, (scene, turn) in enumerate(_ask_evenly(task, options)):
+    for number, (scene, turn) in enumerate(ask_evenly(task, options)):
       image = None
       if scene is not None:
         image = f"{scene.source}/{len(lines):05d}.png"
@@ -82,7 +82,7 @@ def draw_evaluation(
   return {task: options.questions for task in tasks}
 
 
-def _ask_evenly(
+def ask_evenly(
   task: str, options: EvaluationOptions
 ) -> Iterator[tuple[Scene | None, Turn]]:
   """Different questions, each answer as often as any other, give or take one."""

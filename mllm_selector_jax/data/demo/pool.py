@@ -81,9 +81,7 @@ def write_records(path: Path, records: list[dict[str, Any]]) -> None:
 
 def _to_record(row: PlannedRow) -> dict[str, Any]:
   conversations = []
-  for turn, (question, answer) in enumerate(
-    zip(row.questions, row.given, strict=True)
-  ):
+  for turn, (question, answer) in enumerate(zip(row.questions, row.given, strict=True)):
     prompt = to_prompt(question, first=turn == 0)
     if turn == 0 and row.image is not None:
       prompt = f"<image>\n{prompt}"

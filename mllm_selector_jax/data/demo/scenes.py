@@ -13,7 +13,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mllm_selector_jax.data.demo.language import COLORS, CORNERS, LEVELS, SHAPES, WORDS
+from mllm_selector_jax.data.demo.language import (
+  COLORS,
+  CORNERS,
+  LEVELS,
+  REGIONS,
+  SHAPES,
+  WORDS,
+)
 
 RGB = tuple[int, int, int]
 Item = TypeVar("Item")
@@ -39,7 +46,7 @@ _BACKDROPS: tuple[tuple[RGB, tuple[str, ...]], ...] = (
   ((134, 134, 134), ()),
 )
 # Width and height in pixels; the oblong ones make a model pad.
-_CANVASES = ((32, 32), (32, 32), (64, 64), (64, 64), (48, 48), (64, 48), (48, 64))
+_CANVASES = (*((32, 32), (64, 64), (48, 48)) * 3, (64, 48), (48, 64))
 _SIGN_CANVASES = ((64, 64), (64, 64), (48, 48), (64, 48))
 _CHART_CANVASES = ((32, 32), (64, 64), (48, 48), (64, 56))
 _TINT = 10  # most that a channel moves away from its colour's value
@@ -91,7 +98,7 @@ class Sign:
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-  """A bar of a chart; `value` counts levels, 1 to 5."""
+  """A bar of a chart; `value` counts levels, 1 to 4."""
 
   color: str
   value: int
@@ -102,7 +109,7 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-  """Two to four bars of different values standing on `base`, with a grid."""
+  """Two or three bars of different values standing on `base`, with a grid."""
 
   width: int
   height: int
@@ -191,7 +198,7 @@ def make_layout(
       regions = draw_some(rng, CORNERS, count)
   things = []
   for i in range(count):
-    low, high = scales[i] if scales else (0.64, 0.9)
+    low, high = scales[i] if scales else (0.7, 0.92)
     if regions[i] == "center" and not scales:
       high = 1.2
     size = round(min(width, height) / 2 * (low + (high - low) * rng.random()))
@@ -199,7 +206,7 @@ def make_layout(
     rgb = _tint(rng, _INKS[inks[i]])
     things.append(Thing(shapes[i], inks[i], regions[i], left, top, size, rgb))
   # One order a scene, since the order of drawing cannot be seen.
-  things.sort(key=lambda thing: (thing.top, thing.left))
+  things.sort(key=lambda thing: REGIONS.index(thing.region))
   return Layout(width, height, background, tuple(things))
 
 
@@ -212,8 +219,8 @@ def make_sign(rng: np.random.Generator, word: str | None = None) -> Sign:
   dot = (width // 20, pick(rng, (width // 20, width // 16)))
   letter, gap, tall = 5 * dot[0], dot[0], 7 * dot[1]
   across = len(word) * letter + (len(word) - 1) * gap
-  left = (width - across) // 2 + int(rng.integers(-2, 3))
-  top = (height - tall) // 2 + int(rng.integers(-3, 4))
+  left = (width - across) // 2 + int(rng.integers(-1, 2))
+  top = (height - tall) // 2 + int(rng.integers(-2, 3))
   edge = [int(n) for n in rng.integers(2, 5, size=4)]
   panel = (
     max(0, left - edge[0]),
@@ -222,19 +229,15 @@ def make_sign(rng: np.random.Generator, word: str | None = None) -> Sign:
     min(height - 1, top + tall - 1 + edge[3]),
   )
   rgb = _tint(rng, _INKS[color])
-  ink = (
-    _INKS["black"] if color in ("white", "yellow", "orange") else _INKS["white"]
-  )
-  return Sign(
-    width, height, background, word, color, panel, rgb, ink, left, top, dot
-  )
+  ink = _INKS["black"] if color in ("white", "yellow", "orange") else _INKS["white"]
+  return Sign(width, height, background, word, color, panel, rgb, ink, left, top, dot)
 
 
 def make_chart(rng: np.random.Generator, count: int | None = None) -> Chart:
   """A random bar chart: bars of different values and colours."""
   width, height = pick(rng, _CHART_CANVASES)
   background, colors = _backdrop(rng)
-  count = count or int(rng.integers(2, 5))
+  count = count or int(rng.integers(2, 4))
   inks = draw_some(rng, colors, count)
   values = draw_some(rng, range(1, len(LEVELS) + 1), count)
   margin = width // 16

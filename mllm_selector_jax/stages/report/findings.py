@@ -8,10 +8,28 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.stages.report.gather import Arm, Pool, Selection
+from mllm_selector_jax.stages.report.tables import Labels
 from mllm_selector_jax.types import REASONS
 
 NORMAL_95 = 1.959964  # the normal distribution's 97.5 % quantile
-SUSPECT = "suspect"  # how a selection's reason marks a row beyond a bound
+ASIDE = "set aside: "  # how the reason of a row that was never scored begins
+SUSPECT = "suspect"  # how the reason of a row that is probably wrong begins
+BOUND = "bound"  # what the reason of a row beyond its group's bound speaks of
+# What a selection's reasons mean.
+MEANINGS = {
+  "kept": "its turn came within the budget",
+  "floor": "its group had to get at least so many rows",
+  "forced in": "the configuration names it",
+  "kept to fill the budget": "suspect, but no other row was left",
+  "below threshold": "it adds less than the last row that was taken",
+  "tied with the threshold": "it adds as much as the last row; the draw decided",
+  "not drawn": "its turn did not come within the budget",
+  "target share 0": "its group was to get no row",
+  "left out": "the configuration names it",
+  "suspect: upper necessity bound": "its loss is among its group's highest",
+  "suspect: wrong where the seed model is mostly right": "its answer may be wrong",
+  "suspect: less likely with its image": "its image may belong to another row",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +176,13 @@ def reason_lines(selection: Selection) -> list[dict[str, Any]]:
     if unsaid:
       counts["no reason given"] = unsaid
     lines += [
-      {"kept": kept, "reason": reason, "rows": n, "share": n / len(where)}
+      {
+        "kept": kept,
+        "reason": reason,
+        "rows": n,
+        "share": n / max(len(where), 1),
+        "meaning": MEANINGS.get(reason) or REASONS.get(reason.removeprefix(ASIDE), ""),
+      }
       for reason, n in counts.items()
     ]
   return lines
@@ -180,14 +204,18 @@ def aside_lines(pool: Pool) -> list[dict[str, Any]]:
 
 def is_suspect(selection: Selection) -> Bool[np.ndarray, " N"]:
   """Rows left out because they lie beyond a bound of their group."""
-  marked = [SUSPECT in name.lower() for name in selection.reason.names] + [False]
-  return np.asarray(marked)[selection.reason.codes] & ~selection.kept
+  return _speaks_of(selection.reason, SUSPECT) & ~selection.kept
+
+
+def _speaks_of(labels: Labels, word: str) -> Bool[np.ndarray, " N"]:
+  found = [word in name.lower() for name in labels.names]
+  return np.asarray([*found, False])[labels.codes]  # -1 looks up the last
 
 
 def upper_bounds(selection: Selection) -> Float[np.ndarray, " G"]:
-  """The least necessity among each group's suspects, where a group has any."""
-  where = is_suspect(selection) & np.isfinite(selection.necessity)
-  where &= selection.group >= 0
+  """The least necessity beyond each group's upper bound, where a group has any."""
+  where = is_suspect(selection) & _speaks_of(selection.reason, BOUND)
+  where &= np.isfinite(selection.necessity) & (selection.group >= 0)
   if not where.any():
     return np.zeros(0)
   _, codes = np.unique(selection.group[where], return_inverse=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from mllm_selector_jax.stages.report import findings, gather, plots, samples
 from mllm_selector_jax.stages.report.gather import Arm, Run, Selection
@@ -21,7 +20,7 @@ MOST_CARDS = 8  # of one kind before the rest is folded
 MOST_FOLDED = 500  # lines of the folded rest
 MOST_JSON = 40_000  # characters of one artifact's provenance
 MOST_JSONS = 1_600_000  # of all together
-_PART = dict.fromkeys(("value", "low", "high", "count", "correct"))
+_PART = dict.fromkeys(("value", "low", "high", "count", "correct", "metric"))
 DASH = "\u2013"  # where there is no value
 ALL_TASKS, ALL_QUESTIONS = "mean of the tasks", "all questions"
 
@@ -66,6 +65,7 @@ def collect(run: Run, images: str | None) -> dict[str, Any]:
     "aside": _aside_content(run),
     "samples": samples.make_cards(run.pool, selection, images, _picks(run)),
     "charts": _charts(run, comparison),
+    "unasked": _unasked(_shown_arms(run)),
     "scored": None if run.loss is None else int(np.isfinite(run.loss).sum()),
     "pool_facts": _pool_facts(run),
     "accounts": _accounts(run),
@@ -89,6 +89,18 @@ def result_lines(arms: list[Arm]) -> dict[str, dict[str, dict[str, Any]]]:
       lines.setdefault(name, {})[arm.name] = _PART | part
   totals = {n: lines.pop(n) for n in (ALL_TASKS, ALL_QUESTIONS) if n in lines}
   return lines | totals
+
+
+def _unasked(arms: list[Arm]) -> list[tuple[str, int, str]]:
+  """Arms whose evaluation set questions aside, how many, and for what reasons."""
+  found = []
+  for arm in arms:
+    aside = (arm.results or {}).get("aside") or {}
+    if aside.get("count"):
+      reasons = (aside.get("reasons") or {}).items()
+      words = ", ".join(f"{reason}: {n:,}" for reason, n in reasons)
+      found.append((arm.name, aside["count"], words))
+  return found
 
 
 def _shown_arms(run: Run) -> list[Arm]:
@@ -307,16 +319,20 @@ def _environment() -> jinja2.Environment:
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  # Our own file, the only text that is not escaped.
-  environment.globals["style"] = Markup(load("style.css"))
   environment.filters |= {
-    "count": lambda value: DASH if value is None else f"{value:,.0f}",
+    "count": _count,
     "percent": lambda value: DASH if _missing(value) else f"{100 * value:.1f}\u00a0%",
     "decimal": lambda value: DASH if _missing(value) else f"{value:.3f}",
     "points": lambda value: DASH if _missing(value) else f"{100 * value:+.1f}",
     "short": lambda value, most=60: samples.cut(str(value), most),
   }
   return environment
+
+
+def _count(value: float | None) -> str:
+  if value is None:
+    return DASH
+  return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
 
 
 def _missing(value: Any) -> bool:

@@ -204,15 +204,12 @@ def plot_parts(
       if not len(values):
         continue
       counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-      axes.bar(
-        edges[:-1],
-        counts,
-        np.diff(edges),
-        bottom,
-        align="edge",
+      axes.stairs(
+        bottom + counts,
+        edges,
+        baseline=bottom,
+        fill=True,
         color=colour,
-        edgecolor="white",
-        linewidth=0.4,
         label=f"{name}: {len(values):,} rows",
       )
       bottom = bottom + counts

@@ -16,7 +16,7 @@ from mllm_selector_jax.stages.report.gather import Pool, Selection
 from mllm_selector_jax.types import RowError
 
 THUMBNAIL = 128  # pixels, the longer side at most
-MAX_PIXELS = 50_000_000  # of an image that a thumbnail is made of
+MAX_PIXELS = 64_000_000  # of an image that a thumbnail is made of
 MOST_BYTES = 3_000_000  # of all thumbnails together
 MOST_CARDS = 500
 MOST_TEXT = 300  # characters of one question or answer
@@ -90,8 +90,7 @@ def _pick_selected(selection: Selection) -> list[Pick]:
   if has_gain.any() and threshold is not None:
     words = f"the threshold is a gain of {threshold:.4g}"
     far = _shuffled(~kept & has_gain & ~suspect)
-    near = [_nearest(kept, gain, threshold)[:8]]
-    near.append(_nearest(~kept & ~suspect, gain, threshold)[:8])
+    near = [_nearest(where, gain, threshold)[:4] for where in (kept, ~kept & ~suspect)]
     picks += [
       Pick(
         "Near the threshold",
@@ -106,8 +105,8 @@ def _pick_selected(selection: Selection) -> list[Pick]:
   picks.append(
     Pick(
       "Suspect, left out",
-      "Beyond a bound of their group: wrong answers and misaligned images gather"
-      " here, and some rows that are merely hard.",
+      "Probably wrong, by the selection's bounds: wrong answers and misaligned"
+      " images gather here, and some rows that are merely hard.",
       _shuffled(suspect)[:24],
     )
   )
@@ -130,11 +129,13 @@ def _nearest(
 
 
 def _each_reason(pool: Pool, most: int) -> Int[np.ndarray, " K"]:
-  rows = [np.zeros(0, np.int64)]
+  """One row of every reason, then a second of every reason, and so on."""
+  found = []
   for line in findings.aside_lines(pool):
     code = pool.reason.names.index(line["reason"])
-    rows.append(np.flatnonzero(pool.reason.codes == code)[:most])
-  return np.concatenate(rows)[:64]
+    rows = np.flatnonzero(pool.reason.codes == code)[:most]
+    found += [(turn, len(found), int(row)) for turn, row in enumerate(rows)]
+  return np.array([row for _, _, row in sorted(found)][:64], np.int64)
 
 
 def make_cards(
@@ -163,7 +164,7 @@ def _make_card(
   budget: int,
 ) -> Card:
   turns, more = read_turns(record)
-  picture, no_picture = None, "text only"
+  picture, no_picture = None, "no image" if pool.aside[row] else "text only"
   if record.get("image"):
     picture, no_picture = make_thumbnail(images, str(record["image"]))
     if picture and len(picture) > budget:
@@ -189,7 +190,7 @@ def _make_card(
     facts=facts,
     necessity=necessity,
     state=state,
-    reason=cut(reason, 80),
+    reason=cut("" if reason == state else reason, 80),
   )
 
 
@@ -202,17 +203,16 @@ def _decision(
     label = findings.group_label(group, selection.group_names.get(group))
     facts.append(("group", cut(label, 40)))
   if selection.rank[row] >= 0:
-    facts.append(("rank", f"{selection.rank[row]:,}"))
+    facts.append(("rank, from 0", f"{selection.rank[row]:,}"))
   if math.isfinite(necessity):
     facts.append(("necessity", f"{necessity:.3f}"))
     bar = necessity if 0 <= necessity <= 1 else None
   gain, threshold = float(selection.gain[row]), float(selection.threshold[row])
   if math.isfinite(gain):
-    text = f"{gain:.4g}"
+    facts.append(("gain", f"{gain:.4g}"))
     if math.isfinite(threshold):
-      sign = "≥" if gain >= threshold else "<"
-      text += f" {sign} threshold {threshold:.4g}"
-    facts.append(("gain", text))
+      relation = "reached" if gain >= threshold else "not reached"
+      facts.append(("threshold", f"{threshold:.4g}, {relation}"))
   return facts, bar
 
 

@@ -36,7 +36,12 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
   with damage_named(path):
     present = set(pq.read_schema(path).names)
     wanted = [name for name in columns if name in present]
-    return pq.read_table(path, columns=wanted, read_dictionary=texts)
+    return pq.read_table(
+      path,
+      columns=wanted,
+      read_dictionary=texts,
+      page_checksum_verification=True,  # a flipped byte reads as a wrong value
+    )
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -60,7 +65,10 @@ def read_rows(
 ) -> dict[int, dict[str, Any]]:
   """Some rows of a large table, read batch by batch."""
   found = {}
-  with damage_named(path), pq.ParquetFile(path) as file:
+  with (
+    damage_named(path),
+    pq.ParquetFile(path, page_checksum_verification=True) as file,
+  ):
     present = [name for name in columns if name in file.schema_arrow.names]
     for batch in file.iter_batches(16_384, columns=["row", *present]):
       here = np.isin(batch.column("row").to_numpy(), rows)

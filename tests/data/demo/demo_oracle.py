@@ -71,7 +71,7 @@ def _answer_fact(words):
 
 def _answer_chart(scene, words):
   bars = scene["bars"]
-  if "how" in words and "many" in words or words[0] == "count":
+  if ("how" in words and "many" in words) or words[0] == "count":
     return NUMBERS[len(bars)]
   if "tallest" in words or "shortest" in words:
     ordered = sorted(bars, key=lambda bar: bar["value"])
@@ -113,7 +113,9 @@ def _answer_layout(scene, words):
     ordered = sorted(things, key=lambda thing: thing["size"])
     thing = ordered[-1 if "largest" in words else 0]
     return thing["color"] if "color" in words else thing["shape"]
-  place = re.search(r"in the (top left|top right|bottom left|bottom right|center)", text)
+  place = re.search(
+    r"in the (top left|top right|bottom left|bottom right|center)", text
+  )
   if place:
     chosen = [thing for thing in things if region_of(thing, scene) == place[1]]
   else:

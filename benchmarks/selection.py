@@ -1,0 +1,82 @@
+"""Seconds and peak memory of the selection at scale, on the CPU.
+
+python benchmarks/selection.py --rows=10000000 --groups=5000
+python benchmarks/selection.py --rows=200000 --clusters=1000 --width=256
+"""
+
+import argparse
+import resource
+import time
+
+import numpy as np
+
+from mllm_selector_jax.selection import candidates, groups, kmeans, options, strategies
+
+
+def make_pool(rows: int, count: int) -> tuple[candidates.Scores, groups.Groups]:
+  """Random scores and groups with a long tail of sizes."""
+  rng = np.random.default_rng(0)
+  weights = 1 / np.arange(1, count + 1)
+  edges = np.cumsum(weights / weights.sum())
+  index = np.minimum(np.searchsorted(edges, rng.random(rows)), count - 1)
+  scores = candidates.Scores(
+    necessity=rng.exponential(size=rows),
+    key=rng.integers(0, 2**64, rows, dtype=np.uint64),
+    tokens=rng.integers(20, 800, rows),
+  )
+  names = tuple(f"group {c}" for c in range(count))
+  return scores, groups.Groups(index.astype(np.int32), names)
+
+
+def peak_memory() -> float:
+  """Peak resident memory of this process so far, in GB."""
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--rows", type=int, default=10_000_000)
+  parser.add_argument("--groups", type=int, default=5000)
+  parser.add_argument("--budget", default="10%")
+  parser.add_argument("--within", default="uniform", choices=options.WITHIN)
+  parser.add_argument("--clusters", type=int, default=0, help="time k-means instead")
+  parser.add_argument("--width", type=int, default=256)
+  parser.add_argument("--iterations", type=int, default=10)
+  arguments = parser.parse_args()
+
+  if arguments.clusters:
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(arguments.rows, arguments.width)).astype(np.float32)
+    before = time.perf_counter()
+    found = kmeans.kmeans(
+      embeddings, arguments.clusters, tolerance=0.0,
+      most_iterations=arguments.iterations,
+    )
+    print(
+      f"k-means, {arguments.rows:,} x {arguments.width}, K {arguments.clusters}:"
+      f" {time.perf_counter() - before:.1f} s, {found.iterations} iterations,"
+      f" inertia {found.inertia:.6g}, peak {peak_memory():.2f} GB"
+    )
+    return
+
+  scores, grouping = make_pool(arguments.rows, arguments.groups)
+  print(
+    f"{arguments.rows:,} rows, {arguments.groups:,} groups, budget {arguments.budget};"
+    f" {peak_memory():.2f} GB before"
+  )
+  for strategy in options.STRATEGIES:
+    chosen = options.SelectOptions(strategy, within=arguments.within)
+    before = time.perf_counter()
+    selection = strategies.select(scores, grouping, arguments.budget, 0, chosen)
+    seconds = time.perf_counter() - before
+    gap = "" if selection.certificate is None else (
+      f", certificate's gap {selection.certificate.gap:.1e}"
+    )
+    print(
+      f"{strategy:10} {seconds:6.2f} s, {int(selection.kept.sum()):,} rows kept,"
+      f" peak {peak_memory():.2f} GB{gap}"
+    )
+
+
+if __name__ == "__main__":
+  main()

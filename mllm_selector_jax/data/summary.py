@@ -1,0 +1,231 @@
+"""What a pool holds: counted row by row, and written for people."""
+
+import array
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mllm_selector_jax.data.table import Line
+from mllm_selector_jax.types import REASONS
+
+EXAMPLES = 5  # rows shown of each reason
+_MOST_DETAIL = 200  # characters
+_MOST_SOURCES = 20  # lines of the text
+_PERCENTILES = (5, 25, 50, 75, 95, 99)
+
+
+class Tally:
+  """Counts lines as they come, in little memory.
+
+  Attributes:
+    rows: counted so far.
+    ok: those that can be used.
+  """
+
+  def __init__(self):
+    self.rows = 0
+    self.ok = 0
+    self._aside: collections.Counter[str] = collections.Counter()
+    self._examples: dict[str, list[dict[str, Any]]] = {}
+    self._sources: dict[str, list[int]] = {}
+    self._text_only = 0
+    self._truncated = 0
+    self._turns = array.array("q")
+    self._tokens = array.array("q")
+    self._supervised = array.array("q")
+    self._uses: collections.Counter[str] = collections.Counter()
+    self._bytes = 0
+
+  def add(self, line: Line, image_bytes: int) -> None:
+    """Counts one row; `image_bytes` is the size of its image's file."""
+    self.rows += 1
+    source = self._sources.setdefault(line.source, [0, 0])
+    source[0] += 1
+    if line.status != "ok":
+      self._aside[line.reason] += 1
+      examples = self._examples.setdefault(line.reason, [])
+      if len(examples) < EXAMPLES:
+        detail = (line.detail or "")[:_MOST_DETAIL]
+        examples.append({"row": line.row, "id": line.id[:80], "detail": detail})
+      return
+    self.ok += 1
+    source[1] += 1
+    self._truncated += line.truncated
+    self._turns.append(line.turns)
+    self._tokens.append(line.tokens)
+    self._supervised.append(line.supervised)
+    if line.image_hash is None:
+      self._text_only += 1
+    else:
+      if line.image_hash not in self._uses:
+        self._bytes += image_bytes
+      self._uses[line.image_hash] += 1
+
+  def result(self) -> dict[str, Any]:
+    """All counts, as JSON can have them; the same for the same pool.
+
+    All but "rows", "aside" and "sources" are of the rows that can be used.
+    """
+    order = sorted(self._aside, key=lambda reason: (-self._aside[reason], reason))
+    sources = sorted(self._sources.items(), key=lambda item: (-item[1][0], item[0]))
+    turns = np.asarray(self._turns)
+    values, counts = np.unique(turns, return_counts=True)
+    return {
+      "rows": self.rows,
+      "ok": self.ok,
+      "aside": {
+        reason: {"rows": self._aside[reason], "examples": self._examples[reason]}
+        for reason in order
+      },
+      "sources": {name: {"rows": n, "ok": ok} for name, (n, ok) in sources},
+      "text_only": self._text_only,
+      "truncated": self._truncated,
+      "turns": {
+        **_describe(turns),
+        "histogram": {
+          str(value): count
+          for value, count in zip(values.tolist(), counts.tolist(), strict=True)
+        },
+      },
+      "tokens": _describe(np.asarray(self._tokens)),
+      "supervised": _describe(np.asarray(self._supervised)),
+      "images": {
+        "distinct": len(self._uses),
+        "rows": self.ok - self._text_only,
+        "sharing_rows": sum(count for count in self._uses.values() if count > 1),
+        "bytes": self._bytes,
+      },
+    }
+
+
+def _describe(values: np.ndarray) -> dict[str, Any]:
+  if not len(values):
+    return {"total": 0, "least": 0, "mean": 0.0, "most": 0, "percentiles": {}}
+  # Of the sorted values one is taken, none is interpolated: lengths are whole.
+  marks = np.percentile(values, _PERCENTILES, method="inverted_cdf")
+  return {
+    "total": int(values.sum()),
+    "least": int(values.min()),
+    "mean": round(float(values.mean()), 3),
+    "most": int(values.max()),
+    "percentiles": {
+      str(mark): int(value) for mark, value in zip(_PERCENTILES, marks, strict=True)
+    },
+  }
+
+
+def format_summary(found: Mapping[str, Any]) -> str:
+  """The summary as text, for the console."""
+  rows, ok = found["rows"], found["ok"]
+  images, tokens = found["images"], found["tokens"]
+  lines = [
+    f"{rows:,} rows = {ok:,} usable + {rows - ok:,} set aside",
+    "",
+    *_format_sources(found["sources"], rows),
+    "",
+    f"images       {images['distinct']:,} distinct ({_format_bytes(images['bytes'])})"
+    f" in {images['rows']:,} rows; {images['sharing_rows']:,} rows share one",
+    f"text only    {_share(found['text_only'], ok)}",
+    f"tokens       {tokens['total']:,} in all, {found['supervised']['total']:,}"
+    " supervised",
+    f"cut off      {_share(found['truncated'], ok)} longer than allowed",
+    "",
+    *_format_lengths(found),
+  ]
+  if found["aside"]:
+    lines += ["", *_format_aside(found["aside"])]
+  return "\n".join(lines)
+
+
+def explain_nothing(data: Sequence[str], found: Mapping[str, Any]) -> str:
+  """The message for a pool of which no row can be used."""
+  lines = [
+    f"{', '.join(map(str, data))}: none of the {found['rows']:,} rows can be used.",
+    *_format_aside(found["aside"]),
+  ]
+  if "missing image" in found["aside"]:
+    lines.append("Is pool.images the folder that the image paths are relative to?")
+  return "\n".join(lines)
+
+
+def _format_sources(sources: Mapping[str, Mapping[str, int]], rows: int) -> list[str]:
+  shown = list(sources.items())[:_MOST_SOURCES]
+  rest = list(sources.items())[_MOST_SOURCES:]
+  if rest:
+    total = {key: sum(count[key] for _, count in rest) for key in ("rows", "ok")}
+    shown.append((f"{len(rest):,} more", total))
+  return _align(
+    [("source", "rows", "share", "usable")]
+    + [
+      (_one_line(name, 30), f"{n['rows']:,}", _percent(n["rows"], rows), f"{n['ok']:,}")
+      for name, n in shown
+    ]
+  )
+
+
+def _format_lengths(found: Mapping[str, Any]) -> list[str]:
+  head = ("a row has", "least", "5 %", "25 %", "median", "75 %", "95 %", "99 %", "most")
+  lines = [head]
+  for name, label in (
+    ("turns", "turns"), ("tokens", "tokens"), ("supervised", "supervised tokens")
+  ):  # fmt: skip
+    values = found[name]
+    marks = [values["percentiles"].get(str(p), 0) for p in _PERCENTILES]
+    counts = (values["least"], *marks, values["most"])
+    lines.append((label, *(f"{count:,}" for count in counts)))
+  return _align(lines)
+
+
+def _format_aside(aside: Mapping[str, Mapping[str, Any]]) -> list[str]:
+  lines = _align(
+    [("set aside", "rows")] + [(name, f"{n['rows']:,}") for name, n in aside.items()]
+  )
+  out = lines[:1]
+  for line, (reason, count) in zip(lines[1:], aside.items(), strict=True):
+    out.append(f"{line}   {REASONS[reason]}")
+    for example in count["examples"]:
+      detail = f": {_one_line(example['detail'], 80)}" if example["detail"] else ""
+      name = _one_line(example["id"], 30)
+      out.append(f"    row {example['row']:,} ({name}){detail}")
+    more = count["rows"] - len(count["examples"])
+    if more:
+      out.append(f"    and {more:,} more")
+  return out
+
+
+def _align(table: Sequence[Sequence[str]]) -> list[str]:
+  """The first column to the left, the others to the right."""
+  widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+  return [
+    "  ".join(
+      [
+        row[0].ljust(widths[0]),
+        *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+      ]
+    )
+    for row in table
+  ]
+
+
+def _one_line(text: str, most: int) -> str:
+  """Printable text: what a row holds must not move a terminal's cursor."""
+  text = "".join(c if c.isprintable() else " " for c in text)
+  return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _share(count: int, of: int) -> str:
+  return f"{count:,} rows ({_percent(count, of)})"
+
+
+def _percent(count: int, of: int) -> str:
+  return f"{100 * count / of:.1f} %" if of else "0.0 %"
+
+
+def _format_bytes(count: int) -> str:
+  for unit in ("bytes", "kB", "MB", "GB"):
+    if count < 1000:
+      return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+    count /= 1000
+  return f"{count:.1f} TB"

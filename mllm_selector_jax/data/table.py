@@ -1,0 +1,221 @@
+"""The checked pool on disk: one line a row, written as a stream, read by column."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+
+from mllm_selector_jax.data.records import record_at
+from mllm_selector_jax.types import InputError, RunError
+
+GROUP_ROWS = 65_536  # rows of a Parquet row group
+
+
+class Line(NamedTuple):
+  """One row of the pool; the attributes are the table's columns.
+
+  Attributes:
+    row: dense index in the pool, over all files.
+    id: the record's own, verbatim; other than text as JSON; "row-<row>" if none.
+    hash: of conversation and image bytes; None for a row set aside.
+    source: where the row comes from.
+    image: path inside the image folder, None for text alone.
+    image_hash: SHA-256 of the image file's bytes, None if it was not readable.
+    turns, tokens, supervised: counts; 0 for a row set aside.
+    status: "ok" or "aside".
+    reason, detail: why it is set aside; None for a row that is not.
+    truncated: whether the row's end is cut off.
+    file, offset, length: where the record stands, in bytes.
+  """
+
+  row: int
+  id: str
+  hash: str | None
+  source: str
+  image: str | None
+  image_hash: str | None
+  turns: int
+  tokens: int
+  supervised: int
+  status: str
+  reason: str | None
+  detail: str | None
+  truncated: bool
+  file: str
+  offset: int
+  length: int
+
+
+def _schema():
+  import pyarrow as pa
+
+  kinds = {
+    "row": pa.int64(),
+    "turns": pa.int32(),
+    "tokens": pa.int32(),
+    "supervised": pa.int32(),
+    "truncated": pa.bool_(),
+    "offset": pa.int64(),
+    "length": pa.int64(),
+  }
+  return pa.schema([(name, kinds.get(name, pa.string())) for name in Line._fields])
+
+
+class Writer:
+  """Writes lines in row groups; `open_writer` makes one."""
+
+  def __init__(self, writer: Any):
+    self._writer = writer
+    self._lines: list[Line] = []
+
+  def add(self, line: Line) -> None:
+    self._lines.append(line)
+    if len(self._lines) == GROUP_ROWS:
+      self.flush()
+
+  def flush(self) -> None:
+    import pyarrow as pa
+
+    if self._lines:
+      columns = zip(*self._lines, strict=True)
+      schema = self._writer.schema
+      arrays = [
+        pa.array(column, field.type)
+        for column, field in zip(columns, schema, strict=True)
+      ]
+      self._writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+      self._lines.clear()
+
+
+@contextlib.contextmanager
+def open_writer(path: str | os.PathLike) -> Iterator[Writer]:
+  """A writer whose file appears, whole, when the block ends without an error.
+
+  Raises:
+    RunError: the file cannot be written.
+  """
+  import pyarrow.parquet as pq
+
+  path = Path(path)
+  partial = path.with_name(f".{path.name}.writing")
+  try:
+    with open(partial, "wb") as file:
+      with pq.ParquetWriter(
+        file, _schema(), compression="zstd", write_page_checksum=True
+      ) as parquet:
+        writer = Writer(parquet)
+        yield writer
+        writer.flush()
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+  except OSError as error:
+    raise RunError(f"{path}: could not be written ({error.strerror or error}).") from (
+      error
+    )
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def _lazy(name: str) -> functools.cached_property:
+  return functools.cached_property(lambda table: table._read_column(name))
+
+
+class PoolTable:
+  """The checked pool; a column is read from disk when it is first asked for.
+
+  The columns are those of `Line`; text is a numpy array of str and None.
+  """
+
+  row: Int[np.ndarray, " N"] = _lazy("row")
+  id: Shaped[np.ndarray, " N"] = _lazy("id")
+  hash: Shaped[np.ndarray, " N"] = _lazy("hash")
+  source: Shaped[np.ndarray, " N"] = _lazy("source")
+  image: Shaped[np.ndarray, " N"] = _lazy("image")
+  image_hash: Shaped[np.ndarray, " N"] = _lazy("image_hash")
+  turns: Int[np.ndarray, " N"] = _lazy("turns")
+  tokens: Int[np.ndarray, " N"] = _lazy("tokens")
+  supervised: Int[np.ndarray, " N"] = _lazy("supervised")
+  status: Shaped[np.ndarray, " N"] = _lazy("status")
+  reason: Shaped[np.ndarray, " N"] = _lazy("reason")
+  detail: Shaped[np.ndarray, " N"] = _lazy("detail")
+  truncated: Bool[np.ndarray, " N"] = _lazy("truncated")
+  file: Shaped[np.ndarray, " N"] = _lazy("file")
+  offset: Int[np.ndarray, " N"] = _lazy("offset")
+  length: Int[np.ndarray, " N"] = _lazy("length")
+
+  def __init__(self, path: str | os.PathLike):
+    import pyarrow.parquet as pq
+
+    self.path = os.fspath(path)
+    try:
+      metadata = pq.read_metadata(self.path)
+    except FileNotFoundError as error:
+      raise InputError(f"{self.path} is not there; check the pool first.") from error
+    except (OSError, ValueError) as error:
+      raise InputError(
+        f"{self.path} is not a whole Parquet file; check the pool again."
+      ) from error
+    if missing := sorted(set(Line._fields) - set(metadata.schema.names)):
+      raise InputError(
+        f"{self.path} lacks the columns {', '.join(missing)}; check the pool again."
+      )
+    self._rows = metadata.num_rows
+
+  def __len__(self) -> int:
+    return self._rows
+
+  @functools.cached_property
+  def ok(self) -> Bool[np.ndarray, " N"]:
+    """Which rows can be used."""
+    return self.status == "ok"
+
+  @functools.cached_property
+  def has_image(self) -> Bool[np.ndarray, " N"]:
+    return self.image != None  # noqa: E711 (element by element)
+
+  def _read_column(self, name: str) -> Shaped[np.ndarray, " N"]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+      table = pq.read_table(self.path, columns=[name], page_checksum_verification=True)
+    except OSError as error:
+      raise RunError(
+        f"{self.path}: column {name} is damaged ({error}); check the pool again."
+      ) from error
+    values = table[name]
+    if values.type != pa.string():
+      return values.to_numpy()
+    # One str for each distinct value: a million equal ones stay small. An index
+    # of -1 is the None at the end.
+    coded = values.combine_chunks().dictionary_encode()
+    names = np.array([*coded.dictionary.to_pylist(), None], object)
+    return names[coded.indices.fill_null(-1).to_numpy()]
+
+  def record(self, row: int) -> dict[str, Any]:
+    """The row's record, read from the pool's file.
+
+    Raises:
+      InputError: the file changed since the pool was checked.
+    """
+    return record_at(self.file[row], int(self.offset[row]), int(self.length[row]))
+
+  def read_row(self, row: int) -> Line:
+    """All columns of one row."""
+    cells = (getattr(self, name)[row] for name in Line._fields)
+    return Line(*(c.item() if isinstance(c, np.generic) else c for c in cells))
+
+
+def read_table(path: str | os.PathLike) -> PoolTable:
+  """Opens a checked pool.
+
+  Raises:
+    InputError: it is not there, or not one.
+  """
+  return PoolTable(path)

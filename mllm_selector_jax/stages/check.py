@@ -1,0 +1,62 @@
+"""check: what a pool holds, and which of its rows cannot be used."""
+
+import json
+
+from mllm_selector_jax import artifacts
+from mllm_selector_jax.data import check as pool_check
+from mllm_selector_jax.data import fingerprint, summary
+from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.draw import draw
+from mllm_selector_jax.types import InputError
+
+
+def check(run: Run) -> None:
+  """Makes `pool.parquet` and `pool_summary.json`, and says what they hold."""
+  if run.cfg.pool.demo.rows:
+    draw(run)
+  files, folder = base.pool_files(run), base.image_folder(run)
+  config = {
+    "data": files,
+    "images": folder,
+    "max_pixels": run.cfg.pool.max_pixels,
+    "duplicate_ids": run.cfg.pool.duplicate_ids,
+    "demo": run.cfg.pool.demo if run.cfg.pool.demo.rows else None,
+    **{key: run.cfg.model[key] for key in ("conversation", "system", "max_length")},
+  }
+  recipe = run.recipe(
+    "check",
+    config,
+    {
+      "files": fingerprint.fingerprint(files, folder),
+      "processing": base.hash_processing(run),
+    },
+  )
+  _refuse_changed_bytes(run, recipe)
+
+  def build(place):
+    encoder, _ = base.read_encoder(run)
+    with run.progress("check", "row") as progress:
+      found = pool_check.check_pool(
+        files, folder, encoder, run.cfg.pool.max_pixels, place / "pool.parquet",
+        progress=progress, duplicate_ids=run.cfg.pool.duplicate_ids,
+      )
+    artifacts.write_json(place / "pool_summary.json", found)
+
+  run.make(run.workdir.pool, recipe, build)
+  found = json.loads((run.workdir.path / "pool_summary.json").read_text())
+  run.say(summary.format_summary(found))
+
+
+def _refuse_changed_bytes(run: Run, recipe: artifacts.Recipe) -> None:
+  """Results of other bytes under the same names are not mixed unless forced."""
+  made = run.workdir.pool.provenance()
+  if made is None or run.force or run.workdir.seed.provenance() is None:
+    return
+  same = made["config"] == recipe.to_json()["config"]
+  if same and made["inputs"]["files"] != recipe.inputs["files"]:
+    raise InputError(
+      "The pool's files changed since they were checked, and there are results of"
+      f" the old ones in {run.workdir.path}. Put the old files back, give another"
+      " --workdir, or add --force to redo every stage with the new ones."
+    )

@@ -1,0 +1,82 @@
+"""Small models and packed rows for the tests of the model."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from mllm_selector_jax import types
+from mllm_selector_jax.models import config as configs
+from mllm_selector_jax.models import mllm
+
+VISION = configs.VisionConfig(
+  width=16, mlp=24, layers=2, heads=2, image_size=16, patch_size=8
+)
+DECODER = configs.DecoderConfig(
+  vocab=40, width=16, mlp=24, layers=2, heads=4, kv_heads=2, head_dim=4
+)
+CONFIG = configs.MllmConfig(VISION, DECODER, image_token=4)
+
+
+def make_config(**changes) -> configs.MllmConfig:
+  """`CONFIG` with changes; decoder fields as decoder_..., vision's as vision_...."""
+  parts = {"vision": {}, "decoder": {}, "": {}}
+  for key, value in changes.items():
+    part, _, field = key.partition("_")
+    if part in ("vision", "decoder"):
+      parts[part][field] = value
+    else:
+      parts[""][key] = value
+  return dataclasses.replace(
+    CONFIG,
+    vision=dataclasses.replace(VISION, **parts["vision"]),
+    decoder=dataclasses.replace(DECODER, **parts["decoder"]),
+    **parts[""],
+  )
+
+
+def random_params(config: configs.MllmConfig, seed: int = 0) -> types.Params:
+  """Parameters none of which is at a special value, with logits of order 1."""
+  rng = np.random.default_rng(seed)
+  params = mllm.init(config, seed)
+  return jax.tree.map(
+    lambda x: x + rng.normal(scale=0.1, size=x.shape).astype(np.float32), params
+  )
+
+
+def random_sample(
+  config: configs.MllmConfig, rng: np.random.Generator, length: int, image: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """`length` text tokens, around the patches of one image if there is one."""
+  text = rng.integers(5, config.decoder.vocab, length)
+  if not image:
+    return text, None
+  side = config.vision.image_size
+  tokens = np.insert(text, [1] * config.patches, config.image_token)
+  return tokens, rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+def pack(config: configs.MllmConfig, rows: list[list], length: int) -> types.Batch:
+  """Packs samples (tokens, pixels or None) one after the other into rows."""
+  side, many = config.vision.image_size, max(1, *map(len, rows))
+  tokens, positions, segments = np.zeros((3, len(rows), length), np.int32)
+  patches = np.full((len(rows), length), -1, np.int32)
+  images = np.zeros((len(rows), many, side, side, 3), np.uint8)
+  for row, samples in enumerate(rows):
+    start = image = 0
+    for place, (ids, pixels) in enumerate(samples):
+      here = slice(start, start + len(ids))
+      tokens[row, here] = ids
+      positions[row, here] = np.arange(len(ids))
+      segments[row, here] = 1 + place
+      if pixels is not None:
+        where = start + np.flatnonzero(ids == config.image_token)
+        patches[row, where] = image * config.patches + np.arange(config.patches)
+        images[row, image] = pixels
+        image += 1
+      start += len(ids)
+    assert start <= length, (start, length)
+  none = np.zeros((len(rows), 1), np.int32)
+  return types.Batch(
+    tokens, positions, segments, patches, images, none, none, none.astype(float), none
+  )

@@ -1,0 +1,53 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from mllm_selector_jax import sharding
+from mllm_selector_jax.models import axes, mllm
+from tests.models import packed
+
+NAMES = {"layers", "vocab", "embed", "heads", "kv_heads", "mlp", "patch", None}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_every_parameter_has_axes(tied):
+  params = mllm.abstract(packed.make_config(decoder_tied=tied))
+  logical = axes.logical_axes(params)
+
+  def check(array, names):
+    assert len(names) == len(array.shape) and set(names) <= NAMES
+
+  jax.tree.map(check, params, logical)
+  assert logical["decoder"]["token_embedding"] == ("vocab", "embed")
+  assert logical["decoder"]["layers"]["key"]["kernel"] == (
+    "layers",
+    "embed",
+    "kv_heads",
+  )
+
+
+def test_layers_are_named_where_they_are_stacked_only():
+  logical = axes.logical_axes(mllm.abstract(packed.CONFIG))
+  for path, names in jax.tree_util.tree_leaves_with_path(
+    logical, is_leaf=lambda x: isinstance(x, tuple)
+  ):
+    assert ("layers" in names) == ("/layers/" in axes.path_name(path))
+
+
+def test_every_rule_is_of_use():
+  paths = [
+    axes.path_name(path)
+    for path, _ in jax.tree_util.tree_leaves_with_path(mllm.abstract(packed.CONFIG))
+  ]
+  for pattern, names in axes.RULES:
+    rest = [path for path in paths if not axes.re.search(pattern, path)]
+    assert len(rest) < len(paths), (pattern, names)
+
+
+def test_an_unknown_parameter_is_our_bug():
+  with pytest.raises(AssertionError, match="decoder/surprise"):
+    axes.logical_axes({"decoder": {"surprise": jnp.zeros(3)}})
+
+
+def test_the_names_are_those_of_the_rules():
+  assert NAMES - {None} <= set(sharding.Rules.__dataclass_fields__)

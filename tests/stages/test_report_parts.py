@@ -1,0 +1,189 @@
+"""What the report is made from: comparison, shares, picks, records and charts."""
+
+import base64
+import io
+import re
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mllm_selector_jax.stages.report import findings, gather, plots
+from mllm_selector_jax.stages.report import samples as cards
+from tests.stages import synthetic_workdir
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  """A finished run."""
+  place = tmp_path_factory.mktemp("parts") / "run"
+  synthetic_workdir.write_workdir(place)
+  return place
+
+
+def test_the_control_has_the_same_budget_and_ending(workdir, tmp_path):
+  copy = tmp_path / "run"
+  shutil.copytree(workdir, copy)
+  shutil.copytree(copy / "arms/random", copy / "arms/random-25%-2")
+  shutil.copytree(copy / "arms/main", copy / "arms/kl-25%-2")
+  run = gather.read_run(copy)
+  named = {arm.name: arm for arm in run.arms}
+  assert run.main.name == "main"
+  assert run.control_of(named["kl-25%-2"]).name == "random-25%-2"
+  assert run.control_of(named["main"]).name == "random"
+  assert run.control_of(named["random"]) is None
+
+
+def make_arm(name: str, scores: dict) -> gather.Arm:
+  return gather.Arm(name, None, None, None, scores, False, False)
+
+
+def test_difference_of_one_task_is_bonett_and_prices():
+  both, won, lost, neither = 40, 25, 10, 25
+  pairs = [(1, 1)] * both + [(1, 0)] * won + [(0, 1)] * lost + [(0, 0)] * neither
+  arms = [
+    make_arm(name, {("t", str(n)): pair[side] for n, pair in enumerate(pairs)})
+    for side, name in enumerate(("main", "random"))
+  ]
+  found = findings.compare(*arms)
+  first, second = (won + 1) / (len(pairs) + 2), (lost + 1) / (len(pairs) + 2)
+  spread = (first + second - (first - second) ** 2) / (len(pairs) + 2)
+  half = 1.959964 * np.sqrt(spread)
+  wanted = (won - lost) / len(pairs)
+  for part in (found.tasks["t"], found.macro):
+    np.testing.assert_allclose(part.value, wanted)
+    np.testing.assert_allclose(part.low, first - second - half)
+    np.testing.assert_allclose(part.high, first - second + half)
+  assert found.macro.questions == len(pairs) and found.macro.verdict == "better"
+
+
+@given(
+  st.dictionaries(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 9).map(str)),
+    st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    min_size=1,
+  )
+)
+@settings(max_examples=60, deadline=None)
+def test_difference_is_odd_and_holds_its_value(pairs):
+  left = make_arm("left", {key: float(pair[0]) for key, pair in pairs.items()})
+  turned = dict(reversed(pairs.items()))
+  right = make_arm("right", {key: float(pair[1]) for key, pair in turned.items()})
+  there = findings.compare(left, right).macro
+  back = findings.compare(right, left).macro
+  np.testing.assert_allclose(there.value, -back.value, atol=1e-12)
+  np.testing.assert_allclose(there.low, -back.high, atol=1e-12)
+  assert there.low <= there.value <= there.high
+  assert there.questions == len(pairs)
+  assert findings.compare(left, left).macro.verdict == "unclear"
+
+
+def test_arms_without_a_common_question_have_no_difference():
+  left, right = make_arm("a", {("t", "1"): 1.0}), make_arm("b", {("u", "1"): 0.0})
+  assert findings.compare(left, right) is None
+
+
+def test_shares_and_bounds_agree_with_a_plain_count(workdir):
+  run = gather.read_run(workdir)
+  selection = run.main.selection
+  sources = pq.read_table(workdir / "pool.parquet")["source"].to_pylist()
+  sources = np.array(sources)
+  for line in findings.source_lines(run.pool, selection):
+    mine = sources == line["name"]
+    assert line["kept"] == (mine & selection.kept).sum()
+    usable = (mine & ~run.pool.aside).sum() / (~run.pool.aside).sum()
+    np.testing.assert_allclose(line["pool"], usable)
+    chosen = (mine & selection.kept).sum() / selection.kept.sum()
+    np.testing.assert_allclose(line["share"], chosen)
+  lines = findings.group_lines(selection)
+  assert sum(line["kept"] for line in lines) == selection.kept.sum()
+  np.testing.assert_allclose(sum(line["share"] for line in lines), 1.0)
+  reasons = np.array([selection.reason.names[code] for code in selection.reason.codes])
+  bounds = [
+    selection.necessity[(selection.group == group) & (reasons == reasons[row])].min()
+    for row in np.flatnonzero(findings.is_suspect(selection))[:1]
+    for group in np.unique(selection.group[reasons == reasons[row]])
+  ]
+  np.testing.assert_allclose(sorted(findings.upper_bounds(selection)), sorted(bounds))
+
+
+def test_picks_are_what_they_say(workdir):
+  run = gather.read_run(workdir)
+  selection = run.main.selection
+  picks = {pick.name: pick.rows for pick in cards.pick_rows(run.pool, selection)}
+  first = picks["Kept, taken first"]
+  np.testing.assert_array_equal(selection.rank[first], np.arange(len(first)))
+  assert selection.kept[picks["Kept, at random"]].all()
+  assert findings.is_suspect(selection)[picks["Suspect, left out"]].all()
+  near = picks["Near the threshold"]
+  threshold = findings.threshold_of(selection)
+  dropped = near[~selection.kept[near]]
+  rest = ~selection.kept & ~findings.is_suspect(selection)
+  nearest = np.nanmin(np.abs(selection.gain[rest] - threshold))
+  assert np.abs(selection.gain[dropped[0]] - threshold) == nearest
+  aside = picks["Set aside by the check"]
+  assert run.pool.aside[aside].all()
+  shown = set(run.pool.reason.codes[aside[: len(synthetic_workdir.BROKEN)]])
+  assert len(shown) == len(synthetic_workdir.BROKEN)
+
+
+def test_thumbnails_are_small_and_broken_images_say_why(tmp_path):
+  noise = np.random.default_rng(0).integers(0, 256, (300, 500, 3), np.uint8)
+  Image.fromarray(noise).save(tmp_path / "wide.png")
+  Image.fromarray(noise[:40, :30]).save(tmp_path / "small.png")
+  (tmp_path / "empty.png").write_bytes(b"")
+  for name, size in (("wide.png", (128, 77)), ("small.png", (30, 40))):
+    uri, _ = cards.make_thumbnail(str(tmp_path), name)
+    picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+    assert picture.size == size
+  for name, reason in (
+    ("empty.png", "unreadable image"),
+    ("gone.png", "missing image"),
+    ("../wide.png", "unsafe path"),
+  ):
+    assert cards.make_thumbnail(str(tmp_path), name) == (None, reason)
+  assert cards.make_thumbnail(None, "wide.png") == (None, "no image folder given")
+
+
+@pytest.mark.parametrize(
+  "data",
+  [
+    b'{"conversations": ' + b"[" * 20_000,
+    b'{"conversations": [{"from": "gpt", "value": ' + b"9" * 5_000 + b"}]}",
+    b"\xff\xfe\x00 not a record",
+    b'{"conversations": 3}',
+    b'{"conversations": []}',
+    b"",
+  ],
+)
+def test_a_broken_record_is_shown_as_it_is(tmp_path, data):
+  path = tmp_path / "pool.json"
+  path.write_bytes(data)
+  record = {"file": str(path), "offset": 0, "length": len(data), "reason": "malformed"}
+  [(who, text)], more = cards.read_turns(record)
+  assert (who, more) == ("record", 0) and len(text) <= cards.MOST_TEXT + 1
+  text.encode()
+
+
+def test_texts_can_be_written_whatever_is_in_them():
+  text = cards.cut("a\ud800b\x00c\x1bd\n", 20)
+  assert text == "a\ufffdb\ufffdc\ufffdd\n"
+  assert cards.cut("x" * 400, 300) == "x" * 300 + "…"
+
+
+@pytest.mark.parametrize(
+  "values",
+  [np.zeros(1), np.full(9, -3.5), np.array([0.0, 1e12]), np.arange(5.0), np.zeros(0)],
+)
+@pytest.mark.filterwarnings("error")
+def test_charts_of_odd_values_and_names_can_be_drawn(values):
+  name = "$x^{2 \\frac\n数据 <b>&"
+  parts = [(name, plots.KEPT, values), ("none", plots.POOL, np.zeros(0))]
+  uri = plots.plot_parts(parts, name, threshold=(0.5, name), bounds=values)
+  assert uri == plots.plot_parts(parts, name, threshold=(0.5, name), bounds=values)
+  svg = base64.b64decode(uri.split(",")[1]).decode()
+  assert "<b>" not in svg and not re.search(r"\d{4}-\d\d-\d\dT", svg)
