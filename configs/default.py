@@ -62,7 +62,7 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.tempering = 0.5  # power of the pool share
   cfg.select.bound = 0.15  # top share of each group's necessity that is suspect
   cfg.select.competence = 0.0  # above 0: also what the seed gets wrong in groups
-  # where at least this share of its tokens is right
+  # where it gets at least this share of the rows wholly right
   cfg.select.floor = 0.2  # of a group's proportional share
   cfg.select.within = "uniform"  # or sample, top
   cfg.select.temperature = 0.2  # of within = "sample"

@@ -19,10 +19,10 @@ def get_config():
     section.warmup = 0.05
     section.weight_decay = 0.01
     section.b2 = 0.99
-    section.row_length = 128
+    section.row_length = 80
   cfg.tune.epochs = 10
 
-  cfg.score.row_length = 128
+  cfg.score.row_length = 80
   cfg.score.batch_rows = 32
   cfg.score.part_rows = 2048
 

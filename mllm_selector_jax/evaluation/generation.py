@@ -66,27 +66,67 @@ def make_prompts(
   return Prompts(tokens, patches, lengths, images)
 
 
-def _choose(
+@functools.partial(jax.jit, static_argnames=("config", "max_new_tokens"))
+def _generate(
   config: MllmConfig,
+  max_new_tokens: int,
+  eos: Int[Array, ""],
+  vocabulary: Int[Array, ""],
   params: types.Params,
-  states: Float[Array, "B D"],
-  vocabulary: int | None,
-) -> Int[Array, " B"]:
-  """The likeliest next token; of equals the one with the lower id."""
-  head = mllm.head(config, params).astype(states.dtype)[:, :vocabulary]
-  # Rounded products would decide near-ties.
-  precision = "highest" if config.dtype == "float32" else None
-  logits = jnp.dot(
-    states, head, precision=precision, preferred_element_type=jnp.float32
-  )
-  return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  tokens: Int[Array, "B L"],
+  patches: Int[Array, "B L"],
+  lengths: Int[Array, " B"],
+  images: UInt8[Array, "B M S S 3"],
+) -> Int[Array, "B new"]:
+  rows, length = tokens.shape
+  # The last new token is never read, so it needs no place.
+  total = length + max_new_tokens - 1
+  embeddings = mllm.embed(config, params, tokens, patches, images)
+  embeddings = jnp.pad(embeddings, [(0, 0), (0, total - length), (0, 0)])
+  positions = jnp.broadcast_to(jnp.arange(total)[None], (rows, total))
+  # Places not written yet stay behind every query: attention is causal.
+  segments = (positions < lengths[:, None] + max_new_tokens).astype(jnp.int32)
+  text = jnp.full((rows, 1), -1, jnp.int32)
+  head = mllm.head(config, params)
+
+  def choose(states: Float[Array, "B D"]) -> Int[Array, " B"]:
+    # Rounded products would decide near-ties; argmax gives the lowest id of ties.
+    logits = jnp.dot(
+      states,
+      head.astype(states.dtype),
+      precision="highest" if config.dtype == "float32" else None,
+      preferred_element_type=jnp.float32,
+    )
+    known = jnp.arange(logits.shape[1]) < vocabulary
+    return jnp.argmax(jnp.where(known[None], logits, -jnp.inf), axis=-1)
+
+  def unfinished(state):
+    step, done, _, _ = state
+    return (step < max_new_tokens) & ~jnp.all(done)
+
+  def advance(state):
+    step, done, ids, embeddings = state
+    hidden = mllm.decode(config, params, embeddings, positions, segments)
+    last = jnp.maximum(lengths + step - 1, 0)
+    states = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+    chosen = jnp.where(done, eos, choose(states).astype(jnp.int32))
+    ids = jax.lax.dynamic_update_slice(ids, chosen[:, None], (0, step))
+    embedded = mllm.embed(config, params, chosen[:, None], text, images[:, :0])
+    here = positions == (lengths + step)[:, None]
+    embeddings = jnp.where(here[..., None], embedded, embeddings)
+    return step + 1, done | (chosen == eos), ids, embeddings
+
+  ids = jnp.full((rows, max_new_tokens), eos, jnp.int32)
+  state = (jnp.int32(0), lengths == 0, ids, embeddings)
+  ids = jax.lax.while_loop(unfinished, advance, state)[2]
+  # Whole on every device, so that every process can read all rows.
+  return sharding.constrain(ids, (None, None))
 
 
-@functools.lru_cache(maxsize=16)
 def make_generate(
   config: MllmConfig, max_new_tokens: int, eos: int, vocabulary: int | None = None
 ) -> Callable[..., Int[Array, "B new"]]:
-  """A jitted `generate(params, tokens, patches, lengths, images)`.
+  """A jitted greedy `generate(params, tokens, patches, lengths, images)`.
 
   The arguments after `params` are those of `Prompts`. Images and prompts are
   embedded once; each step runs the decoder over prompt and answer, which for the
@@ -101,39 +141,7 @@ def make_generate(
   Returns:
     The function. It gives each row's new tokens, `eos` from its end on.
   """
-
-  @jax.jit
-  def generate(params, tokens, patches, lengths, images):
-    rows, length = tokens.shape
-    # The last new token is never read, so it needs no place.
-    total = length + max_new_tokens - 1
-    embeddings = mllm.embed(config, params, tokens, patches, images)
-    embeddings = jnp.pad(embeddings, [(0, 0), (0, total - length), (0, 0)])
-    positions = jnp.broadcast_to(jnp.arange(total)[None], (rows, total))
-    # Places not written yet stay behind every query: attention is causal.
-    segments = (positions < lengths[:, None] + max_new_tokens).astype(jnp.int32)
-    text = jnp.full((rows, 1), -1, jnp.int32)
-
-    def unfinished(state):
-      step, done, _, _ = state
-      return (step < max_new_tokens) & ~jnp.all(done)
-
-    def advance(state):
-      step, done, ids, embeddings = state
-      hidden = mllm.decode(config, params, embeddings, positions, segments)
-      last = jnp.maximum(lengths + step - 1, 0)
-      states = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-      chosen = jnp.where(done, eos, _choose(config, params, states, vocabulary))
-      ids = jax.lax.dynamic_update_slice(ids, chosen[:, None], (0, step))
-      embedded = mllm.embed(config, params, chosen[:, None], text, images[:, :0])
-      here = positions == (lengths + step)[:, None]
-      embeddings = jnp.where(here[..., None], embedded, embeddings)
-      return step + 1, done | (chosen == eos), ids, embeddings
-
-    ids = jnp.full((rows, max_new_tokens), eos, jnp.int32)
-    state = (jnp.int32(0), lengths == 0, ids, embeddings)
-    ids = jax.lax.while_loop(unfinished, advance, state)[2]
-    # Whole on every device, so that every process can read all rows.
-    return sharding.constrain(ids, (None, None))
-
-  return generate
+  limit = config.decoder.vocab if vocabulary is None else vocabulary
+  return functools.partial(
+    _generate, config, max_new_tokens, np.int32(eos), np.int32(limit)
+  )

@@ -271,10 +271,9 @@ def read_questions(
       seen.add((task, repr(question.id)))
       questions.append(question)
     if len(questions) == before:
-      first = f" The first of {len(aside) - asided} rows set aside: {aside[asided]}"
       raise InputError(
-        f"{path}: no question found."
-        + (first if len(aside) > asided else " The file is empty.")
+        f"{path}: no question found; rows set aside: {len(aside) - asided}. The"
+        f" first: {aside[asided].reason}: {aside[asided].detail}."
       )
   if limit is not None:
     questions = sample_evenly(questions, limit, seed)

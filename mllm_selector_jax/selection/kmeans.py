@@ -218,10 +218,18 @@ def _assign(
   labels = jnp.argmax(product - half[None, :], axis=1).astype(jnp.int32)
   # Not from the product: the distance to a centre on the row itself must be 0.
   distances = jnp.sum(jnp.square(values - centres[labels]), 1)
-  # A product, since scattered additions have no fixed order on a GPU.
-  member = jax.nn.one_hot(labels, len(centres), dtype=values.dtype, axis=0)
-  member = member * valid.astype(values.dtype)[None, :]
-  return labels, distances, jnp.dot(member, values, precision=FULL)
+  # Scattered additions have a fixed order on a CPU, where they are ten times
+  # faster than the product with the members' matrix, but none on a GPU.
+  def scatter(values, labels):
+    return jax.ops.segment_sum(values, labels, len(centres))
+
+  def multiply(values, labels):
+    member = jax.nn.one_hot(labels, len(centres), dtype=values.dtype, axis=0)
+    return jnp.dot(member, values, precision=FULL)
+
+  counted = jnp.where(valid[:, None], values, 0)
+  sums = jax.lax.platform_dependent(counted, labels, cpu=scatter, default=multiply)
+  return labels, distances, sums
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -7,7 +7,7 @@ from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.evaluate import evaluate, question_files
 from mllm_selector_jax.stages.plan import duration, plan
-from mllm_selector_jax.stages.report import report
+from mllm_selector_jax.stages.report.stage import report
 from mllm_selector_jax.stages.score import score
 from mllm_selector_jax.stages.seed import seed
 from mllm_selector_jax.stages.select import arms, select

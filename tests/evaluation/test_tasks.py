@@ -190,7 +190,7 @@ def test_one_id_may_stand_in_two_tasks_and_keeps_its_type(tmp_path):
     ("", "absent.jsonl.*empty"),
     ("\n", "absent.jsonl.*blank"),
     ("[]", "absent.jsonl.*empty"),
-    ("{}\n", "1 rows set aside"),
+    ("{}\n", "rows set aside: 1.*malformed"),
     (json.dumps(PLAIN | {"metric": "bleu"}), "'bleu' is unknown.*exact_match"),
   ],
 )

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -45,11 +46,12 @@ def test_position_0_is_not_turned():
 
 def test_padding_does_not_change_a_state():
   config = packed.CONFIG
+  hidden_states = jax.jit(mllm.hidden_states, static_argnums=0)
   params = packed.random_params(config)
   sample = packed.random_sample(config, np.random.default_rng(3), 6, image=False)
   short, long = (packed.pack(config, [[sample]], length) for length in (6, 11))
   np.testing.assert_allclose(
-    mllm.hidden_states(config, params, short),
-    mllm.hidden_states(config, params, long)[:, :6],
+    hidden_states(config, params, short),
+    hidden_states(config, params, long)[:, :6],
     atol=1e-5,
   )

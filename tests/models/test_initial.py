@@ -12,7 +12,9 @@ def test_the_seed_decides():
 
 
 def test_shapes_and_types_are_the_promised_ones():
-  shape = lambda x: (x.shape, x.dtype)
+  def shape(x):
+    return x.shape, x.dtype
+
   assert jax.tree.map(shape, mllm.init(packed.CONFIG, 0)) == jax.tree.map(
     shape, mllm.abstract(packed.CONFIG)
   )

@@ -34,12 +34,13 @@ def test_packed_and_separate_agree():
   for row, samples in enumerate(rows):
     start = 0
     for sample in samples:
-      size = len(sample[0])
-      alone = mllm.hidden_states(
-        packed.CONFIG, params, packed.pack(packed.CONFIG, [[sample]], size)
-      )
-      np.testing.assert_allclose(hidden[row, start : start + size], alone[0], atol=1e-5)
-      start += size
+      end = start + len(sample[0])
+      # In the other row and first there, beside an empty row of the same shape.
+      alone = packed.pack(packed.CONFIG, [[], [sample]], 40)
+      alone = alone._replace(images=np.repeat(alone.images, 3, axis=1))
+      states = run(packed.CONFIG, params, alone)[1, : end - start]
+      np.testing.assert_allclose(hidden[row, start:end], states, atol=1e-5)
+      start = end
 
 
 @pytest.mark.parametrize("changed", [0, 1, 2])
@@ -83,9 +84,7 @@ def test_rows_without_any_image_need_no_pixels():
     images=batch.images[1:],
   )
   none = rows._replace(images=rows.images[:, :0])
-  np.testing.assert_array_equal(
-    mllm.hidden_states(config, params, none), mllm.hidden_states(config, params, rows)
-  )
+  np.testing.assert_array_equal(run(config, params, none), run(config, params, rows))
 
 
 def test_a_tied_head_is_the_transposed_embedding():
@@ -111,13 +110,14 @@ def loss(params, config, batch):
   return jnp.square(mllm.hidden_states(config, params, batch)).sum()
 
 
+value_and_grad = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+
+
 def test_recomputed_blocks_give_the_same_gradient():
   params, _, batch = make_case()
-  grad = jax.jit(jax.grad(loss), static_argnums=1)
-  kept, recomputed = (
-    grad(params, dataclasses.replace(packed.CONFIG, remat=remat), batch)
-    for remat in (False, True)
-  )
+  _, kept = value_and_grad(params, packed.CONFIG, batch)
+  recomputing = dataclasses.replace(packed.CONFIG, remat=True)
+  _, recomputed = value_and_grad(params, recomputing, batch)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
     kept,
@@ -127,28 +127,26 @@ def test_recomputed_blocks_give_the_same_gradient():
 
 def test_the_gradient_is_that_of_finite_differences():
   params, _, batch = make_case()
-  grad = jax.jit(jax.grad(loss), static_argnums=1)(params, packed.CONFIG, batch)
+  _, grad = value_and_grad(params, packed.CONFIG, batch)
   rng = np.random.default_rng(1)
-  direction = jax.tree.map(
-    lambda x: rng.normal(size=x.shape).astype(np.float32), params
-  )
+  way = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
   step = 1e-3
   there, back = (
-    jax.tree.map(lambda x, d, s=sign: x + s * step * d, params, direction)
+    value_and_grad(
+      jax.tree.map(lambda x, d, s=sign: x + s * step * d, params, way),
+      packed.CONFIG,
+      batch,
+    )[0]
     for sign in (1, -1)
-  )
-  value = jax.jit(loss, static_argnums=1)
-  slope = (value(there, packed.CONFIG, batch) - value(back, packed.CONFIG, batch)) / (
-    2 * step
   )
   inner = sum(
     float(jnp.vdot(a, b))
-    for a, b in zip(jax.tree.leaves(grad), jax.tree.leaves(direction), strict=True)
+    for a, b in zip(jax.tree.leaves(grad), jax.tree.leaves(way), strict=True)
   )
-  np.testing.assert_allclose(inner, slope, rtol=0.02)
+  np.testing.assert_allclose(inner, (there - back) / (2 * step), rtol=0.02)
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 4, 2)])
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
 def test_the_mesh_does_not_change_a_state(shape):
   config = packed.CONFIG
   params, rows, _ = make_case()

@@ -1,4 +1,7 @@
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -28,9 +31,10 @@ def test_patches_are_cut_row_by_row():
     )
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def embed_images(config, params, images):
-  patches = np.arange(config.patches)[None]
-  return mllm.embed(config, params, np.zeros_like(patches), patches, images[None])
+  patches = jnp.arange(config.patches)[None]
+  return mllm.embed(config, params, 0 * patches, patches, images[None])
 
 
 @pytest.mark.parametrize("layer, matters", [(-1, True), (-2, False)])

@@ -103,6 +103,7 @@ def test_report_stands_alone_and_is_small(whole):
 
 def test_same_artifacts_give_the_same_bytes(whole):
   workdir, images, report = whole
+  synthetic_workdir.write_provenance(workdir / "report.provenance.json", "report", {})
   assert build_report(workdir, images) == report
 
 

@@ -36,8 +36,8 @@ from mllm_selector_jax.data.demo.scenes import (
   make_on_side,
   make_sign,
   pick,
+  side_of,
 )
-from mllm_selector_jax.data.demo.tasks import side_of
 from mllm_selector_jax.types import InputError
 
 _CAPTION_STREAM = 3

@@ -257,6 +257,19 @@ def make_chart(rng: np.random.Generator, count: int | None = None) -> Chart:
   return Chart(width, height, background, tuple(bars), base, unit, grid)
 
 
+def side_of(one: Thing, two: Thing) -> str | None:
+  """The side of `two` on which `one` is; None for diagonal neighbours."""
+  if one.region == two.region or "center" in (one.region, two.region):
+    return None
+  row, column = one.region.split()
+  other_row, other_column = two.region.split()
+  if row == other_row:
+    return column
+  if column == other_column:
+    return "above" if row == "top" else "below"
+  return None
+
+
 def nudge(rng: np.random.Generator, scene: Scene) -> Scene:
   """Nearly the same scene: other tints, and things moved by up to a pixel."""
   background = _tint(rng, scene.background, 4)

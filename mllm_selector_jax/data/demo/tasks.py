@@ -34,6 +34,7 @@ from mllm_selector_jax.data.demo.scenes import (
   make_layout,
   make_sign,
   pick,
+  side_of,
 )
 
 
@@ -264,19 +265,6 @@ def _ask_relation(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
   one, two, side = pick(rng, pairs)
   question = _wording(rng, "relation", shape=one.shape, other=two.shape)
   return Turn(question, side, SIDES)
-
-
-def side_of(one: Thing, two: Thing) -> str | None:
-  """The side of `two` on which `one` is; None for diagonal neighbours."""
-  if one.region == two.region or "center" in (one.region, two.region):
-    return None
-  row, column = one.region.split()
-  other_row, other_column = two.region.split()
-  if row == other_row:
-    return column
-  if column == other_column:
-    return "above" if row == "top" else "below"
-  return None
 
 
 def _scene_of_size(rng: np.random.Generator) -> Scene:

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from mllm_selector_jax.models.huggingface.source import find_model, read_json
 from mllm_selector_jax.types import InputError
 
 DTYPES = ("F64", "F32", "F16", "BF16")
+SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -42,10 +44,10 @@ def _list_files(folder: Path) -> list[Path]:
     raise InputError(f"{index} has no weight_map from tensors to files.")
   names = set()
   for tensor, name in shards.items():
-    if not isinstance(name, str) or PurePath(name).name != name or "\\" in name:
+    if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):
       raise InputError(
-        f"{index}: tensor {tensor} is said to be in {name!r}; only a file beside the"
-        " index is allowed."
+        f"{index}: tensor {tensor} is said to be in {name!r}; only a *.safetensors"
+        " file beside the index is allowed."
       )
     names.add(name)
   missing = sorted(name for name in names if not (folder / name).is_file())

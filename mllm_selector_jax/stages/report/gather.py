@@ -262,13 +262,13 @@ def read_curve(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def read_provenance(workdir: Path) -> dict[str, dict[str, Any]]:
-  places = [*workdir.glob("*.provenance.json"), *workdir.rglob("provenance.json")]
+  """Each artifact's own account; not that of an earlier report."""
+  patterns = ("*.provenance.json", "*/provenance.json", "arms/*/*/provenance.json")
   accounts = {}
-  for path in sorted(places):
-    parts = path.relative_to(workdir).parts
-    if any(part.endswith((".partial", ".old")) for part in parts):
+  for path in sorted(path for pattern in patterns for path in workdir.glob(pattern)):
+    if path.parent.suffix in (".partial", ".old"):
       continue
-    name = path.relative_to(workdir).as_posix()
-    name = name.removesuffix("provenance.json").rstrip("/.") or "workdir"
-    accounts[name] = tables.read_json(path) or {}
+    place = path.relative_to(workdir).as_posix().removesuffix("provenance.json")
+    accounts[place.rstrip("/.")] = tables.read_json(path) or {}
+  accounts.pop("report", None)
   return accounts

@@ -218,7 +218,7 @@ def plot_parts(
     if bounds is not None and len(bounds):
       middle, low, high = np.median(bounds), bounds.min(), bounds.max()
       text = f"groups' upper bounds: {low:.2f} to {high:.2f}, median {middle:.2f}"
-      axes.axvspan(low, high, color=SUSPECT, alpha=0.15, linewidth=0)
+      axes.axvspan(low, high, color=SUSPECT, alpha=0.15, linewidth=0, zorder=0)
       axes.axvline(middle, color=LINE, linestyle=":", label=text)
     axes.set_xlabel(label + note)
     _count_axis(axes)

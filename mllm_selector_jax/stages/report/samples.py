@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 import math
-import unicodedata
+import re
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ MOST_TEXT = 300  # characters of one question or answer
 MOST_TURNS = 2  # rounds of one conversation
 MOST_RECORD = 1 << 20  # bytes of a record that are read
 _PNG_BYTES = 6_000  # a smaller image is kept exact
+_UNWRITABLE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 _COLUMNS = ("id", "image", "source", "file", "offset", "length", "reason", "detail")
 
 
@@ -274,12 +275,7 @@ def cut(text: str, most: int) -> str:
   A lone surrogate cannot be written as UTF-8, and control characters are no
   part of HTML; both become the replacement character.
   """
-  text = "".join(
-    "\ufffd"
-    if unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t"
-    else char
-    for char in text[: most + 1]
-  )
+  text = _UNWRITABLE.sub("\ufffd", text[: most + 1])
   return text if len(text) <= most else text[:most].rstrip() + "…"
 
 

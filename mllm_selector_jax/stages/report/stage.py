@@ -1,0 +1,30 @@
+"""report: the stage that makes `report.html`."""
+
+from mllm_selector_jax import artifacts
+from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.report import build_report
+
+
+def report(run: Run) -> None:
+  """Makes `report.html` from whatever the other stages have left."""
+  work = run.workdir
+  inputs = {"pool": work.pool.digest()}
+  made = {"seed": work.seed, "scores": work.scores}
+  for folder in sorted((work.path / "arms").glob("*")):
+    arm = folder.name
+    made |= {
+      f"{arm} selection": work.selection(arm),
+      f"{arm} tuned": work.tuned(arm),
+      f"{arm} evaluation": work.evaluation(arm),
+    }
+  for name, artifact in made.items():
+    if (provenance := artifact.provenance()) is not None:
+      inputs[name] = provenance["digest"]
+  recipe = run.recipe("report", run.cfg.report, inputs)
+
+  def build(folder):
+    text = build_report(work.path, base.image_folder(run), run.cfg.report.title)
+    artifacts.write_text(folder / "report.html", text)
+
+  run.make(work.report, recipe, build)

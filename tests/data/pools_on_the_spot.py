@@ -1,0 +1,43 @@
+"""Small pools of files for tests."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mllm_selector_jax.data.conversation import TEMPLATES, Encoder
+from tests.tokenizers_on_the_spot import make_tokenizer
+
+
+def make_encoder(max_length: int = 2048) -> Encoder:
+  tokenizer = make_tokenizer("bytes")
+  token = tokenizer.convert_tokens_to_ids("<image>")
+  return Encoder(tokenizer, TEMPLATES["vicuna_v1"], token, 4, max_length)
+
+
+def talk(question: str, answer: str) -> list[dict]:
+  return [
+    {"from": "human", "value": question},
+    {"from": "gpt", "value": answer},
+  ]
+
+
+def make_record(number: int, image: str | None = None, **extra) -> dict:
+  mark = "<image>\n" if image else ""
+  record = {"id": f"id-{number}", **({"image": image} if image else {})}
+  words = talk(f"{mark}how many squares are in picture {number}?", "two")
+  return {**record, "conversations": words, **extra}
+
+
+def write_images(folder: Path, *names: str) -> None:
+  for seed, name in enumerate(names):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (9, 7, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+
+
+def write_records(path: Path, records: list) -> str:
+  path.write_text(json.dumps(records, ensure_ascii=False))
+  return str(path)

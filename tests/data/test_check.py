@@ -1,0 +1,324 @@
+"""The check of a pool: every row in comes out, usable or with its reason."""
+
+import hashlib
+import itertools
+import json
+import os
+
+import numpy as np
+import pytest
+
+from mllm_selector_jax.data import check, images
+from mllm_selector_jax.data.table import read_table
+from mllm_selector_jax.types import InputError, RunError
+from tests.data.pools_on_the_spot import (
+  make_encoder,
+  make_record,
+  talk,
+  write_images,
+  write_records,
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+  write_images(tmp_path / "images", "a/1.png", "a/2.png", "b/1.png", "top.png")
+  return tmp_path
+
+
+def run(folder, records, max_length=2048, **options):
+  """The summary and the table of a check of these records."""
+  path = write_records(folder / "pool.json", records)
+  out = folder / "pool.parquet"
+  found = check.check_pool(
+    [path], str(folder / "images"), make_encoder(max_length), 10_000, out, **options
+  )
+  return found, read_table(out)
+
+
+def aside(table):
+  return {
+    int(row): (table.reason[row], table.detail[row])
+    for row in np.flatnonzero(~table.ok)
+  }
+
+
+def test_good_rows(folder):
+  records = [
+    make_record(0, "a/1.png"),
+    make_record(1),
+    make_record(2, "a/1.png", source="mine"),
+    make_record(3, "b/1.png", data_source="theirs"),
+    make_record(4, "top.png"),
+    make_record(5, "./a/2.png", extra=[1, None]),
+    {**make_record(6), "image": None},
+    {**make_record(7, "a/2.png"), "image": ["a/2.png"]},
+  ]
+  found, table = run(folder, records)
+  assert table.ok.all()
+  assert (found["rows"], found["ok"], found["aside"]) == (8, 8, {})
+  assert table.id.tolist() == [f"id-{n}" for n in range(8)]
+  assert table.row.tolist() == list(range(8))
+  assert table.source.tolist() == [
+    "a", "text", "mine", "theirs", "image", "a", "text", "a"
+  ]  # fmt: skip
+  assert table.image.tolist() == [
+    "a/1.png", None, "a/1.png", "b/1.png", "top.png", "./a/2.png", None, "a/2.png"
+  ]  # fmt: skip
+  assert found["text_only"] == 2
+  assert found["images"]["distinct"] == 4
+  assert found["images"]["sharing_rows"] == 4
+  encoder = make_encoder()
+  for row, record in enumerate(records):
+    sample = encoder.encode(record["conversations"], bool(record.get("image")))
+    assert table.tokens[row] == len(sample.tokens)
+    assert table.supervised[row] == sample.supervised.sum()
+    assert table.turns[row] == 1
+    assert table.record(row) == record
+    if record.get("image"):
+      data = (folder / "images" / table.image[row]).read_bytes()
+      assert table.image_hash[row] == hashlib.sha256(data).hexdigest()
+    else:
+      assert table.image_hash[row] is None
+  assert found["tokens"]["total"] == table.tokens.sum()
+
+
+def test_every_bad_row_is_set_aside_with_its_reason(folder, tmp_path):
+  root = folder / "images"
+  (root / "empty.png").write_bytes(b"")
+  whole = (root / "a/1.png").read_bytes()
+  (root / "cut.png").write_bytes(whole[: len(whole) // 2])
+  (root / "video.mp4").write_bytes(b"\0\0\0\x20ftypisom" + b"\0" * 40)
+  (root / "wide.png").write_bytes(b"")
+  images.Image.new("L", (101, 100)).save(root / "wide.png")
+  (folder / "secret.png").write_bytes(whole)
+  os.symlink(folder / "secret.png", root / "link.png")
+  os.mkfifo(root / "fifo.png")
+  bad = {
+    "malformed": [
+      "not an object",
+      {"id": "x1"},
+      {"id": "x2", "conversations": None},
+      {"id": "x3", "conversations": [{"from": "human"}]},
+      {**make_record(4), "id": "x4", "image": 7},
+      {**make_record(4), "id": "x5", "image": [{}]},
+    ],
+    "duplicate id": [make_record(0)],
+    "no supervised token": [
+      {"id": "y1", "conversations": []},
+      {"id": "y2", "conversations": talk("a", "")},
+    ],
+    "image marks": [
+      {"id": "z1", "conversations": talk("<image>a", "b")},
+      {"id": "z2", "conversations": talk("a", "b"), "image": "a/1.png"},
+    ],
+    "several images": [
+      {**make_record(70, "a/1.png"), "image": ["a/1.png", "b/1.png"]},
+      {"id": "s2", "conversations": talk("<image><image>", "b"), "image": "a/1.png"},
+    ],
+    "missing image": [make_record(50, "a/none.png"), {**make_record(51), "image": ""}],
+    "unreadable image": [make_record(52, "empty.png"), make_record(53, "cut.png")],
+    "huge image": [make_record(54, "wide.png")],
+    "unsupported image": [
+      make_record(55, "video.mp4"), {**make_record(56), "video": "v.mp4"}
+    ],
+    "unsafe path": [
+      make_record(60, "/etc/passwd"), make_record(61, "https://host/a.png"),
+      make_record(62, "../secret.png"), make_record(63, "link.png"),
+      make_record(64, "fifo.png"), make_record(65, "a"),
+    ],
+  }  # fmt: skip
+  records = [
+    make_record(0, "a/1.png"),
+    *itertools.chain(*bad.values()),
+    make_record(99),
+  ]
+  found, table = run(folder, records)
+  wanted = {}
+  for reason, rows in bad.items():
+    wanted.update(
+      dict.fromkeys(range(len(wanted) + 1, len(wanted) + 1 + len(rows)), reason)
+    )
+  assert {row: reason for row, (reason, _) in aside(table).items()} == wanted
+  assert all(detail for _, detail in aside(table).values())
+  assert np.flatnonzero(table.ok).tolist() == [0, len(records) - 1]
+  assert {k: v["rows"] for k, v in found["aside"].items()} == {
+    reason: len(rows) for reason, rows in bad.items()
+  }
+  assert found["rows"] == len(records) == found["ok"] + len(wanted)
+  for name in ("tokens", "supervised", "turns"):
+    assert not getattr(table, name)[~table.ok].any()
+  assert not any(table.hash[~table.ok])
+  assert len(found["aside"]["malformed"]["examples"]) == 5
+
+
+def test_bytes_that_are_no_record(folder):
+  path = folder / "pool.json"
+  good = json.dumps(make_record(0)).encode()
+  path.write_bytes(
+    b"[" + good + b', {"id": "\xff"}, {"id": NaN}, {"a": ' + b"[" * 10_000
+    + b"]" * 10_000 + b'}, {"a": "\\ud800"}, {"a": ' + b"1" * 5000 + b"}]"
+  )  # fmt: skip
+  check.check_pool([str(path)], None, make_encoder(), 100, folder / "out.parquet")
+  table = read_table(folder / "out.parquet")
+  assert table.reason.tolist() == [None] + ["malformed"] * 5
+  assert table.id.tolist()[1:] == [f"row-{n}" for n in range(1, 6)]
+
+
+def test_ids(folder):
+  ids = ["007", 7, 7.5, None, {"a": [1]}, True, "é\n<script>", ""]
+  records = [{**make_record(n), "id": given} for n, given in enumerate(ids)]
+  records.append({"conversations": talk("a", "b")})
+  _, table = run(folder, records)
+  assert table.ok.all()
+  assert table.id.tolist() == [
+    "007", "7", "7.5", "row-3", '{"a": [1]}', "true", "é\n<script>", "", "row-8"
+  ]  # fmt: skip
+
+
+def test_duplicate_ids_can_be_kept(folder):
+  records = [make_record(0), make_record(0), make_record(1)]
+  _, table = run(folder, records)
+  assert table.ok.tolist() == [True, False, True]
+  _, table = run(folder, records, duplicate_ids="keep")
+  assert table.ok.all()
+  assert table.id.tolist() == ["id-0", "id-0", "id-1"]
+  with pytest.raises(InputError, match="duplicate_ids='drop'"):
+    run(folder, records, duplicate_ids="drop")
+
+
+def test_an_id_is_taken_over_all_files(folder):
+  one = write_records(folder / "1.json", [make_record(0), make_record(1)])
+  two = write_records(folder / "2.json", [make_record(1), make_record(2)])
+  out = folder / "out.parquet"
+  check.check_pool([one, two], None, make_encoder(), 100, out)
+  table = read_table(out)
+  assert table.ok.tolist() == [True, True, False, True]
+  assert table.row.tolist() == [0, 1, 2, 3]
+  assert table.file.tolist() == [one, one, two, two]
+  assert table.record(3) == make_record(2)
+
+
+def test_source_from_a_named_field(folder):
+  records = [make_record(0, kind="x"), make_record(1, "a/1.png", source="s")]
+  records.append(make_record(2, kind={"a": 1}))
+  _, table = run(folder, records, source_field="kind")
+  assert table.source.tolist() == ["x", "a", '{"a": 1}']
+
+
+def test_hash_is_of_conversation_and_image_alone(folder):
+  write_images(folder / "images", "c/same_as_a1.png")
+  records = [
+    make_record(0, "a/1.png"),
+    {**make_record(0, "c/same_as_a1.png"), "id": "other", "note": 1},
+    {**make_record(0, "a/2.png"), "id": "other image"},
+    {**make_record(1, "a/1.png"), "id": "other words"},
+    {**make_record(0), "id": "no image"},
+  ]
+  turns = records[0]["conversations"]
+  flipped = [dict(reversed(turn.items())) for turn in turns]
+  records.append({"conversations": flipped, "image": "a/1.png", "id": "key order"})
+  _, table = run(folder, records)
+  assert table.hash[0] == table.hash[1] == table.hash[5]
+  assert len(set(table.hash)) == 4
+  assert all(len(value) == 32 for value in table.hash)
+
+
+def test_cut_rows_are_counted(folder):
+  records = [make_record(0), make_record(1, "a/1.png")]
+  whole = len(make_encoder().encode(records[1]["conversations"], True).tokens)
+  found, table = run(folder, records, whole - 1)
+  assert table.truncated.tolist() == [False, True]
+  assert found["truncated"] == 1
+  assert table.tokens[1] == whole - 1
+  assert table.supervised[1] == table.supervised[0] - 1
+
+
+def test_the_same_pool_gives_the_same_bytes(folder, monkeypatch):
+  records = [make_record(n, f"a/{n % 2 + 1}.png") for n in range(40)]
+  records += [make_record(n, "none.png") for n in range(40, 50)]
+  found, _ = run(folder, records, workers=1)
+  one = (folder / "pool.parquet").read_bytes()
+  monkeypatch.setattr(check, "BLOCK_ROWS", 7)
+  monkeypatch.setattr(check, "TASK_IMAGES", 1)
+  again, _ = run(folder, records, workers=4)
+  assert (folder / "pool.parquet").read_bytes() == one
+  assert json.dumps(found) == json.dumps(again)
+
+
+def test_blocks_are_bounded_in_bytes(folder, monkeypatch):
+  monkeypatch.setattr(check, "BLOCK_BYTES", 300)
+  monkeypatch.setattr(check.table, "GROUP_ROWS", 7)
+  found, table = run(folder, [make_record(n) for n in range(30)])
+  assert found["ok"] == len(table) == 30
+  assert table.row.tolist() == list(range(30))
+
+
+def test_each_image_is_decoded_once(folder, monkeypatch):
+  seen = []
+  read = images.read_file
+  monkeypatch.setattr(
+    images, "read_file", lambda root, path: (seen.append(path), read(root, path))[1]
+  )
+  run(folder, [make_record(n, f"a/{n % 2 + 1}.png") for n in range(2000)])
+  assert sorted(seen) == ["a/1.png", "a/2.png"]
+
+
+def test_no_image_folder(folder):
+  path = write_records(
+    folder / "pool.json", [make_record(0, "a/1.png"), make_record(1)]
+  )
+  out = folder / "out.parquet"
+  check.check_pool([path], None, make_encoder(), 100, out)
+  assert read_table(out).reason.tolist() == ["missing image", None]
+  check.check_pool([path], str(folder / "nowhere"), make_encoder(), 100, out)
+  assert read_table(out).reason.tolist() == ["missing image", None]
+
+
+def test_nothing_usable_is_an_error_with_the_reasons(folder):
+  records = [make_record(n, "none.png") for n in range(7)] + [{"id": 1}]
+  with pytest.raises(InputError) as caught:
+    run(folder, records)
+  text = str(caught.value)
+  assert "none of the 8 rows" in text
+  assert "missing image" in text and "malformed" in text and "and 2 more" in text
+  assert sorted(os.listdir(folder)) == ["images", "pool.json"]
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"[{}", b"hello"])
+def test_a_broken_file_leaves_the_old_table(folder, data):
+  run(folder, [make_record(0)])
+  old = (folder / "pool.parquet").read_bytes()
+  (folder / "pool.json").write_bytes(data)
+  with pytest.raises(InputError, match=r"pool\.json"):
+    check.check_pool(
+      [str(folder / "pool.json")], None, make_encoder(), 100, folder / "pool.parquet"
+    )
+  assert (folder / "pool.parquet").read_bytes() == old
+  assert sorted(os.listdir(folder)) == ["images", "pool.json", "pool.parquet"]
+
+
+def test_no_file_and_no_place(folder):
+  with pytest.raises(InputError, match="No pool file"):
+    check.check_pool([], None, make_encoder(), 100, folder / "x.parquet")
+  path = write_records(folder / "pool.json", [make_record(0)])
+  with pytest.raises(RunError, match="could not be written"):
+    check.check_pool([path], None, make_encoder(), 100, folder / "no" / "x.parquet")
+
+
+def test_progress_tells_rows_and_ends_at_the_total(folder, monkeypatch):
+  monkeypatch.setattr(check, "BLOCK_ROWS", 10)
+  calls = []
+  run(folder, [make_record(n) for n in range(95)], progress=lambda *a: calls.append(a))
+  assert calls[-1] == (95, 95)
+  assert [done for done, _ in calls] == [*range(10, 95, 10), 95, 95]
+  assert all(85 <= total <= 105 for _, total in calls)
+
+
+def test_an_interruption_in_progress_leaves_nothing(folder):
+  def stop(done, total):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    run(folder, [make_record(0)], progress=stop)
+  assert not list(folder.glob("*.parquet*")) + list(folder.glob(".*"))

@@ -1,0 +1,87 @@
+"""The summary of a pool, counted and written."""
+
+import json
+
+import numpy as np
+
+from mllm_selector_jax.data import summary
+from mllm_selector_jax.types import REASONS
+from tests.data.test_table import make_line
+
+
+def tally(lines, size=100):
+  counts = summary.Tally()
+  for line in lines:
+    counts.add(line, 0 if line.image_hash is None else size)
+  return counts.result()
+
+
+def aside(row, reason, **changes):
+  return make_line(row, status="aside", reason=reason, detail="why", **changes)
+
+
+def test_counts():
+  lines = [make_line(n, image_hash=f"{n % 3}", turns=n % 2 + 1) for n in range(9)]
+  lines += [make_line(n, image_hash=None, source="text") for n in (9, 10)]
+  lines += [make_line(11, image_hash="alone", truncated=True)]
+  lines += [aside(n, "malformed", source="unknown") for n in range(12, 20)]
+  lines += [aside(20, "too long")]
+  found = tally(lines)
+  assert (found["rows"], found["ok"], found["text_only"]) == (21, 12, 2)
+  assert list(found["aside"]) == ["malformed", "too long"]
+  assert found["aside"]["malformed"]["rows"] == 8
+  assert [e["row"] for e in found["aside"]["malformed"]["examples"]] == [*range(12, 17)]
+  assert found["sources"] == {
+    "source": {"rows": 11, "ok": 10},
+    "unknown": {"rows": 8, "ok": 0},
+    "text": {"rows": 2, "ok": 2},
+  }
+  assert found["images"] == {
+    "distinct": 4, "rows": 10, "sharing_rows": 9, "bytes": 400
+  }  # fmt: skip
+  assert found["truncated"] == 1
+  assert found["turns"]["histogram"] == {"1": 5, "2": 7}
+  json.dumps(found, allow_nan=False)
+
+
+def test_lengths_against_numpy():
+  lengths = np.random.default_rng(0).integers(1, 3000, 501)
+  found = tally([make_line(n, tokens=int(t)) for n, t in enumerate(lengths)])["tokens"]
+  assert found["total"] == lengths.sum()
+  assert (found["least"], found["most"]) == (lengths.min(), lengths.max())
+  ordered = np.sort(lengths)
+  assert found["percentiles"]["50"] == ordered[250]
+  for mark, value in found["percentiles"].items():
+    assert (ordered <= value).mean() >= int(mark) / 100 > (ordered < value).mean()
+
+
+def test_text_for_people():
+  lines = [make_line(n, source=f"s{n % 30}") for n in range(1200)]
+  lines += [aside(n, "missing image") for n in range(1200, 1207)]
+  text = summary.format_summary(tally(lines))
+  assert text.startswith("1,207 rows = 1,200 usable + 7 set aside")
+  assert "missing image" in text and REASONS["missing image"] in text
+  assert "row 1,200 (id 1200): why" in text
+  assert "and 2 more" in text
+  assert "11 more" in text  # sources
+  assert max(map(len, text.splitlines())) < 130
+
+
+def test_hostile_text_cannot_move_the_cursor():
+  lines = [make_line(0), aside(1, "malformed", id="\x1b[2J\r\nx", source="\x1b[31m")]
+  text = summary.format_summary(tally(lines))
+  assert "\x1b" not in text and "\r" not in text
+
+
+def test_a_pool_of_text_alone():
+  text = summary.format_summary(tally([make_line(0, image_hash=None, image=None)]))
+  assert "0 distinct" in text and "1 rows (100.0 %)" in text
+
+
+def test_nothing_usable():
+  found = tally([aside(n, "missing image") for n in range(3)])
+  text = summary.explain_nothing(["pool.json"], found)
+  assert text.startswith("pool.json: none of the 3 rows can be used.")
+  assert "pool.images" in text
+  json.dumps(found, allow_nan=False)
+  summary.format_summary(found)

@@ -1,0 +1,113 @@
+"""The checked pool on disk and back."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mllm_selector_jax.data import table
+from mllm_selector_jax.types import InputError, RunError
+
+
+def make_line(row, **changes):
+  line = table.Line(
+    row, f"id {row}", "h" * 32, "source", "a/1.png", "f" * 64, 2, 90 + row, 7, "ok",
+    None, None, False, "pool.json", 10 * row, 9,
+  )  # fmt: skip
+  return line._replace(**changes)
+
+
+def write(path, lines):
+  with table.open_writer(path) as writer:
+    for line in lines:
+      writer.add(line)
+
+
+LINES = [
+  make_line(0),
+  make_line(1, image=None, image_hash=None, source="text"),
+  make_line(2, status="aside", reason="malformed", detail="x", hash=None, tokens=0),
+  make_line(3, truncated=True, id='é "\n'),
+]
+
+
+@pytest.mark.parametrize("group", [1, 3, 100])
+def test_round_trip(tmp_path, monkeypatch, group):
+  monkeypatch.setattr(table, "GROUP_ROWS", group)
+  write(tmp_path / "t.parquet", LINES)
+  pool = table.read_table(tmp_path / "t.parquet")
+  assert len(pool) == 4
+  for row, line in enumerate(LINES):
+    assert pool.read_row(row) == line
+  assert pool.ok.tolist() == [True, True, False, True]
+  assert pool.has_image.tolist() == [True, False, True, True]
+  for name in ("ok", "has_image", "truncated"):
+    assert getattr(pool, name).dtype == bool
+  for name in ("row", "tokens", "supervised", "turns", "offset", "length"):
+    assert np.issubdtype(getattr(pool, name).dtype, np.integer)
+
+
+def test_equal_text_is_one_object(tmp_path):
+  write(tmp_path / "t.parquet", [make_line(row) for row in range(10)])
+  pool = table.read_table(tmp_path / "t.parquet")
+  assert len({id(name) for name in pool.image}) == 1
+
+
+def test_the_columns_are_named_as_documented(tmp_path):
+  write(tmp_path / "t.parquet", LINES)
+  assert (
+    pq.read_schema(tmp_path / "t.parquet").names
+    == (
+      "row id hash source image image_hash turns tokens supervised status reason"
+      " detail truncated file offset length"
+    ).split()
+  )
+
+
+def test_an_error_leaves_the_old_file(tmp_path):
+  write(tmp_path / "t.parquet", LINES)
+  old = (tmp_path / "t.parquet").read_bytes()
+  with pytest.raises(ZeroDivisionError), table.open_writer(tmp_path / "t.parquet") as w:
+    w.add(LINES[0])
+    _ = 1 / 0
+  assert (tmp_path / "t.parquet").read_bytes() == old
+  assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_what_is_not_a_table(tmp_path):
+  with pytest.raises(InputError, match="not there"):
+    table.read_table(tmp_path / "none.parquet")
+  (tmp_path / "text.parquet").write_text("hello")
+  with pytest.raises(InputError, match="whole Parquet"):
+    table.read_table(tmp_path / "text.parquet")
+  pq.write_table(pa.table({"row": [1]}), tmp_path / "other.parquet")
+  with pytest.raises(InputError, match="lacks the columns detail"):
+    table.read_table(tmp_path / "other.parquet")
+
+
+def test_a_flipped_byte_is_found(tmp_path):
+  lines = [make_line(row, tokens=row * 7919 % 1000) for row in range(2000)]
+  write(tmp_path / "t.parquet", lines)
+  data = bytearray((tmp_path / "t.parquet").read_bytes())
+  group = pq.read_metadata(tmp_path / "t.parquet").row_group(0)
+  place = table.Line._fields.index("tokens")
+  column = group.column(place)
+  start = column.dictionary_page_offset or column.data_page_offset
+  data[start + column.total_compressed_size // 2] ^= 0xFF
+  (tmp_path / "t.parquet").write_bytes(bytes(data))
+  with pytest.raises(RunError, match="damaged"):
+    _ = table.read_table(tmp_path / "t.parquet").tokens
+
+
+def test_the_record_is_read_from_its_file(tmp_path):
+  path = tmp_path / "pool.json"
+  path.write_text('[{"a": 1}, {"b": "é"}]')
+  write(
+    tmp_path / "t.parquet",
+    [make_line(0, file=str(path), offset=11, length=len('{"b": "é"}'.encode()))],
+  )
+  pool = table.read_table(tmp_path / "t.parquet")
+  assert pool.record(0) == {"b": "é"}
+  path.write_text('[{"a": 1},  {"b": "é"}]')
+  with pytest.raises(InputError, match="changed"):
+    pool.record(0)
