@@ -30,6 +30,7 @@ setuptools.setup(
     "absl-py>=2.1",
     "flax>=0.12.8,<0.13",
     "grain>=0.2.18",
+    "huggingface_hub>=1.0",
     "jax>=0.10.2,<0.12",
     "jaxtyping>=0.3",
     "jinja2>=3.1",

@@ -151,6 +151,9 @@ class Encoder:
     begins = tokenizer.bos_token_id is not None and begin == [tokenizer.bos_token_id]
     # As at inference: a tokenizer that adds no BOS there gets none here.
     self._begin = begin if begins else []
+    # A longer text has more tokens than are kept: megabytes are not tokenised.
+    longest = max(map(len, self._first.get_vocab()))
+    self._most_text = longest * (max_length + 64)
     self._openings: dict[tuple[str, bool], list[int]] = {}
 
   def encode(self, conversations: Any, has_image: bool) -> Sample:
@@ -232,11 +235,24 @@ class Encoder:
       raise RowError("image marks", f"{MARK} stands in an answer")
     if not self.template.asks and len(rounds) > 1:
       raise RowError("malformed", f"{len(rounds)} rounds, this template takes one")
-    return [
+    pieces = [
       piece
       for turn, item in enumerate(rounds)
       for piece in self._write_round(turn, item, MARK in item.question)
     ]
+    for place, piece in enumerate(pieces):
+      if piece is not None and len(piece.text) > self._most_text:
+        return self._clip(pieces, place)
+    return pieces
+
+  def _clip(self, pieces: list[_Piece | None], place: int) -> list[_Piece | None]:
+    """The pieces up to an enormous one, of which no more is kept than matters."""
+    if None in pieces[place:]:
+      raise RowError("too long", f"the image stands after {self.max_length:,} tokens")
+    piece = pieces[place]
+    answer = piece.answer if piece.answer < self._most_text else -1
+    text = piece.text[: self._most_text]
+    return [*pieces[:place], piece._replace(text=text, answer=answer)]
 
   def _write_round(
     self, turn: int, item: Round, has_image: bool
@@ -256,7 +272,9 @@ class Encoder:
       question = question.replace(MARK, "").strip()
       opening, follows = ("\n" if question else ""), False
     start = f"{opening}{question}{template.assistant}"
-    answer = len(start) if item.answer.strip() else -1
+    # The blank before an answer is learned: a prompt ends before it.
+    blank = len(template.assistant) - len(template.assistant.rstrip(" "))
+    answer = len(start) - blank if item.answer.strip() else -1
     text = f"{start}{item.answer}{template.closing}"
     pieces.append(_Piece(text, follows, answer, turn))
     return pieces

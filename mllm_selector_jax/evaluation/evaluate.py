@@ -201,7 +201,8 @@ def evaluate_model(
     max_new_tokens: longest answer, in tokens, its end included.
     mesh: the devices that the rows are spread over; it must be in context
       (`sharding.use`). None uses the default device.
-    progress: called after every batch with the questions done and their total.
+    progress: called first, and after every batch, with the questions done and
+      their total.
     aside: questions that were set aside before, to be counted with these.
     max_pixels: larger images are refused.
 
@@ -261,6 +262,8 @@ def evaluate_model(
         fail(place, error)
 
   answers: dict[int, str] = {}
+  if progress:
+    progress(0, len(questions))
   for batch in _answer(
     read(),
     config,

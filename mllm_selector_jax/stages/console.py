@@ -50,7 +50,7 @@ class Console:
         if bar.initial != first:
           bar.initial = bar.n = bar.last_print_n = first
         bar.update(done - bar.n)
-      elif time.monotonic() - last >= LINES_EVERY:
+      elif time.monotonic() - last >= LINES_EVERY and done != total:
         last = time.monotonic()
         self.say(_meter(done, total, last - start, title, unit, first))
 

@@ -29,7 +29,7 @@ SEED = 20_240
 CAPTIONS = 30_000
 EPOCHS = 4
 BATCH = 64
-ROW_LENGTH = 128
+ROW_LENGTH = 96
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
 # What other pools of short answers say, so that their words are few tokens.
 MORE_TEXT = (

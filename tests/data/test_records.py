@@ -9,7 +9,6 @@ import pytest
 from hypothesis import strategies as st
 
 from mllm_selector_jax.data import records
-from mllm_selector_jax.data.brackets import Brackets
 from mllm_selector_jax.types import InputError
 
 
@@ -284,20 +283,3 @@ def test_a_shorter_file_than_at_the_check(tmp_path):
     records.record_bytes(path, 10, 100)
   with pytest.raises(InputError, match="cannot be read"):
     records.record_bytes(tmp_path / "gone", 0, 1)
-
-
-@hypothesis.given(value=JSON, cuts=st.lists(st.integers(0, 60), max_size=4))
-@hypothesis.settings(deadline=None)
-def test_brackets_find_the_end_over_any_pieces(value, cuts):
-  text = json.dumps(value)
-  whole = text + "]"
-  marks = sorted({cut for cut in cuts if 0 < cut < len(whole)})
-  pieces = [whole[a:b] for a, b in zip([0, *marks], [*marks, len(whole)], strict=True)]
-  brackets, before = Brackets(text[0]), 0
-  for piece in pieces:
-    end = brackets.find_end(piece, 0)
-    if end is not None:
-      assert before + end == len(text)
-      return
-    before += len(piece)
-  raise AssertionError("no end found")

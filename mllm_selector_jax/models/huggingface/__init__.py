@@ -4,6 +4,12 @@ Nothing here unpickles, runs code that comes with a model, or touches the
 network for a directory; transformers is imported inside the functions.
 """
 
+import os
+
+# Tokenizers, configurations and image processors are all that is used of
+# transformers; its advice that torch is missing would only mislead.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
 from mllm_selector_jax.models.huggingface.config import read_config
 from mllm_selector_jax.models.huggingface.processor import read_processor
 from mllm_selector_jax.models.huggingface.reader import read_params

@@ -1,0 +1,269 @@
+"""One whole run on a small pool, and what must hold around it."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mllm_selector_jax import stages
+from mllm_selector_jax.data import records
+from mllm_selector_jax.types import InputError, RunError, Stopped
+from tests import small_run
+from tests.models import tiny
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+  return tiny.make_base(tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture(scope="module")
+def workdir(base, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("run") / "work"
+  with small_run.open_run(folder, base) as current:
+    stages.run(current)
+  return folder
+
+
+def read(path):
+  return pq.read_table(path).to_pydict()
+
+
+def log_since(folder, place):
+  return (folder / "log.txt").read_text()[place:]
+
+
+def test_every_artifact_is_there_with_its_provenance(workdir):
+  folders = ["demo_pool", "seed", "scores"]
+  folders += [
+    f"arms/{arm}/{part}"
+    for arm in ("main", "random")
+    for part in ("selection", "tuned", "evaluation")
+  ]
+  for folder in folders:
+    made = json.loads((workdir / folder / "provenance.json").read_text())
+    assert made["outputs"] and made["packages"] and "config" in made, folder
+  for name in ("pool", "report"):
+    assert (workdir / f"{name}.provenance.json").exists()
+  assert (workdir / "arms/main/tuned/hf/model.safetensors").exists()
+  assert "<html" in (workdir / "report.html").read_text()
+  assert "Next:" in (workdir / "log.txt").read_text()
+
+
+def test_no_row_is_lost(workdir):
+  pool = read(workdir / "pool.parquet")
+  scored = [
+    row for path in sorted((workdir / "scores").glob("*.parquet"))
+    for row in read(path)["row"]
+  ]
+  ok = [row for row, s in zip(pool["row"], pool["status"], strict=True) if s == "ok"]
+  assert scored == ok
+  aside = [r for r, s in zip(pool["reason"], pool["status"], strict=True) if s != "ok"]
+  assert len(aside) + len(ok) == 120 and all(aside)
+  selection = read(workdir / "arms/main/selection/selection.parquet")
+  assert selection["row"] == pool["row"] and all(selection["reason"])
+
+
+def test_kept_records_are_the_pool_s_own_in_its_order(workdir):
+  pool = [r.value for r in records.read_records(workdir / "demo_pool/pool.json")]
+  for arm in ("main", "random"):
+    folder = workdir / "arms" / arm / "selection"
+    selection = read(folder / "selection.parquet")
+    kept = [r for r, k in zip(selection["row"], selection["kept"], strict=True) if k]
+    assert json.loads((folder / "selected.json").read_text()) == [pool[r] for r in kept]
+    ranks = [selection["rank"][row] for row in kept]
+    assert sorted(ranks) == list(range(len(kept)))
+  summaries = [
+    json.loads((workdir / "arms" / arm / "selection/summary.json").read_text())
+    for arm in ("main", "random")
+  ]
+  assert summaries[0]["kept"] == summaries[1]["kept"] > 0
+  assert abs(summaries[0]["certificate"]["gap"]) < 1e-9
+
+
+def test_an_unchanged_run_keeps_everything(base, workdir):
+  before, place = small_run.read_bytes(workdir), len((workdir / "log.txt").read_text())
+  with small_run.open_run(workdir, base) as current:
+    stages.run(current)
+  assert small_run.read_bytes(workdir) == before
+  told = log_since(workdir, place)
+  assert "making" not in told and told.count("unchanged, kept") == 11
+
+
+def test_another_budget_redoes_only_what_follows(base, workdir, tmp_path):
+  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
+  folder = tmp_path / "work"
+  place = len((folder / "log.txt").read_text())
+  with small_run.open_run(folder, base, **{"select.budget": "10%"}) as current:
+    stages.select(current)
+  told = log_since(folder, place)
+  assert "budget '25%' -> '10%'" in told
+  with small_run.open_run(folder, base, **{"select.budget": "10%"}) as current:
+    stages.score(current)
+  assert "score: scores is unchanged, kept" in log_since(folder, place)
+
+
+def test_a_damaged_part_is_found_and_made_again(base, workdir, tmp_path):
+  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
+  folder = tmp_path / "work"
+  part = sorted((folder / "scores").glob("*.parquet"))[0]
+  wanted = part.read_bytes()
+  flipped = bytearray(wanted)
+  flipped[len(flipped) // 3] ^= 1
+  part.write_bytes(bytes(flipped))
+  with small_run.open_run(folder, base) as current:
+    stages.score(current)
+  assert part.read_bytes() == wanted
+  assert "is damaged" in (folder / "log.txt").read_text()
+
+
+def test_stopped_scoring_goes_on_to_the_same_bytes(base, workdir, tmp_path):
+  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
+  folder = tmp_path / "work"
+  wanted = small_run.read_bytes(folder / "scores")
+  subprocess.run(["rm", "-r", str(folder / "scores")], check=True)
+  with small_run.open_run(folder, base) as current:
+    checks = iter([False, True])
+    current.stopped = lambda: next(checks)
+    with pytest.raises(Stopped, match="scoring stopped after 64"):
+      stages.score(current)
+  assert not (folder / "scores").exists()
+  with small_run.open_run(folder, base) as current:
+    stages.score(current)
+  assert small_run.read_bytes(folder / "scores") == wanted
+
+
+def test_pool_bytes_that_changed_under_results_are_refused(base, workdir, tmp_path):
+  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
+  folder = tmp_path / "work"
+  pool = json.loads((folder / "demo_pool/pool.json").read_text())
+  data = tmp_path / "pool.json"
+  data.write_text(json.dumps(pool))
+  overrides = {
+    "pool.demo.rows": 0,
+    "pool.data": str(data),
+    "pool.images": str(folder / "demo_pool/images"),
+  }
+  with small_run.open_run(folder, base, **overrides) as current:
+    stages.check(current)
+  data.write_text(json.dumps(pool[1:]))
+  with small_run.open_run(folder, base, **overrides) as current:
+    with pytest.raises(InputError, match="changed since they were checked"):
+      stages.check(current)
+  with small_run.open_run(folder, base, force=True, **overrides) as current:
+    stages.check(current)
+
+
+def test_a_loss_that_is_not_finite_names_rows_and_leaves_no_model(base, tmp_path):
+  overrides = {"seed.learning_rate": 1e30, "seed.clip": 1e30, "seed.epochs": 3}
+  with small_run.open_run(tmp_path / "work", base, **overrides) as current:
+    stages.check(current)
+    with pytest.raises(RunError, match=r"row \d+ \(id demo-"):
+      stages.seed(current)
+  assert not (tmp_path / "work/seed").exists()
+
+
+@pytest.mark.parametrize("budget", ["0", "-3", "0.001%", "some"])
+def test_a_budget_that_keeps_nothing_is_refused(base, workdir, budget):
+  overrides = {"select.budget": budget}
+  with small_run.open_run(workdir, base, **overrides) as current:
+    with pytest.raises(InputError, match="budget"):
+      stages.select(current)
+
+
+def test_a_budget_above_the_pool_keeps_everything_with_a_warning(
+  base, workdir, tmp_path
+):
+  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
+  folder = tmp_path / "work"
+  with small_run.open_run(folder, base, **{"select.budget": "9999"}) as current:
+    stages.select(current)
+  selection = read(folder / "arms/main/selection/selection.parquet")
+  pool = read(folder / "pool.parquet")
+  assert sum(selection["kept"]) == pool["status"].count("ok")
+  assert "all are kept" in (folder / "log.txt").read_text()
+
+
+def test_only_the_drawing_code_knows_the_truth():
+  for path in (ROOT / "mllm_selector_jax").rglob("*.py"):
+    if "demo" not in path.parts:
+      assert "truth.parquet" not in path.read_text() or path.name == "draw.py", path
+
+
+def write_config(path, base):
+  path.write_text(
+    "import sys\n"
+    f"sys.path.insert(0, {str(ROOT)!r})\n"
+    "from tests import small_run\n"
+    f"def get_config(): return small_run.make_config({str(base)!r})\n"
+  )
+
+
+def start(folder, config, *arguments):
+  command = [sys.executable, "-m", "mllm_selector_jax.main", *arguments]
+  command += [f"--config={config}", f"--workdir={folder}"]
+  environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+  return subprocess.Popen(
+    command, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+  )
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_process_goes_on_to_the_bytes_of_an_unbroken_one(
+  base, tmp_path, sent
+):
+  write_config(tmp_path / "config.py", base)
+  whole = start(tmp_path / "whole", tmp_path / "config.py", "seed")
+  assert whole.wait() == 2 and "check" in whole.stderr.read()  # nothing to seed from
+  for name in ("whole", "broken"):
+    done = start(tmp_path / name, tmp_path / "config.py", "check")
+    assert done.wait() == 0, done.stderr.read()
+  done = start(tmp_path / "whole", tmp_path / "config.py", "seed")
+  assert done.wait() == 0, done.stderr.read()
+  killed = start(tmp_path / "broken", tmp_path / "config.py", "seed")
+  while not (tmp_path / "broken/seed.partial/checkpoints").exists():
+    assert killed.poll() is None, killed.stderr.read()
+    time.sleep(0.05)
+  killed.send_signal(sent)
+  status = killed.wait()
+  assert status in ((-signal.SIGKILL,) if sent == signal.SIGKILL else (143, 0))
+  if status == 143:
+    assert "goes on from here" in killed.stderr.read()
+  done = start(tmp_path / "broken", tmp_path / "config.py", "seed")
+  assert done.wait() == 0, done.stderr.read()
+  found = [small_run.read_bytes(tmp_path / name / "seed") for name in ("whole", "broken")]
+  for name in found[0]:
+    if name != "provenance.json":
+      assert found[0][name] == found[1][name], name
+
+
+def test_scores_do_not_depend_on_batching(base, workdir, tmp_path):
+  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
+  folder = tmp_path / "work"
+  from mllm_selector_jax.scoring.table import read_scores
+
+  wanted = read_scores(folder / "scores")
+  wanted_embeddings = wanted.embeddings()
+  subprocess.run(["rm", "-r", str(folder / "scores")], check=True)
+  overrides = {
+    "score.row_length": 512, "score.batch_rows": 1, "score.part_rows": 1000,
+    "score.threads": 0, "mesh.data": 2, "mesh.fsdp": 4,
+  }
+  with small_run.open_run(folder, base, devices=8, **overrides) as current:
+    stages.score(current)
+  found = read_scores(folder / "scores")
+  np.testing.assert_array_equal(found.row, wanted.row)
+  for name in ("loss", "loss_sum", "entropy", "el2n", "grand", "perplexity"):
+    np.testing.assert_allclose(
+      found.signal(name), wanted.signal(name), rtol=1e-5, err_msg=name
+    )
+  np.testing.assert_allclose(found.embeddings(), wanted_embeddings, atol=2e-5)
