@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 from absl import app, flags
+from mllm_selector_jax.configs import demo, easy_vqa
 
 from mllm_selector_jax import stages
-from mllm_selector_jax.configs import demo, easy_vqa
 from mllm_selector_jax.data import records
 from mllm_selector_jax.evaluation import intervals
 from mllm_selector_jax.stages import context

@@ -50,7 +50,9 @@ def main() -> None:
     embeddings = rng.normal(size=(arguments.rows, arguments.width)).astype(np.float32)
     before = time.perf_counter()
     found = kmeans.kmeans(
-      embeddings, arguments.clusters, tolerance=0.0,
+      embeddings,
+      arguments.clusters,
+      tolerance=0.0,
       most_iterations=arguments.iterations,
     )
     print(
@@ -70,8 +72,10 @@ def main() -> None:
     before, worked = time.perf_counter(), time.process_time()
     selection = strategies.select(scores, grouping, arguments.budget, 0, chosen)
     seconds, worked = time.perf_counter() - before, time.process_time() - worked
-    gap = "" if selection.certificate is None else (
-      f", certificate's gap {selection.certificate.gap:.1e}"
+    gap = (
+      ""
+      if selection.certificate is None
+      else (f", certificate's gap {selection.certificate.gap:.1e}")
     )
     print(
       f"{strategy:10} {seconds:6.2f} s ({worked:.2f} s of CPU),"

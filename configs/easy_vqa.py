@@ -1,6 +1,6 @@
 """The tiny base on the easy-VQA pool; the paths are given on the command line.
 
-  mllm-selector --config=configs/easy_vqa.py --workdir=runs/easy_vqa \
+mllm-selector --config=configs/easy_vqa.py --workdir=runs/easy_vqa \
     --config.pool.data=EASY/pool.json --config.pool.images=EASY/images \
     --config.evaluate.tasks=EASY/eval.json
 """

@@ -63,9 +63,7 @@ def map_logits(
   def one(states_and_targets):
     states, wanted = states_and_targets
     flat = states.reshape(-1, states.shape[-1])
-    logits = jnp.dot(
-      flat, head.astype(flat.dtype), preferred_element_type=jnp.float32
-    )
+    logits = jnp.dot(flat, head.astype(flat.dtype), preferred_element_type=jnp.float32)
     out = fn(logits, wanted.reshape(-1), flat)
     return jax.tree.map(lambda x: x.reshape(batch, width, *x.shape[1:]), out)
 

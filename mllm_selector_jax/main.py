@@ -83,7 +83,7 @@ def _resolve_config(argument: str) -> str:
   match = re.fullmatch(r"(--?config=)(.+)", argument)
   if not match or os.path.exists(match[2].split(":")[0]):
     return argument
-  folder = list(configs.__path__)[0]
+  folder = next(iter(configs.__path__))
   shipped = os.path.join(folder, f"{match[2].removesuffix('.py')}.py")
   if "/" not in match[2] and os.path.exists(shipped):
     return match[1] + shipped

@@ -42,7 +42,8 @@ class Rules:
     return PartitionSpec(*(name and getattr(self, name) for name in logical))
 
 
-_RULES = contextvars.ContextVar("rules", default=Rules())
+_DEFAULT = Rules()
+_RULES = contextvars.ContextVar("rules", default=_DEFAULT)
 
 
 def make_mesh(
@@ -124,7 +125,7 @@ def row_ways(mesh: Mesh) -> int:
 
 
 def put_rows(tree: Any, mesh: Mesh) -> Any:
-  """This process's rows of every array, as one global array over the mesh.
+  """Lays the rows of this process out as part of one global array each.
 
   The number of rows must be a multiple of this process's share of the shards.
   """

@@ -3,9 +3,9 @@
 import contextlib
 
 import jax
+from mllm_selector_jax.configs import demo
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.configs import demo
 from mllm_selector_jax.stages import context
 
 

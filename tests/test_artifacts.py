@@ -43,7 +43,8 @@ def test_made_then_current(artifact):
 def test_says_what_changed(artifact):
   make(artifact, recipe())
   assert artifact.why_stale(recipe("20%", "b")) == [
-    "select.budget '5%' -> '20%'", "pool changed",
+    "select.budget '5%' -> '20%'",
+    "pool changed",
   ]
 
 

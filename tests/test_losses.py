@@ -36,7 +36,10 @@ def test_agrees_with_plain_numpy():
 def test_chunks_do_not_change_a_loss(chunk):
   hidden, head, predict, targets = random_case()
   states = losses.gather_positions(hidden, predict)
-  fn = lambda logits, wanted, _: losses.token_loss(logits, wanted)
+
+  def fn(logits, wanted, _):
+    return losses.token_loss(logits, wanted)
+
   np.testing.assert_allclose(
     losses.map_logits(fn, states, head, targets, chunk),
     losses.map_logits(fn, states, head, targets, 1000),

@@ -16,7 +16,10 @@ DEMO = f"--config={ROOT / 'configs' / 'demo.py'}"
 def command(*arguments):
   done = subprocess.run(
     [sys.executable, "-m", "mllm_selector_jax.main", *arguments],
-    capture_output=True, text=True, cwd=ROOT, check=False,
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    check=False,
   )
   assert "Traceback" not in done.stderr, done.stderr
   return done.returncode, done.stderr
@@ -28,8 +31,10 @@ def command(*arguments):
     ([DEMO], "--workdir=DIR is needed"),
     (["--workdir={}"], "--config=FILE is needed"),
     (["--config=none.py", "--workdir={}"], "there is no such file"),
-    ([DEMO, "--workdir={}", "--config.select.budgt=5%"],
-     "Did you mean --config.select.budget"),
+    (
+      [DEMO, "--workdir={}", "--config.select.budgt=5%"],
+      "Did you mean --config.select.budget",
+    ),
     ([DEMO, "--workdir={}", "--config.tune.epochs=many"], "invalid literal"),
     ([DEMO, "--workdir={}", "--wrkdir=x"], "Unknown command line flag"),
     (["selct", DEMO, "--workdir={}"], "is not a command"),
@@ -65,8 +70,11 @@ def test_a_pool_that_cannot_be_used_is_one_message(tmp_path, text, message):
   if text is not None:
     write_pool(data, text)
   status, said = command(
-    "check", "--config=easy_vqa", f"--workdir={tmp_path / 'work'}",
-    f"--config.pool.data={data}", f"--config.pool.images={tmp_path}",
+    "check",
+    "--config=easy_vqa",
+    f"--workdir={tmp_path / 'work'}",
+    f"--config.pool.data={data}",
+    f"--config.pool.images={tmp_path}",
   )
   assert status == 2 and message in said, said
   assert "Error: " in said
@@ -77,11 +85,19 @@ def test_check_counts_what_it_sets_aside(tmp_path):
     turns = [{"from": "human", "value": "what?"}, {"from": "gpt", "value": "red"}]
     return {"id": name, "conversations": turns, **fields}
 
-  rows = [row("a"), row("b", image="../x.png"), row("c", image="http://x/y.png"), row("a")]
+  rows = [
+    row("a"),
+    row("b", image="../x.png"),
+    row("c", image="http://x/y.png"),
+    row("a"),
+  ]
   data = write_pool(tmp_path / "pool.json", json.dumps(rows))
   status, said = command(
-    "check", "--config=easy_vqa", f"--workdir={tmp_path / 'work'}",
-    f"--config.pool.data={data}", f"--config.pool.images={tmp_path}",
+    "check",
+    "--config=easy_vqa",
+    f"--workdir={tmp_path / 'work'}",
+    f"--config.pool.data={data}",
+    f"--config.pool.images={tmp_path}",
   )
   assert status == 0, said
   assert "4 rows = 1 usable + 3 set aside" in said

@@ -100,9 +100,7 @@ class MakeBatch:
 
   def __call__(self, rows: packing.Rows) -> tuple[Batch, packing.Owners]:
     samples = {row: self.reader.read(row) for items in rows for row in items}
-    return packing.assemble(
-      rows, samples, self.shape, self.reader.encoder.image_token
-    )
+    return packing.assemble(rows, samples, self.shape, self.reader.encoder.image_token)
 
 
 def read_batches(steps: list[packing.Rows], make: MakeBatch, threads: int = 2):

@@ -84,7 +84,11 @@ def pack(lengths: Sequence[int] | Int[np.ndarray, " n"], row_length: int) -> Row
 
 
 def training_steps(
-  count: int, lengths: Int[np.ndarray, " n"], batch: int, epochs: int, seed: int,
+  count: int,
+  lengths: Int[np.ndarray, " n"],
+  batch: int,
+  epochs: int,
+  seed: int,
   row_length: int,
 ) -> list[Rows]:
   """Shuffled epochs, cut into steps of `batch` samples, each packed.
@@ -111,9 +115,14 @@ def training_steps(
 
 
 def find_shape(
-  steps: Sequence[Rows], supervised: Int[np.ndarray, " n"],
-  turns: Int[np.ndarray, " n"], has_image: Sequence[bool] | np.ndarray,
-  row_length: int, patches: int, side: int, multiple: int = 1,
+  steps: Sequence[Rows],
+  supervised: Int[np.ndarray, " n"],
+  turns: Int[np.ndarray, " n"],
+  has_image: Sequence[bool] | np.ndarray,
+  row_length: int,
+  patches: int,
+  side: int,
+  multiple: int = 1,
 ) -> Shape:
   """The smallest shape that holds every step: one compilation for all.
 

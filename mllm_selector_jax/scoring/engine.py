@@ -143,12 +143,15 @@ def score_pool(
   ways = sharding.row_ways(mesh)
   shape = packing.find_shape(
     [step for part in parts for step in part.steps],
-    table.supervised, table.turns, table.has_image,
-    options.row_length, config.patches, reader.options.size, ways,
+    table.supervised,
+    table.turns,
+    table.has_image,
+    options.row_length,
+    config.patches,
+    reader.options.size,
+    ways,
   )
-  shape = dataclasses.replace(
-    shape, rows=-(-max(shape.rows, 1) // ways) * ways
-  )
+  shape = dataclasses.replace(shape, rows=-(-max(shape.rows, 1) // ways) * ways)
   (folder / "embeddings").mkdir(exist_ok=True)
   (folder / JOURNAL).mkdir(exist_ok=True)
   waiting = [part for part in parts if not _is_written(folder, part.number)]
@@ -172,7 +175,9 @@ def score_pool(
           before, its_owners = outputs[-2]
           outputs[-2] = jax.device_get(before), its_owners
           progress(done + _share_done(part, len(outputs) - 1), len(rows))
-      _write_part(folder, part, [(jax.device_get(o), w) for o, w in outputs], table, tuned)
+      _write_part(
+        folder, part, [(jax.device_get(o), w) for o, w in outputs], table, tuned
+      )
       done += len(part.rows)
       progress(done, len(rows))
       if stopped() and part is not waiting[-1]:

@@ -88,5 +88,3 @@ def sample_columns(
   with np.errstate(over="ignore"):
     columns["perplexity"] = np.exp(columns["loss"])
   return columns
-
-

@@ -56,7 +56,8 @@ def read_scores(folder: Path) -> ScoreTable:
   numeric = {
     field.name: table[field.name].to_numpy()
     for field in table.schema
-    if field.name != "row" and not pa.types.is_string(field.type)
+    if field.name != "row"
+    and not pa.types.is_string(field.type)
     and not pa.types.is_list(field.type)
   }
   return ScoreTable(table["row"].to_numpy(), numeric, folder)

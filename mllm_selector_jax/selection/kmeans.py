@@ -218,6 +218,7 @@ def _assign(
   labels = jnp.argmax(product - half[None, :], axis=1).astype(jnp.int32)
   # Not from the product: the distance to a centre on the row itself must be 0.
   distances = jnp.sum(jnp.square(values - centres[labels]), 1)
+
   # Scattered additions have a fixed order on a CPU, where they are ten times
   # faster than the product with the members' matrix, but none on a GPU.
   def scatter(values, labels):

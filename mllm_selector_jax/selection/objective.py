@@ -137,8 +137,11 @@ def gains(
 
   with jax.enable_x64(True), jax.set_mesh(_host()):
     out = _gains(
-      pad(np.asarray(values, np.float64)), pad(log_share[order.group]),
-      pad(order.place), float(kl_weight), 2.0**bits,
+      pad(np.asarray(values, np.float64)),
+      pad(log_share[order.group]),
+      pad(order.place),
+      float(kl_weight),
+      2.0**bits,
     )
     return np.asarray(out)[:count]
 
@@ -153,7 +156,6 @@ def _host() -> Mesh:
       " to it, after the accelerator."
     ) from error
   return Mesh(np.array([device]), ("host",), axis_types=(AxisType.Auto,))
-
 
 
 def take(
@@ -194,7 +196,8 @@ def take(
       f" {budget:,}; lower the floors or raise the budget."
     )
   free = (
-    (order.place > least[order.group]) & (order.place <= most[order.group])
+    (order.place > least[order.group])
+    & (order.place <= most[order.group])
     & (gains > -np.inf)
   )
   need = budget - int(least.sum())
@@ -254,8 +257,12 @@ def certify(
   multiplier = taken.threshold + kl_weight * math.log(budget)
   if math.isinf(multiplier):  # the floors took all: any multiplier above the rest
     multiplier = float(whole[other].max(initial=0.0))
-  bound = multiplier + (
-    float((whole[forced] - multiplier).sum())
-    + float(np.maximum(whole[other] - multiplier, 0).sum())
-  ) / budget
+  bound = (
+    multiplier
+    + (
+      float((whole[forced] - multiplier).sum())
+      + float(np.maximum(whole[other] - multiplier, 0).sum())
+    )
+    / budget
+  )
   return Certificate(value, bound, bound - value)

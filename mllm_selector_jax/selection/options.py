@@ -51,7 +51,9 @@ class SelectOptions:
 
   def __post_init__(self):
     for name, allowed in (
-      ("strategy", STRATEGIES), ("target", TARGETS), ("within", WITHIN)
+      ("strategy", STRATEGIES),
+      ("target", TARGETS),
+      ("within", WITHIN),
     ):
       if getattr(self, name) not in allowed:
         raise InputError(
@@ -84,8 +86,10 @@ class SelectOptions:
     value = getattr(self, name)
     number = isinstance(value, int if whole else (int, float))
     if (
-      isinstance(value, bool) or not number
-      or not math.isfinite(value) or not low <= value <= high
+      isinstance(value, bool)
+      or not number
+      or not math.isfinite(value)
+      or not low <= value <= high
     ):
       kind = "a whole number" if whole else "a number"
       raise InputError(

@@ -101,7 +101,10 @@ def kl(
   row = order.rows[entries]
   ranked = np.lexsort((row, tie[entries], -plan.gains[entries], level[entries]))
   return assemble(
-    candidates, groups, np.concatenate([plan.rows[row[ranked]], filling]), code,
+    candidates,
+    groups,
+    np.concatenate([plan.rows[row[ranked]], filling]),
+    code,
     target=plan.shares,
     quota=plan.quotas(count),
     floor=floors,
@@ -141,9 +144,7 @@ class _Plan:
       score = necessity / options.temperature + noise
     self.order = objective.order_rows(index, count, self.tie, score, forced)
     own = options.within == "top"
-    self.values = (
-      necessity[self.order.rows] if own else self.means[self.order.group]
-    )
+    self.values = necessity[self.order.rows] if own else self.means[self.order.group]
     self.gains = objective.gains(
       self.values, self.order, self.shares, options.kl_weight
     )
@@ -166,9 +167,7 @@ class _Plan:
     """Rows of each group before rounding and floors; unknown for "top"."""
     if self._options.within == "top":
       return np.full(len(self.sizes), np.nan)
-    return rows * shares.ideal_quotas(
-      self.means, self.shares, self._options.kl_weight
-    )
+    return rows * shares.ideal_quotas(self.means, self.shares, self._options.kl_weight)
 
 
 def grouped(
@@ -194,9 +193,7 @@ def stratified(
   at most here and there, but never takes a row away when the budget grows.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
-  sizes = np.bincount(
-    groups.index[candidates.remaining], minlength=len(groups.names)
-  )
+  sizes = np.bincount(groups.index[candidates.remaining], minlength=len(groups.names))
   return _by_quota(scores, groups, budget, candidates, sizes.astype(np.float64))
 
 
@@ -263,7 +260,10 @@ def _first(
   code[candidates.forced] = CODE["forced in"]
   code[kept[len(order) :]] = CODE["kept to fill the budget"]
   return assemble(
-    candidates, groups, kept, code,
+    candidates,
+    groups,
+    kept,
+    code,
     target=target,
     quota=None if target is None else target * min(rows, len(order)),
     gain=gain,

@@ -56,9 +56,7 @@ def dtype(run: Run) -> str:
   """The compute type: bfloat16 is slow on CPUs and right on accelerators."""
   wanted = run.cfg.model.dtype
   if wanted not in ("auto", "float32", "bfloat16"):
-    raise InputError(
-      f"model.dtype={wanted!r}: allowed are auto, float32 and bfloat16."
-    )
+    raise InputError(f"model.dtype={wanted!r}: allowed are auto, float32 and bfloat16.")
   if wanted != "auto":
     return wanted
   return "float32" if jax.default_backend() == "cpu" else "bfloat16"

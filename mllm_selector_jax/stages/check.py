@@ -38,8 +38,13 @@ def check(run: Run) -> None:
     encoder, _ = base.read_encoder(run)
     with run.progress("check", "row") as progress:
       found = pool_check.check_pool(
-        files, folder, encoder, run.cfg.pool.max_pixels, place / "pool.parquet",
-        progress=progress, duplicate_ids=run.cfg.pool.duplicate_ids,
+        files,
+        folder,
+        encoder,
+        run.cfg.pool.max_pixels,
+        place / "pool.parquet",
+        progress=progress,
+        duplicate_ids=run.cfg.pool.duplicate_ids,
       )
     artifacts.write_json(place / "pool_summary.json", found)
 

@@ -71,6 +71,13 @@ class Console:
 
 def _meter(done, total, elapsed, title, unit, first) -> str:
   return tqdm.tqdm.format_meter(
-    done, total, elapsed, ncols=78, prefix=title, unit=unit, unit_scale=True,
-    initial=first, ascii=True,
+    done,
+    total,
+    elapsed,
+    ncols=78,
+    prefix=title,
+    unit=unit,
+    unit_scale=True,
+    initial=first,
+    ascii=True,
   )

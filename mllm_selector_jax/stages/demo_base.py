@@ -100,14 +100,26 @@ def make_fresh(folder: Path) -> None:
   vocabulary = -(-len(tokenizer) // 64) * 64
   config = transformers.LlavaConfig(
     vision_config=transformers.CLIPVisionConfig(
-      hidden_size=64, intermediate_size=256, num_hidden_layers=3,
-      num_attention_heads=4, image_size=32, patch_size=8, projection_dim=64,
+      hidden_size=64,
+      intermediate_size=256,
+      num_hidden_layers=3,
+      num_attention_heads=4,
+      image_size=32,
+      patch_size=8,
+      projection_dim=64,
     ),
     text_config=transformers.LlamaConfig(
-      vocab_size=vocabulary, hidden_size=128, intermediate_size=352,
-      num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-      max_position_embeddings=512, rms_norm_eps=1e-5,
-      bos_token_id=1, eos_token_id=2, pad_token_id=3,
+      vocab_size=vocabulary,
+      hidden_size=128,
+      intermediate_size=352,
+      num_hidden_layers=3,
+      num_attention_heads=4,
+      num_key_value_heads=2,
+      max_position_embeddings=512,
+      rms_norm_eps=1e-5,
+      bos_token_id=1,
+      eos_token_id=2,
+      pad_token_id=3,
     ),
     image_token_index=SPECIAL.index("<image>"),
     image_seq_length=16,
@@ -138,8 +150,12 @@ def draw_examples(folder: Path, progress) -> Captions:
   tokenizer, options = huggingface.read_processor(folder)
   encoders = [
     conversation.Encoder(
-      tokenizer, conversation.TEMPLATES[name], config.image_token, config.patches,
-      ROW_LENGTH, system="",
+      tokenizer,
+      conversation.TEMPLATES[name],
+      config.image_token,
+      config.patches,
+      ROW_LENGTH,
+      system="",
     )
     for name in ("plain", "vicuna_v1")
   ]
@@ -173,8 +189,11 @@ def make_base(out: Path, console: Console) -> None:
     shape = packing.find_shape(
       steps,
       np.array([sample.supervised.sum() for sample in samples]),
-      np.ones(len(samples), int), np.ones(len(samples), bool),
-      ROW_LENGTH, config.patches, captions.options.size,
+      np.ones(len(samples), int),
+      np.ones(len(samples), bool),
+      ROW_LENGTH,
+      config.patches,
+      captions.options.size,
     )
     batches = loader.read_batches(steps, loader.MakeBatch(captions, shape))
     options = loop.LoopOptions(
@@ -182,7 +201,12 @@ def make_base(out: Path, console: Console) -> None:
     )
     with console.progress("pretrain", "step") as progress:
       params, metrics = loop.train(
-        config, params, batches, len(steps), options, sharding.make_mesh(),
+        config,
+        params,
+        batches,
+        len(steps),
+        options,
+        sharding.make_mesh(),
         progress=progress,
       )
     out.mkdir(parents=True, exist_ok=True)

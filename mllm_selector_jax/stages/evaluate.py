@@ -49,8 +49,17 @@ def evaluate_arm(run: Run, arm: str) -> None:
     with run.progress(f"evaluate {arm}", "question") as progress:
       with sharding.use(run.mesh):
         results, predictions = evaluate_model(
-          config, params, encoder, image_folder(run), options, questions,
-          cfg.batch, cfg.max_new_tokens, run.mesh, progress, aside,
+          config,
+          params,
+          encoder,
+          image_folder(run),
+          options,
+          questions,
+          cfg.batch,
+          cfg.max_new_tokens,
+          run.mesh,
+          progress,
+          aside,
           run.cfg.pool.max_pixels,
         )
     artifacts.write_json(folder / "results.json", results)

@@ -40,12 +40,16 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
   )
   steps = [[[int(rows[i]) for i in items] for items in step] for step in steps]
   shape = packing.find_shape(
-    steps, pool.supervised, pool.turns, pool.has_image, row_length,
-    config.patches, reader.options.size, sharding.row_ways(run.mesh),
+    steps,
+    pool.supervised,
+    pool.turns,
+    pool.has_image,
+    row_length,
+    config.patches,
+    reader.options.size,
+    sharding.row_ways(run.mesh),
   )
-  batches = loader.read_batches(
-    steps, loader.MakeBatch(reader, shape), section.threads
-  )
+  batches = loader.read_batches(steps, loader.MakeBatch(reader, shape), section.threads)
   samples = section.epochs * len(rows)
 
   def name_rows(wanted: np.ndarray) -> str:
@@ -55,7 +59,12 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
 
   with run.progress(title, "sample", leave=False) as progress:
     params, metrics = loop.train(
-      config, params, batches, len(steps), _options(section), run.mesh,
+      config,
+      params,
+      batches,
+      len(steps),
+      _options(section),
+      run.mesh,
       folder=folder / artifacts.UNHASHED,
       progress=lambda done, total: progress(samples * done // total, samples),
       stopped=run.stopped,
@@ -95,5 +104,7 @@ def _check(section: Any, title: str) -> None:
 def _write_rows(path: Path, pool, rows: np.ndarray) -> None:
   import pyarrow as pa
 
-  table = pa.table({"row": rows, "id": pa.array([pool.id[r] for r in rows], pa.string())})
+  table = pa.table(
+    {"row": rows, "id": pa.array([pool.id[r] for r in rows], pa.string())}
+  )
   artifacts.write_table(path, table)

@@ -29,7 +29,8 @@ def plan(run: Run) -> None:
   count = {
     name: budget.resolve_count(text, ok, lengths, name=name)
     for name, text in (
-      ("seed.rows", run.cfg.seed.rows), ("select.budget", run.cfg.select.budget)
+      ("seed.rows", run.cfg.seed.rows),
+      ("select.budget", run.cfg.select.budget),
     )
   }
   forward = forward_flops(config, sizes, mean)

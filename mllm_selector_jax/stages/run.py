@@ -18,9 +18,7 @@ def run(current: Run) -> None:
   """check, seed, score, select, tune, evaluate and report, then a summary."""
   start = time.monotonic()
   check(current)
-  if any(
-    current.workdir.tuned(arm).provenance() is None for arm in arms(current)
-  ):
+  if any(current.workdir.tuned(arm).provenance() is None for arm in arms(current)):
     plan(current)
   if current.cfg.score.model is None:
     seed(current)

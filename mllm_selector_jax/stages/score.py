@@ -42,8 +42,16 @@ def score(run: Run) -> None:
     tuned = np.array([], int) if given else _seed_rows(run)
     with run.progress("score", "row", leave=False) as progress:
       counts = engine.score_pool(
-        config, params, reader, rows, tuned, options, run.mesh, folder,
-        progress, run.stopped,
+        config,
+        params,
+        reader,
+        rows,
+        tuned,
+        options,
+        run.mesh,
+        folder,
+        progress,
+        run.stopped,
       )
     artifacts.write_json(folder / "summary.json", counts)
     aside = int((~pool.ok).sum())

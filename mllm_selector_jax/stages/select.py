@@ -52,9 +52,7 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str) -> None:
     finite = np.isfinite(scores.signal(config["signal"]))
     candidates = _make_scores(pool, scores, finite, config)
     groups = _make_groups(run, pool, scores, finite, candidates, options)
-    chosen = strategies.select(
-      candidates, groups, budget, run.cfg.rng_seed, options
-    )
+    chosen = strategies.select(candidates, groups, budget, run.cfg.rng_seed, options)
     for warning in chosen.warnings:
       run.say(f"select: {warning}")
     rows = scores.row[finite]
@@ -102,22 +100,30 @@ def _make_scores(
 
 
 def _make_groups(run, pool, scores, finite, candidates, options) -> grouping.Groups:
-  columns = {
-    "source": pool.source[scores.row[finite]]
-  }
+  columns = {"source": pool.source[scores.row[finite]]}
   embeddings = None
   if "kmeans" in options.groups:
     embeddings = scores.embeddings()[finite]
   return grouping.make_groups(
-    options.groups, columns,
+    options.groups,
+    columns,
     rank_normalise(candidates.necessity, candidates.flag("seen")),
-    embeddings, candidates.key, options.clusters, options.strata, run.cfg.rng_seed,
+    embeddings,
+    candidates.key,
+    options.clusters,
+    options.strata,
+    run.cfg.rng_seed,
   )
 
 
 def _write(
-  folder: Path, pool: table.PoolTable, rows: np.ndarray, chosen: Selection,
-  groups: grouping.Groups, config: dict[str, Any], run: Run,
+  folder: Path,
+  pool: table.PoolTable,
+  rows: np.ndarray,
+  chosen: Selection,
+  groups: grouping.Groups,
+  config: dict[str, Any],
+  run: Run,
 ) -> None:
   import pyarrow as pa
 
@@ -132,24 +138,28 @@ def _write(
     return pa.array(full.tolist(), kind)
 
   reason = np.full(count, NOT_FINITE, object)
-  reason[~pool.ok] = [f"set aside: {pool.reason[row]}" for row in np.flatnonzero(~pool.ok)]
+  reason[~pool.ok] = [
+    f"set aside: {pool.reason[row]}" for row in np.flatnonzero(~pool.ok)
+  ]
   reason[rows] = chosen.reason
   rank = np.where(chosen.kept, chosen.rank, -1).astype(object)
   rank[rank == -1] = None
   threshold = np.full(len(rows), chosen.threshold)
   threshold[~np.isfinite(threshold)] = np.nan
-  written = pa.table({
-    "row": pa.array(np.arange(count), pa.int64()),
-    "id": pa.array(pool.id, pa.string()),
-    "kept": spread(chosen.kept, pa.bool_(), False),
-    "rank": spread(rank, pa.int64()),
-    "group": spread(chosen.group, pa.int32()),
-    "group_name": spread(names[chosen.group], pa.string()),
-    "necessity": spread(chosen.necessity, pa.float64()),
-    "gain": spread(chosen.gain, pa.float64()),
-    "threshold": spread(threshold, pa.float64()),
-    "reason": pa.array(reason.tolist(), pa.string()),
-  })
+  written = pa.table(
+    {
+      "row": pa.array(np.arange(count), pa.int64()),
+      "id": pa.array(pool.id, pa.string()),
+      "kept": spread(chosen.kept, pa.bool_(), False),
+      "rank": spread(rank, pa.int64()),
+      "group": spread(chosen.group, pa.int32()),
+      "group_name": spread(names[chosen.group], pa.string()),
+      "necessity": spread(chosen.necessity, pa.float64()),
+      "gain": spread(chosen.gain, pa.float64()),
+      "threshold": spread(threshold, pa.float64()),
+      "reason": pa.array(reason.tolist(), pa.string()),
+    }
+  )
   artifacts.write_table(folder / "selection.parquet", written)
   kept = rows[chosen.kept]
   _write_records(folder / "selected.json", pool, kept)
@@ -203,9 +213,8 @@ def _summarise(chosen: Selection, reason, rows, config) -> dict[str, Any]:
     "warnings": list(chosen.warnings),
     "groups": groups,
     "reasons": dict(zip(names.tolist(), counts.tolist(), strict=True)),
-    "certificate": certificate and {
-      key: number(value) for key, value in certificate._asdict().items()
-    },
+    "certificate": certificate
+    and {key: number(value) for key, value in certificate._asdict().items()},
   }
 
 

@@ -74,7 +74,9 @@ def train(
   axes = logical_axes(params)
   shardings = sharding.parameter_shardings(params, axes, mesh)
   # A copy: the first step gives its buffers away, and the caller keeps params.
-  params = jax.tree.map(lambda x, s: jax.device_put(np.asarray(x), s), params, shardings)
+  params = jax.tree.map(
+    lambda x, s: jax.device_put(np.asarray(x), s), params, shardings
+  )
   trainable, frozen = split_params(params, options.trainable)
   optimizer = make_optimizer(options.optimizer, steps)
   schedule = make_schedule(options.optimizer, steps)

@@ -32,7 +32,9 @@ class OptimizerOptions:
         f"learning_rate={self.learning_rate}, clip={self.clip}: both must be positive."
       )
     if not 0 <= self.warmup < 1:
-      raise InputError(f"warmup={self.warmup}: a share of the steps, from 0 to below 1.")
+      raise InputError(
+        f"warmup={self.warmup}: a share of the steps, from 0 to below 1."
+      )
 
 
 def make_schedule(options: OptimizerOptions, steps: int) -> optax.Schedule:

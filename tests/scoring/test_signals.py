@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mllm_selector_jax.scoring import engine, signals
 from mllm_selector_jax.data.packing import Owners
+from mllm_selector_jax.scoring import engine, signals
 
 
 def random_case(seed=0, n=9, width=6, vocab=13):

@@ -10,11 +10,20 @@ from mllm_selector_jax.types import InputError
 @pytest.mark.parametrize(
   ("text", "kind", "amount"),
   [
-    ("500", "rows", 500), (500, "rows", 500), ("500 rows", "rows", 500),
-    ("1 row", "rows", 1), ("10_000", "rows", 10_000), ("10,000", "rows", 10_000),
-    ("5%", "percent", 5), (" 5 % ", "percent", 5), ("2Mtok", "tokens", 2_000_000),
-    ("1.5ktok", "tokens", 1500), ("7 tok", "tokens", 7), ("1Gtok", "tokens", 10**9),
-    ("3Btok", "tokens", 3 * 10**9), (np.int64(12), "rows", 12),
+    ("500", "rows", 500),
+    (500, "rows", 500),
+    ("500 rows", "rows", 500),
+    ("1 row", "rows", 1),
+    ("10_000", "rows", 10_000),
+    ("10,000", "rows", 10_000),
+    ("5%", "percent", 5),
+    (" 5 % ", "percent", 5),
+    ("2Mtok", "tokens", 2_000_000),
+    ("1.5ktok", "tokens", 1500),
+    ("7 tok", "tokens", 7),
+    ("1Gtok", "tokens", 10**9),
+    ("3Btok", "tokens", 3 * 10**9),
+    (np.int64(12), "rows", 12),
   ],
 )
 def test_reads(text, kind, amount):
@@ -24,8 +33,26 @@ def test_reads(text, kind, amount):
 
 @pytest.mark.parametrize(
   "text",
-  ["", "0", 0, -5, "-5", "0%", "0tok", "many", "5%%", "1e3", "nan", "2M", True, None,
-   "5 %tok", "0.05", 0.05, "2.5"],
+  [
+    "",
+    "0",
+    0,
+    -5,
+    "-5",
+    "0%",
+    "0tok",
+    "many",
+    "5%%",
+    "1e3",
+    "nan",
+    "2M",
+    True,
+    None,
+    "5 %tok",
+    "0.05",
+    0.05,
+    "2.5",
+  ],
 )
 def test_refuses(text):
   with pytest.raises(InputError, match=r"select\.budget is"):
@@ -39,8 +66,15 @@ def test_a_fraction_hints_at_a_percentage():
 
 @pytest.mark.parametrize(
   ("text", "eligible", "rows"),
-  [("5%", 1000, 50), ("0.1%", 1_000_000, 1000), ("5%", 30, 2), ("100%", 7, 7),
-   ("33.3%", 1000, 333), ("500", 500, 500), ("1", 9, 1)],
+  [
+    ("5%", 1000, 50),
+    ("0.1%", 1_000_000, 1000),
+    ("5%", 30, 2),
+    ("100%", 7, 7),
+    ("33.3%", 1000, 333),
+    ("500", 500, 500),
+    ("1", 9, 1),
+  ],
 )
 def test_resolves_to_rows(text, eligible, rows):
   assert budget.resolve(text, eligible) == budget.Limit(rows)

@@ -26,8 +26,11 @@ def test_draws_go_by_seed_purpose_and_key_alone():
   key = np.arange(1000, dtype=np.uint64)
   first = draws.draw(0, key, "kl")
   np.testing.assert_array_equal(first[::-1], draws.draw(0, key[::-1], "kl"))
-  for other in (draws.draw(1, key, "kl"), draws.draw(0, key, "random"),
-                draws.draw(-1, key, "kl")):
+  for other in (
+    draws.draw(1, key, "kl"),
+    draws.draw(0, key, "random"),
+    draws.draw(-1, key, "kl"),
+  ):
     assert not np.any(first == other)
     order = np.argsort(first).argsort(), np.argsort(other).argsort()
     assert abs(np.corrcoef(*order)[0, 1]) < 0.1

@@ -84,8 +84,9 @@ def test_an_empty_cluster_starts_again_on_the_farthest_row(monkeypatch):
   embeddings, _ = make_blobs(count=4, spread=0.1)
   # All centres begin on one row, so that all but one are empty.
   monkeypatch.setattr(
-    kmeans._Chunks, "first_centres", lambda self, count, rng:
-    np.repeat(self.rows(np.array([0])), count, 0)
+    kmeans._Chunks,
+    "first_centres",
+    lambda self, count, rng: np.repeat(self.rows(np.array([0])), count, 0),
   )
   found = kmeans.kmeans(embeddings, 4, normalise=False)
   assert np.bincount(found.labels).min() > 500

@@ -52,14 +52,14 @@ def instances(draw):
   sizes = [len(own) for own in values]
   parts = draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))
   target = [part / max(sum(parts), 1) for part in parts]
-  capacities = [draw(st.sampled_from([size, size, draw(st.integers(0, 5))]))
-                for size in sizes]
+  capacities = [
+    draw(st.sampled_from([size, size, draw(st.integers(0, 5))])) for size in sizes
+  ]
   floors = [
     draw(st.sampled_from([0, 0, draw(st.integers(0, min(n, cap)))])) if q else 0
     for n, cap, q in zip(sizes, capacities, target, strict=True)
   ]
-  most = sum(min(n, c) for n, c, q in
-             zip(sizes, capacities, target, strict=True) if q)
+  most = sum(min(n, c) for n, c, q in zip(sizes, capacities, target, strict=True) if q)
   budget = draw(st.integers(max(sum(floors), 1), max(most, 1)))
   weight = draw(st.sampled_from([0.0, 0.01, 0.3, 0.4, 1.0, 7.0, 1e4, 1e8]))
   return values, target, weight, budget, floors, capacities, most
@@ -202,8 +202,11 @@ def test_target_shares():
   np.testing.assert_allclose(shares.target_shares(sizes, "uniform"), [0.5, 0.5, 0])
   given_shares = shares.target_shares(sizes, "given", given=(0.0, 0.5, 0.5))
   np.testing.assert_allclose(given_shares, [0, 0.5, 0.5])
-  for wrong, message in (((0.5, 0.5), "2 target shares"), ((0.5, 0.2, 0.2), "sum to"),
-                         ((1.5, -0.5, 0.0), "must not be negative")):
+  for wrong, message in (
+    ((0.5, 0.5), "2 target shares"),
+    ((0.5, 0.2, 0.2), "sum to"),
+    ((1.5, -0.5, 0.0), "must not be negative"),
+  ):
     with pytest.raises(InputError, match=message):
       shares.target_shares(sizes, "given", given=wrong)
 

@@ -35,7 +35,8 @@ def make_pool(rows=600, seed=0, count=7, **fields):
 
 def permute(scores, groups, order):
   moved = {
-    field.name: value if (value := getattr(scores, field.name)) is None
+    field.name: value
+    if (value := getattr(scores, field.name)) is None
     else value[order]
     for field in dataclasses.fields(scores)
   }
@@ -112,8 +113,11 @@ def test_every_row_is_accounted_for(options):
     assert np.all(selection.gain[tied] == selection.threshold)
 
 
-@pytest.mark.parametrize("options", [o for o in CASES if o.strategy == "kl"],
-                         ids=[i for i in IDS if i.startswith("kl")])
+@pytest.mark.parametrize(
+  "options",
+  [o for o in CASES if o.strategy == "kl"],
+  ids=[i for i in IDS if i.startswith("kl")],
+)
 def test_kl_comes_with_its_certificate(options):
   scores, groups = make_pool()
   for budget in (1, 30, 120, 400):
@@ -193,8 +197,12 @@ def test_sample_prefers_necessity_inside_a_group_and_top_takes_it():
   scores, _ = make_pool(4000, seen=None)
   groups = np.zeros(4000, np.int64)
   means = {}
-  for within, temperature in (("uniform", 1), ("sample", 0.5), ("sample", 0.05),
-                              ("top", 1)):
+  for within, temperature in (
+    ("uniform", 1),
+    ("sample", 0.5),
+    ("sample", 0.05),
+    ("top", 1),
+  ):
     options = SelectOptions(within=within, temperature=temperature, bound=0.0)
     kept = select(scores, groups, 400, 0, options)
     means[within, temperature] = kept.necessity[kept.kept].mean()
@@ -278,8 +286,12 @@ def test_input_errors_say_what_to_do():
     (dict(accuracy=None), SelectOptions(competence=0.6), 10, "score.signals"),
     (dict(visual=None), SelectOptions(visual=True), 10, "select.visual needs"),
     (dict(forced_in=np.ones(50, bool)), SelectOptions(), 10, "50 rows are forced in"),
-    (dict(forced_in=np.ones(50, bool), left_out=np.ones(50, bool)), SelectOptions(),
-     10, "both forced in and left out"),
+    (
+      dict(forced_in=np.ones(50, bool), left_out=np.ones(50, bool)),
+      SelectOptions(),
+      10,
+      "both forced in and left out",
+    ),
     (dict(forced_in=np.ones(50, bool)), SelectOptions(), "60tok", "forced in have"),
     (dict(left_out=np.ones(50, bool)), SelectOptions(), 10, "no row of the pool"),
     (dict(tokens=None), SelectOptions(), "60tok", "token counts are not known"),

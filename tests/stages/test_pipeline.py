@@ -62,7 +62,8 @@ def test_every_artifact_is_there_with_its_provenance(workdir):
 def test_no_row_is_lost(workdir):
   pool = read(workdir / "pool.parquet")
   scored = [
-    row for path in sorted((workdir / "scores").glob("*.parquet"))
+    row
+    for path in sorted((workdir / "scores").glob("*.parquet"))
     for row in read(path)["row"]
   ]
   ok = [row for row, s in zip(pool["row"], pool["status"], strict=True) if s == "ok"]
@@ -218,9 +219,7 @@ def start(folder, config, *arguments):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_process_goes_on_to_the_bytes_of_an_unbroken_one(
-  base, tmp_path, sent
-):
+def test_a_killed_process_goes_on_to_the_bytes_of_an_unbroken_one(base, tmp_path, sent):
   write_config(tmp_path / "config.py", base)
   whole = start(tmp_path / "whole", tmp_path / "config.py", "seed")
   assert whole.wait() == 2 and "check" in whole.stderr.read()  # nothing to seed from
@@ -240,7 +239,9 @@ def test_a_killed_process_goes_on_to_the_bytes_of_an_unbroken_one(
     assert "goes on from here" in killed.stderr.read()
   done = start(tmp_path / "broken", tmp_path / "config.py", "seed")
   assert done.wait() == 0, done.stderr.read()
-  found = [small_run.read_bytes(tmp_path / name / "seed") for name in ("whole", "broken")]
+  found = [
+    small_run.read_bytes(tmp_path / name / "seed") for name in ("whole", "broken")
+  ]
   for name in found[0]:
     if name != "provenance.json":
       assert found[0][name] == found[1][name], name
@@ -255,8 +256,12 @@ def test_scores_do_not_depend_on_batching(base, workdir, tmp_path):
   wanted_embeddings = wanted.embeddings()
   subprocess.run(["rm", "-r", str(folder / "scores")], check=True)
   overrides = {
-    "score.row_length": 512, "score.batch_rows": 1, "score.part_rows": 1000,
-    "score.threads": 0, "mesh.data": 2, "mesh.fsdp": 4,
+    "score.row_length": 512,
+    "score.batch_rows": 1,
+    "score.part_rows": 1000,
+    "score.threads": 0,
+    "mesh.data": 2,
+    "mesh.fsdp": 4,
   }
   with small_run.open_run(folder, base, devices=8, **overrides) as current:
     stages.score(current)

@@ -15,8 +15,13 @@ OPTIONS = loop.LoopOptions(OptimizerOptions(1e-2, warmup=0.1), save_every=2)
 def train(batches, mesh=None, options=OPTIONS, **kwargs):
   mesh = mesh or sharding.make_mesh(1, devices=jax.devices()[:1])
   return loop.train(
-    toy.CONFIG, mllm.init(toy.CONFIG, 0), batches.to_grain(), len(batches), options,
-    mesh, **kwargs,
+    toy.CONFIG,
+    mllm.init(toy.CONFIG, 0),
+    batches.to_grain(),
+    len(batches),
+    options,
+    mesh,
+    **kwargs,
   )
 
 
@@ -47,7 +52,8 @@ def test_interrupted_training_ends_bit_identical(tmp_path, stops):
     seen = []
     with pytest.raises(Stopped):
       train(
-        batches, folder=tmp_path,
+        batches,
+        folder=tmp_path,
         progress=lambda done, total, seen=seen: seen.append(done),
         stopped=lambda stop=stop, seen=seen: seen[-1] >= stop,
       )
@@ -57,7 +63,9 @@ def test_interrupted_training_ends_bit_identical(tmp_path, stops):
 
 
 def test_a_loss_that_is_not_finite_names_the_rows(tmp_path):
-  options = loop.LoopOptions(OptimizerOptions(1e30, warmup=0.0, clip=1e30), save_every=1)
+  options = loop.LoopOptions(
+    OptimizerOptions(1e30, warmup=0.0, clip=1e30), save_every=1
+  )
   batches = toy.make_batches(epochs=4)
   with pytest.raises(RunError, match=r"Its 6 samples: rows \[") as error:
     train(batches, options=options, folder=tmp_path)

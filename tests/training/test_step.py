@@ -29,7 +29,9 @@ def test_loss_is_the_mean_over_supervised_tokens():
   params = mllm.init(toy.CONFIG, 0)
   batch, _ = toy.make_batches()[0]
   np.testing.assert_allclose(
-    step.batch_loss(toy.CONFIG, params, batch), full_logits_loss(params, batch), rtol=1e-5
+    step.batch_loss(toy.CONFIG, params, batch),
+    full_logits_loss(params, batch),
+    rtol=1e-5,
   )
 
 
@@ -98,7 +100,9 @@ def test_decay_spares_norms_and_biases_of_stacked_layers():
   assert (new["bias"] == 1).all() and (new["layers"]["scale"] == 1).all()
 
 
-@pytest.mark.parametrize("wrong", [{"learning_rate": 0}, {"learning_rate": 1, "warmup": 1}])
+@pytest.mark.parametrize(
+  "wrong", [{"learning_rate": 0}, {"learning_rate": 1, "warmup": 1}]
+)
 def test_a_wrong_recipe_is_refused(wrong):
   with pytest.raises(InputError):
     optimizers.OptimizerOptions(**wrong)

@@ -41,9 +41,14 @@ class Batches(list):
   def __init__(self, samples, steps, row_length, multiple=1):
     count = len(samples)
     shape = packing.find_shape(
-      steps, np.full(count, 2), np.ones(count, int),
+      steps,
+      np.full(count, 2),
+      np.ones(count, int),
       [samples[i][1] is not None for i in range(count)],
-      row_length, CONFIG.patches, 8, multiple,
+      row_length,
+      CONFIG.patches,
+      8,
+      multiple,
     )
     self.shape = shape
     super().__init__(
