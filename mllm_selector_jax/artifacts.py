@@ -69,10 +69,12 @@ class Artifact:
   Attributes:
     path: the folder; with `files`, the common stem of their marker.
     files: names of the files beside `path`; empty for a folder.
+    stage: the command that makes it, for messages.
   """
 
   path: Path
   files: tuple[str, ...] = ()
+  stage: str = ""
 
   @property
   def marker(self) -> Path:
@@ -98,7 +100,10 @@ class Artifact:
     """A hash of the contents: what later stages follow from."""
     made = self.provenance()
     if made is None:
-      raise InputError(f"{self.path} is not there; run the stage that makes it first.")
+      raise InputError(
+        f"{self.path} is not there (whole): run `mllm-selector {self.stage}` with"
+        " the same --config and --workdir first, or `run` for everything."
+      )
     return made["digest"]
 
   def why_stale(self, recipe: Recipe) -> list[str]:
@@ -311,32 +316,32 @@ class Workdir:
 
   @property
   def demo(self) -> Artifact:
-    return Artifact(self.path / "demo_pool")
+    return Artifact(self.path / "demo_pool", stage="check")
 
   @property
   def pool(self) -> Artifact:
-    return Artifact(self.path / "pool", ("pool.parquet", "pool_summary.json"))
+    return Artifact(self.path / "pool", ("pool.parquet", "pool_summary.json"), "check")
 
   @property
   def seed(self) -> Artifact:
-    return Artifact(self.path / "seed")
+    return Artifact(self.path / "seed", stage="seed")
 
   @property
   def scores(self) -> Artifact:
-    return Artifact(self.path / "scores")
+    return Artifact(self.path / "scores", stage="score")
 
   def selection(self, arm: str) -> Artifact:
-    return Artifact(self.path / "arms" / arm / "selection")
+    return Artifact(self.path / "arms" / arm / "selection", stage="select")
 
   def tuned(self, arm: str) -> Artifact:
-    return Artifact(self.path / "arms" / arm / "tuned")
+    return Artifact(self.path / "arms" / arm / "tuned", stage="tune")
 
   def evaluation(self, arm: str) -> Artifact:
-    return Artifact(self.path / "arms" / arm / "evaluation")
+    return Artifact(self.path / "arms" / arm / "evaluation", stage="evaluate")
 
   @property
   def report(self) -> Artifact:
-    return Artifact(self.path / "report", ("report.html",))
+    return Artifact(self.path / "report", ("report.html",), "report")
 
   @property
   def log(self) -> Path:

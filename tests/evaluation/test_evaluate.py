@@ -214,6 +214,7 @@ def test_the_plain_templates_closing_ends_an_answer(model):
     model.config.image_token,
     model.config.patches,
     max_length=256,
+    system="how many " * 3,  # as long as the other prompts: compiled already
   )
   questions = [Question("a", "t", "0.png", "", ("red",))]
   whole = plain, model.images, model.options, questions, 1, NEW
