@@ -36,6 +36,8 @@ def fingerprint(
     try:
       with open(path, "rb") as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
+    except FileNotFoundError as error:
+      raise InputError(f"{path}: the pool file is not there.") from error
     except OSError as error:
       raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
   names = _names(data) if table is None else (n for n in table.image if n is not None)
