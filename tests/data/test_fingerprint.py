@@ -66,5 +66,5 @@ def test_what_counts(pool):
 
 
 def test_a_missing_file(tmp_path):
-  with pytest.raises(InputError, match="cannot be read"):
+  with pytest.raises(InputError, match="is not there"):
     fingerprint([str(tmp_path / "none.json")], None)
