@@ -15,7 +15,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from mllm_selector_jax.configs import demo, easy_vqa
 
 from mllm_selector_jax import stages
@@ -119,6 +119,7 @@ def format_table(results: list[dict[tuple[str, str], dict]]) -> str:
 
 
 def main(_):
+  logging.set_verbosity(logging.WARNING)
   results = []
   for seed in map(int, SEEDS.value):
     results.append(run_seed(seed))

@@ -46,6 +46,16 @@ def get_config() -> ml_collections.ConfigDict:
 
   cfg.score = ml_collections.ConfigDict()
   cfg.score.model = config_dict.placeholder(str)  # None: the seed stage's
+  # Columns of the score table, all from the one pass; loss is always there.
+  cfg.score.signals = (
+    "loss",
+    "loss_sum",
+    "perplexity",
+    "accuracy",
+    "entropy",
+    "el2n",
+    "grand",
+  )
   cfg.score.row_length = 2048  # tokens of a packed row
   cfg.score.batch_rows = 16  # packed rows a step
   cfg.score.part_rows = 8192  # pool rows a part

@@ -25,7 +25,7 @@ from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.scoring import signals
-from mllm_selector_jax.types import Batch, Params, Stopped
+from mllm_selector_jax.types import Batch, InputError, Params, Stopped
 
 JOURNAL = "journal"
 
@@ -40,6 +40,7 @@ class ScoreOptions:
     part_rows: pool rows a part.
     threads: that read ahead.
     seed: of the embedding's projection.
+    signals: columns of the table, of `signals.SIGNALS`; the loss always is one.
   """
 
   row_length: int = 2048
@@ -47,6 +48,17 @@ class ScoreOptions:
   part_rows: int = 8192
   threads: int = 2
   seed: int = 0
+  signals: tuple[str, ...] = signals.SIGNALS
+
+  def __post_init__(self):
+    for name in ("row_length", "batch_rows", "part_rows"):
+      if getattr(self, name) < 1:
+        raise InputError(f"score.{name}={getattr(self, name)}: it must be 1 or more.")
+    unknown = sorted(set(self.signals) - set(signals.SIGNALS))
+    if unknown:
+      raise InputError(
+        f"score.signals names {unknown[0]!r}; there are {', '.join(signals.SIGNALS)}."
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +188,12 @@ def score_pool(
           outputs[-2] = jax.device_get(before), its_owners
           progress(done + _share_done(part, len(outputs) - 1), len(rows))
       _write_part(
-        folder, part, [(jax.device_get(o), w) for o, w in outputs], table, tuned
+        folder,
+        part,
+        [(jax.device_get(out), owners) for out, owners in outputs],
+        table,
+        tuned,
+        options.signals,
       )
       done += len(part.rows)
       progress(done, len(rows))
@@ -244,17 +261,17 @@ def _share_done(part: Part, steps: int) -> int:
   return len(part.rows) * steps // len(part.steps)
 
 
-def _write_part(folder: Path, part: Part, outputs, table, tuned) -> None:
+def _write_part(folder: Path, part: Part, outputs, table, tuned, wanted) -> None:
   import pyarrow as pa
 
   columns, embeddings = part_columns(part.rows, outputs)
   finite = np.isfinite(columns["loss"])
-  names = ("loss", "loss_sum", "supervised", "perplexity", "accuracy", "entropy")
+  names = ["supervised", *(n for n in signals.SIGNALS if n in (*wanted, "loss"))]
   written = pa.table(
     {
       "row": pa.array(part.rows, pa.int64()),
       "id": pa.array([table.id[row] for row in part.rows], pa.string()),
-      **{name: pa.array(columns[name]) for name in (*names, "el2n", "grand")},
+      **{name: pa.array(columns[name]) for name in names},
       "turn_losses": pa.array(columns["turn_losses"], pa.list_(pa.float64())),
       "seed": pa.array(np.isin(part.rows, tuned)),
     }

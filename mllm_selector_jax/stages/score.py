@@ -1,6 +1,5 @@
 """score: every usable row's signals and embedding, from one forward pass."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ def score(run: Run) -> None:
   model = base.hash_model(path) if given else run.workdir.seed.digest()
   recipe = run.recipe(
     "score",
-    {"model": base.model_config(run)},
+    {"model": base.model_config(run), "signals": cfg.signals},
     {"pool": run.workdir.pool.digest(), "model": model},
   )
 
@@ -37,8 +36,8 @@ def score(run: Run) -> None:
       part_rows=cfg.part_rows,
       threads=cfg.threads,
       seed=run.cfg.rng_seed,
+      signals=tuple(cfg.signals),
     )
-    _check(options)
     tuned = np.array([], int) if given else _seed_rows(run)
     with run.progress("score", "row", leave=False) as progress:
       counts = engine.score_pool(
@@ -62,12 +61,6 @@ def score(run: Run) -> None:
     )
 
   run.make(run.workdir.scores, recipe, build)
-
-
-def _check(options: engine.ScoreOptions) -> None:
-  for name, value in dataclasses.asdict(options).items():
-    if name not in ("seed", "threads") and value < 1:
-      raise InputError(f"score.{name}={value}: it must be 1 or more.")
 
 
 def _seed_rows(run: Run) -> np.ndarray:

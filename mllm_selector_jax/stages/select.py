@@ -91,7 +91,7 @@ def _make_scores(
   return Scores(
     necessity=scores.signal(config["signal"])[finite],
     key=np.array([int(pool.hash[row][:16], 16) for row in rows], np.uint64),
-    accuracy=scores.signal("accuracy")[finite],
+    accuracy=scores.signal("accuracy")[finite] if config["competence"] else None,
     seen=scores.signal("seed")[finite],
     tokens=pool.tokens[rows],
     forced_in=lists["force_in"],

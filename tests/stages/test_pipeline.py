@@ -194,6 +194,20 @@ def test_a_budget_above_the_pool_keeps_everything_with_a_warning(
   assert "all are kept" in (folder / "log.txt").read_text()
 
 
+def test_signals_are_the_wanted_ones(base, workdir, tmp_path):
+  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
+  folder = tmp_path / "work"
+  overrides = {"score.signals": ("el2n",)}
+  with small_run.open_run(folder, base, **overrides) as current:
+    stages.score(current)
+    with pytest.raises(InputError, match="no signal 'entropy'"):
+      current.cfg.select.signal = "entropy"
+      stages.select(current)
+  with small_run.open_run(folder, base, **{"score.signals": ("lss",)}) as current:
+    with pytest.raises(InputError, match="names 'lss'; there are"):
+      stages.score(current)
+
+
 def test_only_the_drawing_code_knows_the_truth():
   for path in (ROOT / "mllm_selector_jax").rglob("*.py"):
     if "demo" not in path.parts:
