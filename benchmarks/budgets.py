@@ -35,6 +35,7 @@ SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Rng seeds, and demo pools."
 BUDGETS = flags.DEFINE_list("budgets", ["5%", "20%", "50%"], "Budgets.")
 STRATEGIES = flags.DEFINE_list("strategies", ["kl", "random"], "Strategies.")
 EPOCHS = flags.DEFINE_integer("epochs", None, "Of tuning; none is the config's.")
+LIMIT = flags.DEFINE_integer("limit", 3000, "Questions of a given evaluation file.")
 PER_TASK = flags.DEFINE_integer("per_task", 300, "Demo questions a task.")
 
 
@@ -52,6 +53,7 @@ def make_config(seed: int, folder: Path):
   cfg.pool.data = str(_cut_pool(folder, seed))
   cfg.pool.images = IMAGES.value
   cfg.evaluate.tasks = QUESTIONS.value
+  cfg.evaluate.limit = LIMIT.value
   return cfg
 
 

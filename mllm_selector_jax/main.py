@@ -97,8 +97,8 @@ def _resolve_config(argument: str) -> str:
 def _explain(argv: list[str], error: Exception) -> str:
   """One message for whatever the flags' or the config's own code raised."""
   if isinstance(error, (KeyError, AttributeError)) and _CONFIG.present:
-    found = re.search(r"'(\w+)'", str(error))
-    wanted = found[1] if found else ""
+    found = re.search(r"\w+", str(error))
+    wanted = found[0] if found else ""
     for argument in argv:
       key = argument.split("=")[0].lstrip("-").removeprefix("config.")
       if argument.startswith(("--config.", "-config.")) and wanted in key.split("."):
