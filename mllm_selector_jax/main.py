@@ -96,7 +96,7 @@ def _resolve_config(argument: str) -> str:
 
 def _explain(argv: list[str], error: Exception) -> str:
   """One message for whatever the flags' or the config's own code raised."""
-  if isinstance(error, (KeyError, AttributeError)) and _CONFIG.present:
+  if isinstance(error, (KeyError, AttributeError)):
     found = re.search(r"\w+", str(error))
     wanted = found[0] if found else ""
     for argument in argv:

@@ -9,7 +9,9 @@ def test_a_directory_is_itself(tmp_path):
   assert huggingface.find_model(str(tmp_path)) == tmp_path
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "/no/where", "a/b/c", "nowhere", "../no-such-model"])
+@pytest.mark.parametrize(
+  "name", ["./nowhere", "/no/where", "a/b/c", "nowhere", "../no-such-model"]
+)
 def test_a_missing_directory_is_named(name):
   with pytest.raises(InputError, match="There is no directory") as error:
     huggingface.find_model(name)
