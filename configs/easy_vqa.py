@@ -11,6 +11,8 @@ from mllm_selector_jax.configs import demo
 def get_config():
   cfg = demo.get_config()
   cfg.pool.demo.rows = 0
+  for section in (cfg.seed, cfg.score, cfg.tune):
+    section.row_length = 96  # two rows of the pool, of 42 to 47 tokens
   cfg.evaluate.rules = (
     ("yes or no", r"^(is|does|are) "),
     ("colour", r"colou?r"),
