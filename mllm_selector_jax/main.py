@@ -81,7 +81,7 @@ def _parse(argv: list[str]):
 def _resolve_config(argument: str) -> str:
   """Lets a bare name such as `demo` stand for the shipped config of that name."""
   match = re.fullmatch(r"(--?config=)(.+)", argument)
-  if not match or os.path.exists(match[2].split(":")[0]):
+  if not match or os.path.isfile(match[2].split(":")[0]):
     return argument
   folder = next(iter(configs.__path__))
   shipped = os.path.join(folder, f"{match[2].removesuffix('.py')}.py")
