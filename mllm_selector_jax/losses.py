@@ -16,11 +16,11 @@ CHUNK = 1024  # supervised positions whose logits are held at once
 def token_loss(
   logits: Float[Array, "... V"], targets: Int[Array, "..."]
 ) -> Float[Array, "..."]:
-  """Cross-entropy of each position, in nats, float32.
+  """Cross-entropy of each position, in nats, float32 or better.
 
   A bfloat16 softmax reorders near-ties, and selection sorts.
   """
-  logits = logits.astype(jnp.float32)
+  logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
   picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
   return jax.nn.logsumexp(logits, axis=-1) - picked
 
@@ -63,7 +63,8 @@ def map_logits(
   def one(states_and_targets):
     states, wanted = states_and_targets
     flat = states.reshape(-1, states.shape[-1])
-    logits = jnp.dot(flat, head.astype(flat.dtype), preferred_element_type=jnp.float32)
+    wide = jnp.promote_types(flat.dtype, jnp.float32)
+    logits = jnp.dot(flat, head.astype(flat.dtype), preferred_element_type=wide)
     out = fn(logits, wanted.reshape(-1), flat)
     return jax.tree.map(lambda x: x.reshape(batch, width, *x.shape[1:]), out)
 

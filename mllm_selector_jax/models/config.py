@@ -2,10 +2,12 @@
 
 import dataclasses
 
+from mllm_selector_jax.models.rope import Rope
 from mllm_selector_jax.types import InputError
 
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu")
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "float64")
+SELECT = ("default", "full")
 
 
 def _check_heads(name: str, width: int, heads: int) -> None:
@@ -22,13 +24,16 @@ def _check_activation(name: str, activation: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-  """A CLIP-style vision transformer.
+  """A vision transformer of the CLIP or the SigLIP kind.
 
   Attributes:
     width, mlp, layers, heads: sizes of the encoder.
     image_size, patch_size: sides of an image and of a patch, in pixels.
     activation: one of `ACTIVATIONS`; "gelu" is the exact one.
     epsilon: added to the variance in the layer norms.
+    class_token: whether a learned token stands before the patches.
+    pre_norm: whether a norm precedes the first layer.
+    patch_bias: whether the patch embedding has a bias.
   """
 
   width: int
@@ -39,6 +44,9 @@ class VisionConfig:
   patch_size: int
   activation: str = "quick_gelu"
   epsilon: float = 1e-5
+  class_token: bool = True
+  pre_norm: bool = True
+  patch_bias: bool = False
 
   def __post_init__(self):
     _check_heads("vision tower", self.width, self.heads)
@@ -50,17 +58,21 @@ class VisionConfig:
       )
 
   @property
-  def patches(self) -> int:
-    return (self.image_size // self.patch_size) ** 2
+  def positions(self) -> int:
+    """Places in the encoder's sequence: the patches, and the class token."""
+    return (self.image_size // self.patch_size) ** 2 + self.class_token
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-  """A Llama decoder.
+  """A decoder of the Llama kind, which Mistral and Qwen2 are too.
 
   Attributes:
     vocab, width, mlp, layers, heads, kv_heads, head_dim: sizes.
-    rope_theta: base of the rotary wavelengths.
+    rope: the rotary wavelengths.
+    qkv_bias: whether query, key and value have biases (Qwen2).
+    out_bias: whether attention's output has one too (Llama's attention_bias).
+    window: tokens that a query sees, itself included; None is all (Mistral).
     epsilon: added to the mean square in the norms.
     tied: whether the head is the transposed token embedding.
     max_length: the longest row the model was made for, in tokens.
@@ -73,7 +85,10 @@ class DecoderConfig:
   heads: int
   kv_heads: int
   head_dim: int
-  rope_theta: float = 10000.0
+  rope: Rope = dataclasses.field(default_factory=Rope)
+  qkv_bias: bool = False
+  out_bias: bool = False
+  window: int | None = None
   epsilon: float = 1e-6
   tied: bool = False
   max_length: int = 2048
@@ -86,6 +101,8 @@ class DecoderConfig:
       )
     if self.head_dim % 2:
       raise InputError(f"decoder: a head width of {self.head_dim} is odd.")
+    if self.window is not None and self.window < 1:
+      raise InputError(f"decoder: a window of {self.window} tokens sees nothing.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +114,8 @@ class MllmConfig:
     image_token: id of the token that stands for one image patch.
     feature_layer: the vision hidden state that is projected; 0 is what enters
       the first layer, -1 what leaves the last.
+    select: "default" leaves out the first place of that state, which is the
+      class token where there is one; "full" takes all places.
     projector_activation: one of `ACTIVATIONS`.
     image_mean, image_std: channel statistics of pixels scaled to [0, 1].
     dtype: of the computation; parameters, norms and softmax are float32.
@@ -107,6 +126,7 @@ class MllmConfig:
   decoder: DecoderConfig
   image_token: int
   feature_layer: int = -2
+  select: str = "default"
   projector_activation: str = "gelu"
   image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
   image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
@@ -117,6 +137,11 @@ class MllmConfig:
     _check_activation("projector", self.projector_activation)
     if self.dtype not in DTYPES:
       raise InputError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}.")
+    if self.select not in SELECT:
+      raise InputError(
+        f"vision_feature_select_strategy {self.select!r} is not one of"
+        f" {', '.join(SELECT)}."
+      )
     if not 0 <= self.vision_layers <= self.vision.layers:
       raise InputError(
         f"vision_feature_layer is {self.feature_layer}, but the vision tower has"
@@ -131,7 +156,7 @@ class MllmConfig:
   @property
   def patches(self) -> int:
     """Image tokens of one image."""
-    return self.vision.patches
+    return self.vision.positions - (self.select == "default")
 
   @property
   def vision_layers(self) -> int:

@@ -1,4 +1,4 @@
-"""The Llama decoder: from embeddings to final hidden states, and the head."""
+"""The decoder: from embeddings to final hidden states, and the head."""
 
 import jax
 import jax.numpy as jnp
@@ -7,28 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from mllm_selector_jax.models import attention, stack
 from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
-
-
-def rotation_angles(
-  positions: Int[Array, "B L"], head_dim: int, theta: float
-) -> tuple[Float[Array, "B L 1 h"], Float[Array, "B L 1 h"]]:
-  """Cosine and sine of each position's rotary angles, float32, h = head_dim / 2."""
-  exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
-  angles = positions.astype(jnp.float32)[..., None] / theta ** exponents[None, None]
-  return jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
-
-
-def rotate(
-  x: Float[Array, "B L H d"],
-  cos: Float[Array, "B L 1 h"],
-  sin: Float[Array, "B L 1 h"],
-) -> Float[Array, "B L H d"]:
-  """Turns the pairs (i, i + d/2) by their angles (RoFormer, Llama's pairing)."""
-  left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  turned = jnp.concatenate(
-    [left * cos - right * sin, right * cos + left * sin], axis=-1
-  )
-  return turned.astype(x.dtype)
+from mllm_selector_jax.models.rope import rotate, rotation_angles
 
 
 class DecoderBlock(nnx.Module):
@@ -38,17 +17,17 @@ class DecoderBlock(nnx.Module):
     width, mlp = config.width, config.mlp
     self.config = config
 
-    def linear(inputs, outputs):
-      return nnx.Linear(inputs, outputs, use_bias=False, dtype=dtype, rngs=rngs)
+    def linear(inputs, outputs, bias=False):
+      return nnx.Linear(inputs, outputs, use_bias=bias, dtype=dtype, rngs=rngs)
 
     def norm():
       return nnx.RMSNorm(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
 
     self.attention_norm = norm()
-    self.query = linear(width, config.heads * config.head_dim)
-    self.key = linear(width, config.kv_heads * config.head_dim)
-    self.value = linear(width, config.kv_heads * config.head_dim)
-    self.out = linear(config.heads * config.head_dim, width)
+    self.query = linear(width, config.heads * config.head_dim, config.qkv_bias)
+    self.key = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
+    self.value = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
+    self.out = linear(config.heads * config.head_dim, width, config.out_bias)
     self.mlp_norm = norm()
     self.gate = linear(width, mlp)
     self.up = linear(width, mlp)
@@ -108,7 +87,8 @@ class Decoder(nnx.Module):
   ) -> Float[Array, "B L D"]:
     config = self.config.decoder
     # Once for all layers.
-    cos, sin = rotation_angles(positions, config.head_dim, config.rope_theta)
-    bias = attention.make_bias(segments)
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    cos, sin = rotation_angles(positions, config.head_dim, config.rope, wide)
+    bias = attention.make_bias(segments, config.window)
     x = stack.run_layers(self.layers, x, cos, sin, bias, remat=self.config.remat)
     return self.norm(x)

@@ -43,7 +43,7 @@ def _merge(config: MllmConfig, params: types.Params) -> Mllm:
 def _precision(config: MllmConfig) -> contextlib.AbstractContextManager:
   # Accelerators otherwise multiply float32 matrices with fewer bits, and the
   # losses that come of it are sorted.
-  if config.dtype == "float32":
+  if config.dtype != "bfloat16":
     return jax.default_matmul_precision("highest")
   return contextlib.nullcontext()
 

@@ -1,4 +1,4 @@
-"""The CLIP vision tower: from uint8 images to patch features."""
+"""The vision tower, CLIP's or SigLIP's: from uint8 images to patch features."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -13,11 +13,12 @@ def normalise_pixels(
   images: UInt8[Array, "N S S 3"],
   mean: tuple[float, float, float],
   std: tuple[float, float, float],
+  dtype=jnp.float32,
 ) -> Float[Array, "N S S 3"]:
-  """Float32 pixels scaled to [0, 1], then standardised a channel."""
-  mean = jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, 3)
-  std = jnp.asarray(std, jnp.float32).reshape(1, 1, 1, 3)
-  return (images.astype(jnp.float32) / 255.0 - mean) / std
+  """Pixels scaled to [0, 1], then standardised a channel; float32 or better."""
+  mean = jnp.asarray(mean, dtype).reshape(1, 1, 1, 3)
+  std = jnp.asarray(std, dtype).reshape(1, 1, 1, 3)
+  return (images.astype(dtype) / 255.0 - mean) / std
 
 
 def cut_patches(
@@ -71,7 +72,7 @@ class VisionBlock(nnx.Module):
 
 
 class VisionTower(nnx.Module):
-  """Patches and a class token through the encoder's first layers.
+  """Patches, and CLIP's class token, through the encoder's first layers.
 
   The layers after the projected one and the final norm are held, so that an
   exported model is whole, but never run.
@@ -81,12 +82,18 @@ class VisionTower(nnx.Module):
     vision = config.vision
     dtype = jnp.dtype(config.dtype)
     self.config = config
-    self.class_embedding = nnx.Param(jnp.zeros(vision.width))
+    if vision.class_token:
+      self.class_embedding = nnx.Param(jnp.zeros(vision.width))
     self.patch_embedding = nnx.Linear(
-      3 * vision.patch_size**2, vision.width, use_bias=False, dtype=dtype, rngs=rngs
+      3 * vision.patch_size**2,
+      vision.width,
+      use_bias=vision.patch_bias,
+      dtype=dtype,
+      rngs=rngs,
     )
-    self.position_embedding = nnx.Param(jnp.zeros((vision.patches + 1, vision.width)))
-    self.pre_norm = _norm(vision.width, vision.epsilon, dtype, rngs)
+    self.position_embedding = nnx.Param(jnp.zeros((vision.positions, vision.width)))
+    if vision.pre_norm:
+      self.pre_norm = _norm(vision.width, vision.epsilon, dtype, rngs)
     self.layers = stack.make_layers(
       lambda rngs: VisionBlock(vision, dtype, rngs), vision.layers, rngs
     )
@@ -95,14 +102,18 @@ class VisionTower(nnx.Module):
   def __call__(self, images: UInt8[Array, "N S S 3"]) -> Float[Array, "N P W"]:
     config, vision = self.config, self.config.vision
     dtype = jnp.dtype(config.dtype)
-    pixels = normalise_pixels(images, config.image_mean, config.image_std)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    pixels = normalise_pixels(images, config.image_mean, config.image_std, wide)
     patches = cut_patches(pixels, vision.patch_size)
     count = len(images)
     x = self.patch_embedding(patches.reshape(-1, patches.shape[-1]))
-    x = x.reshape(count, vision.patches, vision.width)
-    first = self.class_embedding[...].astype(dtype)
-    first = jnp.broadcast_to(first, (count, 1, vision.width))
-    x = jnp.concatenate([first, x], axis=1)
-    x = self.pre_norm(x + self.position_embedding[...].astype(dtype)[None])
+    x = x.reshape(count, -1, vision.width)
+    if vision.class_token:
+      first = self.class_embedding[...].astype(dtype)
+      first = jnp.broadcast_to(first, (count, 1, vision.width))
+      x = jnp.concatenate([first, x], axis=1)
+    x = x + self.position_embedding[...].astype(dtype)[None]
+    if vision.pre_norm:
+      x = self.pre_norm(x)
     x = stack.run_layers(self.layers, x, count=config.vision_layers, remat=config.remat)
-    return x[:, 1:]
+    return x[:, 1:] if config.select == "default" else x

@@ -53,8 +53,11 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
   """A LlavaConfig; overrides are fields of the text part, or `vision_...`/`llava_...`.
 
   For example hidden_size=64, vision_hidden_act="gelu",
-  llava_vision_feature_layer=-1.
+  llava_vision_feature_layer=-1. The families are chosen by decoder="qwen2" and
+  tower="siglip_vision_model".
   """
+  decoder = overrides.pop("decoder", "llama")
+  tower = overrides.pop("tower", "clip_vision_model")
 
   def part(prefix: str) -> dict[str, Any]:
     return {
@@ -70,11 +73,15 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
     "num_attention_heads": 2,
     "image_size": 32,
     "patch_size": 8,
-    "projection_dim": 32,
+    **({"projection_dim": 32} if tower.startswith("clip") else {}),
     **part("vision_"),
   }
   llava = {"image_token_index": 4, "vision_feature_layer": -2, **part("llava_")}
-  side = vision["image_size"] // vision["patch_size"]
+  if not tower.startswith("clip"):
+    llava.setdefault("vision_feature_select_strategy", "full")
+  places = (vision["image_size"] // vision["patch_size"]) ** 2
+  places += tower.startswith("clip")
+  places -= llava.get("vision_feature_select_strategy", "default") == "default"
   text = {
     "vocab_size": 320,
     "hidden_size": 32,
@@ -90,9 +97,9 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
     **overrides,
   }
   return transformers.LlavaConfig(
-    vision_config=transformers.CLIPVisionConfig(**vision),
-    text_config=transformers.LlamaConfig(**text),
-    image_seq_length=side * side,
+    vision_config=transformers.AutoConfig.for_model(tower, **vision),
+    text_config=transformers.AutoConfig.for_model(decoder, **text),
+    image_seq_length=places,
     tie_word_embeddings=text.get("tie_word_embeddings", False),
     **llava,
   )

@@ -1,12 +1,12 @@
 """Which of our parameters is which tensor of a Hugging Face LLaVA.
 
-The names are those of transformers 4, which versions 4 and 5 both load; names
-of a model that version 5 saved are brought to that form first.
+The names are those of transformers 4, which versions 4 and 5 both load; the names
+of other forms are brought to these first.
 """
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ TIED_HEAD = "language_model.lm_head.weight"
 # Ours, without the kind of array at the end, to theirs; * is the layer.
 NAMES = {
   "vision/class_embedding": VISION + "embeddings.class_embedding",
-  "vision/patch_embedding": VISION + "embeddings.patch_embedding.weight",
+  "vision/patch_embedding": VISION + "embeddings.patch_embedding",
   "vision/position_embedding": VISION + "embeddings.position_embedding.weight",
   "vision/pre_norm": VISION + "pre_layrnorm",  # sic
   "vision/post_norm": VISION + "post_layernorm",
@@ -51,15 +51,28 @@ NAMES = {
   "decoder/head": TIED_HEAD,
 }
 
+# Other forms' names to these. In order: transformers 5 (of a whole model, and of
+# one that it made itself), LLaVA's own checkpoints, a decoder alone, a tower alone.
 RENAMES = (
   (r"^model\.language_model\.", DECODER),
-  (r"^model\.(vision_tower|multi_modal_projector)\.", r"\1."),
+  (r"^model\.(vision_tower|multi_modal_projector)\.(?!vision_tower)", r"\1."),
+  (r"^(model\.)?mm_projector\.0\.", "multi_modal_projector.linear_1."),
+  (r"^(model\.)?mm_projector\.2\.", "multi_modal_projector.linear_2."),
+  (r"^model\.vision_tower\.vision_tower\.", "vision_tower."),
+  (r"^model\.(embed_tokens|layers|norm)\.", DECODER + r"\1."),
   (r"^lm_head\.", "language_model.lm_head."),
+  (r"^vision_model\.", VISION),
   (r"^vision_tower\.(?!vision_model\.)", VISION),
+  (r"^(embeddings|encoder|pre_layrnorm|post_layernorm|head)\.", VISION + r"\1."),
 )
 
-# Buffers that older versions saved; they hold no weights.
-BUFFERS = re.compile(r"\.(position_ids|rotary_emb\.inv_freq)$")
+# Passed over: buffers that older versions saved, and what LLaVA never runs: the
+# text half of a CLIP or SigLIP, its projections, SigLIP's pooling head.
+UNUSED = re.compile(
+  r"\.(position_ids|rotary_emb\.inv_freq)$"
+  r"|^(text_model|text_projection|visual_projection)\.|^logit_(scale|bias)$"
+  r"|^vision_tower\.vision_model\.head\."
+)
 
 
 def canonical_name(name: str) -> str:
@@ -77,54 +90,54 @@ class Leaf:
     path: our path, joined by "/".
     names: the tensors; one a layer where layers are stacked.
     stacked: whether our array has a leading layer axis.
-    shape: of one tensor, theirs.
-    to_ours, to_theirs: one tensor's layout, without the layer axis.
+    ours: shape of one tensor in our layout, without the layer axis.
+    layout: "same", "transposed", or "patch" (a convolution as one product).
   """
 
   path: str
   names: tuple[str, ...]
   stacked: bool
-  shape: tuple[int, ...]
-  to_ours: Callable[[np.ndarray], np.ndarray]
-  to_theirs: Callable[[np.ndarray], np.ndarray]
+  ours: tuple[int, ...]
+  layout: str
 
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of one tensor, theirs."""
+    return self.to_theirs(np.broadcast_to(np.float32(0), self.ours)).shape
 
-def _same(array: np.ndarray) -> np.ndarray:
-  return array
+  @property
+  def by_token(self) -> bool:
+    """Whether their rows are the vocabulary's."""
+    return self.path in ("decoder/token_embedding", "decoder/head")
 
+  def to_ours(self, array: np.ndarray) -> np.ndarray:
+    """One tensor, in our layout."""
+    if self.layout == "patch":
+      # [width, channel, row, column] to [(row, column, channel), width]
+      return array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
+    return array.T if self.layout == "transposed" else array
 
-def _transpose(array: np.ndarray) -> np.ndarray:
-  return array.T
-
-
-def _patch_to_ours(array: np.ndarray) -> np.ndarray:
-  # [width, channel, row, column] to [(row, column, channel), width]
-  return array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
-
-
-def _patch_to_theirs(array: np.ndarray) -> np.ndarray:
-  side = round((len(array) / 3) ** 0.5)
-  return array.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
+  def to_theirs(self, array: np.ndarray) -> np.ndarray:
+    """One tensor, in theirs."""
+    if self.layout == "patch":
+      side = round((len(array) / 3) ** 0.5)
+      return array.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
+    return array.T if self.layout == "transposed" else array
 
 
 def _make_leaf(path: str, shape: tuple[int, ...]) -> Leaf:
   stem, _, kind = path.rpartition("/")
   stacked = "/layers/" in path
-  to_ours, to_theirs = _same, _same
-  if path == "vision/patch_embedding/kernel":
-    name, to_ours, to_theirs = NAMES[stem], _patch_to_ours, _patch_to_theirs
-  elif kind in ("kernel", "scale", "bias"):
+  name, layout = NAMES.get(path), "same"
+  if kind in ("kernel", "scale", "bias"):
     name = NAMES[stem] + (".bias" if kind == "bias" else ".weight")
-    if kind == "kernel":
-      to_ours = to_theirs = _transpose
-  else:
-    name = NAMES[path]
-    if kind == "head":
-      to_ours = to_theirs = _transpose
+  if path == "vision/patch_embedding/kernel":
+    layout = "patch"
+  elif kind in ("kernel", "head"):
+    layout = "transposed"
   layers = range(shape[0]) if stacked else (0,)
-  one = to_theirs(np.broadcast_to(np.float32(0), shape[1:] if stacked else shape))
   names = tuple(name.replace("*", str(layer)) for layer in layers)
-  return Leaf(path, names, stacked, one.shape, to_ours, to_theirs)
+  return Leaf(path, names, stacked, shape[1:] if stacked else shape, layout)
 
 
 def list_leaves(config: MllmConfig) -> Iterator[Leaf]:
@@ -136,10 +149,9 @@ def list_leaves(config: MllmConfig) -> Iterator[Leaf]:
 def to_tensors(
   config: MllmConfig, params: types.Params
 ) -> Iterator[tuple[str, np.ndarray]]:
-  """Every tensor of the Hugging Face form, by name, float32."""
+  """Every tensor of the Hugging Face form, by name, float32, one at a time."""
   leaves = jax.tree.leaves(params)
   for leaf, array in zip(list_leaves(config), leaves, strict=True):
-    array = np.asarray(array, np.float32)
-    parts = array if leaf.stacked else array[None]
-    for name, part in zip(leaf.names, parts, strict=True):
+    for layer, name in enumerate(leaf.names):
+      part = np.asarray(array[layer] if leaf.stacked else array, np.float32)
       yield name, np.ascontiguousarray(leaf.to_theirs(part))

@@ -4,10 +4,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mllm_selector_jax.models.huggingface.source import find_model, read_json
+from mllm_selector_jax.models.huggingface.parts import (
+  IMAGE,
+  LOCAL,
+  PAD,
+  Parts,
+  find_parts,
+  load_tokenizer,
+)
+from mllm_selector_jax.models.huggingface.source import read_json
 from mllm_selector_jax.types import ImageOptions, InputError
-
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 def load_image_processor(folder: Path) -> Any:
@@ -34,19 +40,24 @@ def load_image_processor(folder: Path) -> Any:
     ) from error
 
 
-def read_image_options(folder: Path, image_size: int | None = None) -> ImageOptions:
+def read_image_options(
+  folder: Path, image_size: int | None = None, pad: bool = False
+) -> ImageOptions:
   """What the directory's image processor does, as options of ours.
 
   Args:
-    folder: a model directory.
+    folder: a directory with an image processor.
     image_size: side that the vision tower reads, in pixels, to be checked.
+    pad: pad to a square, as LLaVA-1.5 was trained, though the processor (CLIP's,
+      as llava-hf publishes it) crops, or (SigLIP's) distorts.
 
   Raises:
     InputError: with everything the processor does that we cannot do.
   """
   processor = load_image_processor(folder)
   size, crop = _sides(processor, "size"), _sides(processor, "crop_size")
-  pad, cropped = bool(processor.do_pad), bool(processor.do_center_crop)
+  padded = bool(getattr(processor, "do_pad", False))
+  cropped = bool(getattr(processor, "do_center_crop", False))
   side = next(iter(size.values()), None)
   problems = []
   for name in ("do_resize", "do_rescale", "do_normalize"):
@@ -59,11 +70,11 @@ def read_image_options(folder: Path, image_size: int | None = None) -> ImageOpti
     len(set(size.values())) != 1
   ):
     problems.append(f"size is {size}, neither a shortest edge nor a square")
-  elif not pad and set(size) != {"shortest_edge"}:
+  elif not (pad or padded) and set(size) != {"shortest_edge"}:
     problems.append(f"size is {size}, which distorts images that are not padded")
   if cropped and set(crop.values()) != {side}:
     problems.append(f"crop_size is {crop}, size {size}; they must agree")
-  if not pad and not cropped:
+  if not (pad or padded or cropped):
     problems.append("neither do_pad nor do_center_crop is on: images stay oblong")
   if image_size is not None and side != image_size:
     problems.append(f"size is {size}, but the vision tower reads {image_size}")
@@ -74,17 +85,38 @@ def read_image_options(folder: Path, image_size: int | None = None) -> ImageOpti
     raise InputError(
       f"{folder}: the image processor ({type(processor).__name__}) does what this"
       " package cannot: " + "; ".join(problems) + ". LlavaImageProcessor with"
-      " do_pad, or CLIPImageProcessor with a centre crop, can be used."
+      " do_pad, or CLIPImageProcessor with a centre crop, can be used; with"
+      " model.pad_images, SigLIP's too."
     )
   return ImageOptions(
     size=side,
     mean=mean,
     std=std,
-    pad=pad,
+    pad=pad or padded,
     # LLaVA's padding colour: the mean, truncated.
     background=tuple(int(value * 255) for value in mean),
     resample=int(processor.resample),
   )
+
+
+def describe_image_options(options: ImageOptions) -> dict[str, Any]:
+  """preprocessor_config.json of the processor that does as the options say."""
+  return {
+    "image_processor_type": "LlavaImageProcessor",
+    "processor_class": "LlavaProcessor",
+    "do_convert_rgb": True,
+    "do_pad": options.pad,
+    "do_resize": True,
+    "size": {"shortest_edge": options.size},
+    "resample": options.resample,
+    "do_center_crop": True,
+    "crop_size": {"height": options.size, "width": options.size},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": list(options.mean),
+    "image_std": list(options.std),
+  }
 
 
 def _sides(processor: Any, name: str) -> dict[str, int]:
@@ -94,27 +126,46 @@ def _sides(processor: Any, name: str) -> dict[str, int]:
   return {key: side for key, side in dict(value).items() if side is not None}
 
 
-def read_processor(path: str | os.PathLike) -> tuple[Any, ImageOptions]:
+def read_processor(
+  path: str | os.PathLike, pad: bool = False
+) -> tuple[Any, ImageOptions]:
   """The tokenizer, and how images are prepared, of a model directory.
+
+  Args:
+    path: the directory, or a hub name.
+    pad: pad images whatever the image processor says; see `read_image_options`.
 
   Raises:
     InputError: missing or malformed files, a tokenizer that does not know the
-      config's image token, an image processor that we cannot follow.
+      config's image token or is larger than the vocabulary, an image processor
+      that we cannot follow.
   """
-  folder = find_model(path)
-  config = read_json(folder / "config.json")
-  from transformers import AutoTokenizer
+  parts = find_parts(path)
+  return read_tokenizer(parts), parts_image_options(parts, pad)
 
-  try:
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), **LOCAL)
-  except Exception as error:
-    # Missing and malformed files raise many kinds.
-    raise InputError(f"{folder}: the tokenizer cannot be read: {error}") from error
-  name = "<image>"
-  if (folder / "processor_config.json").is_file():
-    name = read_json(folder / "processor_config.json").get("image_token") or name
+
+def parts_image_options(parts: Parts, pad: bool = False) -> ImageOptions:
+  """How images are prepared for a model made of these parts."""
+  side = getattr(parts.config.vision_config, "image_size", None)
+  return read_image_options(parts.vision, side, pad or parts.padded)
+
+
+def read_tokenizer(parts: Parts) -> Any:
+  """The tokenizer of a model made of these parts, with what it was given.
+
+  Raises:
+    InputError: missing, malformed, or not the config's.
+  """
+  folder, config = parts.decoder, parts.config
+  tokenizer = load_tokenizer(folder)
+  tokenizer.add_tokens(list(parts.added), special_tokens=True)
+  if PAD in parts.added:
+    tokenizer.pad_token = PAD
+  name, path = IMAGE, folder / "processor_config.json"
+  if path.is_file():
+    name = read_json(path).get("image_token") or name
   name = getattr(name, "content", name)
-  wanted = config.get("image_token_index", config.get("image_token_id", 32000))
+  wanted = config.image_token_index
   found = tokenizer.get_vocab().get(name)
   if found != wanted:
     raise InputError(
@@ -122,6 +173,10 @@ def read_processor(path: str | os.PathLike) -> tuple[Any, ImageOptions]:
       + (" has no such token" if found is None else f" gives it the id {found}")
       + f". Add {name} to the tokenizer under that id (tokenizer.add_tokens)."
     )
-  vision = config.get("vision_config")
-  side = vision.get("image_size", 336) if isinstance(vision, dict) else None
-  return tokenizer, read_image_options(folder, side)
+  if len(tokenizer) > config.text_config.vocab_size:
+    raise InputError(
+      f"{folder}: the tokenizer has {len(tokenizer)} tokens, but config.json has a"
+      f" vocab_size of {config.text_config.vocab_size}, which must not be smaller."
+      " One of the two files is of another model."
+    )
+  return tokenizer

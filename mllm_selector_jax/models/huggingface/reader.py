@@ -1,139 +1,33 @@
-"""Weights from safetensors files into our parameters, one tensor at a time."""
+"""Weights from safetensors files straight into our parameters.
 
-import contextlib
+One tensor at a time is read, of it only what lies on this host's devices, and
+written into its layer's place of the array on the devices. Host memory so holds
+the parameters kept on this host and one tensor, whatever the model's size.
+"""
+
+import functools
 import os
-import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
-import ml_dtypes  # noqa: F401  registers bfloat16 with numpy, which safetensors needs
+import jax.numpy as jnp
 import numpy as np
-import safetensors
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from mllm_selector_jax import types
-from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models import initial, mllm
+from mllm_selector_jax.models.axes import path_name
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
-from mllm_selector_jax.models.huggingface.source import find_model, read_json
+from mllm_selector_jax.models.huggingface.parts import Parts, find_parts
+from mllm_selector_jax.models.huggingface.weights import Entry, Tensors, list_files
 from mllm_selector_jax.types import InputError
 
-DTYPES = ("F64", "F32", "F16", "BF16")
-SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-
-
-def _list_files(folder: Path) -> list[Path]:
-  """The safetensors files that hold the weights."""
-  single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-  if single.is_file():
-    return [single]
-  if not index.is_file():
-    pickles = sorted(path.name for end in PICKLES for path in folder.glob(end))
-    if pickles:
-      raise InputError(
-        f"{folder} has pickled weights only ({', '.join(pickles)}), which are never"
-        " read, since they can run code; convert them to model.safetensors."
-      )
-    raise InputError(
-      f"{folder} has no weights: neither {single.name} nor {index.name} is there."
-    )
-  shards = read_json(index).get("weight_map")
-  if not isinstance(shards, dict) or not shards:
-    raise InputError(f"{index} has no weight_map from tensors to files.")
-  names = set()
-  for tensor, name in shards.items():
-    if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):
-      raise InputError(
-        f"{index}: tensor {tensor} is said to be in {name!r}; only a *.safetensors"
-        " file beside the index is allowed."
-      )
-    names.add(name)
-  missing = sorted(name for name in names if not (folder / name).is_file())
-  if missing:
-    raise InputError(f"{index} names files that are missing: {', '.join(missing)}.")
-  return [folder / name for name in sorted(names)]
-
-
-@contextlib.contextmanager
-def _open(files: list[Path]) -> Iterator[dict[Path, Any]]:
-  with contextlib.ExitStack() as stack:
-    opened = {}
-    for path in files:
-      try:
-        handle = safetensors.safe_open(str(path), framework="numpy")
-        opened[path] = stack.enter_context(handle)
-      except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(
-          f"{path} is not a whole safetensors file: {error}. Copy or convert it anew."
-        ) from error
-    yield opened
-
-
-class _Tensors:
-  """The tensors of all files under their canonical names, with what is wrong."""
-
-  def __init__(self, opened: dict[Path, Any]):
-    self.problems: list[str] = []
-    self.where: dict[str, tuple[Any, str]] = {}
-    for path, handle in opened.items():
-      for name in handle.keys():
-        if mapping.BUFFERS.search(name):
-          continue
-        known = mapping.canonical_name(name)
-        if known in self.where:
-          self.problems.append(f"twice there: {name} (again in {path.name})")
-        self.where[known] = (handle, name)
-
-  def check(self, name: str, shape: tuple[int, ...]) -> bool:
-    """Whether the tensor is there in this shape; notes it otherwise."""
-    if name not in self.where:
-      self.problems.append(f"missing: {name}, shape {list(shape)}")
-      return False
-    handle, key = self.where[name]
-    header = handle.get_slice(key)
-    found = tuple(header.get_shape())
-    if found != shape:
-      self.problems.append(
-        f"misshapen: {key}, shape {list(found)}, wanted {list(shape)}"
-      )
-    elif header.get_dtype() not in DTYPES:
-      self.problems.append(f"wrong type: {key} is {header.get_dtype()}")
-    else:
-      return True
-    return False
-
-  def read(self, name: str) -> np.ndarray:
-    """The tensor as float32; notes values that are not finite."""
-    handle, key = self.where[name]
-    array = handle.get_tensor(key).astype(np.float32)
-    if not np.isfinite(array).all():
-      bad = array.size - np.isfinite(array).sum()
-      self.problems.append(f"not finite: {key}, {bad} of {array.size} values")
-    return array
-
-
-def _read_leaf(tensors: _Tensors, leaf: mapping.Leaf, shape: tuple) -> np.ndarray:
-  array = np.zeros(shape, np.float32)
-  parts = array if leaf.stacked else array[None]
-  for index, name in enumerate(leaf.names):
-    if tensors.check(name, leaf.shape):
-      parts[index] = leaf.to_ours(tensors.read(name))
-  return array
-
-
-def _check_tied_head(tensors: _Tensors, embedding: np.ndarray) -> None:
-  """A head that is saved though tied must be the embedding."""
-  if mapping.TIED_HEAD not in tensors.where:
-    return
-  if tensors.check(mapping.TIED_HEAD, embedding.shape) and not np.array_equal(
-    tensors.read(mapping.TIED_HEAD), embedding
-  ):
-    tensors.problems.append(
-      f"contradictory: {mapping.TIED_HEAD} differs from the embeddings, though"
-      " config.json says tie_word_embeddings"
-    )
+PREFIXES = {
+  "decoder": ("language_model.",),
+  "vision": ("vision_tower.",),
+  "projector": ("multi_modal_projector.",),
+}
 
 
 def read_params(
@@ -142,39 +36,150 @@ def read_params(
   """The weights of a model directory, float32.
 
   Args:
-    path: a Hugging Face directory in LLaVA form, saved by transformers 4 or 5.
+    path: a directory that `read_config` reads, or a hub name.
     config: what `read_config` gave for it.
     shardings: the same tree of shardings, or None for the default device.
 
   Raises:
-    InputError: with every missing, unexpected, misshapen or not finite tensor.
+    InputError: with every missing, unexpected or misshapen tensor, or the first
+      that holds values that are not finite.
   """
-  folder = find_model(path)
-  shapes, structure = jax.tree.flatten(mllm.abstract(config))
-  layouts = [None] * len(shapes)
+  return parts_params(find_parts(path), config, shardings)
+
+
+def parts_params(
+  parts: Parts, config: MllmConfig, shardings: Any = None, seed: int = 0
+) -> types.Params:
+  """The weights of a model made of these parts; see `read_params`.
+
+  Args:
+    parts: where they are.
+    config: the model's.
+    shardings: how they are to lie.
+    seed: of a projector that is drawn.
+  """
+  tensors = _collect(parts)
+  leaves = list(mapping.list_leaves(config))
+  abstract = mllm.abstract(config)
+  fresh = {}
+  if parts.projector is None:
+    drawn = initial.draw_params({"projector": abstract["projector"]}, config, seed)
+    for path, array in jax.tree_util.tree_leaves_with_path(drawn):
+      fresh[path_name(path)] = array
+  grown = parts.stored_vocab < config.decoder.vocab
+  wanted = set()
+  for leaf in leaves:
+    if leaf.path not in fresh:
+      wanted.update(leaf.names)
+      tensors.check(leaf, parts.stored_vocab if grown and leaf.by_token else None)
+  if config.decoder.tied:
+    wanted.add(mapping.TIED_HEAD)
+  tensors.finish(parts.decoder, wanted)
+  if config.decoder.tied:
+    _check_tied_head(tensors)
+  layouts = [SingleDeviceSharding(jax.devices()[0])] * len(leaves)
   if shardings is not None:
     layouts = jax.tree.leaves(shardings)
-  with _open(_list_files(folder)) as opened:
-    tensors = _Tensors(opened)
-    wanted, arrays = set(), []
-    for leaf, shape, layout in zip(
-      mapping.list_leaves(config), shapes, layouts, strict=True
-    ):
-      wanted.update(leaf.names)
-      array = _read_leaf(tensors, leaf, shape.shape)
-      if config.decoder.tied and leaf.path == "decoder/token_embedding":
-        wanted.add(mapping.TIED_HEAD)
-        _check_tied_head(tensors, array)
-      # Nothing is put on a device that will be thrown away.
-      arrays.append(None if tensors.problems else jax.device_put(array, layout))
-    tensors.problems += [
-      f"unexpected: {key}"
-      for name, (_, key) in sorted(tensors.where.items())
-      if name not in wanted
-    ]
-    if tensors.problems:
-      raise InputError(
-        f"{folder}: the weights do not fit config.json,"
-        f" {len(tensors.problems)} problems:\n  " + "\n  ".join(tensors.problems)
-      )
-  return jax.tree.unflatten(structure, arrays)
+  arrays = []
+  for leaf, layout in zip(leaves, layouts, strict=True):
+    if leaf.path in fresh:
+      arrays.append(jax.device_put(fresh[leaf.path], layout))
+    else:
+      arrays.append(_read_leaf(tensors, leaf, layout))
+  return jax.tree.unflatten(jax.tree.structure(abstract), arrays)
+
+
+def _collect(parts: Parts) -> Tensors:
+  """The headers of all files; of a part alone, only that part's tensors."""
+  tensors = Tensors()
+  if parts.whole:
+    tensors.add(list_files(parts.decoder))
+    return tensors
+  own = list_files(parts.decoder)
+  tensors.add(own, PREFIXES["decoder"])
+  # A tower that was tuned lies in the checkpoint itself.
+  tensors.add(own, PREFIXES["vision"])
+  if not any(name.startswith(PREFIXES["vision"]) for name in tensors.where):
+    tensors.add(list_files(parts.vision), PREFIXES["vision"])
+  if parts.projector is not None:
+    tensors.add(list_files(parts.projector), PREFIXES["projector"])
+  return tensors
+
+
+def _check_tied_head(tensors: Tensors) -> None:
+  """A head that is saved though tied must be the embedding."""
+  head = tensors.where.get(mapping.TIED_HEAD)
+  table = tensors.where[mapping.NAMES["decoder/token_embedding"]]
+  if head is None:
+    return
+  if head.shape != table.shape or not np.array_equal(head.read(), table.read()):
+    raise InputError(
+      f"{head.file}: {head.key} contradicts the embeddings, though config.json says"
+      " tie_word_embeddings."
+    )
+
+
+def _read_leaf(tensors: Tensors, leaf: mapping.Leaf, layout: Sharding) -> jax.Array:
+  entries = [tensors.where[name] for name in leaf.names]
+  if not leaf.stacked:
+    return _read_one(entries[0], leaf, layout)
+  one = layout
+  if isinstance(layout, NamedSharding):
+    one = NamedSharding(layout.mesh, PartitionSpec(*layout.spec[1:]))
+    if layout.spec and layout.spec[0] is not None:
+      one = NamedSharding(layout.mesh, PartitionSpec())
+  array = _make_zeros((len(entries), *leaf.ours), layout)()
+  for layer, entry in enumerate(entries):
+    array = _insert(array, _read_one(entry, leaf, one), np.int32(layer))
+    # Otherwise the host reads on, and holds what the devices have not taken.
+    array.block_until_ready()
+  return array
+
+
+@functools.lru_cache(maxsize=256)
+def _make_zeros(shape: tuple[int, ...], layout: Sharding):
+  make = functools.partial(jnp.zeros, shape, jnp.float32)
+  return jax.jit(make, out_shardings=layout)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _insert(array: jax.Array, part: jax.Array, layer: jax.Array) -> jax.Array:
+  start = (layer, *(0 for _ in part.shape))
+  return jax.lax.dynamic_update_slice(array, part[None], start)
+
+
+def _read_one(entry: Entry, leaf: mapping.Leaf, layout: Sharding) -> jax.Array:
+  """One tensor in our layout; a shard reads its own slice of the file only."""
+  cache: dict[Any, np.ndarray] = {}
+
+  def read(index: tuple[slice, ...]) -> np.ndarray:
+    bounds = tuple(
+      slice(*part.indices(size)[:2])
+      for part, size in zip(index, leaf.ours, strict=True)
+    )
+    key = tuple((part.start, part.stop) for part in bounds)
+    if key not in cache:
+      cache.clear()  # one slice is held at a time; replicas follow each other
+      cache[key] = _read_slice(entry, leaf, bounds)
+    return cache[key]
+
+  return jax.make_array_from_callback(leaf.ours, layout, read)
+
+
+def _read_slice(
+  entry: Entry, leaf: mapping.Leaf, bounds: tuple[slice, ...]
+) -> np.ndarray:
+  if leaf.layout == "patch":
+    return leaf.to_ours(entry.read())[bounds]
+  theirs = bounds[::-1] if leaf.layout == "transposed" else bounds
+  stored = entry.shape[0] if theirs else 0
+  if not leaf.by_token or theirs[0].stop <= stored:
+    return leaf.to_ours(entry.read(theirs))
+  # Tokens that were added: the mean of those that are known, as LLaVA has it.
+  mean = entry.read((slice(0, stored), theirs[1])).mean(axis=0, dtype=np.float64)
+  rows = np.empty((theirs[0].stop - theirs[0].start, len(mean)), np.float32)
+  known = max(0, stored - theirs[0].start)
+  if known:
+    rows[:known] = entry.read((slice(theirs[0].start, stored), theirs[1]))
+  rows[known:] = mean
+  return leaf.to_ours(rows)

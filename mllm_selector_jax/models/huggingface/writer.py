@@ -1,6 +1,8 @@
 """Model directories that transformers 4 and 5 both load, bit for bit the same."""
 
+import itertools
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -12,9 +14,14 @@ from mllm_selector_jax import types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
-from mllm_selector_jax.models.huggingface.config import load_hf_config, read_config
-from mllm_selector_jax.models.huggingface.processor import load_image_processor
-from mllm_selector_jax.models.huggingface.source import find_model, read_json
+from mllm_selector_jax.models.huggingface.config import read_config
+from mllm_selector_jax.models.huggingface.parts import IMAGE, Parts, find_parts
+from mllm_selector_jax.models.huggingface.processor import (
+  describe_image_options,
+  parts_image_options,
+  read_tokenizer,
+)
+from mllm_selector_jax.models.huggingface.source import read_json
 
 # Carried over byte by byte where the source has them.
 CARRIED = (
@@ -30,14 +37,19 @@ CARRIED = (
   "generation_config.json",
   "LICENSE",
 )
+SHARD_BYTES = 5 * 10**9
 # Depend on the machine or name code that is not carried over.
 DROPPED = ("_name_or_path", "transformers_version", "auto_map", "_commit_hash")
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def _write_text(path: Path, text: str) -> None:
   part = path.with_name(path.name + ".part")
-  part.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", "utf-8")
+  part.write_text(text, "utf-8")
   os.replace(part, path)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+  _write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def _without_dropped(value: dict[str, Any]) -> dict[str, Any]:
@@ -51,35 +63,28 @@ def _without_dropped(value: dict[str, Any]) -> dict[str, Any]:
 def _describe_model(hf_config: Any) -> dict[str, Any]:
   """config.json with the field names of transformers 4 and 5 side by side."""
   value = _without_dropped(hf_config.to_dict())
-  text = value["text_config"]
-  rope = text.get("rope_parameters") or {}
-  text["rope_theta"] = rope.get("rope_theta", 10000.0)
+  text, vision = value["text_config"], value["vision_config"]
+  rope = dict(text.get("rope_parameters") or {})
+  text["rope_theta"] = rope.pop("rope_theta", 10000.0)
+  if rope.get("rope_type", "default") != "default":
+    text["rope_scaling"] = rope
+  if "vision_use_head" in vision:
+    vision["vision_use_head"] = False  # pools an image, which LLaVA never does
   tied = bool(value.get("tie_word_embeddings"))
-  for part in (value, text, value["vision_config"]):
+  for part in (value, text, vision):
     part["dtype"] = part["torch_dtype"] = "float32"
   value["tie_word_embeddings"] = text["tie_word_embeddings"] = tied
   value["architectures"] = ["LlavaForConditionalGeneration"]
   return value
 
 
-def _describe_image_processor(processor: Any) -> dict[str, Any]:
-  """preprocessor_config.json under the name that both versions know."""
-  value = _without_dropped(processor.to_dict())
-  value.pop("processor_class", None)
-  kind = type(processor).__name__.removesuffix("Pil").removesuffix("Fast")
-  return {
-    **{key: item for key, item in value.items() if item is not None},
-    "image_processor_type": kind,
-    "processor_class": "LlavaProcessor",
-  }
-
-
-def _describe_processor(hf_config: Any) -> dict[str, Any]:
+def _describe_processor(hf_config: Any, image_token: str) -> dict[str, Any]:
+  class_token = hf_config.vision_config.model_type == "clip_vision_model"
   return {
     "processor_class": "LlavaProcessor",
-    "image_token": "<image>",
-    # The class token: without it the processor counts an image one token short.
-    "num_additional_image_tokens": 1,
+    "image_token": image_token,
+    # Without the class token's the processor counts an image one token short.
+    "num_additional_image_tokens": int(class_token),
     "patch_size": hf_config.vision_config.patch_size,
     "vision_feature_select_strategy": hf_config.vision_feature_select_strategy,
   }
@@ -94,13 +99,35 @@ def _describe_generation(hf_config: Any) -> dict[str, Any]:
   return {key: value for key, value in ids.items() if value is not None}
 
 
-def _write_weights(path: Path, config: MllmConfig, params: types.Params) -> None:
-  part = path.with_name(path.name + ".part")
-  safetensors.numpy.save_file(
-    dict(mapping.to_tensors(config, params)), str(part), metadata={"format": "pt"}
-  )
-  part.chmod(0o644)  # safetensors makes files that only their owner reads
-  os.replace(part, path)
+def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> None:
+  """The tensors, in files of up to SHARD_BYTES, one file's in memory at a time."""
+  shards: list[list[str]] = [[]]
+  held = total = 0
+  for leaf in mapping.list_leaves(config):
+    size = 4 * math.prod(leaf.ours)
+    for name in leaf.names:
+      if shards[-1] and held + size > SHARD_BYTES:
+        shards.append([])
+        held = 0
+      shards[-1].append(name)
+      held, total = held + size, total + size
+  if len(shards) == 1:
+    files = ["model.safetensors"]
+  else:
+    count = len(shards)
+    files = [f"model-{n + 1:05}-of-{count:05}.safetensors" for n in range(count)]
+  tensors = mapping.to_tensors(config, params)
+  for names, file in zip(shards, files, strict=True):
+    batch = dict(itertools.islice(tensors, len(names)))
+    assert list(batch) == names
+    part = folder / (file + ".part")
+    safetensors.numpy.save_file(batch, str(part), metadata={"format": "pt"})
+    part.chmod(0o644)  # safetensors makes files that only their owner reads
+    os.replace(part, folder / file)
+  if len(shards) > 1:
+    where = {name: f for f, names in zip(files, shards, strict=True) for name in names}
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    _write_json(folder / "model.safetensors.index.json", index)
 
 
 def write_model(
@@ -108,6 +135,8 @@ def write_model(
   config: MllmConfig,
   params: types.Params,
   source: str | os.PathLike,
+  pad: bool = False,
+  chat_template: str | None = None,
 ) -> None:
   """Writes a model directory; equal input gives equal bytes.
 
@@ -117,13 +146,27 @@ def write_model(
     folder: made if missing.
     config: the model's shapes.
     params: its parameters, written as float32.
-    source: the base directory, whose config, tokenizer, image processor and
-      chat template are carried over.
+    source: the base, whose config, tokenizer, image processor and chat template
+      are carried over.
+    pad: whether the model was tuned on padded images whatever the base's image
+      processor does; the one written does as was done.
+    chat_template: replaces the base's, so that the model is asked as it was tuned.
   """
-  folder, source = Path(folder), find_model(source)
+  write_parts(folder, config, params, find_parts(source), pad, chat_template)
+
+
+def write_parts(
+  folder: str | os.PathLike,
+  config: MllmConfig,
+  params: types.Params,
+  parts: Parts,
+  pad: bool = False,
+  chat_template: str | None = None,
+) -> None:
+  """Writes a model made of these parts as one directory; see `write_model`."""
+  folder, source = Path(folder), parts.decoder
   folder.mkdir(parents=True, exist_ok=True)
-  hf_config = load_hf_config(source)
-  _write_json(folder / "generation_config.json", _describe_generation(hf_config))
+  _write_json(folder / "generation_config.json", _describe_generation(parts.config))
   for name in CARRIED:
     if not (source / name).is_file():
       continue
@@ -131,15 +174,35 @@ def write_model(
       _write_json(folder / name, _without_dropped(value))
     elif (source / name).resolve() != (folder / name).resolve():
       shutil.copyfile(source / name, folder / name)
-  described = _describe_image_processor(load_image_processor(source))
-  processor = _describe_processor(hf_config)
-  if (source / "processor_config.json").is_file():
-    old = read_json(source / "processor_config.json")
-    processor["image_token"] = old.get("image_token") or processor["image_token"]
-  _write_json(folder / "config.json", _describe_model(hf_config))
-  _write_json(folder / "preprocessor_config.json", described)
-  _write_json(folder / "processor_config.json", processor)
-  _write_weights(folder / "model.safetensors", config, params)
+  tokenizer = read_tokenizer(parts)
+  if parts.added or not (source / "tokenizer.json").is_file():
+    tokenizer.save_pretrained(str(folder))
+  if chat_template is not None:
+    _write_text(folder / "chat_template.jinja", chat_template)
+    for name in ("tokenizer_config.json", "chat_template.json"):
+      _drop_template(folder / name)
+  token = tokenizer.convert_ids_to_tokens(config.image_token)
+  _write_json(folder / "config.json", _describe_model(parts.config))
+  _write_json(
+    folder / "preprocessor_config.json",
+    describe_image_options(parts_image_options(parts, pad)),
+  )
+  _write_json(
+    folder / "processor_config.json", _describe_processor(parts.config, token)
+  )
+  _write_weights(folder, config, params)
+
+
+def _drop_template(path: Path) -> None:
+  """Takes an older chat template out of a file; the .jinja file holds the new one."""
+  if not path.is_file():
+    return
+  value = read_json(path)
+  if value.pop("chat_template", None) is not None:
+    if value:
+      _write_json(path, value)
+    else:
+      path.unlink()
 
 
 def write_fresh(
@@ -169,12 +232,15 @@ def write_fresh(
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   tokenizer.save_pretrained(str(folder))
+  image_processor.save_pretrained(str(folder))
   _write_json(folder / "config.json", _describe_model(hf_config))
+  parts = find_parts(folder)
   _write_json(
-    folder / "preprocessor_config.json", _describe_image_processor(image_processor)
+    folder / "preprocessor_config.json",
+    describe_image_options(parts_image_options(parts)),
   )
-  _write_json(folder / "processor_config.json", _describe_processor(hf_config))
+  _write_json(folder / "processor_config.json", _describe_processor(hf_config, IMAGE))
   _write_json(folder / "generation_config.json", _describe_generation(hf_config))
   config = read_config(folder)
-  _write_weights(folder / "model.safetensors", config, mllm.init(config, seed))
+  _write_weights(folder, config, mllm.init(config, seed))
   return config

@@ -19,7 +19,7 @@ def test_fields_are_read(tmp_path):
   config = huggingface.read_config(folder, dtype="bfloat16", remat=True)
   assert config.vision.activation == "gelu"
   assert (config.feature_layer, config.vision_layers) == (-1, 2)
-  assert config.decoder.tied and config.decoder.rope_theta == 5000.0
+  assert config.decoder.tied and config.decoder.rope.theta == 5000.0
   assert (config.decoder.heads, config.decoder.kv_heads) == (4, 2)
   assert (config.decoder.head_dim, config.decoder.epsilon) == (8, 1e-5)
   assert (config.image_token, config.patches) == (4, 16)
@@ -40,7 +40,7 @@ def test_the_wavelength_is_read_in_both_forms(base, tmp_path, version):
       text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1234.0}
 
   bases.edit_json(folder / "config.json", change)
-  assert huggingface.read_config(folder).decoder.rope_theta == 1234.0
+  assert huggingface.read_config(folder).decoder.rope.theta == 1234.0
 
 
 def test_a_sparse_config_is_filled_in(base, tmp_path):
@@ -62,30 +62,34 @@ def test_everything_that_cannot_be_run_is_named(base, tmp_path):
   folder = bases.copy(base, tmp_path / "x")
 
   def change(config):
-    config["vision_feature_select_strategy"] = "full"
     config["vision_feature_layer"] = [-2, -5]
     config["text_config"]["hidden_act"] = "gelu"
-    config["text_config"]["attention_bias"] = True
-    config["text_config"]["rope_parameters"] = {
-      "rope_type": "linear",
-      "factor": 4.0,
-      "rope_theta": 10000.0,
-    }
+    config["text_config"]["mlp_bias"] = True
+    config["vision_config"]["num_channels"] = 4
 
   bases.edit_json(folder / "config.json", change)
   with pytest.raises(InputError) as error:
     huggingface.read_config(folder)
-  for found in ("'full'", "[-2, -5]", "'gelu'", "attention_bias", "'linear'"):
+  for found in ("[-2, -5]", "'gelu'", "mlp_bias is True", "num_channels is 4"):
     assert found in str(error.value)
 
 
 @pytest.mark.parametrize(
   "change, message",
   [
-    ({"model_type": "qwen2_vl"}, "'qwen2_vl'; only 'llava'"),
+    ({"model_type": "qwen2_vl"}, "'qwen2_vl'; supported are 'llava'"),
+    (
+      {"text_config": {"model_type": "gemma"}},
+      "'gemma'; supported are llama, mistral, qwen2",
+    ),
+    (
+      {"vision_config": {"model_type": "siglip2_vision_model"}},
+      "supported are clip_vision_model, siglip_vision_model",
+    ),
+    ({"image_seq_length": 15}, "is 15, but the vision tower gives 16 tokens"),
     ({"model_type": None}, "model_type is None"),
-    ({"text_config": {"model_type": "no-such"}}, "not a valid LLaVA configuration"),
-    ({"text_config": {"hidden_size": "many"}}, "not a valid LLaVA configuration"),
+    ({"text_config": {"model_type": "no-such"}}, "not a valid configuration"),
+    ({"text_config": {"hidden_size": "many"}}, "not a valid configuration"),
     ({"image_token_index": 320}, "320 lies outside the vocabulary"),
     ({"vision_feature_layer": -7}, "vision_feature_layer is -7"),
     ({"projector_hidden_act": "relu"}, "'relu' is not one of"),

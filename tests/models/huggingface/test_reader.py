@@ -136,23 +136,30 @@ def test_every_wrong_tensor_is_named_at_once(base, tmp_path):
     del tensors[NORM]
     tensors["surprise.weight"] = np.zeros(3, "f4")
     tensors[GATE] = tensors[GATE].T.copy()
-    tensors[HEAD][5, 3] = np.nan
-    tensors["multi_modal_projector.linear_1.bias"][:2] = np.inf
     tensors["multi_modal_projector.linear_2.bias"] = np.zeros(32, "i4")
 
   bases.edit_tensors(folder, spoil)
   message = refused(folder)
   for line in (
-    "6 problems",
+    "4 problems",
     f"missing: {NORM}, shape [32]",
     "unexpected: surprise.weight",
     f"misshapen: {GATE}, shape [32, 48], wanted [48, 32]",
-    f"not finite: {HEAD}, 1 of 10240 values",
-    "not finite: multi_modal_projector.linear_1.bias, 2 of 32 values",
     "wrong type: multi_modal_projector.linear_2.bias is I32",
   ):
     assert line in message
-  assert message.count("\n") == 6
+  assert message.count("\n") == 4
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_named(base, tmp_path, value):
+  folder = bases.copy(base, tmp_path / "x")
+
+  def spoil(tensors):
+    tensors[HEAD][5, 3:5] = value
+
+  bases.edit_tensors(folder, spoil)
+  assert f"{HEAD} has 2 of 10240 values that are not finite" in refused(folder)
 
 
 def test_one_tensor_under_two_names_is_refused(base, tmp_path):
@@ -175,7 +182,7 @@ def test_a_saved_head_of_a_tied_model_must_be_the_embedding(tmp_path, equal):
   if equal:
     assert_equal(read(folder), wanted)
   else:
-    assert "contradictory" in refused(folder)
+    assert "contradicts" in refused(folder)
 
 
 class Bomb:
@@ -189,7 +196,8 @@ def test_pickled_weights_are_never_read(base, tmp_path, name):
   (folder / "model.safetensors").unlink()
   (folder / name).write_bytes(pickle.dumps(Bomb()))
   message = refused(folder)
-  assert name in message and "never read" in message and "convert" in message
+  assert name in message and "never read" in message
+  assert f"mllm_selector_jax.models.huggingface.convert {folder}" in message
 
 
 def test_no_weights_at_all(base, tmp_path):

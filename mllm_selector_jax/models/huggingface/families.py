@@ -1,0 +1,156 @@
+"""The families that can be run: one reader a decoder and a vision tower.
+
+Each takes the family's transformers config and gives ours. A new family of the
+Llama or the CLIP kind is a line of `DECODERS` or `TOWERS`; docs/families.md says
+what else to look at.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from mllm_selector_jax.models.config import DecoderConfig, VisionConfig
+from mllm_selector_jax.models.rope import Rope
+from mllm_selector_jax.types import InputError
+
+
+def _require(name: str, config: Any, **wanted: Any) -> None:
+  """Refuses what this package cannot run, all of it in one message."""
+  found = {key: getattr(config, key, value) for key, value in wanted.items()}
+  problems = [
+    f"{name}.{key} is {found[key]!r}, only {value!r} can be run"
+    for key, value in wanted.items()
+    if found[key] != value
+  ]
+  if problems:
+    raise InputError("; ".join(problems))
+
+
+def read_rope(config: Any) -> Rope:
+  """The rotary embedding of a decoder's config."""
+  rope = dict(getattr(config, "rope_parameters", None) or {})
+  kind = rope.get("rope_type", "default")
+  if rope.get("partial_rotary_factor", 1.0) != 1.0:
+    raise InputError("text_config: partial_rotary_factor can only be 1")
+  theta = float(rope.get("rope_theta") or 10000.0)
+  if kind == "default":
+    return Rope(theta)
+  longest = config.max_position_embeddings
+  original = int(rope.get("original_max_position_embeddings") or longest)
+  factor = float(rope.get("factor") or longest / original)
+  if kind == "llama3":
+    low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+    return Rope(theta, kind, factor, original, low, high)
+  if kind != "yarn":
+    return Rope(theta, kind, factor)
+  attention = rope.get("attention_factor")
+  scales = rope.get("mscale"), rope.get("mscale_all_dim")
+  if attention is None and all(scales):
+    first, second = (0.1 * s * math.log(max(factor, 1.0)) + 1.0 for s in scales)
+    attention = first / second
+  return Rope(
+    theta,
+    kind,
+    factor,
+    original,
+    float(rope.get("beta_slow") or 1),
+    float(rope.get("beta_fast") or 32),
+    attention,
+    bool(rope.get("truncate", True)),
+  )
+
+
+def _read_decoder(config: Any, **fields: Any) -> DecoderConfig:
+  _require("text_config", config, hidden_act="silu", mlp_bias=False)
+  heads = config.num_attention_heads
+  return DecoderConfig(
+    vocab=config.vocab_size,
+    width=config.hidden_size,
+    mlp=config.intermediate_size,
+    layers=config.num_hidden_layers,
+    heads=heads,
+    kv_heads=config.num_key_value_heads,
+    head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+    rope=read_rope(config),
+    epsilon=config.rms_norm_eps,
+    max_length=config.max_position_embeddings,
+    **fields,
+  )
+
+
+def _read_llama(config: Any, **fields: Any) -> DecoderConfig:
+  bias = bool(getattr(config, "attention_bias", False))
+  return _read_decoder(config, qkv_bias=bias, out_bias=bias, **fields)
+
+
+def _read_mistral(config: Any, **fields: Any) -> DecoderConfig:
+  return _read_decoder(config, window=config.sliding_window, **fields)
+
+
+def _read_qwen2(config: Any, **fields: Any) -> DecoderConfig:
+  # A window in some layers only would need one mask a layer.
+  _require("text_config", config, use_sliding_window=False)
+  return _read_decoder(config, qkv_bias=True, **fields)
+
+
+def _read_tower(config: Any, **fields: Any) -> VisionConfig:
+  _require("vision_config", config, num_channels=3)
+  for key in ("image_size", "patch_size"):
+    if not isinstance(getattr(config, key, None), int):
+      raise InputError(f"vision_config.{key} must be a single number")
+  return VisionConfig(
+    width=config.hidden_size,
+    mlp=config.intermediate_size,
+    layers=config.num_hidden_layers,
+    heads=config.num_attention_heads,
+    image_size=config.image_size,
+    patch_size=config.patch_size,
+    activation=config.hidden_act,
+    epsilon=config.layer_norm_eps,
+    **fields,
+  )
+
+
+def _read_siglip(config: Any) -> VisionConfig:
+  return _read_tower(config, class_token=False, pre_norm=False, patch_bias=True)
+
+
+DECODERS: dict[str, Callable[..., DecoderConfig]] = {
+  "llama": _read_llama,
+  "mistral": _read_mistral,
+  "qwen2": _read_qwen2,
+}
+TOWERS: dict[str, Callable[[Any], VisionConfig]] = {
+  "clip_vision_model": _read_tower,
+  "siglip_vision_model": _read_siglip,
+}
+
+
+def read_decoder(config: Any, **fields: Any) -> DecoderConfig:
+  """Our decoder config from a transformers one.
+
+  Args:
+    config: of a family in `DECODERS`.
+    **fields: of DecoderConfig that the whole model's config decides.
+
+  Raises:
+    InputError: another family, or something of it that cannot be run.
+  """
+  return _find("text_config", config, DECODERS)(config, **fields)
+
+
+def read_tower(config: Any) -> VisionConfig:
+  """Our vision config from a transformers one of a family in `TOWERS`.
+
+  Raises:
+    InputError: another family, or something of it that cannot be run.
+  """
+  return _find("vision_config", config, TOWERS)(config)
+
+
+def _find(name: str, config: Any, families: dict[str, Callable]) -> Callable:
+  if config.model_type not in families:
+    raise InputError(
+      f"{name}.model_type is {config.model_type!r}; supported are {', '.join(families)}"
+    )
+  return families[config.model_type]

@@ -1,0 +1,218 @@
+"""Which directories a model is made of, and what its config is.
+
+A directory in LLaVA form, as transformers writes it, is all of a model. LLaVA's
+own checkpoints name their vision tower, which lies elsewhere, and have no token
+for the image; a model being assembled has a directory for each part. All become
+one description here, so that configs, weights and tokenizers are read one way.
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from mllm_selector_jax.models.huggingface.source import find_model, read_json
+from mllm_selector_jax.types import InputError
+
+IMAGE, PAD = "<image>", "<pad>"
+VOCAB_MULTIPLE = 64  # of a grown vocabulary, as llava-hf pads it
+# model_type of LLaVA's own checkpoints -> of their decoder.
+ORIGINAL = {
+  "llava": "llama",
+  "llava_llama": "llama",
+  "llava_mistral": "mistral",
+  "llava_qwen": "qwen2",
+}
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+  """What a model is made of.
+
+  Attributes:
+    config: a transformers LlavaConfig of the whole.
+    decoder, vision, projector: directories (or, of the projector, one file) of
+      the weights; None for a projector that is to be drawn.
+    stored_vocab: rows of the embedding as it is stored; the config's vocabulary
+      may be larger, its rows then being their mean.
+    added: tokens that the tokenizer lacks and is given.
+    padded: whether images are padded whatever the image processor says.
+    tokens_an_image: what config.json says of them, None where it says nothing.
+  """
+
+  config: Any
+  decoder: Path
+  vision: Path
+  projector: Path | None
+  stored_vocab: int
+  added: tuple[str, ...] = ()
+  padded: bool = False
+  tokens_an_image: int | None = None
+
+  @property
+  def whole(self) -> bool:
+    """Whether it is one directory, with nothing to be added."""
+    return self.decoder == self.vision == self.projector and not self.added
+
+
+def load_hf_config(folder: Path, kind: str | None = None) -> Any:
+  """The transformers config of a directory; no remote code is ever run.
+
+  Args:
+    folder: with config.json.
+    kind: read it as one of this model_type.
+
+  Raises:
+    InputError: missing, malformed, or of a type that transformers does not know.
+  """
+  from transformers import AutoConfig
+
+  path = folder / "config.json"
+  value = read_json(path)
+  try:
+    if kind is None:
+      return AutoConfig.from_pretrained(str(folder), **LOCAL)
+    value = {key: item for key, item in value.items() if key != "model_type"}
+    return AutoConfig.for_model(kind, **value)
+  except Exception as error:
+    # Its validation raises many kinds, all of which mean a wrong file.
+    raise InputError(f"{path} is not a valid configuration: {error}") from error
+
+
+def find_parts(path: str | os.PathLike) -> Parts:
+  """The parts of a model directory or hub name.
+
+  Raises:
+    InputError: it is of no form that can be read.
+  """
+  folder = find_model(path)
+  raw = read_json(folder / "config.json")
+  kind = raw.get("model_type")
+  if "mm_vision_tower" in raw:
+    return _original_parts(folder, raw)
+  if kind != "llava":
+    raise InputError(
+      f"{folder / 'config.json'}: model_type is {kind!r}; supported are 'llava' (the"
+      " Hugging Face form, such as llava-hf/llava-1.5-7b-hf) and LLaVA's own"
+      " checkpoints (with mm_vision_tower). A decoder and a vision tower become one"
+      " by `mllm-selector assemble`."
+    )
+  config = load_hf_config(folder)
+  return Parts(
+    config,
+    decoder=folder,
+    vision=folder,
+    projector=folder,
+    stored_vocab=config.text_config.vocab_size,
+    tokens_an_image=raw.get("image_seq_length"),
+  )
+
+
+def _original_parts(folder: Path, raw: dict[str, Any]) -> Parts:
+  """LLaVA's own checkpoint: projector beside the decoder, the tower elsewhere."""
+  kind = raw.get("model_type")
+  if kind not in ORIGINAL:
+    raise InputError(
+      f"{folder / 'config.json'}: model_type is {kind!r}; of LLaVA's own checkpoints,"
+      f" supported are {', '.join(ORIGINAL)}."
+    )
+  projector = raw.get("mm_projector_type", "linear")
+  wanted = {
+    "mm_projector_type": (projector, "mlp2x_gelu"),
+    "mm_use_im_start_end": (bool(raw.get("mm_use_im_start_end")), False),
+    "image_aspect_ratio": (raw.get("image_aspect_ratio", "pad"), "pad"),
+  }
+  wrong = [f"{key} is {a!r}, only {b!r}" for key, (a, b) in wanted.items() if a != b]
+  select = {"patch": "default", "cls_patch": "full"}.get(
+    raw.get("mm_vision_select_feature", "patch")
+  )
+  if select is None:
+    wrong.append("mm_vision_select_feature is neither 'patch' nor 'cls_patch'")
+  if wrong:
+    raise InputError(f"{folder / 'config.json'}: {'; '.join(wrong)} can be run.")
+  tower = folder / str(raw["mm_vision_tower"])
+  vision = tower if tower.is_dir() else find_model(raw["mm_vision_tower"])
+  return join_parts(
+    folder,
+    vision,
+    folder,
+    decoder_kind=ORIGINAL[kind],
+    feature_layer=raw.get("mm_vision_select_layer", -2),
+    select=select,
+  )
+
+
+def join_parts(
+  decoder: Path,
+  vision: Path,
+  projector: Path | None,
+  decoder_kind: str | None = None,
+  feature_layer: int = -2,
+  select: str | None = None,
+) -> Parts:
+  """One model of a decoder, a vision tower and a projector.
+
+  The vocabulary grows by `<image>`, and by `<pad>` for a tokenizer that has no
+  padding token, to a multiple of 64 if the embedding has no room for them.
+
+  Args:
+    decoder, vision: directories.
+    projector: a directory or file with its weights, or None.
+    decoder_kind: model_type of the decoder, None for what its config says.
+    feature_layer, select: of MllmConfig; None chooses by the tower.
+  """
+  from transformers import LlavaConfig
+
+  text = load_hf_config(decoder, decoder_kind)
+  tower = load_hf_config(vision)
+  tower = getattr(tower, "vision_config", None) or tower
+  if select is None:
+    select = "default" if tower.model_type == "clip_vision_model" else "full"
+  tokenizer = load_tokenizer(decoder)
+  known = tokenizer.get_vocab()
+  added = [IMAGE] * (IMAGE not in known)
+  added += [PAD] * (tokenizer.pad_token_id is None and PAD not in known)
+  tokenizer.add_tokens(added, special_tokens=True)
+  stored = text.vocab_size
+  if len(tokenizer) > stored:
+    text.vocab_size = -(-len(tokenizer) // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+  if text.pad_token_id is None or PAD in added:
+    text.pad_token_id = tokenizer.convert_tokens_to_ids(
+      PAD if PAD in added else tokenizer.pad_token or PAD
+    )
+  image = tokenizer.convert_tokens_to_ids(IMAGE)
+  places = (tower.image_size // tower.patch_size) ** 2
+  places += tower.model_type == "clip_vision_model"
+  config = LlavaConfig(
+    vision_config=tower,
+    text_config=text,
+    image_token_index=image,
+    image_seq_length=places - (select == "default"),
+    vision_feature_layer=feature_layer,
+    vision_feature_select_strategy=select,
+    tie_word_embeddings=bool(text.tie_word_embeddings),
+  )
+  return Parts(config, decoder, vision, projector, stored, tuple(added), padded=True)
+
+
+def load_tokenizer(folder: Path) -> Any:
+  """The tokenizer of a directory.
+
+  Raises:
+    InputError: missing or malformed.
+  """
+  from transformers import AutoTokenizer
+
+  try:
+    # AutoTokenizer reads config.json for the class, and fails on types that
+    # transformers does not know, such as LLaVA's own.
+    return AutoTokenizer.from_pretrained(str(folder), **LOCAL)
+  except Exception as first:
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+      return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    except Exception:
+      # Missing and malformed files raise many kinds; the first says more.
+      raise InputError(f"{folder}: the tokenizer cannot be read: {first}") from first

@@ -1,0 +1,169 @@
+"""Tensors of safetensors files, by name: their headers, and slices of them."""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import ml_dtypes  # noqa: F401  registers bfloat16 with numpy, which safetensors needs
+import numpy as np
+import safetensors
+
+from mllm_selector_jax.models.huggingface import mapping
+from mllm_selector_jax.models.huggingface.source import read_json
+from mllm_selector_jax.types import InputError
+
+DTYPES = ("F64", "F32", "F16", "BF16")
+SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.bin.index.json")
+CONVERT = "python -m mllm_selector_jax.models.huggingface.convert"
+
+
+def list_files(path: Path) -> list[Path]:
+  """The safetensors files that hold a directory's weights; a file is its own.
+
+  Raises:
+    InputError: there are none, or the index names what is not there.
+  """
+  if path.is_file():
+    if path.suffix != ".safetensors":
+      raise InputError(
+        f"{path} is not a safetensors file; pickled files are never read, since they"
+        f" can run code. Convert it: {CONVERT} {path}"
+      )
+    return [path]
+  single, index = path / "model.safetensors", path / "model.safetensors.index.json"
+  more = [path / "mm_projector.safetensors"]  # of LLaVA's stage 1 and LoRA runs
+  more = [file for file in more if file.is_file()]
+  if single.is_file():
+    return [single, *more]
+  if not index.is_file():
+    if more:
+      return more
+    pickles = sorted(found.name for end in PICKLES for found in path.glob(end))
+    if pickles:
+      raise InputError(
+        f"{path} has pickled weights only ({', '.join(pickles)}), which are never"
+        f" read, since they can run code. Convert them: {CONVERT} {path}"
+      )
+    raise InputError(
+      f"{path} has no weights: neither {single.name} nor {index.name} is there."
+    )
+  shards = read_json(index).get("weight_map")
+  if not isinstance(shards, dict) or not shards:
+    raise InputError(f"{index} has no weight_map from tensors to files.")
+  for tensor, name in shards.items():
+    if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):
+      raise InputError(
+        f"{index}: tensor {tensor} is said to be in {name!r}; only a *.safetensors"
+        " file beside the index is allowed."
+      )
+  names = sorted(set(shards.values()))
+  missing = [name for name in names if not (path / name).is_file()]
+  if missing:
+    raise InputError(f"{index} names files that are missing: {', '.join(missing)}.")
+  return [path / name for name in names] + more
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """A tensor in a file, as its header has it."""
+
+  file: Path
+  key: str
+  shape: tuple[int, ...]
+  dtype: str
+
+  def read(self, index: tuple[slice, ...] = ()) -> np.ndarray:
+    """The tensor, or the slice of it, as float32.
+
+    The file is opened and closed, so that none of its pages stay mapped.
+
+    Raises:
+      InputError: values that are not finite.
+    """
+    with safetensors.safe_open(str(self.file), framework="numpy") as handle:
+      array = (
+        handle.get_slice(self.key)[index] if index else (handle.get_tensor(self.key))
+      )
+    array = np.asarray(array).astype(np.float32)
+    # Both carry a NaN on, and neither makes another array.
+    if array.size and not np.isfinite([array.min(), array.max()]).all():
+      bad = int(array.size - np.isfinite(array).sum())
+      raise InputError(
+        f"{self.file}: {self.key} has {bad} of {array.size} values that are not"
+        " finite; the file is broken, or the training that made it was."
+      )
+    return array
+
+
+class Tensors:
+  """The tensors of several files under their canonical names.
+
+  Attributes:
+    where: the tensors.
+    problems: what is wrong, a line each.
+  """
+
+  def __init__(self):
+    self.where: dict[str, Entry] = {}
+    self.problems: list[str] = []
+
+  def add(self, files: Iterable[Path], prefixes: tuple[str, ...] = ("",)) -> None:
+    """Adds what the files hold of the canonical names with these beginnings.
+
+    Raises:
+      InputError: a file is not a whole safetensors file.
+    """
+    for path in files:
+      try:
+        with safetensors.safe_open(str(path), framework="numpy") as handle:
+          for key in handle.keys():
+            self._add(path, key, handle.get_slice(key), prefixes)
+      except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(
+          f"{path} is not a whole safetensors file: {error}. Its download may have"
+          " been cut off; copy or convert it anew."
+        ) from error
+
+  def _add(self, path: Path, key: str, header, prefixes: tuple[str, ...]) -> None:
+    name = mapping.canonical_name(key)
+    if mapping.UNUSED.search(name) or not name.startswith(prefixes):
+      return
+    if name in self.where:
+      self.problems.append(f"twice there: {key} (again in {path.name})")
+    shape = tuple(header.get_shape())
+    self.where[name] = Entry(path, key, shape, header.get_dtype())
+
+  def check(self, leaf: mapping.Leaf, rows: int | None = None) -> None:
+    """Notes what is missing or misshapen of a leaf's tensors.
+
+    Args:
+      leaf: one of our arrays.
+      rows: rows that are stored of it, where these are fewer than wanted.
+    """
+    shape = leaf.shape if rows is None else (rows, *leaf.shape[1:])
+    for name in leaf.names:
+      entry = self.where.get(name)
+      if entry is None:
+        self.problems.append(f"missing: {name}, shape {list(shape)}")
+      elif entry.shape != shape:
+        self.problems.append(
+          f"misshapen: {entry.key}, shape {list(entry.shape)}, wanted {list(shape)}"
+        )
+      elif entry.dtype not in DTYPES:
+        self.problems.append(f"wrong type: {entry.key} is {entry.dtype}")
+
+  def finish(self, folder: Path, wanted: set[str]) -> None:
+    """Refuses the whole if anything was noted, or is there and not wanted.
+
+    Raises:
+      InputError: with every missing, unexpected or misshapen tensor.
+    """
+    unexpected = sorted(set(self.where) - wanted)
+    problems = self.problems + [f"unexpected: {self.where[n].key}" for n in unexpected]
+    if problems:
+      raise InputError(
+        f"{folder}: the weights do not fit config.json, {len(problems)} problems:\n  "
+        + "\n  ".join(problems)
+      )

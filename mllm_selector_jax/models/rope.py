@@ -1,0 +1,118 @@
+"""Rotary position embeddings: wavelengths, their scalings, and the rotation."""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mllm_selector_jax.types import InputError
+
+KINDS = ("default", "linear", "llama3", "yarn")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rope:
+  """How fast each pair of a head's channels turns with the position.
+
+  Attributes:
+    theta: base of the wavelengths (RoFormer).
+    kind: "default"; "linear" divides positions by `factor`; "llama3" slows the
+      long waves only (Llama 3.1); "yarn" blends both and scales (YaRN).
+    factor: by how much the context was stretched.
+    original: the context before that, in tokens ("llama3", "yarn").
+    low, high: "llama3": waves longer than original / low are slowed by `factor`,
+      shorter than original / high are kept. "yarn": beta_slow and beta_fast,
+      turns within the original context between which it blends.
+    attention: by which "yarn" multiplies cosine and sine; None derives it.
+    truncate: whether "yarn" rounds the ends of its blend to whole channels.
+  """
+
+  theta: float = 10000.0
+  kind: str = "default"
+  factor: float = 1.0
+  original: int = 0
+  low: float = 1.0
+  high: float = 4.0
+  attention: float | None = None
+  truncate: bool = True
+
+  def __post_init__(self):
+    if self.kind not in KINDS:
+      raise InputError(
+        f"rope_type {self.kind!r} cannot be run; allowed: {', '.join(KINDS)}."
+      )
+    if not self.theta > 0 or not self.factor > 0:
+      raise InputError(
+        f"rope: theta={self.theta} and factor={self.factor} must be positive."
+      )
+    if self.kind in ("llama3", "yarn") and self.original < 1:
+      raise InputError(
+        f"rope: {self.kind} needs original_max_position_embeddings, tokens."
+      )
+    if self.kind in ("llama3", "yarn") and not self.high > self.low > 0:
+      raise InputError(
+        f"rope: {self.kind} blends between {self.low} and {self.high}; the second"
+        " must be larger, both positive."
+      )
+
+  def frequencies(self, head_dim: int) -> Float[np.ndarray, " h"]:
+    """Radians a position of each of the head_dim / 2 pairs, float64."""
+    plain = self.theta ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    if self.kind == "linear":
+      return plain / self.factor
+    if self.kind == "llama3":
+      # Turns within the original context: 1 at the wave as long as it.
+      turns = self.original * plain / (2 * math.pi)
+      kept = np.clip((turns - self.low) / (self.high - self.low), 0, 1)
+      return plain * (kept + (1 - kept) / self.factor)
+    if self.kind == "yarn":
+      first, last = (self._channel(turns, head_dim) for turns in (self.high, self.low))
+      if self.truncate:
+        first, last = math.floor(first), math.ceil(last)
+      first, last = max(first, 0), min(last, head_dim - 1)
+      last += 0.001 * (first == last)
+      places = np.arange(head_dim // 2)
+      slowed = np.clip((places - first) / (last - first), 0, 1)
+      return plain * (1 - slowed + slowed / self.factor)
+    return plain
+
+  def _channel(self, turns: float, head_dim: int) -> float:
+    """The pair that turns so often within the original context."""
+    length = self.original / (turns * 2 * math.pi)
+    return head_dim * math.log(length) / (2 * math.log(self.theta))
+
+  @property
+  def scale(self) -> float:
+    """By which cosine and sine are multiplied."""
+    if self.kind != "yarn":
+      return 1.0
+    if self.attention is not None:
+      return self.attention
+    return 0.1 * math.log(max(self.factor, 1.0)) + 1.0
+
+
+def rotation_angles(
+  positions: Int[Array, "B L"], head_dim: int, rope: Rope, dtype=jnp.float32
+) -> tuple[Float[Array, "B L 1 h"], Float[Array, "B L 1 h"]]:
+  """Cosine and sine of each position's angles, h = head_dim / 2."""
+  frequencies = jnp.asarray(rope.frequencies(head_dim), dtype)
+  angles = positions.astype(dtype)[..., None] * frequencies[None, None]
+  cos, sin = jnp.cos(angles), jnp.sin(angles)
+  if rope.scale != 1.0:
+    cos, sin = cos * rope.scale, sin * rope.scale
+  return cos[:, :, None], sin[:, :, None]
+
+
+def rotate(
+  x: Float[Array, "B L H d"],
+  cos: Float[Array, "B L 1 h"],
+  sin: Float[Array, "B L 1 h"],
+) -> Float[Array, "B L H d"]:
+  """Turns the pairs (i, i + d/2) by their angles (RoFormer, Llama's pairing)."""
+  left, right = jnp.split(x.astype(cos.dtype), 2, axis=-1)
+  turned = jnp.concatenate(
+    [left * cos - right * sin, right * cos + left * sin], axis=-1
+  )
+  return turned.astype(x.dtype)

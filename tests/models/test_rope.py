@@ -1,0 +1,113 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import transformers
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from mllm_selector_jax.models import rope
+from mllm_selector_jax.models.huggingface.families import read_rope
+from mllm_selector_jax.types import InputError
+
+SCALINGS = {
+  "linear": {"factor": 4.0},
+  "llama3": {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+  },
+  "yarn": {"factor": 4.0, "original_max_position_embeddings": 64},
+  "yarn with scales": {
+    "factor": 3.0,
+    "original_max_position_embeddings": 32,
+    "mscale": 0.7,
+    "mscale_all_dim": 1.3,
+    "beta_fast": 8,
+    "beta_slow": 2,
+    "truncate": False,
+  },
+  "yarn with a given factor": {
+    "factor": 3.0,
+    "original_max_position_embeddings": 128,
+    "attention_factor": 1.5,
+  },
+}
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+@pytest.mark.parametrize("theta, head_dim", [(10000.0, 16), (500.0, 64)])
+def test_wavelengths_are_transformers(name, theta, head_dim):
+  kind = name.split()[0]
+  config = transformers.LlamaConfig(
+    hidden_size=2 * head_dim,
+    num_attention_heads=2,
+    max_position_embeddings=256,
+    rope_parameters={"rope_type": kind, "rope_theta": theta, **SCALINGS[name]},
+  )
+  wanted, scale = ROPE_INIT_FUNCTIONS[kind](config, "cpu")
+  ours = read_rope(config)
+  np.testing.assert_allclose(ours.frequencies(head_dim), wanted.numpy(), rtol=1e-6)
+  assert ours.scale == pytest.approx(scale, rel=1e-12)
+  assert not np.allclose(
+    ours.frequencies(head_dim), rope.Rope(theta).frequencies(head_dim)
+  )
+
+
+def test_a_factor_of_1_changes_nothing():
+  plain = rope.Rope(500.0).frequencies(32)
+  for kind in rope.KINDS:
+    same = rope.Rope(500.0, kind, 1.0, original=64)
+    np.testing.assert_allclose(same.frequencies(32), plain, rtol=1e-12)
+    assert same.scale == 1.0
+
+
+@pytest.mark.parametrize(
+  "fields, message",
+  [
+    ({"kind": "dynamic"}, "'dynamic' cannot be run"),
+    ({"theta": 0.0}, "must be positive"),
+    ({"kind": "linear", "factor": 0.0}, "must be positive"),
+    ({"kind": "yarn"}, "original_max_position_embeddings"),
+    ({"kind": "llama3", "original": 8, "low": 4.0}, "must be larger"),
+  ],
+)
+def test_wrong_scalings_are_named(fields, message):
+  with pytest.raises(InputError, match=message):
+    rope.Rope(**fields)
+
+
+def test_rotation_is_a_complex_product():
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, 5, 3, 8)).astype(np.float32)
+  positions = rng.integers(0, 50, (2, 5))
+  cos, sin = rope.rotation_angles(jnp.asarray(positions), 8, rope.Rope(100.0))
+  angles = positions[..., None] / 100.0 ** (np.arange(4) / 4)
+  turned = (x[..., :4] + 1j * x[..., 4:]) * np.exp(1j * angles)[:, :, None]
+  np.testing.assert_allclose(
+    rope.rotate(x, cos, sin),
+    np.concatenate([turned.real, turned.imag], -1),
+    atol=1e-5,
+  )
+
+
+def test_only_the_distance_of_two_positions_matters():
+  rng = np.random.default_rng(1)
+  query, key = rng.normal(size=(2, 1, 1, 1, 8)).astype(np.float32)
+
+  def product(first, second):
+    angles = [
+      rope.rotation_angles(jnp.array([[p]]), 8, rope.Rope()) for p in (first, second)
+    ]
+    turned = (
+      rope.rotate(x, *angle) for x, angle in zip((query, key), angles, strict=True)
+    )
+    return float(jnp.sum(next(turned) * next(turned)))
+
+  assert product(3, 1) == pytest.approx(product(40, 38), abs=1e-5)
+  assert product(3, 1) != pytest.approx(product(3, 2), abs=1e-3)
+
+
+def test_position_0_is_not_turned():
+  x = np.random.default_rng(2).normal(size=(1, 1, 2, 4)).astype(np.float32)
+  cos, sin = rope.rotation_angles(jnp.zeros((1, 1), int), 4, rope.Rope())
+  np.testing.assert_array_equal(rope.rotate(x, cos, sin), x)
