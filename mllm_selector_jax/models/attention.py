@@ -35,8 +35,8 @@ def attend_biased(
 ) -> Float[Array, "B L H d"]:
   """Attention; query heads share key-value heads evenly.
 
-  The softmax is in float32 or better. Written out, since on CPUs it is a fifth faster than
-  jax.nn.dot_product_attention, forward and backward.
+  The softmax is in float32 or better. Written out, since on CPUs it is a fifth
+  faster than jax.nn.dot_product_attention, forward and backward.
   """
   batch, length, heads, width = query.shape
   shared = key.shape[2]

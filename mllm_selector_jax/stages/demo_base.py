@@ -27,7 +27,7 @@ from mllm_selector_jax.types import ImageOptions
 
 SEED = 20_240
 CAPTIONS = 30_000
-EPOCHS = 4
+EPOCHS = 8
 BATCH = 64
 ROW_LENGTH = 96
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")

@@ -35,9 +35,10 @@ def test_layers_are_named_where_they_are_stacked_only():
 
 
 def test_every_rule_is_of_use():
+  biased = packed.make_config(decoder_qkv_bias=True, vision_patch_bias=True)
   paths = [
     axes.path_name(path)
-    for path, _ in jax.tree_util.tree_leaves_with_path(mllm.abstract(packed.CONFIG))
+    for path, _ in jax.tree_util.tree_leaves_with_path(mllm.abstract(biased))
   ]
   for pattern, names in axes.RULES:
     rest = [path for path in paths if not axes.re.search(pattern, path)]
