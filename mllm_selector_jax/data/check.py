@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mllm_selector_jax.data import images, summary, table
-from mllm_selector_jax.data.conversation import Encoder, read_rounds
+from mllm_selector_jax.data.conversation import Encoder
 from mllm_selector_jax.data.records import Record, read_records
+from mllm_selector_jax.data.rounds import read_rounds
 from mllm_selector_jax.types import InputError, RowError
 
 BLOCK_ROWS = 512  # that are tokenised at once

@@ -12,100 +12,39 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mllm_selector_jax.data.literal import first_token, make_literal
+from mllm_selector_jax.data.chat import ChatTemplate
+from mllm_selector_jax.data.literal import check_tokenizer, find_span, make_literal
+from mllm_selector_jax.data.pieces import Piece, clip_pieces, join_parts
+from mllm_selector_jax.data.rounds import read_rounds
+from mllm_selector_jax.data.templates import (
+  CHATML,
+  LLAMA_2,
+  PLAIN,
+  VICUNA,
+  Part,
+  Template,
+)
 from mllm_selector_jax.types import InputError, RowError, Sample
 
 MARK = "<image>"
 
 
-@dataclasses.dataclass(frozen=True)
-class Template:
-  """How rounds of question and answer are written as text.
-
-  A round is `user`, the question, `assistant`, the answer, `closing`; the first
-  is preceded by `system` and a space, if there is a system text.
-
-  Attributes:
-    asks: whether questions are written; otherwise only an image and one answer.
-    ends: whether every answer is closed by the tokenizer's end of sequence.
-  """
-
-  system: str = ""
-  user: str = ""
-  assistant: str = ""
-  closing: str = ""
-  asks: bool = True
-  ends: bool = True
-
-
-TEMPLATES = {
-  "vicuna_v1": Template(
-    system=(
-      "A chat between a curious user and an artificial intelligence assistant. The"
-      " assistant gives helpful, detailed, and polite answers to the user's questions."
-    ),
-    user="USER: ",
-    assistant=" ASSISTANT: ",
-  ),
-  # LLaVA's stage 1: an image, its caption, a new line; no end of sequence.
-  "plain": Template(closing="\n", asks=False, ends=False),
+TEMPLATES: dict[str, Template | ChatTemplate] = {
+  "vicuna_v1": VICUNA,
+  "plain": PLAIN,
+  "chatml": CHATML,
+  "llama-2": LLAMA_2,
+  "chat": ChatTemplate(),
 }
 
 
-class Round(NamedTuple):
-  """One question and its answer."""
+class _Break(NamedTuple):
+  """Where LLaVA's bookkeeping loses a row: from this round on."""
 
-  question: str
-  answer: str
-
-
-def read_rounds(conversations: Any) -> list[Round]:
-  """The rounds of a record's conversation.
-
-  What precedes the first human turn is dropped, as LLaVA does; so is a last
-  question without an answer.
-
-  Raises:
-    RowError: it is not a list of alternating human and gpt turns.
-  """
-  if not isinstance(conversations, list):
-    raise RowError("malformed", "conversations is not a list")
-  rounds, question = [], None
-  for place, turn in enumerate(conversations):
-    if not isinstance(turn, dict):
-      raise RowError("malformed", f"turn {place} is not an object")
-    role, value = turn.get("from"), turn.get("value")
-    if role != "human" and question is None and not rounds:
-      continue
-    if not isinstance(value, str):
-      raise RowError("malformed", f"turn {place} has no text in value")
-    if role != ("human" if question is None else "gpt"):
-      wanted = "human" if question is None else "gpt"
-      raise RowError(
-        "malformed",
-        f"turn {place} is from {repr(role)[:40]}, where {wanted} is expected",
-      )
-    if question is None:
-      question = value
-    else:
-      rounds.append(Round(question, value))
-      question = None
-  return rounds
-
-
-class _Piece(NamedTuple):
-  """Text that is tokenised as one.
-
-  Attributes:
-    follows: whether it comes after an end of sequence, without an image between.
-    answer: character at which the supervised answer begins; -1 if none does.
-    turn: the round that it ends, -1 if it only opens one.
-  """
-
-  text: str
-  follows: bool
-  answer: int
   turn: int
+
+
+_Plan = list[Piece | _Break]
 
 
 class Encoder:
@@ -119,15 +58,19 @@ class Encoder:
     max_length: tokens of the longest row; what exceeds it is cut off.
     system: replaces the template's system text; "" leaves it out.
 
+  Attributes:
+    end: id of the token that ends an answer; None if no single one does.
+
   Raises:
-    InputError: the tokenizer is not a fast one, has no end of sequence, or does
-      not know the image token.
+    InputError: the tokenizer is not a fast one, lacks a special token that the
+      template writes, or does not know the image token; or its own chat template
+      is asked for and cannot be followed.
   """
 
   def __init__(
     self,
     tokenizer: Any,
-    template: Template,
+    template: Template | ChatTemplate,
     image_token: int,
     patches: int,
     max_length: int,
@@ -140,21 +83,21 @@ class Encoder:
     self.image_token = image_token
     self.patches = patches
     self.max_length = max_length
-    self._first, self._after = make_literal(tokenizer, image_token)
-    if template.ends and tokenizer.eos_token_id is None:
-      raise InputError(
-        "The base's tokenizer has no end-of-sequence token (eos_token), which closes"
-        " every answer. Add one to its tokenizer_config.json."
-      )
-    self._end = [tokenizer.eos_token_id] if template.ends else []
+    check_tokenizer(tokenizer, image_token)
+    self._layout = template.bind(tokenizer, image_token)
+    self.end: int | None = self._layout.end
+    self._first, self._after = make_literal(
+      tokenizer, {image_token, *self._layout.specials}
+    )
     begin = tokenizer("a")["input_ids"][:1]
     begins = tokenizer.bos_token_id is not None and begin == [tokenizer.bos_token_id]
     # As at inference: a tokenizer that adds no BOS there gets none here.
-    self._begin = begin if begins else []
+    self._begin = begin if begins and self._layout.adds_begin else []
     # A longer text has more tokens than are kept: megabytes are not tokenised.
     longest = max(map(len, self._first.get_vocab()))
     self._most_text = longest * (max_length + 64)
-    self._openings: dict[tuple[str, bool], list[int]] = {}
+    self._shared: dict[tuple[str, bool], Any] = {}
+    self._layout.check(self._write)
 
   def encode(self, conversations: Any, has_image: bool) -> Sample:
     """One conversation as tokens.
@@ -178,7 +121,7 @@ class Encoder:
     for plan in plans:
       if isinstance(plan, list):
         for piece in plan:
-          if piece is not None and piece.turn >= 0:
+          if isinstance(piece, Piece) and not piece.shared:
             texts[piece.follows].append(piece.text)
     encodings = tuple(
       iter(side.encode_batch(batch, add_special_tokens=False) if batch else ())
@@ -194,16 +137,9 @@ class Encoder:
 
     Nothing is cut off. Marks in the question are dropped: an image stands first.
     """
-    asked = question.replace(MARK, "").strip() if has_image else question
-    marked = f"{MARK}\n{asked}" if has_image else asked
-    ids = list(self._begin)
-    for piece in self._write_round(0, Round(marked, ""), has_image):
-      if piece is None:
-        ids += [self.image_token] * self.patches
-      elif text := piece.text.removesuffix(self.template.closing).rstrip(" "):
-        text = piece.text if piece.turn < 0 else text
-        side = self._after if piece.follows else self._first
-        ids += side.encode(text, add_special_tokens=False).ids
+    parts = self._layout.prompt(has_image)
+    asked = self._read_question(question, has_image)
+    ids = self._begin + self._write(parts, [asked], [""])
     return np.array(ids, np.int32)
 
   def decode(self, ids: Sequence[int] | Int[np.ndarray, " L"]) -> str:
@@ -217,8 +153,33 @@ class Encoder:
     except RowError as error:
       return error.with_traceback(None)
 
-  def _plan(self, conversations: Any, has_image: bool) -> list[_Piece | None]:
-    """The pieces of text, and None for the image."""
+  def _write(
+    self, parts: Sequence[Part], questions: Sequence[str], answers: Sequence[str]
+  ) -> list[int]:
+    """Ids of a row, or of its beginning, less the last blanks."""
+    ids: list[int] = []
+    pieces = join_parts(parts, questions, answers, self._layout.apart)
+    for place, piece in enumerate(pieces):
+      if piece.text is None:
+        ids += self._image() if piece.token is None else [piece.token]
+        continue
+      last = place == len(pieces) - 1
+      text = piece.text.rstrip(" ") if last else piece.text
+      ids += self._encode(text, piece.follows).ids
+    return ids
+
+  def _image(self) -> list[int]:
+    return [self.image_token] * self.patches
+
+  def _read_question(self, text: str, has_image: bool) -> str:
+    """A question without its mark; where its image stands first, on a new line."""
+    if not has_image:
+      return text
+    text = text.replace(MARK, "").strip()
+    return f"\n{text}" if text and self._layout.breaks_line else text
+
+  def _plan(self, conversations: Any, has_image: bool) -> _Plan:
+    """The pieces to be tokenised, and where LLaVA would give up."""
     rounds = read_rounds(conversations)
     if not any(answer.strip() for _, answer in rounds):
       raise RowError("no supervised token", "no turn from gpt holds an answer")
@@ -235,69 +196,54 @@ class Encoder:
       raise RowError("image marks", f"{MARK} stands in an answer")
     if not self.template.asks and len(rounds) > 1:
       raise RowError("malformed", f"{len(rounds)} rounds, this template takes one")
-    pieces = [
-      piece
-      for turn, item in enumerate(rounds)
-      for piece in self._write_round(turn, item, MARK in item.question)
+    marked = [MARK in question for question, _ in rounds]
+    questions = [
+      self._read_question(question, mark)
+      for (question, _), mark in zip(rounds, marked, strict=True)
     ]
-    for place, piece in enumerate(pieces):
-      if piece is not None and len(piece.text) > self._most_text:
-        return self._clip(pieces, place)
+    answers = [answer for _, answer in rounds]
+    image = marked.index(True) if has_image else None
+    whole = join_parts(
+      self._layout.parts(len(rounds), image), questions, answers, self._layout.apart
+    )
+    pieces = clip_pieces(whole, self._most_text)
+    if has_image and len(pieces) < len(whole):
+      if any(
+        piece.text is None and piece.token is None for piece in whole[len(pieces) :]
+      ):
+        raise RowError("too long", f"the image stands after {self.max_length:,} tokens")
+    for turn, texts in enumerate(zip(questions, answers, strict=True)):
+      if self.template.breaks(turn, *texts):
+        place = [piece.turn for piece in pieces] + [turn]
+        place = next(n for n, begun in enumerate(place) if begun >= turn)
+        return [*pieces[:place], _Break(turn), *pieces[place:]]
     return pieces
 
-  def _clip(self, pieces: list[_Piece | None], place: int) -> list[_Piece | None]:
-    """The pieces up to an enormous one, of which no more is kept than matters."""
-    if None in pieces[place:]:
-      raise RowError("too long", f"the image stands after {self.max_length:,} tokens")
-    piece = pieces[place]
-    answer = piece.answer if piece.answer < self._most_text else -1
-    text = piece.text[: self._most_text]
-    return [*pieces[:place], piece._replace(text=text, answer=answer)]
-
-  def _write_round(
-    self, turn: int, item: Round, has_image: bool
-  ) -> list[_Piece | None]:
-    """One round's pieces; the image, as None, goes first in its question."""
-    template = self.template
-    opening = template.user
-    if turn == 0 and template.system:
-      opening = f"{template.system} {opening}"
-    question = item.question if template.asks else ""
-    follows = turn > 0 and template.ends
-    pieces: list[_Piece | None] = []
-    if has_image:
-      if opening:
-        pieces.append(_Piece(opening, follows, -1, -1))
-      pieces.append(None)
-      question = question.replace(MARK, "").strip()
-      opening, follows = ("\n" if question else ""), False
-    start = f"{opening}{question}{template.assistant}"
-    # The blank before an answer is learned: a prompt ends before it.
-    blank = len(template.assistant) - len(template.assistant.rstrip(" "))
-    answer = len(start) - blank if item.answer.strip() else -1
-    text = f"{start}{item.answer}{template.closing}"
-    pieces.append(_Piece(text, follows, answer, turn))
-    return pieces
-
-  def _assemble(self, plan: list[_Piece | None], encodings: tuple) -> Sample:
-    spans = [(self._begin, -1, 0)]  # ids, round, where the supervised ones begin
+  def _assemble(self, plan: _Plan, encodings: tuple) -> Sample:
+    spans = [(self._begin, ())]  # ids, and which of them are learned, by round
     length = len(self._begin)
     image_end = 0
+    lost = None
     for piece in plan:
-      if piece is None:
-        spans.append((None, -1, self.patches))
-        length += self.patches
-        image_end = length
+      if isinstance(piece, _Break):
+        # LLaVA's own count: an image is one token, and no row is cut yet.
+        counted = length - (self.patches - 1 if image_end else 0)
+        lost = piece.turn if counted < self.max_length else None
         continue
-      if piece.turn < 0:
-        ids = self._encode_opening(piece)
-        spans.append((ids, -1, len(ids)))
+      if piece.text is None:
+        ids = self._image() if piece.token is None else [piece.token]
+        learned = piece.learned
       else:
-        encoding = next(encodings[piece.follows])
-        ids = encoding.ids + self._end
-        first = first_token(encoding, piece.answer) if piece.answer >= 0 else len(ids)
-        spans.append((ids, piece.turn, first))
+        ids, learned = self._encode_piece(piece, encodings)
+      spans.append((ids, learned))
       length += len(ids)
+      if piece.text is None and piece.token is None:
+        image_end = length
+    if lost is not None:
+      raise RowError(
+        "masked by LLaVA",
+        f"round {lost} holds {self.template.separator!r} as text",
+      )
     if image_end > self.max_length:
       raise RowError(
         "too long", f"{image_end:,} tokens with the image, {self.max_length:,} allowed"
@@ -305,16 +251,11 @@ class Encoder:
     tokens = np.empty(length, np.int32)
     turns = np.full(length, -1, np.int32)
     place = 0
-    for ids, turn, first in spans:
-      if ids is None:
-        end = place + self.patches
-        tokens[place:end] = self.image_token
-      else:
-        end = place + len(ids)
-        tokens[place:end] = ids
-        if turn >= 0:
-          turns[place + first : end] = turn
-      place = end
+    for ids, learned in spans:
+      tokens[place : place + len(ids)] = ids
+      for start, stop, turn in learned:
+        turns[place + start : place + stop] = turn
+      place += len(ids)
     truncated = length > self.max_length
     if truncated:
       tokens, turns = tokens[: self.max_length], turns[: self.max_length]
@@ -325,10 +266,49 @@ class Encoder:
       )
     return Sample(tokens, supervised, turns, truncated)
 
-  def _encode_opening(self, piece: _Piece) -> list[int]:
-    """Ids of a text that many rows share."""
-    key = piece.text, piece.follows
-    if key not in self._openings:
-      side = self._after if piece.follows else self._first
-      self._openings[key] = side.encode(piece.text, add_special_tokens=False).ids
-    return self._openings[key]
+  def _encode(self, text: str, follows: bool) -> Any:
+    side = self._after if follows else self._first
+    return side.encode(text, add_special_tokens=False)
+
+  def _encode_piece(self, piece: Piece, encodings: tuple) -> tuple[list[int], list]:
+    """A text's ids, and (start, stop, round) of those that are learned."""
+    if piece.shared:
+      key = piece.text, piece.follows
+      if key not in self._shared:
+        self._shared[key] = self._encode(*key)
+      encoding = self._shared[key]
+    else:
+      encoding = next(encodings[piece.follows])
+    ids, learned = encoding.ids, []
+    for start, stop, turn in piece.learned:
+      first, last, straddles = find_span(encoding, start, stop, piece.text)
+      if straddles and len(piece.learned) == 1:
+        # A token of the question's end and the answer's beginning: at inference
+        # the prompt ends between them.
+        asked = self._encode(piece.text[:start], piece.follows).ids
+        said = self._encode(piece.text[start:], True)
+        _, last, _ = find_span(said, 0, stop - start, piece.text[start:])
+        return asked + said.ids, [(len(asked), len(asked) + last, turn)]
+      learned.append((first, last, turn))
+    return ids, learned
+
+
+def make_encoder(
+  name: str,
+  tokenizer: Any,
+  image_token: int,
+  patches: int,
+  max_length: int,
+  system: str | None = None,
+) -> Encoder:
+  """The encoder of a named template; arguments as `Encoder` has them.
+
+  Raises:
+    InputError: no template is called so, or the tokenizer does not fit it.
+  """
+  if name not in TEMPLATES:
+    raise InputError(
+      f"model.conversation={name!r}: allowed are {', '.join(TEMPLATES)}."
+    )
+  template = TEMPLATES[name]
+  return Encoder(tokenizer, template, image_token, patches, max_length, system)

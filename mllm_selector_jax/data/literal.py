@@ -1,6 +1,7 @@
 """Tokenizers that take a user's text literally, special-token text included."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from mllm_selector_jax.types import InputError
@@ -18,17 +19,34 @@ def first_token(encoding: Any, start: int) -> int:
   return len(encoding.ids)
 
 
-def make_literal(tokenizer: Any, image_token: int) -> tuple[Any, Any]:
-  """Two tokenizers that take all text literally.
+def find_span(encoding: Any, start: int, stop: int, text: str) -> tuple[int, int, bool]:
+  """The tokens of the characters from `start` to `stop`.
+
+  Args:
+    text: that was encoded.
 
   Returns:
-    One for text on its own, and one for text after an end of sequence, where some
-    tokenizers do not put the blank that they put before a text's first word.
+    The first token, the one after the last, and whether the first also holds
+    characters before `start`, other than blanks.
+  """
+  first = first_token(encoding, start)
+  last = len(encoding.ids)
+  if stop < len(text) and (token := encoding.char_to_token(stop - 1)) is not None:
+    last = token + 1
+  span = encoding.token_to_chars(first) if first < len(encoding.ids) else None
+  straddles = span is not None and text[span[0] : start].strip(" ") != ""
+  return first, last, straddles
+
+
+def check_tokenizer(tokenizer: Any, image_token: int) -> None:
+  """Refuses a tokenizer that texts and images cannot be written with.
+
+  Raises:
+    InputError: it is not a fast one, or does not know the image token.
   """
   from tokenizers import Tokenizer
 
-  backend = getattr(tokenizer, "backend_tokenizer", None)
-  if not isinstance(backend, Tokenizer):
+  if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
     raise InputError(
       f"The base's tokenizer ({type(tokenizer).__name__}) is not a fast one; its"
       " directory needs a tokenizer.json."
@@ -38,10 +56,25 @@ def make_literal(tokenizer: Any, image_token: int) -> tuple[Any, Any]:
       f"The base's image token is {image_token}, its tokenizer has {len(tokenizer)}"
       " tokens. Add <image> to the tokenizer and name its id in config.json."
     )
-  state = json.loads(backend.to_str())
+
+
+def make_literal(tokenizer: Any, written: Iterable[int]) -> tuple[Any, Any]:
+  """Two tokenizers that take all text literally.
+
+  Args:
+    tokenizer: a fast one.
+    written: ids that count as special though the tokenizer may not say so.
+
+  Returns:
+    One for text on its own, and one for text after an end of sequence, where some
+    tokenizers do not put the blank that they put before a text's first word.
+  """
+  from tokenizers import Tokenizer
+
+  state = json.loads(tokenizer.backend_tokenizer.to_str())
   # Without its post-processor a tokenizer adds nothing and trims no offsets.
   state["post_processor"] = state["truncation"] = state["padding"] = None
-  special = set(tokenizer.all_special_ids) | {image_token}
+  special = set(tokenizer.all_special_ids) | set(written)
   for token in state["added_tokens"]:
     token["special"] = token["special"] or token["id"] in special
   first = Tokenizer.from_str(json.dumps(state))

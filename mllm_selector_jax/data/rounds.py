@@ -1,0 +1,46 @@
+"""A record's conversation, read as rounds of question and answer."""
+
+from typing import Any, NamedTuple
+
+from mllm_selector_jax.types import RowError
+
+
+class Round(NamedTuple):
+  """One question and its answer."""
+
+  question: str
+  answer: str
+
+
+def read_rounds(conversations: Any) -> list[Round]:
+  """The rounds of a record's conversation.
+
+  What precedes the first human turn is dropped, as LLaVA does; so is a last
+  question without an answer.
+
+  Raises:
+    RowError: it is not a list of alternating human and gpt turns.
+  """
+  if not isinstance(conversations, list):
+    raise RowError("malformed", "conversations is not a list")
+  rounds, question = [], None
+  for place, turn in enumerate(conversations):
+    if not isinstance(turn, dict):
+      raise RowError("malformed", f"turn {place} is not an object")
+    role, value = turn.get("from"), turn.get("value")
+    if role != "human" and question is None and not rounds:
+      continue
+    if not isinstance(value, str):
+      raise RowError("malformed", f"turn {place} has no text in value")
+    if role != ("human" if question is None else "gpt"):
+      wanted = "human" if question is None else "gpt"
+      raise RowError(
+        "malformed",
+        f"turn {place} is from {repr(role)[:40]}, where {wanted} is expected",
+      )
+    if question is None:
+      question = value
+    else:
+      rounds.append(Round(question, value))
+      question = None
+  return rounds
