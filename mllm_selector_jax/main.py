@@ -1,4 +1,7 @@
-"""The command line: `mllm-selector [command] --config=FILE --workdir=DIR`."""
+"""The command line: `mllm-selector [command] --config=FILE --workdir=DIR`.
+
+And `mllm-selector assemble --decoder=DIR --vision=DIR --out=DIR`.
+"""
 
 import difflib
 import os
@@ -11,6 +14,7 @@ from ml_collections import config_flags
 
 from mllm_selector_jax import configs
 from mllm_selector_jax.stages import COMMANDS, context
+from mllm_selector_jax.stages.memory import keep_freed_memory
 from mllm_selector_jax.types import InputError, RunError, Stopped
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -29,7 +33,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(argv: list[str]) -> int:
   """The exit status of a command line: 0, 1, 2 or 143."""
+  keep_freed_memory()
   try:
+    if argv[1:2] == ["assemble"]:
+      _assemble(argv)
+      return 0
     command, cfg = _parse(argv)
     with context.open_run(cfg, _WORKDIR.value, force=_FORCE.value) as current:
       signal.signal(signal.SIGTERM, lambda *_: current.stop())
@@ -48,6 +56,17 @@ def run(argv: list[str]) -> int:
   except KeyboardInterrupt:
     print("Interrupted. The same command goes on from here.", file=sys.stderr)
     return 130
+
+
+def _assemble(argv: list[str]) -> None:
+  """The one command that works on models alone, without config and workdir."""
+  from mllm_selector_jax.stages import assemble  # defines its flags
+
+  try:
+    flags.FLAGS([argv[0], *argv[2:]])
+  except flags.Error as error:
+    raise InputError(f"{error}. See --help for the flags.") from error
+  assemble.assemble()
 
 
 def _parse(argv: list[str]):
