@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from mllm_selector_jax import sharding, types
 from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models.cache import make_cache
 from mllm_selector_jax.models.config import MllmConfig
 
 
@@ -80,12 +81,13 @@ def _generate(
 ) -> Int[Array, "B new"]:
   rows, length = tokens.shape
   # The last new token is never read, so it needs no place.
-  total = length + max_new_tokens - 1
+  past = make_cache(config, rows, length + max_new_tokens - 1)
   embeddings = mllm.embed(config, params, tokens, patches, images)
-  embeddings = jnp.pad(embeddings, [(0, 0), (0, total - length), (0, 0)])
-  positions = jnp.broadcast_to(jnp.arange(total)[None], (rows, total))
-  # Places not written yet stay behind every query: attention is causal.
-  segments = (positions < lengths[:, None] + max_new_tokens).astype(jnp.int32)
+  positions = jnp.broadcast_to(jnp.arange(length)[None], (rows, length))
+  # What the padding leaves behind is overwritten before it is seen.
+  hidden, past = mllm.extend(config, params, embeddings, positions, past)
+  last = jnp.maximum(lengths - 1, 0)
+  hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)
   text = jnp.full((rows, 1), -1, jnp.int32)
   head = mllm.head(config, params)
 
@@ -100,24 +102,25 @@ def _generate(
     known = jnp.arange(logits.shape[1]) < vocabulary
     return jnp.argmax(jnp.where(known[None], logits, -jnp.inf), axis=-1)
 
+  def record(step, done, ids, states):
+    chosen = jnp.where(done, eos, choose(states).astype(jnp.int32))
+    ids = jax.lax.dynamic_update_slice(ids, chosen[:, None], (0, step))
+    return step + 1, done | (chosen == eos), ids
+
   def unfinished(state):
     step, done, _, _ = state
     return (step < max_new_tokens) & ~jnp.all(done)
 
   def advance(state):
-    step, done, ids, embeddings = state
-    hidden = mllm.decode(config, params, embeddings, positions, segments)
-    last = jnp.maximum(lengths + step - 1, 0)
-    states = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-    chosen = jnp.where(done, eos, choose(states).astype(jnp.int32))
-    ids = jax.lax.dynamic_update_slice(ids, chosen[:, None], (0, step))
-    embedded = mllm.embed(config, params, chosen[:, None], text, images[:, :0])
-    here = positions == (lengths + step)[:, None]
-    embeddings = jnp.where(here[..., None], embedded, embeddings)
-    return step + 1, done | (chosen == eos), ids, embeddings
+    step, done, ids, past = state
+    newest = jax.lax.dynamic_slice(ids, (0, step - 1), (rows, 1))
+    embedded = mllm.embed(config, params, newest, text, images[:, :0])
+    place = (lengths + step - 1)[:, None]
+    hidden, past = mllm.extend(config, params, embedded, place, past)
+    return *record(step, done, ids, hidden[:, 0]), past
 
   ids = jnp.full((rows, max_new_tokens), eos, jnp.int32)
-  state = (jnp.int32(0), lengths == 0, ids, embeddings)
+  state = (*record(jnp.int32(0), lengths == 0, ids, hidden[:, 0]), past)
   ids = jax.lax.while_loop(unfinished, advance, state)[2]
   # Whole on every device, so that every process can read all rows.
   return sharding.constrain(ids, (None, None))
@@ -129,8 +132,8 @@ def make_generate(
   """A jitted greedy `generate(params, tokens, patches, lengths, images)`.
 
   The arguments after `params` are those of `Prompts`. Images and prompts are
-  embedded once; each step runs the decoder over prompt and answer, which for the
-  few tokens of an answer costs little. The loop ends when every row has ended.
+  read once, and their keys and values kept; each step reads the new tokens alone.
+  The loop ends when every row has ended.
 
   Args:
     config: the model.

@@ -1,11 +1,13 @@
 """The decoder: from embeddings to final hidden states, and the head."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from mllm_selector_jax.models import attention, stack
+from mllm_selector_jax.models import attention, cache, stack
 from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
 from mllm_selector_jax.models.rope import rotate, rotation_angles
 
@@ -36,10 +38,13 @@ class DecoderBlock(nnx.Module):
   def __call__(
     self,
     x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
     cos: Float[Array, "B L 1 h"],
     sin: Float[Array, "B L 1 h"],
-    bias: Float[Array, "B 1 1 L L"],
-  ) -> Float[Array, "B L D"]:
+    bias: Float[Array, "B 1 1 L T"],
+    past: cache.Cache | None = None,
+  ) -> Any:
+    """The block's output; with a layer's cache, that and the cache with `x` in it."""
     config = self.config
     batch, length, width = x.shape
     # Two-dimensional matmuls: XLA on CPU runs them faster than batched ones.
@@ -48,13 +53,16 @@ class DecoderBlock(nnx.Module):
     query = self.query(normed).reshape(batch, length, config.heads, config.head_dim)
     key = self.key(normed).reshape(batch, length, config.kv_heads, config.head_dim)
     value = self.value(normed).reshape(key.shape)
-    mixed = attention.attend_biased(
-      rotate(query, cos, sin), rotate(key, cos, sin), value, bias
-    )
+    query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+    if past is not None:
+      past = cache.write(past, key, value, positions)
+      key, value = past
+    mixed = attention.attend_biased(query, key, value, bias)
     flat = flat + self.out(mixed.reshape(batch * length, -1))
     normed = self.mlp_norm(flat)
     flat = flat + self.down(jax.nn.silu(self.gate(normed)) * self.up(normed))
-    return flat.reshape(x.shape)
+    x = flat.reshape(x.shape)
+    return x if past is None else (x, past)
 
 
 class Decoder(nnx.Module):
@@ -90,5 +98,18 @@ class Decoder(nnx.Module):
     wide = jnp.promote_types(x.dtype, jnp.float32)
     cos, sin = rotation_angles(positions, config.head_dim, config.rope, wide)
     bias = attention.make_bias(segments, config.window)
-    x = stack.run_layers(self.layers, x, cos, sin, bias, remat=self.config.remat)
+    x = stack.run_layers(
+      self.layers, x, positions, cos, sin, bias, remat=self.config.remat
+    )
     return self.norm(x)
+
+  def extend(
+    self, x: Float[Array, "B n D"], positions: Int[Array, "B n"], past: cache.Cache
+  ) -> tuple[Float[Array, "B n D"], cache.Cache]:
+    """Reads n more tokens of each row; see `mllm.extend`."""
+    config = self.config.decoder
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    cos, sin = rotation_angles(positions, config.head_dim, config.rope, wide)
+    bias = cache.make_bias(positions, past.keys.shape[2], config.window)
+    x, past = stack.run_layers(self.layers, x, positions, cos, sin, bias, state=past)
+    return self.norm(x), past

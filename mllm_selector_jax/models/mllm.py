@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from mllm_selector_jax import sharding, types
 from mllm_selector_jax.models import initial
+from mllm_selector_jax.models.cache import Cache
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder import Decoder
 from mllm_selector_jax.models.projector import Projector
@@ -112,6 +113,30 @@ def decode(
   """
   with _precision(config):
     return _merge(config, params).decoder(embeddings, positions, segments)
+
+
+def extend(
+  config: MllmConfig,
+  params: types.Params,
+  embeddings: Float[Array, "B n D"],
+  positions: Int[Array, "B n"],
+  past: Cache,
+) -> tuple[Float[Array, "B n D"], Cache]:
+  """Decoder and final norm over n more tokens of each row, one sample a row.
+
+  Args:
+    config: the model.
+    params: its parameters.
+    embeddings: what `embed` gave for the tokens.
+    positions: where they stand in their rows. A token sees the places up to its
+      own, all of which must have been written by now.
+    past: what was read before, as `make_cache` and this function gave it.
+
+  Returns:
+    What the head multiplies, and the cache with these tokens in it.
+  """
+  with _precision(config):
+    return _merge(config, params).decoder.extend(embeddings, positions, past)
 
 
 def hidden_states(

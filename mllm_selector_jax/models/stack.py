@@ -5,6 +5,7 @@ leaf: for sharding, for optimizers and for checkpoints.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import nnx
@@ -24,7 +25,8 @@ def run_layers(
   *args,
   count: int | None = None,
   remat: bool = False,
-) -> Float[Array, "B L D"]:
+  state: Any = None,
+) -> Any:
   """Applies the first `count` layers (all by default), one after the other.
 
   Args:
@@ -33,19 +35,25 @@ def run_layers(
     *args: given to every layer after its input.
     count: layers that run.
     remat: keep only the blocks' inputs for the backward pass.
+    state: a tree whose arrays have the layer axis first. A layer is then given
+      its part last, and gives its output and its part's new value.
 
   Returns:
-    What leaves the last of them.
+    What leaves the last of them; with a state, that and the new state.
   """
   graph, arrays = nnx.split(layers)
   if count is not None:
     arrays = jax.tree.map(lambda array: array[:count], arrays)
 
-  def step(x, layer):
-    x = nnx.merge(graph, layer)(x, *args)
-    return sharding.constrain(x, ("batch", "length", "width")), None
+  def step(x, layer_and_state):
+    layer, own = layer_and_state
+    block = nnx.merge(graph, layer)
+    x, own = (block(x, *args), None) if own is None else block(x, *args, own)
+    return sharding.constrain(x, ("batch", "length", "width")), own
 
   step = jax.checkpoint(step) if remat else step
   # A few layers run a quarter faster unrolled on CPUs; many compile too long.
   depth = len(jax.tree.leaves(arrays)[0])
-  return jax.lax.scan(step, x, arrays, unroll=depth if depth <= 4 else 1)[0]
+  unroll = depth if depth <= 4 else 1
+  x, state = jax.lax.scan(step, x, (arrays, state), unroll=unroll)
+  return x if state is None else (x, state)

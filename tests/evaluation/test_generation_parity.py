@@ -1,0 +1,54 @@
+"""Greedy answers token for token as transformers' own, in torch."""
+
+import numpy as np
+import pytest
+import torch
+
+from mllm_selector_jax.evaluation import generation
+from mllm_selector_jax.models import huggingface
+from tests.models import packed, tiny
+from tests.models.huggingface.test_parity import CASES, load_torch
+
+torch.set_num_threads(1)
+NEW = 12
+
+
+def torch_answer(model, config, prompt, pixels, eos):
+  images = {}
+  if pixels is not None:
+    scaled = (pixels / 255.0 - np.array(config.image_mean)) / np.array(config.image_std)
+    scaled = torch.tensor(scaled.transpose(2, 0, 1)[None], dtype=torch.float32)
+    images["pixel_values"] = scaled
+  ids = model.generate(
+    input_ids=torch.tensor(prompt[None]),
+    attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+    **images,
+    max_new_tokens=NEW,
+    do_sample=False,
+    eos_token_id=eos,
+    pad_token_id=eos,
+  )[0, len(prompt) :].tolist()
+  return ids + [eos] * (NEW - len(ids))
+
+
+@pytest.mark.parametrize("name", ["grouped", "mistral", "qwen2 tied, siglip"])
+def test_answers_are_transformers(tmp_path, name):
+  base = tiny.make_base(tmp_path / "base", **CASES[name])
+  config = huggingface.read_config(base)
+  params = packed.random_params(config)
+  huggingface.write_model(tmp_path / "out", config, params, base)
+  model = load_torch(tmp_path / "out")
+  rng = np.random.default_rng(0)
+  examples = [
+    packed.random_sample(config, rng, length, image)
+    for length, image in ((3, True), (17, False), (9, True), (1, False), (24, True))
+  ]
+  prompts, pixels = zip(*examples, strict=True)
+  batch = generation.make_prompts(prompts, pixels, config, rows=6)
+  free = np.asarray(generation.make_generate(config, NEW, eos=2)(params, *batch))
+  # An end that some answer reaches in the middle.
+  eos = int(free[0][NEW // 2])
+  found = np.asarray(generation.make_generate(config, NEW, eos)(params, *batch))
+  wanted = [torch_answer(model, config, *example, eos) for example in examples]
+  np.testing.assert_array_equal(found[:5], wanted)
+  assert eos in wanted[0] and len({tuple(ids) for ids in wanted}) == 5
