@@ -33,6 +33,9 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.model.remat = False  # recompute each block in the backward pass
   cfg.model.conversation = "vicuna_v1"  # template: vicuna_v1, plain
   cfg.model.system = config_dict.placeholder(str)  # None: the template's own
+  # Images become squares by padding, as LLaVA-1.5 was trained; False does what
+  # the base's image processor does (llava-hf's crops).
+  cfg.model.pad_images = True
   cfg.model.max_length = 2048  # tokens; longer rows are cut
 
   cfg.mesh = ml_collections.ConfigDict()

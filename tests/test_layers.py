@@ -72,6 +72,8 @@ def test_data_and_artifacts_know_no_jax(path):
 
 def test_torch_is_for_tests_only():
   for path in FILES:
+    if path.parts[-2:] == ("huggingface", "convert.py"):
+      continue  # reads what only torch can
     assert "torch" not in {name.split(".")[0] for name in imports(path)}, path
 
 

@@ -27,22 +27,25 @@ def base_path(run: Run) -> Path:
 
 def hash_processing(run: Run) -> str:
   """Identity of what turns records into tokens and pixels: all but the weights."""
-  files = {
-    path.name: artifacts.hash_file(path)
-    for path in sorted(base_path(run).iterdir())
+  files = [
+    [path.name, artifacts.hash_file(path)]
+    for folder in huggingface.list_folders(base_path(run))
+    for path in sorted(folder.iterdir())
     if path.is_file() and path.suffix in (".json", ".jinja", ".model", ".txt")
-  }
+  ]
   return artifacts.hash_json(files)
 
 
 @functools.lru_cache(maxsize=4)
-def _hash_folder(path: Path) -> str:
-  return artifacts.hash_folder(path)
+def _hash_folders(paths: tuple[Path, ...]) -> str:
+  digests = [artifacts.hash_folder(path) for path in paths]
+  return digests[0] if len(digests) == 1 else artifacts.hash_json(digests)
 
 
 def hash_model(path: Path) -> str:
-  """Identity of a model directory; read once a process."""
-  return _hash_folder(path.absolute())
+  """Identity of a model's directories; read once a process."""
+  folders = huggingface.list_folders(path)
+  return _hash_folders(tuple(folder.absolute() for folder in folders))
 
 
 def model_config(run: Run) -> dict[str, Any]:
@@ -66,7 +69,7 @@ def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
   """What turns records into tokens and pixels; no weights are read."""
   path = base_path(run)
   config = huggingface.read_config(path)
-  tokenizer, options = huggingface.read_processor(path)
+  tokenizer, options = huggingface.read_processor(path, run.cfg.model.pad_images)
   name = run.cfg.model.conversation
   if name not in conversation.TEMPLATES:
     raise InputError(

@@ -72,7 +72,9 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
     )
   _write_rows(folder / "rows.parquet", pool, rows)
   artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
-  huggingface.write_model(folder / "hf", config, params, source)
+  huggingface.write_model(
+    folder / "hf", config, params, source, pad=run.cfg.model.pad_images
+  )
   run.say(
     f"{title}: {len(rows):,} rows x {section.epochs} epochs, {len(steps):,} steps,"
     f" loss {metrics[0]['loss']:.3f} -> {metrics[-1]['loss']:.3f}"

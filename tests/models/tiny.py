@@ -23,14 +23,19 @@ SENTENCES = (
 )
 
 
-def make_tokenizer(vocab: int = 300) -> transformers.PreTrainedTokenizerFast:
-  """A byte-level BPE tokenizer of at most `vocab` tokens, <image> at id 4."""
+def make_tokenizer(
+  vocab: int = 300, special: tuple[str, ...] = SPECIAL
+) -> transformers.PreTrainedTokenizerFast:
+  """A byte-level BPE tokenizer of at most `vocab` tokens, the special ones first.
+
+  By default <image> is at id 4.
+  """
   core = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
   core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   core.decoder = decoders.ByteLevel()
   trainer = trainers.BpeTrainer(
     vocab_size=vocab,
-    special_tokens=list(SPECIAL),
+    special_tokens=list(special),
     initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     show_progress=False,
   )
@@ -43,8 +48,8 @@ def make_tokenizer(vocab: int = 300) -> transformers.PreTrainedTokenizerFast:
     unk_token="<unk>",
     bos_token="<s>",
     eos_token="</s>",
-    pad_token="<pad>",
-    additional_special_tokens=["<image>"],
+    pad_token="<pad>" if "<pad>" in special else None,
+    additional_special_tokens=["<image>"] if "<image>" in special else [],
     model_max_length=256,
   )
 

@@ -1,4 +1,4 @@
-"""Hugging Face directories in LLaVA form: read, checked and written.
+"""Hugging Face directories in LLaVA form: read, checked, assembled and written.
 
 Nothing here unpickles, runs code that comes with a model, or touches the
 network for a directory; transformers is imported inside the functions.
@@ -10,14 +10,18 @@ import os
 # transformers; its advice that torch is missing would only mislead.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
+from mllm_selector_jax.models.huggingface.assemble import assemble
 from mllm_selector_jax.models.huggingface.config import read_config
+from mllm_selector_jax.models.huggingface.parts import list_folders
 from mllm_selector_jax.models.huggingface.processor import read_processor
 from mllm_selector_jax.models.huggingface.reader import read_params
 from mllm_selector_jax.models.huggingface.source import find_model
 from mllm_selector_jax.models.huggingface.writer import write_fresh, write_model
 
 __all__ = [
+  "assemble",
   "find_model",
+  "list_folders",
   "read_config",
   "read_params",
   "read_processor",

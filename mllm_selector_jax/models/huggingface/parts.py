@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS
 from mllm_selector_jax.models.huggingface.source import find_model, read_json
 from mllm_selector_jax.types import InputError
 
@@ -109,6 +110,12 @@ def find_parts(path: str | os.PathLike) -> Parts:
   )
 
 
+def list_folders(path: str | os.PathLike) -> list[Path]:
+  """The directories that a model is read from, its own first."""
+  parts = find_parts(path)
+  return list(dict.fromkeys((parts.decoder, parts.vision)))
+
+
 def _original_parts(folder: Path, raw: dict[str, Any]) -> Parts:
   """LLaVA's own checkpoint: projector beside the decoder, the tower elsewhere."""
   kind = raw.get("model_type")
@@ -167,6 +174,12 @@ def join_parts(
   text = load_hf_config(decoder, decoder_kind)
   tower = load_hf_config(vision)
   tower = getattr(tower, "vision_config", None) or tower
+  for folder, found, families in ((decoder, text, DECODERS), (vision, tower, TOWERS)):
+    if found.model_type not in families:
+      raise InputError(
+        f"{folder / 'config.json'}: model_type is {found.model_type!r}; supported are"
+        f" {', '.join(families)}."
+      )
   if select is None:
     select = "default" if tower.model_type == "clip_vision_model" else "full"
   tokenizer = load_tokenizer(decoder)

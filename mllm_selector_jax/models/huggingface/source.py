@@ -38,21 +38,27 @@ def find_model(path: str | os.PathLike) -> Path:
 
 def _find_on_hub(name: str) -> Path:
   import huggingface_hub
+  from huggingface_hub import errors
 
   try:
     return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(FILES)))
   except Exception as error:
-    # The hub's client raises a dozen kinds, each meaning: it cannot be had.
-    offline = huggingface_hub.constants.HF_HUB_OFFLINE
-    why = (
-      "HF_HUB_OFFLINE is set and the hub's cache does not hold it"
-      if offline
-      else f"the hub did not give it ({type(error).__name__})"
-    )
+    # The client raises dozens of kinds; these have a remedy of their own.
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+      why = "HF_HUB_OFFLINE is set and the hub's cache does not hold it"
+      remedy = "Give an existing directory, or unset HF_HUB_OFFLINE"
+    elif isinstance(error, errors.GatedRepoError):
+      why = "the hub gives it only to those who accepted its terms"
+      remedy = f"Accept them at its page ({name}), then `hf auth login` or set HF_TOKEN"
+    elif isinstance(error, errors.RepositoryNotFoundError):
+      why = "the hub has no such model, or it is private"
+      remedy = "Check the name; for a private one `hf auth login` or set HF_TOKEN"
+    else:
+      why = f"the hub did not give it ({type(error).__name__})"
+      remedy = "Give an existing directory, or check the network"
     raise InputError(
-      f"There is no directory {name}; read as a name on the Hugging Face hub,"
-      f" {why}. Give an existing directory"
-      + (", or unset HF_HUB_OFFLINE." if offline else ", or check name and network.")
+      f"There is no directory {name}; read as a name on the Hugging Face hub, {why}."
+      f" {remedy}."
     ) from error
 
 

@@ -1,3 +1,9 @@
+import http.server
+import os
+import subprocess
+import sys
+import threading
+
 import pytest
 
 from mllm_selector_jax.models import huggingface
@@ -22,6 +28,70 @@ def test_a_hub_name_without_network_says_so():
   with pytest.raises(InputError, match="HF_HUB_OFFLINE is set") as error:
     huggingface.find_model("nobody/no-such-model")
   assert "There is no directory nobody/no-such-model" in str(error.value)
+
+
+ANSWERS = {
+  "gated": (403, "GatedRepo"),
+  "absent": (401, "RepoNotFound"),
+  "broken": (500, ""),
+}
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+  """Answers as the hub does for gated, unknown and broken repositories."""
+
+  def do_GET(self):
+    status, code = next(v for k, v in ANSWERS.items() if k in self.path)
+    self.send_response(status)
+    self.send_header("X-Error-Code", code)
+    self.send_header("Content-Length", "0")
+    self.end_headers()
+
+  do_HEAD = do_GET
+
+  def log_message(self, *_):
+    pass
+
+
+@pytest.mark.parametrize(
+  "name, message",
+  [
+    ("gated", "accepted its terms. Accept them"),
+    ("absent", "no such model, or it is private. Check the name"),
+    ("broken", "did not give it"),
+  ],
+)
+def test_what_the_hub_refuses_is_explained(tmp_path, name, message):
+  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  code = f"""
+from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.types import InputError
+try:
+  huggingface.find_model("somebody/{name}")
+except InputError as error:
+  print(error)
+"""
+  environment = {
+    **os.environ,
+    "HF_HUB_OFFLINE": "0",
+    "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+    "HF_HOME": str(tmp_path),
+  }
+  try:
+    done = subprocess.run(
+      [sys.executable, "-c", code],
+      env=environment,
+      capture_output=True,
+      text=True,
+      timeout=120,
+      check=True,
+    )
+  finally:
+    server.shutdown()
+    server.server_close()
+  assert f"There is no directory somebody/{name}" in done.stdout
+  assert message in done.stdout, done.stdout
 
 
 def test_a_file_is_not_a_model(tmp_path):
