@@ -182,13 +182,13 @@ class ChatLayout:
       )
     # The blank before an answer is learned: a prompt ends before it.
     spans = [(len(text[:start].rstrip(" ")), stop) for start, stop in spans]
+    parts = tuple(self._read(text, spans))
     asked, _ = self._render(messages[: -2 * rounds + 1 or None], prompt=True)
     if asked.rstrip(" ") != text[: spans[0][0]]:
       raise InputError(
         "model.conversation='chat': the base's chat template asks for an answer with"
         " other text than stands before {% generation %}." + _OTHER
       )
-    parts = tuple(self._read(text, spans))
     images = [part.turn for part in parts if part.kind == IMAGE]
     if images != ([] if image is None else [image]):
       raise InputError(

@@ -1,8 +1,9 @@
 """A conversation in LLaVA form to the tokens that a model reads.
 
-As LLaVA-1.5 does: the text between images and ends of sequence is tokenised
-piece by piece, the image's mark stands first in its turn and becomes one token a
-patch, answers and their closing are supervised, and the end is cut off.
+With LLaVA's templates it is done as LLaVA-1.5 does: the text between images and
+ends of sequence is tokenised piece by piece, the image's mark stands first in its
+turn and becomes one token a patch, answers and their closing are supervised, and
+the end is cut off.
 """
 
 import dataclasses
@@ -98,6 +99,7 @@ class Encoder:
     self._most_text = longest * (max_length + 64)
     self._shared: dict[tuple[str, bool], Any] = {}
     self._layout.check(self._write)
+    self._splits = self._must_split()
 
   def encode(self, conversations: Any, has_image: bool) -> Sample:
     """One conversation as tokens.
@@ -270,6 +272,15 @@ class Encoder:
     side = self._after if follows else self._first
     return side.encode(text, add_special_tokens=False)
 
+  def _must_split(self) -> bool:
+    """Whether the end of a prompt has other tokens as soon as an answer follows."""
+    parts = self._layout.prompt(False)
+    *_, last = join_parts(parts, ["a"], [""], self._layout.apart) or [None]
+    if last is None or last.text is None:
+      return False
+    ids = self._encode(last.text.rstrip(" "), last.follows).ids
+    return self._encode(f"{last.text}a", last.follows).ids[: len(ids)] != ids
+
   def _encode_piece(self, piece: Piece, encodings: tuple) -> tuple[list[int], list]:
     """A text's ids, and (start, stop, round) of those that are learned."""
     if piece.shared:
@@ -282,9 +293,8 @@ class Encoder:
     ids, learned = encoding.ids, []
     for start, stop, turn in piece.learned:
       first, last, straddles = find_span(encoding, start, stop, piece.text)
-      if straddles and len(piece.learned) == 1:
-        # A token of the question's end and the answer's beginning: at inference
-        # the prompt ends between them.
+      if start and (straddles or self._splits) and len(piece.learned) == 1:
+        # At inference the prompt ends here, and the answer begins a token.
         asked = self._encode(piece.text[:start], piece.follows).ids
         said = self._encode(piece.text[start:], True)
         _, last, _ = find_span(said, 0, stop - start, piece.text[start:])
