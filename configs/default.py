@@ -31,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.model.path = "llava-hf/llava-1.5-7b-hf"
   cfg.model.dtype = "auto"  # float32 on CPU, bfloat16 on accelerators
   cfg.model.remat = False  # recompute each block in the backward pass
-  cfg.model.conversation = "vicuna_v1"  # template: vicuna_v1, plain
+  cfg.model.conversation = "vicuna_v1"  # or plain, chatml, llama-2, chat (its own)
   cfg.model.system = config_dict.placeholder(str)  # None: the template's own
   # Images become squares by padding, as LLaVA-1.5 was trained; False does what
   # the base's image processor does (llava-hf's crops).
