@@ -35,18 +35,19 @@ def measure(keep: bool) -> dict[str, float]:
   params = huggingface.read_params(DEMO_BASE, config)
   rng = np.random.default_rng(0)
   patches = np.full((ROWS, LENGTH), -1, np.int32)
-  patches[:, 5 : 5 + config.patches] = np.arange(config.patches)
+  every = np.arange(ROWS * config.patches).reshape(ROWS, -1)
+  patches[:, 5 : 5 + config.patches] = every
   side = config.vision.image_size
   batch = Batch(
     tokens=rng.integers(5, 800, (ROWS, LENGTH), np.int32),
     positions=np.broadcast_to(np.arange(LENGTH, dtype=np.int32), (ROWS, LENGTH)),
     segments=np.ones((ROWS, LENGTH), np.int32),
     patches=patches,
-    images=rng.integers(0, 256, (ROWS, 1, side, side, 3), np.uint8),
-    predict=rng.integers(0, LENGTH, (ROWS, 8), np.int32),
-    targets=rng.integers(5, 800, (ROWS, 8), np.int32),
-    weights=np.ones((ROWS, 8), np.float32),
-    answers=np.zeros((ROWS, 2), np.int32),
+    images=rng.integers(0, 256, (1, ROWS, side, side, 3), np.uint8),
+    predict=rng.integers(0, ROWS * LENGTH, (1, ROWS * 8), np.int32),
+    targets=rng.integers(5, 800, (1, ROWS * 8), np.int32),
+    weights=np.ones((1, ROWS * 8), np.float32),
+    answers=np.zeros((1, 2), np.int32),
   )
   trainable, frozen = steps.split_params(params, "decoder")
 

@@ -26,17 +26,23 @@ def token_loss(
 
 
 def gather_positions(
-  hidden: Float[Array, "B L D"], predict: Int[Array, "B T"]
-) -> Float[Array, "B T D"]:
-  """The hidden states at the given positions of each row."""
-  return jnp.take_along_axis(hidden, predict[..., None], axis=1)
+  hidden: Float[Array, "B L D"], predict: Int[Array, "W T"]
+) -> Float[Array, "W T D"]:
+  """The hidden states at the given positions of each shard of rows.
+
+  Args:
+    hidden: of packed rows.
+    predict: positions counted through the B / W rows of a shard, end to end.
+  """
+  shards = hidden.reshape(len(predict), -1, hidden.shape[-1])
+  return jnp.take_along_axis(shards, predict[..., None], axis=1)
 
 
 def map_logits(
   fn: Callable,
-  hidden: Float[Array, "B T D"],
+  hidden: Float[Array, "W T D"],
   head: Float[Array, "D V"],
-  targets: Int[Array, "B T"],
+  targets: Int[Array, "W T"],
   chunk: int = CHUNK,
 ):
   """Applies `fn(logits, targets, hidden)` to all positions, chunk by chunk.
@@ -48,14 +54,14 @@ def map_logits(
     hidden: states at the supervised positions.
     head: the output projection.
     targets: the token that each position predicts.
-    chunk: positions of all rows together whose logits are held at once.
+    chunk: positions of all shards together whose logits are held at once.
 
   Returns:
-    fn's tree with leading axes B, T.
+    fn's tree with leading axes W, T.
   """
-  batch, length = targets.shape
-  # Chunks cut along T and keep all rows, so that rows stay on their devices.
-  width = max(1, min(length, chunk // max(batch, 1)))
+  shards, length = targets.shape
+  # Chunks cut along T and keep all shards, so that each stays on its device.
+  width = max(1, min(length, chunk // max(shards, 1)))
   steps = -(-length // width)
   pad = steps * width - length
 
@@ -66,7 +72,7 @@ def map_logits(
     wide = jnp.promote_types(flat.dtype, jnp.float32)
     logits = jnp.dot(flat, head.astype(flat.dtype), preferred_element_type=wide)
     out = fn(logits, wanted.reshape(-1), flat)
-    return jax.tree.map(lambda x: x.reshape(batch, width, *x.shape[1:]), out)
+    return jax.tree.map(lambda x: x.reshape(shards, width, *x.shape[1:]), out)
 
   if steps == 1:
     return one((hidden, targets))
@@ -74,10 +80,11 @@ def map_logits(
   targets = jnp.pad(targets, [(0, 0), (0, pad)])
 
   def split(x):
-    return jnp.moveaxis(x.reshape(batch, steps, width, *x.shape[2:]), 1, 0)
+    return jnp.moveaxis(x.reshape(shards, steps, width, *x.shape[2:]), 1, 0)
 
   def join(x):
-    return jnp.moveaxis(x, 0, 1).reshape(batch, steps * width, *x.shape[3:])[:, :length]
+    x = jnp.moveaxis(x, 0, 1)
+    return x.reshape(shards, steps * width, *x.shape[3:])[:, :length]
 
   return jax.tree.map(join, jax.lax.map(one, (split(hidden), split(targets))))
 
@@ -85,9 +92,9 @@ def map_logits(
 def supervised_losses(
   hidden: Float[Array, "B L D"],
   head: Float[Array, "D V"],
-  predict: Int[Array, "B T"],
-  targets: Int[Array, "B T"],
-) -> Float[Array, "B T"]:
+  predict: Int[Array, "W T"],
+  targets: Int[Array, "W T"],
+) -> Float[Array, "W T"]:
   """Cross-entropy of every supervised token of packed rows; padding included."""
   states = gather_positions(hidden, predict)
   return map_logits(

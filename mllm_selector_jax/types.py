@@ -1,9 +1,9 @@
 """Records, batches and errors that every part of the package shares.
 
 Axis letters: N pool rows, K kept rows, G groups; B packed rows of a batch, L
-tokens of a packed row, T supervised positions of a packed row, A answers of a
-packed row, M images of a packed row, P patches (image tokens) of an image, V
-vocabulary, D width, H heads, S pixels along an image's side.
+tokens of a packed row; W row shards of a batch, each of B / W rows, and of one of
+them: T supervised positions, A answers, M images; P patches (image tokens) of an
+image, V vocabulary, D width, H heads, S pixels along an image's side.
 """
 
 import dataclasses
@@ -80,27 +80,37 @@ class Sample(NamedTuple):
 class Batch(NamedTuple):
   """Packed rows, all that the device sees. Leaves are numpy or jax arrays.
 
+  What a row has a varying number of (images, supervised positions, answers) is
+  held a shard of rows, not a row: over many rows the numbers even out, so that
+  little is padded, and no shard needs anything of another one.
+
   Attributes:
     tokens: token ids; image patches hold the image token's id, padding 0.
     positions: the position inside its sample, from 0.
-    segments: 0 for padding, otherwise 1 + the sample's place in its row.
-    patches: index into the row's M * P patch features, -1 where there is text.
+    segments: 0 for padding, otherwise from 1 a number for every sample, and for
+      every trunk (below), of the row.
+    patches: index into the shard's M * P patch features, -1 where there is text.
     images: pixels, not normalised; unused places are 0.
-    predict: positions that predict a supervised token; padding 0.
+    predict: positions that predict a supervised token, counted through the
+      shard's rows laid end to end; padding 0.
     targets: the tokens that they predict; padding 0.
     weights: 1 for a supervised token, 0 for padding.
-    answers: positions that predict the first token of an answer; padding 0.
+    answers: positions, counted as `predict`'s, that predict the first token of an
+      answer; padding 0.
+    prefixes: the segment that a token sees beside its own: the trunk, which holds
+      what several samples begin with; -1 for none. None where no row has a trunk.
   """
 
   tokens: Int[Array | np.ndarray, "B L"]
   positions: Int[Array | np.ndarray, "B L"]
   segments: Int[Array | np.ndarray, "B L"]
   patches: Int[Array | np.ndarray, "B L"]
-  images: UInt8[Array | np.ndarray, "B M S S 3"]
-  predict: Int[Array | np.ndarray, "B T"]
-  targets: Int[Array | np.ndarray, "B T"]
-  weights: Float[Array | np.ndarray, "B T"]
-  answers: Int[Array | np.ndarray, "B A"]
+  images: UInt8[Array | np.ndarray, "W M S S 3"]
+  predict: Int[Array | np.ndarray, "W T"]
+  targets: Int[Array | np.ndarray, "W T"]
+  weights: Float[Array | np.ndarray, "W T"]
+  answers: Int[Array | np.ndarray, "W A"]
+  prefixes: Int[Array | np.ndarray, "B L"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

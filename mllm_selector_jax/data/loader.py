@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from mllm_selector_jax.data import images, packing
+from mllm_selector_jax.data import assembly, images, packing
 from mllm_selector_jax.data.conversation import Encoder
 from mllm_selector_jax.data.table import PoolTable
-from mllm_selector_jax.types import Batch, ImageOptions, InputError, Sample
-
-Example = tuple[Sample, UInt8[np.ndarray, "S S 3"] | None]
+from mllm_selector_jax.types import Batch, ImageOptions, InputError
 
 
 class Cache:
@@ -62,7 +60,7 @@ class Reader:
   max_pixels: int
   cache: Cache
 
-  def read(self, row: int) -> Example:
+  def read(self, row: int) -> assembly.Example:
     """The tokens and the pixels of a row.
 
     Raises:
@@ -93,21 +91,34 @@ class Reader:
 
 @dataclasses.dataclass(frozen=True)
 class MakeBatch:
-  """A step's packed rows of pool rows to a batch: grain's map function."""
+  """A step's packed rows of pool rows to a batch: grain's map function.
+
+  Attributes:
+    reader: reads rows.
+    shape: of the batch.
+  """
 
   reader: Reader
-  shape: packing.Shape
+  shape: assembly.Shape
 
-  def __call__(self, rows: packing.Rows) -> tuple[Batch, packing.Owners]:
-    samples = {row: self.reader.read(row) for items in rows for row in items}
-    return packing.assemble(rows, samples, self.shape, self.reader.encoder.image_token)
+  def __call__(self, rows: list[list[assembly.Tree]]) -> tuple[Batch, assembly.Owners]:
+    wanted = {item for trees in rows for _, items in trees for item in items}
+    examples = {row: self.reader.read(row) for row in sorted(wanted)}
+    return assembly.assemble(
+      rows, examples, self.shape, self.reader.encoder.image_token
+    )
 
 
-def read_batches(steps: list[packing.Rows], make: MakeBatch, threads: int = 2):
+def as_trees(step: packing.Rows) -> list[list[assembly.Tree]]:
+  """Rows of items as rows of trees without trunks."""
+  return [[(0, [item]) for item in items] for items in step]
+
+
+def read_batches(steps: Any, make: MakeBatch, threads: int = 2):
   """A grain data set of (Batch, Owners), one a step, in order, read ahead.
 
   Args:
-    steps: packed rows of pool rows.
+    steps: a sequence of the steps' packed rows, of trees of pool rows.
     make: reads and packs one step.
     threads: that read ahead; 0 reads on demand.
   """

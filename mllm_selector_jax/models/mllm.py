@@ -64,7 +64,7 @@ def embed(
   params: types.Params,
   tokens: Int[Array, "B L"],
   patches: Int[Array, "B L"],
-  images: UInt8[Array, "B M S S 3"],
+  images: UInt8[Array, "W M S S 3"],
 ) -> Float[Array, "B L D"]:
   """What enters the decoder: token embeddings, and projected patch features.
 
@@ -72,8 +72,8 @@ def embed(
     config: the model.
     params: its parameters.
     tokens: token ids; ignored where `patches` is not negative.
-    patches: which of the row's M * P patch features stands here, -1 for text.
-    images: the row's images; M may be 0.
+    patches: which of its shard's M * P patch features stands here, -1 for text.
+    images: of each shard of B / W rows; M may be 0.
 
   Returns:
     Embeddings in the computation's dtype.
@@ -81,14 +81,14 @@ def embed(
   with _precision(config):
     model = _merge(config, params)
     x = model.decoder.embed(tokens)
-    rows, count, side = images.shape[:3]
+    shards, count, side = images.shape[:3]
     if count:
-      features = model.vision(images.reshape(rows * count, side, side, 3))
+      features = model.vision(images.reshape(shards * count, side, side, 3))
       features = model.projector(features.reshape(-1, config.vision.width))
-      features = features.reshape(rows, count * config.patches, -1)
-      index = jnp.clip(patches, 0, features.shape[1] - 1)[..., None]
+      features = features.reshape(shards, count * config.patches, -1)
+      index = jnp.clip(patches, 0, features.shape[1] - 1).reshape(shards, -1, 1)
       picked = jnp.take_along_axis(features, index, axis=1, mode="clip")
-      x = jnp.where(patches[..., None] >= 0, picked, x)
+      x = jnp.where(patches[..., None] >= 0, picked.reshape(x.shape), x)
   return sharding.constrain(x, ("batch", "length", "width"))
 
 

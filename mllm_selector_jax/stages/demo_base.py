@@ -17,7 +17,14 @@ import numpy as np
 from absl import app, flags
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.data import conversation, demo, images, loader, packing
+from mllm_selector_jax.data import (
+  assembly,
+  conversation,
+  demo,
+  images,
+  loader,
+  packing,
+)
 from mllm_selector_jax.data.demo.language import CAPTION_PROMPTS, SHORT_ANSWER
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.stages.console import Console
@@ -137,10 +144,10 @@ class Captions:
   """Captioned scenes in memory, read as a pool's rows are."""
 
   encoder: conversation.Encoder
-  examples: list[loader.Example]
+  examples: list[assembly.Example]
   options: ImageOptions
 
-  def read(self, row: int) -> loader.Example:
+  def read(self, row: int) -> assembly.Example:
     return self.examples[row]
 
 
@@ -186,7 +193,7 @@ def make_base(out: Path, console: Console) -> None:
     steps = packing.training_steps(
       len(samples), lengths, BATCH, EPOCHS, SEED, ROW_LENGTH
     )
-    shape = packing.find_shape(
+    shape = assembly.find_steps_shape(
       steps,
       np.array([sample.supervised.sum() for sample in samples]),
       np.ones(len(samples), int),
@@ -195,6 +202,7 @@ def make_base(out: Path, console: Console) -> None:
       config.patches,
       captions.options.size,
     )
+    steps = [loader.as_trees(step) for step in steps]
     batches = loader.read_batches(steps, loader.MakeBatch(captions, shape))
     options = loop.LoopOptions(
       OptimizerOptions(2e-3, warmup=0.05, weight_decay=0.01, b2=0.99), "all"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax import artifacts, sharding
-from mllm_selector_jax.data import loader, packing
+from mllm_selector_jax.data import assembly, loader, packing
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
@@ -39,7 +39,7 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
     len(rows), lengths, section.batch, section.epochs, run.cfg.rng_seed, row_length
   )
   steps = [[[int(rows[i]) for i in items] for items in step] for step in steps]
-  shape = packing.find_shape(
+  shape = assembly.find_steps_shape(
     steps,
     pool.supervised,
     pool.turns,
@@ -49,7 +49,11 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
     reader.options.size,
     sharding.row_ways(run.mesh),
   )
-  batches = loader.read_batches(steps, loader.MakeBatch(reader, shape), section.threads)
+  batches = loader.read_batches(
+    [loader.as_trees(step) for step in steps],
+    loader.MakeBatch(reader, shape),
+    section.threads,
+  )
   samples = section.epochs * len(rows)
 
   def name_rows(wanted: np.ndarray) -> str:

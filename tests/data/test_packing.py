@@ -4,20 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mllm_selector_jax.data import packing
-from mllm_selector_jax.types import Sample
-
-IMAGE = 4
-
-
-def make_sample(length, supervised, turns=None, image_at=None, patches=2):
-  tokens = np.arange(10, 10 + length, dtype=np.int32)
-  if image_at is not None:
-    tokens[image_at : image_at + patches] = IMAGE
-  mask = np.zeros(length, bool)
-  mask[list(supervised)] = True
-  turn = np.full(length, -1, np.int32)
-  turn[list(supervised)] = turns if turns is not None else 0
-  return Sample(tokens, mask, turn, False)
 
 
 @settings(max_examples=100, deadline=None)
@@ -60,32 +46,3 @@ def test_steps_do_not_depend_on_the_packing(row_length):
     assert sorted(i for step in epoch for i in step) == list(range(23))
   order = np.random.default_rng([7, 0]).permutation(23)[:5]
   assert samples[0] == sorted(order.tolist())
-
-
-def test_assembled_rows_hold_every_sample_where_it_lies():
-  samples = {
-    0: (make_sample(6, [3, 5], [0, 1], image_at=1), np.full((4, 4, 3), 7, np.uint8)),
-    1: (make_sample(4, [2, 3]), None),
-    2: (make_sample(5, [4], image_at=0), np.full((4, 4, 3), 9, np.uint8)),
-  }
-  lengths, rows = [6, 4, 5], [[0, 1], [2]]
-  shape = packing.find_shape(
-    [rows], np.array([2, 2, 1]), np.array([2, 1, 1]), [True, False, True], 12, 2, 4, 4
-  )
-  assert (shape.rows, shape.images, shape.supervised, shape.answers) == (4, 1, 8, 3)
-  batch, owners = packing.assemble(rows, samples, shape, IMAGE)
-  np.testing.assert_array_equal(batch.segments[0], [1] * 6 + [2] * 4 + [0] * 2)
-  np.testing.assert_array_equal(batch.positions[0, :10], [*range(6), *range(4)])
-  np.testing.assert_array_equal(batch.patches[0, :4], [-1, 0, 1, -1])
-  np.testing.assert_array_equal(batch.patches[1, :3], [0, 1, -1])
-  assert batch.images[0, 0, 0, 0, 0] == 7 and batch.images[1, 0, 0, 0, 0] == 9
-  assert not batch.segments[2:].any() and not batch.weights[2:].any()
-  # A supervised token is predicted by the position before it.
-  np.testing.assert_array_equal(batch.predict[0, :4], [2, 4, 7, 8])
-  np.testing.assert_array_equal(batch.targets[0, :4], [13, 15, 12, 13])
-  np.testing.assert_array_equal(owners.item[0, :5], [0, 0, 1, 1, -1])
-  np.testing.assert_array_equal(owners.turn[0, :4], [0, 1, 0, 0])
-  np.testing.assert_array_equal(batch.answers[0], [2, 4, 7])
-  np.testing.assert_array_equal(owners.answer_item[0], [0, 0, 1])
-  assert batch.weights.sum() == 5 == (owners.item >= 0).sum()
-  assert sum(lengths) == (batch.segments > 0).sum()

@@ -16,11 +16,12 @@ def full_logits_loss(params, batch):
   hidden = mllm.hidden_states(toy.CONFIG, params, batch)
   logits = np.asarray(hidden @ mllm.head(toy.CONFIG, params), np.float64)
   log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+  log_probs = log_probs.reshape(len(batch.predict), -1, logits.shape[-1])
   losses = [
-    -log_probs[b, batch.predict[b, t], batch.targets[b, t]]
-    for b in range(logits.shape[0])
+    -log_probs[shard, batch.predict[shard, t], batch.targets[shard, t]]
+    for shard in range(len(batch.predict))
     for t in range(batch.predict.shape[1])
-    if batch.weights[b, t]
+    if batch.weights[shard, t]
   ]
   return np.mean(losses)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mllm_selector_jax.data import packing
+from mllm_selector_jax.data import assembly, loader, packing
 from mllm_selector_jax.models.config import DecoderConfig, MllmConfig, VisionConfig
 from mllm_selector_jax.types import Sample
 
@@ -16,7 +16,7 @@ CONFIG = MllmConfig(
 
 
 def random_samples(count, seed=0, text_share=0.3):
-  """Samples by number, as `packing.assemble` takes them."""
+  """Samples by number, as `assembly.assemble` takes them."""
   samples = {}
   for item in range(count):
     rng = np.random.default_rng([seed, item])
@@ -40,7 +40,7 @@ class Batches(list):
 
   def __init__(self, samples, steps, row_length, multiple=1):
     count = len(samples)
-    shape = packing.find_shape(
+    shape = assembly.find_steps_shape(
       steps,
       np.full(count, 2),
       np.ones(count, int),
@@ -52,7 +52,8 @@ class Batches(list):
     )
     self.shape = shape
     super().__init__(
-      packing.assemble(step, samples, shape, CONFIG.image_token) for step in steps
+      assembly.assemble(loader.as_trees(step), samples, shape, CONFIG.image_token)
+      for step in steps
     )
 
   def to_grain(self):

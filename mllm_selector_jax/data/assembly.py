@@ -1,0 +1,253 @@
+"""From samples and where they are to lie to a batch of packed rows.
+
+A packed row is a list of trees. A tree is the samples of one image behind their
+common beginning, the trunk, which is laid once, or a single sample without one.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from mllm_selector_jax.types import Batch, Sample
+
+Tree = tuple[int, Sequence[int]]  # tokens of the trunk, and the items
+Example = tuple[Sample, UInt8[np.ndarray, "S S 3"] | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+  """The static sizes of a batch; see the axis letters in types.py.
+
+  Attributes:
+    rows: B, length: L, shards: W.
+    images: M, supervised: T, answers: A, each of a shard.
+    patches: P, tokens an image.
+    side: S, pixels along an image's side.
+    trunks: whether trees may have a trunk.
+  """
+
+  rows: int
+  length: int
+  shards: int
+  images: int
+  supervised: int
+  answers: int
+  patches: int
+  side: int
+  trunks: bool = False
+
+
+class Owners(NamedTuple):
+  """Host-side: to whom the supervised positions of a batch belong.
+
+  Attributes:
+    item: the item number of a supervised position; -1 for padding.
+    turn: its round in the conversation; -1 for padding.
+    answer_item: the item number of an answer; -1 for padding.
+  """
+
+  item: Int[np.ndarray, "W T"]
+  turn: Int[np.ndarray, "W T"]
+  answer_item: Int[np.ndarray, "W A"]
+
+
+class Counts(NamedTuple):
+  """What packed rows hold, a number a row."""
+
+  images: Int[np.ndarray, " R"]
+  supervised: Int[np.ndarray, " R"]
+  answers: Int[np.ndarray, " R"]
+
+
+def count_rows(
+  rows: Sequence[Sequence[int]],
+  supervised: Int[np.ndarray, " n"],
+  turns: Int[np.ndarray, " n"],
+  has_image: Sequence[bool] | np.ndarray,
+) -> Counts:
+  """Sums over the items of each row, from a number an item."""
+  sizes = [len(row) for row in rows]
+  row_of = np.repeat(np.arange(len(rows)), sizes)
+  items = np.fromiter((item for row in rows for item in row), np.int64, sum(sizes))
+
+  def add(values):
+    sums = np.bincount(row_of, np.asarray(values)[items], len(rows))
+    return sums.astype(np.int64)
+
+  return Counts(add(has_image), add(supervised), add(turns))
+
+
+def find_shape(
+  steps: Sequence[int] | Int[np.ndarray, " s"],
+  counts: Counts,
+  length: int,
+  patches: int,
+  side: int,
+  shards: int = 1,
+  rows: int = 1,
+  trunks: bool = False,
+) -> Shape:
+  """The smallest shape that holds every step: one compilation for all.
+
+  Args:
+    steps: packed rows of each step, as numbers of rows that follow each other.
+    counts: of all those packed rows.
+    length: tokens of a row.
+    patches, side: tokens and pixels of an image.
+    shards: over how many shards a step's rows are spread, in order.
+    rows: the fewest rows of a step; rounded up to the shards.
+    trunks: whether trees may have a trunk.
+  """
+  steps = np.asarray(steps, np.int64)
+  rows = -(-max(rows, int(steps.max(initial=1))) // shards) * shards
+  step = np.repeat(np.arange(len(steps)), steps)
+  place = np.arange(len(step)) - np.repeat(np.cumsum(steps) - steps, steps)
+  shard = step * shards + place // (rows // shards)
+
+  def most(values):
+    sums = np.bincount(shard, values, 1)
+    return int(sums.max(initial=0))
+
+  return Shape(
+    rows=rows,
+    length=length,
+    shards=shards,
+    images=max(1, most(counts.images)),
+    supervised=max(8, -(-most(counts.supervised) // 8) * 8),
+    answers=max(1, most(counts.answers)),
+    patches=patches,
+    side=side,
+    trunks=trunks,
+  )
+
+
+def find_steps_shape(
+  steps: Sequence[Sequence[Sequence[int]]],
+  supervised: Int[np.ndarray, " n"],
+  turns: Int[np.ndarray, " n"],
+  has_image: Sequence[bool] | np.ndarray,
+  length: int,
+  patches: int,
+  side: int,
+  shards: int = 1,
+) -> Shape:
+  """`find_shape` of steps given as packed rows of items, from a number an item."""
+  rows = [row for step in steps for row in step]
+  counts = count_rows(rows, supervised, turns, has_image)
+  return find_shape(
+    [len(step) for step in steps], counts, length, patches, side, shards
+  )
+
+
+def assemble(
+  rows: Iterable[Iterable[Tree]],
+  examples: dict[int, Example],
+  shape: Shape,
+  image_token: int,
+) -> tuple[Batch, Owners]:
+  """Lays samples into packed rows; rows beyond the given ones are padding.
+
+  Args:
+    rows: for each row its trees, as (tokens of the trunk, item numbers).
+    examples: tokens and pixels of the items.
+    shape: of the batch.
+    image_token: the id that stands for an image's patch.
+  """
+  writer = _Writer(shape, image_token)
+  for number, trees in enumerate(rows):
+    writer.begin_row(number)
+    for trunk, items in trees:
+      writer.add_tree(trunk, items, examples)
+  return writer.batch, writer.owners
+
+
+class _Writer:
+  """A batch being filled, row after row, and the places that are reached."""
+
+  def __init__(self, shape: Shape, image_token: int):
+    self.shape, self.image_token = shape, image_token
+    size = (shape.rows, shape.length)
+    few = (shape.shards, shape.supervised)
+    answers = (shape.shards, shape.answers)
+    images = (shape.shards, shape.images, shape.side, shape.side, 3)
+    self.batch = Batch(
+      tokens=np.zeros(size, np.int32),
+      positions=np.zeros(size, np.int32),
+      segments=np.zeros(size, np.int32),
+      patches=np.full(size, -1, np.int32),
+      images=np.zeros(images, np.uint8),
+      predict=np.zeros(few, np.int32),
+      targets=np.zeros(few, np.int32),
+      weights=np.zeros(few, np.float32),
+      answers=np.zeros(answers, np.int32),
+      prefixes=np.full(size, -1, np.int32) if shape.trunks else None,
+    )
+    self.owners = Owners(
+      np.full(few, -1, np.int64), np.full(few, -1, np.int64), np.full(answers, -1)
+    )
+    self.shard = -1
+
+  def begin_row(self, number: int) -> None:
+    self.row = number
+    self.start = self.segment = 0
+    shard, place = divmod(number, self.shape.rows // self.shape.shards)
+    self.origin = place * self.shape.length  # of the row, among the shard's positions
+    if shard != self.shard:
+      self.shard = shard
+      self.image = self.learned = self.answered = 0
+
+  def add_tree(self, trunk: int, items: Sequence[int], examples) -> None:
+    begin, parent = self.start, -1
+    if trunk:
+      sample, pixels = examples[items[0]]
+      parent = self._add_tokens(sample, pixels, 0, trunk)
+    for item in items:
+      sample, pixels = examples[item]
+      assert np.array_equal(
+        sample.tokens[:trunk], examples[items[0]][0].tokens[:trunk]
+      ), f"items {items[0]} and {item} do not begin alike"
+      branch = self.start
+      self._add_tokens(sample, pixels, trunk, len(sample.tokens), parent)
+      self._add_targets(item, sample, trunk, begin, branch)
+
+  def _add_tokens(self, sample, pixels, first, last, parent=-1) -> int:
+    """Lays the tokens from first to last as a segment, whose number it gives."""
+    self.segment += 1
+    here = self.row, slice(self.start, self.start + last - first)
+    tokens = sample.tokens[first:last]
+    self.batch.tokens[here] = tokens
+    self.batch.positions[here] = np.arange(first, last)
+    self.batch.segments[here] = self.segment
+    if parent > 0:
+      self.batch.prefixes[here] = parent
+    if pixels is not None:
+      (at,) = np.nonzero(tokens == self.image_token)
+      if len(at):
+        patches = self.image * self.shape.patches + np.arange(len(at))
+        self.batch.patches[self.row, self.start + at] = patches
+        self.batch.images[self.shard, self.image] = pixels
+        self.image += 1
+    self.start += last - first
+    return self.segment
+
+  def _add_targets(self, item, sample, trunk, begin, branch) -> None:
+    """Lists what is to be predicted, by the positions before, trunk's included."""
+    (where,) = np.nonzero(sample.supervised)
+    before = where - 1
+    place = np.where(before < trunk, begin + before, branch + before - trunk)
+    place += self.origin
+    first = np.flatnonzero(np.diff(sample.turns[where], prepend=-1))
+    span = self.shard, slice(self.learned, self.learned + len(where))
+    self.batch.predict[span] = place
+    self.batch.targets[span] = sample.tokens[where]
+    self.batch.weights[span] = 1
+    self.owners.item[span] = item
+    self.owners.turn[span] = sample.turns[where]
+    span = self.shard, slice(self.answered, self.answered + len(first))
+    self.batch.answers[span] = place[first]
+    self.owners.answer_item[span] = item
+    self.learned += len(where)
+    self.answered += len(first)
