@@ -49,7 +49,9 @@ def get_config() -> ml_collections.ConfigDict:
 
   cfg.score = ml_collections.ConfigDict()
   cfg.score.model = config_dict.placeholder(str)  # None: the seed stage's
-  # Columns of the score table, all from the one pass; loss is always there.
+  cfg.score.reference = config_dict.placeholder(str)  # of the signal excess
+  # Columns of the score table; loss is always there. These are from one pass;
+  # visual, ifd and excess take a pass more each.
   cfg.score.signals = (
     "loss",
     "loss_sum",
@@ -61,7 +63,8 @@ def get_config() -> ml_collections.ConfigDict:
   )
   cfg.score.row_length = 2048  # tokens of a packed row
   cfg.score.batch_rows = 16  # packed rows a step
-  cfg.score.part_rows = 8192  # pool rows a part
+  cfg.score.part_rows = 8192  # pool rows a part, about
+  cfg.score.share = True  # the tokens of one image between its samples
   cfg.score.threads = 2
 
   cfg.select = ml_collections.ConfigDict()

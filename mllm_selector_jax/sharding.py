@@ -135,6 +135,61 @@ def put_rows(tree: Any, mesh: Mesh) -> Any:
   )
 
 
+def row_share(mesh: Mesh) -> tuple[int, int]:
+  """Which of equal, consecutive shares of a batch's rows this process feeds.
+
+  Returns:
+    The share's number, and of how many.
+
+  Raises:
+    InputError: the mesh does not give each process rows of its own.
+  """
+  shards = mesh.devices.reshape(row_ways(mesh), -1)
+  owners = [{device.process_index for device in shard} for shard in shards]
+  count = jax.process_count()
+  wanted = [{shard * count // len(owners)} for shard in range(len(owners))]
+  if len(owners) % count or owners != wanted:
+    raise InputError(
+      f"mesh: data={mesh.shape['data']}, fsdp={mesh.shape['fsdp']},"
+      f" tensor={mesh.shape['tensor']} does not give each of the {count} processes"
+      " rows of its own; data * fsdp must be a multiple of their number."
+    )
+  return jax.process_index(), count
+
+
+def gather_rows(tree: Any) -> Any:
+  """Arrays over all rows as numpy, in every process.
+
+  Args:
+    tree: leaves are global arrays over the rows, or numpy arrays of this
+      process's rows.
+  """
+  if jax.process_count() == 1:
+    return jax.device_get(tree)
+  from jax.experimental import multihost_utils
+
+  return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def agree(value: Any) -> np.ndarray:
+  """The first process's value, in every process."""
+  if jax.process_count() == 1:
+    return np.asarray(value)
+  from jax.experimental import multihost_utils
+
+  return multihost_utils.broadcast_one_to_all(np.asarray(value))
+
+
+def any_process(value: bool) -> bool:
+  """Whether it is true in any process; all must ask."""
+  return bool(np.any(gather_rows(np.array([value]))))
+
+
+def is_first_process() -> bool:
+  """Whether this is the process that writes what belongs to all."""
+  return jax.process_index() == 0
+
+
 def put_whole(tree: Any, mesh: Mesh) -> Any:
   """Every array on every device."""
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

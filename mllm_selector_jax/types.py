@@ -68,12 +68,14 @@ class Sample(NamedTuple):
     supervised: whether the token is learned, that is, predicted by the
       position before it.
     turns: the round, counted from 0, of a supervised token; -1 elsewhere.
+    asked: whether the token is of a question's own text, not of the template.
     truncated: whether the end was cut off to fit the longest allowed row.
   """
 
   tokens: Int[np.ndarray, " L"]
   supervised: Bool[np.ndarray, " L"]
   turns: Int[np.ndarray, " L"]
+  asked: Bool[np.ndarray, " L"]
   truncated: bool
 
 

@@ -14,7 +14,12 @@ import numpy as np
 from jaxtyping import Int
 
 from mllm_selector_jax.data.chat import ChatTemplate
-from mllm_selector_jax.data.literal import check_tokenizer, find_span, make_literal
+from mllm_selector_jax.data.literal import (
+  check_tokenizer,
+  find_inside,
+  find_span,
+  make_literal,
+)
 from mllm_selector_jax.data.pieces import Piece, clip_pieces, join_parts
 from mllm_selector_jax.data.rounds import read_rounds
 from mllm_selector_jax.data.templates import (
@@ -222,7 +227,8 @@ class Encoder:
     return pieces
 
   def _assemble(self, plan: _Plan, encodings: tuple) -> Sample:
-    spans = [(self._begin, ())]  # ids, and which of them are learned, by round
+    # Ids, which of them are learned, by round, and which are asked.
+    spans = [(self._begin, (), ())]
     length = len(self._begin)
     image_end = 0
     lost = None
@@ -234,10 +240,10 @@ class Encoder:
         continue
       if piece.text is None:
         ids = self._image() if piece.token is None else [piece.token]
-        learned = piece.learned
+        learned, asked = piece.learned, ()
       else:
-        ids, learned = self._encode_piece(piece, encodings)
-      spans.append((ids, learned))
+        ids, learned, asked = self._encode_piece(piece, encodings)
+      spans.append((ids, learned, asked))
       length += len(ids)
       if piece.text is None and piece.token is None:
         image_end = length
@@ -252,21 +258,25 @@ class Encoder:
       )
     tokens = np.empty(length, np.int32)
     turns = np.full(length, -1, np.int32)
+    questions = np.zeros(length, bool)
     place = 0
-    for ids, learned in spans:
+    for ids, learned, asked in spans:
       tokens[place : place + len(ids)] = ids
+      for start, stop in asked:
+        questions[place + start : place + stop] = True
       for start, stop, turn in learned:
         turns[place + start : place + stop] = turn
       place += len(ids)
     truncated = length > self.max_length
     if truncated:
-      tokens, turns = tokens[: self.max_length], turns[: self.max_length]
+      kept = slice(self.max_length)
+      tokens, turns, questions = tokens[kept], turns[kept], questions[kept]
     supervised = turns >= 0
     if not supervised.any():
       raise RowError(
         "no supervised token", f"the answers begin after token {self.max_length:,}"
       )
-    return Sample(tokens, supervised, turns, truncated)
+    return Sample(tokens, supervised, turns, questions & ~supervised, truncated)
 
   def _encode(self, text: str, follows: bool) -> Any:
     side = self._after if follows else self._first
@@ -281,8 +291,10 @@ class Encoder:
     ids = self._encode(last.text.rstrip(" "), last.follows).ids
     return self._encode(f"{last.text}a", last.follows).ids[: len(ids)] != ids
 
-  def _encode_piece(self, piece: Piece, encodings: tuple) -> tuple[list[int], list]:
-    """A text's ids, and (start, stop, round) of those that are learned."""
+  def _encode_piece(
+    self, piece: Piece, encodings: tuple
+  ) -> tuple[list[int], list, list]:
+    """A text's ids, (start, stop, round) of those learned, and spans of those asked."""
     if piece.shared:
       key = piece.text, piece.follows
       if key not in self._shared:
@@ -295,12 +307,14 @@ class Encoder:
       first, last, straddles = find_span(encoding, start, stop, piece.text)
       if start and (straddles or self._splits) and len(piece.learned) == 1:
         # At inference the prompt ends here, and the answer begins a token.
-        asked = self._encode(piece.text[:start], piece.follows).ids
+        asked = self._encode(piece.text[:start], piece.follows)
         said = self._encode(piece.text[start:], True)
         _, last, _ = find_span(said, 0, stop - start, piece.text[start:])
-        return asked + said.ids, [(len(asked), len(asked) + last, turn)]
+        questions = find_inside(asked, piece.asked, piece.text[:start])
+        learned = [(len(asked.ids), len(asked.ids) + last, turn)]
+        return asked.ids + said.ids, learned, questions
       learned.append((first, last, turn))
-    return ids, learned
+    return ids, learned, find_inside(encoding, piece.asked, piece.text)
 
 
 def make_encoder(

@@ -38,6 +38,22 @@ def find_span(encoding: Any, start: int, stop: int, text: str) -> tuple[int, int
   return first, last, straddles
 
 
+def find_inside(
+  encoding: Any, spans: Iterable[tuple[int, int]], text: str
+) -> list[tuple[int, int]]:
+  """The tokens that lie wholly, but for blanks, in spans of characters of `text`."""
+  found = []
+  for start, stop in spans:
+    if start >= len(text):
+      continue
+    first, last, straddles = find_span(encoding, start, stop, text)
+    first += straddles
+    if last > first and text[stop : encoding.token_to_chars(last - 1)[1]].strip(" "):
+      last -= 1
+    found.append((first, last))
+  return found
+
+
 def check_tokenizer(tokenizer: Any, image_token: int) -> None:
   """Refuses a tokenizer that texts and images cannot be written with.
 

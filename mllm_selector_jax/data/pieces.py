@@ -16,6 +16,7 @@ class Piece(NamedTuple):
     turn: the round that it begins in.
     learned: (start, stop, round) of supervised characters, or of the token.
     shared: whether no turn's own text is in it.
+    asked: (start, stop) of the characters of questions.
   """
 
   text: str | None
@@ -24,6 +25,7 @@ class Piece(NamedTuple):
   turn: int
   learned: tuple[tuple[int, int, int], ...]
   shared: bool
+  asked: tuple[tuple[int, int], ...] = ()
 
 
 def join_parts(
@@ -42,12 +44,14 @@ def join_parts(
   """
   pieces: list[Piece] = []
   text, learned, shared, begun, follows = "", [], True, 0, False
+  asked: list[tuple[int, int]] = []
 
   def flush() -> None:
-    nonlocal text, learned, shared
+    nonlocal text, learned, shared, asked
     if text:
-      pieces.append(Piece(text, None, follows, begun, tuple(learned), shared))
-    text, learned, shared = "", [], True
+      spans = tuple(learned), shared, tuple(asked)
+      pieces.append(Piece(text, None, follows, begun, *spans))
+    text, learned, shared, asked = "", [], True, []
 
   for part in parts:
     is_learned = part.learned and answers[part.turn].strip() != ""
@@ -59,6 +63,8 @@ def join_parts(
         new = new.lstrip() if part.left else new
         new = new.rstrip() if part.right else new
         shared = False
+        if part.kind == QUESTION and new:
+          asked.append((len(text), len(text) + len(new)))
       if not text:
         begun = part.turn
       if is_learned and new:
@@ -86,6 +92,7 @@ def clip_pieces(pieces: list[Piece], longest: int) -> list[Piece]:
         for start, stop, turn in piece.learned
         if start < longest
       )
-      cut = piece._replace(text=piece.text[:longest], learned=learned)
+      asked = tuple((a, min(b, longest)) for a, b in piece.asked if a < longest)
+      cut = piece._replace(text=piece.text[:longest], learned=learned, asked=asked)
       return [*pieces[:place], cut]
   return pieces

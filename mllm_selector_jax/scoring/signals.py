@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from mllm_selector_jax import losses
 
-# Per-sample columns, each from per-token sums: (name of the sum, reduction).
+# Columns that are means over a sample's supervised tokens, and of which sum.
 MEANS = {
   "loss": "loss",
   "accuracy": "correct",
@@ -19,7 +19,14 @@ MEANS = {
   "el2n": "el2n",
   "grand": "grand",
 }
-SIGNALS = (*MEANS, "loss_sum", "perplexity")
+# Columns that compare the loss with that of a control pass (passes.py): which
+# one, and how (loss, control loss).
+CONTROLS = {
+  "visual": ("no_image", lambda loss, control: control - loss),
+  "ifd": ("no_question", lambda loss, control: loss / control),
+  "excess": ("reference", lambda loss, control: loss - control),
+}
+SIGNALS = (*MEANS, "loss_sum", "perplexity", *CONTROLS)
 
 
 def token_signals(
@@ -48,6 +55,13 @@ def token_signals(
     "el2n": el2n,
     "grand": norm * el2n,
   }
+
+
+def token_losses(
+  logits: Float[Array, "n V"], targets: Int[Array, " n"], hidden: Float[Array, "n D"]
+) -> dict[str, Float[Array, " n"]]:
+  """The loss alone of each supervised token, as `token_signals` has it."""
+  return {"loss": losses.token_loss(logits, targets)}
 
 
 def projection(width: int, seed: int, most: int = 256) -> np.ndarray | None:
@@ -80,11 +94,30 @@ def sum_by_item(
 
 
 def sample_columns(
-  sums: dict[str, Float[np.ndarray, " n"]], supervised: Int[np.ndarray, " n"]
+  sums: dict[str, Float[np.ndarray, " n"]],
+  supervised: Int[np.ndarray, " n"],
+  controls: dict[str, Float[np.ndarray, " n"]] | None = None,
 ) -> dict[str, Float[np.ndarray, " n"]]:
-  """The columns of the score table from a sample's sums over its tokens."""
+  """The columns of the score table from a sample's sums over its tokens.
+
+  Args:
+    sums: of token signals.
+    supervised: tokens of each sample.
+    controls: each control pass's sum of the loss; a column is made where its own
+      pass is there.
+
+  Returns:
+    Columns by signal. loss, accuracy, entropy, el2n, grand: means. visual: what
+    the loss would rise by without the image (Liu et al. 2025, VisNec), 0 where
+    there is none. ifd: the loss given image and questions over that given the
+    image alone (Li et al. 2023, arXiv:2308.12032). excess: over a reference
+    model's (Mindermann et al. 2022, arXiv:2206.07137).
+  """
   columns = {name: sums[part] / supervised for name, part in MEANS.items()}
   columns["loss_sum"] = sums["loss"]
-  with np.errstate(over="ignore"):
+  with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
     columns["perplexity"] = np.exp(columns["loss"])
+    for name, (control, compare) in CONTROLS.items():
+      if control in (controls or {}):
+        columns[name] = compare(columns["loss"], controls[control] / supervised)
   return columns

@@ -1,12 +1,139 @@
-"""The score table, read back: one line a scored row, in pool order."""
+"""The score table: parts of all passes joined, one line a scored row, read back."""
 
 import dataclasses
+import io
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from mllm_selector_jax import artifacts
+from mllm_selector_jax.scoring import parts, signals
 from mllm_selector_jax.types import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """Scored rows in memory, but for their embeddings.
+
+  Attributes:
+    columns: a pyarrow table of all columns but row and id; "hash" among them.
+    row: the pool row of each line.
+    embeddings: arrays of which each line has one row, mostly kept on disk.
+    file, place: in which of them, and which row of it.
+  """
+
+  columns: Any
+  row: Int[np.ndarray, " n"]
+  embeddings: list[np.ndarray]
+  file: Int[np.ndarray, " n"]
+  place: Int[np.ndarray, " n"]
+
+
+def read_passes(
+  folders: dict[str, Path],
+  counts: dict[str, int],
+  pool: Any,
+  tuned: Int[np.ndarray, " k"],
+  wanted: Iterable[str],
+) -> Scored:
+  """Joins the parts of the passes to lines; control passes come in by their row.
+
+  Args:
+    folders: of each pass's parts, "main" among them.
+    counts: parts of each pass.
+    pool: the checked pool.
+    tuned: rows that the seed model was tuned on: marked.
+    wanted: signals that become columns; the loss always does.
+  """
+  import pyarrow as pa
+
+  found = list(parts.read_parts(folders["main"], counts["main"]))
+  tables, embeddings = [table for table, _ in found], [array for _, array in found]
+  main = pa.concat_tables(tables)
+  row = main["row"].to_numpy()
+  order = np.argsort(row)
+  controls = {}
+  for name in folders.keys() - {"main"}:
+    found = pa.concat_tables(
+      [t for t, _ in parts.read_parts(folders[name], counts[name])]
+    )
+    place = np.searchsorted(row[order], found["row"].to_numpy())
+    controls[name] = np.empty(len(row))
+    controls[name][order[place]] = found["loss"].to_numpy()
+  sums = {name: main[name].to_numpy() for name in signals.MEANS.values()}
+  supervised = main["supervised"].to_numpy()
+  made = signals.sample_columns(sums, supervised, controls)
+  if "visual" in made:
+    made["visual"] = np.where(pool.has_image[row], made["visual"], 0.0)
+  names = [name for name in signals.SIGNALS if name in {*wanted, "loss"}]
+  columns = pa.table(
+    {
+      "hash": pa.array(pool.hash[row], pa.string()),
+      "supervised": pa.array(supervised),
+      **{name: pa.array(made[name]) for name in names},
+      "turn_losses": main["turn_losses"],
+      "seed": pa.array(np.isin(row, tuned)),
+    }
+  )
+  sizes = [table.num_rows for table in tables]
+  return Scored(
+    columns,
+    row,
+    embeddings,
+    file=np.repeat(np.arange(len(sizes)), sizes),
+    place=np.concatenate([np.arange(size) for size in sizes]),
+  )
+
+
+def write_table(
+  folder: Path, scored: list[Scored], ids: np.ndarray, part_rows: int
+) -> Bool[np.ndarray, " n"]:
+  """Writes `part-*.parquet` and `embeddings/part-*.npy`, in pool order.
+
+  Args:
+    folder: where to.
+    scored: lines, in any order; each pool row once.
+    ids: of every pool row.
+    part_rows: lines a part.
+
+  Returns:
+    Whether the loss is finite, a line, in pool order.
+  """
+  import pyarrow as pa
+
+  row = np.concatenate([part.row for part in scored])
+  order = np.argsort(row, kind="stable")
+  row = row[order]
+  assert (np.diff(row) > 0).all(), "a row was scored twice"
+  columns = pa.concat_tables([part.columns for part in scored]).take(order)
+  arrays = [array for part in scored for array in part.embeddings]
+  shift = np.cumsum([0, *(len(part.embeddings) for part in scored)])
+  file = np.concatenate([p.file + s for p, s in zip(scored, shift, strict=False)])
+  file, place = file[order], np.concatenate([part.place for part in scored])[order]
+  (folder / "embeddings").mkdir(exist_ok=True)
+  for number, start in enumerate(range(0, len(row), part_rows)):
+    here = slice(start, start + part_rows)
+    name = f"part-{number:05d}"
+    lines = columns.slice(start, part_rows)
+    first = {"row": pa.array(row[here], pa.int64()), "id": pa.array(ids[row[here]])}
+    whole = {**first, **{key: lines[key] for key in lines.column_names}}
+    artifacts.write_table(folder / f"{name}.parquet", pa.table(whole))
+    data = io.BytesIO()
+    np.save(data, _gather(arrays, file[here], place[here]), allow_pickle=False)
+    artifacts.write_bytes(folder / "embeddings" / f"{name}.npy", data.getvalue())
+  return np.isfinite(columns["loss"].to_numpy())
+
+
+def _gather(arrays, file, place) -> Float[np.ndarray, "n E"]:
+  width = arrays[0].shape[1] if arrays else 0
+  out = np.empty((len(file), width), np.float32)
+  for number in np.unique(file):
+    own = file == number
+    out[own] = arrays[number][place[own]]
+  return out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,21 +165,16 @@ class ScoreTable:
 
   def embeddings(self) -> Float[np.ndarray, "n E"]:
     """The embedding of every row, float32."""
-    paths = sorted((self.folder / "embeddings").glob("part-*.npy"))
-    return np.concatenate([np.load(path, allow_pickle=False) for path in paths])
+    return np.concatenate(
+      [np.load(p, allow_pickle=False) for p in _stored(self.folder)]
+    )
 
 
 def read_scores(folder: Path) -> ScoreTable:
   """Reads the parts of a score table; parts ascend in pool rows."""
   import pyarrow as pa
-  import pyarrow.parquet as pq
 
-  paths = sorted(folder.glob("part-*.parquet"))
-  if not paths:
-    raise InputError(f"{folder} holds no score table; run `mllm-selector score` first.")
-  table = pa.concat_tables(
-    [pq.read_table(path, page_checksum_verification=True) for path in paths]
-  )
+  table = read_lines(folder)
   numeric = {
     field.name: table[field.name].to_numpy()
     for field in table.schema
@@ -61,3 +183,46 @@ def read_scores(folder: Path) -> ScoreTable:
     and not pa.types.is_list(field.type)
   }
   return ScoreTable(table["row"].to_numpy(), numeric, folder)
+
+
+def read_lines(folder: Path) -> Any:
+  """All columns of a score table, as a pyarrow table."""
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  paths = sorted(folder.glob("part-*.parquet"))
+  if not paths:
+    raise InputError(f"{folder} holds no score table; run `mllm-selector score` first.")
+  return pa.concat_tables(
+    [pq.read_table(path, page_checksum_verification=True) for path in paths]
+  )
+
+
+def read_carried(folder: Path, pool: Any, ok: Bool[np.ndarray, " N"]) -> Scored:
+  """The lines of an earlier table whose rows, by content, are in the pool.
+
+  Args:
+    folder: of the earlier table.
+    pool: the checked pool now.
+    ok: rows that are to be scored.
+  """
+  lines = read_lines(folder)
+  known: dict[str, int] = {}
+  for place, value in enumerate(lines["hash"].to_pylist()):
+    known.setdefault(value, place)
+  rows = [row for row in np.flatnonzero(ok) if pool.hash[row] in known]
+  taken = np.array([known[pool.hash[row]] for row in rows], np.int64)
+  arrays = [np.load(p, mmap_mode="r", allow_pickle=False) for p in _stored(folder)]
+  ends = np.cumsum([len(array) for array in arrays])
+  file = np.searchsorted(ends, taken, side="right")
+  return Scored(
+    lines.take(taken).drop_columns(["row", "id"]),
+    np.array(rows, np.int64),
+    arrays,
+    file,
+    taken - np.concatenate([[0], ends])[file],
+  )
+
+
+def _stored(folder: Path) -> list[Path]:
+  return sorted((folder / "embeddings").glob("part-*.npy"))

@@ -1,66 +1,160 @@
-"""score: every usable row's signals and embedding, from one forward pass."""
+"""score: every usable row's signals and embedding, by as few passes as they need."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mllm_selector_jax import artifacts
-from mllm_selector_jax.scoring import engine
+from mllm_selector_jax.scoring import engine, passes, table
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.types import InputError
+
+NAMED = 20  # rows with a loss that is not finite, in the summary
+WORK, SUMMARY = "passes", "summary.json"
 
 
 def score(run: Run) -> None:
   """Makes `scores/` with the seed model, or with `score.model` where given."""
   cfg = run.cfg.score
-  given = cfg.model is not None
-  path = Path(cfg.model) if given else run.workdir.seed.path / "hf"
-  if given and not path.is_dir():
-    raise InputError(f"score.model={cfg.model}: there is no such directory.")
-  model = base.hash_model(path) if given else run.workdir.seed.digest()
-  recipe = run.recipe(
-    "score",
-    {"model": base.model_config(run), "signals": cfg.signals},
-    {"pool": run.workdir.pool.digest(), "model": model},
-  )
+  models = {"seed": _given(cfg.model, "score.model") or _seed_model(run)}
+  wanted = passes.list_passes(tuple(cfg.signals))
+  inputs = {"pool": run.workdir.pool.digest(), "model": _identity(run)}
+  if any(own.model == "reference" for own in wanted):
+    models["reference"] = _given(cfg.reference, "score.reference")
+    if models["reference"] is None:
+      raise InputError(
+        "score.signals has excess, the loss over a reference model's:"
+        " --config.score.reference=DIR gives that model."
+      )
+    inputs["reference"] = base.hash_model(models["reference"])
+  config = {"model": base.model_config(run), "signals": cfg.signals}
+  recipe = run.recipe("score", config, inputs)
 
   def build(folder):
-    pool = base.open_pool(run)
-    reader = base.open_reader(run, pool)
-    config, params = base.read_model(run, path)
-    rows = np.flatnonzero(pool.ok)
-    options = engine.ScoreOptions(
-      row_length=cfg.row_length,
-      batch_rows=cfg.batch_rows,
-      part_rows=cfg.part_rows,
-      threads=cfg.threads,
-      seed=run.cfg.rng_seed,
-      signals=tuple(cfg.signals),
-    )
-    tuned = np.array([], int) if given else _seed_rows(run)
-    with run.progress("score", "row", leave=False) as progress:
-      counts = engine.score_pool(
-        config,
-        params,
-        reader,
-        rows,
-        tuned,
-        options,
-        run.mesh,
-        folder,
-        progress,
-        run.stopped,
-      )
-    artifacts.write_json(folder / "summary.json", counts)
-    aside = int((~pool.ok).sum())
-    run.say(
-      f"score: {len(pool.ok):,} rows = {counts['scored']:,} scored"
-      f" + {aside:,} set aside; {counts['not_finite']:,} with a loss that is not"
-      f" finite; packing filled {counts['tokens'] / counts['executed_tokens']:.0%}"
-    )
+    _build(run, folder, models, wanted, recipe)
 
   run.make(run.workdir.scores, recipe, build)
+
+
+def _build(run, folder: Path, models, wanted, recipe: artifacts.Recipe) -> None:
+  if (folder / SUMMARY).exists():  # broken off while tidying up
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    return
+  cfg = run.cfg.score
+  options = engine.ScoreOptions(
+    row_length=cfg.row_length,
+    batch_rows=cfg.batch_rows,
+    part_rows=cfg.part_rows,
+    threads=cfg.threads,
+    share=cfg.share,
+    seed=run.cfg.rng_seed,
+    signals=tuple(cfg.signals),
+  )
+  pool = base.open_pool(run)
+  carried = _find_carried(run, pool, recipe)
+  rows = np.flatnonzero(pool.ok)
+  if carried is not None:
+    rows = np.setdiff1d(rows, carried.row)
+    run.say(
+      f"score: {len(carried.row):,} rows have their scores from the table before;"
+      f" {len(rows):,} are new."
+    )
+  counts = _run_passes(run, folder / WORK, models, wanted, rows, options, pool)
+  scored = [] if carried is None else [carried]
+  if len(rows):
+    folders = {own.name: folder / WORK / own.name for own in wanted}
+    numbers = {name: found["parts"] for name, found in counts.items()}
+    tuned = np.array([], int) if cfg.model is not None else _seed_rows(run)
+    scored.append(table.read_passes(folders, numbers, pool, tuned, options.signals))
+  finite = table.write_table(folder, scored, pool.id, options.part_rows)
+  every = np.sort(np.concatenate([part.row for part in scored]))
+  bad = every[~finite]
+  summary = {
+    "scored": len(every),
+    "carried": 0 if carried is None else len(carried.row),
+    "not_finite": len(bad),
+    "passes": counts,
+  }
+  artifacts.write_json(folder / SUMMARY, summary)  # last: the table is whole
+  _tell(run, pool, summary, bad)
+  shutil.rmtree(folder / WORK, ignore_errors=True)
+
+
+def _run_passes(run, work: Path, models, wanted, rows, options, pool) -> dict[str, Any]:
+  counts: dict[str, Any] = {}
+  if not len(rows):
+    return counts
+  reader = base.open_reader(run, pool)
+  for name, path in models.items():
+    config, params = base.read_model(run, path)
+    for own in wanted:
+      if own.model != name:
+        continue
+      (work / own.name).mkdir(parents=True, exist_ok=True)
+      title = "score" if own is passes.MAIN else f"score {own.name}"
+      with run.progress(title, "row", leave=False) as progress:
+        counts[own.name] = engine.run_pass(
+          config,
+          params,
+          reader,
+          rows,
+          options,
+          run.mesh,
+          work / own.name,
+          own,
+          progress,
+          run.stopped,
+        )
+    del params
+  return counts
+
+
+def _find_carried(run: Run, pool, recipe: artifacts.Recipe) -> table.Scored | None:
+  """What the table before gives, where it differs in nothing but the pool."""
+  made = run.workdir.scores.provenance()
+  if made is None or recipe.differences(made) != ["pool changed"]:
+    return None
+  if run.workdir.scores.why_stale(recipe) != ["pool changed"]:
+    return None
+  carried = table.read_carried(run.workdir.scores.path, pool, pool.ok)
+  return carried if len(carried.row) else None
+
+
+def _tell(run: Run, pool, summary: dict[str, Any], bad: np.ndarray) -> None:
+  aside = int((~pool.ok).sum())
+  text = (
+    f"score: {len(pool.ok):,} rows = {summary['scored']:,} scored + {aside:,} set aside"
+  )
+  if main := summary["passes"].get("main"):
+    filled = main["tokens"] / main["executed_tokens"]
+    text += f"; packed rows are {filled:.0%} full"
+  run.say(text)
+  if len(bad):
+    named = ", ".join(f"row {row} (id {pool.id[row]})" for row in bad[:NAMED])
+    more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
+    run.say(
+      f"score: the loss of {len(bad):,} rows is not finite, so they are not"
+      f" selected: {named}{more}."
+    )
+
+
+def _given(value: str | None, name: str) -> Path | None:
+  if value is not None and not Path(value).is_dir():
+    raise InputError(f"{name}={value}: there is no such directory.")
+  return None if value is None else Path(value)
+
+
+def _seed_model(run: Run) -> Path:
+  return run.workdir.seed.path / "hf"
+
+
+def _identity(run: Run) -> str:
+  if run.cfg.score.model is None:
+    return run.workdir.seed.digest()
+  return base.hash_model(Path(run.cfg.score.model))
 
 
 def _seed_rows(run: Run) -> np.ndarray:

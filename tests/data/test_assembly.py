@@ -15,7 +15,7 @@ def make_sample(length, supervised, turns=None, image_at=None, patches=2):
   mask[list(supervised)] = True
   turn = np.full(length, -1, np.int32)
   turn[list(supervised)] = turns if turns is not None else 0
-  return Sample(tokens, mask, turn, False)
+  return Sample(tokens, mask, turn, np.zeros(length, bool), False)
 
 
 def pixels(value):

@@ -31,7 +31,7 @@ def random_samples(count, seed=0, text_share=0.3):
     mask = np.zeros(length, bool)
     mask[-2:] = True
     turns = np.where(mask, 0, -1).astype(np.int32)
-    samples[item] = Sample(tokens, mask, turns, False), pixels
+    samples[item] = Sample(tokens, mask, turns, np.zeros(length, bool), False), pixels
   return samples
 
 
