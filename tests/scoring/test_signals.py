@@ -2,8 +2,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mllm_selector_jax.data.packing import Owners
-from mllm_selector_jax.scoring import engine, signals
+from mllm_selector_jax.data.assembly import Owners
+from mllm_selector_jax.scoring import signals
+from mllm_selector_jax.scoring.columns import make_columns
 
 
 def random_case(seed=0, n=9, width=6, vocab=13):
@@ -87,8 +88,24 @@ def test_a_part_gathers_turns_and_embeddings_from_its_steps(order):
     step([5, 5, 5, -1], [0, 0, 1, -1], [1, 3, 5, 99], [5, 5, -1], [[1], [3], [99]]),
     step([3, 9, 9, -1], [0, 0, 0, -1], [2, 4, 8, 99], [3, 9, -1], [[7], [8], [99]]),
   ]
-  columns, embeddings = engine.part_columns(rows, [steps[i] for i in order])
-  np.testing.assert_allclose(columns["loss"], [2, 3, 6])
+  columns = make_columns(rows, [steps[i] for i in order])
+  np.testing.assert_array_equal(columns["row"], rows)
+  np.testing.assert_allclose(columns["loss"], [2, 9, 12])
   np.testing.assert_array_equal(columns["supervised"], [1, 3, 2])
   assert columns["turn_losses"] == [[2.0], [2.0, 5.0], [6.0]]
-  np.testing.assert_array_equal(embeddings, [[7], [2], [8]])
+  np.testing.assert_array_equal(columns["embedding"], [[7], [2], [8]])
+
+
+def test_controls_are_compared_with_the_loss():
+  sums = dict.fromkeys(signals.MEANS.values(), np.array([2.0, 6.0]))
+  supervised = np.array([1, 3])
+  controls = {
+    "no_image": np.array([3.0, 3.0]),
+    "no_question": np.array([4.0, 0.0]),
+    "reference": np.array([2.0, 9.0]),
+  }
+  columns = signals.sample_columns(sums, supervised, controls)
+  np.testing.assert_allclose(columns["visual"], [3 - 2, 1 - 2])
+  np.testing.assert_allclose(columns["ifd"], [2 / 4, np.inf])
+  np.testing.assert_allclose(columns["excess"], [2 - 2, 2 - 3])
+  assert "ifd" not in signals.sample_columns(sums, supervised)
