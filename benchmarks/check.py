@@ -22,9 +22,11 @@ from mllm_selector_jax.data.fingerprint import fingerprint
 from mllm_selector_jax.data.records import read_records
 from mllm_selector_jax.data.summary import format_summary
 from mllm_selector_jax.data.table import read_table
+from mllm_selector_jax.types import ImageOptions
 from tests.tokenizers_on_the_spot import make_tokenizer
 
 WORDS = "what colour is the circle left of one blue star and how many are there".split()
+OPTIONS = ImageOptions(336, (0.5,) * 3, (0.5,) * 3)
 
 
 def write_pool(path: str, rows: int, images: int, text_share: float) -> None:
@@ -84,7 +86,9 @@ def main():
 
     timed("read", lambda: sum(1 for _ in read_records(data)))
     out = os.path.join(folder, "pool.parquet")
-    found = timed("check", check_pool, [data], folder, encoder, 64_000_000, out)
+    found = timed(
+      "check", check_pool, [data], folder, encoder, OPTIONS, 64_000_000, out
+    )
     table = timed("open", read_table, out)
     timed("columns", lambda: [getattr(table, name) for name in ("id", "image", "ok")])
     timed("fingerprint", fingerprint, [data], folder, table)

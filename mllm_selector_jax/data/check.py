@@ -15,7 +15,7 @@ from mllm_selector_jax.data import images, summary, table
 from mllm_selector_jax.data.conversation import Encoder
 from mllm_selector_jax.data.records import Record, read_records
 from mllm_selector_jax.data.rounds import read_rounds
-from mllm_selector_jax.types import InputError, RowError
+from mllm_selector_jax.types import ImageOptions, InputError, RowError
 
 BLOCK_ROWS = 512  # that are tokenised at once
 BLOCK_BYTES = 16 << 20  # of their records
@@ -34,6 +34,7 @@ def check_pool(
   data: Sequence[str],
   images: str | None,
   encoder: Encoder,
+  options: ImageOptions,
   image_pixel_cap: int,
   out: str | os.PathLike,
   workers: int = 2,
@@ -47,6 +48,7 @@ def check_pool(
     data: LLaVA JSON or JSONL files.
     images: folder that image paths are relative to; None if there is none.
     encoder: conversation to tokens.
+    options: how pixels are prepared.
     image_pixel_cap: larger images are set aside.
     out: the table's file, which appears when it is whole.
     workers: threads that read images.
@@ -70,7 +72,7 @@ def check_pool(
   seen = None if duplicate_ids == "keep" else set()
   tally = summary.Tally()
   total = _Total(data)
-  with _Pictures(images, image_pixel_cap, workers) as pictures:
+  with _Pictures(images, options, image_pixel_cap, workers) as pictures:
     with table.open_writer(out) as writer:
       rows = (_describe(*item, fields, seen) for item in _read(data))
       for block in _look_ahead(_split(rows), pictures.request, AHEAD):
@@ -199,10 +201,11 @@ def _look_ahead(
 
 
 class _Picture(NamedTuple):
-  """What is kept of an image: its hash and size, or why it cannot be used."""
+  """What is kept of an image: its hashes and size, or why it cannot be used."""
 
   hash: str | None
   size: int
+  pixels: str | None = None
   reason: str | None = None
   detail: str = ""
 
@@ -210,8 +213,11 @@ class _Picture(NamedTuple):
 class _Pictures:
   """Reads each image once, on threads, and remembers the little that is needed."""
 
-  def __init__(self, folder: str | None, max_pixels: int, workers: int):
+  def __init__(
+    self, folder: str | None, options: ImageOptions, max_pixels: int, workers: int
+  ):
     self._folder = folder
+    self._options = options
     self._max_pixels = max_pixels
     self._pool = concurrent.futures.ThreadPoolExecutor(max(1, workers))
     self._known: dict[str, _Picture | concurrent.futures.Future] = {}
@@ -236,7 +242,7 @@ class _Pictures:
 
   def get(self, path: str) -> _Picture:
     if self._folder is None:
-      return _Picture(None, 0, "missing image", "no image folder is given")
+      return _Picture(None, 0, None, "missing image", "no image folder is given")
     known = self._known[path]
     if isinstance(known, concurrent.futures.Future):
       self._known.update(known.result())
@@ -249,10 +255,15 @@ class _Pictures:
   def _look_at_one(self, path: str) -> _Picture:
     try:
       data = images.read_file(self._folder, path)
-      images.decode_image(data, self._max_pixels)
+      image = images.decode_image(data, self._max_pixels)
     except RowError as error:
-      return _Picture(None, 0, error.reason, error.detail)
-    return _Picture(hashlib.sha256(data).hexdigest(), len(data))
+      return _Picture(None, 0, None, error.reason, error.detail)
+    pixels = np.ascontiguousarray(images.to_pixels(image, self._options))
+    return _Picture(
+      hashlib.sha256(data).hexdigest(),
+      len(data),
+      hashlib.blake2b(pixels, digest_size=16).hexdigest(),
+    )
 
 
 def _finish(
@@ -279,17 +290,18 @@ def _finish(
   for row, picture, fault in checked:
     sample = fault or next(samples)
     if isinstance(sample, RowError):
-      found = (0, 0, 0, "aside", sample.reason, sample.detail, False)
+      found = (0, 0, 0, 0, "aside", sample.reason, sample.detail, False)
       content = None
     else:
       turns = len(read_rounds(row.conversations))
       supervised = int(np.count_nonzero(sample.supervised))
-      found = (turns, len(sample.tokens), supervised, "ok", None, None)
+      trunk = encoder.measure_trunk(sample)
+      found = (turns, len(sample.tokens), supervised, trunk, "ok", None, None)
       found += (sample.truncated,)
       content = _hash(row.conversations, picture.hash)
     line = table.Line(
       row.row, row.id, content, row.source, row.image, picture.hash,
-      *found, row.file, row.offset, row.length,
+      picture.pixels, *found, row.file, row.offset, row.length,
     )  # fmt: skip
     yield line, picture.size
 

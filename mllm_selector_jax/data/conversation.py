@@ -7,6 +7,7 @@ the end is cut off.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -148,6 +149,23 @@ class Encoder:
     asked = self._read_question(question, has_image)
     ids = self._begin + self._write(parts, [asked], [""])
     return np.array(ids, np.int32)
+
+  @functools.cached_property
+  def trunk(self) -> Int[np.ndarray, " L"]:
+    """What each row begins with whose image stands in its first turn."""
+    ids = self.prompt("", has_image=True)
+    return ids[: np.flatnonzero(ids == self.image_token)[-1] + 1]
+
+  def measure_trunk(self, sample: Sample) -> int:
+    """Tokens that a row has in common with the others of its image.
+
+    Through the image's end; 0 where there is no image, where it stands in a later
+    turn, or where an answer follows it at once (its last patch predicts a token
+    that the others do not have).
+    """
+    length = len(self.trunk)
+    same = np.array_equal(sample.tokens[:length], self.trunk)
+    return 0 if not same or sample.supervised[length : length + 1].any() else length
 
   def decode(self, ids: Sequence[int] | Int[np.ndarray, " L"]) -> str:
     """Text of token ids, without the special ones and without outer blanks."""

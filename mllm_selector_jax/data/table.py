@@ -26,7 +26,10 @@ class Line(NamedTuple):
     source: where the row comes from.
     image: path inside the image folder, None for text alone.
     image_hash: SHA-256 of the image file's bytes, None if it was not readable.
+    pixels: hash of the square of pixels that the model reads, None as `image_hash`.
     turns, tokens, supervised: counts; 0 for a row set aside.
+    trunk: tokens through the end of an image in the first turn, which rows of the
+      same pixels share; 0 where there is none, see `Encoder.measure_trunk`.
     status: "ok" or "aside".
     reason, detail: why it is set aside; None for a row that is not.
     truncated: whether the row's end is cut off.
@@ -39,9 +42,11 @@ class Line(NamedTuple):
   source: str
   image: str | None
   image_hash: str | None
+  pixels: str | None
   turns: int
   tokens: int
   supervised: int
+  trunk: int
   status: str
   reason: str | None
   detail: str | None
@@ -59,6 +64,7 @@ def _schema():
     "turns": pa.int32(),
     "tokens": pa.int32(),
     "supervised": pa.int32(),
+    "trunk": pa.int32(),
     "truncated": pa.bool_(),
     "offset": pa.int64(),
     "length": pa.int64(),
@@ -138,9 +144,11 @@ class PoolTable:
   source: Shaped[np.ndarray, " N"] = _lazy("source")
   image: Shaped[np.ndarray, " N"] = _lazy("image")
   image_hash: Shaped[np.ndarray, " N"] = _lazy("image_hash")
+  pixels: Shaped[np.ndarray, " N"] = _lazy("pixels")
   turns: Int[np.ndarray, " N"] = _lazy("turns")
   tokens: Int[np.ndarray, " N"] = _lazy("tokens")
   supervised: Int[np.ndarray, " N"] = _lazy("supervised")
+  trunk: Int[np.ndarray, " N"] = _lazy("trunk")
   status: Shaped[np.ndarray, " N"] = _lazy("status")
   reason: Shaped[np.ndarray, " N"] = _lazy("reason")
   detail: Shaped[np.ndarray, " N"] = _lazy("detail")

@@ -10,6 +10,9 @@ from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.draw import draw
 from mllm_selector_jax.types import InputError
 
+# Of cfg.model, what tokens and pixels follow from beside the base's own files.
+_PROCESSING = ("conversation", "system", "max_length", "pad_images")
+
 
 def check(run: Run) -> None:
   """Makes `pool.parquet` and `pool_summary.json`, and says what they hold."""
@@ -22,7 +25,7 @@ def check(run: Run) -> None:
     "max_pixels": run.cfg.pool.max_pixels,
     "duplicate_ids": run.cfg.pool.duplicate_ids,
     "demo": run.cfg.pool.demo if run.cfg.pool.demo.rows else None,
-    **{key: run.cfg.model[key] for key in ("conversation", "system", "max_length")},
+    **{key: run.cfg.model[key] for key in _PROCESSING},
   }
   recipe = run.recipe(
     "check",
@@ -35,12 +38,13 @@ def check(run: Run) -> None:
   _refuse_changed_bytes(run, recipe)
 
   def build(place):
-    encoder, _ = base.read_encoder(run)
+    encoder, options = base.read_encoder(run)
     with run.progress("check", "row") as progress:
       found = pool_check.check_pool(
         files,
         folder,
         encoder,
+        options,
         run.cfg.pool.max_pixels,
         place / "pool.parquet",
         progress=progress,

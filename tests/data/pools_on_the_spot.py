@@ -7,7 +7,10 @@ import numpy as np
 from PIL import Image
 
 from mllm_selector_jax.data.conversation import TEMPLATES, Encoder
+from mllm_selector_jax.types import ImageOptions
 from tests.tokenizers_on_the_spot import make_tokenizer
+
+OPTIONS = ImageOptions(8, (0.5,) * 3, (0.5,) * 3)
 
 
 def make_encoder(max_length: int = 2048) -> Encoder:

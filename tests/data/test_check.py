@@ -12,6 +12,7 @@ from mllm_selector_jax.data import check, images
 from mllm_selector_jax.data.table import read_table
 from mllm_selector_jax.types import InputError, RunError
 from tests.data.pools_on_the_spot import (
+  OPTIONS,
   make_encoder,
   make_record,
   talk,
@@ -31,7 +32,13 @@ def run(folder, records, max_length=2048, **options):
   path = write_records(folder / "pool.json", records)
   out = folder / "pool.parquet"
   found = check.check_pool(
-    [path], str(folder / "images"), make_encoder(max_length), 10_000, out, **options
+    [path],
+    str(folder / "images"),
+    make_encoder(max_length),
+    OPTIONS,
+    10_000,
+    out,
+    **options,
   )
   return found, read_table(out)
 
@@ -159,7 +166,9 @@ def test_bytes_that_are_no_record(folder):
     b"[" + good + b', {"id": "\xff"}, {"id": NaN}, {"a": ' + b"[" * 10_000
     + b"]" * 10_000 + b'}, {"a": "\\ud800"}, {"a": ' + b"1" * 5000 + b"}]"
   )  # fmt: skip
-  check.check_pool([str(path)], None, make_encoder(), 100, folder / "out.parquet")
+  check.check_pool(
+    [str(path)], None, make_encoder(), OPTIONS, 100, folder / "out.parquet"
+  )
   table = read_table(folder / "out.parquet")
   assert table.reason.tolist() == [None] + ["malformed"] * 5
   assert table.id.tolist()[1:] == [f"row-{n}" for n in range(1, 6)]
@@ -191,7 +200,7 @@ def test_an_id_is_taken_over_all_files(folder):
   one = write_records(folder / "1.json", [make_record(0), make_record(1)])
   two = write_records(folder / "2.json", [make_record(1), make_record(2)])
   out = folder / "out.parquet"
-  check.check_pool([one, two], None, make_encoder(), 100, out)
+  check.check_pool([one, two], None, make_encoder(), OPTIONS, 100, out)
   table = read_table(out)
   assert table.ok.tolist() == [True, True, False, True]
   assert table.row.tolist() == [0, 1, 2, 3]
@@ -269,9 +278,9 @@ def test_no_image_folder(folder):
     folder / "pool.json", [make_record(0, "a/1.png"), make_record(1)]
   )
   out = folder / "out.parquet"
-  check.check_pool([path], None, make_encoder(), 100, out)
+  check.check_pool([path], None, make_encoder(), OPTIONS, 100, out)
   assert read_table(out).reason.tolist() == ["missing image", None]
-  check.check_pool([path], str(folder / "nowhere"), make_encoder(), 100, out)
+  check.check_pool([path], str(folder / "nowhere"), make_encoder(), OPTIONS, 100, out)
   assert read_table(out).reason.tolist() == ["missing image", None]
 
 
@@ -292,7 +301,12 @@ def test_a_broken_file_leaves_the_old_table(folder, data):
   (folder / "pool.json").write_bytes(data)
   with pytest.raises(InputError, match=r"pool\.json"):
     check.check_pool(
-      [str(folder / "pool.json")], None, make_encoder(), 100, folder / "pool.parquet"
+      [str(folder / "pool.json")],
+      None,
+      make_encoder(),
+      OPTIONS,
+      100,
+      folder / "pool.parquet",
     )
   assert (folder / "pool.parquet").read_bytes() == old
   assert sorted(os.listdir(folder)) == ["images", "pool.json", "pool.parquet"]
@@ -300,10 +314,12 @@ def test_a_broken_file_leaves_the_old_table(folder, data):
 
 def test_no_file_and_no_place(folder):
   with pytest.raises(InputError, match="No pool file"):
-    check.check_pool([], None, make_encoder(), 100, folder / "x.parquet")
+    check.check_pool([], None, make_encoder(), OPTIONS, 100, folder / "x.parquet")
   path = write_records(folder / "pool.json", [make_record(0)])
   with pytest.raises(RunError, match="could not be written"):
-    check.check_pool([path], None, make_encoder(), 100, folder / "no" / "x.parquet")
+    check.check_pool(
+      [path], None, make_encoder(), OPTIONS, 100, folder / "no" / "x.parquet"
+    )
 
 
 def test_progress_tells_rows_and_ends_at_the_total(folder, monkeypatch):

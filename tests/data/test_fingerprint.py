@@ -9,6 +9,7 @@ from mllm_selector_jax.data.fingerprint import fingerprint
 from mllm_selector_jax.data.table import read_table
 from mllm_selector_jax.types import InputError
 from tests.data.pools_on_the_spot import (
+  OPTIONS,
   make_encoder,
   make_record,
   write_images,
@@ -33,7 +34,7 @@ def pool(tmp_path):
 
 def test_the_table_changes_nothing_but_the_time(pool, tmp_path):
   out = tmp_path / "pool.parquet"
-  check_pool(*pool, make_encoder(), 1000, out)
+  check_pool(*pool, make_encoder(), OPTIONS, 1000, out)
   assert fingerprint(*pool) == fingerprint(*pool, read_table(out))
 
 

@@ -11,7 +11,8 @@ from mllm_selector_jax.types import InputError, RunError
 
 def make_line(row, **changes):
   line = table.Line(
-    row, f"id {row}", "h" * 32, "source", "a/1.png", "f" * 64, 2, 90 + row, 7, "ok",
+    row, f"id {row}", "h" * 32, "source", "a/1.png", "f" * 64, "e" * 32, 2, 90 + row, 7,
+    5, "ok",
     None, None, False, "pool.json", 10 * row, 9,
   )  # fmt: skip
   return line._replace(**changes)
@@ -25,7 +26,7 @@ def write(path, lines):
 
 LINES = [
   make_line(0),
-  make_line(1, image=None, image_hash=None, source="text"),
+  make_line(1, image=None, image_hash=None, pixels=None, trunk=0, source="text"),
   make_line(2, status="aside", reason="malformed", detail="x", hash=None, tokens=0),
   make_line(3, truncated=True, id='é "\n'),
 ]
@@ -43,7 +44,7 @@ def test_round_trip(tmp_path, monkeypatch, group):
   assert pool.has_image.tolist() == [True, False, True, True]
   for name in ("ok", "has_image", "truncated"):
     assert getattr(pool, name).dtype == bool
-  for name in ("row", "tokens", "supervised", "turns", "offset", "length"):
+  for name in ("row", "tokens", "supervised", "turns", "trunk", "offset", "length"):
     assert np.issubdtype(getattr(pool, name).dtype, np.integer)
 
 
@@ -58,8 +59,8 @@ def test_the_columns_are_named_as_documented(tmp_path):
   assert (
     pq.read_schema(tmp_path / "t.parquet").names
     == (
-      "row id hash source image image_hash turns tokens supervised status reason"
-      " detail truncated file offset length"
+      "row id hash source image image_hash pixels turns tokens supervised trunk"
+      " status reason detail truncated file offset length"
     ).split()
   )
 
