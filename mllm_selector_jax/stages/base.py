@@ -70,14 +70,9 @@ def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
   path = base_path(run)
   config = huggingface.read_config(path)
   tokenizer, options = huggingface.read_processor(path, run.cfg.model.pad_images)
-  name = run.cfg.model.conversation
-  if name not in conversation.TEMPLATES:
-    raise InputError(
-      f"model.conversation={name!r}: allowed are {', '.join(conversation.TEMPLATES)}."
-    )
-  encoder = conversation.Encoder(
+  encoder = conversation.make_encoder(
+    run.cfg.model.conversation,
     tokenizer,
-    conversation.TEMPLATES[name],
     image_token=config.image_token,
     patches=config.patches,
     max_length=run.cfg.model.max_length,

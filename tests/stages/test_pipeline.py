@@ -135,7 +135,7 @@ def test_stopped_scoring_goes_on_to_the_same_bytes(base, workdir, tmp_path):
   with small_run.open_run(folder, base) as current:
     checks = iter([False, True])
     current.stopped = lambda: next(checks)
-    with pytest.raises(Stopped, match="scoring stopped after 64"):
+    with pytest.raises(Stopped, match=r"scoring stopped after \d+ of 108 rows"):
       stages.score(current)
   assert not (folder / "scores").exists()
   with small_run.open_run(folder, base) as current:
