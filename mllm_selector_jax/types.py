@@ -90,6 +90,8 @@ class Batch(NamedTuple):
     targets: the tokens that they predict; padding 0.
     weights: 1 for a supervised token, 0 for padding.
     answers: positions that predict the first token of an answer; padding 0.
+    prefixes: the segment whose tokens a token sees beside its own's: its trunk,
+      earlier in the row; -1 for none. None: no row has one.
   """
 
   tokens: Int[Array | np.ndarray, "B L"]
@@ -101,6 +103,7 @@ class Batch(NamedTuple):
   targets: Int[Array | np.ndarray, "B T"]
   weights: Float[Array | np.ndarray, "B T"]
   answers: Int[Array | np.ndarray, "B A"]
+  prefixes: Int[Array | np.ndarray, "B L"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
