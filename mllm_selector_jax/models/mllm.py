@@ -98,6 +98,7 @@ def decode(
   embeddings: Float[Array, "B L D"],
   positions: Int[Array, "B L"],
   segments: Int[Array, "B L"],
+  prefixes: Int[Array, "B L"] | None = None,
 ) -> Float[Array, "B L D"]:
   """Decoder blocks and final norm over packed rows.
 
@@ -106,13 +107,14 @@ def decode(
     params: its parameters.
     embeddings: what `embed` gave.
     positions: the position inside its sample, from 0.
-    segments: tokens see earlier tokens of the same number only.
+    segments: tokens see earlier tokens of the same number only,
+    prefixes: and of this one, their trunk; below 1 for none.
 
   Returns:
     What the head multiplies.
   """
   with _precision(config):
-    return _merge(config, params).decoder(embeddings, positions, segments)
+    return _merge(config, params).decoder(embeddings, positions, segments, prefixes)
 
 
 def extend(
@@ -144,7 +146,7 @@ def hidden_states(
 ) -> Float[Array, "B L D"]:
   """The final hidden states of a batch of packed rows."""
   x = embed(config, params, batch.tokens, batch.patches, batch.images)
-  return decode(config, params, x, batch.positions, batch.segments)
+  return decode(config, params, x, batch.positions, batch.segments, batch.prefixes)
 
 
 def head(config: MllmConfig, params: types.Params) -> Float[Array, "D V"]:
