@@ -22,7 +22,13 @@ class Console:
   def say(self, text: str) -> None:
     """One message, to the console and the log."""
     tqdm.tqdm.write(text, file=sys.stderr)
-    self._append(text)
+    self.record(text)
+
+  def record(self, text: str) -> None:
+    """Something for the log alone, such as a traceback."""
+    now = datetime.datetime.now().isoformat(timespec="seconds")
+    with contextlib.suppress(OSError), open(self._log, "a") as log:
+      log.write("".join(f"{now} {line}\n" for line in text.splitlines()))
 
   @contextlib.contextmanager
   def progress(
@@ -61,12 +67,7 @@ class Console:
         bar.close()
       done, total = latest
       line = _meter(done, total, time.monotonic() - start, title, unit, first or 0)
-      self._append(line)
-
-  def _append(self, text: str) -> None:
-    now = datetime.datetime.now().isoformat(timespec="seconds")
-    with contextlib.suppress(OSError), open(self._log, "a") as log:
-      log.write("".join(f"{now} {line}\n" for line in text.splitlines()))
+      self.record(line)
 
 
 def _meter(done, total, elapsed, title, unit, first) -> str:
