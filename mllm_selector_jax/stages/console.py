@@ -40,25 +40,26 @@ class Console:
     line at the end.
     """
     start = last = time.monotonic()
-    first = None
+    pace = Pace(start)
     latest = (0, None)
     bar = None
     if self._terminal:
       bar = tqdm.tqdm(desc=title, unit=unit, unit_scale=True, leave=False)
 
     def update(done: int, total: int | None) -> None:
-      nonlocal last, first, latest
-      first = done if first is None else first
+      nonlocal last, latest
+      now = time.monotonic()
+      pace.note(done, now)
       latest = (done, total)
       if bar is not None:
         if bar.total != total:
           bar.total = total
-        if bar.initial != first:
-          bar.initial = bar.n = bar.last_print_n = first
+        if bar.initial != pace.before:
+          bar.initial = bar.n = bar.last_print_n = pace.before
         bar.update(done - bar.n)
-      elif time.monotonic() - last >= LINES_EVERY and done != total:
-        last = time.monotonic()
-        self.say(_meter(done, total, last - start, title, unit, first))
+      elif now - last >= LINES_EVERY and done != total:
+        last = now
+        self.say(_meter(done, total, now - start, title, unit, pace.rate(now)))
 
     try:
       yield update
@@ -66,11 +67,41 @@ class Console:
       if bar is not None:
         bar.close()
       done, total = latest
-      line = _meter(done, total, time.monotonic() - start, title, unit, first or 0)
-      self.record(line)
+      now = time.monotonic()
+      self.record(_meter(done, total, now - start, title, unit, pace.rate(now)))
 
 
-def _meter(done, total, elapsed, title, unit, first) -> str:
+class Pace:
+  """How fast a stage goes, compilation and what a resumed stage found apart.
+
+  Attributes:
+    before: what was done at the first note.
+  """
+
+  def __init__(self, start: float):
+    self.before: int | None = None
+    self._start = start
+    self._done = 0
+    self._warm: tuple[int, float] | None = None  # at the first step's end
+
+  def note(self, done: int, now: float) -> None:
+    if self.before is None:
+      self.before = done
+    elif self._warm is None and done > self.before:
+      self._warm = (done, now)
+    self._done = done
+
+  def rate(self, now: float) -> float | None:
+    """What is done a second; None while nothing can be said."""
+    done, start = self._warm or (self.before or 0, self._start)
+    if self._done == done:  # one step, so that its compilation counts
+      done, start = self.before or 0, self._start
+    if self._done == done or now <= start:
+      return None
+    return (self._done - done) / (now - start)
+
+
+def _meter(done, total, elapsed, title, unit, rate) -> str:
   return tqdm.tqdm.format_meter(
     done,
     total,
@@ -78,7 +109,8 @@ def _meter(done, total, elapsed, title, unit, first) -> str:
     ncols=78,
     prefix=title,
     unit=unit,
-    unit_scale=True,
-    initial=first,
+    unit_scale=max(done, total or 0) >= 100_000,
+    rate=rate,
+    initial=0 if rate else done,
     ascii=True,
   )

@@ -14,6 +14,7 @@ from mllm_selector_jax.types import InputError
 def score(run: Run) -> None:
   """Makes `scores/` with the seed model, or with `score.model` where given."""
   cfg = run.cfg.score
+  base.check_row_length("score", cfg.row_length)
   given = cfg.model is not None
   path = Path(cfg.model) if given else run.workdir.seed.path / "hf"
   if given and not path.is_dir():
