@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import tqdm
 
 LINES_EVERY = 10.0  # seconds between progress lines where there is no terminal
@@ -21,7 +22,8 @@ class Console:
 
   def say(self, text: str) -> None:
     """One message, to the console and the log."""
-    tqdm.tqdm.write(text, file=sys.stderr)
+    with contextlib.suppress(OSError):  # whoever watched may have gone
+      tqdm.tqdm.write(text, file=sys.stderr)
     self.record(text)
 
   def record(self, text: str) -> None:
@@ -40,7 +42,7 @@ class Console:
     line at the end.
     """
     start = last = time.monotonic()
-    pace = Pace(start)
+    pace = Pace()
     latest = (0, None)
     bar = None
     if self._terminal:
@@ -59,7 +61,7 @@ class Console:
         bar.update(done - bar.n)
       elif now - last >= LINES_EVERY and done != total:
         last = now
-        self.say(_meter(done, total, now - start, title, unit, pace.rate(now)))
+        self.say(_meter(done, total, now - start, title, unit, pace.rate()))
 
     try:
       yield update
@@ -68,7 +70,7 @@ class Console:
         bar.close()
       done, total = latest
       now = time.monotonic()
-      self.record(_meter(done, total, now - start, title, unit, pace.rate(now)))
+      self.record(_meter(done, total, now - start, title, unit, pace.rate()))
 
 
 class Pace:
@@ -78,27 +80,24 @@ class Pace:
     before: what was done at the first note.
   """
 
-  def __init__(self, start: float):
+  def __init__(self):
     self.before: int | None = None
-    self._start = start
-    self._done = 0
-    self._warm: tuple[int, float] | None = None  # at the first step's end
+    self._warm: tuple[int, float] | None = None  # when the first step had ended
+    self._last: tuple[int, float] | None = None
 
   def note(self, done: int, now: float) -> None:
     if self.before is None:
       self.before = done
-    elif self._warm is None and done > self.before:
-      self._warm = (done, now)
-    self._done = done
+    elif done > self.before:
+      self._last = (done, now)
+      self._warm = self._warm or self._last
 
-  def rate(self, now: float) -> float | None:
+  def rate(self) -> float | None:
     """What is done a second; None while nothing can be said."""
-    done, start = self._warm or (self.before or 0, self._start)
-    if self._done == done:  # one step, so that its compilation counts
-      done, start = self.before or 0, self._start
-    if self._done == done or now <= start:
+    if self._warm is None or self._last == self._warm:
       return None
-    return (self._done - done) / (now - start)
+    done, seconds = np.subtract(self._last, self._warm)
+    return float(done / seconds) if seconds > 0 else None
 
 
 def _meter(done, total, elapsed, title, unit, rate) -> str:

@@ -1,18 +1,17 @@
 """What people see of a long stage: the rate, the time left, and the log."""
 
-import pytest
-
 from mllm_selector_jax.stages import console
 
 
 def test_the_rate_leaves_out_compilation_and_what_was_done_before():
-  pace = console.Pace(start=0.0)
+  pace = console.Pace()
   pace.note(100, now=1.0)  # found done
-  assert pace.rate(2.0) is None
   pace.note(110, now=61.0)  # the first step, with its compilation
-  assert pace.rate(61.0) == pytest.approx(10 / 61)
+  assert pace.rate() is None
   pace.note(150, now=63.0)
-  assert pace.rate(63.0) == 20.0
+  assert pace.rate() == 20.0
+  pace.note(170, now=65.0)
+  assert pace.rate() == 15.0
   assert pace.before == 100
 
 
@@ -28,7 +27,7 @@ def test_lines_show_rate_and_time_left_and_the_log_the_end(
   lines = capsys.readouterr().err.splitlines()
   # 100 rows in the 10 s since the first step, so 900 more take 90 s.
   assert "110/1010" in lines[-1] and "10.00row/s" in lines[-1] and "01:30" in lines[-1]
-  assert all("?" in line for line in lines[:-2])
+  assert len(lines) == 2 and "?row/s" in lines[0]
   assert "score:  11%" in (tmp_path / "log.txt").read_text().splitlines()[-1]
 
 
