@@ -51,8 +51,8 @@ def run(argv: list[str]) -> int:
   """The exit status of a command line: 0, 1, 2, 130 or 143."""
   keep_freed_memory()
   try:
-    if {"--help", "-help", "-h", "help"} & set(argv[1:]) and argv[1] != "assemble":
-      print(_usage())
+    if {"--help", "-help", "-h", "help"} & set(argv[1:]):
+      print(_usage(argv[1]))
       return 0
     if argv[1:2] == ["assemble"]:
       _assemble(argv)
@@ -91,7 +91,11 @@ def _carry_out(command: str, current: context.Run) -> int:
     signal.signal(signal.SIGTERM, before)
 
 
-def _usage() -> str:
+def _usage(command: str) -> str:
+  if command == "assemble":
+    from mllm_selector_jax.stages import assemble
+
+    return assemble.__doc__ + flags.FLAGS.module_help(assemble)
   lines = [
     f"  {name:9} {(function.__doc__ or '').splitlines()[0]}"
     for name, function in COMMANDS.items()
