@@ -16,6 +16,7 @@ from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.types import ImageOptions, InputError, Params
 
 DEMO_BASE = Path(__file__).parents[1] / "data" / "demo" / "base"
+MOST_TOKENS = 1 << 20  # of a packed row; attention over more fits nowhere
 CACHE_BYTES = 1 << 30  # of tokens and pixels that are read again every epoch
 
 
@@ -65,6 +66,15 @@ def dtype(run: Run) -> str:
   return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
+def check_row_length(section: str, value: int) -> None:
+  """Refuses a packed row that no device could hold."""
+  if value > MOST_TOKENS:
+    raise InputError(
+      f"{section}.row_length={value:,}: allowed are at most {MOST_TOKENS:,} tokens;"
+      " a few times the longest row is enough."
+    )
+
+
 def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
   """What turns records into tokens and pixels; no weights are read."""
   path = base_path(run)
@@ -79,6 +89,13 @@ def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
     system=run.cfg.model.system,
   )
   return encoder, options
+
+
+def check_model(run: Run) -> None:
+  """Refuses a base whose files do not fit, before anything long is begun."""
+  read_encoder(run)
+  path = base_path(run)
+  huggingface.check_weights(path, huggingface.read_config(path))
 
 
 def read_model(run: Run, path: Path) -> tuple[MllmConfig, Params]:

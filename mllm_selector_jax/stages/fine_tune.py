@@ -105,6 +105,7 @@ def _check(section: Any, title: str) -> None:
   for name in ("epochs", "batch", "row_length"):
     if section[name] < 1:
       raise InputError(f"{title}: {name}={section[name]}; it must be 1 or more.")
+  base.check_row_length(title.split()[0], section.row_length)
 
 
 def _write_rows(path: Path, pool, rows: np.ndarray) -> None:
