@@ -41,7 +41,8 @@ def _merge(config: MllmConfig, params: types.Params) -> Mllm:
   return nnx.merge(_split(config)[0], params)
 
 
-def _precision(config: MllmConfig) -> contextlib.AbstractContextManager:
+def precision(config: MllmConfig) -> contextlib.AbstractContextManager:
+  """The context of the model's matmuls; everything here runs in it."""
   # Accelerators otherwise multiply float32 matrices with fewer bits, and the
   # losses that come of it are sorted.
   if config.dtype != "bfloat16":
@@ -78,7 +79,7 @@ def embed(
   Returns:
     Embeddings in the computation's dtype.
   """
-  with _precision(config):
+  with precision(config):
     model = _merge(config, params)
     x = model.decoder.embed(tokens)
     shards, count, side = images.shape[:3]
@@ -113,7 +114,7 @@ def decode(
   Returns:
     What the head multiplies.
   """
-  with _precision(config):
+  with precision(config):
     return _merge(config, params).decoder(embeddings, positions, segments, prefixes)
 
 
@@ -137,7 +138,7 @@ def extend(
   Returns:
     What the head multiplies, and the cache with these tokens in it.
   """
-  with _precision(config):
+  with precision(config):
     return _merge(config, params).decoder.extend(embeddings, positions, past)
 
 

@@ -52,7 +52,8 @@ def hash_model(path: Path) -> str:
 def model_config(run: Run) -> dict[str, Any]:
   """What of cfg.model a result follows from, beside the base's own bytes."""
   config = plain(run.cfg.model)
-  del config["path"]
+  # Kernels agree to rounding, as numbers of devices do.
+  del config["path"], config["attention"]
   return {**config, "dtype": dtype(run)}
 
 
@@ -100,7 +101,10 @@ def check_model(run: Run) -> None:
 
 def read_model(run: Run, path: Path) -> tuple[MllmConfig, Params]:
   """A model directory's config, and its parameters laid out over the mesh."""
-  config = huggingface.read_config(path, dtype=dtype(run), remat=run.cfg.model.remat)
+  options = run.cfg.model
+  config = huggingface.read_config(
+    path, dtype=dtype(run), remat=options.remat, attention=options.attention
+  )
   abstract = mllm.abstract(config)
   shardings = sharding.parameter_shardings(abstract, logical_axes(abstract), run.mesh)
   return config, huggingface.read_params(path, config, shardings)
