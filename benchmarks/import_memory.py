@@ -141,7 +141,8 @@ def main(argv):
   largest = 32064 * WIDTH
   over = found["peak"] - found["before"] - found["kept"]
   print(
-    f"{DEVICES.value} devices: checkpoint {stored / 1e9:.2f} GB bfloat16, read in {found['s']:.1f} s;"
+    f"{DEVICES.value} devices: checkpoint {stored / 1e9:.2f} GB bfloat16,"
+    f" read in {found['s']:.1f} s;"
     f" parameters {found['kept'] / 1e9:.2f} GB float32, peak over them and what the"
     f" process held: {over / 1e9:.3f} GB; largest tensor {2 * largest / 1e9:.3f} GB"
     f" stored, {4 * largest / 1e9:.3f} GB as float32"

@@ -108,6 +108,7 @@ def _run_passes(run, work: Path, models, wanted, rows, options, pool) -> dict[st
           own,
           progress,
           run.stopped,
+          lambda text: run.say(f"score: {text}"),
         )
     del params
   return counts
