@@ -79,11 +79,13 @@ def run_sample(
 ) -> tuple[Float[Array, "n L H d"], Float[Array, "n T D"]]:
   """`_sample`, compiled for this config."""
   # A jit of its own, since it runs once and holds two programs of the model.
-  return jax.jit(functools.partial(_sample, config))(params, batch)
+  # The key is an argument: the compiler would fold what a constant one draws.
+  key = jax.random.key(0)
+  return jax.jit(functools.partial(_sample, config))(params, batch, key)
 
 
 def _sample(
-  config: MllmConfig, params: Params, batch: Batch
+  config: MllmConfig, params: Params, batch: Batch, key: Array
 ) -> tuple[Float[Array, "n L H d"], Float[Array, "n T D"]]:
   """One attention of drawn vectors, and the model's hidden states that count.
 
@@ -94,19 +96,16 @@ def _sample(
   decoder = config.decoder
   heads = (decoder.heads, decoder.kv_heads, decoder.kv_heads)
   # Drawn, so that every key weighs something: one too many shows.
-  query, key, value = (
-    jax.random.normal(
-      jax.random.key(seed),
-      (*batch.segments.shape, many, decoder.head_dim),
-      config.dtype,
-    )
-    for seed, many in enumerate(heads)
-  )
+  rows = batch.segments.shape
+  drawn = [
+    jax.random.normal(key, (*rows, many, decoder.head_dim), config.dtype)
+    for key, many in zip(jax.random.split(key, 3), heads, strict=True)
+  ]
   layout = attention.Layout(
     batch.segments, batch.positions, batch.prefixes, decoder.window
   )
   with mllm.precision(config):
-    mixed = attention.make_attend(config.attention, layout)(query, key, value)
+    mixed = attention.make_attend(config.attention, layout)(*drawn)
   hidden = mllm.hidden_states(config, params, batch)
   states = jnp.take_along_axis(hidden, batch.predict[..., None], axis=1)
   # What padding sees, and what nobody is scored by, may differ.

@@ -40,7 +40,7 @@ def choose(kernel, batch=BATCH, **changes):
 
 
 def ignore(**changes):
-  """Splash with part of the layout left out, as a broken kernel would."""
+  """A kernel that leaves out part of the layout."""
   return lambda layout: attention.KERNELS["xla"](
     layout and layout._replace(**{name: fn(layout) for name, fn in changes.items()})
   )
@@ -76,14 +76,13 @@ def test_what_cannot_be_run_falls_back():
   assert kernel == "xla" and "only multiples of 128" in warning
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-  "broken",
+  "broken, dtype",
   [
-    ignore(segments=ones, prefixes=lambda layout: None),
-    ignore(prefixes=lambda layout: None),
-    ignore(window=lambda layout: 30),
-    lambda layout: lambda *arrays: attention.KERNELS["xla"](layout)(*arrays) * np.nan,
+    (ignore(segments=ones, prefixes=lambda layout: None), "float32"),
+    (ignore(prefixes=lambda layout: None), "bfloat16"),
+    (ignore(window=lambda layout: 30), "bfloat16"),
+    (lambda layout: lambda *arrays: arrays[0] * np.nan, "float32"),
   ],
   ids=["segments", "prefixes", "window", "nan"],
 )
@@ -106,7 +105,6 @@ def test_a_kernel_that_is_wrong_for_the_vision_tower_alone_is_not_used(monkeypat
     attend = xla(layout)
     return attend if layout else lambda *arrays: attend(*arrays) * 2
 
-  # This tower's last layer is not projected, so that one layer runs.
   monkeypatch.setitem(attention.KERNELS, "splash", broken)
   kernel, (warning,) = choose("splash", batch=batch)
   assert kernel == "xla" and "hidden states by" in warning
