@@ -51,9 +51,11 @@ setuptools.setup(
     "test": [
       "beartype>=0.20",
       "hypothesis>=6.100",
+      "packaging>=24",
       "pytest>=8",
       "ruff>=0.12",
       "scikit-learn>=1.5",
+      "scipy>=1.14",
       "torch==2.13.0",
     ],
     "cuda": ["jax[cuda12]"],

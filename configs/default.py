@@ -31,6 +31,9 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.model.path = "llava-hf/llava-1.5-7b-hf"
   cfg.model.dtype = "auto"  # float32 on CPU, bfloat16 on accelerators
   cfg.model.remat = False  # recompute each block in the backward pass
+  # The attention kernel: xla, cudnn (GPU, bfloat16), splash (TPU); auto takes the
+  # device's own once it agrees with xla on the first batch.
+  cfg.model.attention = "auto"
   cfg.model.conversation = "vicuna_v1"  # or plain, chatml, llama-2, chat (its own)
   cfg.model.system = config_dict.placeholder(str)  # None: the template's own
   # Images become squares by padding, as LLaVA-1.5 was trained; False does what

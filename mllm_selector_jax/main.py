@@ -8,22 +8,38 @@ import os
 import re
 import signal
 import sys
+import traceback
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
 
 from mllm_selector_jax import configs
-from mllm_selector_jax.stages import COMMANDS, context
+from mllm_selector_jax.stages import COMMANDS, context, failures
 from mllm_selector_jax.stages.memory import keep_freed_memory
-from mllm_selector_jax.types import InputError, RunError, Stopped
+from mllm_selector_jax.types import InputError, Stopped
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "A config file, or the bare name of one that is shipped."
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.")
-_FORCE = flags.DEFINE_bool(
-  "force", False, "Take a pool whose files changed since it was checked."
-)
+USAGE = """\
+mllm-selector [command] --config=FILE --workdir=DIR [--config.section.key=value ...]
+
+  --config   a config file, or the bare name of a shipped one: {configs}
+  --workdir  where everything is written
+  --force    take a pool whose files changed, and check it again
+
+Commands (none means run):
+{commands}
+
+Exit status: 0 done, 1 failed, 2 wrong input or configuration, 130 interrupted,
+143 stopped by SIGTERM. The same command goes on from what is whole."""
+
+
+class Call(NamedTuple):
+  """What a command line asks for."""
+
+  command: str
+  cfg: Any
+  workdir: str
+  force: bool
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,30 +48,71 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(argv: list[str]) -> int:
-  """The exit status of a command line: 0, 1, 2 or 143."""
+  """The exit status of a command line: 0, 1, 2, 130 or 143."""
   keep_freed_memory()
   try:
+    if {"--help", "-help", "-h", "help"} & set(argv[1:]):
+      print(_usage(argv[1]))
+      return 0
     if argv[1:2] == ["assemble"]:
       _assemble(argv)
       return 0
-    command, cfg = _parse(argv)
-    with context.open_run(cfg, _WORKDIR.value, force=_FORCE.value) as current:
-      signal.signal(signal.SIGTERM, lambda *_: current.stop())
-      try:
-        COMMANDS[command](current)
-      except Stopped as stopped:
-        current.say(f"Stopped: {stopped}. The same command goes on from here.")
-        return 143
-      except (InputError, RunError) as error:
-        current.say(f"Error: {error}")
-        return 2 if isinstance(error, InputError) else 1
-    return 0
-  except (InputError, RunError) as error:
-    print(f"Error: {error}", file=sys.stderr)
-    return 2 if isinstance(error, InputError) else 1
+    call = _parse(argv)
+    with context.open_run(call.cfg, call.workdir, force=call.force) as current:
+      return _carry_out(call.command, current)
   except KeyboardInterrupt:
-    print("Interrupted. The same command goes on from here.", file=sys.stderr)
+    print("Interrupted.", file=sys.stderr)
     return 130
+  except Exception as error:
+    text, status = failures.explain(error, "", None)
+    print(f"Error: {text}", file=sys.stderr)
+    return status
+
+
+def _carry_out(command: str, current: context.Run) -> int:
+  """Runs a command; whatever ends it is one message, also in the log."""
+  before = signal.signal(signal.SIGTERM, lambda *_: current.stop())
+  try:
+    COMMANDS[command](current)
+    return 0
+  except Stopped as stopped:
+    current.say(f"Stopped: {stopped}. The same command goes on from here.")
+    return 143
+  except KeyboardInterrupt:
+    current.say("Interrupted. The same command goes on from what is whole.")
+    return 130
+  except Exception as error:
+    if not failures.is_expected(error):
+      current.console.record(traceback.format_exc())
+    text, status = failures.explain(error, current.stage, current.workdir.path)
+    current.say(f"Error: {text}")
+    return status
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def _usage(command: str) -> str:
+  if command == "assemble":
+    from mllm_selector_jax.stages import assemble
+
+    return assemble.__doc__ + flags.FLAGS.module_help(assemble)
+  lines = [
+    f"  {name:9} {(function.__doc__ or '').splitlines()[0]}"
+    for name, function in COMMANDS.items()
+  ]
+  lines.append(
+    "  assemble  Makes a base from a decoder, a vision tower and a projector."
+  )
+  return USAGE.format(commands="\n".join(lines), configs=", ".join(_shipped()))
+
+
+def _shipped() -> list[str]:
+  folder = next(iter(configs.__path__))
+  return sorted(
+    name[:-3]
+    for name in os.listdir(folder)
+    if name.endswith(".py") and not name.startswith("_")
+  )
 
 
 def _assemble(argv: list[str]) -> None:
@@ -69,32 +126,36 @@ def _assemble(argv: list[str]) -> None:
   assemble.assemble()
 
 
-def _parse(argv: list[str]):
-  """The command and the config.
+def _parse(argv: list[str]) -> Call:
+  """Command, config and flags; nothing is kept from an earlier call.
 
   Raises:
     InputError: a flag, key or value is wrong.
   """
   argv = [_resolve_config(argument) for argument in argv]
+  values = flags.FlagValues()
+  config = config_flags.DEFINE_config_file(
+    "config", None, "", flag_values=values, sys_argv=argv
+  )
+  workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
+  force = flags.DEFINE_bool("force", False, "", flag_values=values)
   try:
-    rest = flags.FLAGS(argv)[1:]
-    cfg = _CONFIG.value
-  except KeyboardInterrupt:
-    raise
+    rest = values(argv)[1:]
+    cfg = config.value
   except Exception as error:  # a config file may raise anything
     raise InputError(_explain(argv, error)) from error
   if cfg is None:
     raise InputError("--config=FILE is needed, for example --config=configs/demo.py.")
   if not hasattr(cfg, "rng_seed"):
     raise InputError("--config names a file whose get_config() gives no full config.")
-  if not _WORKDIR.value:
+  if not workdir.value:
     raise InputError("--workdir=DIR is needed: everything is written there.")
   command = rest[0] if rest else "run"
   if command not in COMMANDS or len(rest) > 1:
     raise InputError(
       f"{' '.join(rest)!r} is not a command; there are {', '.join(COMMANDS)}."
     )
-  return command, cfg
+  return Call(command, cfg, workdir.value, force.value)
 
 
 def _resolve_config(argument: str) -> str:
@@ -106,10 +167,9 @@ def _resolve_config(argument: str) -> str:
   shipped = os.path.join(folder, f"{match[2].removesuffix('.py')}.py")
   if "/" not in match[2] and os.path.exists(shipped):
     return match[1] + shipped
-  names = sorted(name[:-3] for name in os.listdir(folder) if not name.startswith("_"))
   raise InputError(
     f"--config={match[2]}: there is no such file. Shipped configs, usable by their"
-    f" bare name: {', '.join(name for name in names if name)}."
+    f" bare name: {', '.join(_shipped())}."
   )
 
 

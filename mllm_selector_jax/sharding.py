@@ -9,7 +9,7 @@ import contextlib
 import contextvars
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -91,6 +91,49 @@ def constrain(x: jax.Array, logical: Sequence[str | None]) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, _RULES.get().spec(logical))
 
 
+def _ways(mesh: Any, axes: tuple[str, ...] | str | None) -> int:
+  """Into how many parts those mesh axes cut an array's side."""
+  names = (axes,) if isinstance(axes, str) else (axes or ())
+  return math.prod(mesh.shape[axis] for axis in names)
+
+
+def map_shards(
+  fn: Callable[..., jax.Array],
+  arrays: Sequence[jax.Array],
+  axes: Sequence[Sequence[str | None]],
+  out: Sequence[str | None],
+) -> jax.Array:
+  """`fn` of the arrays, on each device's own part; at once without a mesh.
+
+  An axis is left whole where the devices do not divide it in every array.
+
+  Args:
+    fn: what it computes must not cross the parts.
+    arrays: its arguments.
+    axes: the logical axes of each.
+    out: the logical axes of its result.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return fn(*arrays)
+  rules = _RULES.get()
+
+  whole = {
+    name
+    for array, logical in zip(arrays, axes, strict=True)
+    for side, name in zip(array.shape, logical, strict=True)
+    if side % _ways(mesh, rules.spec([name])[0])
+  }
+
+  def spec(logical):
+    return rules.spec([None if name in whole else name for name in logical])
+
+  mapped = jax.shard_map(
+    fn, in_specs=tuple(map(spec, axes)), out_specs=spec(out), check_vma=False
+  )
+  return mapped(*arrays)
+
+
 def parameter_shardings(tree: Any, axes: Any, mesh: Mesh, rules: Rules | None = None):
   """Shardings of parameters by their logical axes.
 
@@ -111,9 +154,7 @@ def parameter_shardings(tree: Any, axes: Any, mesh: Mesh, rules: Rules | None = 
   def sharding(array, logical):
     spec = []
     for side, name in zip(array.shape, rules.spec(logical), strict=True):
-      names = (name,) if isinstance(name, str) else (name or ())
-      ways = math.prod(mesh.shape[axis] for axis in names)
-      spec.append(name if side % ways == 0 else None)
+      spec.append(name if side % _ways(mesh, name) == 0 else None)
     return NamedSharding(mesh, PartitionSpec(*spec))
 
   return jax.tree.map(sharding, tree, axes)

@@ -116,7 +116,9 @@ def _describe(
 ) -> _Row:
   place = row, file, record.offset, record.length
   if record.value is None:
-    fault = RowError(record.reason, record.detail)
+    # It has no id to be found by.
+    where = f"{file}, byte {record.offset:,}"
+    fault = RowError(record.reason, f"{where}: {record.detail}")
     return _Row(*place, f"row-{row}", "unknown", fault=fault)
   value = record.value
   name = value.get("id")

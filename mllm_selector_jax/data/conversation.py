@@ -23,26 +23,11 @@ from mllm_selector_jax.data.literal import (
 )
 from mllm_selector_jax.data.pieces import Piece, clip_pieces, join_parts
 from mllm_selector_jax.data.rounds import read_rounds
-from mllm_selector_jax.data.templates import (
-  CHATML,
-  LLAMA_2,
-  PLAIN,
-  VICUNA,
-  Part,
-  Template,
-)
+from mllm_selector_jax.data.templates import WRITTEN, Part, Template
 from mllm_selector_jax.types import InputError, RowError, Sample
 
 MARK = "<image>"
-
-
-TEMPLATES: dict[str, Template | ChatTemplate] = {
-  "vicuna_v1": VICUNA,
-  "plain": PLAIN,
-  "chatml": CHATML,
-  "llama-2": LLAMA_2,
-  "chat": ChatTemplate(),
-}
+TEMPLATES: dict[str, Template | ChatTemplate] = {**WRITTEN, "chat": ChatTemplate()}
 
 
 class _Break(NamedTuple):

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from mllm_selector_jax.data import assembly, images, packing
 from mllm_selector_jax.data.conversation import Encoder
 from mllm_selector_jax.data.table import PoolTable
-from mllm_selector_jax.types import Batch, ImageOptions, InputError
+from mllm_selector_jax.types import Batch, ImageOptions, InputError, RowError
 
 
 class Cache:
@@ -64,29 +64,41 @@ class Reader:
     """The tokens and the pixels of a row.
 
     Raises:
-      InputError: the row's image is not the one that was checked.
+      InputError: the row's record or image is not the one that was checked.
     """
     path = self.table.image[row]
     key = ("row", row)
     sample = self.cache.get(key)
     if sample is None:
       record = self.table.record(row)
-      sample = self.encoder.encode(record["conversations"], path is not None)
+      try:
+        sample = self.encoder.encode(record["conversations"], path is not None)
+      except (RowError, KeyError) as error:
+        raise _changed(
+          f"the record of row {row}", f"it is unusable ({error})"
+        ) from error
       self.cache.put(key, sample, 13 * len(sample.tokens) + 300)
     return sample, None if path is None else self._pixels(row, path)
 
   def _pixels(self, row: int, path: str) -> UInt8[np.ndarray, "S S 3"]:
     pixels = self.cache.get(path)
     if pixels is None:
-      image, digest = images.read_image(self.folder, path, self.max_pixels)
+      try:
+        image, digest = images.read_image(self.folder, path, self.max_pixels)
+      except RowError as error:
+        raise _changed(f"{path} (row {row})", f"it cannot be used ({error})") from error
       if digest != self.table.image_hash[row]:
-        raise InputError(
-          f"{path} (row {row}): the image changed since the pool was checked."
-          " Put the old file back, or run with --force to check the pool again."
-        )
+        raise _changed(f"{path} (row {row})", "its bytes are others")
       pixels = images.to_pixels(image, self.options)
       self.cache.put(path, pixels, pixels.nbytes + 300)
     return pixels
+
+
+def _changed(what: str, how: str) -> InputError:
+  return InputError(
+    f"{what} changed since the pool was checked: {how}. Put the old file back, or"
+    " run with --force to check the pool again."
+  )
 
 
 @dataclasses.dataclass(frozen=True)

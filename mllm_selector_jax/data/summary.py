@@ -186,7 +186,7 @@ def _format_aside(aside: Mapping[str, Mapping[str, Any]]) -> list[str]:
   for line, (reason, count) in zip(lines[1:], aside.items(), strict=True):
     out.append(f"{line}   {REASONS[reason]}")
     for example in count["examples"]:
-      detail = f": {_one_line(example['detail'], 80)}" if example["detail"] else ""
+      detail = f": {_one_line(example['detail'], 200)}" if example["detail"] else ""
       name = _one_line(example["id"], 30)
       out.append(f"    row {example['row']:,} ({name}){detail}")
     more = count["rows"] - len(count["examples"])

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Int, Shaped, UInt64
 
 from mllm_selector_jax.data.records import record_at
+from mllm_selector_jax.data.text import Text
 from mllm_selector_jax.types import InputError, RunError
 
 GROUP_ROWS = 65_536  # rows of a Parquet row group
@@ -56,20 +57,25 @@ class Line(NamedTuple):
   length: int
 
 
+_NUMBERS = {
+  "row": "int64",
+  "turns": "int32",
+  "tokens": "int32",
+  "supervised": "int32",
+  "trunk": "int32",
+  "truncated": "bool",
+  "offset": "int64",
+  "length": "int64",
+}
+_TEXT = [name for name in Line._fields if name not in _NUMBERS]
+
+
 def _schema():
   import pyarrow as pa
 
-  kinds = {
-    "row": pa.int64(),
-    "turns": pa.int32(),
-    "tokens": pa.int32(),
-    "supervised": pa.int32(),
-    "trunk": pa.int32(),
-    "truncated": pa.bool_(),
-    "offset": pa.int64(),
-    "length": pa.int64(),
-  }
-  return pa.schema([(name, kinds.get(name, pa.string())) for name in Line._fields])
+  return pa.schema(
+    [(name, pa.type_for_alias(_NUMBERS.get(name, "string"))) for name in Line._fields]
+  )
 
 
 class Writer:
@@ -135,25 +141,25 @@ def _lazy(name: str) -> functools.cached_property:
 class PoolTable:
   """The checked pool; a column is read from disk when it is first asked for.
 
-  The columns are those of `Line`; text is a numpy array of str and None.
+  The columns are those of `Line`; numbers are numpy arrays.
   """
 
   row: Int[np.ndarray, " N"] = _lazy("row")
-  id: Shaped[np.ndarray, " N"] = _lazy("id")
-  hash: Shaped[np.ndarray, " N"] = _lazy("hash")
-  source: Shaped[np.ndarray, " N"] = _lazy("source")
-  image: Shaped[np.ndarray, " N"] = _lazy("image")
-  image_hash: Shaped[np.ndarray, " N"] = _lazy("image_hash")
-  pixels: Shaped[np.ndarray, " N"] = _lazy("pixels")
+  id: Text = _lazy("id")
+  hash: Text = _lazy("hash")
+  source: Text = _lazy("source")
+  image: Text = _lazy("image")
+  image_hash: Text = _lazy("image_hash")
+  pixels: Text = _lazy("pixels")
   turns: Int[np.ndarray, " N"] = _lazy("turns")
   tokens: Int[np.ndarray, " N"] = _lazy("tokens")
   supervised: Int[np.ndarray, " N"] = _lazy("supervised")
   trunk: Int[np.ndarray, " N"] = _lazy("trunk")
-  status: Shaped[np.ndarray, " N"] = _lazy("status")
-  reason: Shaped[np.ndarray, " N"] = _lazy("reason")
-  detail: Shaped[np.ndarray, " N"] = _lazy("detail")
+  status: Text = _lazy("status")
+  reason: Text = _lazy("reason")
+  detail: Text = _lazy("detail")
   truncated: Bool[np.ndarray, " N"] = _lazy("truncated")
-  file: Shaped[np.ndarray, " N"] = _lazy("file")
+  file: Text = _lazy("file")
   offset: Int[np.ndarray, " N"] = _lazy("offset")
   length: Int[np.ndarray, " N"] = _lazy("length")
 
@@ -181,30 +187,33 @@ class PoolTable:
   @functools.cached_property
   def ok(self) -> Bool[np.ndarray, " N"]:
     """Which rows can be used."""
-    return self.status == "ok"
+    return self.status.equals("ok")
 
   @functools.cached_property
   def has_image(self) -> Bool[np.ndarray, " N"]:
-    return self.image != None  # noqa: E711 (element by element)
+    return self.image.codes >= 0
 
-  def _read_column(self, name: str) -> Shaped[np.ndarray, " N"]:
-    import pyarrow as pa
+  @functools.cached_property
+  def pixel_keys(self) -> UInt64[np.ndarray, " N"]:
+    """Equal where `pixels` are, 0 where there are none: a plan's images."""
+    return (self.pixels.codes.astype(np.int64) + 1).astype(np.uint64)
+
+  def _read_column(self, name: str) -> Shaped[np.ndarray, " N"] | Text:
     import pyarrow.parquet as pq
 
+    is_text = name in _TEXT
     try:
-      table = pq.read_table(self.path, columns=[name], page_checksum_verification=True)
+      table = pq.read_table(
+        self.path,
+        columns=[name],
+        read_dictionary=[name] if is_text else None,
+        page_checksum_verification=True,
+      )
     except OSError as error:
       raise RunError(
         f"{self.path}: column {name} is damaged ({error}); check the pool again."
       ) from error
-    values = table[name]
-    if values.type != pa.string():
-      return values.to_numpy()
-    # One str for each distinct value: a million equal ones stay small. An index
-    # of -1 is the None at the end.
-    coded = values.combine_chunks().dictionary_encode()
-    names = np.array([*coded.dictionary.to_pylist(), None], object)
-    return names[coded.indices.fill_null(-1).to_numpy()]
+    return Text(table[name]) if is_text else table[name].to_numpy()
 
   def record(self, row: int) -> dict[str, Any]:
     """The row's record, read from the pool's file.

@@ -231,3 +231,10 @@ LLAMA_2 = Template(
   begins=True,
   separator="[/INST] ",
 )
+
+WRITTEN = {
+  "vicuna_v1": VICUNA,
+  "plain": PLAIN,
+  "chatml": CHATML,
+  "llama-2": LLAMA_2,
+}

@@ -1,37 +1,75 @@
-"""Attention: which token sees which, and the weighted sum."""
+"""Attention: which token sees which, and the kernels that take the weighted sum.
+
+A `Layout` says who sees whom. It is turned once a forward pass into an `Attend`,
+a function of query, key and value that every layer calls. `KERNELS` holds the
+ways of doing that; "xla" is what the others are checked against
+(models/attention_check.py).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+
+from mllm_selector_jax import sharding
+from mllm_selector_jax.models import splash
 
 UNSEEN = -1e30  # large, but finite: a row of -inf would give NaN
 
+# (query [B L H d], key and value [B T Hkv d]) -> [B L H d]
+Attend = Callable[[Array, Array, Array], Array]
 
-def make_bias(
-  segments: Int[Array, "B L"], window: int | None = None
-) -> Float[Array, "B 1 1 L L"]:
-  """0 where a query (row) sees a key (column), earlier and of its own segment.
 
-  Padding is a segment of its own, so every query sees at least itself. Made
-  once a forward pass, not once a layer.
+class Layout(NamedTuple):
+  """Who sees whom in packed rows.
 
-  Args:
-    segments: a number a segment; tokens of one segment lie together.
-    window: tokens that a query sees, itself included; None is all.
+  A query sees the keys at and before its place that are of its own segment, or
+  of its trunk: the earlier segment that several branches continue.
+
+  Attributes:
+    segments: a number a segment, 0 for padding; tokens of one lie together.
+    positions: the position in the sample; a branch goes on where its trunk ends.
+    prefixes: the trunk's segment; below 1 for none. None: no row has one.
+    window: positions that a query sees, its own included; None is all.
   """
+
+  segments: Int[Array, "B L"]
+  positions: Int[Array, "B L"]
+  prefixes: Int[Array, "B L"] | None = None
+  window: int | None = None
+
+
+def find_seen(layout: Layout) -> Bool[Array, "B L L"]:
+  """Whether a query (row) sees a key (column)."""
+  segments, positions, prefixes, window = layout
   place = jnp.arange(segments.shape[1])
-  distance = place[None, :, None] - place[None, None, :]
-  seen = (segments[:, :, None] == segments[:, None, :]) & (distance >= 0)
+  seen = segments[:, :, None] == segments[:, None, :]
+  if prefixes is not None:
+    trunk = prefixes[:, :, None] == segments[:, None, :]
+    seen |= trunk & (prefixes[:, :, None] > 0)
+  seen &= (place[:, None] >= place[None, :])[None]
   if window is not None:
-    seen &= distance < window
-  return jnp.where(seen, 0.0, UNSEEN).astype(jnp.float32)[:, None, None]
+    # Not places: other branches may lie between a trunk and its branch.
+    seen &= positions[:, :, None] - positions[:, None, :] < window
+  return seen
+
+
+def make_bias(layout: Layout) -> Float[Array, "B 1 1 L L"]:
+  """0 where a query sees a key, `UNSEEN` elsewhere.
+
+  Padding is a segment of its own, so every query sees at least itself.
+  """
+  bias = jnp.where(find_seen(layout), 0.0, UNSEEN).astype(jnp.float32)
+  return bias[:, None, None]
 
 
 def attend_biased(
   query: Float[Array, "B L H d"],
-  key: Float[Array, "B L Hkv d"],
-  value: Float[Array, "B L Hkv d"],
-  bias: Float[Array, "B 1 1 L L"] | None,
+  key: Float[Array, "B T Hkv d"],
+  value: Float[Array, "B T Hkv d"],
+  bias: Float[Array, "B 1 1 L T"] | None,
 ) -> Float[Array, "B L H d"]:
   """Attention; query heads share key-value heads evenly.
 
@@ -54,11 +92,69 @@ def attend_biased(
   return mixed.reshape(batch, length, heads, width)
 
 
-def attend(
-  query: Float[Array, "B L H d"],
-  key: Float[Array, "B L Hkv d"],
-  value: Float[Array, "B L Hkv d"],
-  segments: Int[Array, "B L"],
-) -> Float[Array, "B L H d"]:
-  """Attention that is causal inside each segment and blind to the others."""
-  return attend_biased(query, key, value, make_bias(segments))
+def make_biased(bias: Float[Array, "B 1 1 L T"] | None) -> Attend:
+  """Attention with that bias, in plain XLA."""
+  return lambda query, key, value: attend_biased(query, key, value, bias)
+
+
+def _make_xla(layout: Layout | None) -> Attend:
+  return make_biased(None if layout is None else make_bias(layout))
+
+
+def _make_cudnn(layout: Layout | None) -> Attend:
+  # The mask is explicit. It becomes a bias, which cuDNN cannot take as a hint:
+  # segment ids were once dropped silently on the way to it (MaxText #4476).
+  # `is_causal` says nothing new, but lets it skip half of the blocks.
+  mask = None
+  if layout is not None:
+    mask = sharding.constrain(
+      find_seen(layout)[:, None], ("batch", None, "length", None)
+    )
+
+  def attend(query, key, value):
+    return jax.nn.dot_product_attention(
+      query,
+      key,
+      value,
+      mask=mask,
+      is_causal=mask is not None,
+      implementation="cudnn",
+    )
+
+  return attend
+
+
+def _make_splash(layout: Layout | None) -> Attend:
+  # Splash cannot see all (the vision tower), nor measure a window in positions.
+  if layout is None or (layout.window is not None and layout.prefixes is not None):
+    return _make_xla(layout)
+  return lambda query, key, value: splash.attend(
+    query, key, value, layout.segments, layout.prefixes, layout.window
+  )
+
+
+# What turns a layout (None: everything sees everything) into an `Attend`.
+KERNELS: dict[str, Callable[[Layout | None], Attend]] = {
+  "xla": _make_xla,
+  "cudnn": _make_cudnn,
+  "splash": _make_splash,
+}
+
+
+def make_attend(kernel: str, layout: Layout | None) -> Attend:
+  """The attention of all layers of a forward pass.
+
+  Args:
+    kernel: one of `KERNELS`; "auto" is "xla", until the first batch has been
+      checked (`attention_check.choose_kernel`).
+    layout: who sees whom; None: everything sees everything.
+  """
+  return KERNELS["xla" if kernel == "auto" else kernel](layout)
+
+
+def find_fast_kernel(dtype: str) -> str:
+  """What "auto" tries first on this platform, for that compute type."""
+  platform = jax.default_backend()
+  if platform == "gpu" and dtype == "bfloat16":
+    return "cudnn"
+  return "splash" if platform == "tpu" else "xla"

@@ -8,6 +8,7 @@ from mllm_selector_jax.types import InputError
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu")
 DTYPES = ("float32", "bfloat16", "float64")
 SELECT = ("default", "full")
+ATTENTION = ("auto", "xla", "cudnn", "splash")
 
 
 def _check_heads(name: str, width: int, heads: int) -> None:
@@ -120,6 +121,7 @@ class MllmConfig:
     image_mean, image_std: channel statistics of pixels scaled to [0, 1].
     dtype: of the computation; parameters, norms and softmax are float32.
     remat: recompute blocks in the backward pass instead of keeping them.
+    attention: one of `ATTENTION`, the kernel; see models/attention.py.
   """
 
   vision: VisionConfig
@@ -132,11 +134,16 @@ class MllmConfig:
   image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
   dtype: str = "float32"
   remat: bool = False
+  attention: str = "auto"
 
   def __post_init__(self):
     _check_activation("projector", self.projector_activation)
     if self.dtype not in DTYPES:
       raise InputError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}.")
+    if self.attention not in ATTENTION:
+      raise InputError(
+        f"attention {self.attention!r} is not one of {', '.join(ATTENTION)}."
+      )
     if self.select not in SELECT:
       raise InputError(
         f"vision_feature_select_strategy {self.select!r} is not one of"

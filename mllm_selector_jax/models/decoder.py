@@ -41,7 +41,7 @@ class DecoderBlock(nnx.Module):
     positions: Int[Array, "B L"],
     cos: Float[Array, "B L 1 h"],
     sin: Float[Array, "B L 1 h"],
-    bias: Float[Array, "B 1 1 L T"],
+    attend: attention.Attend,
     past: cache.Cache | None = None,
   ) -> Any:
     """The block's output; with a layer's cache, that and the cache with `x` in it."""
@@ -57,7 +57,7 @@ class DecoderBlock(nnx.Module):
     if past is not None:
       past = cache.write(past, key, value, positions)
       key, value = past
-    mixed = attention.attend_biased(query, key, value, bias)
+    mixed = attend(query, key, value)
     flat = flat + self.out(mixed.reshape(batch * length, -1))
     normed = self.mlp_norm(flat)
     flat = flat + self.down(jax.nn.silu(self.gate(normed)) * self.up(normed))
@@ -92,14 +92,16 @@ class Decoder(nnx.Module):
     x: Float[Array, "B L D"],
     positions: Int[Array, "B L"],
     segments: Int[Array, "B L"],
+    prefixes: Int[Array, "B L"] | None = None,
   ) -> Float[Array, "B L D"]:
     config = self.config.decoder
     # Once for all layers.
     wide = jnp.promote_types(x.dtype, jnp.float32)
     cos, sin = rotation_angles(positions, config.head_dim, config.rope, wide)
-    bias = attention.make_bias(segments, config.window)
+    layout = attention.Layout(segments, positions, prefixes, config.window)
+    attend = attention.make_attend(self.config.attention, layout)
     x = stack.run_layers(
-      self.layers, x, positions, cos, sin, bias, remat=self.config.remat
+      self.layers, x, positions, cos, sin, attend, remat=self.config.remat
     )
     return self.norm(x)
 
@@ -111,5 +113,6 @@ class Decoder(nnx.Module):
     wide = jnp.promote_types(x.dtype, jnp.float32)
     cos, sin = rotation_angles(positions, config.head_dim, config.rope, wide)
     bias = cache.make_bias(positions, past.keys.shape[2], config.window)
-    x, past = stack.run_layers(self.layers, x, positions, cos, sin, bias, state=past)
+    attend = attention.make_biased(bias)
+    x, past = stack.run_layers(self.layers, x, positions, cos, sin, attend, state=past)
     return self.norm(x), past

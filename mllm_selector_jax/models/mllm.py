@@ -41,7 +41,8 @@ def _merge(config: MllmConfig, params: types.Params) -> Mllm:
   return nnx.merge(_split(config)[0], params)
 
 
-def _precision(config: MllmConfig) -> contextlib.AbstractContextManager:
+def precision(config: MllmConfig) -> contextlib.AbstractContextManager:
+  """The context of the model's matmuls; everything here runs in it."""
   # Accelerators otherwise multiply float32 matrices with fewer bits, and the
   # losses that come of it are sorted.
   if config.dtype != "bfloat16":
@@ -78,7 +79,7 @@ def embed(
   Returns:
     Embeddings in the computation's dtype.
   """
-  with _precision(config):
+  with precision(config):
     model = _merge(config, params)
     x = model.decoder.embed(tokens)
     shards, count, side = images.shape[:3]
@@ -98,6 +99,7 @@ def decode(
   embeddings: Float[Array, "B L D"],
   positions: Int[Array, "B L"],
   segments: Int[Array, "B L"],
+  prefixes: Int[Array, "B L"] | None = None,
 ) -> Float[Array, "B L D"]:
   """Decoder blocks and final norm over packed rows.
 
@@ -106,13 +108,14 @@ def decode(
     params: its parameters.
     embeddings: what `embed` gave.
     positions: the position inside its sample, from 0.
-    segments: tokens see earlier tokens of the same number only.
+    segments: tokens see earlier tokens of the same number only,
+    prefixes: and of this one, their trunk; below 1 for none.
 
   Returns:
     What the head multiplies.
   """
-  with _precision(config):
-    return _merge(config, params).decoder(embeddings, positions, segments)
+  with precision(config):
+    return _merge(config, params).decoder(embeddings, positions, segments, prefixes)
 
 
 def extend(
@@ -135,7 +138,7 @@ def extend(
   Returns:
     What the head multiplies, and the cache with these tokens in it.
   """
-  with _precision(config):
+  with precision(config):
     return _merge(config, params).decoder.extend(embeddings, positions, past)
 
 
@@ -144,7 +147,7 @@ def hidden_states(
 ) -> Float[Array, "B L D"]:
   """The final hidden states of a batch of packed rows."""
   x = embed(config, params, batch.tokens, batch.patches, batch.images)
-  return decode(config, params, x, batch.positions, batch.segments)
+  return decode(config, params, x, batch.positions, batch.segments, batch.prefixes)
 
 
 def head(config: MllmConfig, params: types.Params) -> Float[Array, "D V"]:

@@ -55,16 +55,17 @@ class VisionBlock(nnx.Module):
     self.up = nnx.Linear(width, config.mlp, dtype=dtype, rngs=rngs)
     self.down = nnx.Linear(config.mlp, width, dtype=dtype, rngs=rngs)
 
-  def __call__(self, x: Float[Array, "N P1 W"]) -> Float[Array, "N P1 W"]:
+  def __call__(
+    self, x: Float[Array, "N P1 W"], attend: attention.Attend
+  ) -> Float[Array, "N P1 W"]:
     count, length, width = x.shape
     split = (count, length, self.heads, width // self.heads)
     flat = x.reshape(-1, width)
     normed = self.attention_norm(flat)
-    mixed = attention.attend_biased(
+    mixed = attend(
       self.query(normed).reshape(split),
       self.key(normed).reshape(split),
       self.value(normed).reshape(split),
-      None,
     )
     flat = flat + self.out(mixed.reshape(-1, width))
     hidden = ACTIVATION_FNS[self.activation](self.up(self.mlp_norm(flat)))
@@ -115,5 +116,8 @@ class VisionTower(nnx.Module):
     x = x + self.position_embedding[...].astype(dtype)[None]
     if vision.pre_norm:
       x = self.pre_norm(x)
-    x = stack.run_layers(self.layers, x, count=config.vision_layers, remat=config.remat)
+    attend = attention.make_attend(config.attention, None)
+    x = stack.run_layers(
+      self.layers, x, attend, count=config.vision_layers, remat=config.remat
+    )
     return x[:, 1:] if config.select == "default" else x

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mllm_selector_jax import losses, sharding
 from mllm_selector_jax.data import loader, packing
 from mllm_selector_jax.data.assembly import Shape
 from mllm_selector_jax.data.plan import Plan, make_plan
-from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models import attention_check, mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.scoring import parts, schedule, signals
@@ -134,6 +135,7 @@ def run_pass(
   own: Pass = MAIN,
   progress: Callable[[int, int], None] = lambda done, total: None,
   stopped: Callable[[], bool] = lambda: False,
+  warn: Callable[[str], None] = lambda text: None,
 ) -> dict[str, int]:
   """Makes the parts of one pass; those that are there, whole, are kept.
 
@@ -148,6 +150,7 @@ def run_pass(
     own: which pass.
     progress: called with rows done and in all.
     stopped: asked after every part.
+    warn: told why a fast attention kernel is not used, where it is not.
 
   Returns:
     Counts: "parts", "packed_rows", "steps", "tokens" of all samples and
@@ -184,10 +187,15 @@ def run_pass(
       options.threads,
     )
   )
-  step = make_score_step(config, options.seed, own.whole)
   with sharding.use(mesh):
     shardings = sharding.parameter_shardings(params, logical_axes(params), mesh)
     params = jax.tree.map(jax.device_put, params, shardings)
+    if waiting:
+      first = next(batches)
+      batches = itertools.chain([first], batches)
+      laid = sharding.put_rows(first[0], mesh)
+      config = attention_check.choose_kernel(config, params, laid, warn)
+    step = make_score_step(config, options.seed, own.whole)
 
     def tell(part, steps):
       progress(done + len(part.rows) * steps // part.steps, len(rows))

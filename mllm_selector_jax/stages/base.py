@@ -16,6 +16,7 @@ from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.types import ImageOptions, InputError, Params
 
 DEMO_BASE = Path(__file__).parents[1] / "data" / "demo" / "base"
+MOST_TOKENS = 1 << 20  # of a packed row; attention over more fits nowhere
 CACHE_BYTES = 1 << 30  # of tokens and pixels that are read again every epoch
 
 
@@ -51,7 +52,8 @@ def hash_model(path: Path) -> str:
 def model_config(run: Run) -> dict[str, Any]:
   """What of cfg.model a result follows from, beside the base's own bytes."""
   config = plain(run.cfg.model)
-  del config["path"]
+  # Kernels agree to rounding, as numbers of devices do.
+  del config["path"], config["attention"]
   return {**config, "dtype": dtype(run)}
 
 
@@ -65,19 +67,23 @@ def dtype(run: Run) -> str:
   return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
+def check_row_length(section: str, value: int) -> None:
+  """Refuses a packed row that no device could hold."""
+  if value > MOST_TOKENS:
+    raise InputError(
+      f"{section}.row_length={value:,}: allowed are at most {MOST_TOKENS:,} tokens;"
+      " a few times the longest row is enough."
+    )
+
+
 def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
   """What turns records into tokens and pixels; no weights are read."""
   path = base_path(run)
   config = huggingface.read_config(path)
   tokenizer, options = huggingface.read_processor(path, run.cfg.model.pad_images)
-  name = run.cfg.model.conversation
-  if name not in conversation.TEMPLATES:
-    raise InputError(
-      f"model.conversation={name!r}: allowed are {', '.join(conversation.TEMPLATES)}."
-    )
-  encoder = conversation.Encoder(
+  encoder = conversation.make_encoder(
+    run.cfg.model.conversation,
     tokenizer,
-    conversation.TEMPLATES[name],
     image_token=config.image_token,
     patches=config.patches,
     max_length=run.cfg.model.max_length,
@@ -86,9 +92,19 @@ def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
   return encoder, options
 
 
+def check_model(run: Run) -> None:
+  """Refuses a base whose files do not fit, before anything long is begun."""
+  read_encoder(run)
+  path = base_path(run)
+  huggingface.check_weights(path, huggingface.read_config(path))
+
+
 def read_model(run: Run, path: Path) -> tuple[MllmConfig, Params]:
   """A model directory's config, and its parameters laid out over the mesh."""
-  config = huggingface.read_config(path, dtype=dtype(run), remat=run.cfg.model.remat)
+  options = run.cfg.model
+  config = huggingface.read_config(
+    path, dtype=dtype(run), remat=options.remat, attention=options.attention
+  )
   abstract = mllm.abstract(config)
   shardings = sharding.parameter_shardings(abstract, logical_axes(abstract), run.mesh)
   return config, huggingface.read_params(path, config, shardings)

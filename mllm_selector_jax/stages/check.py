@@ -52,7 +52,7 @@ def check(run: Run) -> None:
       )
     artifacts.write_json(place / "pool_summary.json", found)
 
-  run.make(run.workdir.pool, recipe, build)
+  run.make(run.workdir.pool, recipe, build, again="--force" if run.force else "")
   found = json.loads((run.workdir.path / "pool_summary.json").read_text())
   run.say(summary.format_summary(found))
 

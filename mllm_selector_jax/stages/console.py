@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import tqdm
 
 LINES_EVERY = 10.0  # seconds between progress lines where there is no terminal
@@ -21,8 +22,15 @@ class Console:
 
   def say(self, text: str) -> None:
     """One message, to the console and the log."""
-    tqdm.tqdm.write(text, file=sys.stderr)
-    self._append(text)
+    with contextlib.suppress(OSError):  # whoever watched may have gone
+      tqdm.tqdm.write(text, file=sys.stderr)
+    self.record(text)
+
+  def record(self, text: str) -> None:
+    """Something for the log alone, such as a traceback."""
+    now = datetime.datetime.now().isoformat(timespec="seconds")
+    with contextlib.suppress(OSError), open(self._log, "a") as log:
+      log.write("".join(f"{now} {line}\n" for line in text.splitlines()))
 
   @contextlib.contextmanager
   def progress(
@@ -34,25 +42,26 @@ class Console:
     line at the end.
     """
     start = last = time.monotonic()
-    first = None
+    pace = Pace()
     latest = (0, None)
     bar = None
     if self._terminal:
       bar = tqdm.tqdm(desc=title, unit=unit, unit_scale=True, leave=False)
 
     def update(done: int, total: int | None) -> None:
-      nonlocal last, first, latest
-      first = done if first is None else first
+      nonlocal last, latest
+      now = time.monotonic()
+      pace.note(done, now)
       latest = (done, total)
       if bar is not None:
         if bar.total != total:
           bar.total = total
-        if bar.initial != first:
-          bar.initial = bar.n = bar.last_print_n = first
+        if bar.initial != pace.before:
+          bar.initial = bar.n = bar.last_print_n = pace.before
         bar.update(done - bar.n)
-      elif time.monotonic() - last >= LINES_EVERY and done != total:
-        last = time.monotonic()
-        self.say(_meter(done, total, last - start, title, unit, first))
+      elif now - last >= LINES_EVERY and done != total:
+        last = now
+        self.say(_meter(done, total, now - start, title, unit, pace.rate()))
 
     try:
       yield update
@@ -60,16 +69,38 @@ class Console:
       if bar is not None:
         bar.close()
       done, total = latest
-      line = _meter(done, total, time.monotonic() - start, title, unit, first or 0)
-      self._append(line)
-
-  def _append(self, text: str) -> None:
-    now = datetime.datetime.now().isoformat(timespec="seconds")
-    with contextlib.suppress(OSError), open(self._log, "a") as log:
-      log.write("".join(f"{now} {line}\n" for line in text.splitlines()))
+      now = time.monotonic()
+      self.record(_meter(done, total, now - start, title, unit, pace.rate()))
 
 
-def _meter(done, total, elapsed, title, unit, first) -> str:
+class Pace:
+  """How fast a stage goes, compilation and what a resumed stage found apart.
+
+  Attributes:
+    before: what was done at the first note.
+  """
+
+  def __init__(self):
+    self.before: int | None = None
+    self._warm: tuple[int, float] | None = None  # when the first step had ended
+    self._last: tuple[int, float] | None = None
+
+  def note(self, done: int, now: float) -> None:
+    if self.before is None:
+      self.before = done
+    elif done > self.before:
+      self._last = (done, now)
+      self._warm = self._warm or self._last
+
+  def rate(self) -> float | None:
+    """What is done a second; None while nothing can be said."""
+    if self._warm is None or self._last == self._warm:
+      return None
+    done, seconds = np.subtract(self._last, self._warm)
+    return float(done / seconds) if seconds > 0 else None
+
+
+def _meter(done, total, elapsed, title, unit, rate) -> str:
   return tqdm.tqdm.format_meter(
     done,
     total,
@@ -77,7 +108,8 @@ def _meter(done, total, elapsed, title, unit, first) -> str:
     ncols=78,
     prefix=title,
     unit=unit,
-    unit_scale=True,
-    initial=first,
+    unit_scale=max(done, total or 0) >= 100_000,
+    rate=rate,
+    initial=0 if rate else done,
     ascii=True,
   )

@@ -24,12 +24,14 @@ class Run:
     workdir: where artifacts lie.
     console: for people.
     force: take a pool whose files changed.
+    stage: the stage at hand, for messages.
   """
 
   cfg: Any
   workdir: artifacts.Workdir
   console: Console
   force: bool = False
+  stage: str = ""
   _stop: bool = False
 
   def stop(self) -> None:
@@ -68,6 +70,7 @@ class Run:
     artifact: artifacts.Artifact,
     recipe: artifacts.Recipe,
     build: Callable[[Path], Any],
+    again: str = "",
   ) -> bool:
     """Makes an artifact unless it is current; says which, and why.
 
@@ -75,12 +78,14 @@ class Run:
       artifact: where.
       recipe: what it follows from.
       build: writes it into the folder that it is given.
+      again: a reason to make it whether it is current or not.
 
     Returns:
       Whether it was made.
     """
     name = str(artifact.path.relative_to(self.workdir.path))
-    reasons = artifact.why_stale(recipe)
+    self.stage = recipe.stage
+    reasons = artifact.why_stale(recipe) or ([again] if again else [])
     if not reasons:
       self.say(f"{recipe.stage}: {name} is unchanged, kept.")
       return False

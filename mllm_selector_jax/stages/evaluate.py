@@ -18,6 +18,10 @@ def evaluate(run: Run) -> None:
       "evaluate.tasks names no file. Give --config.evaluate.tasks=FILE, questions"
       " as JSONL or as LLaVA conversations."
     )
+  for name in ("batch", "max_new_tokens"):
+    if run.cfg.evaluate[name] < 1:
+      value = run.cfg.evaluate[name]
+      raise InputError(f"evaluate.{name}={value}; it must be 1 or more.")
   for arm in arms(run):
     evaluate_arm(run, arm)
 

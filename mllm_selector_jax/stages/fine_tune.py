@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax import artifacts, sharding
-from mllm_selector_jax.data import assembly, loader, packing
+from mllm_selector_jax.data import assembly, chat_source, loader, packing
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
@@ -76,9 +76,21 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
     )
   _write_rows(folder / "rows.parquet", pool, rows)
   artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
+  chat_template, exact = chat_source.make_chat_template(reader.encoder)
   huggingface.write_model(
-    folder / "hf", config, params, source, pad=run.cfg.model.pad_images
+    folder / "hf",
+    config,
+    params,
+    source,
+    pad=run.cfg.model.pad_images,
+    chat_template=chat_template,
   )
+  if not exact:
+    run.say(
+      f"{title}: the chat template of {folder / 'hf'} writes other tokens than the rows"
+      f" of model.conversation={run.cfg.model.conversation!r} had; with this tokenizer"
+      " it cannot be said in a chat template. Ask the model as `evaluate` does."
+    )
   run.say(
     f"{title}: {len(rows):,} rows x {section.epochs} epochs, {len(steps):,} steps,"
     f" loss {metrics[0]['loss']:.3f} -> {metrics[-1]['loss']:.3f}"
@@ -105,6 +117,7 @@ def _check(section: Any, title: str) -> None:
   for name in ("epochs", "batch", "row_length"):
     if section[name] < 1:
       raise InputError(f"{title}: {name}={section[name]}; it must be 1 or more.")
+  base.check_row_length(title.split()[0], section.row_length)
 
 
 def _write_rows(path: Path, pool, rows: np.ndarray) -> None:

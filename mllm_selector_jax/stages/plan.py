@@ -1,24 +1,28 @@
 """plan: an estimate of time and disk before anything long starts."""
 
 import math
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.selection import budget
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.evaluate import question_files
 from mllm_selector_jax.stages.select import arms
 
 EFFICIENCY = 0.3  # of the measured matmul rate, a cautious guess
 
 
 def plan(run: Run) -> None:
-  """Says what seed, score and tune will cost, from the checked pool."""
+  """Says what the long stages will cost in time and disk, from the checked pool."""
   pool = base.open_pool(run)
   config = huggingface.read_config(base.base_path(run), dtype=base.dtype(run))
   sizes = parameter_counts(config)
@@ -51,13 +55,26 @@ def plan(run: Run) -> None:
   for arm in arms(run):
     text = f"{kept:,} rows x {tune.epochs} epochs ({arm})"
     add("tune", kept * tune.epochs, 3, text)
+  if files := [name for name in question_files(run) if Path(name).is_file()]:
+    cfg = run.cfg.evaluate
+    asked, _ = tasks.read_questions(files, cfg.rules, cfg.limit or None)
+    new = cfg.max_new_tokens
+    passes = 1 + 2 * sizes["decoder"] * new / forward  # the prompt, then tokens
+    text = f"{len(asked):,} questions x {len(arms(run))} arms"
+    add("evaluate", len(asked) * len(arms(run)), passes, text)
   lines.append(f"  {'in all':8} {'':42} about {duration(total)}, compilation apart")
   models = 1 + len(arms(run))
   # A model is exported once (4 bytes a parameter) and its last checkpoint has
   # the trainable parameters and Adam's two moments.
   disk = models * 4 * sum(sizes.values()) + 12 * sizes["decoder"]
   disk += rows * (4 * min(config.decoder.width, 256) + 200)
-  lines.append(f"  disk: about {disk / 1e9:.2f} GB under {run.workdir.path}")
+  free = shutil.disk_usage(run.workdir.path).free
+  lines.append(
+    f"  disk: about {disk / 1e9:.2f} GB under {run.workdir.path}, where"
+    f" {free / 1e9:.1f} GB are free"
+  )
+  if disk > free:
+    lines.append("  Warning: that is not enough; make room or give another --workdir.")
   run.say("\n".join(lines))
 
 

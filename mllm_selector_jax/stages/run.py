@@ -3,6 +3,7 @@
 import json
 import time
 
+from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.evaluate import evaluate, question_files
@@ -17,6 +18,7 @@ from mllm_selector_jax.stages.tune import tune
 def run(current: Run) -> None:
   """check, seed, score, select, tune, evaluate and report, then a summary."""
   start = time.monotonic()
+  base.check_model(current)
   check(current)
   if any(current.workdir.tuned(arm).provenance() is None for arm in arms(current)):
     plan(current)

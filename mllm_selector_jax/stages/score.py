@@ -19,6 +19,7 @@ WORK, SUMMARY = "passes", "summary.json"
 def score(run: Run) -> None:
   """Makes `scores/` with the seed model, or with `score.model` where given."""
   cfg = run.cfg.score
+  base.check_row_length("score", cfg.row_length)
   models = {"seed": _given(cfg.model, "score.model") or _seed_model(run)}
   wanted = passes.list_passes(tuple(cfg.signals))
   inputs = {"pool": run.workdir.pool.digest(), "model": _identity(run)}
@@ -107,6 +108,7 @@ def _run_passes(run, work: Path, models, wanted, rows, options, pool) -> dict[st
           own,
           progress,
           run.stopped,
+          lambda text: run.say(f"score: {text}"),
         )
     del params
   return counts

@@ -48,12 +48,6 @@ def test_round_trip(tmp_path, monkeypatch, group):
     assert np.issubdtype(getattr(pool, name).dtype, np.integer)
 
 
-def test_equal_text_is_one_object(tmp_path):
-  write(tmp_path / "t.parquet", [make_line(row) for row in range(10)])
-  pool = table.read_table(tmp_path / "t.parquet")
-  assert len({id(name) for name in pool.image}) == 1
-
-
 def test_the_columns_are_named_as_documented(tmp_path):
   write(tmp_path / "t.parquet", LINES)
   assert (

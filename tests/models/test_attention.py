@@ -1,19 +1,44 @@
+import functools
+
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 
+from mllm_selector_jax import sharding
 from mllm_selector_jax.models import attention
+from tests.models import trees
+
+# What can run here: splash is interpreted, cuDNN needs its GPU.
+KERNELS = ("xla", "splash")
 
 
-def plain_attention(query, key, value, segments):
+@functools.partial(jax.jit, static_argnames=("kernel", "window"))
+def run_kernel(arrays, segments, positions, prefixes, window, kernel):
+  layout = attention.Layout(segments, positions, prefixes, window)
+  return attention.make_attend(kernel, layout)(*arrays)
+
+
+def attend(query, key, value, layout, kernel="xla"):
+  return np.asarray(run_kernel((query, key, value), *layout, kernel))
+
+
+def plain_attention(query, key, value, layout):
+  """The rule, a query at a time."""
+  segments, positions, prefixes, window = layout
   batch, length, heads, width = query.shape
   group = heads // key.shape[2]
   out = np.zeros(query.shape, np.float64)
   for b in range(batch):
-    for h in range(heads):
-      for i in range(length):
-        seen = [j for j in range(i + 1) if segments[b, i] == segments[b, j]]
+    for i in range(length):
+      groups = {segments[b, i]}
+      if prefixes is not None and prefixes[b, i] > 0:
+        groups.add(prefixes[b, i])
+      seen = [j for j in range(i + 1) if segments[b, j] in groups]
+      if window is not None:
+        seen = [j for j in seen if positions[b, i] - positions[b, j] < window]
+      for h in range(heads):
         scores = key[b, seen, h // group] @ query[b, i, h] / np.sqrt(width)
         weights = np.exp(scores - scores.max())
         out[b, i, h] = weights @ value[b, seen, h // group] / weights.sum()
@@ -25,26 +50,97 @@ def random_case(rng, batch=2, length=9, heads=4, kv_heads=2, width=4):
   return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
+# Two trees and a plain sample; a trunk with no branches and branches of one
+# token; padding at the end.
+ROWS = ([(5, [3, 4]), (4, []), (2, [1, 1])], [(6, []), (3, [5])])
+
+
+@pytest.mark.parametrize("window", [None, 1, 4])
 @pytest.mark.parametrize("heads, kv_heads", [(4, 4), (4, 2), (4, 1), (1, 1)])
-def test_agrees_with_plain_numpy(heads, kv_heads):
-  rng = np.random.default_rng(0)
-  query, key, value = random_case(rng, heads=heads, kv_heads=kv_heads)
-  segments = np.array([[1] * 4 + [2] * 3 + [0] * 2, [1] * 9])
+@pytest.mark.parametrize("shared", [False, True])
+def test_agrees_with_plain_numpy(shared, heads, kv_heads, window):
+  layout = trees.lay_out(ROWS, 24)._replace(window=window)
+  if not shared:
+    layout = layout._replace(prefixes=None)
+  arrays = random_case(
+    np.random.default_rng(0), length=24, heads=heads, kv_heads=kv_heads
+  )
   np.testing.assert_allclose(
-    attention.attend(query, key, value, segments),
-    plain_attention(query, key, value, segments),
-    atol=1e-6,
+    attend(*arrays, layout), plain_attention(*arrays, layout), atol=1e-6
   )
 
 
-def test_without_a_bias_everything_sees_everything():
-  query, key, value = random_case(np.random.default_rng(1), length=5)
-  backwards = [x[:, ::-1] for x in (query, key, value)]
-  np.testing.assert_allclose(
-    attention.attend_biased(*backwards, None)[:, ::-1],
-    attention.attend_biased(query, key, value, None),
-    atol=1e-6,
+@pytest.mark.parametrize(
+  "heads, kv_heads, shared, window",
+  [(4, 2, False, None), (4, 2, True, None), (2, 2, False, 40), (2, 1, True, 40)],
+)
+def test_splash_agrees_with_plain_numpy(heads, kv_heads, shared, window):
+  rows = ([(60, [40, 1]), (9, []), (1, [70, 30])], [(200, [56])])
+  layout = trees.lay_out(rows, 256)._replace(window=window)
+  if not shared:
+    layout = layout._replace(prefixes=None)
+  arrays = random_case(
+    np.random.default_rng(1), length=256, heads=heads, kv_heads=kv_heads, width=8
   )
+  out = attend(*arrays, layout, "splash")
+  assert np.isfinite(out).all()
+  real = layout.segments > 0  # with a window, padding sees less than by the rule
+  wanted = plain_attention(*arrays, layout)
+  np.testing.assert_allclose(out[real], wanted[real], atol=1e-5)
+
+
+def test_splash_has_the_same_gradient():
+  arrays = random_case(np.random.default_rng(2), batch=1, length=128, width=8)
+  layout = trees.lay_out([[(60, []), (50, [])]], 128)._replace(prefixes=None)
+
+  def gradients(kernel):
+    def total(arrays):
+      return (attention.make_attend(kernel, layout)(*arrays) ** 2).sum()
+
+    return jax.jit(jax.grad(total))(arrays)
+
+  for found, wanted in zip(gradients("splash"), gradients("xla"), strict=True):
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("tensor, kv_heads", [(2, 2), (4, 2)])
+def test_splash_over_a_mesh_changes_nothing(tensor, kv_heads):
+  # Four ways of the tensor axis do not divide two heads: they stay whole.
+  layout = trees.lay_out([[(60, [40, 20])]] * 2, 128)
+  arrays = random_case(np.random.default_rng(3), length=128, kv_heads=kv_heads, width=8)
+  alone = attend(*arrays, layout, "splash")
+  mesh = sharding.make_mesh(2, 8 // 2 // tensor, tensor)
+  if sharding.row_ways(mesh) > 2:
+    layout = attention.Layout(*(np.tile(x, (2, 1)) for x in layout[:3]))
+    arrays = [np.tile(x, (2, 1, 1, 1)) for x in arrays]
+    alone = np.tile(alone, (2, 1, 1, 1))
+  with sharding.use(mesh):
+    found = attend(*arrays, layout, "splash")
+  np.testing.assert_allclose(found, alone, atol=1e-6)
+
+
+def test_splash_says_which_rows_it_can_run():
+  arrays = random_case(np.random.default_rng(4), length=100)
+  layout = attention.Layout(*np.ones((2, 2, 100), np.int32))
+  with pytest.raises(ValueError, match="100 tokens; only multiples of 128"):
+    attend(*arrays, layout, "splash")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("changed", ["trunk", "branch", "other", "padding"])
+def test_what_is_not_seen_changes_no_bit(kernel, changed):
+  rows = [[(40, [20, 1, 30]), (17, []), (5, [4])]]
+  layout = trees.lay_out(rows, 128)
+  segments, prefixes = layout.segments[0], layout.prefixes[0]
+  number = {"trunk": 1, "branch": 2, "other": 5, "padding": 0}[changed]
+  arrays = random_case(np.random.default_rng(5), batch=1, length=128, width=8)
+  before = attend(*arrays, layout, kernel)
+  for x in arrays:
+    x[:, segments == number] = 100.0
+  after = attend(*arrays, layout, kernel)
+  blind = (segments != number) & (prefixes != number)
+  np.testing.assert_array_equal(before[0, blind], after[0, blind])
+  assert (before[0, ~blind] != after[0, ~blind]).any(axis=(1, 2)).all()
 
 
 @hypothesis.given(
@@ -52,29 +148,79 @@ def test_without_a_bias_everything_sees_everything():
 )
 @hypothesis.settings(max_examples=30, deadline=None)
 def test_other_segments_and_later_tokens_change_no_bit(segments, changed):
-  rng = np.random.default_rng(2)
+  rng = np.random.default_rng(6)
   query, key, value = random_case(rng, batch=1, length=8)
   segments = np.array([segments])
-  before = np.asarray(attention.attend(query, key, value, segments))
+  layout = attention.Layout(segments, np.zeros_like(segments))
+  before = attend(query, key, value, layout)
   for x in (query, key, value):
     x[:, changed] = 100.0
-  after = np.asarray(attention.attend(query, key, value, segments))
+  after = attend(query, key, value, layout)
   blind = (segments[0] != segments[0, changed]) | (np.arange(8) < changed)
   np.testing.assert_array_equal(before[0, blind], after[0, blind])
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_order_of_trees_and_branches_does_not_matter(kernel):
+  order = [(9, [30, 8]), (4, []), (12, [5])]
+  shuffled = [(12, [5]), (9, [8, 30]), (4, [])]
+  before, after = (trees.lay_out([row], 128) for row in (order, shuffled))
+  # Where each token of `order` stands in `shuffled`: trunks, then branches.
+  spans = [range(9), range(9, 39), range(39, 47), range(47, 51), range(51, 68)]
+  to = np.concatenate([spans[i] for i in (4, 0, 2, 1, 3)] + [range(68, 128)])
+  arrays = random_case(np.random.default_rng(7), batch=1, length=128, width=8)
+  moved = [x[:, to] for x in arrays]
+  np.testing.assert_allclose(
+    attend(*moved, after, kernel), attend(*arrays, before, kernel)[:, to], atol=1e-6
+  )
+
+
+def test_a_branch_reads_as_if_trunk_and_branch_were_one_sample():
+  arrays = random_case(np.random.default_rng(8), batch=1, length=12)
+  layout = trees.lay_out([[(5, [3, 4])]], 12)._replace(window=6)
+  shared = attend(*arrays, layout)
+  for branch in (slice(5, 8), slice(8, 12)):
+    alone = [np.concatenate([x[:, :5], x[:, branch]], axis=1) for x in arrays]
+    one = trees.lay_out([[(alone[0].shape[1], [])]], alone[0].shape[1])
+    out = attend(*alone, one._replace(prefixes=None, window=6))
+    np.testing.assert_allclose(shared[:, branch], out[:, 5:], atol=1e-6)
+
+
+def test_a_prefix_of_0_is_none_and_ones_own_counts_once():
+  arrays = random_case(np.random.default_rng(9), batch=1, length=128, width=8)
+  layout = trees.lay_out([[(70, []), (30, [])]], 128)
+  odd = np.where(layout.segments == 1, 1, 0)
+  for kernel in KERNELS:
+    np.testing.assert_allclose(
+      attend(*arrays, layout._replace(prefixes=odd), kernel),
+      attend(*arrays, layout._replace(prefixes=None)),
+      atol=1e-5,
+    )
+
+
+def test_without_a_layout_everything_sees_everything():
+  arrays = random_case(np.random.default_rng(10), length=5)
+  backwards = [x[:, ::-1] for x in arrays]
+  for kernel in KERNELS:
+    see_all = attention.make_attend(kernel, None)
+    np.testing.assert_allclose(
+      see_all(*backwards)[:, ::-1], see_all(*arrays), atol=1e-6
+    )
+
+
 def test_one_token_sees_itself():
-  query, key, value = random_case(np.random.default_rng(3), length=1, kv_heads=4)
-  out = attention.attend(query, key, value, np.zeros((2, 1), np.int32))
-  np.testing.assert_allclose(out, value, rtol=1e-6)
+  arrays = random_case(np.random.default_rng(11), length=1, kv_heads=4)
+  nothing = np.zeros((2, 1), np.int32)
+  layout = attention.Layout(nothing, nothing, nothing - 1, window=1)
+  np.testing.assert_allclose(attend(*arrays, layout), arrays[2], rtol=1e-6)
 
 
 def test_the_softmax_is_float32_in_half_precision():
-  rng = np.random.default_rng(4)
-  query, key, value = random_case(rng, length=64)
-  segments = np.ones((2, 64), np.int32)
-  half = [np.asarray(x, "bfloat16") for x in (query, key, value)]
-  out = attention.attend(*half, segments)
+  arrays = random_case(np.random.default_rng(12), length=64)
+  ones = np.ones((2, 64), np.int32)
+  layout = attention.Layout(ones, ones)
+  half = [np.asarray(x, "bfloat16") for x in arrays]
+  out = attend(*half, layout)
   assert out.dtype == "bfloat16"
-  exact = plain_attention(*(x.astype(np.float64) for x in half), segments)
+  exact = plain_attention(*(x.astype(np.float64) for x in half), layout)
   np.testing.assert_allclose(out.astype(np.float32), exact, atol=0.02)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,7 +136,7 @@ def test_stopped_scoring_goes_on_to_the_same_bytes(base, workdir, tmp_path):
   with small_run.open_run(folder, base) as current:
     checks = iter([False, True])
     current.stopped = lambda: next(checks)
-    with pytest.raises(Stopped, match="scoring stopped after 64"):
+    with pytest.raises(Stopped, match=r"scoring stopped after \d+ of 108 rows"):
       stages.score(current)
   assert not (folder / "scores").exists()
   with small_run.open_run(folder, base) as current:
@@ -215,50 +216,106 @@ def test_only_the_drawing_code_knows_the_truth():
 
 
 def write_config(path, base):
+  overrides = {"seed.save_every": 1, "tune.save_every": 1}
   path.write_text(
     "import sys\n"
     f"sys.path.insert(0, {str(ROOT)!r})\n"
     "from tests import small_run\n"
-    f"def get_config(): return small_run.make_config({str(base)!r})\n"
+    "def get_config():\n"
+    f"  return small_run.make_config({str(base)!r}, **{overrides!r})\n"
   )
+  return path
 
 
 def start(folder, config, *arguments):
   command = [sys.executable, "-m", "mllm_selector_jax.main", *arguments]
   command += [f"--config={config}", f"--workdir={folder}"]
-  environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+  environment = {
+    **os.environ,
+    "XLA_FLAGS": "",
+    "PYTHONPATH": str(ROOT),
+    "JAX_COMPILATION_CACHE_DIR": str(config.parent / "compiled"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
   return subprocess.Popen(
     command, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
   )
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_process_goes_on_to_the_bytes_of_an_unbroken_one(base, tmp_path, sent):
-  write_config(tmp_path / "config.py", base)
-  whole = start(tmp_path / "whole", tmp_path / "config.py", "seed")
-  assert whole.wait() == 2 and "check" in whole.stderr.read()  # nothing to seed from
-  for name in ("whole", "broken"):
-    done = start(tmp_path / name, tmp_path / "config.py", "check")
-    assert done.wait() == 0, done.stderr.read()
-  done = start(tmp_path / "whole", tmp_path / "config.py", "seed")
+def wait_for(path, process):
+  while not path.exists():
+    assert process.poll() is None, process.stderr.read()
+    time.sleep(0.002)
+
+
+KILLED_IN = (  # in the order of the run
+  "demo_pool.partial/images",
+  "seed.partial/checkpoints/1",
+  "scores.partial/part-00000.parquet",
+  "arms/main/selection.partial",
+  "arms/random/tuned.partial/checkpoints",
+  "arms/main/evaluation.partial",
+  "report.partial",
+)
+
+
+def test_a_run_that_is_killed_three_times_ends_with_the_same_bytes(
+  base, workdir, tmp_path
+):
+  config = write_config(tmp_path / "config.py", base)
+  wanted = small_run.read_bytes(workdir)
+  # The same path again, since pool.parquet names the pool's files.
+  aside = workdir.with_name("aside")
+  os.rename(workdir, aside)
+  rng = np.random.default_rng()
+  places = sorted(rng.choice(len(KILLED_IN), 3, replace=False))
+  places = [KILLED_IN[place] for place in places]
+  print("killed in", places)  # shown when it fails
+  try:
+    for place in places:
+      killed = start(workdir, config)
+      wait_for(workdir / place, killed)
+      time.sleep(rng.uniform(0, 0.1))
+      killed.kill()
+      assert killed.wait() == -signal.SIGKILL, killed.stderr.read()
+    done = start(workdir, config)
+    _, said = done.communicate()
+    assert done.returncode == 0, said
+    found = small_run.read_bytes(workdir)
+    assert set(found) == set(wanted)
+    assert [name for name in wanted if found[name] != wanted[name]] == []
+  finally:
+    shutil.rmtree(workdir, ignore_errors=True)
+    os.rename(aside, workdir)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_seed_goes_on_to_the_same_bytes(base, workdir, tmp_path, sent):
+  config = write_config(tmp_path / "config.py", base)
+  folder = tmp_path / "work"
+  folder.mkdir()
+  for name in ("demo_pool", "pool.parquet", "pool_summary.json"):
+    subprocess.run(["cp", "-r", str(workdir / name), str(folder)], check=True)
+  shutil.copy(workdir / "pool.provenance.json", folder)
+  stopped = start(folder, config, "seed")
+  wait_for(folder / "seed.partial/checkpoints/1", stopped)
+  stopped.send_signal(sent)
+  _, said = stopped.communicate()
+  status = {signal.SIGTERM: 143, signal.SIGINT: 130}[sent]
+  assert stopped.returncode in (status, 0), said
+  if stopped.returncode:
+    assert "goes on from" in said and "Traceback" not in said
+    assert not (folder / "seed").exists()
+  done = start(folder, config, "seed")
   assert done.wait() == 0, done.stderr.read()
-  killed = start(tmp_path / "broken", tmp_path / "config.py", "seed")
-  while not (tmp_path / "broken/seed.partial/checkpoints").exists():
-    assert killed.poll() is None, killed.stderr.read()
-    time.sleep(0.05)
-  killed.send_signal(sent)
-  status = killed.wait()
-  assert status in ((-signal.SIGKILL,) if sent == signal.SIGKILL else (143, 0))
-  if status == 143:
-    assert "goes on from here" in killed.stderr.read()
-  done = start(tmp_path / "broken", tmp_path / "config.py", "seed")
-  assert done.wait() == 0, done.stderr.read()
-  found = [
-    small_run.read_bytes(tmp_path / name / "seed") for name in ("whole", "broken")
-  ]
-  for name in found[0]:
-    if name != "provenance.json":
-      assert found[0][name] == found[1][name], name
+  assert small_run.read_bytes(folder / "seed") == small_run.read_bytes(workdir / "seed")
+
+
+def test_a_stage_without_what_it_needs_says_what_to_run(base, tmp_path):
+  for stage in ("seed", "score", "select", "tune", "evaluate", "report", "plan"):
+    with small_run.open_run(tmp_path / "work", base) as current:
+      with pytest.raises(InputError, match="run `mllm-selector"):
+        stages.COMMANDS[stage](current)
 
 
 def test_scores_do_not_depend_on_batching(base, workdir, tmp_path):

@@ -84,7 +84,26 @@ def test_headline_and_tables_agree_with_the_artifacts(whole):
     assert f"{reason} {reasons.count(reason)} " in words
   for place in ("selected.json", "tuned/hf/", "pool.provenance".split(".")[0]):
     assert place in words
+  pool = pq.read_table(workdir / "pool.parquet").to_pydict()
+  usable = {
+    image
+    for image, reason in zip(pool["image_hash"], pool["reason"], strict=True)
+    if image and reason is None
+  }
+  assert f"different image files {len(usable):,} " in words
   assert "not run yet" not in words
+
+
+def test_provenance_is_a_table_with_digests_and_versions(whole):
+  workdir, _, report = whole
+  words = Tags(report).words
+  for path in workdir.glob("*/provenance.json"):
+    made = json.loads(path.read_text())
+    assert made["digest"][:12] in words
+    for name, digest in made["inputs"].items():
+      assert f"{name} {digest[:12]}" in words
+    for name, version in made["packages"].items():
+      assert f"{name} {version}" in words.replace("\xa0", " ")
 
 
 def test_report_stands_alone_and_is_small(whole):

@@ -99,7 +99,14 @@ def test_shares_and_bounds_agree_with_a_plain_count(workdir):
     np.testing.assert_allclose(line["pool"], usable)
     chosen = (mine & selection.kept).sum() / selection.kept.sum()
     np.testing.assert_allclose(line["share"], chosen)
-  lines = findings.group_lines(selection)
+  lines = findings.group_lines(run.pool, selection)
+  for line in lines:
+    names, counts = np.unique(
+      sources[selection.group == line["group"]], return_counts=True
+    )
+    name, share = line["mostly"]
+    assert counts[names == name] == counts.max()
+    np.testing.assert_allclose(share, counts.max() / counts.sum())
   assert sum(line["kept"] for line in lines) == selection.kept.sum()
   np.testing.assert_allclose(sum(line["share"] for line in lines), 1.0)
   reasons = np.array([selection.reason.names[code] for code in selection.reason.codes])

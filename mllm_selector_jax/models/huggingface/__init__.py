@@ -14,12 +14,13 @@ from mllm_selector_jax.models.huggingface.assemble import assemble
 from mllm_selector_jax.models.huggingface.config import read_config
 from mllm_selector_jax.models.huggingface.parts import list_folders
 from mllm_selector_jax.models.huggingface.processor import read_processor
-from mllm_selector_jax.models.huggingface.reader import read_params
+from mllm_selector_jax.models.huggingface.reader import check_weights, read_params
 from mllm_selector_jax.models.huggingface.source import find_model
 from mllm_selector_jax.models.huggingface.writer import write_fresh, write_model
 
 __all__ = [
   "assemble",
+  "check_weights",
   "find_model",
   "list_folders",
   "read_config",

@@ -10,7 +10,10 @@ from mllm_selector_jax.types import InputError
 
 
 def read_config(
-  path: str | os.PathLike, dtype: str = "float32", remat: bool = False
+  path: str | os.PathLike,
+  dtype: str = "float32",
+  remat: bool = False,
+  attention: str = "auto",
 ) -> MllmConfig:
   """The configuration of a model directory (or hub name).
 
@@ -18,15 +21,16 @@ def read_config(
     path: a Hugging Face directory in LLaVA form, or LLaVA's own checkpoint.
     dtype: of the computation.
     remat: recompute blocks in the backward pass.
+    attention: the kernel; see `MllmConfig`.
 
   Raises:
     InputError: what is in config.json that we cannot do.
   """
-  return parts_config(find_parts(path), dtype, remat)
+  return parts_config(find_parts(path), dtype, remat, attention)
 
 
 def parts_config(
-  parts: Parts, dtype: str = "float32", remat: bool = False
+  parts: Parts, dtype: str = "float32", remat: bool = False, attention: str = "auto"
 ) -> MllmConfig:
   """The configuration of a model made of these parts; see `read_config`."""
   whole = parts.config
@@ -64,6 +68,7 @@ def parts_config(
       image_std=options.std,
       dtype=dtype,
       remat=remat,
+      attention=attention,
     )
   if not problems and parts.tokens_an_image not in (None, config.patches):
     problems.append(

@@ -47,6 +47,15 @@ def read_params(
   return parts_params(find_parts(path), config, shardings)
 
 
+def check_weights(path: str | os.PathLike, config: MllmConfig) -> None:
+  """Compares the headers of a model directory's files with its config.
+
+  Raises:
+    InputError: with every missing, unexpected or misshapen tensor.
+  """
+  _check_headers(find_parts(path), config)
+
+
 def parts_params(
   parts: Parts, config: MllmConfig, shardings: Any = None, seed: int = 0
 ) -> types.Params:
@@ -58,7 +67,6 @@ def parts_params(
     shardings: how they are to lie.
     seed: of a projector that is drawn.
   """
-  tensors = _collect(parts)
   leaves = list(mapping.list_leaves(config))
   abstract = mllm.abstract(config)
   fresh = {}
@@ -66,15 +74,7 @@ def parts_params(
     drawn = initial.draw_params({"projector": abstract["projector"]}, config, seed)
     for path, array in jax.tree_util.tree_leaves_with_path(drawn):
       fresh[path_name(path)] = array
-  grown = parts.stored_vocab < config.decoder.vocab
-  wanted = set()
-  for leaf in leaves:
-    if leaf.path not in fresh:
-      wanted.update(leaf.names)
-      tensors.check(leaf, parts.stored_vocab if grown and leaf.by_token else None)
-  if config.decoder.tied:
-    wanted.add(mapping.TIED_HEAD)
-  tensors.finish(parts.decoder, wanted)
+  tensors = _check_headers(parts, config)
   if config.decoder.tied:
     _check_tied_head(tensors)
   layouts = [SingleDeviceSharding(jax.devices()[0])] * len(leaves)
@@ -87,6 +87,21 @@ def parts_params(
     else:
       arrays.append(_read_leaf(tensors, leaf, layout))
   return jax.tree.unflatten(jax.tree.structure(abstract), arrays)
+
+
+def _check_headers(parts: Parts, config: MllmConfig) -> Tensors:
+  """The tensors of all files, which are what the config wants."""
+  tensors = _collect(parts)
+  grown = parts.stored_vocab < config.decoder.vocab
+  wanted = set()
+  for leaf in mapping.list_leaves(config):
+    if parts.projector is not None or not leaf.path.startswith("projector/"):
+      wanted.update(leaf.names)
+      tensors.check(leaf, parts.stored_vocab if grown and leaf.by_token else None)
+  if config.decoder.tied:
+    wanted.add(mapping.TIED_HEAD)
+  tensors.finish(parts.decoder, wanted)
+  return tensors
 
 
 def _collect(parts: Parts) -> Tensors:

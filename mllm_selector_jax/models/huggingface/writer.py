@@ -177,6 +177,7 @@ def write_parts(
   tokenizer = read_tokenizer(parts)
   if parts.added or not (source / "tokenizer.json").is_file():
     tokenizer.save_pretrained(str(folder))
+  _name_tokenizer(folder / "tokenizer_config.json")
   if chat_template is not None:
     _write_text(folder / "chat_template.jinja", chat_template)
     for name in ("tokenizer_config.json", "chat_template.json"):
@@ -191,6 +192,22 @@ def write_parts(
     folder / "processor_config.json", _describe_processor(parts.config, token)
   )
   _write_weights(folder, config, params)
+
+
+def _name_tokenizer(path: Path) -> None:
+  """Gives a tokenizer that transformers 5 saved the names that 4 knows, too."""
+  if not path.is_file():
+    return
+  value = read_json(path)
+  if value.get("tokenizer_class") != "TokenizersBackend":
+    return
+  value["tokenizer_class"] = "PreTrainedTokenizerFast"
+  value.pop("backend", None)
+  extra = value.get("extra_special_tokens")
+  if isinstance(extra, list):
+    value.setdefault("additional_special_tokens", extra)
+    del value["extra_special_tokens"]
+  _write_json(path, value)
 
 
 def _drop_template(path: Path) -> None:
@@ -232,6 +249,7 @@ def write_fresh(
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   tokenizer.save_pretrained(str(folder))
+  _name_tokenizer(folder / "tokenizer_config.json")
   image_processor.save_pretrained(str(folder))
   _write_json(folder / "config.json", _describe_model(hf_config))
   parts = find_parts(folder)

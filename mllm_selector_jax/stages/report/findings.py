@@ -123,14 +123,15 @@ def source_lines(pool: Pool, selection: Selection | None) -> list[dict[str, Any]
   ]
 
 
-def group_lines(selection: Selection) -> list[dict[str, Any]]:
-  """Size, shares, necessity and suspects of each group, the largest first."""
+def group_lines(pool: Pool, selection: Selection) -> list[dict[str, Any]]:
+  """Size, shares, main source, necessity and suspects of each group, by size."""
   grouped = selection.group >= 0
   if not grouped.any():
     return []
   groups, codes = np.unique(selection.group[grouped], return_inverse=True)
   kept = selection.kept[grouped]
   size = np.bincount(codes)
+  sources = _main_sources(pool.source, grouped, codes)
   chosen = np.bincount(codes, kept.astype(np.float64))
   told = {
     line["group"]: line
@@ -147,6 +148,7 @@ def group_lines(selection: Selection) -> list[dict[str, Any]]:
           group, line.get("name") or selection.group_names.get(group)
         ),
         "size": int(size[place]),
+        "mostly": sources[place],
         "kept": int(chosen[place]),
         "pool": float(size[place] / size.sum()),
         "target": line.get("target_share"),
@@ -157,6 +159,25 @@ def group_lines(selection: Selection) -> list[dict[str, Any]]:
       }
     )
   return sorted(lines, key=lambda line: (-line["size"], line["group"]))
+
+
+def _main_sources(
+  source: Labels, grouped: Bool[np.ndarray, " N"], codes: Int[np.ndarray, " K"]
+) -> list[tuple[str, float] | None]:
+  """The most frequent source of each group and its share, None without sources."""
+  if not source.names:
+    return [None] * (int(codes.max()) + 1)
+  pairs, counts = np.unique(
+    np.stack([codes, source.codes[grouped]]), axis=1, return_counts=True
+  )
+  found: list[tuple[str, float] | None] = []
+  for group in range(int(codes.max()) + 1):
+    here = np.flatnonzero(pairs[0] == group)
+    best = here[np.argmax(counts[here])]
+    code = int(pairs[1, best])
+    name = source.names[code] if code >= 0 else "no source"
+    found.append((name, float(counts[best] / counts[here].sum())))
+  return found
 
 
 def group_label(group: int, name: str | None) -> str:

@@ -26,7 +26,7 @@ class Pool:
     turns: rounds of question and answer.
     has_image: whether the row names an image.
     aside: whether the row was set aside; `reason` says why.
-    images: how many different image files the rows hold.
+    images: how many different image files the usable rows hold.
     summary: what the check wrote itself.
   """
 
@@ -177,7 +177,7 @@ def read_pool(path: Path) -> Pool:
     has_image=tables.is_present(table, "image"),
     truncated=tables.numbers(table, "truncated", 0, np.int64) > 0,
     aside=reason.codes >= 0,
-    images=tables.count_distinct(table, "image_hash"),
+    images=tables.count_distinct(table, "image_hash", reason.codes < 0),
     summary=tables.read_json(path.with_name("pool_summary.json")) or {},
   )
 

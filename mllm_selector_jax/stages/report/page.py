@@ -2,7 +2,6 @@
 
 import functools
 import importlib.resources
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,17 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from mllm_selector_jax.stages.report import findings, gather, plots, samples
+from mllm_selector_jax.stages.report import findings, gather, plots, provenance, samples
 from mllm_selector_jax.stages.report.gather import Arm, Run, Selection
+from mllm_selector_jax.stages.report.provenance import DASH
 
 MOST_BYTES = 10_000_000  # of the whole page
 MOST_ARMS = 6  # in one chart or in the columns of one table
 MOST_LINES = 60  # of a table before the rest is folded
+MOST_SHOWN_GROUPS = 12  # of the table of groups; the chart has more
 MOST_CARDS = 8  # of one kind before the rest is folded
 MOST_FOLDED = 500  # lines of the folded rest
-MOST_JSON = 40_000  # characters of one artifact's provenance
-MOST_JSONS = 1_600_000  # of all together
 _PART = dict.fromkeys(("value", "low", "high", "count", "correct", "metric"))
-DASH = "\u2013"  # where there is no value
 ALL_TASKS, ALL_QUESTIONS = "mean of the tasks", "all questions"
 
 
@@ -68,7 +66,10 @@ def collect(run: Run, images: str | None) -> dict[str, Any]:
     "unasked": _unasked(_shown_arms(run)),
     "scored": None if run.loss is None else int(np.isfinite(run.loss).sum()),
     "pool_facts": _pool_facts(run),
-    "accounts": _accounts(run),
+    "accounts": provenance.list_accounts(run),
+    "origins": provenance.list_origins(run),
+    "packages": provenance.list_packages(run),
+    "MOST_SHOWN_GROUPS": MOST_SHOWN_GROUPS,
     "MOST_LINES": MOST_LINES,
     "MOST_FOLDED": MOST_FOLDED,
     "MOST_CARDS": MOST_CARDS,
@@ -155,7 +156,7 @@ def _chosen_content(run: Run) -> dict[str, Any] | None:
     "kept": int(selection.kept.sum()),
     "certificate": _certificate(selection.summary),
     "warnings": [str(text) for text in selection.summary.get("warnings") or []],
-    "groups": findings.group_lines(selection),
+    "groups": findings.group_lines(run.pool, selection),
     "reasons": findings.reason_lines(selection),
     "suspects": int(findings.is_suspect(selection).sum()),
     "threshold": findings.threshold_of(selection),
@@ -258,7 +259,7 @@ def _selection_charts(run: Run, selection: Selection) -> dict[str, str]:
     known = np.isfinite(values)
     return [(name, colour, values[where & known]) for name, colour, where in parts]
 
-  groups = findings.group_lines(selection)
+  groups = findings.group_lines(run.pool, selection)
   if groups:
     charts["groups"] = plots.plot_groups(groups)
   if np.isfinite(selection.necessity).any():
@@ -287,22 +288,6 @@ def _selection_charts(run: Run, selection: Selection) -> dict[str, str]:
 
 def _label(arm: Arm) -> str:
   return arm.name if arm.strategy == arm.name else f"{arm.name} ({arm.strategy})"
-
-
-def _accounts(run: Run) -> list[tuple[str, str]]:
-  """Provenance and summaries as text, cut where there is too much of it."""
-  found = [*run.provenance.items(), ("pool_summary.json", run.pool.summary)]
-  for arm in run.arms:
-    if arm.selection is not None:
-      summary = {k: v for k, v in arm.selection.summary.items() if k != "groups"}
-      found.append((f"arms/{arm.name}/selection/summary.json", summary))
-  most = min(MOST_JSON, MOST_JSONS // max(len(found), 1))
-  return [(name, _indented(value, most)) for name, value in found if value]
-
-
-def _indented(value: Any, most: int) -> str:
-  text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
-  return samples.cut(text, most)
 
 
 @functools.cache

@@ -109,10 +109,11 @@ def is_present(table: pa.Table, name: str) -> np.ndarray:
   return column.fill_null(False).to_numpy()
 
 
-def count_distinct(table: pa.Table, name: str) -> int:
+def count_distinct(table: pa.Table, name: str, where: Bool[np.ndarray, " N"]) -> int:
+  """How many different values the chosen rows hold."""
   if name not in table.column_names:
     return 0
-  column = pc.filter(table[name], table[name].is_valid())
+  column = table[name].filter(pa.array(where)).drop_null()
   return pc.count_distinct(column).as_py() if len(column) else 0
 
 

@@ -1,0 +1,66 @@
+"""A column of text that stays in Arrow's memory: no Python object a row."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+
+_BLOCK = 65_536  # rows that are Python objects at once where all are gone through
+
+
+class Text:
+  """Texts, some of them None; each distinct one is held once.
+
+  Indexed by a number it gives a str or None, by a slice, a mask or an array of
+  numbers a numpy array of such objects.
+
+  Args:
+    column: a chunked Arrow array of text, or of dictionaries of text.
+
+  Attributes:
+    codes: equal where the text is, counted from 0; -1 for None.
+  """
+
+  codes: Int[np.ndarray, " N"]
+
+  def __init__(self, column: Any):
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+      column = column.dictionary_encode()
+    array = column.unify_dictionaries().combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # no chunk at all
+      array = pa.array([], column.type)
+    self._names = array.dictionary
+    self.codes = array.indices.fill_null(-1).to_numpy()
+
+  def __len__(self) -> int:
+    return len(self.codes)
+
+  def __getitem__(self, where: Any) -> str | Shaped[np.ndarray, " K"] | None:
+    codes = self.codes[where]
+    if not isinstance(codes, np.ndarray):
+      return self._names[int(codes)].as_py() if codes >= 0 else None
+    used, place = np.unique(codes, return_inverse=True)
+    names = self._names.take(used[used >= 0]).to_pylist()
+    return np.array([None, *names] if len(used) > len(names) else names, object)[place]
+
+  def __iter__(self) -> Iterator[str | None]:
+    for start in range(0, len(self), _BLOCK):
+      yield from self[start : start + _BLOCK]
+
+  def tolist(self) -> list[str | None]:
+    return list(self)
+
+  def equals(self, text: str) -> Bool[np.ndarray, " N"]:
+    """Which rows hold this text."""
+    code = self._names.index(text).as_py()
+    return self.codes == code if code >= 0 else np.zeros(len(self), bool)
+
+  def __arrow_array__(self, type: Any = None) -> Any:
+    import pyarrow as pa
+
+    codes = pa.array(self.codes, mask=self.codes < 0)
+    array = self._names.take(codes)
+    return array if type is None else array.cast(type)

@@ -1,0 +1,128 @@
+"""What rows of one image share: the tokens through the image, and its pixels."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mllm_selector_jax.data import check, images
+from mllm_selector_jax.data.plan import make_plan
+from mllm_selector_jax.data.table import read_table
+from mllm_selector_jax.types import ImageOptions
+from tests.data.pools_on_the_spot import (
+  OPTIONS,
+  make_encoder,
+  make_record,
+  talk,
+  write_images,
+  write_records,
+)
+from tests.data.test_conversation import CONVERSATIONS
+from tests.data.test_conversation import make_encoder as make_llava
+from tests.data.test_conversation import talk as talk_of
+from tests.data.test_templates import SOURCES, make
+
+ENCODERS = {
+  **{name: lambda name=name: make(name) for name in ("chatml", "llama-2")},
+  **{kind: lambda s=s: make("chat", s) for kind, s in SOURCES.items()},
+  **{f"vicuna {k}": lambda k=k: make_llava(k) for k in ("bytes", "first")},
+  "no system": lambda: make_llava(system=""),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_trunk_ends_with_the_image_of_the_first_turn(name):
+  encoder = ENCODERS[name]()
+  for kind, values in CONVERSATIONS.items():
+    has_image = "<image>" in "".join(values)
+    sample = encoder.encode(talk_of(*values), has_image)
+    trunk = encoder.measure_trunk(sample)
+    if not has_image or kind == "later image":
+      assert trunk == 0, kind
+      continue
+    place = np.flatnonzero(sample.tokens == encoder.image_token)
+    assert trunk == place[-1] + 1, kind
+    assert sample.tokens[:trunk].tolist() == encoder.trunk.tolist()
+    # No position of the trunk predicts a token that only one row has.
+    assert not sample.supervised[: trunk + 1].any()
+
+
+def test_an_answer_right_behind_the_image_shares_nothing():
+  encoder = make_llava(template="plain")
+  sample = encoder.encode(talk_of("<image>", "a red circle"), True)
+  assert sample.supervised[len(encoder.trunk)]
+  assert encoder.measure_trunk(sample) == 0
+
+
+@pytest.fixture
+def folder(tmp_path):
+  write_images(tmp_path / "images", "a/1.png", "a/2.png")
+  return tmp_path
+
+
+def run(folder, records, options=OPTIONS):
+  path = write_records(folder / "pool.json", records)
+  out = folder / "pool.parquet"
+  check.check_pool([path], str(folder / "images"), make_encoder(), options, 10_000, out)
+  return read_table(out)
+
+
+def later(image):
+  turns = talk("how many?", "two") + talk("<image>and here?", "one")
+  return {"id": f"later {image}", "image": image, "conversations": turns}
+
+
+def test_columns_of_a_checked_pool(folder):
+  """Equal pixels in other files are equal: in another format, or padded as we pad."""
+  root = folder / "images"
+  image = Image.open(root / "a/1.png")
+  image.save(root / "same.bmp")
+  square = Image.new("RGB", (9, 9), OPTIONS.background)
+  square.paste(image, (1, 0))
+  square.save(root / "padded.png")
+  (root / "broken.png").write_bytes(b"\x89PNG")
+  names = ["a/1.png", "a/1.png", "same.bmp", "padded.png", "a/2.png", None]
+  records = [make_record(number, name) for number, name in enumerate(names)]
+  records += [later("a/1.png"), make_record(7, "broken.png"), make_record(8, "a/1.png")]
+  records[8]["conversations"] = []
+  table = run(folder, records)
+  assert table.ok.tolist() == [True] * 7 + [False] * 2
+  trunk = len(make_encoder().trunk)
+  assert table.trunk.tolist() == [trunk] * 5 + [0] * 4
+  one, two = table.pixels[0], table.pixels[4]
+  assert one != two and len(one) == len(two) == 32
+  assert table.pixels.tolist() == [one] * 4 + [two, None, one, None, one]
+  assert table.image_hash[0] != table.image_hash[2]
+  keys = table.pixel_keys
+  assert keys.dtype == np.uint64
+  for row in range(len(table)):
+    assert (keys == keys[row]).tolist() == [
+      p == table.pixels[row] for p in table.pixels
+    ]
+  assert np.flatnonzero(keys == 0).tolist() == [5, 7]
+
+  ok = table.ok
+  plan = make_plan(table.tokens[ok], 300, table.trunk[ok], keys[ok])
+  trees = [tree for number in range(len(plan)) for tree in plan.row(number)]
+  assert sorted(trees) == [(0, [4]), (0, [5]), (0, [6]), (trunk, [0, 1, 2, 3])]
+
+
+def test_pixels_are_those_that_the_model_reads(folder):
+  cropped = ImageOptions(8, (0.5,) * 3, (0.5,) * 3, pad=False)
+  one, other = (
+    run(folder, [make_record(0, "a/1.png")], options).pixels[0]
+    for options in (OPTIONS, cropped)
+  )
+  assert one != other
+
+
+def test_one_decode_of_an_image_serves_both_hashes(folder, monkeypatch):
+  calls = []
+  for name in ("decode_image", "to_pixels"):
+    real = getattr(images, name)
+    monkeypatch.setattr(
+      images,
+      name,
+      lambda *given, real=real, name=name: (calls.append(name), real(*given))[1],
+    )
+  run(folder, [make_record(n, f"a/{n % 2 + 1}.png") for n in range(50)])
+  assert sorted(calls) == ["decode_image"] * 2 + ["to_pixels"] * 2
