@@ -1,6 +1,7 @@
 """Scoring a pool: every row's signals, exactly once, resumable part by part."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,7 @@ def image_keys(pixels: np.ndarray) -> np.ndarray:
   return (coded.fill_null(-1).to_numpy().astype(np.int64) + 1).astype(np.uint64)
 
 
+@functools.lru_cache(maxsize=8)  # passes of one model are compiled once
 def make_score_step(
   config: MllmConfig, seed: int = 0, whole: bool = True
 ) -> Callable[[Params, Batch], dict[str, jax.Array]]:
@@ -152,7 +154,7 @@ def run_pass(
 
   Returns:
     Counts: "parts", "packed_rows", "steps", "tokens" of all samples and
-    "executed_tokens", padding included; "images" and "executed_images".
+    "executed_tokens", padding included; "images" and "supervised" likewise.
 
   Raises:
     Stopped: `stopped` said so, in any process; finished parts stay.
@@ -214,6 +216,8 @@ def run_pass(
     "executed_tokens": len(whole) * shape.rows * shape.length,
     "images": int(plan.images(has_image[rows]).sum()),
     "executed_images": len(whole) * shape.shards * shape.images,
+    "supervised": int(table.supervised[rows].sum()),
+    "executed_supervised": len(whole) * shape.shards * shape.supervised,
   }
 
 

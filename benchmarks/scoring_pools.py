@@ -1,0 +1,107 @@
+"""Pools in memory for the scoring benchmark: tokens and pixels, ready to be fed.
+
+`make_easy_vqa` reads a pool in LLaVA form; `make_like_665k` draws lengths, images and
+turns from `benchmarks.pool_like_665k` and fills them with random tokens and pixels.
+"""
+
+import hashlib
+import itertools
+import types
+
+import numpy as np
+
+from benchmarks.pool_like_665k import draw_pool
+from benchmarks.scoring_models import IMAGE_TOKEN
+from mllm_selector_jax.data import conversation, images, records
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.stages import demo_base
+from mllm_selector_jax.types import ImageOptions, Sample
+
+
+class Pool:
+  """Rows as the checked pool describes them, and as its reader gives them.
+
+  Attributes:
+    samples: tokens of each row.
+    pictures: pixels by key.
+    table: the columns that scoring asks for; `pixels` are the keys.
+  """
+
+  encoder = types.SimpleNamespace(image_token=IMAGE_TOKEN)
+
+  def __init__(self, samples, trunks, keys, pictures):
+    self.samples, self.pictures = samples, pictures
+    pixels = np.array(keys, object)
+    self.table = types.SimpleNamespace(
+      tokens=np.array([len(sample.tokens) for sample in samples], np.int32),
+      supervised=np.array([sample.supervised.sum() for sample in samples], np.int32),
+      turns=np.array([sample.turns.max() + 1 for sample in samples], np.int32),
+      trunk=np.array(trunks, np.int32),
+      pixels=pixels,
+      has_image=np.array([key is not None for key in keys]),
+    )
+
+  def read(self, row: int):
+    key = self.table.pixels[row]
+    return self.samples[row], None if key is None else self.pictures[key]
+
+
+def make_easy_vqa(data: str, folder: str, count: int, config: MllmConfig) -> Pool:
+  """The first rows of a pool of short questions, whole images at a time."""
+  options = ImageOptions(config.vision.image_size, config.image_mean, config.image_std)
+  encoder = conversation.make_encoder(
+    "vicuna_v1", demo_base.make_tokenizer(), IMAGE_TOKEN, config.patches, 2048, ""
+  )
+  found = [
+    record.value for record in itertools.islice(records.read_records(data), count)
+  ]
+  samples = encoder.encode_many([(row["conversations"], True) for row in found])
+  keys, pictures = [], {}
+  for path in (row["image"] for row in found):
+    pixels = images.to_pixels(images.read_image(folder, path)[0], options)
+    keys.append(hashlib.sha256(pixels.tobytes()).hexdigest())
+    pictures[keys[-1]] = pixels
+  return Pool(samples, [encoder.measure_trunk(s) for s in samples], keys, pictures)
+
+
+def make_like_665k(count: int, config: MllmConfig, seed: int = 0) -> Pool:
+  """Rows whose tokens are to their image's as in LLaVA's mix of 665K.
+
+  With 576 image tokens the lengths are those of the mix; with fewer, all text is
+  shorter by the same factor.
+  """
+  rng = np.random.default_rng(seed)
+  factor = config.patches / 576
+  system = rng.integers(5, config.decoder.vocab, max(1, round(35 * factor)))
+  drawn = draw_pool(
+    count, seed, config.patches, len(system), factor, round(2048 * factor)
+  )
+  trunk = np.concatenate([system, np.full(config.patches, IMAGE_TOKEN)])
+  samples = [
+    _fill(length, trunk if key else system, learned, turns, config, rng)
+    for length, key, learned, turns in zip(
+      drawn.lengths, drawn.images, drawn.supervised, drawn.turns, strict=True
+    )
+  ]
+  side = config.vision.image_size
+  keys = [str(key) if key else None for key in drawn.images]
+  pictures = {
+    key: rng.integers(0, 256, (side, side, 3), np.uint8)
+    for key in dict.fromkeys(key for key in keys if key)
+  }
+  return Pool(samples, drawn.trunks, keys, pictures)
+
+
+def _fill(length, start, learned, turns, config, rng) -> Sample:
+  """Random text behind the start; each turn ends in its share of what is learned."""
+  tokens = rng.integers(5, config.decoder.vocab, length, np.int32)
+  tokens[: len(start)] = start
+  branch = length - len(start)
+  learned = min(int(learned), branch - 1)  # a token at least is asked
+  turns = min(int(turns), learned, branch - learned)
+  turn_of = np.full(length, -1, np.int32)
+  ends = len(start) + branch * np.arange(1, turns + 1) // turns
+  shares = np.diff(learned * np.arange(turns + 1) // turns)
+  for turn, (end, share) in enumerate(zip(ends, shares, strict=True)):
+    turn_of[end - share : end] = turn
+  return Sample(tokens, turn_of >= 0, turn_of, np.zeros(length, bool), False)
