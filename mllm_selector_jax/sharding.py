@@ -228,7 +228,16 @@ def any_process(value: bool) -> bool:
 
 def is_first_process() -> bool:
   """Whether this is the process that writes what belongs to all."""
-  return jax.process_index() == 0
+  # Asked before there are devices, too; process_index() would look for them.
+  return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def meet(name: str) -> None:
+  """Waits until every process is here."""
+  if jax.distributed.is_initialized():
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices(name)
 
 
 def put_whole(tree: Any, mesh: Mesh) -> Any:

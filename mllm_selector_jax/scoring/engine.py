@@ -15,13 +15,13 @@ from jaxtyping import Int
 
 from mllm_selector_jax import losses, sharding
 from mllm_selector_jax.data import loader, packing
-from mllm_selector_jax.data.assembly import Shape
+from mllm_selector_jax.data.assembly import Counts, Shape
 from mllm_selector_jax.data.plan import Plan, make_plan
 from mllm_selector_jax.models import attention_check, mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.scoring import parts, schedule, signals
-from mllm_selector_jax.scoring.columns import make_columns
+from mllm_selector_jax.scoring import leaks, parts, schedule, signals
+from mllm_selector_jax.scoring.columns import Output, make_columns
 from mllm_selector_jax.scoring.passes import MAIN, Pass, PassReader
 from mllm_selector_jax.types import Batch, InputError, Params, Stopped
 
@@ -175,18 +175,14 @@ def run_pass(
     config.vision.image_size,
     ways,
   )
-  there = sharding.agree([parts.is_written(folder, p.number) for p in every])
+  there = sharding.agree([parts.is_written(folder, p.number, p.rows) for p in every])
   waiting = [part for part, found in zip(every, there, strict=True) if not found]
   left = schedule.Steps(plan, rows, waiting, batch_rows, share, shares)
   done = len(rows) - sum(len(part.rows) for part in waiting)
   progress(done, len(rows))
-  batches = iter(
-    loader.read_batches(
-      left,
-      loader.MakeBatch(PassReader(reader, own), _share_shape(shape, shares)),
-      options.threads,
-    )
-  )
+  make = loader.MakeBatch(PassReader(reader, own), _share_shape(shape, shares))
+  counts = Counts(has_image, table.supervised, table.turns)
+  batches = iter(loader.read_batches(left, make, options.threads))
   with sharding.use(mesh):
     shardings = sharding.parameter_shardings(params, logical_axes(params), mesh)
     params = jax.tree.map(jax.device_put, params, shardings)
@@ -200,8 +196,22 @@ def run_pass(
     def tell(part, steps):
       progress(done + len(part.rows) * steps // part.steps, len(rows))
 
+    def score_apart(outputs):
+      bad = leaks.find_not_finite(outputs)
+      if not len(bad):
+        return outputs
+      steps = leaks.set_apart(bad, counts, shape)
+      mine = [_share_rows(rows, share, shares) for rows in steps]
+      again = iter(loader.read_batches(mine, make, options.threads))
+      again = _run_steps(len(steps), again, step, params, mesh)
+      return leaks.drop_rows(outputs, bad) + again
+
     for part in waiting:
-      outputs = _run_part(part, batches, step, params, mesh, tell)
+      outputs = score_apart(
+        _run_steps(
+          part.steps, batches, step, params, mesh, functools.partial(tell, part)
+        )
+      )
       if sharding.is_first_process():
         parts.write_part(folder, part.number, make_columns(part.rows, outputs))
       done += len(part.rows)
@@ -221,15 +231,17 @@ def run_pass(
   }
 
 
-def _run_part(part, batches, step, params, mesh, tell) -> list:
-  """The part's outputs and owners, of all processes; one step is in flight."""
+def _run_steps(
+  count, batches, step, params, mesh, tell=lambda number: None
+) -> list[Output]:
+  """The steps' outputs and owners, of all processes; one step is in flight."""
   outputs, running = [], None
-  for number in range(part.steps):
+  for number in range(count):
     batch, owners = next(batches)
     out = step(params, sharding.put_rows(batch, mesh))
     if running is not None:
       outputs.append(sharding.gather_rows(running))
-      tell(part, number)
+      tell(number)
     running = out, owners
   outputs.append(sharding.gather_rows(running))
   return outputs
@@ -239,3 +251,8 @@ def _share_shape(shape: Shape, shares: int) -> Shape:
   return dataclasses.replace(
     shape, rows=shape.rows // shares, shards=shape.shards // shares
   )
+
+
+def _share_rows(rows: list, share: int, shares: int) -> list:
+  each = len(rows) // shares
+  return rows[share * each : (share + 1) * each]

@@ -4,6 +4,7 @@ A pass leaves its parts in a folder of its own until every pass is done and they
 are joined into the score table (table.py).
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -11,15 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from mllm_selector_jax import artifacts
 
 
 def write_part(folder: Path, number: int, columns: dict[str, Any]) -> None:
-  """Writes a part's columns; its note, with the hashes of its files, comes last."""
+  """Writes a part's columns; its note comes last.
+
+  The note holds the hashes of the part's files, and of which rows it is: under
+  other options the same number is another part.
+  """
   import pyarrow as pa
 
   columns = dict(columns)
+  rows = _hash_rows(columns["row"])
   embedding = columns.pop("embedding", None)
   turns = pa.array(columns.pop("turn_losses"), pa.list_(pa.float64()))
   arrays = {name: pa.array(values) for name, values in columns.items()}
@@ -31,15 +38,18 @@ def write_part(folder: Path, number: int, columns: dict[str, Any]) -> None:
     files.append(folder / f"part-{number:05d}.npy")
     artifacts.write_bytes(files[1], data.getvalue())
   hashes = {path.name: artifacts.hash_file(path) for path in files}
-  artifacts.write_json(_note(folder, number), hashes)
+  artifacts.write_json(_note(folder, number), {"rows": rows, "files": hashes})
 
 
-def is_written(folder: Path, number: int) -> bool:
-  """Whether a part is there, whole and undamaged."""
+def is_written(folder: Path, number: int, rows: Int[np.ndarray, " n"]) -> bool:
+  """Whether a part of these pool rows is there, whole and undamaged."""
   try:
-    wanted = json.loads(_note(folder, number).read_text())
-    return all(artifacts.hash_file(folder / n) == h for n, h in wanted.items())
-  except (OSError, ValueError, AttributeError):
+    note = json.loads(_note(folder, number).read_text())
+    return note["rows"] == _hash_rows(rows) and all(
+      artifacts.hash_file(folder / name) == wanted
+      for name, wanted in note["files"].items()
+    )
+  except (OSError, ValueError, TypeError, KeyError, AttributeError):
     return False
 
 
@@ -58,3 +68,7 @@ def read_parts(folder: Path, count: int) -> Iterator[tuple[Any, np.ndarray | Non
 
 def _note(folder: Path, number: int) -> Path:
   return folder / f"part-{number:05d}.json"
+
+
+def _hash_rows(rows: Int[np.ndarray, " n"]) -> str:
+  return hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()

@@ -42,14 +42,17 @@ class Run:
     return self._stop
 
   def say(self, text: str) -> None:
-    self.console.say(text)
+    if sharding.is_first_process():
+      self.console.say(text)
 
   @contextlib.contextmanager
   def progress(
     self, title: str, unit: str = "row", leave: bool = True
   ) -> Iterator[Callable[[int, int | None], None]]:
     """Progress of one stage; with `leave`, a SIGTERM ends it at the next update."""
-    with self.console.progress(title, unit) as update:
+    first = sharding.is_first_process()
+    shown = self.console.progress(title, unit) if first else _show_nothing()
+    with shown as update:
 
       def checked(done: int, total: int | None) -> None:
         update(done, total)
@@ -85,20 +88,41 @@ class Run:
     """
     name = str(artifact.path.relative_to(self.workdir.path))
     self.stage = recipe.stage
-    reasons = artifact.why_stale(recipe) or ([again] if again else [])
-    if not reasons:
+    reasons = []
+    if sharding.is_first_process():
+      reasons = artifact.why_stale(recipe) or ([again] if again else [])
+    if not sharding.agree(bool(reasons)):
       self.say(f"{recipe.stage}: {name} is unchanged, kept.")
       return False
-    if self._stop:
+    if sharding.any_process(self._stop):
       raise Stopped(f"before {name}")
     new = reasons == ["not made yet"]
     why = "" if new else f" again: {'; '.join(reasons[:4])}"
     self.say(f"{recipe.stage}: making {name}{why}")
     start = time.monotonic()
-    with artifact.making(recipe) as folder:
+    with _making(artifact, recipe) as folder:
       build(folder)
     self.say(f"{recipe.stage}: {name} done in {time.monotonic() - start:.1f} s")
     return True
+
+
+@contextlib.contextmanager
+def _making(artifact: artifacts.Artifact, recipe: artifacts.Recipe) -> Iterator[Path]:
+  """`artifact.making` in the first process; the others find its folder there."""
+  name = f"{recipe.stage} {artifact.path.name}"
+  if sharding.is_first_process():
+    with artifact.making(recipe) as folder:
+      sharding.meet(f"{name} begins")
+      yield folder
+  else:
+    sharding.meet(f"{name} begins")
+    yield artifact.partial
+  sharding.meet(f"{name} is whole")
+
+
+@contextlib.contextmanager
+def _show_nothing() -> Iterator[Callable[[int, int | None], None]]:
+  yield lambda done, total: None
 
 
 def plain(config: Any) -> Any:
@@ -114,11 +138,12 @@ def plain(config: Any) -> Any:
 
 @contextlib.contextmanager
 def open_run(cfg: Any, workdir: str, force: bool = False) -> Iterator[Run]:
-  """A run that holds its workdir until it ends.
+  """A run that holds its workdir, for all processes, until it ends.
 
   Raises:
     InputError: another process holds the workdir, or it cannot be written.
   """
   place = artifacts.Workdir(Path(workdir).absolute())
-  with artifacts.lock(place.path):
+  first = sharding.is_first_process()
+  with artifacts.lock(place.path) if first else contextlib.nullcontext():
     yield Run(cfg, place, Console(place.log), force)

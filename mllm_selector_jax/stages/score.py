@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mllm_selector_jax import artifacts
+from mllm_selector_jax import artifacts, sharding
 from mllm_selector_jax.scoring import engine, passes, table
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
@@ -42,7 +42,8 @@ def score(run: Run) -> None:
 
 def _build(run, folder: Path, models, wanted, recipe: artifacts.Recipe) -> None:
   if (folder / SUMMARY).exists():  # broken off while tidying up
-    shutil.rmtree(folder / WORK, ignore_errors=True)
+    if sharding.is_first_process():
+      shutil.rmtree(folder / WORK, ignore_errors=True)
     return
   cfg = run.cfg.score
   options = engine.ScoreOptions(
@@ -64,6 +65,8 @@ def _build(run, folder: Path, models, wanted, recipe: artifacts.Recipe) -> None:
       f" {len(rows):,} are new."
     )
   counts = _run_passes(run, folder / WORK, models, wanted, rows, options, pool)
+  if not sharding.is_first_process():
+    return
   scored = [] if carried is None else [carried]
   if len(rows):
     folders = {own.name: folder / WORK / own.name for own in wanted}
