@@ -99,9 +99,11 @@ def is_lost(error: BaseException) -> bool:
 
 
 def leave(status: int) -> None:
-  """Ends the process: without the others, if anything went wrong."""
-  if status and jax.distributed.is_initialized():
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # an exit would wait for those that wait for this one
+  """Ends the process: after the others, or without them if anything went wrong."""
+  if jax.distributed.is_initialized():
+    if status:
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(status)  # an exit would wait for those that wait for this one
+    jax.distributed.shutdown()
   sys.exit(status)
