@@ -37,7 +37,7 @@ def score(run: Run) -> None:
   def build(folder):
     _build(run, folder, models, wanted, recipe)
 
-  run.make(run.workdir.scores, recipe, build)
+  run.make(run.workdir.scores, recipe, build, together=True)
 
 
 def _build(run, folder: Path, models, wanted, recipe: artifacts.Recipe) -> None:
