@@ -29,6 +29,10 @@ mllm-selector [command] --config=FILE --workdir=DIR [--config.section.key=value 
   --coordinator=HOST:PORT --num_processes=N --process_id=I
              one of N processes that make one run: the same command line for all,
              but for I, which counts from 0; the first listens at HOST:PORT
+  --coordinator=auto
+             the same where a TPU slice, SLURM or Kubernetes tells all three
+  --num_devices=N
+             fail unless all processes together have N devices
 
 Commands (none means run):
 {commands}
@@ -47,6 +51,7 @@ class Call(NamedTuple):
   coordinator: str | None
   num_processes: int | None
   process_id: int | None
+  num_devices: int | None
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -66,6 +71,7 @@ def run(argv: list[str]) -> int:
       return 0
     call = _parse(argv)
     processes.join(call.coordinator, call.num_processes, call.process_id)
+    processes.check_devices(call.num_devices)
     with context.open_run(call.cfg, call.workdir, force=call.force) as current:
       return _carry_out(call.command, current)
   except KeyboardInterrupt:
@@ -153,6 +159,7 @@ def _parse(argv: list[str]) -> Call:
   coordinator = flags.DEFINE_string("coordinator", None, "", flag_values=values)
   num_processes = flags.DEFINE_integer("num_processes", None, "", flag_values=values)
   process_id = flags.DEFINE_integer("process_id", None, "", flag_values=values)
+  num_devices = flags.DEFINE_integer("num_devices", None, "", flag_values=values)
   try:
     rest = values(argv)[1:]
     cfg = config.value
@@ -177,6 +184,7 @@ def _parse(argv: list[str]) -> Call:
     coordinator.value,
     num_processes.value,
     process_id.value,
+    num_devices.value,
   )
 
 
