@@ -4,14 +4,15 @@
 
 Half of the kills hit a run of one process, half one of two processes on this
 machine; there one of the two, drawn, is killed, and the other has to end by itself.
-The point is drawn evenly over the time that an unbroken run takes. A killed run is
+The point is drawn evenly over the parts that are still to be written, the time before
+the next and the joining of all included, and up to 0.1 s later. A killed run is
 started again, and killed again, until it ends; then every file of `scores/` is
 compared with those of an unbroken run of as many processes, and the rows with the
 pool's. Tiny base, drawn pool, real processes, the real command `score`.
 """
 
 import argparse
-import collections
+import json
 import pathlib
 import shutil
 import signal
@@ -46,7 +47,8 @@ class Case:
     self.finish(self.start())
     self.seconds = time.monotonic() - begun
     self.wanted = small_run.read_bytes(folder / "scores")
-    self.parts = 0
+    summary = json.loads(self.wanted["summary.json"])
+    self.parts = summary["passes"]["main"]["parts"]
 
   def clear(self) -> None:
     for path in self.folder.glob("scores*"):
@@ -61,15 +63,41 @@ class Case:
     ended = [process.end(PATIENCE) for process in processes]
     assert all(status == 0 for status, _ in ended), ended
 
+  def written(self) -> int:
+    """Parts that are on disk."""
+    return len(list((self.folder / "scores.partial").glob("passes/*/*.json")))
+
   def where(self) -> str:
-    """What is on disk: the point at which a run was killed."""
-    if (self.folder / "scores").exists():
-      return "done, or tidying up"
+    """How far the run had come when it was killed."""
     partial = self.folder / "scores.partial"
-    notes = len(list(partial.glob("passes/*/*.json")))
-    if any(partial.glob("part-*")) or (partial / "summary.json").exists():
+    if (self.folder / "scores").exists() or (partial / "summary.json").exists():
+      return "tidying up"
+    if any(partial.glob("part-*")):
       return "joining the parts"
-    return f"{notes} parts written" if notes else "before the first part"
+    return f"{self.written()} of {self.parts} parts written"
+
+  def wait(self, processes: list[Forked], rng: np.random.Generator) -> None:
+    """Waits until the point of the next kill, or until the run ends."""
+
+    def running():
+      return all(process.poll() is None for process in processes)
+
+    def pause(seconds):
+      until = time.monotonic() + seconds
+      while running() and time.monotonic() < until:
+        time.sleep(0.001)
+
+    # Before they have met, a killed one only keeps the other waiting for it.
+    while running() and "making" not in processes[0].said():
+      time.sleep(0.005)
+    written = self.written()
+    wanted = rng.integers(written, self.parts + 1)
+    if wanted == written:
+      pause(rng.uniform(0, self.seconds))
+      return
+    while running() and self.written() < wanted:
+      time.sleep(0.001)
+    pause(rng.uniform(0, 0.1))
 
   def check(self) -> None:
     """The table is the unbroken one, and has each usable row once."""
@@ -91,28 +119,27 @@ class Case:
 
 def kill_often(case: Case, kills: int, rng: np.random.Generator) -> None:
   """Kills so many runs; every run that ends is compared."""
-  places: collections.Counter[str] = collections.Counter()
   done = ended = 0
-  longest = 0.0
+  longest, broken = 0.0, False
   case.clear()
-  while done < kills or ended == 0:
+  while done < kills or broken:
     processes = case.start()
-    wait = rng.uniform(0, case.seconds) if done < kills else PATIENCE
-    until = time.monotonic() + wait
-    while time.monotonic() < until and any(p.poll() is None for p in processes):
-      time.sleep(0.001)
+    if done < kills:
+      case.wait(processes, rng)
+    else:
+      case.finish(processes)
     victim = processes[rng.integers(len(processes))]
     victim.kill()
     begun = time.monotonic()
     statuses = [process.end(PATIENCE)[0] for process in processes]
-    if -signal.SIGKILL in statuses:
+    broken = -signal.SIGKILL in statuses
+    if broken:
       longest = max(longest, time.monotonic() - begun)
       done += 1
       place = case.where()
-      places[place] += 1
       print(
-        f"kill {done:3}: process {processes.index(victim)} of {case.count} after"
-        f" {wait:5.2f} s, {place}; exit statuses {statuses}",
+        f"kill {done:3}: process {processes.index(victim)} of {case.count}, {place};"
+        f" exit statuses {statuses}",
         flush=True,
       )
     else:
@@ -123,8 +150,7 @@ def kill_often(case: Case, kills: int, rng: np.random.Generator) -> None:
   print(
     f"{case.count} process(es): {done} kills, {ended} runs ended, all byte for byte as"
     f" the unbroken one ({case.seconds:.1f} s), {len(case.wanted)} files; after a kill"
-    f" the longest wait for the rest was {longest:.1f} s. Killed: "
-    + ", ".join(f"{count} x {place}" for place, count in sorted(places.items())),
+    f" the longest wait for the rest was {longest:.1f} s.",
     flush=True,
   )
 
@@ -143,7 +169,8 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as place:
     place = pathlib.Path(place)
     base = tiny.make_base(place / "base")
-    overrides = {"score.model": str(base), "score.part_rows": 10, "score.batch_rows": 4}
+    overrides = {"pool.demo.rows": 240, "score.model": str(base)}
+    overrides |= {"score.part_rows": 8, "score.batch_rows": 4}
     config = write_config(place / "config.py", base, **overrides)
     status, said = Forked(place / "work", config, "check").end(PATIENCE)
     assert status == 0, said
