@@ -1,4 +1,4 @@
-"""Real processes, killed: scoring goes on to the same table, alone or several as one."""
+"""Real processes, killed: scoring goes on to the same table, alone or in a pair."""
 
 import json
 import shutil
@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pytest
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.scoring.table import read_scores
 from mllm_selector_jax.stages import processes
 from mllm_selector_jax.types import InputError
@@ -26,9 +25,10 @@ def scored(tmp_path_factory):
   """A workdir that one process has scored with the base, and the base."""
   place = tmp_path_factory.mktemp("processes")
   base = tiny.make_base(place / "base")
-  with small_run.open_run(place / "one", base, **{"score.model": str(base)}) as current:
-    stages.check(current)
-    stages.score(current)
+  config = write_config(place / "config.py", base, **overrides(base))
+  for command in ("check", "score"):
+    status, said = Forked(place / "one", config, command).end(120)
+    assert status == 0, said
   return place / "one", base
 
 
