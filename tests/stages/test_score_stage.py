@@ -1,5 +1,6 @@
 """The score stage: signals against plain ones, carried rows, tables from elsewhere."""
 
+import collections
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import safetensors.numpy
 
 from mllm_selector_jax import stages
 from mllm_selector_jax.models import mllm
@@ -109,6 +111,48 @@ def test_control_signals_are_what_one_sample_at_a_time_gives(place, scored):
       found.signal(name), values, rtol=1e-5, atol=1e-4, err_msg=name
     )
     assert np.ptp(found.signal(name)) > 0.01
+
+
+def poison(source, folder, token):
+  """The model, finite, but with no finite value for what sees this token."""
+  shutil.copytree(source, folder)
+  path = folder / "model.safetensors"
+  tensors = safetensors.numpy.load_file(path)
+
+  def find(end):
+    return next(array for name, array in tensors.items() if name.endswith(end))
+
+  # Dimension 0 is the token's own, and of a value too large to be multiplied.
+  find("embed_tokens.weight")[:, 0] = 0
+  find("embed_tokens.weight")[token, 0] = 1e4
+  find("linear_2.weight")[0] = 0
+  find("linear_2.bias")[0] = 0
+  find("v_proj.weight")[:, 0] = 3e38
+  safetensors.numpy.save_file(tensors, path, {"format": "pt"})
+
+
+def test_a_loss_that_is_not_finite_is_named_and_not_selected(place, scored, tmp_path):
+  with open_run(place, scored[0]) as current:
+    reader = opened.open_reader(current, opened.open_pool(current))
+    rows = scored[1].row
+    ids = [set(reader.read(row)[0].tokens.tolist()) for row in rows]
+  uses = collections.Counter(token for own in ids for token in own)
+  token = next(token for token, count in uses.items() if count == 3)
+  poison(place / "model", tmp_path / "poisoned", token)
+  settings = {"score.model": str(tmp_path / "poisoned")}
+  with open_run(place, tmp_path / "work", **settings) as current:
+    stages.check(current)
+    stages.score(current)
+    stages.select(current)
+    pool = opened.open_pool(current)
+  bad = [int(row) for row, own in zip(rows, ids, strict=True) if token in own]
+  found = read_scores(tmp_path / "work/scores")
+  assert found.row[~np.isfinite(found.signal("loss"))].tolist() == bad
+  said = (tmp_path / "work/log.txt").read_text()
+  named = ", ".join(f"row {row} (id {pool.id[row]})" for row in bad)
+  assert f"the loss of 3 rows is not finite, so they are not selected: {named}." in said
+  chosen = pq.read_table(tmp_path / "work/arms/main/selection/selection.parquet")
+  assert [chosen["reason"][row].as_py() for row in bad] == ["not a number"] * 3
 
 
 def test_excess_needs_a_reference(place, scored):
