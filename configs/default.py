@@ -17,6 +17,8 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.pool.data = config_dict.placeholder(object)  # LLaVA JSON or JSONL, or several
   cfg.pool.images = config_dict.placeholder(str)  # folder of the image paths
   cfg.pool.duplicate_ids = "aside"  # or "keep": ids need not be unique
+  # A row of more than model.max_length tokens: cut, as LLaVA does, or "aside".
+  cfg.pool.long_rows = "cut"
   cfg.pool.max_pixels = 64_000_000  # a larger image is set aside
   cfg.pool.demo = ml_collections.ConfigDict()  # a pool drawn by the project
   cfg.pool.demo.rows = 0  # 0 draws none
@@ -39,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Images become squares by padding, as LLaVA-1.5 was trained; False does what
   # the base's image processor does (llava-hf's crops).
   cfg.model.pad_images = True
-  cfg.model.max_length = 2048  # tokens; longer rows are cut
+  cfg.model.max_length = 2048  # tokens of the longest row
 
   cfg.mesh = ml_collections.ConfigDict()
   cfg.mesh.data = -1  # -1: all devices that are left
@@ -52,6 +54,8 @@ def get_config() -> ml_collections.ConfigDict:
 
   cfg.score = ml_collections.ConfigDict()
   cfg.score.model = config_dict.placeholder(str)  # None: the seed stage's
+  # A score table made elsewhere (a `scores/` folder): nothing is scored.
+  cfg.score.table = config_dict.placeholder(str)
   cfg.score.reference = config_dict.placeholder(str)  # of the signal excess
   # Columns of the score table; loss is always there. These are from one pass;
   # visual, ifd and excess take a pass more each.

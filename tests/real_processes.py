@@ -48,8 +48,8 @@ def start(folder, config, *arguments):
 class Forked:
   """The command in a fork of a process that has imported everything.
 
-  It saves the seconds that a start takes, of which one run needs many. Standard
-  error goes to a file.
+  It saves the seconds that a start takes, of which one run needs many. What
+  it says goes to a file.
 
   Args:
     folder: the workdir.
@@ -108,6 +108,7 @@ def _no_main():
 
 def _run(command, said, compiled):
   with open(said, "w") as file:
+    os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
   os.environ["XLA_FLAGS"] = ""
   from mllm_selector_jax import main

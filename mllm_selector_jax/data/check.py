@@ -40,6 +40,7 @@ def check_pool(
   workers: int = 2,
   progress: Progress | None = None,
   duplicate_ids: str = "aside",
+  long_rows: str = "cut",
   source_field: str | None = None,
 ) -> dict[str, Any]:
   """Reads, tokenises and decodes everything; writes the pool's table.
@@ -54,6 +55,8 @@ def check_pool(
     workers: threads that read images.
     progress: is told of the rows done and of how many there may be.
     duplicate_ids: "aside" keeps the first row of an id only, "keep" all.
+    long_rows: "cut" cuts what is longer than the encoder's longest row, as LLaVA
+      does, "aside" sets it aside.
     source_field: of the records, names the source; by default "source" or
       "data_source", and where they are absent the image path's first folder.
 
@@ -66,6 +69,8 @@ def check_pool(
   """
   if duplicate_ids not in ("aside", "keep"):
     raise InputError(f"duplicate_ids={duplicate_ids!r}: allowed are aside and keep.")
+  if long_rows not in ("cut", "aside"):
+    raise InputError(f"long_rows={long_rows!r}: allowed are cut and aside.")
   if not data:
     raise InputError("No pool file is given: name at least one.")
   fields = (source_field,) if source_field else SOURCE_FIELDS
@@ -76,7 +81,7 @@ def check_pool(
     with table.open_writer(out) as writer:
       rows = (_describe(*item, fields, seen) for item in _read(data))
       for block in _look_ahead(_split(rows), pictures.request, AHEAD):
-        for line, size in _finish(block, pictures, encoder):
+        for line, size in _finish(block, pictures, encoder, long_rows == "cut"):
           writer.add(line)
           tally.add(line, size)
         if progress is not None:
@@ -269,7 +274,7 @@ class _Pictures:
 
 
 def _finish(
-  block: list[_Row], pictures: _Pictures, encoder: Encoder
+  block: list[_Row], pictures: _Pictures, encoder: Encoder, cut: bool
 ) -> Iterator[tuple[table.Line, int]]:
   """The block's lines, in order, each with the size of its image file."""
   checked = []
@@ -291,6 +296,8 @@ def _finish(
   )
   for row, picture, fault in checked:
     sample = fault or next(samples)
+    if not cut and not isinstance(sample, RowError) and sample.truncated:
+      sample = RowError("too long", f"more than {encoder.max_length:,} tokens")
     if isinstance(sample, RowError):
       found = (0, 0, 0, 0, "aside", sample.reason, sample.detail, False)
       content = None

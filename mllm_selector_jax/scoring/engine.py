@@ -201,10 +201,10 @@ class _Runner:
       batch, owners = next(batches)
       out = self.step(self.params, sharding.put_rows(batch, self.mesh))
       if running is not None:
-        outputs.append(sharding.gather_rows(running))
+        outputs.append(sharding.gather_rows(running, self.mesh))
         tell(number)
       running = out, owners
-    outputs.append(sharding.gather_rows(running))
+    outputs.append(sharding.gather_rows(running, self.mesh))
     return outputs
 
   def set_apart(self, outputs: list[Output]) -> list[Output]:

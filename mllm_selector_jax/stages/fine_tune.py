@@ -73,6 +73,7 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
       progress=lambda done, total: progress(samples * done // total, samples),
       stopped=run.stopped,
       name_rows=name_rows,
+      warn=lambda text: run.say(f"{title}: {text}"),
     )
   _write_rows(folder / "rows.parquet", pool, rows)
   artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.checkpoint import Checkpoints
+from mllm_selector_jax.models import attention_check
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.training.optimizer import (
@@ -50,6 +51,7 @@ def train(
   progress: Callable[[int, int], None] = lambda done, total: None,
   stopped: Callable[[], bool] = lambda: False,
   name_rows: Callable[[np.ndarray], str] = lambda rows: f"rows {rows.tolist()}",
+  warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[Params, list[dict[str, float]]]:
   """Trains for `steps` batches and returns all parameters and the metrics.
 
@@ -65,6 +67,7 @@ def train(
     progress: called with the steps done and the total.
     stopped: asked after every step; when true, the state is saved.
     name_rows: names rows in an error.
+    warn: told why a fast attention kernel is not used, where it is not.
 
   Raises:
     RunError: the loss is not finite; the rows of that step are named, and the
@@ -77,6 +80,7 @@ def train(
   params = jax.tree.map(
     lambda x, s: jax.device_put(np.asarray(x), s), params, shardings
   )
+  config = _choose_kernel(config, params, batches, mesh, warn)
   trainable, frozen = split_params(params, options.trainable)
   optimizer = make_optimizer(options.optimizer, steps)
   schedule = make_schedule(options.optimizer, steps)
@@ -129,6 +133,19 @@ def train(
     if checkpoints:
       checkpoints.close()
   return {**frozen, **state.params}, metrics
+
+
+def _choose_kernel(config, params, batches, mesh, warn) -> MllmConfig:
+  """The config with the kernel that agrees on the first batch.
+
+  The batch is read once more, so that the run's own iterator stands still.
+  """
+  if attention_check.wanted_kernel(config) == "xla":
+    return dataclasses.replace(config, attention="xla")
+  first, _ = next(iter(batches))
+  with sharding.use(mesh):
+    laid = sharding.put_rows(first, mesh)
+    return attention_check.choose_kernel(config, params, laid, warn)
 
 
 def format_metrics(metrics: list[dict[str, float]]) -> str:

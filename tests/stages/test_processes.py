@@ -1,19 +1,24 @@
-"""Several real processes as one run, and how it ends when one of them dies."""
+"""Real processes, killed: scoring goes on to the same table, alone or in a pair."""
 
+import json
 import shutil
 import signal
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.scoring.table import read_scores
 from mllm_selector_jax.stages import processes
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.models import tiny
-from tests.real_processes import fork_many, wait_for, write_config
+from tests.real_processes import Forked, fork_many, wait_for, write_config
+
+
+def overrides(base):
+  return {"score.model": str(base), "score.part_rows": 16, "score.batch_rows": 4}
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +26,10 @@ def scored(tmp_path_factory):
   """A workdir that one process has scored with the base, and the base."""
   place = tmp_path_factory.mktemp("processes")
   base = tiny.make_base(place / "base")
-  with small_run.open_run(place / "one", base, **{"score.model": str(base)}) as current:
-    stages.check(current)
-    stages.score(current)
+  config = write_config(place / "config.py", base, **overrides(base))
+  for command in ("check", "score"):
+    status, said = Forked(place / "one", config, command).end(120)
+    assert status == 0, said
   return place / "one", base
 
 
@@ -36,7 +42,7 @@ def copy_pool(source, folder):
 
 def test_two_processes_give_what_one_gives_though_one_was_killed(scored, tmp_path):
   source, base = scored
-  config = write_config(tmp_path / "config.py", base, **{"score.model": str(base)})
+  config = write_config(tmp_path / "config.py", base, **overrides(base))
   folder = tmp_path / "two"
   copy_pool(source, folder)
   victim = int(np.random.default_rng().integers(2))
@@ -56,6 +62,30 @@ def test_two_processes_give_what_one_gives_though_one_was_killed(scored, tmp_pat
   for name, values in wanted.columns.items():
     np.testing.assert_allclose(found.columns[name], values, rtol=1e-5, err_msg=name)
   np.testing.assert_allclose(found.embeddings(), wanted.embeddings(), atol=2e-5)
+
+
+def test_scoring_killed_three_times_ends_with_the_same_bytes(scored, tmp_path):
+  source, base = scored
+  config = write_config(tmp_path / "config.py", base, **overrides(base))
+  folder, rng = tmp_path / "work", np.random.default_rng()
+  copy_pool(source, folder)
+  passes = folder / "scores.partial/passes/main"
+  summary = json.loads((source / "scores/summary.json").read_text())
+  parts = summary["passes"]["main"]["parts"]
+  notes = [passes, *(passes / f"part-{n:05d}.json" for n in range(parts - 1))]
+  places = sorted(rng.choice(len(notes), 3, replace=False))
+  print("killed after", [notes[place].name for place in places])  # where it fails
+  for place in places:
+    run = Forked(folder, config, "score")
+    wait_for(notes[place], run)
+    time.sleep(rng.uniform(0, 0.02))
+    run.kill()
+    assert run.end(10)[0] == -signal.SIGKILL, run.said()
+  status, said = Forked(folder, config, "score").end(120)
+  assert status == 0, said
+  assert small_run.read_bytes(folder / "scores") == small_run.read_bytes(
+    source / "scores"
+  )
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models import attention, mllm
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer import OptimizerOptions
 from mllm_selector_jax.types import RunError, Stopped
@@ -12,10 +14,10 @@ from tests.training import toy
 OPTIONS = loop.LoopOptions(OptimizerOptions(1e-2, warmup=0.1), save_every=2)
 
 
-def train(batches, mesh=None, options=OPTIONS, **kwargs):
+def train(batches, mesh=None, options=OPTIONS, config=toy.CONFIG, **kwargs):
   mesh = mesh or sharding.make_mesh(1, devices=jax.devices()[:1])
   return loop.train(
-    toy.CONFIG,
+    config,
     mllm.init(toy.CONFIG, 0),
     batches.to_grain(),
     len(batches),
@@ -60,6 +62,29 @@ def test_interrupted_training_ends_bit_identical(tmp_path, stops):
   resumed, metrics = train(batches, folder=tmp_path)
   jax.tree.map(np.testing.assert_array_equal, whole, resumed)
   assert metrics == wanted
+
+
+def test_a_fast_kernel_is_checked_on_the_first_batch(tmp_path, monkeypatch):
+  config = dataclasses.replace(toy.CONFIG, attention="splash")
+  batches, warnings, used = toy.make_batches(row_length=128), [], []
+  _, wanted = train(batches)
+  make = attention.make_attend
+  monkeypatch.setattr(
+    attention,
+    "make_attend",
+    lambda kernel, layout: used.append(kernel) or make(kernel, layout),
+  )
+  monkeypatch.setitem(
+    attention.KERNELS,
+    "splash",
+    lambda layout: attention.KERNELS["xla"](
+      layout and layout._replace(segments=layout.segments * 0 + 1)
+    ),
+  )
+  _, metrics = train(batches, config=config, folder=tmp_path, warn=warnings.append)
+  assert "splash" in used and len(warnings) == 1
+  assert "'splash' differs from 'xla' on the first batch" in warnings[0]
+  assert metrics == wanted  # no batch was lost to the check
 
 
 def test_a_loss_that_is_not_finite_names_the_rows(tmp_path):
