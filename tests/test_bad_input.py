@@ -272,6 +272,9 @@ def test_a_loss_that_is_no_number(command, tmp_path):
     ("seed", {"seed__row_length": 10**15}, "seed.row_length=1,000"),
     ("seed", {"seed__batch": 0}, "batch=0"),
     ("seed", {"seed__rows": "0"}, "seed.rows"),
+    ("seed", {"seed__lora__rank": -1}, "seed: lora.rank=-1"),
+    ("seed", {"seed__lora__rank": 2, "seed__lora__alpha": 0.0}, "alpha=0.0"),
+    ("seed", {"seed__lora__rank": 2, "seed__trainable": "all"}, "must be 'decoder'"),
     ("score", {"score__model": "nowhere"}, "score.model=nowhere"),
   ],
 )
