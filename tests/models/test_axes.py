@@ -7,7 +7,7 @@ from mllm_selector_jax.models import axes, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from tests.models import packed
 
-NAMES = {"layers", "vocab", "embed", "heads", "kv_heads", "mlp", "patch", None}
+NAMES = {"layers", "vocab", "embed", "heads", "kv_heads", "mlp", "patch", "rank", None}
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -15,6 +15,7 @@ from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
 from mllm_selector_jax.models.huggingface.config import read_config
+from mllm_selector_jax.models.huggingface.families import read_tower
 from mllm_selector_jax.models.huggingface.parts import IMAGE, Parts, find_parts
 from mllm_selector_jax.models.huggingface.processor import (
   describe_image_options,
@@ -80,7 +81,7 @@ def _describe_model(hf_config: Any) -> dict[str, Any]:
 
 
 def _describe_processor(hf_config: Any, image_token: str) -> dict[str, Any]:
-  class_token = hf_config.vision_config.model_type == "clip_vision_model"
+  class_token = read_tower(hf_config.vision_config).class_token
   return {
     "processor_class": "LlavaProcessor",
     "image_token": image_token,

@@ -150,7 +150,8 @@ def test_the_published_models_are_cut_evenly(name, shape):
     # The matrices of the decoder, which are nearly everything.
     if path[0].key == "decoder" and leaf.ndim > 1 and "norm" not in str(path):
       assert part * shape[1] * shape[2] == size, path
-  assert held * shape[1] * shape[2] < 1.06 * total
+  # Half of the adapter is not cut over tensor.
+  assert held * shape[1] * shape[2] < 1.08 * total
 
 
 def test_shapes_flow_through_the_seven_billion():
