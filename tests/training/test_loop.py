@@ -46,7 +46,7 @@ def test_meshes_agree(shape):
 
 
 def test_an_adapter_is_trained_on_a_mesh_and_the_base_stays():
-  batches = toy.make_batches(epochs=1, multiple=8)
+  batches = toy.make_batches(multiple=8)
   base = mllm.init(toy.CONFIG, 0)
   config, params = mllm.add_adapter(toy.CONFIG, base, LoraConfig(4, 8.0), seed=1)
   mesh = sharding.make_mesh(2, 2, 2)
