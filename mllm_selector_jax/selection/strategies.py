@@ -25,8 +25,12 @@ from mllm_selector_jax.selection.candidates import (
 from mllm_selector_jax.selection.groups import Groups, by_necessity
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.selection import Selection, assemble
+from mllm_selector_jax.selection.sorting import float_key, sort_rows
 
 Budget = str | int | budgets.Budget
+# Forced rows come first, then what floors decided, then what gains did.
+LEVEL = np.full(len(CODE), 2)
+LEVEL[CODE["forced in"]], LEVEL[CODE["floor"]] = 0, 1
 
 
 def select(
@@ -79,13 +83,12 @@ def kl(
   order = plan.order
   offset = options.kl_weight * math.log(max(count, 1))
   gain = np.full(len(candidates.tie), np.nan)
-  gain[plan.rows[order.rows]] = plan.gains + offset
+  gain[plan.rows[order.rows]] = plan.gains
   threshold = taken.threshold + offset
   chosen = order.place <= counts[order.group]
-  tie, forced = plan.tie[order.rows], candidates.forced[plan.rows[order.rows]]
+  forced = candidates.forced[plan.rows[order.rows]]
   # What the gain alone would have taken is not the floor's doing.
   by_floor = chosen & ~forced & (plan.gains < taken.threshold)
-  level = np.where(forced, 0, np.where(by_floor, 1, 2))
 
   code = candidates.code.copy()
   entry = np.full(len(order.rows), CODE["below threshold"], np.uint8)
@@ -97,18 +100,18 @@ def kl(
   code[plan.rows[order.rows]] = entry
   code[filling] = CODE["kept to fill the budget"]
 
-  entries = np.flatnonzero(chosen)
-  row = order.rows[entries]
-  ranked = np.lexsort((row, tie[entries], -plan.gains[entries], level[entries]))
+  taken_rows = plan.rows[np.sort(order.rows[chosen])]
+  level = LEVEL[code[taken_rows]]
+  ranked = sort_rows(~float_key(gain[taken_rows]), level, candidates.tie[taken_rows])
   return assemble(
     candidates,
     groups,
-    np.concatenate([plan.rows[row[ranked]], filling]),
+    np.concatenate([taken_rows[ranked], filling]),
     code,
     target=plan.shares,
     quota=plan.quotas(count),
     floor=floors,
-    gain=gain,
+    gain=gain + offset,
     threshold=threshold,
     certificate=objective.certify(
       plan.values, plan.gains, order, plan.shares, options.kl_weight, taken, floors
@@ -211,8 +214,9 @@ def top(
 ) -> Selection:
   """The highest necessity; it picks wrong answers first."""
   candidates = sort_out(scores, groups, rng, options, bounded=False)
-  order = _by_tie(candidates, candidates.remaining)
-  order = order[np.argsort(-candidates.necessity[order], kind="stable")]
+  rows = np.flatnonzero(candidates.remaining)
+  key = ~float_key(candidates.necessity[rows])
+  order = rows[sort_rows(key, then=candidates.tie[rows])]
   gain = np.where(candidates.remaining, candidates.necessity, np.nan)
   return _first(scores, groups, budget, candidates, order, gain=gain)
 
@@ -223,15 +227,11 @@ def _by_quota(scores, groups, budget, candidates, weights) -> Selection:
   tie = candidates.tie[rows]
   count = len(groups.names)
   order = objective.order_rows(groups.index[rows], count, tie)
-  turn = (order.place - 0.5) / weights[order.group]
-  # By turn, tie and row; three sorts of one key are faster than a lexsort.
-  entries = np.argsort(order.rows)
-  entries = entries[np.argsort(tie, kind="stable")]
-  entries = entries[np.argsort(turn[entries], kind="stable")]
+  turn = np.empty(len(rows))
+  turn[order.rows] = (order.place - 0.5) / weights[order.group]
+  ranked = sort_rows(float_key(turn), then=tie)
   target = weights / weights.sum()
-  return _first(
-    scores, groups, budget, candidates, rows[order.rows[entries]], target=target
-  )
+  return _first(scores, groups, budget, candidates, rows[ranked], target=target)
 
 
 def _first(
@@ -274,7 +274,7 @@ def _first(
 
 def _by_tie(candidates, mask) -> Int[np.ndarray, " n"]:
   rows = np.flatnonzero(mask)
-  return rows[np.argsort(candidates.tie[rows], kind="stable")]
+  return rows[sort_rows(candidates.tie[rows])]
 
 
 def _resolve(budget: Budget, scores: Scores) -> budgets.Limit:
