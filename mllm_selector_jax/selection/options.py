@@ -5,7 +5,25 @@ import math
 
 from mllm_selector_jax.types import InputError
 
-STRATEGIES = ("kl", "grouped", "random", "stratified", "top")
+STRATEGIES = (
+  "kl",
+  "grouped",
+  "random",
+  "stratified",
+  "top",
+  "middle",
+  "perplexity",
+  "el2n",
+  "grand",
+  "ifd",
+  "visnec",
+  "d2",
+  "semdedup",
+  "k_center",
+  "facility_location",
+  "coincide",
+  "deita",
+)
 TARGETS = ("tempered", "pool", "uniform", "given")
 WITHIN = ("uniform", "sample", "top")
 

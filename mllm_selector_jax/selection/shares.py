@@ -54,6 +54,11 @@ def target_shares(
     return shares / shares.sum()
   power = {"pool": 1.0, "tempered": tempering, "uniform": 0.0}[kind]
   weights = np.where(sizes > 0, np.maximum(sizes, 1) ** power, 0.0)
+  return normalise(weights)
+
+
+def normalise(weights: Float[np.ndarray, " G"]) -> Float[np.ndarray, " G"]:
+  """Shares in proportion to weights; all 0 if these are."""
   return weights / max(weights.sum(), 1e-300)
 
 
@@ -94,4 +99,4 @@ def ideal_quotas(
   if kl_weight == 0:
     return np.full(len(shares), np.nan)
   weights = shares * np.exp((means - means.max(initial=0.0)) / kl_weight)
-  return weights / max(weights.sum(), 1e-300)
+  return normalise(weights)

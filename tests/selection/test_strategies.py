@@ -24,8 +24,15 @@ def make_pool(rows=600, seed=0, count=7, **fields):
   scores = Scores(
     necessity=rng.exponential(size=rows) + 0.2 * groups,
     key=rng.integers(0, 2**64, rows, dtype=np.uint64),
-    accuracy=rng.choice([0.5, 1.0], rows, p=[0.3, 0.7]),
-    visual=np.where(rng.random(rows) < 0.1, np.nan, rng.normal(0.5, 0.3, rows)),
+    signals={
+      "accuracy": rng.choice([0.5, 1.0], rows, p=[0.3, 0.7]),
+      "visual": rng.normal(0.5, 0.3, rows),
+      "ifd": rng.gamma(9, 0.08, rows),
+      **{name: rng.exponential(size=rows) for name in ("perplexity", "el2n", "grand")},
+    },
+    embeddings=(np.eye(8)[groups % 8] + rng.normal(0, 0.3, (rows, 8)).round(3)).astype(
+      np.float32
+    ),
     seen=rng.random(rows) < 0.05,
     tokens=rng.integers(5, 60, rows),
   )
@@ -39,7 +46,9 @@ def permute(scores, groups, order):
     if (value := getattr(scores, field.name)) is None
     else value[order]
     for field in dataclasses.fields(scores)
+    if field.name != "signals"
   }
+  moved["signals"] = {name: x[order] for name, x in scores.signals.items()}
   return Scores(**moved), Groups(groups.index[order], groups.names)
 
 
@@ -234,7 +243,7 @@ def test_suspects_only_fill_what_is_left_of_the_budget():
     assert not some.warnings and "kept to fill the budget" not in some.reason
     most = select(scores, groups, "95%", 0, options)
     assert most.kept.sum() == 570
-    assert "suspect rows are kept" in most.warnings[0]
+    assert "58 suspect or dropped rows are kept" in most.warnings[0]
     everything = select(scores, groups, 601, 0, options)
     assert everything.kept.all()
     assert "above the 600 rows" in everything.warnings[0]
@@ -270,21 +279,31 @@ def test_a_budget_in_tokens_is_the_longest_prefix(seed, tokens, strategy):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_degenerate_pools(strategy):
   options = SelectOptions(strategy)
-  one = Scores(np.array([2.0]), np.array([7], np.uint64))
+  signals = ("visual", "ifd", "perplexity", "el2n", "grand")
+
+  def make(values, keys):
+    extra = {name: np.ones(len(values)) for name in signals}
+    return Scores(values, keys, extra, np.ones((len(values), 3), np.float32))
+
+  one = make(np.array([2.0]), np.array([7], np.uint64))
   assert select(one, np.zeros(1, int), 1, 0, options).kept.tolist() == [True]
   # All scores equal, one group, equal contents: rows decide.
-  flat = Scores(np.ones(40), np.zeros(40, np.uint64))
+  flat = make(np.ones(40), np.zeros(40, np.uint64))
   kept = select(flat, np.zeros(40, int), 10, 0, options).kept
-  assert np.flatnonzero(kept).tolist() == list(range(10))
+  assert kept.sum() == 10
+  if strategy not in ("visnec", "d2"):  # neighbours and clusters decide first
+    assert np.flatnonzero(kept).tolist() == list(range(10))
   with pytest.raises(InputError, match="nothing to select from"):
-    select(Scores(np.zeros(0), np.zeros(0, np.uint64)), np.zeros(0, int), 1, 0, options)
+    select(make(np.zeros(0), np.zeros(0, np.uint64)), np.zeros(0, int), 1, 0, options)
 
 
 def test_input_errors_say_what_to_do():
   scores, groups = make_pool(50)
   cases = [
-    (dict(accuracy=None), SelectOptions(competence=0.6), 10, "score.signals"),
-    (dict(visual=None), SelectOptions(visual=True), 10, "select.visual needs"),
+    (dict(signals={}), SelectOptions(competence=0.6), 10, "score.signals"),
+    (dict(signals={}), SelectOptions(visual=True), 10, "select.visual needs"),
+    (dict(signals={}), SelectOptions("ifd"), 10, "strategy ifd needs the signal 'ifd'"),
+    (dict(embeddings=None), SelectOptions("d2"), 10, "d2 needs embeddings"),
     (dict(forced_in=np.ones(50, bool)), SelectOptions(), 10, "50 rows are forced in"),
     (
       dict(forced_in=np.ones(50, bool), left_out=np.ones(50, bool)),
