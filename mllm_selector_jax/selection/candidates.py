@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import draws, necessity
+from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.types import InputError
@@ -26,6 +27,7 @@ class Scores:
       loss with it; 0 or NaN without an image).
     embeddings: a vector a row.
     seen: the seed model was tuned on the row.
+    like: rows whose groups are the target, for target "like".
     tokens: training tokens, for budgets in tokens.
     forced_in: kept whatever the scores say; counts against the budget.
     left_out: never kept.
@@ -38,6 +40,7 @@ class Scores:
   )
   embeddings: Float[np.ndarray, "N D"] | None = None
   seen: Bool[np.ndarray, " N"] | None = None
+  like: Bool[np.ndarray, " N"] | None = None
   tokens: Int[np.ndarray, " N"] | None = None
   forced_in: Bool[np.ndarray, " N"] | None = None
   left_out: Bool[np.ndarray, " N"] | None = None
@@ -107,6 +110,7 @@ REASONS = (
   "tied with the threshold",
   "not drawn",
   "target share 0",
+  "above its group's cap",
   "left out",
   "suspect: upper necessity bound",
   "suspect: wrong where the seed model is mostly right",
@@ -172,12 +176,22 @@ def sort_out(
     )
   ranks = necessity.rank_normalise(scores.necessity, scores.flag("seen"))
   code = np.full(count, CODE["not drawn"], np.uint8)
+  tie = draws.draw(rng, scores.key, options.strategy)
   if bounded:
     _mark_suspects(code, scores, ranks, groups.index, options)
   code[forced] = CODE["not drawn"]
   code[left_out] = CODE["left out"]
+  if bounded and options.duplicates:
+    copies = find_duplicates(
+      scores.unit_embeddings("select.duplicates"),
+      np.flatnonzero(code == CODE["not drawn"]),
+      groups.index,
+      tie,
+      forced,
+      options.duplicates,
+    )
+    code[copies] = CODE["suspect: nearly the same as another row"]
   suspect = code > CODE["left out"]
-  tie = draws.draw(rng, scores.key, options.strategy)
   return Candidates(ranks, tie, forced, ~suspect & ~left_out, suspect, code)
 
 

@@ -30,7 +30,7 @@ def kl(
   """The exact maximum of mean value less lambda times divergence."""
   candidates = sort_out(scores, groups, rng, options, bounded=True)
   limit = resolve(budget, scores)
-  plan = _Plan(candidates, groups, options)
+  plan = _Plan(candidates, groups, options, scores.flag("like"))
   spare = by_tie(candidates, candidates.suspect & plan.wanted[groups.index])
 
   def choose(rows):
@@ -57,6 +57,7 @@ def kl(
   code = candidates.code.copy()
   entry = np.full(len(order.rows), CODE["below threshold"], np.uint8)
   entry[plan.gains >= taken.threshold] = CODE["tied with the threshold"]
+  entry[order.place > plan.caps[order.group]] = CODE["above its group's cap"]
   entry[plan.gains == -np.inf] = CODE["target share 0"]
   entry[chosen] = CODE["kept"]
   entry[by_floor] = CODE["floor"]
@@ -78,7 +79,14 @@ def kl(
     gain=gain + offset,
     threshold=threshold,
     certificate=objective.certify(
-      plan.values, plan.gains, order, plan.shares, options.kl_weight, taken, floors
+      plan.values,
+      plan.gains,
+      order,
+      plan.shares,
+      options.kl_weight,
+      taken,
+      floors,
+      plan.caps,
     ),
     warnings=(limit.warning, *shortage(rows, count, len(filling))),
   )
@@ -87,7 +95,13 @@ def kl(
 class _Plan:
   """Gains of the rows that may be taken; from them the optimum of any size."""
 
-  def __init__(self, candidates: Candidates, groups: Groups, options: SelectOptions):
+  def __init__(
+    self,
+    candidates: Candidates,
+    groups: Groups,
+    options: SelectOptions,
+    like: Bool[np.ndarray, " N"],
+  ):
     count = len(groups.names)
     self._options, self._rows = options, len(candidates.tie)
     self.rows = np.flatnonzero(candidates.remaining)
@@ -98,10 +112,17 @@ class _Plan:
     self.sizes = np.bincount(index, minlength=count)
     self.forced = np.bincount(index[forced], minlength=count)
     self.shares = shares.target_shares(
-      self.sizes, options.target, options.tempering, options.target_shares
+      self.sizes,
+      options.target,
+      options.tempering,
+      options.target_shares,
+      groups.names,
+      np.bincount(groups.index[like], minlength=count),
     )
     # Only a share that was given as 0 keeps suspects of its group out.
-    self.wanted = (self.shares > 0) | (options.target != "given")
+    self.wanted = (self.shares > 0) | (options.target not in ("given", "like"))
+    caps = np.ceil(options.cap * self.sizes - 1e-9).astype(np.int64)
+    self.caps = np.maximum(caps, self.forced)
     self.means = shares.group_means(necessity, index, count)
     score = None
     if options.within == "top":
@@ -121,7 +142,9 @@ class _Plan:
     rows = min(rows, len(self.rows))
     total = min(int(self._options.floor * rows), rows - int(self.forced.sum()))
     floors = np.maximum(shares.proportional_floors(self.sizes, total), self.forced)
-    return objective.take(self.gains, self.order, self.tie, rows, floors), floors
+    floors = np.minimum(floors, self.caps)
+    taken = objective.take(self.gains, self.order, self.tie, rows, floors, self.caps)
+    return taken, floors
 
   def mask(self, counts: Int[np.ndarray, " G"]) -> Bool[np.ndarray, " N"]:
     """The first rows of each group, over all rows."""

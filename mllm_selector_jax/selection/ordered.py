@@ -164,6 +164,6 @@ def shortage(asked: int, taken: int, filling: int) -> list[str]:
   if taken + filling < asked:
     texts.append(
       f"{taken + filling:,} rows are kept of a budget of {asked:,}: the rest are in"
-      " groups whose target share is 0."
+      " groups whose target share is 0, or above a group's cap."
     )
   return texts

@@ -59,6 +59,7 @@ CASES = [SelectOptions(strategy=name) for name in STRATEGIES] + [
   SelectOptions(kl_weight=0.0, within="sample", floor=0.5),
   SelectOptions(kl_weight=1e6, target="uniform"),
   SelectOptions(bound=0.3, competence=0.6, visual=True, floor=1.0),
+  SelectOptions(cap=0.4, duplicates=0.97, target="pool"),
   SelectOptions(target="given", target_shares=(0.5, 0, 0.1, 0.1, 0.1, 0.2, 0)),
 ]
 IDS = [f"{o.strategy}-{o.within}-{o.kl_weight:g}-{o.target}-{o.bound}" for o in CASES]
@@ -327,3 +328,27 @@ def test_two_hundred_thousand_rows():
   scores = Scores(rng.random(200_000), rng.integers(0, 2**64, 200_000, dtype=np.uint64))
   selection = select(scores, rng.integers(0, 500, 200_000), "10%")
   assert selection.kept.sum() == 20_000 and abs(selection.certificate.gap) < 1e-9
+
+
+def test_no_group_gives_more_than_its_cap():
+  scores, groups = make_pool()
+  options = SelectOptions(cap=0.3, bound=0.0, floor=1.0, kl_weight=0.05)
+  table = select(scores, groups, 150, 0, options)
+  room = np.ceil(0.3 * table.table.size)
+  assert np.all(table.table.kept <= room) and np.any(table.table.kept == room)
+  assert "above its group's cap" in table.reason
+  assert abs(table.certificate.gap) < 1e-9
+  short = select(scores, groups, 500, 0, options)
+  np.testing.assert_array_equal(short.table.kept, room)
+  assert "above a group's cap" in short.warnings[-1]
+
+
+def test_a_target_like_a_set_of_samples():
+  scores, groups = make_pool()
+  like = (groups.index == 2) & (np.arange(600) % 2 > 0)
+  options = SelectOptions(target="like", floor=0.0, bound=0.0)
+  few = dataclasses.replace(scores, like=like)
+  table = select(few, groups, 20, 0, options).table
+  assert table.kept.tolist() == [0, 0, 20, 0, 0, 0, 0]
+  with pytest.raises(InputError, match=r"name them in select.like"):
+    select(scores, groups, 20, 0, options)

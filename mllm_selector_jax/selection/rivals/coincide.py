@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection import shares
+from mllm_selector_jax.selection.blocks import MOST
 from mllm_selector_jax.selection.candidates import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
@@ -13,7 +14,7 @@ from mllm_selector_jax.selection.ordered import (
   most_rows,
   quota_order,
 )
-from mllm_selector_jax.selection.rivals.blocks import MOST, make_blocks
+from mllm_selector_jax.selection.rivals.greedy import candidate_blocks
 from mllm_selector_jax.selection.selection import Selection
 
 TEMPERATURE = 0.1
@@ -36,7 +37,7 @@ def coincide(
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   embeddings = scores.unit_embeddings("select.strategy coincide")
   count = len(groups.names)
-  every = make_blocks(candidates, groups, whole=False, most=len(embeddings))
+  every = candidate_blocks(candidates, groups, whole=False, most=len(embeddings))
   clusters = {int(groups.index[rows[0]]): rows for rows in every if len(rows)}
   weights = np.zeros(count)
   names = np.array(sorted(clusters))

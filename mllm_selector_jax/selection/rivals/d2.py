@@ -9,7 +9,7 @@ from mllm_selector_jax.selection.candidates import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
-from mllm_selector_jax.selection.rivals.blocks import make_blocks
+from mllm_selector_jax.selection.rivals.greedy import candidate_blocks
 from mllm_selector_jax.selection.selection import Selection
 
 NEIGHBOURS = 5
@@ -34,7 +34,7 @@ def d2(
   embeddings = scores.unit_embeddings("select.strategy d2")
   near = np.full((len(embeddings), NEIGHBOURS), -1, np.int64)
   apart = np.full((len(embeddings), NEIGHBOURS), np.inf)
-  for rows in make_blocks(candidates, groups):
+  for rows in candidate_blocks(candidates, groups):
     found, distances = find_neighbours(embeddings[rows], NEIGHBOURS)
     near[rows, : found.shape[1]] = rows[found]
     apart[rows, : found.shape[1]] = distances

@@ -9,7 +9,7 @@ from mllm_selector_jax.selection.candidates import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
-from mllm_selector_jax.selection.rivals.blocks import pick_greedily
+from mllm_selector_jax.selection.rivals.greedy import pick_greedily
 from mllm_selector_jax.selection.selection import Selection
 
 
@@ -32,7 +32,7 @@ def facility_location(
 
 
 def cover_greedily(embeddings: Float[np.ndarray, "n D"], forced: int, wanted: int):
-  """Picks of one block, see `blocks.Pick`."""
+  """Picks of one block, see `greedy.Pick`."""
   similarity = np.maximum(embeddings @ embeddings.T, 0)
   best = np.zeros(len(embeddings), np.float32)
 

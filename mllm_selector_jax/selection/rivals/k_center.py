@@ -7,7 +7,7 @@ from mllm_selector_jax.selection.candidates import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
-from mllm_selector_jax.selection.rivals.blocks import pick_greedily
+from mllm_selector_jax.selection.rivals.greedy import pick_greedily
 from mllm_selector_jax.selection.selection import Selection
 
 
@@ -31,7 +31,7 @@ def k_center(
 
 
 def farthest_first(embeddings: Float[np.ndarray, "n D"], forced: int, wanted: int):
-  """Picks of one block, see `blocks.Pick`; the first has infinite distance."""
+  """Picks of one block, see `greedy.Pick`; the first has infinite distance."""
   squared = np.full(len(embeddings), np.inf)
   picks, gains = [], []
   for number in range(wanted):

@@ -7,7 +7,7 @@ from mllm_selector_jax.selection.candidates import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, by_gain
-from mllm_selector_jax.selection.rivals.blocks import make_blocks
+from mllm_selector_jax.selection.rivals.greedy import candidate_blocks
 from mllm_selector_jax.selection.selection import Selection
 
 CHUNK = 1024
@@ -26,7 +26,7 @@ def semdedup(
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   embeddings = scores.unit_embeddings("select.strategy semdedup")
   gain = np.full(len(embeddings), np.nan)
-  for rows in make_blocks(candidates, groups, whole=False):
+  for rows in candidate_blocks(candidates, groups, whole=False):
     gain[rows] = novelty(embeddings[rows])
   return by_gain(scores, groups, budget, candidates, gain)
 

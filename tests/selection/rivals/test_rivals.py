@@ -10,12 +10,12 @@ from mllm_selector_jax.selection import kmeans
 from mllm_selector_jax.selection.candidates import sort_out
 from mllm_selector_jax.selection.options import STRATEGIES, SelectOptions
 from mllm_selector_jax.selection.rivals import (
-  blocks,
   by_signal,
   coincide,
   d2,
   deita,
   facility_location,
+  greedy,
   k_center,
 )
 from mllm_selector_jax.selection.strategies import STRATEGIES as FUNCTIONS
@@ -223,7 +223,7 @@ def test_merged_blocks_are_greedy_over_all(pool, module):
   groups = pool[1]
   candidates = drawn(pool, module.__name__.rsplit(".", 1)[1])
   pick = module.farthest_first if module is k_center else module.cover_greedily
-  order, gain = blocks.pick_greedily(
+  order, gain = greedy.pick_greedily(
     unit(pool).astype(np.float32), candidates, groups, ROWS, pick, most=200
   )
   assert np.bincount(groups.index).max() < 200  # a block is a whole group
@@ -262,8 +262,8 @@ def test_forced_rows_count_as_kept(pool, strategy):
 def test_large_pools_are_cut_into_blocks():
   scores, groups = make_pool(3000, count=3)
   candidates = drawn((scores, groups), "k_center")
-  made = blocks.make_blocks(candidates, groups, most=500)
+  made = greedy.candidate_blocks(candidates, groups, most=500)
   assert max(map(len, made)) <= 500
   assert sorted(np.concatenate(made)) == list(range(3000))
   assert all(len(set(groups.index[rows])) == 1 for rows in made)
-  assert len(blocks.make_blocks(candidates, groups)) == 1
+  assert len(greedy.candidate_blocks(candidates, groups)) == 1
