@@ -330,6 +330,10 @@ class Workdir:
   def scores(self) -> Artifact:
     return Artifact(self.path / "scores", stage="score")
 
+  @property
+  def sweep(self) -> Artifact:
+    return Artifact(self.path / "sweep", stage="select")
+
   def selection(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "selection", stage="select")
 

@@ -332,7 +332,7 @@ def test_two_hundred_thousand_rows():
 
 def test_no_group_gives_more_than_its_cap():
   scores, groups = make_pool()
-  options = SelectOptions(cap=0.3, bound=0.0, floor=1.0, kl_weight=0.05)
+  options = SelectOptions(cap=0.3, bound=0.0, kl_weight=0.05)
   table = select(scores, groups, 150, 0, options)
   room = np.ceil(0.3 * table.table.size)
   assert np.all(table.table.kept <= room) and np.any(table.table.kept == room)
