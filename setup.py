@@ -54,6 +54,7 @@ setuptools.setup(
       "hypothesis>=6.100",
       "packaging>=24",
       "pytest>=8",
+      "pytest-xdist>=3.6",
       "ruff>=0.12",
       "scikit-learn>=1.5",
       "scipy>=1.14",

@@ -33,6 +33,7 @@ def evaluate_arm(run: Run, arm: str) -> None:
     **{name: cfg[name] for name in ("rules", "limit", "max_new_tokens")},
     "model": base.model_config(run),
   }
+  tuned = run.workdir.tuned(arm).digest()
   files = question_files(run)
   missing = [name for name in files if not artifacts.Path(name).is_file()]
   if missing:
@@ -41,7 +42,7 @@ def evaluate_arm(run: Run, arm: str) -> None:
     f"questions {place}": artifacts.hash_file(artifacts.Path(name))
     for place, name in enumerate(files)
   }
-  inputs["tuned"] = run.workdir.tuned(arm).digest()
+  inputs["tuned"] = tuned
   recipe = run.recipe("evaluate", config, inputs)
 
   def build(folder):

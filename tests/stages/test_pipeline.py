@@ -102,8 +102,8 @@ def test_an_unchanged_run_keeps_everything(base, workdir):
 
 
 def test_another_budget_redoes_only_what_follows(base, workdir, tmp_path):
-  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
   folder = tmp_path / "work"
+  shutil.copytree(workdir, folder)
   place = len((folder / "log.txt").read_text())
   with small_run.open_run(folder, base, **{"select.budget": "10%"}) as current:
     stages.select(current)
@@ -115,8 +115,8 @@ def test_another_budget_redoes_only_what_follows(base, workdir, tmp_path):
 
 
 def test_a_damaged_part_is_found_and_made_again(base, workdir, tmp_path):
-  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
   folder = tmp_path / "work"
+  shutil.copytree(workdir, folder)
   part = sorted((folder / "scores").glob("*.parquet"))[0]
   wanted = part.read_bytes()
   flipped = bytearray(wanted)
@@ -129,8 +129,8 @@ def test_a_damaged_part_is_found_and_made_again(base, workdir, tmp_path):
 
 
 def test_stopped_scoring_goes_on_to_the_same_bytes(base, workdir, tmp_path):
-  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
   folder = tmp_path / "work"
+  shutil.copytree(workdir, folder)
   wanted = small_run.read_bytes(folder / "scores")
   subprocess.run(["rm", "-r", str(folder / "scores")], check=True)
   with small_run.open_run(folder, base) as current:
@@ -145,8 +145,8 @@ def test_stopped_scoring_goes_on_to_the_same_bytes(base, workdir, tmp_path):
 
 
 def test_pool_bytes_that_changed_under_results_are_refused(base, workdir, tmp_path):
-  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
   folder = tmp_path / "work"
+  shutil.copytree(workdir, folder)
   pool = json.loads((folder / "demo_pool/pool.json").read_text())
   data = tmp_path / "pool.json"
   data.write_text(json.dumps(pool))
@@ -175,9 +175,10 @@ def test_a_loss_that_is_not_finite_names_rows_and_leaves_no_model(base, tmp_path
 
 
 @pytest.mark.parametrize("budget", ["0", "-3", "0.001%", "some"])
-def test_a_budget_that_keeps_nothing_is_refused(base, workdir, budget):
-  overrides = {"select.budget": budget}
-  with small_run.open_run(workdir, base, **overrides) as current:
+def test_a_budget_that_keeps_nothing_is_refused(base, workdir, tmp_path, budget):
+  folder = tmp_path / "work"
+  shutil.copytree(workdir, folder)
+  with small_run.open_run(folder, base, **{"select.budget": budget}) as current:
     with pytest.raises(InputError, match="budget"):
       stages.select(current)
 
@@ -185,8 +186,8 @@ def test_a_budget_that_keeps_nothing_is_refused(base, workdir, budget):
 def test_a_budget_above_the_pool_keeps_everything_with_a_warning(
   base, workdir, tmp_path
 ):
-  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
   folder = tmp_path / "work"
+  shutil.copytree(workdir, folder)
   with small_run.open_run(folder, base, **{"select.budget": "9999"}) as current:
     stages.select(current)
   selection = read(folder / "arms/main/selection/selection.parquet")
@@ -196,8 +197,8 @@ def test_a_budget_above_the_pool_keeps_everything_with_a_warning(
 
 
 def test_signals_are_the_wanted_ones(base, workdir, tmp_path):
-  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
   folder = tmp_path / "work"
+  shutil.copytree(workdir, folder)
   overrides = {"score.signals": ("el2n",)}
   with small_run.open_run(folder, base, **overrides) as current:
     stages.score(current)
@@ -319,8 +320,8 @@ def test_a_stage_without_what_it_needs_says_what_to_run(base, tmp_path):
 
 
 def test_scores_do_not_depend_on_batching(base, workdir, tmp_path):
-  subprocess.run(["cp", "-r", str(workdir), str(tmp_path / "work")], check=True)
   folder = tmp_path / "work"
+  shutil.copytree(workdir, folder)
   from mllm_selector_jax.scoring.table import read_scores
 
   wanted = read_scores(folder / "scores")
