@@ -25,6 +25,8 @@ mllm-selector [command] --config=FILE --workdir=DIR [--config.section.key=value 
   --config   a config file, or the bare name of a shipped one: {configs}
   --workdir  where everything is written
   --force    take a pool whose files changed, and check it again
+  --id       ids that explain is asked about, separated by commas
+  --arm      whose selection explain speaks of: main unless given
 
 Commands (none means run):
 {commands}
@@ -40,6 +42,8 @@ class Call(NamedTuple):
   cfg: Any
   workdir: str
   force: bool
+  ids: tuple[str, ...]
+  arm: str
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,7 +62,8 @@ def run(argv: list[str]) -> int:
       _assemble(argv)
       return 0
     call = _parse(argv)
-    with context.open_run(call.cfg, call.workdir, force=call.force) as current:
+    asked = {"force": call.force, "ids": call.ids, "arm": call.arm}
+    with context.open_run(call.cfg, call.workdir, **asked) as current:
       return _carry_out(call.command, current)
   except KeyboardInterrupt:
     print("Interrupted.", file=sys.stderr)
@@ -139,6 +144,8 @@ def _parse(argv: list[str]) -> Call:
   )
   workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
   force = flags.DEFINE_bool("force", False, "", flag_values=values)
+  ids = flags.DEFINE_list("id", [], "", flag_values=values)
+  arm = flags.DEFINE_string("arm", "main", "", flag_values=values)
   try:
     rest = values(argv)[1:]
     cfg = config.value
@@ -155,7 +162,7 @@ def _parse(argv: list[str]) -> Call:
     raise InputError(
       f"{' '.join(rest)!r} is not a command; there are {', '.join(COMMANDS)}."
     )
-  return Call(command, cfg, workdir.value, force.value)
+  return Call(command, cfg, workdir.value, force.value, tuple(ids.value), arm.value)
 
 
 def _resolve_config(argument: str) -> str:

@@ -91,7 +91,10 @@ def _write(
       "rank": spread(rank, pa.int64()),
       "group": spread(chosen.group, pa.int32()),
       "group_name": spread(names[chosen.group], pa.string()),
+      "target_share": spread(chosen.table.target[chosen.group], pa.float64()),
+      "reached_share": spread(chosen.table.reached[chosen.group], pa.float64()),
       "necessity": spread(chosen.necessity, pa.float64()),
+      "necessity_rank": spread(_rank(chosen.necessity), pa.int64()),
       "gain": spread(chosen.gain, pa.float64()),
       "threshold": spread(threshold, pa.float64()),
       "reason": pa.array(reason.tolist(), pa.string()),
@@ -103,6 +106,12 @@ def _write(
   artifacts.write_json(
     folder / "summary.json", _summarise(chosen, reason, rows, config)
   )
+
+
+def _rank(necessity: np.ndarray) -> np.ndarray:
+  """From 0 for the highest; rows that are equal share the first's place."""
+  ascending = np.sort(necessity)
+  return len(necessity) - np.searchsorted(ascending, necessity, side="right")
 
 
 def _write_records(path: Path, pool: table.PoolTable, kept: np.ndarray) -> None:
