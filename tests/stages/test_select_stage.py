@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax import stages
+from mllm_selector_jax import main, stages
 from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.stages.explain import explain_rows, find_smallest, nearest
 from mllm_selector_jax.types import InputError
@@ -207,6 +207,17 @@ def test_explain_refuses_what_it_cannot_explain(select):
     select(lambda run: explain_rows(run, ("nobody",)))
   with pytest.raises(InputError, match="needs --id"):
     select(stages.COMMANDS["explain"])
+
+
+def test_explain_is_a_command(select, capfd):
+  _, folder = select()
+  name = read_selection(folder)["id"][0]
+  command = ["mllm-selector", "explain", "--config=demo", f"--workdir={folder}"]
+  assert main.run([*command, f"--id={name}"]) == 0
+  assert f"{name} (row 0," in capfd.readouterr().err
+  assert main.run(command) == 2
+  assert "needs --id" in capfd.readouterr().err
+  assert main.run([*command, f"--id={name}", "--arm=none"]) == 2
 
 
 def test_nearest_and_smallest_against_plain_search():
