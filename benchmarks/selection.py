@@ -13,8 +13,6 @@ import numpy as np
 
 from mllm_selector_jax.selection import candidates, groups, kmeans, options, strategies
 
-SIGNALS = ("perplexity", "el2n", "grand", "ifd", "visual")
-
 
 def make_embeddings(rng, index: np.ndarray, count: int, width: int) -> np.ndarray:
   """A cloud around a random centre for each group, float32."""
@@ -23,7 +21,7 @@ def make_embeddings(rng, index: np.ndarray, count: int, width: int) -> np.ndarra
 
 
 def make_pool(
-  rows: int, count: int, width: int
+  rows: int, count: int, width: int = 0, signals: set[str] = frozenset()
 ) -> tuple[candidates.Scores, groups.Groups]:
   """Random scores and groups with a long tail of sizes."""
   rng = np.random.default_rng(0)
@@ -33,7 +31,7 @@ def make_pool(
   scores = candidates.Scores(
     necessity=rng.exponential(size=rows),
     key=rng.integers(0, 2**64, rows, dtype=np.uint64),
-    signals={name: rng.random(rows) for name in SIGNALS},
+    signals={name: rng.random(rows) for name in sorted(signals)},
     embeddings=make_embeddings(rng, index, count, width) if width else None,
     tokens=rng.integers(20, 800, rows),
   )
@@ -76,9 +74,10 @@ def main() -> None:
     return
 
   names = arguments.strategies.split(",")
-  compares = any(strategies.STRATEGIES[name].embeddings for name in names)
-  width = arguments.width if compares else 0
-  scores, grouping = make_pool(arguments.rows, arguments.groups, width)
+  wanted = [strategies.STRATEGIES[name] for name in names]
+  width = arguments.width if any(each.embeddings for each in wanted) else 0
+  signals = {signal for each in wanted for signal in each.signals}
+  scores, grouping = make_pool(arguments.rows, arguments.groups, width, signals)
   print(
     f"{arguments.rows:,} rows, {arguments.groups:,} groups, budget {arguments.budget};"
     f" {peak_memory():.2f} GB before"
