@@ -49,6 +49,7 @@ setuptools.setup(
   ],
   extras_require={
     "test": [
+      "apricot-select>=0.6.1",
       "beartype>=0.20",
       "hypothesis>=6.100",
       "kubernetes-validate>=1.30",

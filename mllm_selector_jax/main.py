@@ -25,6 +25,8 @@ mllm-selector [command] --config=FILE --workdir=DIR [--config.section.key=value 
   --config   a config file, or the bare name of a shipped one: {configs}
   --workdir  where everything is written
   --force    take a pool whose files changed, and check it again
+  --id       ids that explain is asked about, separated by commas
+  --arm      whose selection explain speaks of: main unless given
 
   --coordinator=HOST:PORT --num_processes=N --process_id=I
              one of N processes that make one run: the same command line for all,
@@ -52,6 +54,8 @@ class Call(NamedTuple):
   num_processes: int | None
   process_id: int | None
   num_devices: int | None
+  ids: tuple[str, ...]
+  arm: str
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -72,7 +76,8 @@ def run(argv: list[str]) -> int:
     call = _parse(argv)
     processes.join(call.coordinator, call.num_processes, call.process_id)
     processes.check_devices(call.num_devices)
-    with context.open_run(call.cfg, call.workdir, force=call.force) as current:
+    asked = {"force": call.force, "ids": call.ids, "arm": call.arm}
+    with context.open_run(call.cfg, call.workdir, **asked) as current:
       return _carry_out(call.command, current)
   except KeyboardInterrupt:
     print("Interrupted.", file=sys.stderr)
@@ -160,6 +165,8 @@ def _parse(argv: list[str]) -> Call:
   num_processes = flags.DEFINE_integer("num_processes", None, "", flag_values=values)
   process_id = flags.DEFINE_integer("process_id", None, "", flag_values=values)
   num_devices = flags.DEFINE_integer("num_devices", None, "", flag_values=values)
+  ids = flags.DEFINE_list("id", [], "", flag_values=values)
+  arm = flags.DEFINE_string("arm", "main", "", flag_values=values)
   try:
     rest = values(argv)[1:]
     cfg = config.value
@@ -185,6 +192,8 @@ def _parse(argv: list[str]) -> Call:
     num_processes.value,
     process_id.value,
     num_devices.value,
+    tuple(ids.value),
+    arm.value,
   )
 
 
