@@ -24,7 +24,11 @@ setuptools.setup(
     "mllm_selector_jax.configs": "configs",
   },
   package_data={
-    "mllm_selector_jax": ["data/demo/base/*", "stages/report/*.j2"],
+    "mllm_selector_jax": [
+      "data/demo/base/*",
+      "stages/compare/*.j2",
+      "stages/report/*.j2",
+    ],
   },
   install_requires=[
     "absl-py>=2.1",

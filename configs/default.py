@@ -125,6 +125,17 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.evaluate.batch = 64  # questions a step
   cfg.evaluate.max_new_tokens = 16
 
+  # Of `compare`: arms/<strategy>-<budget>-<seed> for all of these, with `random` at
+  # every budget and `full`, the whole pool, always among them.
+  cfg.compare = ml_collections.ConfigDict()
+  cfg.compare.strategies = config_dict.FieldReference("kl", field_type=object)
+  cfg.compare.budgets = config_dict.FieldReference("5%,20%,50%", field_type=object)
+  cfg.compare.seeds = config_dict.FieldReference("0,1,2", field_type=object)
+  # What is the same for all arms: "epochs" (tune.epochs) or "steps" (as many as
+  # tune.epochs of the full pool take).
+  cfg.compare.match = "epochs"
+  cfg.compare.fresh_pools = False  # draw the demo pool anew with each seed
+
   cfg.report = ml_collections.ConfigDict()
   cfg.report.title = "MLLM-Selector"
   return cfg.lock()

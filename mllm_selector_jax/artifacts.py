@@ -316,25 +316,39 @@ def _sync_folder(folder: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-  """Where each artifact of a run lies; the names are documented in the README."""
+  """Where each artifact of a run lies; the names are documented in the README.
+
+  Attributes:
+    path: the folder that was asked for.
+    pooled: the folder of the pool, where it is another.
+    scored: the folder of the seed model and the scores, where it is another.
+  """
 
   path: Path
+  pooled: Path | None = None
+  scored: Path | None = None
+
+  def at_seed(self, seed: int, fresh_pool: bool) -> "Workdir":
+    """The same, with what follows from an rng seed in a folder of its own."""
+    own = self.path / "seeds" / str(seed)
+    return dataclasses.replace(self, pooled=own if fresh_pool else None, scored=own)
 
   @property
   def demo(self) -> Artifact:
-    return Artifact(self.path / "demo_pool", stage="check")
+    return Artifact((self.pooled or self.path) / "demo_pool", stage="check")
 
   @property
   def pool(self) -> Artifact:
-    return Artifact(self.path / "pool", ("pool.parquet", "pool_summary.json"), "check")
+    files = ("pool.parquet", "pool_summary.json")
+    return Artifact((self.pooled or self.path) / "pool", files, "check")
 
   @property
   def seed(self) -> Artifact:
-    return Artifact(self.path / "seed", stage="seed")
+    return Artifact((self.scored or self.path) / "seed", stage="seed")
 
   @property
   def scores(self) -> Artifact:
-    return Artifact(self.path / "scores", stage="score")
+    return Artifact((self.scored or self.path) / "scores", stage="score")
 
   @property
   def sweep(self) -> Artifact:
@@ -348,6 +362,10 @@ class Workdir:
 
   def evaluation(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "evaluation", stage="evaluate")
+
+  @property
+  def comparison(self) -> Artifact:
+    return Artifact(self.path / "compare", stage="compare")
 
   @property
   def report(self) -> Artifact:

@@ -1,4 +1,4 @@
-"""95 % intervals: of shares, of means over tasks, of differences, over seeds."""
+"""95 % intervals and p-values: of shares, means over tasks, differences, over seeds."""
 
 import math
 import statistics
@@ -39,6 +39,23 @@ class PairedDifference(NamedTuple):
   tasks: dict[str, Interval]
   count: int
   unpaired: int
+
+
+class Test(NamedTuple):
+  """A mean difference over repetitions, its 95 % interval and Student's p-value.
+
+  Attributes:
+    value: the mean.
+    low, high: bounds; None where nothing shows a spread.
+    p: two-sided, of a mean of 0; None likewise.
+    count: repetitions.
+  """
+
+  value: float
+  low: float | None
+  high: float | None
+  p: float | None
+  count: int
 
 
 def wilson(correct: float, count: int) -> Interval:
@@ -164,3 +181,36 @@ def mean_interval(values: Sequence[float]) -> Interval:
   half = student_quantile(len(values) - 1) * statistics.stdev(values)
   half /= math.sqrt(len(values))
   return Interval(value, value - half, value + half)
+
+
+def paired_test(first: Sequence[float], second: Sequence[float]) -> Test:
+  """First minus second over the same repetitions: Student's paired t-test.
+
+  Args:
+    first, second: a value a repetition, in the same order.
+
+  Returns:
+    The mean difference. One repetition, or differences that are all alike, show
+    no spread: bounds and p are None then, since no t could be told.
+  """
+  differences = [a - b for a, b in zip(first, second, strict=True)]
+  count = len(differences)
+  value = statistics.fmean(differences)
+  # Differences of equal decimals differ in their last bits.
+  if count == 1 or max(differences) - min(differences) < 1e-12:
+    return Test(value, None, None, None, count)
+  error = statistics.stdev(differences) / math.sqrt(count)
+  half = student_quantile(count - 1) * error
+  p = 1 - _student_two_sided(abs(value) / error, count - 1)
+  return Test(value, value - half, value + half, min(1.0, max(0.0, p)), count)
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+  """P-values adjusted for their number (Holm 1979); those that are None stay so."""
+  order = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+  adjusted: list[float | None] = [None] * len(ps)
+  highest = 0.0
+  for rank, (p, place) in enumerate(order):
+    highest = max(highest, min(1.0, p * (len(order) - rank)))
+    adjusted[place] = highest
+  return adjusted

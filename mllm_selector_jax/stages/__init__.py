@@ -1,6 +1,7 @@
 """One module a command; each makes its artifact unless it is current."""
 
 from mllm_selector_jax.stages.check import check
+from mllm_selector_jax.stages.compare.stage import compare
 from mllm_selector_jax.stages.evaluate import evaluate
 from mllm_selector_jax.stages.explain import explain
 from mllm_selector_jax.stages.plan import plan
@@ -20,6 +21,7 @@ COMMANDS = {
   "select": select,
   "tune": tune,
   "evaluate": evaluate,
+  "compare": compare,
   "report": report,
   "explain": explain,
 }

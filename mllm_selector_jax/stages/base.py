@@ -113,7 +113,7 @@ def read_model(run: Run, path: Path) -> tuple[MllmConfig, Params]:
 def open_pool(run: Run) -> table.PoolTable:
   """The checked pool; the check stage made it."""
   run.workdir.pool.digest()
-  return table.read_table(run.workdir.path / "pool.parquet")
+  return table.read_table(run.workdir.pool.path.with_name("pool.parquet"))
 
 
 def open_reader(run: Run, pool: table.PoolTable) -> loader.Reader:

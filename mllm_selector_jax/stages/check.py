@@ -55,7 +55,8 @@ def check(run: Run) -> None:
     artifacts.write_json(place / "pool_summary.json", found)
 
   run.make(run.workdir.pool, recipe, build, again="--force" if run.force else "")
-  found = json.loads((run.workdir.path / "pool_summary.json").read_text())
+  summary_path = run.workdir.pool.path.with_name("pool_summary.json")
+  found = json.loads(summary_path.read_text())
   run.say(summary.format_summary(found))
 
 

@@ -27,6 +27,7 @@ class Run:
     ids: what `explain` is asked about.
     arm: whose selection that is.
     stage: the stage at hand, for messages.
+    seconds: what `make` took by artifact, `<name>.partial` where it was cut off.
   """
 
   cfg: Any
@@ -36,6 +37,7 @@ class Run:
   ids: tuple[str, ...] = ()
   arm: str = "main"
   stage: str = ""
+  seconds: dict[str, float] = dataclasses.field(default_factory=dict)
   _stop: bool = False
 
   def stop(self) -> None:
@@ -107,10 +109,15 @@ class Run:
     why = "" if new else f" again: {'; '.join(reasons[:4])}"
     self.say(f"{recipe.stage}: making {name}{why}")
     start = time.monotonic()
-    with _making(artifact, recipe) as folder:
-      if together or sharding.is_first_process():
-        build(folder)
-    self.say(f"{recipe.stage}: {name} done in {time.monotonic() - start:.1f} s")
+    taken = f"{name}.partial"
+    try:
+      with _making(artifact, recipe) as folder:
+        if together or sharding.is_first_process():
+          build(folder)
+      taken = name
+    finally:
+      self.seconds[taken] = time.monotonic() - start
+    self.say(f"{recipe.stage}: {name} done in {self.seconds[name]:.1f} s")
     return True
 
 

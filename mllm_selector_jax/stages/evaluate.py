@@ -13,6 +13,13 @@ from mllm_selector_jax.types import InputError
 
 def evaluate(run: Run) -> None:
   """Makes `arms/<name>/evaluation/` for every arm of the config."""
+  check_settings(run)
+  for arm in arms(run):
+    evaluate_arm(run, arm)
+
+
+def check_settings(run: Run) -> None:
+  """Refuses a config by which no question could be asked."""
   if not question_files(run):
     raise InputError(
       "evaluate.tasks names no file. Give --config.evaluate.tasks=FILE, questions"
@@ -22,8 +29,6 @@ def evaluate(run: Run) -> None:
     if run.cfg.evaluate[name] < 1:
       value = run.cfg.evaluate[name]
       raise InputError(f"evaluate.{name}={value}; it must be 1 or more.")
-  for arm in arms(run):
-    evaluate_arm(run, arm)
 
 
 def evaluate_arm(run: Run, arm: str) -> None:

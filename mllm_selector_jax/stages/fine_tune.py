@@ -19,7 +19,14 @@ from mllm_selector_jax.types import InputError
 _ROWS = 8  # named in an error
 
 
-def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str):
+def fine_tune(
+  run: Run,
+  section: Any,
+  rows: np.ndarray,
+  folder: Path,
+  title: str,
+  steps_wanted: int | None = None,
+) -> None:
   """Tunes the base on the rows; leaves rows, metrics and the model in `folder`.
 
   Args:
@@ -28,6 +35,7 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
     rows: of the checked pool, ascending.
     folder: to write into; an interrupted tune goes on from what is there.
     title: of the progress.
+    steps_wanted: how many, whatever the epochs; None is `section.epochs`.
   """
   _check(section, title)
   pool = base.open_pool(run)
@@ -39,9 +47,12 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
     config, params = mllm.add_adapter(config, params, adapter, run.cfg.rng_seed)
   lengths = pool.tokens[rows]
   row_length = packing.row_length_for(lengths, section.row_length)
+  epochs = section.epochs
+  if steps_wanted is not None:
+    epochs = -(-steps_wanted // -(-len(rows) // section.batch))
   steps = packing.training_steps(
-    len(rows), lengths, section.batch, section.epochs, run.cfg.rng_seed, row_length
-  )
+    len(rows), lengths, section.batch, epochs, run.cfg.rng_seed, row_length
+  )[:steps_wanted]
   steps = [[[int(rows[i]) for i in items] for items in step] for step in steps]
   shape = assembly.find_steps_shape(
     steps,
@@ -58,7 +69,7 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
     loader.MakeBatch(reader, shape),
     section.threads,
   )
-  samples = section.epochs * len(rows)
+  samples = sum(len(items) for step in steps for items in step)
 
   def name_rows(wanted: np.ndarray) -> str:
     named = ", ".join(f"row {row} (id {pool.id[row]})" for row in wanted[:_ROWS])
@@ -100,16 +111,19 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
       " it cannot be said in a chat template. Ask the model as `evaluate` does."
     )
   run.say(
-    f"{title}: {len(rows):,} rows x {section.epochs} epochs, {len(steps):,} steps,"
+    f"{title}: {len(rows):,} rows x {samples / len(rows):.4g} epochs, {len(steps):,} steps,"
     f" loss {metrics[0]['loss']:.3f} -> {metrics[-1]['loss']:.3f}"
   )
 
 
-def recipe_config(section: Any) -> dict[str, Any]:
-  """The part of the section that the result follows from."""
+def recipe_config(section: Any, steps: int | None = None) -> dict[str, Any]:
+  """The part of the section that the result follows from, with steps for epochs."""
   config = dict(section.to_dict())
   for name in ("threads", "save_every"):
     config.pop(name)
+  if steps is not None:
+    config["steps"] = steps
+    del config["epochs"]
   return config
 
 

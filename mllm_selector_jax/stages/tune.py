@@ -13,13 +13,22 @@ def tune(run: Run) -> None:
     tune_arm(run, arm)
 
 
-def tune_arm(run: Run, arm: str) -> None:
-  """Makes one arm's tuned model from its kept rows."""
+def tune_arm(run: Run, arm: str, steps: int | None = None) -> None:
+  """Makes one arm's tuned model from its kept rows.
+
+  Args:
+    run: the invocation.
+    arm: its name.
+    steps: how many, as many epochs as that takes; None is `tune.epochs`.
+  """
   selection = run.workdir.selection(arm)
   selection.digest()
   recipe = run.recipe(
     "tune",
-    {**fine_tune.recipe_config(run.cfg.tune), "model": base.model_config(run)},
+    {
+      **fine_tune.recipe_config(run.cfg.tune, steps),
+      "model": base.model_config(run),
+    },
     {
       # Not the whole selection: gains may change where the kept rows do not.
       "selection": selection.provenance()["outputs"]["selected.json"],
@@ -30,7 +39,7 @@ def tune_arm(run: Run, arm: str) -> None:
 
   def build(folder):
     rows = kept_rows(run, arm)
-    fine_tune.fine_tune(run, run.cfg.tune, rows, folder, f"tune {arm}")
+    fine_tune.fine_tune(run, run.cfg.tune, rows, folder, f"tune {arm}", steps)
 
   run.make(run.workdir.tuned(arm), recipe, build, together=True)
 

@@ -27,7 +27,7 @@ BINS = 40
 MOST_POINTS = 200  # of one curve
 MOST_BARS = 14
 MOST_GROUPS = 60
-_STYLE = {
+STYLE = {
   "axes.axisbelow": True,
   "axes.edgecolor": "#9aa5b1",
   "axes.grid": True,
@@ -62,7 +62,7 @@ def drawn(
   """Gives axes to draw on, of a width and height in inches."""
   with matplotlib.rc_context():
     matplotlib.rcdefaults()  # whatever the user's own matplotlibrc says
-    matplotlib.rcParams.update(_STYLE)
+    matplotlib.rcParams.update(STYLE)
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     drawing = Drawing(figure, figure.subplots(1, columns, **options))

@@ -1,0 +1,1 @@
+"""compare: strategies x budgets x seeds, and what they show."""

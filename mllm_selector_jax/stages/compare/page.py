@@ -1,0 +1,164 @@
+"""The comparison for people: a Markdown table, and one self-contained page."""
+
+import base64
+import importlib.resources
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mllm_selector_jax.stages.compare.summary import MACRO
+
+DASH = "-"
+
+
+def format_markdown(results: dict[str, Any], costs: dict[str, Any]) -> str:
+  """All tables, each under its title."""
+  parts = []
+  for title, head, lines in list_tables(results, costs):
+    rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows += ["| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines]
+    parts.append(f"**{title}**\n\n" + "\n".join(rows))
+  return "\n\n".join(parts) + "\n"
+
+
+def render(
+  results: dict[str, Any], costs: dict[str, Any], picture: bytes, title: str
+) -> str:
+  """HTML without scripts and without references to anything outside of it."""
+  import jinja2
+
+  folders = [
+    importlib.resources.files(f"mllm_selector_jax.stages.{name}")
+    for name in ("compare", "report")
+  ]
+
+  def load(name: str) -> str:
+    found = next(each / name for each in folders if (each / name).is_file())
+    return found.read_text(encoding="utf-8")
+
+  environment = jinja2.Environment(
+    loader=jinja2.FunctionLoader(load),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+  return environment.get_template("compare.html.j2").render(
+    title=title,
+    plan=results["plan"],
+    picture=uri,
+    tables=list(list_tables(results, costs)),
+    left_out=results["tasks_left_out"],
+  )
+
+
+def list_tables(
+  results: dict[str, Any], costs: dict[str, Any]
+) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+  """Title, head and lines of every table, as text."""
+  table = results["table"]
+  macro = [entry for entry in table if entry["part"] == MACRO]
+  yield (
+    "Mean of the tasks",
+    [
+      *("strategy", "budget", "rows", "accuracy", "of the full pool's"),
+      *("minus random", "p", "p (Holm)", "minus full", "p", "p (Holm)"),
+    ],
+    [
+      [
+        *(entry["strategy"], entry["budget"], f"{entry['rows']:,.0f}"),
+        *(interval(entry["mean"]), interval(entry["of_full"])),
+        *_test(entry["minus_random"]),
+        *_test(entry["minus_full"]),
+      ]
+      for entry in macro
+    ],
+  )
+  tasks = [entry for entry in table if entry["part"] == "task"]
+  names = list(dict.fromkeys(entry["task"] for entry in tasks))
+  for title, key in (
+    ("By task", "mean"),
+    ("By task, minus random (* p by Holm under .05)", "minus_random"),
+    ("By task, minus full (* p by Holm under .05)", "minus_full"),
+  ):
+    cells = {
+      (entry["strategy"], entry["budget"], entry["task"]): _task_cell(entry[key])
+      for entry in tasks
+    }
+    lines = []
+    for entry in macro:
+      arm = (entry["strategy"], entry["budget"])
+      line = [cells[*arm, name] for name in names]
+      if set(line) != {DASH}:
+        lines.append([*arm, *line])
+    if names and lines:
+      yield title, ["strategy", "budget", *names], lines
+  yield (
+    "Cost: means over seeds; selection is seed model, scoring and strategy",
+    [
+      *("strategy", "budget", "selection, FLOPs", "tuning, FLOPs"),
+      *("both, of tuning on the full pool", "selection, s", "tuning, s"),
+      "both, of tuning on the full pool, s",
+    ],
+    [
+      [
+        *(line["strategy"], line["budget"]),
+        *(_number(line[f"{name}_flops"], ".2e") for name in ("selection", "tune")),
+        _number(line["of_full_flops"], ".1%"),
+        *(_number(line[f"{name}_seconds"], ",.1f") for name in ("selection", "tune")),
+        _number(line["of_full_seconds"], ".1%"),
+      ]
+      for line in costs["table"]
+    ],
+  )
+  if results["overlap"]:
+    yield (
+      "Overlap of the selections: rows in both over rows in either (Jaccard)",
+      ["budget", "strategy", "strategy", "overlap"],
+      [
+        [line["budget"], line["first"], line["second"], interval(line["jaccard"])]
+        for line in results["overlap"]
+      ],
+    )
+
+
+def interval(part: dict[str, Any] | None) -> str:
+  """A mean with half of its interval."""
+  if part is None:
+    return DASH
+  half = "" if part["low"] is None else f" ± {(part['high'] - part['low']) / 2:.3f}"
+  return f"{part['value']:.3f}{half}"
+
+
+def _test(part: dict[str, Any] | None) -> Sequence[str]:
+  if part is None:
+    return (DASH, DASH, DASH)
+  return _signed(part), _p(part["p"]), _p(part["holm"])
+
+
+def _signed(part: dict[str, Any]) -> str:
+  half = "" if part["low"] is None else f" ± {(part['high'] - part['low']) / 2:.3f}"
+  return f"{part['value']:+.3f}{half}"
+
+
+def _task_cell(part: dict[str, Any] | None) -> str:
+  if part is None:
+    return DASH
+  if "p" not in part:
+    return interval(part)
+  sure = part["holm"] is not None and part["holm"] < 0.05
+  return _signed(part) + (" *" if sure else "")
+
+
+def _p(value: float | None) -> str:
+  if value is None:
+    return DASH
+  return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _number(value: float | None, form: str) -> str:
+  return DASH if value is None else format(value, form)
+
+
+def _escape(cell: str) -> str:
+  return cell.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,125 @@
+"""compare: makes every arm that is not there, and the comparison of all."""
+
+import json
+from pathlib import Path
+
+from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax.stages import base, evaluate, fine_tune
+from mllm_selector_jax.stages.check import check
+from mllm_selector_jax.stages.compare import costs, summary
+from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, Plan, read_plan
+from mllm_selector_jax.stages.compare.seeds import at_seed, in_workdir
+from mllm_selector_jax.stages.context import Run, plain
+from mllm_selector_jax.stages.score import needs_seed, score
+from mllm_selector_jax.stages.seed import seed as make_seed
+from mllm_selector_jax.stages.select import select_arm
+from mllm_selector_jax.stages.tune import kept_rows, tune_arm
+
+
+def compare(run: Run) -> None:
+  """Strategies x budgets x seeds from one base, with random and full, in `compare/`."""
+  plan = read_plan(run.cfg)
+  evaluate.check_settings(run)
+  base.check_model(run)
+  if not plan.fresh_pools:
+    with in_workdir(run, run.workdir.at_seed(plan.seeds[0], False)):
+      check(run)
+  for place, seed in enumerate(plan.seeds):
+    count = f"{place + 1} of {len(plan.seeds)}"
+    run.say(f"compare: seed {seed} ({count}), {len(plan.arms)} arms")
+    run.seconds.clear()
+    with at_seed(run, plan, seed):
+      made = _make_seed(run, plan, seed)
+    # A table of the seeds so far, where there is news, since a seed may take a day.
+    if made or place == len(plan.seeds) - 1:
+      _summarise(run, plan._replace(seeds=plan.seeds[: place + 1]))
+
+
+def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
+  """Makes what one seed lacks; whether it lacked anything."""
+  made = False
+  try:
+    if plan.fresh_pools:
+      check(run)
+    if needs_seed(run):
+      make_seed(run)
+    score(run)
+    made |= _keep_times(run)
+    steps = None
+    for arm in plan.arms:
+      name = arm.name(seed)
+      select_arm(
+        run, name, RANDOM if arm.strategy == FULL else arm.strategy, arm.budget
+      )
+      if arm.strategy == FULL and plan.match == "steps":
+        steps = costs.count_steps(len(kept_rows(run, name)), run.cfg.tune)
+      tune_arm(run, name, steps)
+      evaluate.evaluate_arm(run, name)
+      made |= _keep_times(run)
+  finally:
+    _keep_times(run)
+  return made
+
+
+def _keep_times(run: Run) -> bool:
+  """Moves what was made since, with its seconds, to times.json.
+
+  Times stand apart from the artifacts, whose bytes follow from their inputs alone.
+  """
+  made = dict(run.seconds)
+  run.seconds.clear()
+  if made and sharding.is_first_process():
+    times = read_times(run.workdir.path)
+    for name, seconds in made.items():
+      if name.endswith(".partial"):
+        times[name] = times.get(name, 0.0) + seconds
+      else:
+        times[name] = times.pop(f"{name}.partial", 0.0) + seconds
+    artifacts.write_json(run.workdir.path / "times.json", times)
+  return bool(made)
+
+
+def read_times(folder: Path) -> dict[str, float]:
+  """Seconds that the comparison's artifacts took, by name."""
+  path = folder / "times.json"
+  return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _summarise(run: Run, plan: Plan) -> None:
+  work, inputs = run.workdir, {}
+  for seed in plan.seeds:
+    own = work.at_seed(seed, plan.fresh_pools)
+    inputs[f"scores {seed}"] = own.scores.digest()
+    for arm in plan.arms:
+      name = arm.name(seed)
+      inputs[f"{name} selection"] = work.selection(name).digest()
+      inputs[f"{name} tuned"] = work.tuned(name).digest()
+      inputs[f"{name} evaluation"] = work.evaluation(name).digest()
+  config = {
+    "arms": [arm.name(seed) for seed in plan.seeds for arm in plan.arms],
+    "match": plan.match,
+    "fresh_pools": plan.fresh_pools,
+    "seed": fine_tune.recipe_config(run.cfg.seed),
+    "tune": fine_tune.recipe_config(run.cfg.tune),
+    "title": run.cfg.report.title,
+  }
+  recipe = run.recipe("compare", plain(config), inputs)
+
+  def build(folder):
+    from mllm_selector_jax.stages.compare import page, plot
+
+    results = summary.summarise(run, plan)
+    spent = costs.find_costs(run, plan, results, read_times(work.path))
+    text = page.format_markdown(results, spent)
+    picture = plot.draw(results)
+    artifacts.write_json(folder / "results.json", results)
+    artifacts.write_json(folder / "costs.json", spent)
+    artifacts.write_text(folder / "table.md", text)
+    artifacts.write_table(folder / "table.parquet", summary.make_table(results))
+    artifacts.write_bytes(folder / "accuracy.png", picture)
+    html = page.render(results, spent, picture, run.cfg.report.title)
+    artifacts.write_text(folder / "compare.html", html)
+    run.say(f"compare: {len(plan.seeds)} of the seeds\n\n{text}")
+
+  run.make(work.comparison, recipe, build)
+  run.say(f"compare: {work.comparison.path / 'compare.html'} shows it")
