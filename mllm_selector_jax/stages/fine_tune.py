@@ -111,8 +111,8 @@ def fine_tune(
       " it cannot be said in a chat template. Ask the model as `evaluate` does."
     )
   run.say(
-    f"{title}: {len(rows):,} rows x {samples / len(rows):.4g} epochs, {len(steps):,} steps,"
-    f" loss {metrics[0]['loss']:.3f} -> {metrics[-1]['loss']:.3f}"
+    f"{title}: {len(rows):,} rows x {samples / len(rows):.4g} epochs,"
+    f" {len(steps):,} steps, loss {metrics[0]['loss']:.3f} -> {metrics[-1]['loss']:.3f}"
   )
 
 

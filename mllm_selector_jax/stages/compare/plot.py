@@ -83,7 +83,7 @@ def _draw_full(axes: Axes, full: dict[str, Any]) -> None:
 def _draw_line(axes: Axes, x: np.ndarray, parts: list[dict], style: dict) -> None:
   value = np.array([part["value"] for part in parts])
   low, high = (
-    np.array([v if part[name] is None else part[name] for part, v in zip(parts, value)])
+    np.array([part["value" if part[name] is None else name] for part in parts])
     for name in ("low", "high")
   )
   reach = np.maximum(np.stack([value - low, high - value]), 0)

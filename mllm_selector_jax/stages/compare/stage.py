@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 from mllm_selector_jax import artifacts, sharding
-from mllm_selector_jax.stages import base, evaluate, fine_tune
+from mllm_selector_jax.stages import base, fine_tune
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.compare import costs, summary
 from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, Plan, read_plan
 from mllm_selector_jax.stages.compare.seeds import at_seed, in_workdir
 from mllm_selector_jax.stages.context import Run, plain
+from mllm_selector_jax.stages.evaluate import check_settings, evaluate_arm
 from mllm_selector_jax.stages.score import needs_seed, score
 from mllm_selector_jax.stages.seed import seed as make_seed
 from mllm_selector_jax.stages.select import select_arm
@@ -19,7 +20,7 @@ from mllm_selector_jax.stages.tune import kept_rows, tune_arm
 def compare(run: Run) -> None:
   """Strategies x budgets x seeds from one base, with random and full, in `compare/`."""
   plan = read_plan(run.cfg)
-  evaluate.check_settings(run)
+  check_settings(run)
   base.check_model(run)
   if not plan.fresh_pools:
     with in_workdir(run, run.workdir.at_seed(plan.seeds[0], False)):
@@ -54,7 +55,7 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
       if arm.strategy == FULL and plan.match == "steps":
         steps = costs.count_steps(len(kept_rows(run, name)), run.cfg.tune)
       tune_arm(run, name, steps)
-      evaluate.evaluate_arm(run, name)
+      evaluate_arm(run, name)
       made |= _keep_times(run)
   finally:
     _keep_times(run)
