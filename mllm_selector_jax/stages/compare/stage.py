@@ -120,7 +120,7 @@ def _summarise(run: Run, plan: Plan) -> None:
     artifacts.write_bytes(folder / "accuracy.png", picture)
     html = page.render(results, spent, picture, run.cfg.report.title)
     artifacts.write_text(folder / "compare.html", html)
-    run.say(f"compare: {len(plan.seeds)} of the seeds\n\n{text}")
+    run.say(f"compare: over {len(plan.seeds)} seeds so far\n\n{text}")
 
   run.make(work.comparison, recipe, build)
   run.say(f"compare: {work.comparison.path / 'compare.html'} shows it")
