@@ -14,9 +14,14 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.rng_seed = 0
 
   cfg.pool = ml_collections.ConfigDict()
-  cfg.pool.data = config_dict.placeholder(object)  # LLaVA JSON or JSONL, or several
+  # Files or folders: LLaVA or LLaMA-Factory JSON or JSONL, Parquet, WebDataset tars,
+  # TFDS; or a LLaVA-NeXT mixture in YAML. Patterns, lists and commas: several.
+  cfg.pool.data = config_dict.placeholder(object)
   cfg.pool.images = config_dict.placeholder(str)  # folder of the image paths
   cfg.pool.duplicate_ids = "aside"  # or "keep": ids need not be unique
+  # Of each row: auto, field:NAME, prefix:N (folders of the image's path), file, or
+  # rule:PATTERN=NAME;... over the image's path and the file.
+  cfg.pool.source = "auto"
   cfg.pool.max_pixels = 64_000_000  # a larger image is set aside
   cfg.pool.demo = ml_collections.ConfigDict()  # a pool drawn by the project
   cfg.pool.demo.rows = 0  # 0 draws none

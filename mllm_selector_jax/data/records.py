@@ -75,6 +75,21 @@ def record_bytes(path: str | os.PathLike, offset: int, length: int) -> bytes:
   return data
 
 
+def record_at(path: str | os.PathLike, offset: int, length: int) -> dict[str, Any]:
+  """One record, parsed.
+
+  Raises:
+    InputError: no record stands there (any more).
+  """
+  value, detail = parsing.parse_bytes(record_bytes(path, offset, length))
+  if value is None:
+    raise InputError(
+      f"{path}, byte {offset:,}: no record ({detail}); the file changed since the"
+      " pool was checked. Put the old file back or check the pool again."
+    )
+  return value
+
+
 def _find_start(path: str, file: BinaryIO) -> tuple[int, bytes]:
   """Where the first character stands that is not blank, and that character."""
   head = file.read(16)

@@ -136,8 +136,8 @@ def pool_files(run: Run) -> list[str]:
   files = split_files(run.cfg.pool.data)
   if not files:
     raise InputError(
-      "pool.data names no file. Give --config.pool.data=FILE, a LLaVA JSON or JSONL"
-      " file, and --config.pool.images=FOLDER."
+      "pool.data names no file. Give --config.pool.data=FILE (JSON, JSONL, Parquet,"
+      " a tar, a TFDS folder or a mixture in YAML) and --config.pool.images=FOLDER."
     )
   return files
 

@@ -5,10 +5,20 @@ import threading
 
 from mllm_selector_jax.data import storage
 from mllm_selector_jax.data.formats.array_record_file import ArrayRecordFile
-from mllm_selector_jax.data.formats.base import HEAD, PoolFile, explain
+from mllm_selector_jax.data.formats.base import HEAD, PoolFile, explain, measure
 from mllm_selector_jax.data.formats.json_file import JsonFile
 from mllm_selector_jax.data.formats.parquet_file import ParquetFile
 from mllm_selector_jax.data.formats.tar_file import TarFile
+
+__all__ = [
+  "FORMATS",
+  "JsonFile",
+  "OpenFiles",
+  "PoolFile",
+  "find_format",
+  "measure",
+  "open_file",
+]
 
 FORMATS: tuple[type[PoolFile], ...] = (ParquetFile, TarFile, ArrayRecordFile, JsonFile)
 _MOST_OPEN = 64  # files

@@ -15,7 +15,7 @@ from typing import Any
 from mllm_selector_jax.data import parsing, records, storage
 from mllm_selector_jax.data.formats import tf_example
 from mllm_selector_jax.data.formats.base import PoolFile, changed
-from mllm_selector_jax.types import InputError, Picture, Record
+from mllm_selector_jax.types import REASONS, InputError, Picture, Record
 
 _SIGNATURE = bytes.fromhex("83af70d10d884a3f")  # of Riegeli, which it is made of
 _OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # a 16 MB buffer each, else
@@ -124,7 +124,8 @@ def _parse_prepared(number: int, length: int, found: dict[str, Any]) -> Record:
   extra = {"id": found.get("id") or None, "source": found.get("source") or None}
   if reason := found.get("reason"):
     detail = found.get("detail") or ""
-    return Record(number, length, None, reason, detail, **extra)
+    known = reason if reason in REASONS else "malformed"
+    return Record(number, length, None, known, detail, **extra)
   value, detail = parsing.parse(found.get("record") or "")
   if value is None:
     return Record(number, length, None, "malformed", detail, **extra)

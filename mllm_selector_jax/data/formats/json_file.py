@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mllm_selector_jax.data import parsing, records
-from mllm_selector_jax.data.formats.base import PoolFile, changed
+from mllm_selector_jax.data import records
+from mllm_selector_jax.data.formats.base import PoolFile
 from mllm_selector_jax.types import Record
 
 
@@ -21,9 +21,7 @@ class JsonFile(PoolFile):
     return records.read_records(self.path)
 
   def read(self, offset: int, length: int) -> Record:
-    value, detail = parsing.parse_bytes(self.text(offset, length))
-    if value is None:
-      raise changed(self.path, f"no record at byte {offset:,} ({detail})")
+    value = records.record_at(self.path, offset, length)
     return Record(offset, length, value)
 
   def text(self, offset: int, length: int) -> bytes:

@@ -74,8 +74,7 @@ class ParquetFile(PoolFile):
     with self._lock:
       if self._held[0] != group:
         self._held = (-1, None)
-        table = self._guard(group, lambda: self._file.read_row_group(group))
-        self._held = (group, table.combine_chunks())
+        self._held = (group, self._read_group(group).combine_chunks())
       table = self._held[1]
     row = table.slice(offset - self._starts[group], 1).to_batches()[0]
     return next(_read_batch(row, offset))
@@ -109,8 +108,7 @@ class ParquetFile(PoolFile):
         stop = self._starts[group + 1]
         inside = [row - start for row in wanted if start <= row < stop]
         if inside:
-          table = self._guard(group, lambda group=group: self._file.read_row_group(group))
-          writer.write_table(table.take(inside))
+          writer.write_table(self._read_group(group).take(inside))
 
   def done(self, record: Record) -> float:
     return (record.offset + 1) / self.extent
@@ -129,6 +127,9 @@ class ParquetFile(PoolFile):
         f"{self.path}: row group {group} holds {found:,} rows where {rows:,} are"
         " promised. Copy the file again."
       )
+
+  def _read_group(self, group: int) -> Any:
+    return self._guard(group, lambda: self._file.read_row_group(group))
 
   def _guard(self, group: int, function):
     import pyarrow as pa

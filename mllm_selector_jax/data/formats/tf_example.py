@@ -24,14 +24,17 @@ def _message():
     name="mllm_selector_jax/example.proto", package=_PACKAGE, syntax="proto3"
   )
   kinds = descriptor_pb2.FieldDescriptorProto
-  for name, kind in (
-    ("Bytes", kinds.TYPE_BYTES), ("Floats", kinds.TYPE_FLOAT), ("Ints", kinds.TYPE_INT64)
-  ):  # fmt: skip
-    field = file.message_type.add(name=name).field.add(name="value", number=1, type=kind)
-    field.label = kinds.LABEL_REPEATED
+  lists = {
+    "Bytes": kinds.TYPE_BYTES,
+    "Floats": kinds.TYPE_FLOAT,
+    "Ints": kinds.TYPE_INT64,
+  }
+  for name, kind in lists.items():
+    message = file.message_type.add(name=name)
+    message.field.add(name="value", number=1, type=kind, label=kinds.LABEL_REPEATED)
   feature = file.message_type.add(name="Feature")
   feature.oneof_decl.add(name="kind")
-  for number, name in enumerate(("Bytes", "Floats", "Ints"), 1):
+  for number, name in enumerate(lists, 1):
     feature.field.add(
       name=name.lower(), number=number, type=kinds.TYPE_MESSAGE, oneof_index=0,
       label=kinds.LABEL_OPTIONAL, type_name=f".{_PACKAGE}.{name}",
@@ -151,7 +154,7 @@ def _leaves(feature: dict[str, Any], name: str) -> list[str]:
   if "featuresDict" not in feature:
     return [] if "sequence" in feature else [name]
   inner = feature["featuresDict"]["features"]
-  return [leaf for key, value in inner.items() for leaf in _leaves(value, f"{name}/{key}")]
+  return [leaf for key in inner for leaf in _leaves(inner[key], f"{name}/{key}")]
 
 
 def _is_single(feature: dict[str, Any]) -> bool:
