@@ -21,6 +21,8 @@ _MOST_ROWS = 1024  # of a batch
 class ParquetFile(PoolFile):
   """Rows of a Parquet file; the offset of a record is its row.
 
+  The length of a record is the mean of those that are read together.
+
   A row at random costs its row group, of which the last one read is kept.
   """
 
@@ -77,7 +79,7 @@ class ParquetFile(PoolFile):
         self._held = (group, self._read_group(group).combine_chunks())
       table = self._held[1]
     row = table.slice(offset - self._starts[group], 1).to_batches()[0]
-    return next(_read_batch(row, offset))
+    return next(_read_batch(row, offset))._replace(length=length)
 
   def count(self) -> int:
     return self.extent

@@ -84,16 +84,14 @@ def _list_members(path: str, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
   place = 0
   try:
     with tarfile.open(fileobj=file, mode="r:") as archive:
-      while True:
-        place = archive.offset
-        if (member := archive.next()) is None:
-          break
+      while (member := archive.next()) is not None:
         archive.members.clear()  # it would remember them all
         if archive.offset > end or member.size < 0 or archive.offset <= place:
           raise tarfile.ReadError("unexpected end of data")
         hidden = os.path.basename(member.name).startswith(".")
         if member.isreg() and member.sparse is None and not hidden:
           yield member
+        place = archive.offset
   # Broken headers make tarfile raise more than its own errors.
   except (tarfile.TarError, ValueError, OverflowError, EOFError, KeyError) as error:
     raise InputError(
