@@ -30,6 +30,10 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.pool.demo.misaligned = 0.05  # share of rows with another row's image
   cfg.pool.demo.questions = 100  # evaluation questions a task
 
+  cfg.prepare = ml_collections.ConfigDict()
+  cfg.prepare.shard_rows = 4096  # of a file
+  cfg.prepare.workers = 0  # processes; 0: one a core
+
   cfg.model = ml_collections.ConfigDict()
   # The base: a Hugging Face directory in LLaVA form. "demo" is the tiny one
   # that the package ships.

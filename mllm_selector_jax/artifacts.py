@@ -323,6 +323,10 @@ class Workdir:
     return Artifact(self.path / "pool", ("pool.parquet", "pool_summary.json"), "check")
 
   @property
+  def prepared(self) -> Artifact:
+    return Artifact(self.path / "prepared", stage="prepare")
+
+  @property
   def seed(self) -> Artifact:
     return Artifact(self.path / "seed", stage="seed")
 

@@ -38,6 +38,8 @@ def read_content(record: Record) -> Content:
     RowError: it has no known form; or the record could not be read.
   """
   pictures = read_pictures(record)
+  if record.reason is not None:
+    raise RowError(record.reason, record.detail)
   value = record.value
   if value.get("conversations") is None and value.get("messages") is None:
     if value.get("texts") is None:

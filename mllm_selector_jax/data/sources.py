@@ -20,8 +20,9 @@ def make_finder(rule: str) -> FindSource:
   """What finds a row's source from its record, its image's name and its file.
 
   Args:
-    rule: "auto" takes the record's field `source` or `data_source`, or its first
-      text's, and where there is none the first folder of the image's path.
+    rule: "auto" takes what a prepared pool says, the record's field `source` or
+      `data_source`, or its first text's, and where there is none the first folder of
+      the image's path.
       "field:NAME" takes another field, "prefix:N" the path's first N folders,
       "file" the pool file's name. "rule:PATTERN=NAME;..." gives the name of the
       first pattern (`*`, `?`) that the image's path or the file's fits. Where a
@@ -55,6 +56,8 @@ def as_text(value: Any) -> str:
 
 def _find_by_itself(record: Record, image: str | None, file: str) -> str:
   value = record.value
+  if record.source is not None:
+    return record.source
   if value is not None:
     for field in FIELDS:
       if found := _read_field(value, field):
@@ -63,7 +66,7 @@ def _find_by_itself(record: Record, image: str | None, file: str) -> str:
     if isinstance(texts, list) and texts and isinstance(texts[0], dict):
       if found := _read_field(texts[0], "source"):
         return found
-  return record.source or _find_prefix(image, 1)
+  return _find_prefix(image, 1)
 
 
 def _read_field(value: dict[str, Any] | None, field: str) -> str | None:

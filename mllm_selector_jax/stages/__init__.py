@@ -3,6 +3,7 @@
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.evaluate import evaluate
 from mllm_selector_jax.stages.plan import plan
+from mllm_selector_jax.stages.prepare import prepare
 from mllm_selector_jax.stages.report.stage import report
 from mllm_selector_jax.stages.run import run
 from mllm_selector_jax.stages.score import score
@@ -13,6 +14,7 @@ from mllm_selector_jax.stages.tune import tune
 COMMANDS = {
   "run": run,
   "check": check,
+  "prepare": prepare,
   "plan": plan,
   "seed": seed,
   "score": score,

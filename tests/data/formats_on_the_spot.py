@@ -76,12 +76,17 @@ def write_parquet(records: list[dict], folder: Path, out: Path, convert=None) ->
     else:
       row["image"] = image
     rows.append(row)
-  pq.write_table(pa.Table.from_pylist(rows), out, row_group_size=5)
-  return str(out)
+  return _write_table(rows, out)
 
 
 def write_parquet_paths(records: list[dict], folder: Path, out: Path) -> str:
-  pq.write_table(pa.Table.from_pylist([as_messages(r) for r in records]), out)
+  return _write_table([as_messages(record) for record in records], out)
+
+
+def _write_table(rows: list[dict], out: Path) -> str:
+  keys = dict.fromkeys(key for row in rows for key in row)
+  columns = {key: pa.array([row.get(key) for row in rows]) for key in keys}
+  pq.write_table(pa.table(columns), out, row_group_size=5)
   return str(out)
 
 

@@ -100,8 +100,8 @@ def test_folders_patterns_and_splits(folder):
   [
     ("datasets: 3", "not a mixture"), ("[1", "not a mixture"), ("", "not a mixture"),
     ("datasets: []", "not a mixture"), ("a: &a [*a]", "anchors"),
-    ("datasets: [{}]", "names no json_path"), ("datasets: [3]", "names no json_path"),
-    ("datasets: [{json_path: a.jsonl, sampling_strategy: some}]", "'some'; allowed are"),
+    ("datasets: [{}]", "names no json_path"), ("datasets: [3]", "no json_path"),
+    ("datasets: [{json_path: a.jsonl, sampling_strategy: some}]", "'some'; allowed"),
     ("datasets: [{json_path: a.jsonl, sampling_strategy: 'first:-1'}]", "allowed are"),
     ("datasets: [{json_path: b.yaml}]", "itself a mixture"),
     ("datasets: [{json_path: none.json}]", "none.json: the pool file is not there"),

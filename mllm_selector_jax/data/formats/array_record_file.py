@@ -121,22 +121,26 @@ def _parse_json(number: int, data: bytes) -> Record:
 
 def _parse_prepared(number: int, length: int, found: dict[str, Any]) -> Record:
   """A record as `data.prepare` wrote it; its images were looked up then."""
-  extra = {"id": found.get("id") or None, "source": found.get("source") or None}
+  extra: dict[str, Any] = {
+    "id": found.get("id") or None,
+    "source": found.get("source") or None,
+    "detail": found.get("detail") or "",
+  }
   if reason := found.get("reason"):
-    detail = found.get("detail") or ""
-    known = reason if reason in REASONS else "malformed"
-    return Record(number, length, None, known, detail, **extra)
+    extra["reason"] = reason if reason in REASONS else "malformed"
+  if reason and not found.get("record"):
+    return Record(number, length, None, **extra)
   value, detail = parsing.parse(found.get("record") or "")
   if value is None:
-    return Record(number, length, None, "malformed", detail, **extra)
-  names = found.get("names") or []
-  pictures = [image for image in found.get("images") or [] if image is not None]
-  if len(names) == len(pictures):
-    pictures = [
-      picture._replace(name=name or None)
-      for picture, name in zip(pictures, names, strict=True)
-    ]
-  return Record(number, length, value, pictures=tuple(pictures), **extra)
+    extra |= {"reason": "malformed", "detail": detail}
+    return Record(number, length, None, **extra)
+  names = [name or None for name in found.get("names") or []]
+  images = [image.data for image in found.get("images") or [] if image is not None]
+  if len(names) != len(images):  # none could be read, or another program wrote them
+    names += [None] * (len(images) - len(names))
+    images += [None] * (len(names) - len(images))
+  pictures = tuple(map(Picture, names, images))
+  return Record(number, length, value, pictures=pictures, **extra)
 
 
 def _take_pictures(value: dict[str, Any]) -> Iterator[Picture]:
