@@ -98,6 +98,11 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.leave_out = ()  # ids
   cfg.select.control = True  # tune and evaluate a random selection beside it
 
+  cfg.export_selection = ml_collections.ConfigDict()
+  cfg.export_selection.arm = "main"
+  # verbatim, llava, llama_factory, ms_swift, trl, ids, weights
+  cfg.export_selection.formats = ("verbatim", "llava")
+
   cfg.tune = ml_collections.ConfigDict()
   _add_recipe(cfg.tune)
 

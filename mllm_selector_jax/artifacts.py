@@ -337,6 +337,9 @@ class Workdir:
   def selection(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "selection", stage="select")
 
+  def exports(self, arm: str) -> Artifact:
+    return Artifact(self.path / "arms" / arm / "exports", stage="export-selection")
+
   def tuned(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "tuned", stage="tune")
 

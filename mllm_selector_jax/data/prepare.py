@@ -100,10 +100,11 @@ def write_description(out: Path, rows: int, shard_rows: int) -> None:
   starts = range(0, rows, shard_rows)
   lengths = [min(rows, start + shard_rows) - start for start in starts]
   describe(out, NAME, dict(zip(names, lengths, strict=True)))
+  (out / "features.json").write_text(json.dumps(_features(), indent=2))
 
 
 def describe(out: Path, name: str, lengths: dict[str, int]) -> None:
-  """Writes `features.json` and `dataset_info.json` beside a data set's files.
+  """Writes `dataset_info.json` beside a data set's files.
 
   Args:
     out: the folder.
@@ -126,7 +127,6 @@ def describe(out: Path, name: str, lengths: dict[str, int]) -> None:
     ],
   }
   (out / "dataset_info.json").write_text(json.dumps(info, indent=2))
-  (out / "features.json").write_text(json.dumps(_features(), indent=2))
 
 
 def _features() -> dict:

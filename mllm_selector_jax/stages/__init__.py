@@ -2,6 +2,7 @@
 
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.evaluate import evaluate
+from mllm_selector_jax.stages.export_selection import export_selection
 from mllm_selector_jax.stages.plan import plan
 from mllm_selector_jax.stages.prepare import prepare
 from mllm_selector_jax.stages.report.stage import report
@@ -22,4 +23,5 @@ COMMANDS = {
   "tune": tune,
   "evaluate": evaluate,
   "report": report,
+  "export-selection": export_selection,
 }
