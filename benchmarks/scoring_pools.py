@@ -24,25 +24,26 @@ class Pool:
   Attributes:
     samples: tokens of each row.
     pictures: pixels by key.
-    table: the columns that scoring asks for; `pixels` are the keys.
+    keys: of each row's picture, None for text alone.
+    table: the columns that scoring asks for.
   """
 
   encoder = types.SimpleNamespace(image_token=IMAGE_TOKEN)
 
   def __init__(self, samples, trunks, keys, pictures):
-    self.samples, self.pictures = samples, pictures
-    pixels = np.array(keys, object)
+    self.samples, self.pictures, self.keys = samples, pictures, keys
+    numbers = {key: number for number, key in enumerate(pictures, 1)}
     self.table = types.SimpleNamespace(
       tokens=np.array([len(sample.tokens) for sample in samples], np.int32),
       supervised=np.array([sample.supervised.sum() for sample in samples], np.int32),
       turns=np.array([sample.turns.max() + 1 for sample in samples], np.int32),
       trunk=np.array(trunks, np.int32),
-      pixels=pixels,
+      pixel_keys=np.array([numbers.get(key, 0) for key in keys], np.uint64),
       has_image=np.array([key is not None for key in keys]),
     )
 
   def read(self, row: int):
-    key = self.table.pixels[row]
+    key = self.keys[row]
     return self.samples[row], None if key is None else self.pictures[key]
 
 

@@ -89,7 +89,7 @@ def make_rival(model: Any, config: MllmConfig, pool: Any) -> Rival:
     (torch.from_numpy(s.tokens).long(), torch.from_numpy(s.supervised))
     for s in pool.samples
   ]
-  return Rival(model, config, rows, [pictures.get(key) for key in pool.table.pixels])
+  return Rival(model, config, rows, [pictures.get(key) for key in pool.keys])
 
 
 def cut_randomly(lengths: np.ndarray, size: int, seed: int = 0) -> Batches:

@@ -22,6 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Of each row: auto, field:NAME, prefix:N (folders of the image's path), file, or
   # rule:PATTERN=NAME;... over the image's path and the file.
   cfg.pool.source = "auto"
+  # A row of more than model.max_length tokens: cut, as LLaVA does, or "aside".
+  cfg.pool.long_rows = "cut"
   cfg.pool.max_pixels = 64_000_000  # a larger image is set aside
   cfg.pool.demo = ml_collections.ConfigDict()  # a pool drawn by the project
   cfg.pool.demo.rows = 0  # 0 draws none
@@ -48,7 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Images become squares by padding, as LLaVA-1.5 was trained; False does what
   # the base's image processor does (llava-hf's crops).
   cfg.model.pad_images = True
-  cfg.model.max_length = 2048  # tokens; longer rows are cut
+  cfg.model.max_length = 2048  # tokens of the longest row
 
   cfg.mesh = ml_collections.ConfigDict()
   cfg.mesh.data = -1  # -1: all devices that are left
@@ -61,6 +63,8 @@ def get_config() -> ml_collections.ConfigDict:
 
   cfg.score = ml_collections.ConfigDict()
   cfg.score.model = config_dict.placeholder(str)  # None: the seed stage's
+  # A score table made elsewhere (a `scores/` folder): nothing is scored.
+  cfg.score.table = config_dict.placeholder(str)
   cfg.score.reference = config_dict.placeholder(str)  # of the signal excess
   # Columns of the score table; loss is always there. These are from one pass;
   # visual, ifd and excess take a pass more each.
@@ -130,6 +134,11 @@ def _add_recipe(section: ml_collections.ConfigDict) -> None:
   section.b2 = 0.999
   section.clip = 1.0
   section.trainable = "decoder"  # with the projector; or projector, all
+  section.projector_learning_rate = config_dict.placeholder(float)  # None: the same
+  # LoRA: adapters of the decoder's linear layers are trained in its place.
+  section.lora = ml_collections.ConfigDict()
+  section.lora.rank = 0  # 0: the decoder itself is trained
+  section.lora.alpha = 256.0  # an adapter's output is multiplied by alpha / rank
   section.row_length = 2048  # tokens of a packed row
   section.save_every = 500  # steps; 0: only when stopped
   section.threads = 2

@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mllm_selector_jax import configs
-from mllm_selector_jax.stages import COMMANDS, context, failures
+from mllm_selector_jax.stages import COMMANDS, context, failures, processes
 from mllm_selector_jax.stages.memory import keep_freed_memory
 from mllm_selector_jax.types import InputError, Stopped
 
@@ -25,6 +25,14 @@ mllm-selector [command] --config=FILE --workdir=DIR [--config.section.key=value 
   --config   a config file, or the bare name of a shipped one: {configs}
   --workdir  where everything is written
   --force    take a pool whose files changed, and check it again
+
+  --coordinator=HOST:PORT --num_processes=N --process_id=I
+             one of N processes that make one run: the same command line for all,
+             but for I, which counts from 0; the first listens at HOST:PORT
+  --coordinator=auto
+             the same where a TPU slice, SLURM or Kubernetes tells all three
+  --num_devices=N
+             fail unless all processes together have N devices
 
 Commands (none means run):
 {commands}
@@ -40,11 +48,15 @@ class Call(NamedTuple):
   cfg: Any
   workdir: str
   force: bool
+  coordinator: str | None
+  num_processes: int | None
+  process_id: int | None
+  num_devices: int | None
 
 
 def main(argv: list[str] | None = None) -> None:
   """Runs one command and leaves with its exit status."""
-  sys.exit(run(sys.argv if argv is None else argv))
+  processes.leave(run(sys.argv if argv is None else argv))
 
 
 def run(argv: list[str]) -> int:
@@ -58,6 +70,8 @@ def run(argv: list[str]) -> int:
       _assemble(argv)
       return 0
     call = _parse(argv)
+    processes.join(call.coordinator, call.num_processes, call.process_id)
+    processes.check_devices(call.num_devices)
     with context.open_run(call.cfg, call.workdir, force=call.force) as current:
       return _carry_out(call.command, current)
   except KeyboardInterrupt:
@@ -84,8 +98,11 @@ def _carry_out(command: str, current: context.Run) -> int:
   except Exception as error:
     if not failures.is_expected(error):
       current.console.record(traceback.format_exc())
+    if processes.is_lost(error) and current.stopped():
+      return 143  # the others were stopped, too
     text, status = failures.explain(error, current.stage, current.workdir.path)
-    current.say(f"Error: {text}")
+    who = processes.name()
+    current.console.say(f"Error: {who}: {text}" if who else f"Error: {text}")
     return status
   finally:
     signal.signal(signal.SIGTERM, before)
@@ -139,6 +156,10 @@ def _parse(argv: list[str]) -> Call:
   )
   workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
   force = flags.DEFINE_bool("force", False, "", flag_values=values)
+  coordinator = flags.DEFINE_string("coordinator", None, "", flag_values=values)
+  num_processes = flags.DEFINE_integer("num_processes", None, "", flag_values=values)
+  process_id = flags.DEFINE_integer("process_id", None, "", flag_values=values)
+  num_devices = flags.DEFINE_integer("num_devices", None, "", flag_values=values)
   try:
     rest = values(argv)[1:]
     cfg = config.value
@@ -155,7 +176,16 @@ def _parse(argv: list[str]) -> Call:
     raise InputError(
       f"{' '.join(rest)!r} is not a command; there are {', '.join(COMMANDS)}."
     )
-  return Call(command, cfg, workdir.value, force.value)
+  return Call(
+    command,
+    cfg,
+    workdir.value,
+    force.value,
+    coordinator.value,
+    num_processes.value,
+    process_id.value,
+    num_devices.value,
+  )
 
 
 def _resolve_config(argument: str) -> str:

@@ -8,6 +8,7 @@ everything is a no-op, so the same code runs on one CPU device.
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -36,6 +37,7 @@ class Rules:
   kv_heads: str | None = "tensor"
   mlp: str | None = "tensor"
   patch: str | None = None
+  rank: str | None = "fsdp"
 
   def spec(self, logical: Sequence[str | None]) -> PartitionSpec:
     """The mesh axes of an array whose axes have these logical names."""
@@ -198,18 +200,26 @@ def row_share(mesh: Mesh) -> tuple[int, int]:
   return jax.process_index(), count
 
 
-def gather_rows(tree: Any) -> Any:
+def gather_rows(tree: Any, mesh: Mesh) -> Any:
   """Arrays over all rows as numpy, in every process.
 
   Args:
     tree: leaves are global arrays over the rows, or numpy arrays of this
       process's rows.
+    mesh: the devices.
   """
   if jax.process_count() == 1:
     return jax.device_get(tree)
-  from jax.experimental import multihost_utils
+  laid = jax.tree.map(
+    lambda x: x if isinstance(x, jax.Array) else put_rows(x, mesh), tree
+  )
+  return jax.device_get(_make_whole(mesh)(laid))
 
-  return multihost_utils.process_allgather(tree, tiled=True)
+
+@functools.lru_cache(maxsize=2)
+def _make_whole(mesh: Mesh) -> Callable[[Any], Any]:
+  """A jitted copy of everything to every device: one program for a whole tree."""
+  return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def agree(value: Any) -> np.ndarray:
@@ -223,7 +233,11 @@ def agree(value: Any) -> np.ndarray:
 
 def any_process(value: bool) -> bool:
   """Whether it is true in any process; all must ask."""
-  return bool(np.any(gather_rows(np.array([value]))))
+  if jax.process_count() == 1:
+    return value
+  from jax.experimental import multihost_utils
+
+  return bool(np.any(multihost_utils.process_allgather(np.array([value]))))
 
 
 def is_first_process() -> bool:

@@ -47,7 +47,7 @@ REASONS = {
   "malformed": "the record is not a conversation in a known form",
   "duplicate id": "an earlier row has the same id",
   "no supervised token": "no answer is left to learn from",
-  "too long": "the image does not fit into the longest allowed row",
+  "too long": "the row, or its image, does not fit into the longest allowed row",
   "masked by LLaVA": "a turn's text holds the template's own mark of an answer",
   "image marks": "<image> marks and images differ in number",
   "several images": "the model takes one image a row",

@@ -36,6 +36,7 @@ def check_pool(
   workers: int = 2,
   progress: Progress | None = None,
   duplicate_ids: str = "aside",
+  long_rows: str = "cut",
   source: str = "auto",
   seed: int = 0,
 ) -> dict[str, Any]:
@@ -51,6 +52,8 @@ def check_pool(
     workers: threads that read images.
     progress: is told of the rows done and of how many there may be.
     duplicate_ids: "aside" keeps the first row of an id only, "keep" all.
+    long_rows: "cut" cuts what is longer than the encoder's longest row, as LLaVA
+      does, "aside" sets it aside.
     source: the rule that names a row's source, see `sources.make_finder`.
     seed: of the rows that a mixture takes at random.
 
@@ -63,6 +66,8 @@ def check_pool(
   """
   if duplicate_ids not in ("aside", "keep"):
     raise InputError(f"duplicate_ids={duplicate_ids!r}: allowed are aside and keep.")
+  if long_rows not in ("cut", "aside"):
+    raise InputError(f"long_rows={long_rows!r}: allowed are cut and aside.")
   if not data:
     raise InputError("No pool file is given: name at least one.")
   parts = mixture.expand(data)
@@ -80,7 +85,7 @@ def check_pool(
     with table.open_writer(out) as writer:
       rows = (_describe(*item, find_source, seen) for item in reading)
       for block in _look_ahead(_split(rows), request, AHEAD):
-        for line, size in _finish(block, gallery, encoder):
+        for line, size in _finish(block, gallery, encoder, long_rows == "cut"):
           writer.add(line)
           tally.add(line, size)
         if progress is not None:
@@ -208,7 +213,7 @@ def _look_ahead(
 
 
 def _finish(
-  block: list[_Row], gallery: Gallery, encoder: Encoder
+  block: list[_Row], gallery: Gallery, encoder: Encoder, cut: bool
 ) -> Iterator[tuple[table.Line, int]]:
   """The block's lines, in order, each with the size of its image file."""
   checked = []
@@ -230,6 +235,8 @@ def _finish(
   )
   for row, picture, fault in checked:
     sample = fault or next(samples)
+    if not cut and not isinstance(sample, RowError) and sample.truncated:
+      sample = RowError("too long", f"more than {encoder.max_length:,} tokens")
     if isinstance(sample, RowError):
       found = (0, 0, 0, 0, "aside", sample.reason, sample.detail, False)
       content = None

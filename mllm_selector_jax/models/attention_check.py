@@ -41,9 +41,7 @@ def choose_kernel(
     batch: the first one, as the step will get it.
     warn: told why the fast kernel is not used, where it is not.
   """
-  kernel = config.attention
-  if kernel == "auto":
-    kernel = attention.find_fast_kernel(config.dtype)
+  kernel = wanted_kernel(config)
   plain = dataclasses.replace(config, attention="xla")
   if kernel == "xla":
     return plain
@@ -72,6 +70,12 @@ def choose_kernel(
       )
       return plain
   return fast
+
+
+def wanted_kernel(config: MllmConfig) -> str:
+  """The kernel to be checked; "xla" needs no check, and so no batch."""
+  kernel = config.attention
+  return attention.find_fast_kernel(config.dtype) if kernel == "auto" else kernel
 
 
 def run_sample(

@@ -1,29 +1,28 @@
 """Scoring a pool: every row's signals, exactly once, resumable part by part."""
 
 import dataclasses
-import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from mllm_selector_jax import losses, sharding
+from mllm_selector_jax import sharding
 from mllm_selector_jax.data import loader, packing
 from mllm_selector_jax.data.assembly import Counts, Shape
 from mllm_selector_jax.data.plan import Plan, make_plan
-from mllm_selector_jax.models import attention_check, mllm
+from mllm_selector_jax.models import attention_check
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.scoring import leaks, parts, schedule, signals
 from mllm_selector_jax.scoring.columns import Output, make_columns
 from mllm_selector_jax.scoring.passes import MAIN, Pass, PassReader
-from mllm_selector_jax.types import Batch, InputError, Params, Stopped
+from mllm_selector_jax.scoring.step import make_score_step
+from mllm_selector_jax.types import InputError, Params, Stopped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +75,7 @@ def plan_pass(
     options: sizes.
   """
   lengths, trunks = table.tokens[rows].astype(np.int64), table.trunk[rows]
-  keys = image_keys(table.pixels[rows])
+  keys = table.pixel_keys[rows]
   if not own.images:
     # What is left of a trunk, the system text, is the same for all images.
     lengths = lengths - patches * table.has_image[rows]
@@ -88,40 +87,135 @@ def plan_pass(
   return make_plan(lengths, length, trunks, keys, table.supervised[rows])
 
 
-def image_keys(pixels: np.ndarray) -> np.ndarray:
-  """A number for each hash of pixels, 0 for none; equal for equal ones alone."""
-  import pyarrow as pa
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How a pass goes over the pool; nothing has been read yet.
 
-  coded = pa.array(pixels, pa.string()).dictionary_encode().indices
-  return (coded.fill_null(-1).to_numpy().astype(np.int64) + 1).astype(np.uint64)
-
-
-@functools.lru_cache(maxsize=8)  # passes of one model are compiled once
-def make_score_step(
-  config: MllmConfig, seed: int = 0, whole: bool = True
-) -> Callable[[Params, Batch], dict[str, jax.Array]]:
-  """A jitted (params, batch) -> token signals [W, T] and "embedding" [W, A, E].
-
-  Args:
-    config: the model.
-    seed: of the embedding's projection.
-    whole: whether all is wanted, or "loss" alone.
+  Attributes:
+    plan: packed rows of the items.
+    rows: the pool row of each item.
+    parts: of the plan, all of them.
+    batch_rows: packed rows a step.
+    shape: of every step's batch.
+    counts: of every pool row, as the pass feeds it.
+    share, shares: which of equal shares of a step's rows this process feeds.
   """
-  matrix = signals.projection(config.decoder.width, seed) if whole else None
-  fn = signals.token_signals if whole else signals.token_losses
 
-  def step(params: Params, batch: Batch):
-    hidden = mllm.hidden_states(config, params, batch)
-    states = losses.gather_positions(hidden, batch.predict)
-    out = losses.map_logits(fn, states, mllm.head(config, params), batch.targets)
-    if not whole:
-      return out
-    embedding = losses.gather_positions(hidden, batch.answers).astype(jnp.float32)
-    if matrix is not None:
-      embedding = jnp.matmul(embedding, matrix, precision="highest")
-    return {**out, "embedding": embedding}
+  plan: Plan
+  rows: Int[np.ndarray, " n"]
+  parts: list[schedule.Part]
+  batch_rows: int
+  shape: Shape
+  counts: Counts
+  share: int
+  shares: int
 
-  return jax.jit(step)
+  @property
+  def own_shape(self) -> Shape:
+    """The shape of this process's share of a batch."""
+    rows, shards = self.shape.rows // self.shares, self.shape.shards // self.shares
+    return dataclasses.replace(self.shape, rows=rows, shards=shards)
+
+  def steps(self, parts: list[schedule.Part]) -> schedule.Steps:
+    """The steps of these parts, of each this process's share."""
+    return schedule.Steps(
+      self.plan, self.rows, parts, self.batch_rows, self.share, self.shares
+    )
+
+  def own_rows(self, step: list) -> list:
+    """Of a step's packed rows, this process's share."""
+    each = len(step) // self.shares
+    return step[self.share * each : (self.share + 1) * each]
+
+  def describe(self, table: Any, own: Pass) -> dict[str, int]:
+    """What the pass computes, padding included; see `run_pass`."""
+    steps = sum(part.steps for part in self.parts)
+    shape, rows = self.shape, self.rows
+    fed = int(self.plan.tokens(table.tokens[rows]).sum()) if own.change is None else 0
+    return {
+      "parts": len(self.parts),
+      "packed_rows": len(self.plan),
+      "steps": steps,
+      "tokens": fed,
+      "executed_tokens": steps * shape.rows * shape.length,
+      "images": int(self.plan.images(self.counts.images[rows]).sum()),
+      "executed_images": steps * shape.shards * shape.images,
+      "supervised": int(table.supervised[rows].sum()),
+      "executed_supervised": steps * shape.shards * shape.supervised,
+    }
+
+
+def lay_out(
+  config: MllmConfig,
+  table: Any,
+  rows: Int[np.ndarray, " n"],
+  options: ScoreOptions,
+  mesh: Mesh,
+  own: Pass = MAIN,
+) -> Layout:
+  """Plans a pass; arguments as `run_pass` has them, `table` of the checked pool."""
+  plan = plan_pass(own, table, rows, config.patches, options)
+  ways, share, shares = sharding.row_ways(mesh), *sharding.row_share(mesh)
+  batch_rows = -(-options.batch_rows // ways) * ways
+  every = schedule.cut_parts(plan, rows, options.part_rows, batch_rows)
+  counts = Counts(table.has_image & own.images, table.supervised, table.turns)
+  shape = schedule.find_shape(
+    schedule.Steps(plan, rows, every, batch_rows),
+    counts,
+    config.patches,
+    config.vision.image_size,
+    ways,
+  )
+  return Layout(plan, rows, every, batch_rows, shape, counts, share, shares)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Runner:
+  """Runs steps on the devices, one of them in flight.
+
+  Attributes:
+    step: of `make_score_step`.
+    params: laid over the mesh.
+    mesh: the devices.
+    layout: of the pass.
+    make: a step's packed rows to a batch.
+    threads: that read ahead.
+  """
+
+  step: Callable[[Params, Any], dict[str, jax.Array]]
+  params: Params
+  mesh: Mesh
+  layout: Layout
+  make: loader.MakeBatch
+  threads: int
+
+  def run(
+    self,
+    count: int,
+    batches: Iterator,
+    tell: Callable[[int], None] = lambda number: None,
+  ) -> list[Output]:
+    """The next steps' outputs and owners, of all processes."""
+    outputs, running = [], None
+    for number in range(count):
+      batch, owners = next(batches)
+      out = self.step(self.params, sharding.put_rows(batch, self.mesh))
+      if running is not None:
+        outputs.append(sharding.gather_rows(running, self.mesh))
+        tell(number)
+      running = out, owners
+    outputs.append(sharding.gather_rows(running, self.mesh))
+    return outputs
+
+  def set_apart(self, outputs: list[Output]) -> list[Output]:
+    """The outputs, with samples that are not finite scored alone once more."""
+    bad = leaks.find_not_finite(outputs)
+    if not len(bad):
+      return outputs
+    steps = leaks.set_apart(bad, self.layout.counts, self.layout.shape)
+    mine = [self.layout.own_rows(step) for step in steps]
+    batches = iter(loader.read_batches(mine, self.make, self.threads))
+    return leaks.drop_rows(outputs, bad) + self.run(len(steps), batches)
 
 
 def run_pass(
@@ -159,100 +253,41 @@ def run_pass(
   Raises:
     Stopped: `stopped` said so, in any process; finished parts stay.
   """
-  table = reader.table
-  plan = plan_pass(own, table, rows, config.patches, options)
-  ways, share, shares = sharding.row_ways(mesh), *sharding.row_share(mesh)
-  batch_rows = -(-options.batch_rows // ways) * ways
-  every = schedule.cut_parts(plan, rows, options.part_rows, batch_rows)
-  whole = schedule.Steps(plan, rows, every, batch_rows)
-  has_image = table.has_image & own.images
-  shape = schedule.find_shape(
-    whole,
-    table.supervised,
-    table.turns,
-    has_image,
-    config.patches,
-    config.vision.image_size,
-    ways,
-  )
-  there = sharding.agree([parts.is_written(folder, p.number, p.rows) for p in every])
-  waiting = [part for part, found in zip(every, there, strict=True) if not found]
-  left = schedule.Steps(plan, rows, waiting, batch_rows, share, shares)
+  layout = lay_out(config, reader.table, rows, options, mesh, own)
+  waiting = _find_waiting(layout.parts, folder)
   done = len(rows) - sum(len(part.rows) for part in waiting)
   progress(done, len(rows))
-  make = loader.MakeBatch(PassReader(reader, own), _share_shape(shape, shares))
-  counts = Counts(has_image, table.supervised, table.turns)
-  batches = iter(loader.read_batches(left, make, options.threads))
+  if not waiting:
+    return layout.describe(reader.table, own)
+  make = loader.MakeBatch(PassReader(reader, own), layout.own_shape)
+  batches = iter(loader.read_batches(layout.steps(waiting), make, options.threads))
   with sharding.use(mesh):
     shardings = sharding.parameter_shardings(params, logical_axes(params), mesh)
     params = jax.tree.map(jax.device_put, params, shardings)
-    if waiting:
-      first = next(batches)
-      batches = itertools.chain([first], batches)
-      laid = sharding.put_rows(first[0], mesh)
-      config = attention_check.choose_kernel(config, params, laid, warn)
+    first = next(batches)
+    batches = itertools.chain([first], batches)
+    laid = sharding.put_rows(first[0], mesh)
+    config = attention_check.choose_kernel(config, params, laid, warn)
     step = make_score_step(config, options.seed, own.whole)
-
-    def tell(part, steps):
-      progress(done + len(part.rows) * steps // part.steps, len(rows))
-
-    def score_apart(outputs):
-      bad = leaks.find_not_finite(outputs)
-      if not len(bad):
-        return outputs
-      steps = leaks.set_apart(bad, counts, shape)
-      mine = [_share_rows(rows, share, shares) for rows in steps]
-      again = iter(loader.read_batches(mine, make, options.threads))
-      again = _run_steps(len(steps), again, step, params, mesh)
-      return leaks.drop_rows(outputs, bad) + again
-
+    runner = _Runner(step, params, mesh, layout, make, options.threads)
     for part in waiting:
-      outputs = score_apart(
-        _run_steps(
-          part.steps, batches, step, params, mesh, functools.partial(tell, part)
-        )
-      )
+
+      def tell(steps, done=done, part=part):
+        progress(done + len(part.rows) * steps // part.steps, len(rows))
+
+      outputs = runner.set_apart(runner.run(part.steps, batches, tell))
       if sharding.is_first_process():
         parts.write_part(folder, part.number, make_columns(part.rows, outputs))
       done += len(part.rows)
       progress(done, len(rows))
       if sharding.any_process(stopped()) and part is not waiting[-1]:
         raise Stopped(f"scoring stopped after {done:,} of {len(rows):,} rows")
-  return {
-    "parts": len(every),
-    "packed_rows": len(plan),
-    "steps": len(whole),
-    "tokens": int(plan.tokens(table.tokens[rows]).sum()) if own.change is None else 0,
-    "executed_tokens": len(whole) * shape.rows * shape.length,
-    "images": int(plan.images(has_image[rows]).sum()),
-    "executed_images": len(whole) * shape.shards * shape.images,
-    "supervised": int(table.supervised[rows].sum()),
-    "executed_supervised": len(whole) * shape.shards * shape.supervised,
-  }
+  return layout.describe(reader.table, own)
 
 
-def _run_steps(
-  count, batches, step, params, mesh, tell=lambda number: None
-) -> list[Output]:
-  """The steps' outputs and owners, of all processes; one step is in flight."""
-  outputs, running = [], None
-  for number in range(count):
-    batch, owners = next(batches)
-    out = step(params, sharding.put_rows(batch, mesh))
-    if running is not None:
-      outputs.append(sharding.gather_rows(running))
-      tell(number)
-    running = out, owners
-  outputs.append(sharding.gather_rows(running))
-  return outputs
-
-
-def _share_shape(shape: Shape, shares: int) -> Shape:
-  return dataclasses.replace(
-    shape, rows=shape.rows // shares, shards=shape.shards // shares
-  )
-
-
-def _share_rows(rows: list, share: int, shares: int) -> list:
-  each = len(rows) // shares
-  return rows[share * each : (share + 1) * each]
+def _find_waiting(every: list[schedule.Part], folder: Path) -> list[schedule.Part]:
+  """The parts that are not there yet, as the first process finds them."""
+  first = sharding.is_first_process()
+  there = [first and parts.is_written(folder, p.number, p.rows) for p in every]
+  found = sharding.agree(np.array(there, bool))
+  return [part for part, written in zip(every, found, strict=True) if not written]

@@ -5,7 +5,6 @@ processes, so that a pass goes on anywhere where it was broken off.
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -101,31 +100,24 @@ class Steps:
 
 
 def find_shape(
-  steps: Steps,
-  supervised: Int[np.ndarray, " N"],
-  turns: Int[np.ndarray, " N"],
-  has_image: Any,
-  patches: int,
-  side: int,
-  shards: int,
+  steps: Steps, counts: assembly.Counts, patches: int, side: int, shards: int
 ) -> assembly.Shape:
   """The shape that holds every step of the plan, whichever parts are left.
 
   Args:
     steps: of all parts.
-    supervised, turns, has_image: of each pool row.
+    counts: of each pool row.
     patches, side: tokens and pixels of an image.
     shards: row shards of a step.
   """
   plan, rows = steps.plan, steps.rows
-  counts = assembly.Counts(
-    images=plan.images(has_image[rows]),
-    supervised=plan.sums(supervised[rows].astype(np.int64)),
-    answers=plan.sums(turns[rows].astype(np.int64)),
-  )
   return assembly.find_shape(
     steps.sizes(),
-    counts,
+    assembly.Counts(
+      images=plan.images(counts.images[rows]),
+      supervised=plan.sums(counts.supervised[rows].astype(np.int64)),
+      answers=plan.sums(counts.answers[rows].astype(np.int64)),
+    ),
     plan.row_length,
     patches,
     side,

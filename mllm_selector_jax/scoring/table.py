@@ -205,6 +205,9 @@ def read_carried(folder: Path, pool: Any, ok: Bool[np.ndarray, " N"]) -> Scored:
     folder: of the earlier table.
     pool: the checked pool now.
     ok: rows that are to be scored.
+
+  Raises:
+    InputError: it is no score table, or its embeddings are of other lines.
   """
   lines = read_lines(folder)
   known: dict[str, int] = {}
@@ -213,6 +216,11 @@ def read_carried(folder: Path, pool: Any, ok: Bool[np.ndarray, " N"]) -> Scored:
   rows = [row for row in np.flatnonzero(ok) if pool.hash[row] in known]
   taken = np.array([known[pool.hash[row]] for row in rows], np.int64)
   arrays = [np.load(p, mmap_mode="r", allow_pickle=False) for p in _stored(folder)]
+  arrays = arrays or [np.empty((len(lines), 0), np.float32)]
+  if sum(map(len, arrays)) != len(lines):
+    raise InputError(
+      f"{folder} has {len(lines):,} lines, but {sum(map(len, arrays)):,} embeddings."
+    )
   ends = np.cumsum([len(array) for array in arrays])
   file = np.searchsorted(ends, taken, side="right")
   return Scored(
@@ -222,6 +230,49 @@ def read_carried(folder: Path, pool: Any, ok: Bool[np.ndarray, " N"]) -> Scored:
     file,
     taken - np.concatenate([[0], ends])[file],
   )
+
+
+def read_elsewhere(
+  folder: Path, pool: Any, ok: Bool[np.ndarray, " N"], wanted: Iterable[str]
+) -> Scored:
+  """`read_carried` of a table that is to hold every row that can be used.
+
+  Args:
+    folder: of a table that some other run made.
+    pool: the checked pool.
+    ok: rows that can be used.
+    wanted: signals that it must have.
+
+  Raises:
+    InputError: it is not a score table, lacks a column, or was made of other rows.
+  """
+  import pyarrow as pa
+
+  try:
+    names = read_lines(folder).column_names
+    needed = ["hash", "supervised", "loss", "seed", *wanted]
+    if missing := [name for name in dict.fromkeys(needed) if name not in names]:
+      raise InputError(
+        f"score.table={folder} lacks the columns {', '.join(missing)}; it has"
+        f" {', '.join(names)}. Score again with them, or name other score.signals."
+      )
+    scored = read_carried(folder, pool, ok)
+  except (pa.ArrowInvalid, OSError, ValueError) as error:
+    if isinstance(error, InputError):
+      raise
+    raise InputError(
+      f"score.table={folder} is damaged, or no score table: {error}"
+    ) from error
+  missing = np.setdiff1d(np.flatnonzero(ok), scored.row)
+  if len(missing):
+    row = int(missing[0])
+    raise InputError(
+      f"score.table={folder} has no scores of {len(missing):,} of the {int(ok.sum()):,}"
+      f" usable rows, by the hash of their content: row {row} (id {pool.id[row]}) is"
+      " the first. It was made from another pool; give one of this pool, or leave"
+      " score.table out to score it here."
+    )
+  return scored
 
 
 def _stored(folder: Path) -> list[Path]:

@@ -74,6 +74,7 @@ class Run:
     recipe: artifacts.Recipe,
     build: Callable[[Path], Any],
     again: str = "",
+    together: bool = False,
   ) -> bool:
     """Makes an artifact unless it is current; says which, and why.
 
@@ -82,6 +83,8 @@ class Run:
       recipe: what it follows from.
       build: writes it into the folder that it is given.
       again: a reason to make it whether it is current or not.
+      together: whether every process builds, on all devices; otherwise the first
+        one does, and the others wait.
 
     Returns:
       Whether it was made.
@@ -101,7 +104,8 @@ class Run:
     self.say(f"{recipe.stage}: making {name}{why}")
     start = time.monotonic()
     with _making(artifact, recipe) as folder:
-      build(folder)
+      if together or sharding.is_first_process():
+        build(folder)
     self.say(f"{recipe.stage}: {name} done in {time.monotonic() - start:.1f} s")
     return True
 

@@ -77,7 +77,7 @@ def evaluate_arm(run: Run, arm: str) -> None:
       f" {len(predictions):,} questions; {results['aside']['count']} set aside"
     )
 
-  run.make(run.workdir.evaluation(arm), recipe, build)
+  run.make(run.workdir.evaluation(arm), recipe, build, together=True)
 
 
 def question_files(run: Run) -> list[str]:

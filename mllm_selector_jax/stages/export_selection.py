@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts
 from mllm_selector_jax.data import export
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
@@ -34,8 +34,6 @@ def export_selection(run: Run) -> None:
   made = run.workdir.exports(cfg.arm)
 
   def build(folder: Path):
-    if not sharding.is_first_process():
-      return
     table = _read_kept(selection.path / "selection.parquet")
     kept = export.Kept(
       base.open_pool(run),

@@ -6,6 +6,7 @@ import shutil
 import traceback
 from pathlib import Path
 
+from mllm_selector_jax.stages import processes
 from mllm_selector_jax.types import InputError, RunError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -40,6 +41,12 @@ def explain(error: BaseException, stage: str, workdir: Path | None) -> tuple[str
     return str(error), 2
   if isinstance(error, RunError):
     return str(error) + _room(error, workdir), 1
+  if processes.is_lost(error):
+    return (
+      f"{where}another process of this run is gone ({_first_line(error)}). See what it"
+      " said, then start all of them again; they go on from what is whole.",
+      1,
+    )
   if isinstance(error, MemoryError) or (
     isinstance(error, RuntimeError) and _MEMORY.search(str(error))
   ):

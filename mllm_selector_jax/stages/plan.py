@@ -16,6 +16,7 @@ from mllm_selector_jax.selection import budget
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.evaluate import question_files
+from mllm_selector_jax.stages.score import needs_seed
 from mllm_selector_jax.stages.select import arms
 
 EFFICIENCY = 0.3  # of the measured matmul rate, a cautious guess
@@ -48,10 +49,11 @@ def plan(run: Run) -> None:
     lines.append(f"  {name:8} {text:42} about {duration(seconds)}")
 
   seed, tune, kept = run.cfg.seed, run.cfg.tune, count["select.budget"]
-  if run.cfg.score.model is None:
+  if needs_seed(run):
     samples = count["seed.rows"] * seed.epochs
     add("seed", samples, 3, f"{count['seed.rows']:,} rows x {seed.epochs} epochs")
-  add("score", rows, 1, f"{rows:,} rows, {int(lengths[ok].sum()):,} tokens")
+  if run.cfg.score.table is None:
+    add("score", rows, 1, f"{rows:,} rows, {int(lengths[ok].sum()):,} tokens")
   for arm in arms(run):
     text = f"{kept:,} rows x {tune.epochs} epochs ({arm})"
     add("tune", kept * tune.epochs, 3, text)

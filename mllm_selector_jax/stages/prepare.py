@@ -36,7 +36,7 @@ def prepare(run: Run) -> None:
         shard_rows,
         workers,
         progress,
-        (jax.process_index(), jax.process_count()),
+        _share(),
       )
     sharding.meet("prepare: all files are written")
     if sharding.is_first_process():
@@ -45,8 +45,15 @@ def prepare(run: Run) -> None:
       for name in run.workdir.pool.files:
         shutil.copyfile(table.with_name(name), folder / name)
 
-  run.make(run.workdir.prepared, recipe, build)
+  run.make(run.workdir.prepared, recipe, build, together=True)
   run.say(
     f"prepare: read it with --config.pool.data={run.workdir.prepared.path}; no image"
     " folder is needed."
   )
+
+
+def _share() -> tuple[int, int]:
+  """Number of this process, and how many there are; devices are not asked for."""
+  if not jax.distributed.is_initialized():
+    return 0, 1
+  return jax.process_index(), jax.process_count()

@@ -9,7 +9,7 @@ from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.evaluate import evaluate, question_files
 from mllm_selector_jax.stages.plan import duration, plan
 from mllm_selector_jax.stages.report.stage import report
-from mllm_selector_jax.stages.score import score
+from mllm_selector_jax.stages.score import needs_seed, score
 from mllm_selector_jax.stages.seed import seed
 from mllm_selector_jax.stages.select import arms, select
 from mllm_selector_jax.stages.tune import tune
@@ -22,7 +22,7 @@ def run(current: Run) -> None:
   check(current)
   if any(current.workdir.tuned(arm).provenance() is None for arm in arms(current)):
     plan(current)
-  if current.cfg.score.model is None:
+  if needs_seed(current):
     seed(current)
   score(current)
   select(current)

@@ -19,6 +19,9 @@ WORK, SUMMARY = "passes", "summary.json"
 def score(run: Run) -> None:
   """Makes `scores/` with the seed model, or with `score.model` where given."""
   cfg = run.cfg.score
+  if cfg.table is not None:
+    _bring_in(run, _given(cfg.table, "score.table"))
+    return
   base.check_row_length("score", cfg.row_length)
   models = {"seed": _given(cfg.model, "score.model") or _seed_model(run)}
   wanted = passes.list_passes(tuple(cfg.signals))
@@ -36,6 +39,33 @@ def score(run: Run) -> None:
 
   def build(folder):
     _build(run, folder, models, wanted, recipe)
+
+  run.make(run.workdir.scores, recipe, build, together=True)
+
+
+def needs_seed(run: Run) -> bool:
+  """Whether the scores are the seed model's."""
+  return run.cfg.score.model is None and run.cfg.score.table is None
+
+
+def _bring_in(run: Run, source: Path) -> None:
+  """Makes `scores/` from a table made elsewhere, by the rows' hashes."""
+  inputs = {
+    "pool": run.workdir.pool.digest(),
+    "table": artifacts.hash_folder(source),
+  }
+  recipe = run.recipe("score", {"signals": run.cfg.score.signals}, inputs)
+
+  def build(folder):
+    pool = base.open_pool(run)
+    found = table.read_elsewhere(source, pool, pool.ok, run.cfg.score.signals)
+    finite = table.write_table(folder, [found], pool.id, run.cfg.score.part_rows)
+    rows = np.sort(found.row)
+    summary = {"scored": len(rows), "carried": len(rows), "passes": {}}
+    summary["not_finite"] = int((~finite).sum())
+    artifacts.write_json(folder / SUMMARY, summary)
+    run.say(f"score: {len(rows):,} rows have their scores from {source}.")
+    _tell(run, pool, summary, rows[~finite])
 
   run.make(run.workdir.scores, recipe, build)
 

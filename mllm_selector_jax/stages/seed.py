@@ -23,4 +23,4 @@ def seed(run: Run) -> None:
     rows = base.draw_rows(pool, count, run.cfg.rng_seed)
     fine_tune.fine_tune(run, cfg, rows, folder, "seed")
 
-  run.make(run.workdir.seed, recipe, build)
+  run.make(run.workdir.seed, recipe, build, together=True)

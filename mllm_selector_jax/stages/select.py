@@ -104,6 +104,9 @@ def _make_groups(run, pool, scores, finite, candidates, options) -> grouping.Gro
   embeddings = None
   if "kmeans" in options.groups:
     embeddings = scores.embeddings()[finite]
+    embeddings = (
+      embeddings if embeddings.shape[1] else None
+    )  # of a table made elsewhere
   return grouping.make_groups(
     options.groups,
     columns,

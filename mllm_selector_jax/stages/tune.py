@@ -32,7 +32,7 @@ def tune_arm(run: Run, arm: str) -> None:
     rows = kept_rows(run, arm)
     fine_tune.fine_tune(run, run.cfg.tune, rows, folder, f"tune {arm}")
 
-  run.make(run.workdir.tuned(arm), recipe, build)
+  run.make(run.workdir.tuned(arm), recipe, build, together=True)
 
 
 def kept_rows(run: Run, arm: str) -> np.ndarray:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.checkpoint import Checkpoints
+from mllm_selector_jax.models import attention_check
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.training.optimizer import (
@@ -50,6 +52,7 @@ def train(
   progress: Callable[[int, int], None] = lambda done, total: None,
   stopped: Callable[[], bool] = lambda: False,
   name_rows: Callable[[np.ndarray], str] = lambda rows: f"rows {rows.tolist()}",
+  warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[Params, list[dict[str, float]]]:
   """Trains for `steps` batches and returns all parameters and the metrics.
 
@@ -65,6 +68,7 @@ def train(
     progress: called with the steps done and the total.
     stopped: asked after every step; when true, the state is saved.
     name_rows: names rows in an error.
+    warn: told why a fast attention kernel is not used, where it is not.
 
   Raises:
     RunError: the loss is not finite; the rows of that step are named, and the
@@ -73,11 +77,11 @@ def train(
   """
   axes = logical_axes(params)
   shardings = sharding.parameter_shardings(params, axes, mesh)
-  # A copy: the first step gives its buffers away, and the caller keeps params.
-  params = jax.tree.map(
-    lambda x, s: jax.device_put(np.asarray(x), s), params, shardings
-  )
+  params = jax.device_put(params, shardings)
+  config = _choose_kernel(config, params, batches, mesh, warn)
   trainable, frozen = split_params(params, options.trainable)
+  # The first step gives its buffers away, and the caller keeps params.
+  trainable = _copy(trainable)
   optimizer = make_optimizer(options.optimizer, steps)
   schedule = make_schedule(options.optimizer, steps)
   state, laid = init_state(optimizer, trainable)
@@ -129,6 +133,25 @@ def train(
     if checkpoints:
       checkpoints.close()
   return {**frozen, **state.params}, metrics
+
+
+def _choose_kernel(config, params, batches, mesh, warn) -> MllmConfig:
+  """The config with the kernel that agrees on the first batch.
+
+  The batch is read once more, so that the run's own iterator stands still.
+  """
+  if attention_check.wanted_kernel(config) == "xla":
+    return dataclasses.replace(config, attention="xla")
+  first, _ = next(iter(batches))
+  with sharding.use(mesh):
+    laid = sharding.put_rows(first, mesh)
+    return attention_check.choose_kernel(config, params, laid, warn)
+
+
+def _copy(tree: Params) -> Params:
+  """Arrays of its own, laid out as the tree's."""
+  layout = jax.tree.map(lambda x: x.sharding, tree)
+  return jax.jit(lambda t: jax.tree.map(jnp.copy, t), out_shardings=layout)(tree)
 
 
 def format_metrics(metrics: list[dict[str, float]]) -> str:

@@ -185,6 +185,18 @@ def test_ids(folder):
   ]  # fmt: skip
 
 
+def test_long_rows_are_cut_and_counted_or_set_aside(folder):
+  records = [make_record(0), make_record(1, conversations=talk("what?", "two " * 200))]
+  found, table = run(folder, records, max_length=150)
+  assert found["truncated"] == 1 and table.ok.all()
+  assert table.tokens[1] == 150 and table.truncated.tolist() == [False, True]
+  found, table = run(folder, records, max_length=150, long_rows="aside")
+  assert aside(table) == {1: ("too long", "more than 150 tokens")}
+  assert found["truncated"] == 0 and found["aside"]["too long"]["rows"] == 1
+  with pytest.raises(InputError, match="long_rows='drop'"):
+    run(folder, records, long_rows="drop")
+
+
 def test_duplicate_ids_can_be_kept(folder):
   records = [make_record(0), make_record(0), make_record(1)]
   _, table = run(folder, records)

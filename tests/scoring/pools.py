@@ -37,12 +37,12 @@ class Pool:
           for ids in tokens
         ]
       ),
-      pixels=np.array(
+      pixel_keys=np.array(
         [
-          None if image is None else key
+          0 if image is None else key + 1
           for key, (_, image) in zip(keys, samples, strict=True)
         ],
-        object,
+        np.uint64,
       ),
     )
     self.options = types.SimpleNamespace(size=CONFIG.vision.image_size)
@@ -71,7 +71,7 @@ def make_pool(count=23, seed=0, images=5):
       parts.append((np.array([6]), "frame"))
       parts.append((rng.integers(9, 40, rng.integers(1, 4)), turn))
     samples.append((join(parts), None if kind == "text" else pictures[picture]))
-    keys.append(str(picture))
+    keys.append(picture)
   return Pool(samples, keys)
 
 

@@ -7,6 +7,7 @@ import pytest
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.scoring import engine, passes
+from mllm_selector_jax.scoring.step import make_score_step
 from mllm_selector_jax.types import Batch, InputError, Stopped
 from tests.models import packed
 from tests.scoring import pools
@@ -112,8 +113,8 @@ def test_a_sample_changes_no_bit_of_the_others(params, scored, tmp_path, changed
 
 def test_an_image_changes_its_own_samples_alone(params, scored, tmp_path):
   pool, (_, wanted, _) = pools.make_pool(), scored
-  key = pool.table.pixels[2]
-  own = pool.table.pixels == key
+  key = pool.table.pixel_keys[2]
+  own = pool.table.pixel_keys == key
   assert 1 < own.sum() < 20
   pool.samples = [
     (sample, 255 - pixels if mine else pixels)
@@ -178,7 +179,7 @@ def test_the_logits_of_a_sequence_are_never_held():
     predict=few, targets=few, weights=shape("float32", 1, learned), answers=few,
     prefixes=row,
   )  # fmt: skip
-  step = engine.make_score_step(config)
+  step = make_score_step(config)
   compiled = step.lower(mllm.abstract(config), batch).compile()
   held = compiled.memory_analysis().temp_size_in_bytes
   assert 4 * learned * vocab < held < 4 * rows * length * vocab / 4
@@ -200,13 +201,6 @@ def test_wrong_options_are_named():
     engine.ScoreOptions(batch_rows=0)
   with pytest.raises(InputError, match="names 'lss'; there are"):
     engine.ScoreOptions(signals=("lss",))
-
-
-def test_keys_tell_images_apart():
-  keys = engine.image_keys(np.array(["a", None, "b", "a"], object))
-  assert keys[0] == keys[3] != keys[2] and keys[1] == 0 < keys.min(
-    where=keys > 0, initial=9
-  )
 
 
 def test_half_precision_is_near(params, scored, tmp_path):

@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -18,6 +17,7 @@ from mllm_selector_jax.data import records
 from mllm_selector_jax.types import InputError, RunError, Stopped
 from tests import small_run
 from tests.models import tiny
+from tests.real_processes import start, wait_for, write_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -216,39 +216,7 @@ def test_only_the_drawing_code_knows_the_truth():
       assert "truth.parquet" not in path.read_text() or path.name == "draw.py", path
 
 
-def write_config(path, base):
-  overrides = {"seed.save_every": 1, "tune.save_every": 1}
-  path.write_text(
-    "import sys\n"
-    f"sys.path.insert(0, {str(ROOT)!r})\n"
-    "from tests import small_run\n"
-    "def get_config():\n"
-    f"  return small_run.make_config({str(base)!r}, **{overrides!r})\n"
-  )
-  return path
-
-
-def start(folder, config, *arguments):
-  command = [sys.executable, "-m", "mllm_selector_jax.main", *arguments]
-  command += [f"--config={config}", f"--workdir={folder}"]
-  environment = {
-    **os.environ,
-    "XLA_FLAGS": "",
-    "PYTHONPATH": str(ROOT),
-    "JAX_COMPILATION_CACHE_DIR": str(config.parent / "compiled"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-  }
-  return subprocess.Popen(
-    command, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
-  )
-
-
-def wait_for(path, process):
-  while not path.exists():
-    assert process.poll() is None, process.stderr.read()
-    time.sleep(0.002)
-
-
+SAVE = {"seed.save_every": 1, "tune.save_every": 1}
 KILLED_IN = (  # in the order of the run
   "demo_pool.partial/images",
   "seed.partial/checkpoints/1",
@@ -263,7 +231,7 @@ KILLED_IN = (  # in the order of the run
 def test_a_run_that_is_killed_three_times_ends_with_the_same_bytes(
   base, workdir, tmp_path
 ):
-  config = write_config(tmp_path / "config.py", base)
+  config = write_config(tmp_path / "config.py", base, **SAVE)
   wanted = small_run.read_bytes(workdir)
   # The same path again, since pool.parquet names the pool's files.
   aside = workdir.with_name("aside")
@@ -292,7 +260,7 @@ def test_a_run_that_is_killed_three_times_ends_with_the_same_bytes(
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_seed_goes_on_to_the_same_bytes(base, workdir, tmp_path, sent):
-  config = write_config(tmp_path / "config.py", base)
+  config = write_config(tmp_path / "config.py", base, **SAVE)
   folder = tmp_path / "work"
   folder.mkdir()
   for name in ("demo_pool", "pool.parquet", "pool_summary.json"):

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mllm_selector_jax import stages
+from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import make_record, write_images
@@ -85,12 +86,28 @@ def test_a_prepared_pool_needs_no_image_folder(place, llava):
   assert "prepared is unchanged, kept" in (llava / "log.txt").read_text()[place_of_log:]
 
 
-def test_seed_and_selection_of_a_tar(place, llava):
-  data = str(place / "pool_tar.tar")
-  formats_on_the_spot.write_pool("tar", make_records(), place / "images", place)
+def test_seed_selection_and_export_of_a_tar(place, llava):
+  data = formats_on_the_spot.write_pool("tar", make_records(), place / "images", place)
   work = run_stages(
-    place, data, stages.check, stages.seed, stages.score, stages.select,
-    **{"score.model": None, "seed.rows": "6", "seed.batch": 4},
+    place, data, stages.check, stages.score, stages.select, stages.export_selection,
+    stages.seed, **{"seed.rows": "6", "seed.batch": 4,
+    "export_selection.formats": ("verbatim", "trl", "weights")},
   )  # fmt: skip
-  kept = json.loads((work / "arms/main/selection/selected.json").read_text())
+  arm = work / "arms/main"
+  kept = json.loads((arm / "selection/selected.json").read_text())
   assert kept and all(record in make_records() for record in kept)
+  weights = pq.read_table(arm / "exports/weights/weights.parquet").to_pydict()
+  assert weights["id"] == [record["id"] for record in kept]
+  assert sorted(weights["rank"]) == list(range(len(kept)))
+  assert pq.read_table(arm / "exports/trl/selected.parquet").num_rows == len(kept)
+  assert (arm / "exports/verbatim/pool_tar.tar").exists()
+  assert (work / "seed/hf/model.safetensors").exists()
+
+
+def test_an_unknown_export_is_told(place, llava):
+  data = str(place / "pool_llava.json")
+  for formats in ((), "csv"):
+    with pytest.raises(InputError, match="allowed are verbatim, llava"):
+      run_stages(
+        place, data, stages.export_selection, **{"export_selection.formats": formats}
+      )

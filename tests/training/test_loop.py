@@ -1,9 +1,12 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models import attention, mllm
+from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer import OptimizerOptions
 from mllm_selector_jax.types import RunError, Stopped
@@ -12,10 +15,10 @@ from tests.training import toy
 OPTIONS = loop.LoopOptions(OptimizerOptions(1e-2, warmup=0.1), save_every=2)
 
 
-def train(batches, mesh=None, options=OPTIONS, **kwargs):
+def train(batches, mesh=None, options=OPTIONS, config=toy.CONFIG, **kwargs):
   mesh = mesh or sharding.make_mesh(1, devices=jax.devices()[:1])
   return loop.train(
-    toy.CONFIG,
+    config,
     mllm.init(toy.CONFIG, 0),
     batches.to_grain(),
     len(batches),
@@ -44,6 +47,27 @@ def test_meshes_agree(shape):
   )
 
 
+def test_an_adapter_is_trained_on_a_mesh_and_the_base_stays():
+  batches = toy.make_batches(multiple=8)
+  base = mllm.init(toy.CONFIG, 0)
+  config, params = mllm.add_adapter(toy.CONFIG, base, LoraConfig(4, 8.0), seed=1)
+  mesh = sharding.make_mesh(2, 2, 2)
+  found = []
+  for own in (sharding.make_mesh(1, devices=jax.devices()[:1]), mesh):
+    given = config, params, batches.to_grain(), len(batches), OPTIONS, own
+    found.append(loop.train(*given))
+  (alone, metrics), (spread, on_mesh) = found
+  np.testing.assert_allclose(
+    [line["loss"] for line in on_mesh], [line["loss"] for line in metrics], rtol=1e-5
+  )
+  assert metrics[-1]["loss"] < metrics[0]["loss"]
+  for name in ("vision", "decoder"):
+    jax.tree.map(np.testing.assert_array_equal, alone[name], base[name])
+  moved = alone["adapter"]["layers"]["down"]["lora_b"]
+  assert np.abs(moved).max() > 0
+  assert spread["adapter"]["layers"]["down"]["lora_a"].sharding.spec[1] == "tensor"
+
+
 @pytest.mark.parametrize("stops", [(3,), (1, 4, 6)])
 def test_interrupted_training_ends_bit_identical(tmp_path, stops):
   batches = toy.make_batches()
@@ -60,6 +84,29 @@ def test_interrupted_training_ends_bit_identical(tmp_path, stops):
   resumed, metrics = train(batches, folder=tmp_path)
   jax.tree.map(np.testing.assert_array_equal, whole, resumed)
   assert metrics == wanted
+
+
+def test_a_fast_kernel_is_checked_on_the_first_batch(tmp_path, monkeypatch):
+  config = dataclasses.replace(toy.CONFIG, attention="splash")
+  batches, warnings, used = toy.make_batches(row_length=128), [], []
+  _, wanted = train(batches)
+  make = attention.make_attend
+  monkeypatch.setattr(
+    attention,
+    "make_attend",
+    lambda kernel, layout: used.append(kernel) or make(kernel, layout),
+  )
+  monkeypatch.setitem(
+    attention.KERNELS,
+    "splash",
+    lambda layout: attention.KERNELS["xla"](
+      layout and layout._replace(segments=layout.segments * 0 + 1)
+    ),
+  )
+  _, metrics = train(batches, config=config, folder=tmp_path, warn=warnings.append)
+  assert "splash" in used and len(warnings) == 1
+  assert "'splash' differs from 'xla' on the first batch" in warnings[0]
+  assert metrics == wanted  # no batch was lost to the check
 
 
 def test_a_loss_that_is_not_finite_names_the_rows(tmp_path):

@@ -1,0 +1,184 @@
+"""The two halves of scoring, each alone: reading batches, and running the step.
+
+    python -m benchmarks.feeding --pool=EASY/pool.json --images=EASY/images
+    python -m benchmarks.feeding --rows=1000000
+
+The first reads a checked pool as scoring does (records from the file, tokens, decoded
+images, packed batches; read ahead on threads) without a model, then runs one batch's
+step over and over. The second draws lengths like LLaVA-665K's for a million rows,
+plans and lays out the pass, and assembles the first steps' batches and some from the
+middle and the end, while it watches the memory that is resident.
+"""
+
+import argparse
+import contextlib
+import pathlib
+import resource
+import tempfile
+import time
+import types
+
+import jax
+import numpy as np
+
+from benchmarks import scoring_models
+from benchmarks.pool_like_665k import draw_pool
+from mllm_selector_jax import sharding
+from mllm_selector_jax.data import check, conversation, loader, table
+from mllm_selector_jax.scoring import engine, passes
+from mllm_selector_jax.scoring.step import make_score_step
+from mllm_selector_jax.stages import demo_base
+from mllm_selector_jax.types import ImageOptions, Sample
+
+TOKEN = scoring_models.IMAGE_TOKEN
+
+
+def resident() -> float:
+  """GB of this process that are in memory now."""
+  pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+  return pages * resource.getpagesize() / 1e9
+
+
+def make_config(arguments: argparse.Namespace):
+  hf_config = scoring_models.make_hf_config("small", arguments.side, arguments.patch)
+  return scoring_models.make_config(hf_config, "float32")
+
+
+def count_samples(batch_and_owners) -> int:
+  _, owners = batch_and_owners
+  return len(np.unique(owners.item[owners.item >= 0]))
+
+
+def measure_halves(arguments: argparse.Namespace) -> None:
+  """Samples a second of the input alone and of the step alone."""
+  config = make_config(arguments)
+  options = ImageOptions(config.vision.image_size, config.image_mean, config.image_std)
+  encoder = conversation.make_encoder(
+    "vicuna_v1", demo_base.make_tokenizer(), TOKEN, config.patches, 2048, ""
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    out = pathlib.Path(folder) / "pool.parquet"
+    check.check_pool(
+      [arguments.pool], arguments.images, encoder, options, 64_000_000, out
+    )
+    pool = table.read_table(out)
+
+    def make_batches(shape):
+      cache = loader.Cache(1 << 30)  # empty: every image is decoded once
+      reader = loader.Reader(
+        pool, encoder, arguments.images, options, 64_000_000, cache
+      )
+      return loader.MakeBatch(passes.PassReader(reader, passes.MAIN), shape)
+
+    rows = np.flatnonzero(pool.ok)[: arguments.samples]
+    for share in (False, True):
+      score = engine.ScoreOptions(256, 8, share=share)
+      layout = engine.lay_out(config, pool, rows, score, sharding.make_mesh())
+      steps = layout.steps(layout.parts)
+      for threads in (0, 2):
+        make = make_batches(layout.own_shape)
+        begun = time.perf_counter(), time.process_time()
+        for _ in loader.read_batches(steps, make, threads):
+          pass
+        wall, cpu = time.perf_counter() - begun[0], time.process_time() - begun[1]
+        print(
+          f"input, share={share}, {threads} threads: {len(rows) / wall:,.0f} samples/s,"
+          f" {len(rows) / cpu:,.0f} a second of CPU",
+          flush=True,
+        )
+      batch = next(iter(loader.read_batches(steps, make, 0)))
+      params = scoring_models.draw_params(config)
+      step = make_score_step(config)
+      jax.block_until_ready(step(params, batch[0]))
+      seconds = []
+      for _ in range(arguments.repeats):
+        begun = time.perf_counter()
+        jax.block_until_ready(step(params, batch[0]))
+        seconds.append(time.perf_counter() - begun)
+      rate = count_samples(batch) / np.median(seconds)
+      print(f"step, share={share}: {rate:,.0f} samples/s", flush=True)
+
+
+class Drawn:
+  """A reader of rows that are made as they are asked for."""
+
+  encoder = types.SimpleNamespace(image_token=TOKEN)
+
+  def __init__(self, drawn, config):
+    self.drawn, self.config = drawn, config
+    self.table = types.SimpleNamespace(
+      tokens=drawn.lengths,
+      supervised=drawn.supervised,
+      turns=np.ones(len(drawn.lengths), np.int32),
+      trunk=drawn.trunks,
+      pixel_keys=drawn.images,
+      has_image=drawn.images != 0,
+    )
+
+  def read(self, row: int):
+    drawn, side = self.drawn, self.config.vision.image_size
+    tokens = np.full(drawn.lengths[row], 7, np.int32)
+    trunk, has_image = int(drawn.trunks[row]), bool(drawn.images[row])
+    if has_image:
+      tokens[trunk - self.config.patches : trunk] = TOKEN
+    learned = np.arange(len(tokens)) >= len(tokens) - drawn.supervised[row]
+    turns = np.where(learned, 0, -1).astype(np.int32)
+    pixels = np.zeros((side, side, 3), np.uint8) if has_image else None
+    return Sample(tokens, learned, turns, ~learned, False), pixels
+
+
+def watch_memory(arguments: argparse.Namespace) -> None:
+  """Resident memory while batches of a very large pool are read."""
+  arguments.side, arguments.patch = 336, 14
+  config = make_config(arguments)
+  pool = Drawn(draw_pool(arguments.rows), config)
+  print(f"{arguments.rows:,} rows drawn: {resident():.2f} GB", flush=True)
+  begun = time.perf_counter()
+  rows = np.arange(arguments.rows)
+  options = engine.ScoreOptions(4096, 16)
+  layout = engine.lay_out(config, pool.table, rows, options, sharding.make_mesh())
+  print(
+    f"planned in {time.perf_counter() - begun:.1f} s: {len(layout.plan):,} packed rows,"
+    f" {sum(part.steps for part in layout.parts):,} steps, {resident():.2f} GB",
+    flush=True,
+  )
+  make = loader.MakeBatch(passes.PassReader(pool, passes.MAIN), layout.own_shape)
+  third = len(layout.parts) // 3
+  for name, parts in (
+    ("first", layout.parts[:third]),
+    ("middle", layout.parts[third : 2 * third]),
+    ("last", layout.parts[2 * third :]),
+  ):
+    batches = iter(loader.read_batches(layout.steps(parts), make, 2))
+    samples, begun, seen = 0, time.perf_counter(), []
+    with contextlib.suppress(StopIteration):
+      for number in range(arguments.steps):
+        samples += count_samples(next(batches))
+        if number % (arguments.steps // 5) == 0:
+          seen.append(f"{resident():.2f}")
+    rate = samples / (time.perf_counter() - begun)
+    print(
+      f"{name} third, {arguments.steps} steps: {rate:,.0f} samples/s, resident"
+      f" {', '.join(seen)} GB",
+      flush=True,
+    )
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--pool", help="LLaVA JSON")
+  parser.add_argument("--images", help="its image folder")
+  parser.add_argument("--samples", type=int, default=4000)
+  parser.add_argument("--side", type=int, default=64)
+  parser.add_argument("--patch", type=int, default=8)
+  parser.add_argument("--repeats", type=int, default=11)
+  parser.add_argument("--rows", type=int, default=0, help="of a drawn pool instead")
+  parser.add_argument("--steps", type=int, default=50, help="read of each third")
+  arguments = parser.parse_args()
+  watch_memory(arguments) if arguments.rows else measure_halves(arguments)
+
+
+if __name__ == "__main__":
+  main()

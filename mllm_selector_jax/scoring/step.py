@@ -1,0 +1,41 @@
+"""One step of scoring: packed rows to token signals and embeddings, on the device."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from mllm_selector_jax import losses
+from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.scoring import signals
+from mllm_selector_jax.types import Batch, Params
+
+
+@functools.lru_cache(maxsize=8)  # passes of one model are compiled once
+def make_score_step(
+  config: MllmConfig, seed: int = 0, whole: bool = True
+) -> Callable[[Params, Batch], dict[str, jax.Array]]:
+  """A jitted (params, batch) -> token signals [W, T] and "embedding" [W, A, E].
+
+  Args:
+    config: the model.
+    seed: of the embedding's projection.
+    whole: whether all is wanted, or "loss" alone.
+  """
+  matrix = signals.projection(config.decoder.width, seed) if whole else None
+  fn = signals.token_signals if whole else signals.token_losses
+
+  def step(params: Params, batch: Batch):
+    hidden = mllm.hidden_states(config, params, batch)
+    states = losses.gather_positions(hidden, batch.predict)
+    out = losses.map_logits(fn, states, mllm.head(config, params), batch.targets)
+    if not whole:
+      return out
+    embedding = losses.gather_positions(hidden, batch.answers).astype(jnp.float32)
+    if matrix is not None:
+      embedding = jnp.matmul(embedding, matrix, precision="highest")
+    return {**out, "embedding": embedding}
+
+  return jax.jit(step)

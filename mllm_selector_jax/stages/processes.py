@@ -1,0 +1,153 @@
+"""Several processes as one run: joined before anything else, ended together.
+
+Each is started with the same command line but for its number. If one dies, the
+others end too, within `LOST` seconds: what they wait for never comes.
+"""
+
+import faulthandler
+import os
+import re
+import sys
+
+import jax
+
+from mllm_selector_jax.types import InputError, RunError
+
+AUTO = "auto"  # --coordinator: the cluster says who and where the processes are
+JOIN = 300  # seconds that the first process is waited for
+LOST = 60  # seconds without a sign of life after which a process is taken for dead
+
+# What a collective or the coordinator says when another process is gone.
+_GONE = re.compile(
+  r"Gloo|NCCL.*(abort|remote)|coordination service|coordination_service"
+  r"|Connection (reset|closed|refused)|Socket closed|stopped sending heartbeats"
+)
+
+
+def join(
+  coordinator: str | None,
+  count: int | None,
+  number: int | None,
+  timeout: int = JOIN,
+) -> None:
+  """Makes this process one of a run of several; nothing where no flag is given.
+
+  Args:
+    coordinator: host:port, on which the first process listens; "auto" where the
+      cluster (a TPU slice, SLURM, Kubernetes) tells all three.
+    count: of the processes.
+    number: of this one, from 0.
+    timeout: seconds that the others are waited for.
+
+  Raises:
+    InputError: the flags are not whole, or do not fit each other.
+    RunError: the processes did not find each other.
+  """
+  if coordinator == AUTO:
+    return _join_cluster(count, number, timeout)
+  given = {
+    "--coordinator=HOST:PORT": coordinator,
+    "--num_processes=N": count,
+    "--process_id=I": number,
+  }
+  missing = [flag for flag, value in given.items() if value is None]
+  if len(missing) == len(given):
+    return
+  if missing:
+    raise InputError(
+      f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: a run"
+      " of several processes needs --coordinator, --num_processes and --process_id."
+    )
+  if not re.fullmatch(r".+:\d{1,5}", coordinator):
+    raise InputError(
+      f"--coordinator={coordinator}: give HOST:PORT of the first process, for"
+      " example 10.0.0.1:1234."
+    )
+  if count < 1 or not 0 <= number < count:
+    raise InputError(
+      f"--process_id={number} --num_processes={count}: processes are numbered from 0"
+      f" to {max(count, 1) - 1}."
+    )
+  if count == 1:
+    return
+  try:
+    jax.distributed.initialize(
+      coordinator,
+      count,
+      number,
+      cluster_detection_method="deactivate",
+      initialization_timeout=timeout,
+      heartbeat_timeout_seconds=LOST,
+      shutdown_timeout_seconds=LOST,
+    )
+  except RuntimeError as error:
+    raise RunError(
+      f"Process {number} of {count} did not join within {timeout} s at {coordinator}"
+      f" ({str(error).strip().splitlines()[0]}). Start all {count}, with the same"
+      " --coordinator: a port of the first one's host that is free and that the"
+      " others reach."
+    ) from error
+  faulthandler.enable()  # where jax ends a process, its log gets the stacks
+
+
+def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
+  if count is not None or number is not None:
+    raise InputError(
+      "--coordinator=auto takes neither --num_processes nor --process_id; the cluster"
+      " tells both."
+    )
+  try:
+    jax.distributed.initialize(
+      initialization_timeout=timeout,
+      heartbeat_timeout_seconds=LOST,
+      shutdown_timeout_seconds=LOST,
+    )
+  except ValueError as error:
+    raise InputError(
+      "--coordinator=auto: no TPU slice, SLURM job or Kubernetes job was found"
+      f" ({str(error).strip().splitlines()[0]}). Give --coordinator=HOST:PORT,"
+      " --num_processes and --process_id."
+    ) from error
+  except RuntimeError as error:
+    raise RunError(
+      f"The processes of the cluster did not join within {timeout} s"
+      f" ({str(error).strip().splitlines()[0]})."
+    ) from error
+  faulthandler.enable()
+
+
+def check_devices(wanted: int | None) -> None:
+  """Sees that a launcher's processes got the devices that it asked for.
+
+  Raises:
+    InputError: there are more or fewer, in all processes.
+  """
+  if wanted is not None and jax.device_count() != wanted:
+    raise InputError(
+      f"--num_devices={wanted}, and {jax.device_count()} were found, on"
+      f" {jax.process_count()} hosts or tasks ({jax.local_device_count()} on this"
+      " one). Look at how many devices each task is given."
+    )
+
+
+def name() -> str:
+  """Which process this is, for messages; "" where it is alone."""
+  if not jax.distributed.is_initialized():
+    return ""
+  return f"process {jax.process_index()} of {jax.process_count()}"
+
+
+def is_lost(error: BaseException) -> bool:
+  """Whether this process ended because another one is gone."""
+  return jax.distributed.is_initialized() and bool(_GONE.search(str(error)))
+
+
+def leave(status: int) -> None:
+  """Ends the process: after the others, or without them if anything went wrong."""
+  if jax.distributed.is_initialized():
+    if status:
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(status)  # an exit would wait for those that wait for this one
+    jax.distributed.shutdown()
+  sys.exit(status)
