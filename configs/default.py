@@ -104,8 +104,8 @@ def get_config() -> ml_collections.ConfigDict:
 
   cfg.export_selection = ml_collections.ConfigDict()
   cfg.export_selection.arm = "main"
-  # verbatim, llava, llama_factory, ms_swift, trl, ids, weights
-  cfg.export_selection.formats = ("verbatim", "llava")
+  # Of verbatim, llava, llama_factory, ms_swift, trl, ids, weights; None: the first two.
+  cfg.export_selection.formats = config_dict.placeholder(object)
 
   cfg.tune = ml_collections.ConfigDict()
   _add_recipe(cfg.tune)

@@ -149,7 +149,7 @@ def image_folder(run: Run) -> str | None:
 
 
 def split_files(value: str | tuple | list | None) -> list[str]:
-  """A file, several separated by commas, or a list of files."""
+  """A file (or name), several separated by commas, or a list of them."""
   if not value:
     return []
   if isinstance(value, str):

@@ -18,9 +18,9 @@ COLUMNS = ("row", "id", "necessity", "rank", "group", "group_name")
 def export_selection(run: Run) -> None:
   """Makes `arms/<name>/exports/`: the kept rows as trainers read them."""
   cfg = run.cfg.export_selection
-  wanted = (cfg.formats,) if isinstance(cfg.formats, str) else tuple(cfg.formats)
+  wanted = tuple(base.split_files(cfg.formats)) or FORMATS[:2]
   unknown = [name for name in wanted if name not in FORMATS]
-  if unknown or not wanted:
+  if unknown:
     raise InputError(
       f"export_selection.formats={wanted!r}: allowed are {', '.join(FORMATS)}."
     )

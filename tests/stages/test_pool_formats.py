@@ -91,7 +91,7 @@ def test_seed_selection_and_export_of_a_tar(place, llava):
   work = run_stages(
     place, data, stages.check, stages.score, stages.select, stages.export_selection,
     stages.seed, **{"seed.rows": "6", "seed.batch": 4,
-    "export_selection.formats": ("verbatim", "trl", "weights")},
+    "export_selection.formats": "verbatim,trl,weights"},
   )  # fmt: skip
   arm = work / "arms/main"
   kept = json.loads((arm / "selection/selected.json").read_text())
@@ -106,8 +106,7 @@ def test_seed_selection_and_export_of_a_tar(place, llava):
 
 def test_an_unknown_export_is_told(place, llava):
   data = str(place / "pool_llava.json")
-  for formats in ((), "csv"):
-    with pytest.raises(InputError, match="allowed are verbatim, llava"):
-      run_stages(
-        place, data, stages.export_selection, **{"export_selection.formats": formats}
-      )
+  with pytest.raises(InputError, match="allowed are verbatim, llava"):
+    run_stages(
+      place, data, stages.export_selection, **{"export_selection.formats": "ids,csv"}
+    )
