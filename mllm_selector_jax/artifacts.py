@@ -329,6 +329,10 @@ class Workdir:
     return Artifact(self.path / "pool", ("pool.parquet", "pool_summary.json"), "check")
 
   @property
+  def prepared(self) -> Artifact:
+    return Artifact(self.path / "prepared", stage="prepare")
+
+  @property
   def seed(self) -> Artifact:
     return Artifact(self.path / "seed", stage="seed")
 
@@ -342,6 +346,9 @@ class Workdir:
 
   def selection(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "selection", stage="select")
+
+  def exports(self, arm: str) -> Artifact:
+    return Artifact(self.path / "arms" / arm / "exports", stage="export-selection")
 
   def tuned(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "tuned", stage="tune")
