@@ -52,6 +52,7 @@ setuptools.setup(
       "beartype>=0.20",
       "hypothesis>=6.100",
       "packaging>=24",
+      "peft>=0.21,<0.22",
       "pytest>=8",
       "pytest-xdist>=3.6",
       "ruff>=0.12",

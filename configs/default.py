@@ -120,6 +120,11 @@ def _add_recipe(section: ml_collections.ConfigDict) -> None:
   section.b2 = 0.999
   section.clip = 1.0
   section.trainable = "decoder"  # with the projector; or projector, all
+  section.projector_learning_rate = config_dict.placeholder(float)  # None: the same
+  # LoRA: adapters of the decoder's linear layers are trained in its place.
+  section.lora = ml_collections.ConfigDict()
+  section.lora.rank = 0  # 0: the decoder itself is trained
+  section.lora.alpha = 256.0  # an adapter's output is multiplied by alpha / rank
   section.row_length = 2048  # tokens of a packed row
   section.save_every = 500  # steps; 0: only when stopped
   section.threads = 2

@@ -37,6 +37,7 @@ class Rules:
   kv_heads: str | None = "tensor"
   mlp: str | None = "tensor"
   patch: str | None = None
+  rank: str | None = "fsdp"
 
   def spec(self, logical: Sequence[str | None]) -> PartitionSpec:
     """The mesh axes of an array whose axes have these logical names."""

@@ -226,15 +226,68 @@ def forget_image_token(folder):
   tiny.make_tokenizer(300, tiny.SPECIAL[:4]).save_pretrained(folder)
 
 
+def set_config(**values):
+  def change(folder):
+    bases.edit_json(folder / "config.json", lambda config: config.update(values))
+
+  return change
+
+
+def make_tokenizer_larger(folder):
+  tokenizer = tiny.make_tokenizer(300)
+  tokenizer.add_tokens([f"<extra {n}>" for n in range(40)])
+  tokenizer.save_pretrained(folder)
+
+
+def cut_a_shard(folder):
+  bases.shard(folder, 2)
+  path = folder / "model-00002-of-00002.safetensors"
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def lose_a_shard(folder):
+  bases.shard(folder, 2)
+  (folder / "model-00002-of-00002.safetensors").unlink()
+
+
 @pytest.mark.parametrize(
   ("change", "words"),
   [
+    (
+      set_config(model_type="qwen2_vl"),
+      ("model_type is 'qwen2_vl'; supported are 'llava'",),
+    ),
+    (
+      set_config(text_config={"model_type": "gemma"}),
+      ("'gemma'; supported are llama, mistral, qwen2",),
+    ),
+    (
+      make_tokenizer_larger,
+      ("the tokenizer has 340 tokens", "vocab_size of 320", "must not be smaller"),
+    ),
+    (
+      set_config(image_seq_length=576),
+      ("image_seq_length is 576", "the vision tower gives 16 tokens"),
+    ),
+    (cut_a_shard, ("model-00002-of-00002.safetensors is not a whole", "cut off")),
+    (lose_a_shard, ("names files that are missing: model-00002-of-00002",)),
     (spoil, ("missing: ", "unexpected: surprise", "misshapen: ")),
     (pickle_weights, ("pytorch_model.bin", "never read", "convert")),
     (forget_image_token, ("<image>",)),
     (lambda folder: (folder / "config.json").unlink(), ("config.json is missing",)),
   ],
-  ids=["tensors", "pickle", "image token", "no config"],
+  ids=[
+    "architecture",
+    "decoder",
+    "vocabulary",
+    "image tokens",
+    "half a shard",
+    "absent shard",
+    "tensors",
+    "pickle",
+    "image token",
+    "no config",
+  ],
 )
 def test_a_base_that_cannot_be_used_is_refused_at_the_start(
   command, tmp_path, base, change, words
@@ -272,6 +325,9 @@ def test_a_loss_that_is_no_number(command, tmp_path):
     ("seed", {"seed__row_length": 10**15}, "seed.row_length=1,000"),
     ("seed", {"seed__batch": 0}, "batch=0"),
     ("seed", {"seed__rows": "0"}, "seed.rows"),
+    ("seed", {"seed__lora__rank": -1}, "seed: lora.rank=-1"),
+    ("seed", {"seed__lora__rank": 2, "seed__lora__alpha": 0.0}, "alpha=0.0"),
+    ("seed", {"seed__lora__rank": 2, "seed__trainable": "all"}, "must be 'decoder'"),
     ("score", {"score__model": "nowhere"}, "score.model=nowhere"),
   ],
 )

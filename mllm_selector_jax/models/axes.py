@@ -7,7 +7,8 @@ import jax
 from mllm_selector_jax import types
 
 # The first rule whose pattern is found in the path wins. Names: "layers",
-# "vocab", "embed" (a tower's width), "heads", "kv_heads", "mlp", "patch".
+# "vocab", "embed" (a tower's width), "heads", "kv_heads", "mlp", "patch", "rank" (of an
+# adapter, where its other side is not "embed", with which it shares a mesh axis).
 RULES = (
   (r"^decoder/token_embedding$", ("vocab", "embed")),
   (r"^decoder/head$", ("embed", "vocab")),
@@ -19,6 +20,13 @@ RULES = (
   (r"^projector/first/bias$", ("mlp",)),
   (r"^projector/second/kernel$", ("mlp", "embed")),
   (r"^projector/second/bias$", (None,)),
+  (r"^adapter/layers/(query|key|value|gate|up)/lora_a$", ("layers", "embed", None)),
+  (r"^adapter/layers/out/lora_a$", ("layers", "heads", "rank")),
+  (r"^adapter/layers/down/lora_a$", ("layers", "mlp", "rank")),
+  (r"^adapter/layers/query/lora_b$", ("layers", "rank", "heads")),
+  (r"^adapter/layers/(key|value)/lora_b$", ("layers", "rank", "kv_heads")),
+  (r"^adapter/layers/(gate|up)/lora_b$", ("layers", "rank", "mlp")),
+  (r"^adapter/layers/(out|down)/lora_b$", ("layers", None, "embed")),
   (r"^decoder/layers/(key|value)/kernel$", ("layers", "embed", "kv_heads")),
   (r"/layers/(query|key|value)/kernel$", ("layers", "embed", "heads")),
   (r"^decoder/layers/(key|value)/bias$", ("layers", "kv_heads")),

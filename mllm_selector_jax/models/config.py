@@ -107,6 +107,31 @@ class DecoderConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LoraConfig:
+  """Low-rank adapters of all linear layers of the decoder's blocks.
+
+  Attributes:
+    rank: inner width of an adapter.
+    alpha: an adapter's output is multiplied by alpha / rank.
+  """
+
+  rank: int
+  alpha: float
+
+  def __post_init__(self):
+    if self.rank < 1 or not self.alpha > 0:
+      raise InputError(
+        f"LoRA: rank={self.rank}, alpha={self.alpha}; the rank must be 1 or more and"
+        " alpha positive."
+      )
+
+  @property
+  def scale(self) -> float:
+    """What an adapter's output is multiplied by."""
+    return self.alpha / self.rank
+
+
+@dataclasses.dataclass(frozen=True)
 class MllmConfig:
   """Vision tower, projector and decoder together.
 
@@ -122,6 +147,7 @@ class MllmConfig:
     dtype: of the computation; parameters, norms and softmax are float32.
     remat: recompute blocks in the backward pass instead of keeping them.
     attention: one of `ATTENTION`, the kernel; see models/attention.py.
+    lora: adapters of the decoder, which are parameters then; None for none.
   """
 
   vision: VisionConfig
@@ -135,6 +161,7 @@ class MllmConfig:
   dtype: str = "float32"
   remat: bool = False
   attention: str = "auto"
+  lora: LoraConfig | None = None
 
   def __post_init__(self):
     _check_activation("projector", self.projector_activation)

@@ -8,19 +8,25 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from mllm_selector_jax.models import attention, cache, stack
-from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
+from mllm_selector_jax.models.config import DecoderConfig, LoraConfig, MllmConfig
+from mllm_selector_jax.models.lora import AdaptedLinear
 from mllm_selector_jax.models.rope import rotate, rotation_angles
 
 
 class DecoderBlock(nnx.Module):
   """Grouped-query attention, then a gated MLP, each after an RMS norm."""
 
-  def __init__(self, config: DecoderConfig, dtype, rngs: nnx.Rngs):
+  def __init__(
+    self, config: DecoderConfig, lora: LoraConfig | None, dtype, rngs: nnx.Rngs
+  ):
     width, mlp = config.width, config.mlp
     self.config = config
 
     def linear(inputs, outputs, bias=False):
-      return nnx.Linear(inputs, outputs, use_bias=bias, dtype=dtype, rngs=rngs)
+      kind = {"use_bias": bias, "dtype": dtype, "rngs": rngs}
+      if lora is None:
+        return nnx.Linear(inputs, outputs, **kind)
+      return AdaptedLinear(inputs, outputs, lora, **kind)
 
     def norm():
       return nnx.RMSNorm(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
@@ -74,7 +80,9 @@ class Decoder(nnx.Module):
     self.config = config
     self.token_embedding = nnx.Param(jnp.zeros((decoder.vocab, decoder.width)))
     self.layers = stack.make_layers(
-      lambda rngs: DecoderBlock(decoder, dtype, rngs), decoder.layers, rngs
+      lambda rngs: DecoderBlock(decoder, config.lora, dtype, rngs),
+      decoder.layers,
+      rngs,
     )
     self.norm = nnx.RMSNorm(
       decoder.width, epsilon=decoder.epsilon, dtype=dtype, rngs=rngs

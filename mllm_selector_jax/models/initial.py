@@ -25,8 +25,11 @@ def _draw(
   kind = rest.rpartition("/")[2]
   if kind == "scale":
     return np.ones(shape, np.float32)
-  if kind == "bias":
+  if kind in ("bias", "lora_b"):
     return np.zeros(shape, np.float32)
+  if kind == "lora_a":
+    bound = np.float32(1 / math.sqrt(shape[-2]))
+    return (2 * rng.random(shape, np.float32) - 1) * bound
   scale = EMBEDDING_SCALE
   if kind == "kernel":
     scale = 1 / math.sqrt(shape[-2])
@@ -42,7 +45,8 @@ def draw_params(abstract: types.Params, config: MllmConfig, seed: int) -> types.
   """Random arrays of the given shapes; the same seed gives the same ones.
 
   Kernels are normal with variance 1 / inputs, embeddings and the head with a
-  deviation of 0.02, norms the identity, biases 0.
+  deviation of 0.02, norms the identity, biases 0. Of an adapter's matrices the
+  first is uniform within 1 / sqrt(inputs), the second 0.
   """
   leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)
   arrays = [

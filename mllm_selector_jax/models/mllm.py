@@ -3,10 +3,12 @@
 Flax NNX modules say what the parameters are and what is computed with them.
 They are split once, here; everything jitted elsewhere is a plain function of
 `params`, {"vision": ..., "projector": ..., "decoder": ...}, whose leaves are
-float32 and whose repeated layers lie on a leading axis.
+float32 and whose repeated layers lie on a leading axis. A config with `lora` adds
+"adapter", kept apart from the decoder that it changes.
 """
 
 import contextlib
+import dataclasses
 import functools
 
 import jax
@@ -15,9 +17,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
 from mllm_selector_jax import sharding, types
-from mllm_selector_jax.models import initial
+from mllm_selector_jax.models import initial, lora
 from mllm_selector_jax.models.cache import Cache
-from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.config import LoraConfig, MllmConfig
 from mllm_selector_jax.models.decoder import Decoder
 from mllm_selector_jax.models.projector import Projector
 from mllm_selector_jax.models.vision import VisionTower
@@ -38,6 +40,9 @@ def _split(config: MllmConfig):
 
 
 def _merge(config: MllmConfig, params: types.Params) -> Mllm:
+  if config.lora is not None:
+    params = dict(params)
+    params["decoder"] = lora.attach(params["decoder"], params.pop("adapter"))
   return nnx.merge(_split(config)[0], params)
 
 
@@ -52,12 +57,24 @@ def precision(config: MllmConfig) -> contextlib.AbstractContextManager:
 
 def abstract(config: MllmConfig) -> types.Params:
   """The parameters' shapes: the tree of `init` with ShapeDtypeStruct leaves."""
-  return nnx.to_pure_dict(_split(config)[1])
+  params = nnx.to_pure_dict(_split(config)[1])
+  if config.lora is not None:
+    params["decoder"], params["adapter"] = lora.detach(params["decoder"])
+  return params
 
 
 def init(config: MllmConfig, seed: int) -> types.Params:
   """Random parameters; the same seed gives the same ones."""
   return initial.draw_params(abstract(config), config, seed)
+
+
+def add_adapter(
+  config: MllmConfig, params: types.Params, adapter: LoraConfig, seed: int
+) -> tuple[MllmConfig, types.Params]:
+  """The model with a fresh LoRA adapter, which changes nothing yet."""
+  config = dataclasses.replace(config, lora=adapter)
+  shapes = {"adapter": abstract(config)["adapter"]}
+  return config, {**params, **initial.draw_params(shapes, config, seed)}
 
 
 def embed(

@@ -2,10 +2,12 @@
 
   python -m mllm_selector_jax.stages.demo_base --out=DIR
 
-A tokenizer is trained on the demo's words; a random LLaVA-form model learns to
+A tokenizer is trained on the demo's words. A random LLaVA-form model learns to
 caption drawn scenes, half of them as in LLaVA's stage 1 (image, then caption),
-half as the answer to a request, all parts trained. The same versions of the
-packages on the same kind of machine give the same bytes.
+half as the answer to a request, with questions of the pool's easy head among
+them; then from these questions alone, asked as the pool asks them, for a brief
+answer. All parts are trained. The same versions of the packages on the same kind
+of machine give the same bytes.
 """
 
 import dataclasses
@@ -34,7 +36,9 @@ from mllm_selector_jax.types import ImageOptions
 
 SEED = 20_240
 CAPTIONS = 30_000
-EPOCHS = 8
+QUESTIONS = 10_000  # of the pool's easy head
+EPOCHS = 6
+LAST_EPOCHS = 3  # of the questions alone
 BATCH = 64
 ROW_LENGTH = 96
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
@@ -140,8 +144,8 @@ def make_fresh(folder: Path) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Captions:
-  """Captioned scenes in memory, read as a pool's rows are."""
+class Drawn:
+  """Tokenised samples and their pixels in memory, read as a pool's rows are."""
 
   encoder: conversation.Encoder
   examples: list[assembly.Example]
@@ -151,11 +155,11 @@ class Captions:
     return self.examples[row]
 
 
-def draw_examples(folder: Path, progress) -> Captions:
-  """Draws and tokenises the captions for a model directory."""
+def draw_examples(folder: Path, progress) -> tuple[Drawn, Drawn]:
+  """Draws and tokenises what the model of a directory is to learn, first and last."""
   config = huggingface.read_config(folder)
   tokenizer, options = huggingface.read_processor(folder)
-  encoders = [
+  plain, chat = (
     conversation.Encoder(
       tokenizer,
       conversation.TEMPLATES[name],
@@ -165,18 +169,29 @@ def draw_examples(folder: Path, progress) -> Captions:
       system="",
     )
     for name in ("plain", "vicuna_v1")
-  ]
-  examples = []
+  )
+
+  def encode(encoder, asked, answer):
+    return encoder.encode(
+      [
+        {"from": "human", "value": f"<image>\n{asked}"},
+        {"from": "gpt", "value": answer},
+      ],
+      has_image=True,
+    )
+
+  first, last = [], []
   for row, (image, caption) in enumerate(demo.caption_examples(CAPTIONS, SEED)):
     prompt = CAPTION_PROMPTS[row % len(CAPTION_PROMPTS)]
-    turns = [
-      {"from": "human", "value": f"<image>\n{prompt}"},
-      {"from": "gpt", "value": caption},
-    ]
-    sample = encoders[row % 2].encode(turns, has_image=True)
-    examples.append((sample, images.to_pixels(image, options)))
-    progress(row + 1, CAPTIONS)
-  return Captions(encoders[0], examples, options)
+    sample = encode((plain, chat)[row % 2], prompt, caption)
+    first.append((sample, images.to_pixels(image, options)))
+    progress(len(first), CAPTIONS + QUESTIONS)
+  for image, question, answer in demo.head_examples(QUESTIONS, SEED):
+    pixels = images.to_pixels(image, options)
+    first.append((encode(chat, question, answer), pixels))
+    last.append((encode(chat, question + SHORT_ANSWER, answer), pixels))
+    progress(len(first), CAPTIONS + QUESTIONS)
+  return Drawn(chat, first, options), Drawn(chat, last, options)
 
 
 def make_base(out: Path, console: Console) -> None:
@@ -184,46 +199,51 @@ def make_base(out: Path, console: Console) -> None:
   with tempfile.TemporaryDirectory() as folder:
     fresh = Path(folder)
     make_fresh(fresh)
-    with console.progress("draw", "caption") as progress:
-      captions = draw_examples(fresh, progress)
+    with console.progress("draw", "picture") as progress:
+      drawn, brief = draw_examples(fresh, progress)
     config = huggingface.read_config(fresh)
     params = huggingface.read_params(fresh, config)
-    samples = [sample for sample, _ in captions.examples]
-    lengths = np.array([len(sample.tokens) for sample in samples])
-    steps = packing.training_steps(
-      len(samples), lengths, BATCH, EPOCHS, SEED, ROW_LENGTH
-    )
-    shape = assembly.find_steps_shape(
-      steps,
-      np.array([sample.supervised.sum() for sample in samples]),
-      np.ones(len(samples), int),
-      np.ones(len(samples), bool),
-      ROW_LENGTH,
-      config.patches,
-      captions.options.size,
-    )
-    steps = [loader.as_trees(step) for step in steps]
-    batches = loader.read_batches(steps, loader.MakeBatch(captions, shape))
-    options = loop.LoopOptions(
-      OptimizerOptions(2e-3, warmup=0.05, weight_decay=0.01, b2=0.99), "all"
-    )
-    with console.progress("pretrain", "step") as progress:
-      params, metrics = loop.train(
-        config,
-        params,
-        batches,
-        len(steps),
-        options,
-        sharding.make_mesh(),
-        progress=progress,
-      )
+    params, first = _train(config, params, drawn, EPOCHS, 2e-3, console)
+    params, last = _train(config, params, brief, LAST_EPOCHS, 5e-4, console)
     out.mkdir(parents=True, exist_ok=True)
     huggingface.write_model(out, config, params, fresh)
   license_text = Path(__file__).parents[2] / "LICENSE"
   if license_text.exists():
     shutil.copyfile(license_text, out / "LICENSE")
-  first, last = metrics[0]["loss"], np.mean([m["loss"] for m in metrics[-50:]])
-  console.say(f"{len(steps):,} steps, loss {first:.3f} -> {last:.3f}; see {out}")
+  for name, losses in (("all", first), ("questions", last)):
+    console.say(f"{name}: {len(losses):,} steps, {losses[0]:.3f} -> {losses[-1]:.3f}")
+  console.say(f"see {out}")
+
+
+def _train(config, params, drawn, epochs, learning_rate, console):
+  """The parameters after some epochs of the samples, and the loss of every step."""
+  samples = [sample for sample, _ in drawn.examples]
+  lengths = np.array([len(sample.tokens) for sample in samples])
+  steps = packing.training_steps(len(samples), lengths, BATCH, epochs, SEED, ROW_LENGTH)
+  shape = assembly.find_steps_shape(
+    steps,
+    np.array([sample.supervised.sum() for sample in samples]),
+    np.ones(len(samples), int),
+    np.ones(len(samples), bool),
+    ROW_LENGTH,
+    config.patches,
+    drawn.options.size,
+  )
+  steps = [loader.as_trees(step) for step in steps]
+  options = loop.LoopOptions(
+    OptimizerOptions(learning_rate, warmup=0.05, weight_decay=0.01, b2=0.99), "all"
+  )
+  with console.progress("pretrain", "step") as progress:
+    params, metrics = loop.train(
+      config,
+      params,
+      loader.read_batches(steps, loader.MakeBatch(drawn, shape)),
+      len(steps),
+      options,
+      sharding.make_mesh(),
+      progress=progress,
+    )
+  return params, [step["loss"] for step in metrics]
 
 
 def _main(_) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 
 from mllm_selector_jax import artifacts, sharding
 from mllm_selector_jax.data import assembly, chat_source, loader, packing
-from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.models import huggingface, lora, mllm
+from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.training import loop
@@ -33,6 +34,9 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
   reader = base.open_reader(run, pool)
   source = base.base_path(run)
   config, params = base.read_model(run, source)
+  if section.lora.rank:
+    adapter = LoraConfig(section.lora.rank, section.lora.alpha)
+    config, params = mllm.add_adapter(config, params, adapter, run.cfg.rng_seed)
   lengths = pool.tokens[rows]
   row_length = packing.row_length_for(lengths, section.row_length)
   steps = packing.training_steps(
@@ -77,6 +81,9 @@ def fine_tune(run: Run, section: Any, rows: np.ndarray, folder: Path, title: str
     )
   _write_rows(folder / "rows.parquet", pool, rows)
   artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
+  if config.lora is not None:
+    huggingface.write_adapter(folder / "adapter", config, params, run.cfg.model.path)
+    config, params = lora.merge(config, params)
   chat_template, exact = chat_source.make_chat_template(reader.encoder)
   huggingface.write_model(
     folder / "hf",
@@ -118,6 +125,12 @@ def _check(section: Any, title: str) -> None:
   for name in ("epochs", "batch", "row_length"):
     if section[name] < 1:
       raise InputError(f"{title}: {name}={section[name]}; it must be 1 or more.")
+  if section.lora.rank < 0 or (section.lora.rank and section.trainable != "decoder"):
+    raise InputError(
+      f"{title}: lora.rank={section.lora.rank} with trainable={section.trainable!r};"
+      " LoRA trains adapters of the decoder, so that trainable must be 'decoder' and"
+      " the rank 1 or more (0: no LoRA)."
+    )
   base.check_row_length(title.split()[0], section.row_length)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -76,12 +77,11 @@ def train(
   """
   axes = logical_axes(params)
   shardings = sharding.parameter_shardings(params, axes, mesh)
-  # A copy: the first step gives its buffers away, and the caller keeps params.
-  params = jax.tree.map(
-    lambda x, s: jax.device_put(np.asarray(x), s), params, shardings
-  )
+  params = jax.device_put(params, shardings)
   config = _choose_kernel(config, params, batches, mesh, warn)
   trainable, frozen = split_params(params, options.trainable)
+  # The first step gives its buffers away, and the caller keeps params.
+  trainable = _copy(trainable)
   optimizer = make_optimizer(options.optimizer, steps)
   schedule = make_schedule(options.optimizer, steps)
   state, laid = init_state(optimizer, trainable)
@@ -146,6 +146,12 @@ def _choose_kernel(config, params, batches, mesh, warn) -> MllmConfig:
   with sharding.use(mesh):
     laid = sharding.put_rows(first, mesh)
     return attention_check.choose_kernel(config, params, laid, warn)
+
+
+def _copy(tree: Params) -> Params:
+  """Arrays of its own, laid out as the tree's."""
+  layout = jax.tree.map(lambda x: x.sharding, tree)
+  return jax.jit(lambda t: jax.tree.map(jnp.copy, t), out_shardings=layout)(tree)
 
 
 def format_metrics(metrics: list[dict[str, float]]) -> str:

@@ -17,6 +17,7 @@ class OptimizerOptions:
     weight_decay: decoupled; not applied to vectors (norms, biases).
     b1, b2: Adam's decay rates.
     clip: largest global norm of the gradient.
+    projector_learning_rate: the projector's own, at its peak; None is the same.
   """
 
   learning_rate: float
@@ -25,12 +26,16 @@ class OptimizerOptions:
   b1: float = 0.9
   b2: float = 0.999
   clip: float = 1.0
+  projector_learning_rate: float | None = None
 
   def __post_init__(self):
     if not self.learning_rate > 0 or not self.clip > 0:
       raise InputError(
         f"learning_rate={self.learning_rate}, clip={self.clip}: both must be positive."
       )
+    own = self.projector_learning_rate
+    if own is not None and not own > 0:
+      raise InputError(f"projector_learning_rate={own}: it must be positive.")
     if not 0 <= self.warmup < 1:
       raise InputError(
         f"warmup={self.warmup}: a share of the steps, from 0 to below 1."
@@ -62,6 +67,12 @@ def make_optimizer(
 
     return jax.tree_util.tree_map_with_path(matrix, params)
 
+  def of_projector(params):
+    return {name: name == "projector" for name in params}
+
+  # The schedules have one shape, so that a factor makes one of the other.
+  own = options.projector_learning_rate
+  factor = 1.0 if own is None else own / options.learning_rate
   return optax.chain(
     optax.clip_by_global_norm(options.clip),
     optax.adamw(
@@ -71,4 +82,7 @@ def make_optimizer(
       weight_decay=options.weight_decay,
       mask=decayed,
     ),
+    optax.identity()
+    if factor == 1.0
+    else optax.masked(optax.scale(factor), of_projector),
   )

@@ -28,12 +28,17 @@ class State(NamedTuple):
 
 
 def split_params(params: Params, trainable: str) -> tuple[Params, Params]:
-  """Parameters as (trainable, frozen), by the name of a trainable set."""
+  """Parameters as (trainable, frozen), by the name of a trainable set.
+
+  Where the decoder has an adapter, that is trained in its place.
+  """
   if trainable not in TRAINABLE:
     raise InputError(
       f"trainable={trainable!r} is not known; allowed: {', '.join(TRAINABLE)}."
     )
-  names = TRAINABLE[trainable]
+  names = set(TRAINABLE[trainable])
+  if "adapter" in params and "decoder" in names:
+    names = names - {"decoder"} | {"adapter"}
   return (
     {name: part for name, part in params.items() if name in names},
     {name: part for name, part in params.items() if name not in names},

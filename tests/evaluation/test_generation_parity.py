@@ -1,5 +1,9 @@
 """Greedy answers token for token as transformers' own, in torch."""
 
+import pathlib
+import tempfile
+
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -7,7 +11,7 @@ import torch
 from mllm_selector_jax.evaluation import generation
 from mllm_selector_jax.models import huggingface
 from tests.models import packed, tiny
-from tests.models.huggingface.test_parity import CASES, load_torch
+from tests.models.huggingface.test_parity import CASES, load_torch, overrides
 
 torch.set_num_threads(1)
 NEW = 12
@@ -33,11 +37,23 @@ def torch_answer(model, config, prompt, pixels, eos):
 
 @pytest.mark.parametrize("name", ["grouped", "mistral", "qwen2 tied, siglip"])
 def test_answers_are_transformers(tmp_path, name):
-  base = tiny.make_base(tmp_path / "base", **CASES[name])
+  assert_answers_agree(tmp_path, CASES[name])
+
+
+@hypothesis.settings(max_examples=2, deadline=None, derandomize=True, database=None)
+@hypothesis.given(overrides())
+def test_answers_are_transformers_whatever_the_configuration(chosen):
+  with tempfile.TemporaryDirectory() as folder:
+    assert_answers_agree(pathlib.Path(folder), chosen)
+
+
+def assert_answers_agree(folder, chosen):
+  """Five prompts at once, with a cache, against each alone in torch."""
+  base = tiny.make_base(folder / "base", **chosen)
   config = huggingface.read_config(base)
   params = packed.random_params(config)
-  huggingface.write_model(tmp_path / "out", config, params, base)
-  model = load_torch(tmp_path / "out")
+  huggingface.write_model(folder / "out", config, params, base)
+  model = load_torch(folder / "out")
   rng = np.random.default_rng(0)
   examples = [
     packed.random_sample(config, rng, length, image)

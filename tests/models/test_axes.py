@@ -4,9 +4,10 @@ import pytest
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import axes, mllm
+from mllm_selector_jax.models.config import LoraConfig
 from tests.models import packed
 
-NAMES = {"layers", "vocab", "embed", "heads", "kv_heads", "mlp", "patch", None}
+NAMES = {"layers", "vocab", "embed", "heads", "kv_heads", "mlp", "patch", "rank", None}
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -35,7 +36,9 @@ def test_layers_are_named_where_they_are_stacked_only():
 
 
 def test_every_rule_is_of_use():
-  biased = packed.make_config(decoder_qkv_bias=True, vision_patch_bias=True)
+  biased = packed.make_config(
+    decoder_qkv_bias=True, vision_patch_bias=True, lora=LoraConfig(2, 4.0)
+  )
   paths = [
     axes.path_name(path)
     for path, _ in jax.tree_util.tree_leaves_with_path(mllm.abstract(biased))

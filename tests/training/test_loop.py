@@ -6,6 +6,7 @@ import pytest
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import attention, mllm
+from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer import OptimizerOptions
 from mllm_selector_jax.types import RunError, Stopped
@@ -44,6 +45,27 @@ def test_meshes_agree(shape):
   np.testing.assert_allclose(
     [line["loss"] for line in spread], [line["loss"] for line in alone], rtol=1e-5
   )
+
+
+def test_an_adapter_is_trained_on_a_mesh_and_the_base_stays():
+  batches = toy.make_batches(multiple=8)
+  base = mllm.init(toy.CONFIG, 0)
+  config, params = mllm.add_adapter(toy.CONFIG, base, LoraConfig(4, 8.0), seed=1)
+  mesh = sharding.make_mesh(2, 2, 2)
+  found = []
+  for own in (sharding.make_mesh(1, devices=jax.devices()[:1]), mesh):
+    given = config, params, batches.to_grain(), len(batches), OPTIONS, own
+    found.append(loop.train(*given))
+  (alone, metrics), (spread, on_mesh) = found
+  np.testing.assert_allclose(
+    [line["loss"] for line in on_mesh], [line["loss"] for line in metrics], rtol=1e-5
+  )
+  assert metrics[-1]["loss"] < metrics[0]["loss"]
+  for name in ("vision", "decoder"):
+    jax.tree.map(np.testing.assert_array_equal, alone[name], base[name])
+  moved = alone["adapter"]["layers"]["down"]["lora_b"]
+  assert np.abs(moved).max() > 0
+  assert spread["adapter"]["layers"]["down"]["lora_a"].sharding.spec[1] == "tensor"
 
 
 @pytest.mark.parametrize("stops", [(3,), (1, 4, 6)])

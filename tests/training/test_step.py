@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.training import optimizer as optimizers
 from mllm_selector_jax.training import step
 from mllm_selector_jax.types import InputError
@@ -68,6 +69,40 @@ def test_only_the_trainable_part_changes(trainable):
   assert any(jax.tree.leaves(changed)) and state.params.keys() == part.keys()
 
 
+def test_an_adapter_takes_the_decoder_s_place_and_the_base_has_no_state():
+  base = mllm.init(toy.CONFIG, 0)
+  _, params = mllm.add_adapter(toy.CONFIG, base, LoraConfig(2, 4.0), seed=0)
+  part, frozen = step.split_params(params, "decoder")
+  assert part.keys() == {"projector", "adapter"}
+  assert frozen.keys() == {"vision", "decoder"}
+  optimizer = optimizers.make_optimizer(optimizers.OptimizerOptions(1e-2), 10)
+  state = jax.eval_shape(optimizer.init, part)
+  shapes = sorted(x.shape for x in jax.tree.leaves(part))
+  moments = sorted(x.shape for x in jax.tree.leaves(state) if x.shape)
+  assert moments == sorted(shapes * 2)
+
+
+def test_the_projector_can_have_its_own_rate():
+  params = {"projector": jnp.ones((3, 3)), "adapter": jnp.ones((3, 3))}
+  gradient = {name: jnp.full((3, 3), 0.1) for name in params}
+  moved = {}
+  for own in (None, 1e-3):
+    options = optimizers.OptimizerOptions(
+      2e-3, weight_decay=0.1, projector_learning_rate=own
+    )
+    optimizer = optimizers.make_optimizer(options, 10)
+    state, new = optimizer.init(params), params
+    for _ in range(3):
+      updates, state = optimizer.update(gradient, state, params)
+      new = optax.apply_updates(new, updates)
+    moved[own] = {name: 1 - np.asarray(new[name]) for name in params}
+  np.testing.assert_array_equal(moved[None]["projector"], moved[None]["adapter"])
+  np.testing.assert_array_equal(moved[1e-3]["adapter"], moved[None]["adapter"])
+  np.testing.assert_allclose(
+    moved[1e-3]["projector"], moved[None]["projector"] / 2, rtol=1e-4
+  )
+
+
 def test_an_unknown_trainable_set_names_the_known_ones():
   with pytest.raises(InputError, match="projector, decoder, all"):
     step.split_params({}, "vision")
@@ -102,7 +137,12 @@ def test_decay_spares_norms_and_biases_of_stacked_layers():
 
 
 @pytest.mark.parametrize(
-  "wrong", [{"learning_rate": 0}, {"learning_rate": 1, "warmup": 1}]
+  "wrong",
+  [
+    {"learning_rate": 0},
+    {"learning_rate": 1, "warmup": 1},
+    {"learning_rate": 1, "projector_learning_rate": 0},
+  ],
 )
 def test_a_wrong_recipe_is_refused(wrong):
   with pytest.raises(InputError):

@@ -1,8 +1,8 @@
 """The drawn demo: a pool, an evaluation set and captions, made from nothing.
 
 Every task is a family of questions with short answers. The pool holds them in a
-long tail: an easy head, which a base that has seen captions masters in other
-words, and rare families that can be learned from a few hundred rows.
+long tail: an easy head (`shape` and `color`), which the tiny base already masters,
+and families that can be learned from a few hundred rows.
 
 | task | share | asks for | answers |
 |---|---|---|---|
@@ -37,14 +37,16 @@ scene (what the questions are about, as JSON).
 
 The evaluation set is clean and has each answer of a task equally often. A hash
 of the content says which scenes, and which wordings of facts, are kept for it:
-no seed and no option can bring one into a pool or among the captions.
+no seed and no option can bring one into a pool or among what the base learns.
 
 Modules: `language` words, `scenes` what an image shows, `drawing` its pixels,
-`tasks` the families, `plan` the rows, `pool`, `evaluation` and `captions` files.
+`tasks` the families, `plan` the rows, `pool`, `evaluation` and `captions` files,
+`head` what the base has been asked.
 """
 
 from mllm_selector_jax.data.demo.captions import caption_examples, draw_captions
 from mllm_selector_jax.data.demo.evaluation import EvaluationOptions, draw_evaluation
+from mllm_selector_jax.data.demo.head import HEAD, head_examples
 from mllm_selector_jax.data.demo.language import vocabulary
 from mllm_selector_jax.data.demo.plan import BROKEN, MIXTURE, PoolOptions
 from mllm_selector_jax.data.demo.pool import draw_pool
@@ -52,6 +54,7 @@ from mllm_selector_jax.data.demo.tasks import TASKS
 
 __all__ = (
   "BROKEN",
+  "HEAD",
   "MIXTURE",
   "TASKS",
   "EvaluationOptions",
@@ -60,5 +63,6 @@ __all__ = (
   "draw_captions",
   "draw_evaluation",
   "draw_pool",
+  "head_examples",
   "vocabulary",
 )

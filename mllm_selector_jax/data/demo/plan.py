@@ -21,7 +21,7 @@ from mllm_selector_jax.data.demo.scenes import (
 from mllm_selector_jax.data.demo.tasks import TASKS, Turn
 from mllm_selector_jax.types import InputError
 
-# An easy head that a captioning base has seen in other words, and a long tail.
+# An easy head, which the tiny base has seen (head.py), and a long tail.
 MIXTURE = (
   ("shape", 0.22),
   ("color", 0.20),

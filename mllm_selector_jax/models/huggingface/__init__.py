@@ -10,6 +10,7 @@ import os
 # transformers; its advice that torch is missing would only mislead.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
+from mllm_selector_jax.models.huggingface.adapter import write_adapter
 from mllm_selector_jax.models.huggingface.assemble import assemble
 from mllm_selector_jax.models.huggingface.config import read_config
 from mllm_selector_jax.models.huggingface.parts import list_folders
@@ -26,6 +27,7 @@ __all__ = [
   "read_config",
   "read_params",
   "read_processor",
+  "write_adapter",
   "write_fresh",
   "write_model",
 ]

@@ -141,8 +141,9 @@ def _make_leaf(path: str, shape: tuple[int, ...]) -> Leaf:
 
 
 def list_leaves(config: MllmConfig) -> Iterator[Leaf]:
-  """Every array of the model, in the order of the flattened tree."""
-  for path, leaf in jax.tree_util.tree_leaves_with_path(mllm.abstract(config)):
+  """Every array of the model without adapters, in the order of the flattened tree."""
+  base = mllm.abstract(dataclasses.replace(config, lora=None))
+  for path, leaf in jax.tree_util.tree_leaves_with_path(base):
     yield _make_leaf(path_name(path), leaf.shape)
 
 

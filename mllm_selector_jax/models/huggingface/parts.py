@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS
+from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS, read_tower
 from mllm_selector_jax.models.huggingface.source import find_model, read_json
 from mllm_selector_jax.types import InputError
 
@@ -180,8 +180,9 @@ def join_parts(
         f"{folder / 'config.json'}: model_type is {found.model_type!r}; supported are"
         f" {', '.join(families)}."
       )
+  own = read_tower(tower)
   if select is None:
-    select = "default" if tower.model_type == "clip_vision_model" else "full"
+    select = "default" if own.class_token else "full"
   tokenizer = load_tokenizer(decoder)
   known = tokenizer.get_vocab()
   added = [IMAGE] * (IMAGE not in known)
@@ -195,13 +196,11 @@ def join_parts(
       PAD if PAD in added else tokenizer.pad_token or PAD
     )
   image = tokenizer.convert_tokens_to_ids(IMAGE)
-  places = (tower.image_size // tower.patch_size) ** 2
-  places += tower.model_type == "clip_vision_model"
   config = LlavaConfig(
     vision_config=tower,
     text_config=text,
     image_token_index=image,
-    image_seq_length=places - (select == "default"),
+    image_seq_length=own.positions - (select == "default"),
     vision_feature_layer=feature_layer,
     vision_feature_select_strategy=select,
     tie_word_embeddings=bool(text.tie_word_embeddings),

@@ -15,6 +15,7 @@ from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
 from mllm_selector_jax.models.huggingface.config import read_config
+from mllm_selector_jax.models.huggingface.families import read_tower
 from mllm_selector_jax.models.huggingface.parts import IMAGE, Parts, find_parts
 from mllm_selector_jax.models.huggingface.processor import (
   describe_image_options,
@@ -48,7 +49,8 @@ def _write_text(path: Path, text: str) -> None:
   os.replace(part, path)
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
+  """Writes a JSON file that is either whole or not there."""
   _write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
@@ -79,7 +81,7 @@ def _describe_model(hf_config: Any) -> dict[str, Any]:
 
 
 def _describe_processor(hf_config: Any, image_token: str) -> dict[str, Any]:
-  class_token = hf_config.vision_config.model_type == "clip_vision_model"
+  class_token = read_tower(hf_config.vision_config).class_token
   return {
     "processor_class": "LlavaProcessor",
     "image_token": image_token,
@@ -127,7 +129,7 @@ def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> No
   if len(shards) > 1:
     where = {name: f for f, names in zip(files, shards, strict=True) for name in names}
     index = {"metadata": {"total_size": total}, "weight_map": where}
-    _write_json(folder / "model.safetensors.index.json", index)
+    write_json(folder / "model.safetensors.index.json", index)
 
 
 def write_model(
@@ -166,12 +168,12 @@ def write_parts(
   """Writes a model made of these parts as one directory; see `write_model`."""
   folder, source = Path(folder), parts.decoder
   folder.mkdir(parents=True, exist_ok=True)
-  _write_json(folder / "generation_config.json", _describe_generation(parts.config))
+  write_json(folder / "generation_config.json", _describe_generation(parts.config))
   for name in CARRIED:
     if not (source / name).is_file():
       continue
     if name.endswith(".json") and "auto_map" in (value := read_json(source / name)):
-      _write_json(folder / name, _without_dropped(value))
+      write_json(folder / name, _without_dropped(value))
     elif (source / name).resolve() != (folder / name).resolve():
       shutil.copyfile(source / name, folder / name)
   tokenizer = read_tokenizer(parts)
@@ -183,14 +185,12 @@ def write_parts(
     for name in ("tokenizer_config.json", "chat_template.json"):
       _drop_template(folder / name)
   token = tokenizer.convert_ids_to_tokens(config.image_token)
-  _write_json(folder / "config.json", _describe_model(parts.config))
-  _write_json(
+  write_json(folder / "config.json", _describe_model(parts.config))
+  write_json(
     folder / "preprocessor_config.json",
     describe_image_options(parts_image_options(parts, pad)),
   )
-  _write_json(
-    folder / "processor_config.json", _describe_processor(parts.config, token)
-  )
+  write_json(folder / "processor_config.json", _describe_processor(parts.config, token))
   _write_weights(folder, config, params)
 
 
@@ -207,7 +207,7 @@ def _name_tokenizer(path: Path) -> None:
   if isinstance(extra, list):
     value.setdefault("additional_special_tokens", extra)
     del value["extra_special_tokens"]
-  _write_json(path, value)
+  write_json(path, value)
 
 
 def _drop_template(path: Path) -> None:
@@ -217,7 +217,7 @@ def _drop_template(path: Path) -> None:
   value = read_json(path)
   if value.pop("chat_template", None) is not None:
     if value:
-      _write_json(path, value)
+      write_json(path, value)
     else:
       path.unlink()
 
@@ -251,14 +251,14 @@ def write_fresh(
   tokenizer.save_pretrained(str(folder))
   _name_tokenizer(folder / "tokenizer_config.json")
   image_processor.save_pretrained(str(folder))
-  _write_json(folder / "config.json", _describe_model(hf_config))
+  write_json(folder / "config.json", _describe_model(hf_config))
   parts = find_parts(folder)
-  _write_json(
+  write_json(
     folder / "preprocessor_config.json",
     describe_image_options(parts_image_options(parts)),
   )
-  _write_json(folder / "processor_config.json", _describe_processor(hf_config, IMAGE))
-  _write_json(folder / "generation_config.json", _describe_generation(hf_config))
+  write_json(folder / "processor_config.json", _describe_processor(hf_config, IMAGE))
+  write_json(folder / "generation_config.json", _describe_generation(hf_config))
   config = read_config(folder)
   _write_weights(folder, config, mllm.init(config, seed))
   return config

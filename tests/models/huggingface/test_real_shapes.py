@@ -7,9 +7,10 @@ import pytest
 import torch
 import transformers
 
-from mllm_selector_jax import types
+from mllm_selector_jax import sharding, types
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.axes import logical_axes
+from mllm_selector_jax.models.config import LoraConfig, MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
 from mllm_selector_jax.models.huggingface.families import read_decoder, read_tower
 
@@ -31,6 +32,59 @@ SIZES = {
     13_351_494_656,
   ),
 }
+
+
+LAYER = {
+  "input_layernorm": "D",
+  "self_attn.q_proj": "DD",
+  "self_attn.k_proj": "DD",
+  "self_attn.v_proj": "DD",
+  "self_attn.o_proj": "DD",
+  "post_attention_layernorm": "D",
+  "mlp.gate_proj": "MD",
+  "mlp.up_proj": "MD",
+  "mlp.down_proj": "DM",
+}
+TOWER_LAYER = {
+  "layer_norm1": (1024,),
+  "self_attn.q_proj": (1024, 1024),
+  "self_attn.k_proj": (1024, 1024),
+  "self_attn.v_proj": (1024, 1024),
+  "self_attn.out_proj": (1024, 1024),
+  "layer_norm2": (1024,),
+  "mlp.fc1": (4096, 1024),
+  "mlp.fc2": (1024, 4096),
+}
+
+
+def list_published(text):
+  """Names and shapes as llava-hf's index and headers have them, written down here."""
+  width, mlp = text["hidden_size"], text["intermediate_size"]
+  side = {"D": width, "M": mlp}
+  tower, decoder = "vision_tower.vision_model.", "language_model.model."
+  found = {
+    "language_model.lm_head.weight": (32064, width),
+    decoder + "embed_tokens.weight": (32064, width),
+    decoder + "norm.weight": (width,),
+    "multi_modal_projector.linear_1.weight": (width, 1024),
+    "multi_modal_projector.linear_1.bias": (width,),
+    "multi_modal_projector.linear_2.weight": (width, width),
+    "multi_modal_projector.linear_2.bias": (width,),
+    tower + "embeddings.class_embedding": (1024,),
+    tower + "embeddings.patch_embedding.weight": (1024, 3, 14, 14),
+    tower + "embeddings.position_embedding.weight": (577, 1024),
+  }
+  for norm in ("pre_layrnorm", "post_layernorm"):
+    found |= {f"{tower}{norm}.{kind}": (1024,) for kind in ("weight", "bias")}
+  for layer in range(text["num_hidden_layers"]):
+    for name, sides in LAYER.items():
+      shape = tuple(side[letter] for letter in sides)
+      found[f"{decoder}layers.{layer}.{name}.weight"] = shape
+  for layer in range(24):
+    for name, shape in TOWER_LAYER.items():
+      stem = f"{tower}encoder.layers.{layer}.{name}"
+      found |= {f"{stem}.weight": shape, f"{stem}.bias": shape[:1]}
+  return found
 
 
 def make_config(text):
@@ -66,17 +120,38 @@ def test_every_tensor_of_the_published_models_has_its_place(name):
   }
   leaves = list(mapping.list_leaves(config))
   ours = {name: leaf.shape for leaf in leaves for name in leaf.names}
-  assert ours == theirs
+  assert ours == theirs == list_published(text)
   assert len(ours) == 24 * 16 + 7 + 4 + 9 * text["num_hidden_layers"] + 3
-  beginnings = (
-    "language_model.",
-    "vision_tower.vision_model.",
-    "multi_modal_projector.",
-  )
-  assert all(name.startswith(beginnings) for name in ours)
   abstract = jax.tree.leaves(mllm.abstract(config))
   assert {type(leaf) for leaf in abstract} == {jax.ShapeDtypeStruct}
   assert sum(math.prod(leaf.shape) for leaf in abstract) == total
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("shape", [(1, 8, 1), (1, 2, 4), (2, 2, 2)])
+def test_the_published_models_are_cut_evenly(name, shape):
+  hf_config = make_config(SIZES[name][0])
+  config = MllmConfig(
+    read_tower(hf_config.vision_config),
+    read_decoder(hf_config.text_config, tied=False),
+    image_token=32000,
+    lora=LoraConfig(128, 256.0),
+  )
+  abstract = mllm.abstract(config)
+  mesh = sharding.make_mesh(*shape)
+  layout = sharding.parameter_shardings(abstract, logical_axes(abstract), mesh)
+  total = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract))
+  held = 0
+  for (path, leaf), own in zip(
+    jax.tree_util.tree_leaves_with_path(abstract), jax.tree.leaves(layout), strict=True
+  ):
+    size, part = math.prod(leaf.shape), math.prod(own.shard_shape(leaf.shape))
+    held += part
+    # The matrices of the decoder, which are nearly everything.
+    if path[0].key == "decoder" and leaf.ndim > 1 and "norm" not in str(path):
+      assert part * shape[1] * shape[2] == size, path
+  # Half of the adapter is not cut over tensor.
+  assert held * shape[1] * shape[2] < 1.08 * total
 
 
 def test_shapes_flow_through_the_seven_billion():

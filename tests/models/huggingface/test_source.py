@@ -64,14 +64,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 def test_what_the_hub_refuses_is_explained(tmp_path, name, message):
   server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
   threading.Thread(target=server.serve_forever, daemon=True).start()
-  code = f"""
-from mllm_selector_jax.models import huggingface
-from mllm_selector_jax.types import InputError
-try:
-  huggingface.find_model("somebody/{name}")
-except InputError as error:
-  print(error)
-"""
+  command = [sys.executable, "-m", "mllm_selector_jax.main", "run", "--config=demo"]
+  command += [f"--config.model.path=somebody/{name}", f"--workdir={tmp_path}/work"]
   environment = {
     **os.environ,
     "HF_HUB_OFFLINE": "0",
@@ -80,18 +74,19 @@ except InputError as error:
   }
   try:
     done = subprocess.run(
-      [sys.executable, "-c", code],
+      command,
       env=environment,
       capture_output=True,
       text=True,
       timeout=120,
-      check=True,
     )
   finally:
     server.shutdown()
     server.server_close()
-  assert f"There is no directory somebody/{name}" in done.stdout
-  assert message in done.stdout, done.stdout
+  assert done.returncode == 2
+  assert f"There is no directory somebody/{name}" in done.stderr
+  assert message in done.stderr and "Traceback" not in done.stderr, done.stderr
+  assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_a_file_is_not_a_model(tmp_path):

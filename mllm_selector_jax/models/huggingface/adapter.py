@@ -1,0 +1,78 @@
+"""A LoRA adapter as a directory that peft loads onto the base in transformers."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.huggingface import mapping
+from mllm_selector_jax.models.huggingface.writer import write_json
+from mllm_selector_jax.types import Params
+
+# The tower's layers have some of the same names, so these are not a plain list.
+TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+PROJECTOR = "multi_modal_projector"
+MATRICES = {"lora_a": "lora_A", "lora_b": "lora_B"}
+
+
+def write_adapter(
+  folder: str | os.PathLike, config: MllmConfig, params: Params, base: str
+) -> None:
+  """Writes adapter_config.json and adapter_model.safetensors.
+
+  The projector, which is tuned with the adapter, is in it whole, under
+  `modules_to_save`.
+
+  Args:
+    folder: made if missing.
+    config: the model's, with its `lora`.
+    params: its parameters, written as float32; of the base's nothing is.
+    base: the model that the adapter is of: a directory or a hub name.
+  """
+  assert config.lora is not None
+  folder = Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  description = {
+    "peft_type": "LORA",
+    "task_type": "CAUSAL_LM",
+    "base_model_name_or_path": base,
+    "r": config.lora.rank,
+    "lora_alpha": config.lora.alpha,
+    "lora_dropout": 0.0,
+    "bias": "none",
+    "target_modules": TARGETS,
+    "modules_to_save": [PROJECTOR],
+    "inference_mode": True,
+  }
+  write_json(folder / "adapter_config.json", description)
+  part = folder / "adapter_model.safetensors.part"
+  tensors = dict(list_tensors(config, params))
+  safetensors.numpy.save_file(tensors, str(part), metadata={"format": "pt"})
+  part.chmod(0o644)
+  os.replace(part, part.with_suffix(""))
+
+
+def list_tensors(
+  config: MllmConfig, params: Params
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Every tensor of the adapter and of the projector by peft's name."""
+  for name, adapter in params["adapter"]["layers"].items():
+    stem = _module_name(mapping.NAMES[f"decoder/layers/{name}"])
+    for ours, theirs in MATRICES.items():
+      for layer, matrix in enumerate(np.asarray(adapter[ours], np.float32)):
+        key = f"{stem.replace('*', str(layer))}.{theirs}.weight"
+        yield key, np.ascontiguousarray(matrix.T)
+  for leaf in mapping.list_leaves(config):
+    if leaf.path.startswith("projector/"):
+      _, layer, kind = leaf.path.split("/")
+      array = np.asarray(params["projector"][layer][kind], np.float32)
+      yield _module_name(leaf.names[0]), np.ascontiguousarray(leaf.to_theirs(array))
+
+
+def _module_name(name: str) -> str:
+  """A tensor's or module's path in a model of transformers that peft has wrapped."""
+  name = name.replace(mapping.DECODER, "language_model.")
+  return "base_model.model.model." + name
