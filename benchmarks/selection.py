@@ -1,6 +1,7 @@
 """Seconds and peak memory of the selection at scale, on the CPU.
 
 python benchmarks/selection.py --rows=10000000 --groups=5000
+python benchmarks/selection.py --rows=200000 --groups=447 --strategies=d2,k_center
 python benchmarks/selection.py --rows=200000 --clusters=1000 --width=256
 """
 
@@ -13,7 +14,15 @@ import numpy as np
 from mllm_selector_jax.selection import candidates, groups, kmeans, options, strategies
 
 
-def make_pool(rows: int, count: int) -> tuple[candidates.Scores, groups.Groups]:
+def make_embeddings(rng, index: np.ndarray, count: int, width: int) -> np.ndarray:
+  """A cloud around a random centre for each group, float32."""
+  centres = rng.normal(size=(count, width)).astype(np.float32)
+  return centres[index] + rng.normal(size=(len(index), width)).astype(np.float32)
+
+
+def make_pool(
+  rows: int, count: int, width: int = 0, signals: set[str] = frozenset()
+) -> tuple[candidates.Scores, groups.Groups]:
   """Random scores and groups with a long tail of sizes."""
   rng = np.random.default_rng(0)
   weights = 1 / np.arange(1, count + 1)
@@ -22,6 +31,8 @@ def make_pool(rows: int, count: int) -> tuple[candidates.Scores, groups.Groups]:
   scores = candidates.Scores(
     necessity=rng.exponential(size=rows),
     key=rng.integers(0, 2**64, rows, dtype=np.uint64),
+    signals={name: rng.random(rows) for name in sorted(signals)},
+    embeddings=make_embeddings(rng, index, count, width) if width else None,
     tokens=rng.integers(20, 800, rows),
   )
   names = tuple(f"group {c}" for c in range(count))
@@ -38,7 +49,7 @@ def main() -> None:
   parser.add_argument("--rows", type=int, default=10_000_000)
   parser.add_argument("--groups", type=int, default=5000)
   parser.add_argument("--budget", default="10%")
-  parser.add_argument("--strategies", default=",".join(options.STRATEGIES))
+  parser.add_argument("--strategies", default="kl,random")
   parser.add_argument("--within", default="uniform", choices=options.WITHIN)
   parser.add_argument("--clusters", type=int, default=0, help="time k-means instead")
   parser.add_argument("--width", type=int, default=256)
@@ -62,12 +73,16 @@ def main() -> None:
     )
     return
 
-  scores, grouping = make_pool(arguments.rows, arguments.groups)
+  names = arguments.strategies.split(",")
+  wanted = [strategies.STRATEGIES[name] for name in names]
+  width = arguments.width if any(each.embeddings for each in wanted) else 0
+  signals = {signal for each in wanted for signal in each.signals}
+  scores, grouping = make_pool(arguments.rows, arguments.groups, width, signals)
   print(
     f"{arguments.rows:,} rows, {arguments.groups:,} groups, budget {arguments.budget};"
     f" {peak_memory():.2f} GB before"
   )
-  for strategy in arguments.strategies.split(","):
+  for strategy in names:
     chosen = options.SelectOptions(strategy, within=arguments.within)
     before, worked = time.perf_counter(), time.process_time()
     selection = strategies.select(scores, grouping, arguments.budget, 0, chosen)

@@ -75,22 +75,43 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.score.threads = 2
 
   cfg.select = ml_collections.ConfigDict()
-  cfg.select.strategy = "kl"  # kl, grouped, random, stratified, top
+  # kl, grouped, random, stratified, top, middle, perplexity, el2n, grand, ifd,
+  # visnec, d2, semdedup, k_center, facility_location, coincide, deita
+  cfg.select.strategy = "kl"
   cfg.select.budget = "20%"
   cfg.select.signal = "loss"  # a column of the score table: the necessity
   cfg.select.kl_weight = 0.4  # lambda
-  cfg.select.groups = "kmeans"  # or source, necessity; "source*kmeans": products
+  # kmeans, source, necessity, turns, truncated, has_image, any column of the
+  # score table, and products such as "source*kmeans".
+  cfg.select.groups = "kmeans"
   cfg.select.clusters = 0  # of k-means; 0: by the number of rows
-  cfg.select.target = "tempered"  # target shares: tempered, pool, uniform
+  cfg.select.strata = 5  # of necessity
+  # Target shares of the groups: tempered, pool, uniform, given (target_shares),
+  # or like (those of the samples in like).
+  cfg.select.target = "tempered"
   cfg.select.tempering = 0.5  # power of the pool share
+  # By group name, a dict, JSON text or a JSON file; groups left out get 0.
+  cfg.select.target_shares = config_dict.placeholder(object)
+  cfg.select.like = config_dict.placeholder(object)  # ids, as force_in
   cfg.select.bound = 0.15  # top share of each group's necessity that is suspect
   cfg.select.competence = 0.0  # above 0: also what the seed gets wrong in groups
   # where it gets at least this share of the rows wholly right
+  cfg.select.visual = False  # also rows that their image makes less likely
+  # Above 0: also all but one of the rows of a group whose embeddings have a
+  # cosine above this.
+  cfg.select.duplicates = 0.0
   cfg.select.floor = 0.2  # of a group's proportional share
+  cfg.select.cap = 1.0  # the most of a group's rows, as a share of them
   cfg.select.within = "uniform"  # or sample, top
   cfg.select.temperature = 0.2  # of within = "sample"
-  cfg.select.force_in = ()  # ids
-  cfg.select.leave_out = ()  # ids
+  # Ids to keep and to leave out: a list, "id,id", or a file with an id a line or
+  # JSON (ids, or records with ids, such as another run's selected.json).
+  cfg.select.force_in = config_dict.placeholder(object)
+  cfg.select.leave_out = config_dict.placeholder(object)
+  # Selections of every budget and lambda beside the arms, from the same scores.
+  cfg.select.sweep = ml_collections.ConfigDict()
+  cfg.select.sweep.budgets = config_dict.placeholder(object)  # "5%,10%,20%"
+  cfg.select.sweep.kl_weights = config_dict.placeholder(object)  # "0.2,0.4,1"
   cfg.select.control = True  # tune and evaluate a random selection beside it
 
   cfg.tune = ml_collections.ConfigDict()

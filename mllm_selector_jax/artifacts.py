@@ -54,7 +54,7 @@ class Recipe:
     old, new = _flatten(made.get("config", {})), _flatten(now["config"])
     for name in sorted(old.keys() | new.keys()):
       if old.get(name) != new.get(name):
-        changed.append(f"{name} {old.get(name)!r} -> {new.get(name)!r}")
+        changed.append(f"{name} {_clip(old.get(name))} -> {_clip(new.get(name))}")
     old, new = made.get("inputs", {}), now["inputs"]
     changed += [f"{k} changed" for k in sorted(old | new) if old.get(k) != new.get(k)]
     if made.get("seed") != self.seed:
@@ -283,6 +283,12 @@ def _hash_outputs(folder: Path) -> dict[str, str]:
   return outputs
 
 
+def _clip(value: Any, most: int = 80) -> str:
+  """A value for a message; a list of ids may be as long as the pool."""
+  text = repr(value)
+  return text if len(text) <= most else f"{text[: most - 4]} ..."
+
+
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
   flat = {}
   for name, value in tree.items():
@@ -329,6 +335,10 @@ class Workdir:
   @property
   def scores(self) -> Artifact:
     return Artifact(self.path / "scores", stage="score")
+
+  @property
+  def sweep(self) -> Artifact:
+    return Artifact(self.path / "sweep", stage="select")
 
   def selection(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "selection", stage="select")

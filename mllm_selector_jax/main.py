@@ -25,10 +25,16 @@ mllm-selector [command] --config=FILE --workdir=DIR [--config.section.key=value 
   --config   a config file, or the bare name of a shipped one: {configs}
   --workdir  where everything is written
   --force    take a pool whose files changed, and check it again
+  --id       ids that explain is asked about, separated by commas
+  --arm      whose selection explain speaks of: main unless given
 
   --coordinator=HOST:PORT --num_processes=N --process_id=I
              one of N processes that make one run: the same command line for all,
              but for I, which counts from 0; the first listens at HOST:PORT
+  --coordinator=auto
+             the same where a TPU slice, SLURM or Kubernetes tells all three
+  --num_devices=N
+             fail unless all processes together have N devices
 
 Commands (none means run):
 {commands}
@@ -47,6 +53,9 @@ class Call(NamedTuple):
   coordinator: str | None
   num_processes: int | None
   process_id: int | None
+  num_devices: int | None
+  ids: tuple[str, ...]
+  arm: str
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -66,7 +75,9 @@ def run(argv: list[str]) -> int:
       return 0
     call = _parse(argv)
     processes.join(call.coordinator, call.num_processes, call.process_id)
-    with context.open_run(call.cfg, call.workdir, force=call.force) as current:
+    processes.check_devices(call.num_devices)
+    asked = {"force": call.force, "ids": call.ids, "arm": call.arm}
+    with context.open_run(call.cfg, call.workdir, **asked) as current:
       return _carry_out(call.command, current)
   except KeyboardInterrupt:
     print("Interrupted.", file=sys.stderr)
@@ -153,6 +164,9 @@ def _parse(argv: list[str]) -> Call:
   coordinator = flags.DEFINE_string("coordinator", None, "", flag_values=values)
   num_processes = flags.DEFINE_integer("num_processes", None, "", flag_values=values)
   process_id = flags.DEFINE_integer("process_id", None, "", flag_values=values)
+  num_devices = flags.DEFINE_integer("num_devices", None, "", flag_values=values)
+  ids = flags.DEFINE_list("id", [], "", flag_values=values)
+  arm = flags.DEFINE_string("arm", "main", "", flag_values=values)
   try:
     rest = values(argv)[1:]
     cfg = config.value
@@ -177,6 +191,9 @@ def _parse(argv: list[str]) -> Call:
     coordinator.value,
     num_processes.value,
     process_id.value,
+    num_devices.value,
+    tuple(ids.value),
+    arm.value,
   )
 
 

@@ -1,6 +1,7 @@
 """What comes into a selection: scored rows, and which of them may be taken."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import draws, necessity
+from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.types import InputError
@@ -20,9 +22,12 @@ class Scores:
   Attributes:
     necessity: a signal in its own units.
     key: the first 64 bits of the content hash.
-    accuracy: share of supervised tokens that the seed model gets right.
-    visual: loss without the image less loss with it, NaN without an image.
+    signals: other columns by name, such as accuracy (share of supervised tokens
+      that the seed model gets right) and visual (loss without the image less
+      loss with it; 0 or NaN without an image).
+    embeddings: a vector a row.
     seen: the seed model was tuned on the row.
+    like: rows whose groups are the target, for target "like".
     tokens: training tokens, for budgets in tokens.
     forced_in: kept whatever the scores say; counts against the budget.
     left_out: never kept.
@@ -30,23 +35,70 @@ class Scores:
 
   necessity: Float[np.ndarray, " N"]
   key: UInt64[np.ndarray, " N"]
-  accuracy: Float[np.ndarray, " N"] | None = None
-  visual: Float[np.ndarray, " N"] | None = None
+  signals: Mapping[str, Float[np.ndarray, " N"]] = dataclasses.field(
+    default_factory=dict
+  )
+  embeddings: Float[np.ndarray, "N D"] | None = None
   seen: Bool[np.ndarray, " N"] | None = None
+  like: Bool[np.ndarray, " N"] | None = None
   tokens: Int[np.ndarray, " N"] | None = None
   forced_in: Bool[np.ndarray, " N"] | None = None
   left_out: Bool[np.ndarray, " N"] | None = None
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      assert value is None or value.shape == (len(self.key),), field.name
+    columns = {field.name: getattr(self, field.name) for field in FIELDS}
+    for name, value in {**columns, **self.signals}.items():
+      assert value is None or len(value) == len(self.key), name
 
   def flag(self, name: str) -> Bool[np.ndarray, " N"]:
     """An optional column of booleans; all false where it is not given."""
     value = getattr(self, name)
     return np.zeros(len(self.key), bool) if value is None else value.astype(bool)
 
+  def signal(
+    self, name: str, option: str, finite: bool = True
+  ) -> Float[np.ndarray, " N"]:
+    """A signal that an option needs.
+
+    Raises:
+      InputError: it was not scored, or is not `finite` somewhere.
+    """
+    if name not in self.signals:
+      raise InputError(
+        f"{option} needs the signal {name!r}, which the scores do not hold; add it to"
+        " score.signals and run the score stage again, or choose otherwise."
+      )
+    values = self.signals[name]
+    if finite and (bad := int((~np.isfinite(values)).sum())):
+      raise InputError(
+        f"{option} needs the signal {name!r}, which is not a finite number in {bad:,}"
+        f" of {len(values):,} rows; set such rows aside first."
+      )
+    return values
+
+  def unit_embeddings(self, option: str) -> Float[np.ndarray, "N D"]:
+    """Embeddings of length 1, float32.
+
+    Raises:
+      InputError: there are none, or one is not finite.
+    """
+    if self.embeddings is None:
+      raise InputError(
+        f"{option} needs embeddings, which the scores do not hold; run the score stage"
+        " again, or choose otherwise."
+      )
+    values = np.asarray(self.embeddings, np.float32)
+    if not np.isfinite(values).all():
+      bad = int((~np.isfinite(values).all(1)).sum())
+      raise InputError(
+        f"{option} needs embeddings, which are not finite in {bad:,} of"
+        f" {len(values):,} rows; score again, or choose otherwise."
+      )
+    length = np.sqrt(np.sum(np.square(values, dtype=np.float64), 1, keepdims=True))
+    return (values / np.maximum(length, 1e-30)).astype(np.float32)
+
+
+FIELDS = [f for f in dataclasses.fields(Scores) if f.name != "signals"]
 
 # Why a row was kept or not; a selection holds one of these for each row.
 REASONS = (
@@ -58,10 +110,14 @@ REASONS = (
   "tied with the threshold",
   "not drawn",
   "target share 0",
+  "above its group's cap",
   "left out",
   "suspect: upper necessity bound",
   "suspect: wrong where the seed model is mostly right",
   "suspect: less likely with its image",
+  "suspect: nearly the same as another row",
+  "dropped: the instruction does not help (IFD above 1)",
+  "dropped: nearly the same as a row before it",
 )
 CODE = {reason: code for code, reason in enumerate(REASONS)}
 
@@ -120,37 +176,47 @@ def sort_out(
     )
   ranks = necessity.rank_normalise(scores.necessity, scores.flag("seen"))
   code = np.full(count, CODE["not drawn"], np.uint8)
+  tie = draws.draw(rng, scores.key, options.strategy)
   if bounded:
     _mark_suspects(code, scores, ranks, groups.index, options)
   code[forced] = CODE["not drawn"]
   code[left_out] = CODE["left out"]
+  if bounded and options.duplicates:
+    copies = find_duplicates(
+      scores.unit_embeddings("select.duplicates"),
+      np.flatnonzero(code == CODE["not drawn"]),
+      groups.index,
+      tie,
+      forced,
+      options.duplicates,
+    )
+    code[copies] = CODE["suspect: nearly the same as another row"]
   suspect = code > CODE["left out"]
-  tie = draws.draw(rng, scores.key, options.strategy)
   return Candidates(ranks, tie, forced, ~suspect & ~left_out, suspect, code)
 
 
 def _mark_suspects(code, scores, ranks, groups, options):
   if options.visual:
-    if scores.visual is None:
-      raise _missing("visual", "select.visual")
-    code[necessity.misaligned(scores.visual)] = CODE[
-      "suspect: less likely with its image"
-    ]
+    found = necessity.misaligned(scores.signal("visual", "select.visual", False))
+    code[found] = CODE["suspect: less likely with its image"]
   if options.competence:
-    if scores.accuracy is None:
-      raise _missing("accuracy", "select.competence")
     failed = necessity.failed_where_competent(
-      scores.accuracy, groups, options.competence
+      scores.signal("accuracy", "select.competence"), groups, options.competence
     )
     code[failed] = CODE["suspect: wrong where the seed model is mostly right"]
   above = necessity.above_bound(ranks, groups, options.bound)
   code[above] = CODE["suspect: upper necessity bound"]
 
 
-def _missing(signal: str, option: str) -> InputError:
-  return InputError(
-    f"{option} needs the signal {signal!r}, which the scores do not hold; add it to"
-    " score.signals and score again, or turn the option off."
+def drop(
+  candidates: Candidates, mask: Bool[np.ndarray, " N"], reason: str
+) -> Candidates:
+  """Rows that a strategy's own rule takes out, but for the forced ones."""
+  mask = mask & candidates.remaining & ~candidates.forced
+  code = candidates.code.copy()
+  code[mask] = CODE[reason]
+  return candidates._replace(
+    remaining=candidates.remaining & ~mask, suspect=candidates.suspect | mask, code=code
   )
 
 

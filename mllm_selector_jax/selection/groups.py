@@ -23,9 +23,21 @@ class Groups(NamedTuple):
 
 
 def by_column(values: np.ndarray, name: str = "") -> Groups:
-  """A group for each value of a column, in the values' order; None is a value."""
-  text = ["(none)" if value is None else str(value) for value in values]
-  names, index = np.unique(np.array(text, dtype=object), return_inverse=True)
+  """A group for each value of a column, in the values' order; None is a value.
+
+  Raises:
+    InputError: hardly a value occurs twice.
+  """
+  if values.dtype == object:
+    text = ["(none)" if value is None else str(value) for value in values]
+    values = np.array(text, dtype=object)
+  names, index = np.unique(values, return_inverse=True)
+  if len(names) > max(50, len(values) // 4):
+    raise InputError(
+      f"select.groups names the column {name or 'source'!r}, which has {len(names):,}"
+      f" different values in {len(values):,} rows, too many for groups; take"
+      " kmeans, necessity or a column that repeats."
+    )
   prefix = f"{name} " if name else ""
   return Groups(index.astype(np.int32), tuple(prefix + str(each) for each in names))
 

@@ -25,7 +25,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 from jaxtyping import Bool, Float, Int, UInt64
 
-from mllm_selector_jax.selection.necessity import argsort_groups
+from mllm_selector_jax.selection.sorting import float_key, sort_rows
 from mllm_selector_jax.types import InputError
 
 GAIN_BITS = 40  # of a gain's fraction, at lambda up to 1
@@ -81,12 +81,13 @@ def order_rows(
   first: Bool[np.ndarray, " N"] | None = None,
 ) -> GroupOrder:
   """Sorts rows by group; inside by `first`, score (descending), tie and row."""
-  rows = np.argsort(tie, kind="stable")
-  if score is not None:
-    rows = rows[np.argsort(-score[rows], kind="stable")]
+  leading = groups
   if first is not None and first.any():
-    rows = np.concatenate([rows[first[rows]], rows[~first[rows]]])
-  rows = rows[argsort_groups(groups[rows])]
+    leading = 2 * groups.astype(np.int64) + ~first
+  if score is None:
+    rows = sort_rows(tie, leading)
+  else:
+    rows = sort_rows(~float_key(score), leading, tie)
   starts = np.zeros(count + 1, np.int64)
   np.cumsum(np.bincount(groups, minlength=count), out=starts[1:])
   sizes = np.diff(starts)

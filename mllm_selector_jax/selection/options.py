@@ -2,11 +2,30 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 from mllm_selector_jax.types import InputError
 
-STRATEGIES = ("kl", "grouped", "random", "stratified", "top")
-TARGETS = ("tempered", "pool", "uniform", "given")
+STRATEGIES = (
+  "kl",
+  "grouped",
+  "random",
+  "stratified",
+  "top",
+  "middle",
+  "perplexity",
+  "el2n",
+  "grand",
+  "ifd",
+  "visnec",
+  "d2",
+  "semdedup",
+  "k_center",
+  "facility_location",
+  "coincide",
+  "deita",
+)
+TARGETS = ("tempered", "pool", "uniform", "given", "like")
 WITHIN = ("uniform", "sample", "top")
 
 
@@ -22,16 +41,20 @@ class SelectOptions:
     clusters: of k-means; 0 goes by the number of rows.
     strata: of equal width in necessity, for "necessity" and `grouped`.
     target: target shares of the groups, one of `TARGETS`.
-    target_shares: a share a group, for target "given".
+    target_shares: for target "given": a share a group, in the groups' order or
+      by their names (groups that are not named get 0).
     tempering: the power of the pool share, for target "tempered".
     within: order inside a group, one of `WITHIN`.
     temperature: tau of within "sample"; smaller is closer to "top".
     floor: rows that each group gets at least, as a share of its proportional
       part of the budget.
+    cap: the most of a group's rows that are taken, as a share of them.
     bound: top share of each group's necessity that is suspect; 0 is off.
     competence: where the seed model gets at least this share of a group's rows
       wholly right, those that it does not are suspect; 0 or None is off.
     visual: whether rows that the image makes less likely are suspect.
+    duplicates: a row whose embedding has a cosine above this with another one of
+      its group is suspect; 0 is off.
   """
 
   strategy: str = "kl"
@@ -40,14 +63,16 @@ class SelectOptions:
   clusters: int = 0
   strata: int = 5
   target: str = "tempered"
-  target_shares: tuple[float, ...] | None = None
+  target_shares: tuple[float, ...] | Mapping[str, float] | None = None
   tempering: float = 0.5
   within: str = "uniform"
   temperature: float = 0.2
   floor: float = 0.2
+  cap: float = 1.0
   bound: float = 0.15
   competence: float | None = None
   visual: bool = False
+  duplicates: float = 0.0
 
   def __post_init__(self):
     for name, allowed in (
@@ -63,7 +88,9 @@ class SelectOptions:
     self._check("tempering", 0, 10)
     self._check("temperature", 1e-6, 1e6)
     self._check("floor", 0, 1)
+    self._check("cap", 1e-9, 1)
     self._check("bound", 0, 0.9)
+    self._check("duplicates", 0, 1)
     self._check("clusters", 0, 10**7, whole=True)
     self._check("strata", 1, 1000, whole=True)
     if self.competence is not None:

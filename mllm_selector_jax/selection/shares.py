@@ -1,5 +1,7 @@
 """What the groups are to get: means, target shares, floors and ideal quotas."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -23,7 +25,9 @@ def target_shares(
   sizes: Int[np.ndarray, " G"],
   kind: str,
   tempering: float = 0.5,
-  given: tuple[float, ...] | None = None,
+  given: tuple[float, ...] | Mapping[str, float] | None = None,
+  names: tuple[str, ...] = (),
+  like: Int[np.ndarray, " G"] | None = None,
 ) -> Float[np.ndarray, " G"]:
   """Target shares q of the groups.
 
@@ -31,15 +35,32 @@ def target_shares(
     sizes: rows of each group that may be taken; an empty group gets 0 unless
       shares are given.
     kind: "pool" (p), "tempered" (proportional to p ** tempering), "uniform",
-      or "given".
+      "given", or "like" (the shares of a set of samples).
     tempering: the power.
-    given: a share a group, for "given".
+    given: for "given", a share a group, in their order or by name.
+    names: of the groups, for shares by name.
+    like: for "like", how many of those samples each group holds.
 
   Raises:
     InputError: given shares that are not one a group, negative, or do not sum
-      to 1.
+      to 1, or name no group; no samples to be like.
   """
+  if kind == "like":
+    if like is None or not like.sum():
+      raise InputError(
+        "select.target is 'like', but no samples are given to be like; name them in"
+        " select.like."
+      )
+    return normalise(like.astype(np.float64))
   if kind == "given":
+    if isinstance(given, Mapping):
+      if unknown := sorted(set(given) - set(names)):
+        raise InputError(
+          f"select.target_shares names {unknown[0]!r}, which is no group; the"
+          f" {len(names)} groups are {', '.join(names[:20])}"
+          f"{', ...' if len(names) > 20 else ''}."
+        )
+      given = tuple(given.get(name, 0.0) for name in names)
     shares = np.asarray(given, np.float64)
     if shares.shape != sizes.shape:
       raise InputError(
@@ -54,6 +75,11 @@ def target_shares(
     return shares / shares.sum()
   power = {"pool": 1.0, "tempered": tempering, "uniform": 0.0}[kind]
   weights = np.where(sizes > 0, np.maximum(sizes, 1) ** power, 0.0)
+  return normalise(weights)
+
+
+def normalise(weights: Float[np.ndarray, " G"]) -> Float[np.ndarray, " G"]:
+  """Shares in proportion to weights; all 0 if these are."""
   return weights / max(weights.sum(), 1e-300)
 
 
@@ -94,4 +120,4 @@ def ideal_quotas(
   if kl_weight == 0:
     return np.full(len(shares), np.nan)
   weights = shares * np.exp((means - means.max(initial=0.0)) / kl_weight)
-  return weights / max(weights.sum(), 1e-300)
+  return normalise(weights)

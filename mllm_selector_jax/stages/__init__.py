@@ -2,6 +2,7 @@
 
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.evaluate import evaluate
+from mllm_selector_jax.stages.explain import explain
 from mllm_selector_jax.stages.plan import plan
 from mllm_selector_jax.stages.report.stage import report
 from mllm_selector_jax.stages.run import run
@@ -20,4 +21,5 @@ COMMANDS = {
   "tune": tune,
   "evaluate": evaluate,
   "report": report,
+  "explain": explain,
 }

@@ -24,6 +24,8 @@ class Run:
     workdir: where artifacts lie.
     console: for people.
     force: take a pool whose files changed.
+    ids: what `explain` is asked about.
+    arm: whose selection that is.
     stage: the stage at hand, for messages.
   """
 
@@ -31,6 +33,8 @@ class Run:
   workdir: artifacts.Workdir
   console: Console
   force: bool = False
+  ids: tuple[str, ...] = ()
+  arm: str = "main"
   stage: str = ""
   _stop: bool = False
 
@@ -141,7 +145,13 @@ def plain(config: Any) -> Any:
 
 
 @contextlib.contextmanager
-def open_run(cfg: Any, workdir: str, force: bool = False) -> Iterator[Run]:
+def open_run(
+  cfg: Any,
+  workdir: str,
+  force: bool = False,
+  ids: tuple[str, ...] = (),
+  arm: str = "main",
+) -> Iterator[Run]:
   """A run that holds its workdir, for all processes, until it ends.
 
   Raises:
@@ -150,4 +160,4 @@ def open_run(cfg: Any, workdir: str, force: bool = False) -> Iterator[Run]:
   place = artifacts.Workdir(Path(workdir).absolute())
   first = sharding.is_first_process()
   with artifacts.lock(place.path) if first else contextlib.nullcontext():
-    yield Run(cfg, place, Console(place.log), force)
+    yield Run(cfg, place, Console(place.log), force, ids, arm)

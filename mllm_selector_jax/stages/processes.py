@@ -13,6 +13,7 @@ import jax
 
 from mllm_selector_jax.types import InputError, RunError
 
+AUTO = "auto"  # --coordinator: the cluster says who and where the processes are
 JOIN = 300  # seconds that the first process is waited for
 LOST = 60  # seconds without a sign of life after which a process is taken for dead
 
@@ -32,7 +33,8 @@ def join(
   """Makes this process one of a run of several; nothing where no flag is given.
 
   Args:
-    coordinator: host:port, on which the first process listens.
+    coordinator: host:port, on which the first process listens; "auto" where the
+      cluster (a TPU slice, SLURM, Kubernetes) tells all three.
     count: of the processes.
     number: of this one, from 0.
     timeout: seconds that the others are waited for.
@@ -41,6 +43,8 @@ def join(
     InputError: the flags are not whole, or do not fit each other.
     RunError: the processes did not find each other.
   """
+  if coordinator == AUTO:
+    return _join_cluster(count, number, timeout)
   given = {
     "--coordinator=HOST:PORT": coordinator,
     "--num_processes=N": count,
@@ -84,6 +88,46 @@ def join(
       " others reach."
     ) from error
   faulthandler.enable()  # where jax ends a process, its log gets the stacks
+
+
+def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
+  if count is not None or number is not None:
+    raise InputError(
+      "--coordinator=auto takes neither --num_processes nor --process_id; the cluster"
+      " tells both."
+    )
+  try:
+    jax.distributed.initialize(
+      initialization_timeout=timeout,
+      heartbeat_timeout_seconds=LOST,
+      shutdown_timeout_seconds=LOST,
+    )
+  except ValueError as error:
+    raise InputError(
+      "--coordinator=auto: no TPU slice, SLURM job or Kubernetes job was found"
+      f" ({str(error).strip().splitlines()[0]}). Give --coordinator=HOST:PORT,"
+      " --num_processes and --process_id."
+    ) from error
+  except RuntimeError as error:
+    raise RunError(
+      f"The processes of the cluster did not join within {timeout} s"
+      f" ({str(error).strip().splitlines()[0]})."
+    ) from error
+  faulthandler.enable()
+
+
+def check_devices(wanted: int | None) -> None:
+  """Sees that a launcher's processes got the devices that it asked for.
+
+  Raises:
+    InputError: there are more or fewer, in all processes.
+  """
+  if wanted is not None and jax.device_count() != wanted:
+    raise InputError(
+      f"--num_devices={wanted}, and {jax.device_count()} were found, on"
+      f" {jax.process_count()} hosts or tasks ({jax.local_device_count()} on this"
+      " one). Look at how many devices each task is given."
+    )
 
 
 def name() -> str:

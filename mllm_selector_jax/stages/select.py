@@ -1,6 +1,5 @@
 """select: which rows are kept, and for every row why or why not."""
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,10 @@ import numpy as np
 
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.data import records, table
-from mllm_selector_jax.scoring.table import ScoreTable, read_scores
-from mllm_selector_jax.selection import groups as grouping
-from mllm_selector_jax.selection import strategies
-from mllm_selector_jax.selection.candidates import Scores
-from mllm_selector_jax.selection.necessity import rank_normalise
-from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.selection import Selection
-from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages import candidates
 from mllm_selector_jax.stages.context import Run
-from mllm_selector_jax.types import InputError
+from mllm_selector_jax.stages.sweep import sweep
 
 CONTROL = "random"
 NOT_FINITE = "not a number"
@@ -34,13 +27,12 @@ def select(run: Run) -> None:
   for arm in arms(run):
     strategy = run.cfg.select.strategy if arm == "main" else CONTROL
     select_arm(run, arm, strategy, run.cfg.select.budget)
+  sweep(run)
 
 
 def select_arm(run: Run, arm: str, strategy: str, budget: str) -> None:
   """Makes one arm's selection with the config's other options."""
-  config = {**run.cfg.select.to_dict(), "strategy": strategy, "budget": budget}
-  del config["control"]
-  options = make_options(config)
+  config = candidates.make_config(run, strategy=strategy, budget=budget)
   recipe = run.recipe(
     "select",
     config,
@@ -48,75 +40,19 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str) -> None:
   )
 
   def build(folder):
-    pool, scores = base.open_pool(run), read_scores(run.workdir.scores.path)
-    finite = np.isfinite(scores.signal(config["signal"]))
-    candidates = _make_scores(pool, scores, finite, config)
-    groups = _make_groups(run, pool, scores, finite, candidates, options)
-    chosen = strategies.select(candidates, groups, budget, run.cfg.rng_seed, options)
+    eligible = candidates.read_eligible(run, config)
+    chosen = eligible.select(budget, run.cfg.rng_seed)
     for warning in chosen.warnings:
       run.say(f"select: {warning}")
-    rows = scores.row[finite]
-    _write(folder, pool, rows, chosen, groups, config, run)
+    _write(folder, eligible.pool, eligible.rows, chosen, config)
+    proof = chosen.certificate
     run.say(
-      f"select: {arm} keeps {int(chosen.kept.sum()):,} of {len(rows):,} eligible"
-      f" rows ({strategy}, budget {budget})"
+      f"select: {arm} keeps {int(chosen.kept.sum()):,} of {len(eligible.rows):,}"
+      f" eligible rows ({strategy}, budget {budget}"
+      + (f"; proved the best, gap {proof.gap:.1e})" if proof else ")")
     )
 
   run.make(run.workdir.selection(arm), recipe, build)
-
-
-def make_options(config: dict[str, Any]) -> SelectOptions:
-  """The options of a selection from the config's section."""
-  names = {field.name for field in dataclasses.fields(SelectOptions)}
-  given = {name: value for name, value in config.items() if name in names}
-  given["competence"] = given["competence"] or None
-  return SelectOptions(**given)
-
-
-def _make_scores(
-  pool: table.PoolTable, scores: ScoreTable, finite: np.ndarray, config: dict
-) -> Scores:
-  rows = scores.row[finite]
-  ids = [pool.id[row] for row in rows]
-  lists = {}
-  for name in ("force_in", "leave_out"):
-    wanted = set(map(str, config[name]))
-    unknown = sorted(wanted - set(ids))
-    if unknown:
-      raise InputError(
-        f"select.{name} names {unknown[0]!r}, which is no scored row's id"
-        f" ({len(unknown)} such); take ids from pool.parquet."
-      )
-    lists[name] = np.array([i in wanted for i in ids]) if wanted else None
-  return Scores(
-    necessity=scores.signal(config["signal"])[finite],
-    key=np.array([int(pool.hash[row][:16], 16) for row in rows], np.uint64),
-    accuracy=scores.signal("accuracy")[finite] if config["competence"] else None,
-    seen=scores.signal("seed")[finite],
-    tokens=pool.tokens[rows],
-    forced_in=lists["force_in"],
-    left_out=lists["leave_out"],
-  )
-
-
-def _make_groups(run, pool, scores, finite, candidates, options) -> grouping.Groups:
-  columns = {"source": pool.source[scores.row[finite]]}
-  embeddings = None
-  if "kmeans" in options.groups:
-    embeddings = scores.embeddings()[finite]
-    embeddings = (
-      embeddings if embeddings.shape[1] else None
-    )  # of a table made elsewhere
-  return grouping.make_groups(
-    options.groups,
-    columns,
-    rank_normalise(candidates.necessity, candidates.flag("seen")),
-    embeddings,
-    candidates.key,
-    options.clusters,
-    options.strata,
-    run.cfg.rng_seed,
-  )
 
 
 def _write(
@@ -124,9 +60,7 @@ def _write(
   pool: table.PoolTable,
   rows: np.ndarray,
   chosen: Selection,
-  groups: grouping.Groups,
   config: dict[str, Any],
-  run: Run,
 ) -> None:
   import pyarrow as pa
 
@@ -157,7 +91,10 @@ def _write(
       "rank": spread(rank, pa.int64()),
       "group": spread(chosen.group, pa.int32()),
       "group_name": spread(names[chosen.group], pa.string()),
+      "target_share": spread(chosen.table.target[chosen.group], pa.float64()),
+      "reached_share": spread(chosen.table.reached[chosen.group], pa.float64()),
       "necessity": spread(chosen.necessity, pa.float64()),
+      "necessity_rank": spread(_rank(chosen.necessity), pa.int64()),
       "gain": spread(chosen.gain, pa.float64()),
       "threshold": spread(threshold, pa.float64()),
       "reason": pa.array(reason.tolist(), pa.string()),
@@ -169,6 +106,12 @@ def _write(
   artifacts.write_json(
     folder / "summary.json", _summarise(chosen, reason, rows, config)
   )
+
+
+def _rank(necessity: np.ndarray) -> np.ndarray:
+  """From 0 for the highest; rows that are equal share the first's place."""
+  ascending = np.sort(necessity)
+  return len(necessity) - np.searchsorted(ascending, necessity, side="right")
 
 
 def _write_records(path: Path, pool: table.PoolTable, kept: np.ndarray) -> None:
@@ -209,7 +152,7 @@ def _summarise(chosen: Selection, reason, rows, config) -> dict[str, Any]:
     "strategy": config["strategy"],
     "budget": str(config["budget"]),
     "signal": config["signal"],
-    "options": {key: _plain(value) for key, value in config.items()},
+    "options": config,
     "eligible": len(rows),
     "kept": int(chosen.kept.sum()),
     "threshold": number(chosen.threshold),
@@ -219,7 +162,3 @@ def _summarise(chosen: Selection, reason, rows, config) -> dict[str, Any]:
     "certificate": certificate
     and {key: number(value) for key, value in certificate._asdict().items()},
   }
-
-
-def _plain(value: Any) -> Any:
-  return list(value) if isinstance(value, tuple) else value

@@ -221,3 +221,17 @@ def test_group_means_do_not_depend_on_the_order_of_rows():
   np.testing.assert_array_equal(
     means, shares.group_means(values[shuffle], groups[shuffle], 8)
   )
+
+
+def test_target_shares_by_name_and_like_a_set_of_samples():
+  sizes, names = np.array([16, 4, 0]), ("a", "b", "c")
+  found = shares.target_shares(
+    sizes, "given", given={"b": 0.75, "a": 0.25}, names=names
+  )
+  np.testing.assert_allclose(found, [0.25, 0.75, 0])
+  with pytest.raises(InputError, match=r"names 'd', which is no group; the 3 groups"):
+    shares.target_shares(sizes, "given", given={"d": 1.0}, names=names)
+  like = shares.target_shares(sizes, "like", like=np.array([1, 3, 0]))
+  np.testing.assert_allclose(like, [0.25, 0.75, 0])
+  with pytest.raises(InputError, match="no samples are given"):
+    shares.target_shares(sizes, "like", like=np.zeros(3, int))

@@ -24,8 +24,15 @@ def make_pool(rows=600, seed=0, count=7, **fields):
   scores = Scores(
     necessity=rng.exponential(size=rows) + 0.2 * groups,
     key=rng.integers(0, 2**64, rows, dtype=np.uint64),
-    accuracy=rng.choice([0.5, 1.0], rows, p=[0.3, 0.7]),
-    visual=np.where(rng.random(rows) < 0.1, np.nan, rng.normal(0.5, 0.3, rows)),
+    signals={
+      "accuracy": rng.choice([0.5, 1.0], rows, p=[0.3, 0.7]),
+      "visual": rng.normal(0.5, 0.3, rows),
+      "ifd": rng.gamma(9, 0.08, rows),
+      **{name: rng.exponential(size=rows) for name in ("perplexity", "el2n", "grand")},
+    },
+    embeddings=(np.eye(8)[groups % 8] + rng.normal(0, 0.3, (rows, 8)).round(3)).astype(
+      np.float32
+    ),
     seen=rng.random(rows) < 0.05,
     tokens=rng.integers(5, 60, rows),
   )
@@ -39,7 +46,9 @@ def permute(scores, groups, order):
     if (value := getattr(scores, field.name)) is None
     else value[order]
     for field in dataclasses.fields(scores)
+    if field.name != "signals"
   }
+  moved["signals"] = {name: x[order] for name, x in scores.signals.items()}
   return Scores(**moved), Groups(groups.index[order], groups.names)
 
 
@@ -50,6 +59,7 @@ CASES = [SelectOptions(strategy=name) for name in STRATEGIES] + [
   SelectOptions(kl_weight=0.0, within="sample", floor=0.5),
   SelectOptions(kl_weight=1e6, target="uniform"),
   SelectOptions(bound=0.3, competence=0.6, visual=True, floor=1.0),
+  SelectOptions(cap=0.4, duplicates=0.97, target="pool"),
   SelectOptions(target="given", target_shares=(0.5, 0, 0.1, 0.1, 0.1, 0.2, 0)),
 ]
 IDS = [f"{o.strategy}-{o.within}-{o.kl_weight:g}-{o.target}-{o.bound}" for o in CASES]
@@ -234,7 +244,7 @@ def test_suspects_only_fill_what_is_left_of_the_budget():
     assert not some.warnings and "kept to fill the budget" not in some.reason
     most = select(scores, groups, "95%", 0, options)
     assert most.kept.sum() == 570
-    assert "suspect rows are kept" in most.warnings[0]
+    assert "58 suspect or dropped rows are kept" in most.warnings[0]
     everything = select(scores, groups, 601, 0, options)
     assert everything.kept.all()
     assert "above the 600 rows" in everything.warnings[0]
@@ -270,21 +280,31 @@ def test_a_budget_in_tokens_is_the_longest_prefix(seed, tokens, strategy):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_degenerate_pools(strategy):
   options = SelectOptions(strategy)
-  one = Scores(np.array([2.0]), np.array([7], np.uint64))
+  signals = ("visual", "ifd", "perplexity", "el2n", "grand")
+
+  def make(values, keys):
+    extra = {name: np.ones(len(values)) for name in signals}
+    return Scores(values, keys, extra, np.ones((len(values), 3), np.float32))
+
+  one = make(np.array([2.0]), np.array([7], np.uint64))
   assert select(one, np.zeros(1, int), 1, 0, options).kept.tolist() == [True]
   # All scores equal, one group, equal contents: rows decide.
-  flat = Scores(np.ones(40), np.zeros(40, np.uint64))
+  flat = make(np.ones(40), np.zeros(40, np.uint64))
   kept = select(flat, np.zeros(40, int), 10, 0, options).kept
-  assert np.flatnonzero(kept).tolist() == list(range(10))
+  assert kept.sum() == 10
+  if strategy not in ("visnec", "d2"):  # neighbours and clusters decide first
+    assert np.flatnonzero(kept).tolist() == list(range(10))
   with pytest.raises(InputError, match="nothing to select from"):
-    select(Scores(np.zeros(0), np.zeros(0, np.uint64)), np.zeros(0, int), 1, 0, options)
+    select(make(np.zeros(0), np.zeros(0, np.uint64)), np.zeros(0, int), 1, 0, options)
 
 
 def test_input_errors_say_what_to_do():
   scores, groups = make_pool(50)
   cases = [
-    (dict(accuracy=None), SelectOptions(competence=0.6), 10, "score.signals"),
-    (dict(visual=None), SelectOptions(visual=True), 10, "select.visual needs"),
+    (dict(signals={}), SelectOptions(competence=0.6), 10, "score.signals"),
+    (dict(signals={}), SelectOptions(visual=True), 10, "select.visual needs"),
+    (dict(signals={}), SelectOptions("ifd"), 10, "strategy ifd needs the signal 'ifd'"),
+    (dict(embeddings=None), SelectOptions("d2"), 10, "d2 needs embeddings"),
     (dict(forced_in=np.ones(50, bool)), SelectOptions(), 10, "50 rows are forced in"),
     (
       dict(forced_in=np.ones(50, bool), left_out=np.ones(50, bool)),
@@ -308,3 +328,27 @@ def test_two_hundred_thousand_rows():
   scores = Scores(rng.random(200_000), rng.integers(0, 2**64, 200_000, dtype=np.uint64))
   selection = select(scores, rng.integers(0, 500, 200_000), "10%")
   assert selection.kept.sum() == 20_000 and abs(selection.certificate.gap) < 1e-9
+
+
+def test_no_group_gives_more_than_its_cap():
+  scores, groups = make_pool()
+  options = SelectOptions(cap=0.3, bound=0.0, kl_weight=0.05)
+  table = select(scores, groups, 150, 0, options)
+  room = np.ceil(0.3 * table.table.size)
+  assert np.all(table.table.kept <= room) and np.any(table.table.kept == room)
+  assert "above its group's cap" in table.reason
+  assert abs(table.certificate.gap) < 1e-9
+  short = select(scores, groups, 500, 0, options)
+  np.testing.assert_array_equal(short.table.kept, room)
+  assert "above a group's cap" in short.warnings[-1]
+
+
+def test_a_target_like_a_set_of_samples():
+  scores, groups = make_pool()
+  like = (groups.index == 2) & (np.arange(600) % 2 > 0)
+  options = SelectOptions(target="like", floor=0.0, bound=0.0)
+  few = dataclasses.replace(scores, like=like)
+  table = select(few, groups, 20, 0, options).table
+  assert table.kept.tolist() == [0, 0, 20, 0, 0, 0, 0]
+  with pytest.raises(InputError, match=r"name them in select.like"):
+    select(scores, groups, 20, 0, options)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -95,8 +96,18 @@ def test_scoring_killed_three_times_ends_with_the_same_bytes(scored, tmp_path):
     (("127.0.0.1", 2, 0), "give HOST:PORT"),
     (("127.0.0.1:1", 2, 2), "numbered from 0 to 1"),
     (("127.0.0.1:1", 0, 0), "numbered from 0 to 0"),
+    (("auto", 2, 0), "takes neither --num_processes nor"),
   ],
 )
 def test_flags_that_do_not_fit_are_named(flags, words):
   with pytest.raises(InputError, match=words):
     processes.join(*flags)
+
+
+def test_devices_that_a_task_was_not_given_are_missed():
+  processes.check_devices(None)
+  processes.check_devices(jax.device_count())
+  with pytest.raises(
+    InputError, match=f"num_devices=16, and {jax.device_count()} were"
+  ):
+    processes.check_devices(16)

@@ -25,10 +25,14 @@ MEANINGS = {
   "tied with the threshold": "it adds as much as the last row; the draw decided",
   "not drawn": "its turn did not come within the budget",
   "target share 0": "its group was to get no row",
+  "above its group's cap": "its group gave all that it may",
   "left out": "the configuration names it",
   "suspect: upper necessity bound": "its loss is among its group's highest",
   "suspect: wrong where the seed model is mostly right": "its answer may be wrong",
   "suspect: less likely with its image": "its image may belong to another row",
+  "suspect: nearly the same as another row": "that row stands for it",
+  "dropped: the instruction does not help (IFD above 1)": "by the strategy's rule",
+  "dropped: nearly the same as a row before it": "by the strategy's rule",
 }
 
 

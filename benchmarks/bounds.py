@@ -1,0 +1,125 @@
+"""What each rule for suspect rows finds on the drawn demo pool, whose truth is known.
+
+  python benchmarks/bounds.py --workdir=runs/bounds --seeds=0,1
+
+Each seed has its own pool, seed model and score table. Prints, for every rule
+alone, how many rows it takes out, which share of them is rightly taken (precision),
+which share of all such rows it takes (recall), and the share of sound rows lost;
+means over the seeds.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from mllm_selector_jax.configs import demo
+
+from mllm_selector_jax import stages
+from mllm_selector_jax.selection.candidates import sort_out
+from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.stages import candidates, context
+
+NONE = {"bound": 0.0, "competence": None, "visual": False, "duplicates": 0.0}
+RULES = {
+  "bound 0.05": {"bound": 0.05},
+  "bound 0.15": {"bound": 0.15},
+  "bound 0.3": {"bound": 0.3},
+  "competence 0.5": {"competence": 0.5},
+  "competence 0.6": {"competence": 0.6},
+  "competence 0.7": {"competence": 0.7},
+  "visual": {"visual": True},
+  "bound 0.15 + competence 0.6": {"bound": 0.15, "competence": 0.6},
+  "duplicates 0.9": {"duplicates": 0.9},
+  "duplicates 0.99": {"duplicates": 0.99},
+  "duplicates 0.999": {"duplicates": 0.999},
+}
+KINDS = ("wrong", "misaligned", "wrong or misaligned", "duplicate")
+
+
+def score_pool(folder: Path, seed: int, rows: int) -> candidates.Eligible:
+  """A drawn pool, scored; resumes what is there."""
+  cfg = demo.get_config()
+  cfg.rng_seed = cfg.pool.demo.seed = seed
+  cfg.pool.demo.rows = rows
+  cfg.score.signals = (*cfg.score.signals, "visual")
+  cfg.select.visual, cfg.select.competence, cfg.select.duplicates = True, 0.6, 0.9
+  with context.open_run(cfg, str(folder)) as run:
+    stages.check(run)
+    stages.seed(run)
+    stages.score(run)
+    return candidates.read_eligible(run, candidates.make_config(run))
+
+
+def measure(eligible, truth, rule) -> dict[str, tuple[float, float]]:
+  """By kind precision and recall; "taken" and "sound rows lost" as shares."""
+  options = dataclasses.replace(SelectOptions(), **{**NONE, **rule})
+  found = sort_out(eligible.scores, eligible.groups, 0, options, True).suspect
+  wrong = truth["wrong"][eligible.rows]
+  misaligned = truth["misaligned"][eligible.rows]
+  kinds = {
+    "wrong": wrong,
+    "misaligned": misaligned,
+    "wrong or misaligned": wrong | misaligned,
+  }
+  result = {
+    kind: ((found & own).sum() / max(found.sum(), 1), (found & own).sum() / own.sum())
+    for kind, own in kinds.items()
+  }
+  result["duplicate"] = pairs_found(found, truth["duplicate_of"], eligible.rows)
+  sound = ~(wrong | misaligned)
+  result["taken"] = (found.mean(), (found & sound).sum() / sound.sum())
+  return result
+
+
+def pairs_found(found, duplicate_of, rows) -> tuple[float, float]:
+  """A row is rightly taken if it has a copy; a pair is found if one of it is."""
+  whole = np.zeros(len(duplicate_of), bool)
+  whole[rows[found]] = True
+  eligible = np.zeros(len(duplicate_of), bool)
+  eligible[rows] = True
+  copies = np.flatnonzero(duplicate_of >= 0)
+  originals = duplicate_of[copies].astype(int)
+  both = eligible[copies] & eligible[originals]
+  copies, originals = copies[both], originals[both]
+  member = np.zeros(len(duplicate_of), bool)
+  member[copies] = member[originals] = True
+  return (
+    float((whole & member).sum() / max(whole.sum(), 1)),
+    float((whole[copies] | whole[originals]).mean()),
+  )
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--workdir", type=Path, required=True)
+  parser.add_argument("--seeds", default="0,1")
+  parser.add_argument("--rows", type=int, default=6000)
+  arguments = parser.parse_args()
+  found: dict[str, list] = {rule: [] for rule in RULES}
+  for seed in map(int, arguments.seeds.split(",")):
+    folder = arguments.workdir / f"seed-{seed}"
+    eligible = score_pool(folder, seed, arguments.rows)
+    table = pq.read_table(folder / "demo_pool" / "truth.parquet")
+    truth = {
+      "wrong": table["wrong"].to_numpy(),
+      "misaligned": table["misaligned"].to_numpy(),
+      "duplicate_of": table["duplicate_of"].fill_null(-1).to_numpy(),
+    }
+    for rule, options in RULES.items():
+      found[rule].append(measure(eligible, truth, options))
+  heads = "".join(f" {kind}: precision | recall |" for kind in KINDS)
+  print(f"| rule | rows taken | sound rows lost |{heads}")
+  print("|---" * (3 + 2 * len(KINDS)) + "|")
+  for rule, each in found.items():
+    means = {
+      kind: np.mean([one[kind] for one in each], axis=0) for kind in (*KINDS, "taken")
+    }
+    cells = "".join(f" {means[kind][0]:.2f} | {means[kind][1]:.2f} |" for kind in KINDS)
+    taken = means["taken"]
+    print(f"| {rule} | {taken[0]:.3f} | {taken[1]:.3f} |{cells}")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,160 @@
+"""The strategy `kl`: the exact maximum of the objective."""
+
+import math
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mllm_selector_jax.selection import draws, objective, shares
+from mllm_selector_jax.selection.candidates import (
+  CODE,
+  Candidates,
+  Scores,
+  fit,
+  sort_out,
+)
+from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.ordered import Budget, by_tie, resolve, shortage
+from mllm_selector_jax.selection.selection import Selection, assemble
+from mllm_selector_jax.selection.sorting import float_key, sort_rows
+
+# Forced rows come first, then what floors decided, then what gains did.
+LEVEL = np.full(len(CODE), 2)
+LEVEL[CODE["forced in"]], LEVEL[CODE["floor"]] = 0, 1
+
+
+def kl(
+  scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
+) -> Selection:
+  """The exact maximum of mean value less lambda times divergence."""
+  candidates = sort_out(scores, groups, rng, options, bounded=True)
+  limit = resolve(budget, scores)
+  plan = _Plan(candidates, groups, options, scores.flag("like"))
+  spare = by_tie(candidates, candidates.suspect & plan.wanted[groups.index])
+
+  def choose(rows):
+    taken, _ = plan.take(rows)
+    kept = plan.mask(taken.counts)
+    kept[spare[: rows - int(taken.counts.sum())]] = True
+    return kept
+
+  rows = fit(limit, scores, candidates, choose)
+  taken, floors = plan.take(rows)
+  counts, count = taken.counts, int(taken.counts.sum())
+  filling = spare[: rows - count]
+
+  order = plan.order
+  offset = options.kl_weight * math.log(max(count, 1))
+  gain = np.full(len(candidates.tie), np.nan)
+  gain[plan.rows[order.rows]] = plan.gains
+  threshold = taken.threshold + offset
+  chosen = order.place <= counts[order.group]
+  forced = candidates.forced[plan.rows[order.rows]]
+  # What the gain alone would have taken is not the floor's doing.
+  by_floor = chosen & ~forced & (plan.gains < taken.threshold)
+
+  code = candidates.code.copy()
+  entry = np.full(len(order.rows), CODE["below threshold"], np.uint8)
+  entry[plan.gains >= taken.threshold] = CODE["tied with the threshold"]
+  entry[order.place > plan.caps[order.group]] = CODE["above its group's cap"]
+  entry[plan.gains == -np.inf] = CODE["target share 0"]
+  entry[chosen] = CODE["kept"]
+  entry[by_floor] = CODE["floor"]
+  entry[forced] = CODE["forced in"]
+  code[plan.rows[order.rows]] = entry
+  code[filling] = CODE["kept to fill the budget"]
+
+  taken_rows = plan.rows[np.sort(order.rows[chosen])]
+  level = LEVEL[code[taken_rows]]
+  ranked = sort_rows(~float_key(gain[taken_rows]), level, candidates.tie[taken_rows])
+  return assemble(
+    candidates,
+    groups,
+    np.concatenate([taken_rows[ranked], filling]),
+    code,
+    target=plan.shares,
+    quota=plan.quotas(count),
+    floor=floors,
+    gain=gain + offset,
+    threshold=threshold,
+    certificate=objective.certify(
+      plan.values,
+      plan.gains,
+      order,
+      plan.shares,
+      options.kl_weight,
+      taken,
+      floors,
+      plan.caps,
+    ),
+    warnings=(limit.warning, *shortage(rows, count, len(filling))),
+  )
+
+
+class _Plan:
+  """Gains of the rows that may be taken; from them the optimum of any size."""
+
+  def __init__(
+    self,
+    candidates: Candidates,
+    groups: Groups,
+    options: SelectOptions,
+    like: Bool[np.ndarray, " N"],
+  ):
+    count = len(groups.names)
+    self._options, self._rows = options, len(candidates.tie)
+    self.rows = np.flatnonzero(candidates.remaining)
+    index = groups.index[self.rows]
+    self.tie = candidates.tie[self.rows]
+    necessity = candidates.necessity[self.rows]
+    forced = candidates.forced[self.rows]
+    self.sizes = np.bincount(index, minlength=count)
+    self.forced = np.bincount(index[forced], minlength=count)
+    self.shares = shares.target_shares(
+      self.sizes,
+      options.target,
+      options.tempering,
+      options.target_shares,
+      groups.names,
+      np.bincount(groups.index[like], minlength=count),
+    )
+    # Only a share that was given as 0 keeps suspects of its group out.
+    self.wanted = (self.shares > 0) | (options.target not in ("given", "like"))
+    caps = np.ceil(options.cap * self.sizes - 1e-9).astype(np.int64)
+    self.caps = np.maximum(caps, self.forced)
+    self.means = shares.group_means(necessity, index, count)
+    score = None
+    if options.within == "top":
+      score = necessity
+    elif options.within == "sample":
+      noise = draws.gumbel(draws.splitmix(self.tie))
+      score = necessity / options.temperature + noise
+    self.order = objective.order_rows(index, count, self.tie, score, forced)
+    own = options.within == "top"
+    self.values = necessity[self.order.rows] if own else self.means[self.order.group]
+    self.gains = objective.gains(
+      self.values, self.order, self.shares, options.kl_weight
+    )
+
+  def take(self, rows: int):
+    """The optimum of so many rows and its floors, fewer if there are no more."""
+    rows = min(rows, len(self.rows))
+    total = min(int(self._options.floor * rows), rows - int(self.forced.sum()))
+    floors = np.maximum(shares.proportional_floors(self.sizes, total), self.forced)
+    floors = np.minimum(floors, self.caps)
+    taken = objective.take(self.gains, self.order, self.tie, rows, floors, self.caps)
+    return taken, floors
+
+  def mask(self, counts: Int[np.ndarray, " G"]) -> Bool[np.ndarray, " N"]:
+    """The first rows of each group, over all rows."""
+    kept = np.zeros(self._rows, bool)
+    chosen = self.order.place <= counts[self.order.group]
+    kept[self.rows[self.order.rows[chosen]]] = True
+    return kept
+
+  def quotas(self, rows: int) -> Float[np.ndarray, " G"]:
+    """Rows of each group before rounding and floors; unknown for "top"."""
+    if self._options.within == "top":
+      return np.full(len(self.sizes), np.nan)
+    return rows * shares.ideal_quotas(self.means, self.shares, self._options.kl_weight)

@@ -1,0 +1,64 @@
+"""Facility location: every row has a kept one that is like it."""
+
+import heapq
+
+import numpy as np
+from jaxtyping import Float
+
+from mllm_selector_jax.selection.candidates import Scores, sort_out
+from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.ordered import Budget, first, most_rows
+from mllm_selector_jax.selection.rivals.greedy import pick_greedily
+from mllm_selector_jax.selection.selection import Selection
+
+
+def facility_location(
+  scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
+) -> Selection:
+  """Greedy maximum of sum over rows of max over kept ones of similarity.
+
+  Nemhauser, Wolsey and Fisher 1978 (greedy, at least 1 - 1/e of the best), lazily
+  as Minoux 1978; for data selection Wei, Iyer and Bilmes 2015. What differs:
+  similarity is the cosine of the seed model's embeddings, 0 where negative; in
+  pools of more than `blocks.MOST` rows it counts inside groups alone.
+  """
+  candidates = sort_out(scores, groups, rng, options, bounded=False)
+  embeddings = scores.unit_embeddings("select.strategy facility_location")
+  order, gain = pick_greedily(
+    embeddings, candidates, groups, most_rows(budget, scores), cover_greedily
+  )
+  return first(scores, groups, budget, candidates, order, gain=gain)
+
+
+def cover_greedily(embeddings: Float[np.ndarray, "n D"], forced: int, wanted: int):
+  """Picks of one block, see `greedy.Pick`."""
+  similarity = np.maximum(embeddings @ embeddings.T, 0)
+  best = np.zeros(len(embeddings), np.float32)
+
+  def add(row):
+    return float(np.maximum(similarity[row] - best, 0).sum(dtype=np.float64))
+
+  picks, gains = [], []
+
+  def take(row, gain):
+    picks.append(row)
+    gains.append(gain)
+    np.maximum(best, similarity[row], out=best)
+
+  for row in range(min(forced, wanted)):
+    take(row, np.inf)
+  bounds = [(-add(row), row) for row in range(forced, len(embeddings))]
+  heapq.heapify(bounds)
+  while len(picks) < wanted:
+    _, row = heapq.heappop(bounds)
+    current = (-add(row), row)
+    # A bound only falls, so whoever still leads after its update is the best.
+    if bounds and current > bounds[0]:
+      heapq.heappush(bounds, current)
+    else:
+      take(row, -current[0])
+  after = np.zeros(len(embeddings))
+  for row in (row for _, row in bounds):
+    after[row] = add(row)
+  return np.array(picks, np.int64), np.array(gains), after

@@ -1,0 +1,176 @@
+"""The launchers: what they would run, and the local one run for real."""
+
+import os
+import pathlib
+import shlex
+import stat
+import subprocess
+import sys
+
+import kubernetes_validate
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from mllm_selector_jax import stages
+from tests import small_run
+from tests.models import tiny
+from tests.real_processes import write_config
+
+ROOT = pathlib.Path(__file__).parents[2]
+LAUNCH = ROOT / "launch"
+ARGUMENTS = ["score", "--config=demo", "--workdir=gs://b/it's $HOME"]
+
+
+def call(*command, **environment):
+  return subprocess.run(
+    [str(part) for part in command],
+    capture_output=True,
+    text=True,
+    env={**os.environ, **environment},
+  )
+
+
+def dry_run(*command):
+  done = call(*command)
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def test_scripts_are_sound():
+  shellcheck = pathlib.Path(sys.executable).with_name("shellcheck")
+  done = call(shellcheck, *LAUNCH.glob("*.sh"), ROOT / ".ci" / "run")
+  assert done.returncode == 0, done.stdout
+
+
+def test_a_tpu_slice_gets_the_command_on_every_host():
+  said = dry_run(LAUNCH / "tpu_vm.sh", "--dry_run", "pod", "us-east5-a", *ARGUMENTS)
+  command = shlex.split(said)
+  assert command[:6] == "gcloud compute tpus tpu-vm ssh pod".split()
+  assert {"--zone=us-east5-a", "--worker=all"} <= set(command)
+  (remote,) = (part for part in command if part.startswith("--command="))
+  ran = shlex.split(remote.removeprefix("--command=").partition("exec ")[2])
+  assert ran == [".venv/bin/mllm-selector", *ARGUMENTS, "--coordinator=auto"]
+
+
+def test_slurm_gets_one_task_a_gpu():
+  said = dry_run(LAUNCH / "slurm.sh", "--dry_run", *ARGUMENTS)
+  *options, command = said.splitlines()
+  assert {"--signal=TERM@300", "--requeue", "--ntasks-per-node=8"} <= set(options)
+  assert shlex.split(command)[2:] == [
+    "mllm-selector",
+    *ARGUMENTS,
+    "--coordinator=auto",
+    "--num_devices=8",
+  ]
+
+
+@pytest.mark.parametrize(("status", "again"), [(143, True), (0, False), (2, False)])
+def test_a_slurm_job_that_was_stopped_is_queued_again(tmp_path, status, again):
+  for name, line in (
+    ("srun", f"exit {status}"),
+    ("scontrol", f'echo "$@" > {tmp_path}/asked'),
+  ):
+    path = tmp_path / name
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+  done = call(
+    LAUNCH / "slurm.sh",
+    *ARGUMENTS,
+    PATH=f"{tmp_path}:{os.environ['PATH']}",
+    SLURM_JOB_ID="77",
+  )
+  assert done.returncode == status
+  assert (tmp_path / "asked").exists() == again
+  if again:
+    assert (tmp_path / "asked").read_text() == "requeue 77\n"
+
+
+@pytest.mark.parametrize(
+  ("flags", "resource", "devices"),
+  [
+    (
+      ["--accelerator=tpu-v5-lite-podslice", "--topology=4x8", "--hosts=8"],
+      "google.com/tpu",
+      32,
+    ),
+    (["--accelerator=nvidia-h100-80gb", "--hosts=2"], "nvidia.com/gpu", 16),
+  ],
+)
+def test_a_jobset_is_what_kubernetes_takes(flags, resource, devices):
+  said = dry_run(
+    *(sys.executable, LAUNCH / "gke.py", "--name=mine", "--image=i", "--dry_run"),
+    *(*flags, "--", *ARGUMENTS),
+  )
+  *rights, jobset = yaml.safe_load_all(said)
+  (replicated,) = jobset["spec"]["replicatedJobs"]
+  job = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "metadata": {"name": "mine"},
+    **replicated["template"],
+  }
+  for part in (*rights, job):
+    kubernetes_validate.validate(part, "1.31", strict=True)
+  (container,) = job["spec"]["template"]["spec"]["containers"]
+  assert container["command"][:4] == ["mllm-selector", *ARGUMENTS]
+  assert "--coordinator=auto" in container["command"]
+  assert f"--num_devices={devices}" in container["command"]
+  hosts = job["spec"]["completions"]
+  assert container["resources"]["limits"][resource] * hosts == devices
+  assert jobset["spec"]["failurePolicy"]["maxRestarts"] == 10
+  assert len(rights) == (3 if resource.startswith("nvidia") else 0)
+
+
+def test_a_jobset_without_a_topology_is_refused():
+  done = call(
+    *(sys.executable, LAUNCH / "gke.py", "--name=a", "--image=i", "--dry_run"),
+    *("--accelerator=tpu-v5p-slice", "--", *ARGUMENTS),
+  )
+  assert done.returncode == 1 and "needs a topology" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["tpu_vm.sh", "slurm.sh"])
+def test_a_launcher_without_arguments_says_how_it_is_called(script):
+  done = call(LAUNCH / script)
+  assert done.returncode == 2 and f"launch/{script}" in done.stderr
+
+
+def test_two_local_processes_run_for_real(tmp_path):
+  base = tiny.make_base(tmp_path / "base")
+  folder = tmp_path / "work"
+  with small_run.open_run(folder, base) as current:
+    stages.check(current)
+  config = write_config(tmp_path / "config.py", base, **{"score.model": str(base)})
+  arguments = [f"--config={config}", f"--workdir={folder}"]
+  local = [sys.executable, LAUNCH / "local.py", "--processes=2"]
+  done = call(
+    *local, "--", "score", *arguments, "--num_devices=2", PYTHONPATH=str(ROOT)
+  )
+  assert done.returncode == 0, done.stderr
+  status = pq.read_table(folder / "pool.parquet", columns=["status"])["status"]
+  scored = sum(pq.read_table(p).num_rows for p in (folder / "scores").glob("*.parquet"))
+  assert scored == status.to_pylist().count("ok") > 0
+
+
+@pytest.mark.parametrize(
+  ("flag", "words"),
+  [
+    ("--coordinator=auto", "no TPU slice, SLURM job or Kubernetes job was found"),
+    ("--num_devices=3", "were found"),
+  ],
+)
+def test_what_a_launcher_relies_on_is_checked(tmp_path, flag, words):
+  command = [sys.executable, LAUNCH / "local.py", "--", "check", "--config=demo"]
+  done = call(*command, f"--workdir={tmp_path}", flag, PYTHONPATH=str(ROOT))
+  assert done.returncode == 2 and words in done.stderr
+  assert "Traceback" not in done.stderr
+
+
+def test_one_local_process_keeps_what_is_set():
+  command = [sys.executable, LAUNCH / "local.py", "--dry_run", "--", *ARGUMENTS]
+  done = call(*command, NCCL_NVLS_ENABLE="0")
+  said = shlex.split(done.stdout)
+  assert "XLA_PYTHON_CLIENT_MEM_FRACTION=0.9" in said
+  assert not any(part.startswith("NCCL") for part in said)
+  assert said[-3:] == ARGUMENTS
