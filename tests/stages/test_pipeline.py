@@ -230,10 +230,7 @@ KILLED_IN = (  # in the order of the run
 
 @pytest.fixture(scope="module")
 def unbroken(base, tmp_path_factory):
-  """A workdir that one process of its own made at one go, and its config.
-
-  What is killed is compared with it: eight fake devices change the last bits.
-  """
+  """A workdir that one process of its own made at one go, and its config."""
   place = tmp_path_factory.mktemp("unbroken")
   config = write_config(place / "config.py", base, **SAVE)
   done = start(place / "work", config)
