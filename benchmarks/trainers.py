@@ -18,7 +18,8 @@ def main() -> None:
   parser.add_argument("--base", required=True, help="for TRL's collator: a processor")
   arguments = parser.parse_args()
   for name, read in (
-    ("trl", read_trl), ("llama_factory", read_llama_factory), ("ms_swift", read_ms_swift)
+    ("trl", read_trl), ("llama_factory", read_llama_factory),
+    ("ms_swift", read_ms_swift),
   ):  # fmt: skip
     if not (arguments.exports / name).exists():
       print(f"{name}: not exported")
