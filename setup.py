@@ -55,6 +55,7 @@ setuptools.setup(
     "test": [
       "beartype>=0.20",
       "datasets>=4",
+      "fsspec>=2024.2",
       "hypothesis>=6.100",
       "kubernetes-validate>=1.30",
       "packaging>=24",
