@@ -68,6 +68,7 @@ def test_the_package_declares_what_it_imports():
 
 def test_tests_and_benchmarks_declare_what_they_import():
   paths = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+  paths.remove(ROOT / "benchmarks/trainers.py")  # runs in the trainers' environments
   assert find_undeclared([*paths, CONVERTER], BASE + TEST) == {}
 
 

@@ -49,6 +49,6 @@ def _size(folder: str | None, name: str) -> int:
     return -1
   try:
     check_path(name)
-    return os.stat(os.path.join(folder, name)).st_size
+    return storage.measure(os.path.join(folder, name))
   except (OSError, RowError):
     return -1
