@@ -32,7 +32,9 @@ def get_config() -> ml_collections.ConfigDict:
   # that the package ships.
   cfg.model.path = "llava-hf/llava-1.5-7b-hf"
   cfg.model.dtype = "auto"  # float32 on CPU, bfloat16 on accelerators
-  cfg.model.remat = False  # recompute each block in the backward pass
+  # What the backward pass recomputes: none, full (all of a block but its input) or
+  # dots (all but its input and its matrix products).
+  cfg.model.remat = "none"
   # The attention kernel: xla, cudnn (GPU, bfloat16), splash (TPU); auto takes the
   # device's own once it agrees with xla on the first batch.
   cfg.model.attention = "auto"

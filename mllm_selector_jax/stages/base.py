@@ -52,8 +52,8 @@ def hash_model(path: Path) -> str:
 def model_config(run: Run) -> dict[str, Any]:
   """What of cfg.model a result follows from, beside the base's own bytes."""
   config = plain(run.cfg.model)
-  # Kernels agree to rounding, as numbers of devices do.
-  del config["path"], config["attention"]
+  # Kernels and recomputation agree to rounding, as numbers of devices do.
+  del config["path"], config["attention"], config["remat"]
   return {**config, "dtype": dtype(run)}
 
 

@@ -14,7 +14,7 @@ _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # XLA's, and those of the allocators beneath it.
 _MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory|bad_alloc", re.IGNORECASE)
 _TUNING = (
-  "--config.model.remat=True, a smaller --config.{0}.row_length or"
+  "--config.model.remat=full, a smaller --config.{0}.row_length or"
   " --config.{0}.batch (the latter changes the result), or a larger"
   " --config.mesh.fsdp"
 )
