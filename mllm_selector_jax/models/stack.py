@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 
 from mllm_selector_jax import sharding
 
-
 _POLICIES = {
   "full": jax.checkpoint_policies.nothing_saveable,
   "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
