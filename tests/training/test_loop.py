@@ -9,7 +9,7 @@ from mllm_selector_jax.models import attention, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer import OptimizerOptions
-from mllm_selector_jax.types import RunError, Stopped
+from mllm_selector_jax.types import InputError, RunError, Stopped
 from tests.training import toy
 
 OPTIONS = loop.LoopOptions(OptimizerOptions(1e-2, warmup=0.1), save_every=2)
@@ -166,3 +166,17 @@ def test_half_precision_leaves_the_weights_and_moments_whole():
   losses, wanted = ([line["loss"] for line in m] for m in (metrics, exact))
   assert losses != wanted
   np.testing.assert_allclose(losses, wanted, rtol=0.02)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+  batches = toy.make_batches(epochs=1)
+  train(batches, folder=tmp_path)
+  other = dataclasses.replace(
+    toy.CONFIG, decoder=dataclasses.replace(toy.CONFIG.decoder, mlp=24)
+  )
+  given = other, mllm.init(other, 0), batches.to_grain(), len(batches), OPTIONS
+  mesh = sharding.make_mesh(1, devices=jax.devices()[:1])
+  with pytest.raises(
+    InputError, match=r"another model: .*\[2, 32, 16\].*\[2, 24, 16\]"
+  ):
+    loop.train(*given, mesh, folder=tmp_path)
