@@ -14,9 +14,14 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.rng_seed = 0
 
   cfg.pool = ml_collections.ConfigDict()
-  cfg.pool.data = config_dict.placeholder(object)  # LLaVA JSON or JSONL, or several
+  # Files or folders: LLaVA or LLaMA-Factory JSON or JSONL, Parquet, WebDataset tars,
+  # TFDS; or a LLaVA-NeXT mixture in YAML. Patterns, lists and commas: several.
+  cfg.pool.data = config_dict.placeholder(object)
   cfg.pool.images = config_dict.placeholder(str)  # folder of the image paths
   cfg.pool.duplicate_ids = "aside"  # or "keep": ids need not be unique
+  # Of each row: auto, field:NAME, prefix:N (folders of the image's path), file, or
+  # rule:PATTERN=NAME;... over the image's path and the file.
+  cfg.pool.source = "auto"
   # A row of more than model.max_length tokens: cut, as LLaVA does, or "aside".
   cfg.pool.long_rows = "cut"
   cfg.pool.max_pixels = 64_000_000  # a larger image is set aside
@@ -26,6 +31,10 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.pool.demo.wrong = 0.12  # share of rows with a wrong answer
   cfg.pool.demo.misaligned = 0.05  # share of rows with another row's image
   cfg.pool.demo.questions = 100  # evaluation questions a task
+
+  cfg.prepare = ml_collections.ConfigDict()
+  cfg.prepare.shard_rows = 4096  # of a file
+  cfg.prepare.workers = 0  # processes; 0: one a core
 
   cfg.model = ml_collections.ConfigDict()
   # The base: a Hugging Face directory in LLaVA form. "demo" is the tiny one
@@ -128,6 +137,11 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.sweep.budgets = config_dict.placeholder(object)  # "5%,10%,20%"
   cfg.select.sweep.kl_weights = config_dict.placeholder(object)  # "0.2,0.4,1"
   cfg.select.control = True  # tune and evaluate a random selection beside it
+
+  cfg.export_selection = ml_collections.ConfigDict()
+  cfg.export_selection.arm = "main"
+  # Of verbatim, llava, llama_factory, ms_swift, trl, ids, weights; None: the first two.
+  cfg.export_selection.formats = config_dict.placeholder(object)
 
   cfg.tune = ml_collections.ConfigDict()
   _add_recipe(cfg.tune)

@@ -333,6 +333,10 @@ class Workdir:
     return Artifact(self.path / "aligned", stage="align")
 
   @property
+  def prepared(self) -> Artifact:
+    return Artifact(self.path / "prepared", stage="prepare")
+
+  @property
   def seed(self) -> Artifact:
     return Artifact(self.path / "seed", stage="seed")
 
@@ -346,6 +350,9 @@ class Workdir:
 
   def selection(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "selection", stage="select")
+
+  def exports(self, arm: str) -> Artifact:
+    return Artifact(self.path / "arms" / arm / "exports", stage="export-selection")
 
   def tuned(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "tuned", stage="tune")

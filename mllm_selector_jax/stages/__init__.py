@@ -4,7 +4,9 @@ from mllm_selector_jax.stages.align import align
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.evaluate import evaluate
 from mllm_selector_jax.stages.explain import explain
+from mllm_selector_jax.stages.export_selection import export_selection
 from mllm_selector_jax.stages.plan import plan
+from mllm_selector_jax.stages.prepare import prepare
 from mllm_selector_jax.stages.report.stage import report
 from mllm_selector_jax.stages.run import run
 from mllm_selector_jax.stages.score import score
@@ -15,6 +17,7 @@ from mllm_selector_jax.stages.tune import tune
 COMMANDS = {
   "run": run,
   "check": check,
+  "prepare": prepare,
   "plan": plan,
   "align": align,
   "seed": seed,
@@ -24,4 +27,5 @@ COMMANDS = {
   "evaluate": evaluate,
   "report": report,
   "explain": explain,
+  "export-selection": export_selection,
 }

@@ -150,8 +150,8 @@ def pool_files(run: Run) -> list[str]:
   files = split_files(run.cfg.pool.data)
   if not files:
     raise InputError(
-      "pool.data names no file. Give --config.pool.data=FILE, a LLaVA JSON or JSONL"
-      " file, and --config.pool.images=FOLDER."
+      "pool.data names no file. Give --config.pool.data=FILE (JSON, JSONL, Parquet,"
+      " a tar, a TFDS folder or a mixture in YAML) and --config.pool.images=FOLDER."
     )
   return files
 
@@ -163,7 +163,7 @@ def image_folder(run: Run) -> str | None:
 
 
 def split_files(value: str | tuple | list | None) -> list[str]:
-  """A file, several separated by commas, or a list of files."""
+  """A file (or name), several separated by commas, or a list of them."""
   if not value:
     return []
   if isinstance(value, str):

@@ -176,7 +176,5 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
   )
   given = other, mllm.init(other, 0), batches.to_grain(), len(batches), OPTIONS
   mesh = sharding.make_mesh(1, devices=jax.devices()[:1])
-  with pytest.raises(
-    InputError, match=r"another model: .*\[2, 32, 16\].*\[2, 24"
-  ):
+  with pytest.raises(InputError, match=r"another model: .*\[2, 32, 16\].*\[2, 24"):
     loop.train(*given, mesh, folder=tmp_path)
