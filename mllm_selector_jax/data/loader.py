@@ -70,7 +70,7 @@ class Reader:
     """
     name, digest = self.table.image[row], self.table.image_hash[row]
     sample = self.cache.get(("row", row))
-    pixels = None if name is None else self.cache.get(("image", digest))
+    pixels = None if name is None else self.cache.get(("image", name, digest))
     if sample is not None and (name is None or pixels is not None):
       return sample, pixels
     try:
@@ -82,7 +82,7 @@ class Reader:
     self.cache.put(("row", row), sample, 13 * len(sample.tokens) + 300)
     if name is not None and pixels is None:
       pixels = self._pixels(f"{name} (row {row})", content.pictures, digest)
-      self.cache.put(("image", digest), pixels, pixels.nbytes + 300)
+      self.cache.put(("image", name, digest), pixels, pixels.nbytes + 300)
     return sample, pixels
 
   def _pixels(
