@@ -34,7 +34,7 @@ def main():
   parser.add_argument("--kinds", default=",".join(KINDS))
   parser.add_argument("--workers", type=int, default=2)
   arguments = parser.parse_args()
-  print("kind | rows | MB | step | s | rows/s | MB/s | peak MB")
+  print("kind | rows | MB | step | s | s of CPU | rows/s | MB/s | peak MB")
   for kind in arguments.kinds.split(","):
     with tempfile.TemporaryDirectory() as folder:
       call(write, kind, arguments.rows, folder)
@@ -45,12 +45,13 @@ def main():
         ("prepare", prepare, (arguments.workers,)),
         ("datasets", load, (kind,)),
       ):
-        seconds, peak, note = call(function, data, folder, *rest)
+        seconds, cpu, peak, note = call(function, data, folder, *rest)
         rate, speed = (
           (arguments.rows / seconds, size / 1e6 / seconds) if seconds else (0, 0)
         )
         print(
           f"{kind} | {arguments.rows:,} | {size / 1e6:.0f} | {name} | {seconds:.1f} |"
+          f" {cpu:.1f} |"
           f" {rate:,.0f} | {speed:.1f} | {peak:.0f}"
           f"{note}",
           flush=True,
@@ -58,7 +59,7 @@ def main():
 
 
 def call(function, *arguments):
-  """Seconds and peak megabytes of a function in a process of its own."""
+  """Seconds, of CPU too, and peak megabytes of a function in its own process."""
   context = multiprocessing.get_context("spawn")
   queue = context.SimpleQueue()
   process = context.Process(target=_measured, args=(queue, function, arguments))
@@ -70,11 +71,11 @@ def call(function, *arguments):
 
 def _measured(queue, function, arguments):
   seconds, note = function(*arguments) or (0, "")
-  peaks = [
-    resource.getrusage(who).ru_maxrss
-    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+  used = [
+    resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
   ]
-  queue.put((seconds, max(peaks) / 1e3, note))
+  cpu = sum(usage.ru_utime + usage.ru_stime for usage in used)
+  queue.put((seconds, cpu, max(usage.ru_maxrss for usage in used) / 1e3, note))
 
 
 def find(kind: str, folder: str) -> str:
