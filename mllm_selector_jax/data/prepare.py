@@ -13,6 +13,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def write_shards(
       results = map(_write_shard, tasks)
     else:
       pool = concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn")
+        workers, multiprocessing.get_context("spawn"), _ignore_signals
       )
       # What ends this early leaves the files at work to be finished, no others.
       stack.callback(pool.shutdown, cancel_futures=True)
@@ -171,6 +172,12 @@ def _write_shard(task: tuple[str, str | None, Path, int, int]) -> int:
   finally:
     partial.unlink(missing_ok=True)
   return stop - start
+
+
+def _ignore_signals() -> None:
+  """Leaves it to the first process to stop, when a signal goes to all of them."""
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
 
 
 _OPEN: collections.OrderedDict[str, PoolTable] = collections.OrderedDict()

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mllm_selector_jax.data import check, fingerprint, mixture
+from mllm_selector_jax.data import check, fingerprint, mixture, summary
 from mllm_selector_jax.data.table import read_table
 from mllm_selector_jax.types import InputError
 from tests.data.pools_on_the_spot import OPTIONS, make_encoder, make_record
@@ -47,6 +47,8 @@ def test_strategies(folder, strategy, ids):
   taken, found = take(folder, ("a.jsonl", strategy), ("b.jsonl", "first:1"))
   assert taken == [*ids, 10]
   left = {"a.jsonl": 10 - len(ids), "b.jsonl": 9}
+  rows = sum(left.values())
+  assert f"not taken    {rows:,} rows" in summary.format_summary(found)
   told = {name.rpartition("/")[2]: count for name, count in found["not_taken"].items()}
   assert told == {name: count for name, count in left.items() if count}
 
