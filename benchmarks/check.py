@@ -91,7 +91,7 @@ def main():
     )
     table = timed("open", read_table, out)
     timed("columns", lambda: [getattr(table, name) for name in ("id", "image", "ok")])
-    timed("fingerprint", fingerprint, [data], folder, table)
+    timed("fingerprint", fingerprint, [data], folder)
     print(format_summary(found))
 
 

@@ -4,11 +4,11 @@
 
 Half of the kills hit a run of one process, half one of two processes on this
 machine; there one of the two, drawn, is killed, and the other has to end by itself.
-The point is drawn evenly over the parts that are still to be written, the time before
-the next and the joining of all included, and up to 0.1 s later. A killed run is
-started again, and killed again, until it ends; then every file of `scores/` is
-compared with those of an unbroken run of as many processes, and the rows with the
-pool's. Tiny base, drawn pool, real processes, the real command `score`.
+Once they have met, the point is drawn evenly over the parts that are still to be
+written, the time before the next and the joining of all included, and up to 0.1 s
+later. A killed run is started again, and killed again, until it ends; then every file
+of `scores/` is compared with those of an unbroken run of as many processes, and the
+rows with the pool's. Tiny base, drawn pool, real processes, the real command `score`.
 """
 
 import argparse

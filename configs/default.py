@@ -14,9 +14,14 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.rng_seed = 0
 
   cfg.pool = ml_collections.ConfigDict()
-  cfg.pool.data = config_dict.placeholder(object)  # LLaVA JSON or JSONL, or several
+  # Files or folders: LLaVA or LLaMA-Factory JSON or JSONL, Parquet, WebDataset tars,
+  # TFDS; or a LLaVA-NeXT mixture in YAML. Patterns, lists and commas: several.
+  cfg.pool.data = config_dict.placeholder(object)
   cfg.pool.images = config_dict.placeholder(str)  # folder of the image paths
   cfg.pool.duplicate_ids = "aside"  # or "keep": ids need not be unique
+  # Of each row: auto, field:NAME, prefix:N (folders of the image's path), file, or
+  # rule:PATTERN=NAME;... over the image's path and the file.
+  cfg.pool.source = "auto"
   # A row of more than model.max_length tokens: cut, as LLaVA does, or "aside".
   cfg.pool.long_rows = "cut"
   cfg.pool.max_pixels = 64_000_000  # a larger image is set aside
@@ -27,12 +32,18 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.pool.demo.misaligned = 0.05  # share of rows with another row's image
   cfg.pool.demo.questions = 100  # evaluation questions a task
 
+  cfg.prepare = ml_collections.ConfigDict()
+  cfg.prepare.shard_rows = 4096  # of a file
+  cfg.prepare.workers = 0  # processes; 0: one a core
+
   cfg.model = ml_collections.ConfigDict()
   # The base: a Hugging Face directory in LLaVA form. "demo" is the tiny one
   # that the package ships.
   cfg.model.path = "llava-hf/llava-1.5-7b-hf"
   cfg.model.dtype = "auto"  # float32 on CPU, bfloat16 on accelerators
-  cfg.model.remat = False  # recompute each block in the backward pass
+  # What the backward pass recomputes: none, full (all of a block but its input) or
+  # dots (all but its input and its matrix products).
+  cfg.model.remat = "none"
   # The attention kernel: xla, cudnn (GPU, bfloat16), splash (TPU); auto takes the
   # device's own once it agrees with xla on the first batch.
   cfg.model.attention = "auto"
@@ -47,6 +58,19 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.mesh.data = -1  # -1: all devices that are left
   cfg.mesh.fsdp = 1
   cfg.mesh.tensor = 1
+
+  cfg.log = ml_collections.ConfigDict()
+  # Also event files in logs/, for which tensorboardX must be installed.
+  cfg.log.tensorboard = False
+
+  # The command align: stage 1, the projector alone on captions, LLaVA's recipe. It
+  # is no part of a run; the conversation is `plain` there.
+  cfg.align = ml_collections.ConfigDict()
+  cfg.align.rows = "100%"
+  _add_recipe(cfg.align)
+  cfg.align.batch = 256
+  cfg.align.learning_rate = 1e-3
+  cfg.align.trainable = "projector"
 
   cfg.seed = ml_collections.ConfigDict()
   cfg.seed.rows = "5%"  # drawn at random
@@ -114,6 +138,11 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.sweep.kl_weights = config_dict.placeholder(object)  # "0.2,0.4,1"
   cfg.select.control = True  # tune and evaluate a random selection beside it
 
+  cfg.export_selection = ml_collections.ConfigDict()
+  cfg.export_selection.arm = "main"
+  # Of verbatim, llava, llama_factory, ms_swift, trl, ids, weights; None: the first two.
+  cfg.export_selection.formats = config_dict.placeholder(object)
+
   cfg.tune = ml_collections.ConfigDict()
   _add_recipe(cfg.tune)
 
@@ -145,12 +174,16 @@ def _add_recipe(section: ml_collections.ConfigDict) -> None:
   """LLaVA-1.5's fine-tuning recipe."""
   section.epochs = 1
   section.batch = 128  # samples a step, over all devices
+  # A step's samples go through the model in so many parts, one after the other:
+  # less memory, the same result.
+  section.accumulate = 1
   section.learning_rate = 2e-5
   section.warmup = 0.03  # share of the steps
   section.weight_decay = 0.0
   section.b1 = 0.9
   section.b2 = 0.999
   section.clip = 1.0
+  section.first_moment = "float32"  # Adam's; bfloat16 takes 2 bytes a parameter less
   section.trainable = "decoder"  # with the projector; or projector, all
   section.projector_learning_rate = config_dict.placeholder(float)  # None: the same
   # LoRA: adapters of the decoder's linear layers are trained in its place.
@@ -159,4 +192,6 @@ def _add_recipe(section: ml_collections.ConfigDict) -> None:
   section.lora.alpha = 256.0  # an adapter's output is multiplied by alpha / rank
   section.row_length = 2048  # tokens of a packed row
   section.save_every = 500  # steps; 0: only when stopped
+  # Above 0: a loss of so many times the mean of the 50 steps before ends the run.
+  section.spike = 0.0
   section.threads = 2

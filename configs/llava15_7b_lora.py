@@ -10,7 +10,7 @@ from mllm_selector_jax.configs import default
 
 def get_config():
   cfg = default.get_config()
-  cfg.model.remat = True
+  cfg.model.remat = "full"
   for section in (cfg.seed, cfg.tune):
     section.learning_rate = 2e-4
     section.projector_learning_rate = 2e-5

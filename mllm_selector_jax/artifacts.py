@@ -343,6 +343,14 @@ class Workdir:
     return Artifact((self.pooled or self.path) / "pool", files, "check")
 
   @property
+  def aligned(self) -> Artifact:
+    return Artifact(self.path / "aligned", stage="align")
+
+  @property
+  def prepared(self) -> Artifact:
+    return Artifact(self.path / "prepared", stage="prepare")
+
+  @property
   def seed(self) -> Artifact:
     return Artifact((self.scored or self.path) / "seed", stage="seed")
 
@@ -356,6 +364,9 @@ class Workdir:
 
   def selection(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "selection", stage="select")
+
+  def exports(self, arm: str) -> Artifact:
+    return Artifact(self.path / "arms" / arm / "exports", stage="export-selection")
 
   def tuned(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "tuned", stage="tune")

@@ -75,6 +75,27 @@ def make_mesh(
   )
 
 
+def check_heads(mesh: Mesh, **heads: int) -> None:
+  """Refuses a mesh whose tensor axis would cut through attention heads.
+
+  Args:
+    mesh: the devices.
+    **heads: numbers of heads, by what they are.
+
+  Raises:
+    InputError: a number is not a multiple of the axis.
+  """
+  ways = mesh.shape["tensor"]
+  if wrong := [f"{count} {name}" for name, count in heads.items() if count % ways]:
+    most = math.gcd(*heads.values())
+    fit = [size for size in range(1, most + 1) if most % size == 0]
+    raise InputError(
+      f"mesh: tensor={ways} does not divide the model's heads"
+      f" ({', '.join(wrong).replace('_', ' ')}); it may be"
+      f" {', '.join(map(str, fit))}. Take more data or fsdp instead."
+    )
+
+
 @contextlib.contextmanager
 def use(mesh: Mesh, rules: Rules | None = None) -> Iterator[Mesh]:
   """Puts the mesh and the rules in context for `constrain`."""

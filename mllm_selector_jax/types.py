@@ -44,7 +44,7 @@ class RowError(ValueError):
 
 # Every reason for which a row may be set aside, with what it means.
 REASONS = {
-  "malformed": "the record is not a conversation in LLaVA form",
+  "malformed": "the record is not a conversation in a known form",
   "duplicate id": "an earlier row has the same id",
   "no supervised token": "no answer is left to learn from",
   "too long": "the row, or its image, does not fit into the longest allowed row",
@@ -58,6 +58,44 @@ REASONS = {
   "unsafe path": "the image path is absolute, a URL, or leaves the folder",
   "not a number": "the model's loss of the row is not finite",
 }
+
+
+class Picture(NamedTuple):
+  """An image of a record.
+
+  Attributes:
+    name: path or name as the record has it; None if it has none.
+    data: the image file's bytes where they lie inside the pool's file; None where
+      they are a file of the image folder.
+  """
+
+  name: str | None
+  data: bytes | None = None
+
+
+class Record(NamedTuple):
+  """One element of a pool file.
+
+  Attributes:
+    offset: where it stands: its first byte, or its number in files of numbered rows.
+    length: in bytes.
+    value: the parsed object; None if it cannot be used.
+    reason: None, or a key of `REASONS`.
+    detail: what was found.
+    pictures: the images that the file says belong to it; None where the value
+      itself names them.
+    id: stands in for an id that the value lacks.
+    source: where the row comes from, if the file says so outside the value.
+  """
+
+  offset: int
+  length: int
+  value: dict[str, Any] | None
+  reason: str | None = None
+  detail: str = ""
+  pictures: tuple[Picture, ...] | None = None
+  id: str | None = None
+  source: str | None = None
 
 
 class Sample(NamedTuple):

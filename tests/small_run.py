@@ -44,7 +44,7 @@ def open_run(folder, base, force=False, devices=1, **overrides):
     yield current
 
 
-def read_bytes(folder, skip=("log.txt", ".lock", "checkpoints")):
+def read_bytes(folder, skip=("log.txt", ".lock", "checkpoints", "logs")):
   """Contents of every file below a folder by relative name."""
   return {
     str(path.relative_to(folder)): path.read_bytes()

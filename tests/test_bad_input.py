@@ -325,6 +325,12 @@ def test_a_loss_that_is_no_number(command, tmp_path):
     ("seed", {"seed__row_length": 10**15}, "seed.row_length=1,000"),
     ("seed", {"seed__batch": 0}, "batch=0"),
     ("seed", {"seed__rows": "0"}, "seed.rows"),
+    ("seed", {"seed__accumulate": 0}, "accumulate=0"),
+    ("seed", {"seed__accumulate": 33}, "accumulate=33 parts of a batch of 32"),
+    ("seed", {"seed__spike": 0.5}, "above 1, or 0"),
+    ("seed", {"model__remat": "True"}, "none, full, dots"),
+    ("seed", {"mesh__data": 3}, "does not fill the 8 devices"),
+    ("seed", {"mesh__tensor": 8}, "tensor=8 does not divide the model's heads"),
     ("seed", {"seed__lora__rank": -1}, "seed: lora.rank=-1"),
     ("seed", {"seed__lora__rank": 2, "seed__lora__alpha": 0.0}, "alpha=0.0"),
     ("seed", {"seed__lora__rank": 2, "seed__trainable": "all"}, "must be 'decoder'"),
@@ -341,8 +347,9 @@ def test_sizes_that_cannot_be(command, tmp_path, base, stage, settings, words):
 
 def test_an_image_that_changed_after_the_check(command, tmp_path, base):
   write_pool(tmp_path, [see("a", "a.png"), see("b", "b.png")])
-  for name in ("a.png", "b.png"):
-    (tmp_path / "images" / name).write_bytes(encode(picture(), "BMP"))
+  # Two pictures: rows of one picture would be read once, from either file.
+  for name, colour in (("a.png", "red"), ("b.png", "blue")):
+    (tmp_path / "images" / name).write_bytes(encode(picture(colour), "BMP"))
   assert command("check")[0] == 0
   path = tmp_path / "images/b.png"
   data = path.read_bytes()

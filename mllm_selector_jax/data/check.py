@@ -1,7 +1,6 @@
 """Reads a whole pool once: what each row is, and which rows cannot be used."""
 
 import collections
-import concurrent.futures
 import hashlib
 import itertools
 import json
@@ -11,19 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mllm_selector_jax.data import images, summary, table
+from mllm_selector_jax.data import formats, forms, mixture, sources, summary, table
 from mllm_selector_jax.data.conversation import Encoder
-from mllm_selector_jax.data.records import Record, read_records
+from mllm_selector_jax.data.pictures import Finding, Gallery
 from mllm_selector_jax.data.rounds import read_rounds
-from mllm_selector_jax.types import ImageOptions, InputError, RowError
+from mllm_selector_jax.types import ImageOptions, InputError, Picture, Record, RowError
 
 BLOCK_ROWS = 512  # that are tokenised at once
 BLOCK_BYTES = 16 << 20  # of their records
 AHEAD = 2  # blocks whose images are read while another is tokenised
-TASK_IMAGES = 16  # that a thread reads in one go
-SOURCE_FIELDS = ("source", "data_source")
-NO_FOLDER = "image"  # source of an image path without a folder
-TEXT_ONLY = "text"  # source of a row without an image
+NO_NAME = "image"  # begins the name of an image that has none
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
@@ -41,12 +37,13 @@ def check_pool(
   progress: Progress | None = None,
   duplicate_ids: str = "aside",
   long_rows: str = "cut",
-  source_field: str | None = None,
+  source: str = "auto",
+  seed: int = 0,
 ) -> dict[str, Any]:
   """Reads, tokenises and decodes everything; writes the pool's table.
 
   Args:
-    data: LLaVA JSON or JSONL files.
+    data: files of any of `formats`, or what `mixture.expand` takes for them.
     images: folder that image paths are relative to; None if there is none.
     encoder: conversation to tokens.
     options: how pixels are prepared.
@@ -57,8 +54,8 @@ def check_pool(
     duplicate_ids: "aside" keeps the first row of an id only, "keep" all.
     long_rows: "cut" cuts what is longer than the encoder's longest row, as LLaVA
       does, "aside" sets it aside.
-    source_field: of the records, names the source; by default "source" or
-      "data_source", and where they are absent the image path's first folder.
+    source: the rule that names a row's source, see `sources.make_finder`.
+    seed: of the rows that a mixture takes at random.
 
   Returns:
     What the pool holds, as JSON can have it: see `summary.Tally`.
@@ -73,23 +70,32 @@ def check_pool(
     raise InputError(f"long_rows={long_rows!r}: allowed are cut and aside.")
   if not data:
     raise InputError("No pool file is given: name at least one.")
-  fields = (source_field,) if source_field else SOURCE_FIELDS
+  parts = mixture.expand(data)
+  find_source = sources.make_finder(source)
   seen = None if duplicate_ids == "keep" else set()
   tally = summary.Tally()
-  total = _Total(data)
-  with _Pictures(images, options, image_pixel_cap, workers) as pictures:
+  reading = _Reading(parts, seed)
+
+  def request(block: list[_Row]) -> None:
+    gallery.request(
+      (row.row, row.picture) for row in block if row.picture and not row.fault
+    )
+
+  with Gallery(images, options, image_pixel_cap, workers) as gallery:
     with table.open_writer(out) as writer:
-      rows = (_describe(*item, fields, seen) for item in _read(data))
-      for block in _look_ahead(_split(rows), pictures.request, AHEAD):
-        for line, size in _finish(block, pictures, encoder, long_rows == "cut"):
+      rows = (_describe(*item, find_source, seen) for item in reading)
+      for block in _look_ahead(_split(rows), request, AHEAD):
+        for line, size in _finish(block, gallery, encoder, long_rows == "cut"):
           writer.add(line)
           tally.add(line, size)
         if progress is not None:
-          last = block[-1]
-          progress(last.row + 1, total.estimate(last))
+          read, share = block[-1].row + 1, max(block[-1].done, 1e-9)
+          progress(read, max(read, round(read / share)))
       found = tally.result()
       if not tally.ok:
         raise InputError(summary.explain_nothing(data, found))
+  if reading.not_taken:
+    found["not_taken"] = dict(reading.not_taken)
   if progress is not None:
     progress(tally.rows, tally.rows)
   return found
@@ -102,83 +108,82 @@ class _Row(NamedTuple):
   file: str
   offset: int
   length: int
+  done: float
   id: str
   source: str
   image: str | None = None
+  picture: Picture | None = None
   conversations: Any = None
   fault: RowError | None = None
 
 
-def _read(data: Iterable[str]) -> Iterator[tuple[int, str, Record]]:
-  number = itertools.count()
-  for file in data:
-    for record in read_records(file):
-      yield next(number), file, record
+class _Reading:
+  """Goes through the files' records, and counts those that are not taken."""
+
+  def __init__(self, parts: Sequence[mixture.Part], seed: int):
+    self.not_taken = collections.Counter()
+    self._parts = parts
+    self._seed = seed
+
+  def __iter__(self) -> Iterator[tuple[int, str, Record, float]]:
+    number = itertools.count()
+    sizes = [formats.measure(part.file) for part in self._parts]
+    ends = list(itertools.accumulate(sizes))
+    for part, size, end in zip(self._parts, sizes, ends, strict=True):
+      file = formats.open_file(part.file)
+      taken = mixture.choose(part, file.count, self._seed)
+      for place, record in enumerate(file.records()):
+        if taken is not None and not _holds(taken, place):
+          self.not_taken[part.file] += 1
+          continue
+        done = (end - size * (1 - file.done(record))) / max(1, ends[-1])
+        yield next(number), part.file, record, done
+
+
+def _holds(ascending: np.ndarray, value: int) -> bool:
+  place = np.searchsorted(ascending, value)
+  return place < len(ascending) and ascending[place] == value
 
 
 def _describe(
-  row: int, file: str, record: Record, fields: Sequence[str], seen: set[bytes] | None
+  row: int,
+  file: str,
+  record: Record,
+  done: float,
+  find_source: sources.FindSource,
+  seen: set[bytes] | None,
 ) -> _Row:
-  place = row, file, record.offset, record.length
+  place = row, file, record.offset, record.length, done
   if record.value is None:
     # It has no id to be found by.
     where = f"{file}, byte {record.offset:,}"
     fault = RowError(record.reason, f"{where}: {record.detail}")
-    return _Row(*place, f"row-{row}", "unknown", fault=fault)
-  value = record.value
-  name = value.get("id")
-  name = f"row-{row}" if name is None else _as_text(name)
-  image, fault = None, None
+    name = record.id or f"row-{row}"
+    return _Row(*place, name, record.source or "unknown", fault=fault)
+  name = record.value.get("id")
+  if name is None:
+    name = f"row-{row}" if record.id is None else record.id
+  name = sources.as_text(name)
+  picture, conversations, fault = None, None, None
   try:
-    # An image path that stands in a broken row is still shown.
-    image = read_image_path(value)
+    # An image that stands in a broken row is still shown.
+    picture = next(iter(forms.read_pictures(record)), None)
+    conversations, pictures = forms.read_content(record)
+    picture = next(iter(pictures), None)
+    if len(pictures) > 1:
+      raise RowError("several images", f"the record has {len(pictures)}")
   except RowError as error:
     fault = error.with_traceback(None)
-  source = _find_source(value, image, fields)
-  if fault is None and "conversations" not in value:
-    fault = RowError("malformed", 'the record has no "conversations"')
+  image = None
+  if picture is not None:
+    image = picture.name or f"{NO_NAME}-{record.offset}"
+  source = find_source(record, image, file)
   if seen is not None:
     digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
     if digest in seen:
       fault = RowError("duplicate id", "an earlier row has this id")
     seen.add(digest)
-  return _Row(*place, name, source, image, value.get("conversations"), fault)
-
-
-def _as_text(value: Any) -> str:
-  return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def read_image_path(value: dict[str, Any]) -> str | None:
-  """The one image that a record names, None for text alone.
-
-  Raises:
-    RowError: it names several, or something else.
-  """
-  image = value.get("image")
-  if isinstance(image, list):
-    if len(image) > 1:
-      raise RowError("several images", f"the record names {len(image)}")
-    image = image[0] if image else None
-  if image is None:
-    if value.get("video") is not None:
-      raise RowError("unsupported image", "the record names a video")
-    return None
-  if not isinstance(image, str):
-    raise RowError("malformed", f"image is {type(image).__name__}, not a path")
-  return image
-
-
-def _find_source(
-  value: dict[str, Any], image: str | None, fields: Sequence[str]
-) -> str:
-  for field in fields:
-    if (given := value.get(field)) not in (None, ""):
-      return _as_text(given)
-  if image is None:
-    return TEXT_ONLY
-  folder, slash, _ = image.removeprefix("./").partition("/")
-  return folder if slash and folder else NO_FOLDER
+  return _Row(*place, name, source, image, picture, conversations, fault)
 
 
 def _split(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
@@ -207,81 +212,15 @@ def _look_ahead(
   yield from waiting
 
 
-class _Picture(NamedTuple):
-  """What is kept of an image: its hashes and size, or why it cannot be used."""
-
-  hash: str | None
-  size: int
-  pixels: str | None = None
-  reason: str | None = None
-  detail: str = ""
-
-
-class _Pictures:
-  """Reads each image once, on threads, and remembers the little that is needed."""
-
-  def __init__(
-    self, folder: str | None, options: ImageOptions, max_pixels: int, workers: int
-  ):
-    self._folder = folder
-    self._options = options
-    self._max_pixels = max_pixels
-    self._pool = concurrent.futures.ThreadPoolExecutor(max(1, workers))
-    self._known: dict[str, _Picture | concurrent.futures.Future] = {}
-
-  def __enter__(self) -> "_Pictures":
-    return self
-
-  def __exit__(self, *_) -> None:
-    self._pool.shutdown(cancel_futures=True)
-
-  def request(self, block: list[_Row]) -> None:
-    if self._folder is None:
-      return
-    named = (row.image for row in block if row.fault is None)
-    new = list(
-      dict.fromkeys(p for p in named if p is not None and p not in self._known)
-    )
-    for start in range(0, len(new), TASK_IMAGES):
-      paths = new[start : start + TASK_IMAGES]
-      future = self._pool.submit(self._look_at, paths)
-      self._known.update(dict.fromkeys(paths, future))
-
-  def get(self, path: str) -> _Picture:
-    if self._folder is None:
-      return _Picture(None, 0, None, "missing image", "no image folder is given")
-    known = self._known[path]
-    if isinstance(known, concurrent.futures.Future):
-      self._known.update(known.result())
-      known = self._known[path]
-    return known
-
-  def _look_at(self, paths: Iterable[str]) -> dict[str, _Picture]:
-    return {path: self._look_at_one(path) for path in paths}
-
-  def _look_at_one(self, path: str) -> _Picture:
-    try:
-      data = images.read_file(self._folder, path)
-      image = images.decode_image(data, self._max_pixels)
-    except RowError as error:
-      return _Picture(None, 0, None, error.reason, error.detail)
-    pixels = np.ascontiguousarray(images.to_pixels(image, self._options))
-    return _Picture(
-      hashlib.sha256(data).hexdigest(),
-      len(data),
-      hashlib.blake2b(pixels, digest_size=16).hexdigest(),
-    )
-
-
 def _finish(
-  block: list[_Row], pictures: _Pictures, encoder: Encoder, cut: bool
+  block: list[_Row], gallery: Gallery, encoder: Encoder, cut: bool
 ) -> Iterator[tuple[table.Line, int]]:
   """The block's lines, in order, each with the size of its image file."""
   checked = []
   for row in block:
-    picture, fault = _Picture(None, 0), row.fault
+    picture, fault = Finding(None, 0), row.fault
     if fault is None and row.image is not None:
-      picture = pictures.get(row.image)
+      picture = gallery.get(row.row, row.picture)
       if picture.reason is not None:
         fault = RowError(picture.reason, picture.detail)
     checked.append((row, picture, fault))
@@ -319,17 +258,3 @@ def _hash(conversations: Any, image_hash: str | None) -> str:
   """Identity of a row's content, whatever its id and place."""
   text = _CANONICAL.encode(conversations)
   return hashlib.sha256(f"{text}\n{image_hash or ''}".encode()).hexdigest()[:32]
-
-
-class _Total:
-  """Guesses the number of rows from the bytes read."""
-
-  def __init__(self, data: Sequence[str]):
-    sizes = [os.path.getsize(file) if os.path.isfile(file) else 0 for file in data]
-    ends = list(itertools.accumulate(sizes))
-    self._before = dict(zip(data, [0, *ends], strict=False))
-    self._all = ends[-1]
-
-  def estimate(self, last: _Row) -> int:
-    read = self._before[last.file] + last.offset + last.length
-    return max(last.row + 1, round((last.row + 1) * self._all / read))

@@ -4,26 +4,21 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 
-from mllm_selector_jax.data.check import read_image_path
+from mllm_selector_jax.data import formats, mixture, storage
+from mllm_selector_jax.data.formats.base import explain
 from mllm_selector_jax.data.images import check_path
-from mllm_selector_jax.data.records import read_records
-from mllm_selector_jax.data.table import PoolTable
-from mllm_selector_jax.types import InputError, RowError
+from mllm_selector_jax.types import RowError
 
 
-def fingerprint(
-  data: Sequence[str], images: str | None, table: PoolTable | None = None
-) -> str:
+def fingerprint(data: Sequence[str], images: str | None) -> str:
   """Identity of the data files' bytes and of the images' paths and sizes.
 
   An image whose bytes changed while its size did not is found when it is read
   again: the table holds its hash.
 
   Args:
-    data: the pool's files.
+    data: the pool's files, as `mixture.expand` takes them.
     images: folder of the image paths.
-    table: of an earlier check of the same bytes: spares parsing the files for the
-      names of the images. The result is the same without it.
 
   Returns:
     64 hexadecimal characters.
@@ -32,30 +27,20 @@ def fingerprint(
     InputError: a data file cannot be read.
   """
   digest = hashlib.sha256()
-  for path in data:
+  for path in mixture.list_files(data):
     try:
-      with open(path, "rb") as file:
+      with storage.open_binary(path) as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
-    except FileNotFoundError as error:
-      raise InputError(f"{path}: the pool file is not there.") from error
     except OSError as error:
-      raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-  names = _names(data) if table is None else (n for n in table.image if n is not None)
-  for name in sorted(set(names)):
+      raise explain(path, error) from error
+  for name in sorted(set(_names(data))):
     digest.update(f"{name}\0{_size(images, name)}\0".encode())
   return digest.hexdigest()
 
 
 def _names(data: Sequence[str]) -> Iterator[str]:
-  for path in data:
-    for record in read_records(path):
-      if record.value is not None:
-        try:
-          name = read_image_path(record.value)
-        except RowError:
-          continue
-        if name is not None:
-          yield name
+  for part in mixture.expand(data):
+    yield from formats.open_file(part.file).image_names()
 
 
 def _size(folder: str | None, name: str) -> int:
@@ -64,6 +49,6 @@ def _size(folder: str | None, name: str) -> int:
     return -1
   try:
     check_path(name)
-    return os.stat(os.path.join(folder, name)).st_size
+    return storage.measure(os.path.join(folder, name))
   except (OSError, RowError):
     return -1

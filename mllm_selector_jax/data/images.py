@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from mllm_selector_jax.data import storage
 from mllm_selector_jax.types import ImageOptions, RowError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -57,6 +58,8 @@ def read_file(folder: str | os.PathLike, relative: str) -> bytes:
   """
   check_path(relative)
   path = os.path.join(folder, relative)
+  if storage.is_remote(folder):
+    return _read_remote(path, relative)
   try:
     _check_place(folder, path, relative, os.stat(path).st_mode)
     # A FIFO put there in the meantime must not block, nor a link lead elsewhere.
@@ -76,6 +79,19 @@ def read_file(folder: str | os.PathLike, relative: str) -> bytes:
     if error.errno == errno.ELOOP:
       raise RowError("unsafe path", detail) from error
     raise RowError("unreadable image", detail) from error
+
+
+def _read_remote(path: str, relative: str) -> bytes:
+  """The bytes of a file in a bucket, where there are no links and no devices."""
+  try:
+    if (size := storage.measure(path)) > MOST_BYTES:
+      raise RowError("huge image", f"{size:,} bytes, {MOST_BYTES:,} allowed")
+    with storage.open_binary(path) as file:
+      return file.read()
+  except FileNotFoundError as error:
+    raise RowError("missing image", f"{relative[:200]} is not there") from error
+  except OSError as error:
+    raise RowError("unreadable image", f"{relative[:200]}: {error}"[:300]) from error
 
 
 def check_path(relative: str) -> None:

@@ -2,16 +2,18 @@
 
 import collections
 import dataclasses
+import hashlib
 import threading
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from mllm_selector_jax.data import assembly, images, packing
+from mllm_selector_jax.data import assembly, forms, images, packing
 from mllm_selector_jax.data.conversation import Encoder
+from mllm_selector_jax.data.pictures import read_picture
 from mllm_selector_jax.data.table import PoolTable
-from mllm_selector_jax.types import Batch, ImageOptions, InputError, RowError
+from mllm_selector_jax.types import Batch, ImageOptions, InputError, Picture, RowError
 
 
 class Cache:
@@ -66,32 +68,36 @@ class Reader:
     Raises:
       InputError: the row's record or image is not the one that was checked.
     """
-    path = self.table.image[row]
-    key = ("row", row)
-    sample = self.cache.get(key)
-    if sample is None:
-      record = self.table.record(row)
-      try:
-        sample = self.encoder.encode(record["conversations"], path is not None)
-      except (RowError, KeyError) as error:
-        raise _changed(
-          f"the record of row {row}", f"it is unusable ({error})"
-        ) from error
-      self.cache.put(key, sample, 13 * len(sample.tokens) + 300)
-    return sample, None if path is None else self._pixels(row, path)
+    name, digest = self.table.image[row], self.table.image_hash[row]
+    sample = self.cache.get(("row", row))
+    pixels = None if name is None else self.cache.get(("image", name, digest))
+    if sample is not None and (name is None or pixels is not None):
+      return sample, pixels
+    try:
+      content = forms.read_content(self.table.record(row))
+      if sample is None:
+        sample = self.encoder.encode(content.conversations, name is not None)
+    except RowError as error:
+      raise _changed(f"the record of row {row}", f"it is unusable ({error})") from error
+    self.cache.put(("row", row), sample, 13 * len(sample.tokens) + 300)
+    if name is not None and pixels is None:
+      pixels = self._pixels(f"{name} (row {row})", content.pictures, digest)
+      self.cache.put(("image", name, digest), pixels, pixels.nbytes + 300)
+    return sample, pixels
 
-  def _pixels(self, row: int, path: str) -> UInt8[np.ndarray, "S S 3"]:
-    pixels = self.cache.get(path)
-    if pixels is None:
-      try:
-        image, digest = images.read_image(self.folder, path, self.max_pixels)
-      except RowError as error:
-        raise _changed(f"{path} (row {row})", f"it cannot be used ({error})") from error
-      if digest != self.table.image_hash[row]:
-        raise _changed(f"{path} (row {row})", "its bytes are others")
-      pixels = images.to_pixels(image, self.options)
-      self.cache.put(path, pixels, pixels.nbytes + 300)
-    return pixels
+  def _pixels(
+    self, what: str, pictures: tuple[Picture, ...], digest: str
+  ) -> UInt8[np.ndarray, "S S 3"]:
+    if len(pictures) != 1:
+      raise _changed(what, f"the record has {len(pictures)} images")
+    try:
+      data = read_picture(pictures[0], self.folder)
+      if hashlib.sha256(data).hexdigest() != digest:
+        raise _changed(what, "its bytes are others")
+      image = images.decode_image(data, self.max_pixels)
+    except RowError as error:
+      raise _changed(what, f"it cannot be used ({error})") from error
+    return images.to_pixels(image, self.options)
 
 
 def _changed(what: str, how: str) -> InputError:

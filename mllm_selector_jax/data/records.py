@@ -9,11 +9,11 @@ import codecs
 import os
 import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
-from mllm_selector_jax.data import parsing
+from mllm_selector_jax.data import parsing, storage
 from mllm_selector_jax.data.brackets import Brackets
-from mllm_selector_jax.types import InputError
+from mllm_selector_jax.types import InputError, Record
 
 MOST_BYTES = 16 << 20  # of a record
 _CHUNK = 1 << 20  # bytes
@@ -29,24 +29,6 @@ _PACKED = {
 _FORM = "a JSON list of records ([{...}, ...]) or JSONL (one {...} a line)"
 
 
-class Record(NamedTuple):
-  """One element of a pool file.
-
-  Attributes:
-    offset: of its first byte in the file.
-    length: in bytes.
-    value: the parsed object; None if it cannot be used.
-    reason: None, or a key of `types.REASONS`.
-    detail: what was found.
-  """
-
-  offset: int
-  length: int
-  value: dict[str, Any] | None
-  reason: str | None = None
-  detail: str = ""
-
-
 def read_records(path: str | os.PathLike) -> Iterator[Record]:
   """Every record of a file, in order, in memory that does not grow with it.
 
@@ -56,7 +38,7 @@ def read_records(path: str | os.PathLike) -> Iterator[Record]:
   """
   path = os.fspath(path)
   try:
-    with open(path, "rb") as file:
+    with storage.open_binary(path) as file:
       offset, first = _find_start(path, file)
       file.seek(offset)
       if first == b"[":
@@ -71,10 +53,16 @@ def read_records(path: str | os.PathLike) -> Iterator[Record]:
     ) from error
 
 
+def is_lines(path: str | os.PathLike) -> bool:
+  """Whether a file is JSONL, not a list."""
+  with storage.open_binary(path) as file:
+    return _find_start(os.fspath(path), file)[1] == b"{"
+
+
 def record_bytes(path: str | os.PathLike, offset: int, length: int) -> bytes:
   """One record as it stands in the file."""
   try:
-    with open(path, "rb") as file:
+    with storage.open_binary(path) as file:
       file.seek(offset)
       data = file.read(length)
   except OSError as error:
@@ -288,7 +276,7 @@ def _structure(path: str, offset: int, found: str, expected: str) -> InputError:
 def _line_of(path: str, offset: int) -> int:
   """The line, from 1, in which a byte stands."""
   line = 1
-  with open(path, "rb") as file:
+  with storage.open_binary(path) as file:
     while offset > 0 and (chunk := file.read(min(offset, _CHUNK))):
       line += chunk.count(b"\n")
       offset -= len(chunk)

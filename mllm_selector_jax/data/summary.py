@@ -134,6 +134,10 @@ def format_summary(found: Mapping[str, Any]) -> str:
     "",
     *_format_lengths(found),
   ]
+  if left := found.get("not_taken"):
+    lines.append(
+      f"not taken    {sum(left.values()):,} rows, by the mixture's strategies"
+    )
   if found["aside"]:
     lines += ["", *_format_aside(found["aside"])]
   return "\n".join(lines)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Shaped, UInt64
 
-from mllm_selector_jax.data.records import record_at
+from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.text import Text
-from mllm_selector_jax.types import InputError, RunError
+from mllm_selector_jax.types import InputError, Record, RunError
 
 GROUP_ROWS = 65_536  # rows of a Parquet row group
 
@@ -34,7 +34,7 @@ class Line(NamedTuple):
     status: "ok" or "aside".
     reason, detail: why it is set aside; None for a row that is not.
     truncated: whether the row's end is cut off.
-    file, offset, length: where the record stands, in bytes.
+    file, offset, length: where the record stands, see `types.Record`.
   """
 
   row: int
@@ -215,13 +215,23 @@ class PoolTable:
       ) from error
     return Text(table[name]) if is_text else table[name].to_numpy()
 
-  def record(self, row: int) -> dict[str, Any]:
+  def record(self, row: int) -> Record:
     """The row's record, read from the pool's file.
 
     Raises:
       InputError: the file changed since the pool was checked.
     """
-    return record_at(self.file[row], int(self.offset[row]), int(self.length[row]))
+    file = self._files.get(self.file[row])
+    return file.read(int(self.offset[row]), int(self.length[row]))
+
+  def text(self, row: int) -> bytes:
+    """The row's record as JSON: as it stands there, where it is JSON."""
+    file = self._files.get(self.file[row])
+    return file.text(int(self.offset[row]), int(self.length[row]))
+
+  @functools.cached_property
+  def _files(self) -> formats.OpenFiles:
+    return formats.OpenFiles()
 
   def read_row(self, row: int) -> Line:
     """All columns of one row."""

@@ -9,6 +9,7 @@ ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu")
 DTYPES = ("float32", "bfloat16", "float64")
 SELECT = ("default", "full")
 ATTENTION = ("auto", "xla", "cudnn", "splash")
+REMAT = ("none", "full", "dots")
 
 
 def _check_heads(name: str, width: int, heads: int) -> None:
@@ -145,7 +146,8 @@ class MllmConfig:
     projector_activation: one of `ACTIVATIONS`.
     image_mean, image_std: channel statistics of pixels scaled to [0, 1].
     dtype: of the computation; parameters, norms and softmax are float32.
-    remat: recompute blocks in the backward pass instead of keeping them.
+    remat: one of `REMAT`, what the backward pass recomputes: nothing, or all of a
+      block but its input, or all but its input and its matrix products.
     attention: one of `ATTENTION`, the kernel; see models/attention.py.
     lora: adapters of the decoder, which are parameters then; None for none.
   """
@@ -159,7 +161,7 @@ class MllmConfig:
   image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
   image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
   dtype: str = "float32"
-  remat: bool = False
+  remat: str = "none"
   attention: str = "auto"
   lora: LoraConfig | None = None
 
@@ -171,6 +173,8 @@ class MllmConfig:
       raise InputError(
         f"attention {self.attention!r} is not one of {', '.join(ATTENTION)}."
       )
+    if self.remat not in REMAT:
+      raise InputError(f"remat {self.remat!r} is not one of {', '.join(REMAT)}.")
     if self.select not in SELECT:
       raise InputError(
         f"vision_feature_select_strategy {self.select!r} is not one of"

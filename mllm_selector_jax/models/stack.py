@@ -13,6 +13,11 @@ from jaxtyping import Array, Float
 
 from mllm_selector_jax import sharding
 
+_POLICIES = {
+  "full": jax.checkpoint_policies.nothing_saveable,
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
 
 def make_layers(create: Callable[[nnx.Rngs], nnx.Module], count: int, rngs: nnx.Rngs):
   """`count` modules made by `create`, each from its own randomness."""
@@ -24,7 +29,7 @@ def run_layers(
   x: Float[Array, "B L D"],
   *args,
   count: int | None = None,
-  remat: bool = False,
+  remat: str = "none",
   state: Any = None,
 ) -> Any:
   """Applies the first `count` layers (all by default), one after the other.
@@ -34,7 +39,8 @@ def run_layers(
     x: what enters the first layer.
     *args: given to every layer after its input.
     count: layers that run.
-    remat: keep only the blocks' inputs for the backward pass.
+    remat: what is kept for the backward pass: "none" keeps everything, "full" only
+      the blocks' inputs, "dots" also what weights were multiplied into.
     state: a tree whose arrays have the layer axis first. A layer is then given
       its part last, and gives its output and its part's new value.
 
@@ -51,7 +57,8 @@ def run_layers(
     x, own = (block(x, *args), None) if own is None else block(x, *args, own)
     return sharding.constrain(x, ("batch", "length", "width")), own
 
-  step = jax.checkpoint(step) if remat else step
+  if remat != "none":
+    step = jax.checkpoint(step, policy=_POLICIES[remat])
   # A few layers run a quarter faster unrolled on CPUs; many compile too long.
   depth = len(jax.tree.leaves(arrays)[0])
   unroll = depth if depth <= 4 else 1

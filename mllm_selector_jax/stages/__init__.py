@@ -1,10 +1,13 @@
 """One module a command; each makes its artifact unless it is current."""
 
+from mllm_selector_jax.stages.align import align
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.compare.stage import compare
 from mllm_selector_jax.stages.evaluate import evaluate
 from mllm_selector_jax.stages.explain import explain
+from mllm_selector_jax.stages.export_selection import export_selection
 from mllm_selector_jax.stages.plan import plan
+from mllm_selector_jax.stages.prepare import prepare
 from mllm_selector_jax.stages.report.stage import report
 from mllm_selector_jax.stages.run import run
 from mllm_selector_jax.stages.score import score
@@ -15,7 +18,9 @@ from mllm_selector_jax.stages.tune import tune
 COMMANDS = {
   "run": run,
   "check": check,
+  "prepare": prepare,
   "plan": plan,
+  "align": align,
   "seed": seed,
   "score": score,
   "select": select,
@@ -24,4 +29,5 @@ COMMANDS = {
   "compare": compare,
   "report": report,
   "explain": explain,
+  "export-selection": export_selection,
 }

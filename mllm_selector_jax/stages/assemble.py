@@ -67,6 +67,6 @@ def assemble() -> None:
       ""
       if _PROJECTOR.value or not _VISION.value
       else " The projector is random:"
-      " tune it first with --config.seed.trainable=projector."
+      " train it first (mllm-selector align --config=llava15_7b_align)."
     )
   )

@@ -52,8 +52,8 @@ def hash_model(path: Path) -> str:
 def model_config(run: Run) -> dict[str, Any]:
   """What of cfg.model a result follows from, beside the base's own bytes."""
   config = plain(run.cfg.model)
-  # Kernels agree to rounding, as numbers of devices do.
-  del config["path"], config["attention"]
+  # Kernels and recomputation agree to rounding, as numbers of devices do.
+  del config["path"], config["attention"], config["remat"]
   return {**config, "dtype": dtype(run)}
 
 
@@ -96,7 +96,20 @@ def check_model(run: Run) -> None:
   """Refuses a base whose files do not fit, before anything long is begun."""
   read_encoder(run)
   path = base_path(run)
-  huggingface.check_weights(path, huggingface.read_config(path))
+  config = huggingface.read_config(path)
+  check_mesh(run, config)
+  huggingface.check_weights(path, config)
+
+
+def check_mesh(run: Run, config: MllmConfig) -> None:
+  """Refuses a mesh that does not fit the devices or the model."""
+  decoder = config.decoder
+  sharding.check_heads(
+    run.mesh,
+    heads=decoder.heads,
+    key_value_heads=decoder.kv_heads,
+    vision_heads=config.vision.heads,
+  )
 
 
 def read_model(run: Run, path: Path) -> tuple[MllmConfig, Params]:
@@ -105,6 +118,7 @@ def read_model(run: Run, path: Path) -> tuple[MllmConfig, Params]:
   config = huggingface.read_config(
     path, dtype=dtype(run), remat=options.remat, attention=options.attention
   )
+  check_mesh(run, config)
   abstract = mllm.abstract(config)
   shardings = sharding.parameter_shardings(abstract, logical_axes(abstract), run.mesh)
   return config, huggingface.read_params(path, config, shardings)
@@ -136,8 +150,8 @@ def pool_files(run: Run) -> list[str]:
   files = split_files(run.cfg.pool.data)
   if not files:
     raise InputError(
-      "pool.data names no file. Give --config.pool.data=FILE, a LLaVA JSON or JSONL"
-      " file, and --config.pool.images=FOLDER."
+      "pool.data names no file. Give --config.pool.data=FILE (JSON, JSONL, Parquet,"
+      " a tar, a TFDS folder or a mixture in YAML) and --config.pool.images=FOLDER."
     )
   return files
 
@@ -149,7 +163,7 @@ def image_folder(run: Run) -> str | None:
 
 
 def split_files(value: str | tuple | list | None) -> list[str]:
-  """A file, several separated by commas, or a list of files."""
+  """A file (or name), several separated by commas, or a list of them."""
   if not value:
     return []
   if isinstance(value, str):

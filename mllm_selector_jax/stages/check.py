@@ -24,6 +24,7 @@ def check(run: Run) -> None:
     "images": folder,
     "max_pixels": run.cfg.pool.max_pixels,
     "duplicate_ids": run.cfg.pool.duplicate_ids,
+    "source": run.cfg.pool.source,
     "long_rows": run.cfg.pool.long_rows,
     "demo": run.cfg.pool.demo if run.cfg.pool.demo.rows else None,
     **{key: run.cfg.model[key] for key in _PROCESSING},
@@ -50,6 +51,8 @@ def check(run: Run) -> None:
         place / "pool.parquet",
         progress=progress,
         duplicate_ids=run.cfg.pool.duplicate_ids,
+        source=run.cfg.pool.source,
+        seed=run.cfg.rng_seed,
         long_rows=run.cfg.pool.long_rows,
       )
     artifacts.write_json(place / "pool_summary.json", found)

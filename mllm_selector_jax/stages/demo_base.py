@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import jax
 import numpy as np
 from absl import app, flags
 
@@ -240,7 +241,7 @@ def _train(config, params, drawn, epochs, learning_rate, console):
       loader.read_batches(steps, loader.MakeBatch(drawn, shape)),
       len(steps),
       options,
-      sharding.make_mesh(),
+      sharding.make_mesh(devices=jax.devices()[:1]),
       progress=progress,
     )
   return params, [step["loss"] for step in metrics]

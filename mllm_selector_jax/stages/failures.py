@@ -14,12 +14,12 @@ _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # XLA's, and those of the allocators beneath it.
 _MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory|bad_alloc", re.IGNORECASE)
 _TUNING = (
-  "--config.model.remat=True, a smaller --config.{0}.row_length or"
-  " --config.{0}.batch (the latter changes the result), or a larger"
-  " --config.mesh.fsdp"
+  "--config.model.remat=full, a larger --config.{0}.accumulate, a smaller"
+  " --config.{0}.row_length or a larger --config.mesh.fsdp"
 )
 # What makes each stage need less memory.
 KNOBS = {
+  "align": _TUNING.format("align"),
   "seed": _TUNING.format("seed"),
   "tune": _TUNING.format("tune"),
   "score": "a smaller --config.score.batch_rows or --config.score.row_length",

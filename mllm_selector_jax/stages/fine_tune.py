@@ -10,7 +10,7 @@ from mllm_selector_jax import artifacts, sharding
 from mllm_selector_jax.data import assembly, chat_source, loader, packing
 from mllm_selector_jax.models import huggingface, lora, mllm
 from mllm_selector_jax.models.config import LoraConfig
-from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages import base, telemetry
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer import OptimizerOptions
@@ -31,7 +31,7 @@ def fine_tune(
 
   Args:
     run: the invocation.
-    section: cfg.seed or cfg.tune.
+    section: cfg.align, cfg.seed or cfg.tune.
     rows: of the checked pool, ascending.
     folder: to write into; an interrupted tune goes on from what is there.
     title: of the progress.
@@ -62,7 +62,7 @@ def fine_tune(
     row_length,
     config.patches,
     reader.options.size,
-    sharding.row_ways(run.mesh),
+    sharding.row_ways(run.mesh) * section.accumulate,
   )
   batches = loader.read_batches(
     [loader.as_trees(step) for step in steps],
@@ -76,7 +76,10 @@ def fine_tune(
     more = len(wanted) - _ROWS
     return f"{named} and {more} more" if more > 0 else named
 
-  with run.progress(title, "sample", leave=False) as progress:
+  with (
+    telemetry.watch(run, title, len(steps)) as observe,
+    run.progress(title, "sample", leave=False) as progress,
+  ):
     params, metrics = loop.train(
       config,
       params,
@@ -89,6 +92,7 @@ def fine_tune(
       stopped=run.stopped,
       name_rows=name_rows,
       warn=lambda text: run.say(f"{title}: {text}"),
+      observe=observe,
     )
   _write_rows(folder / "rows.parquet", pool, rows)
   artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
@@ -119,7 +123,8 @@ def fine_tune(
 def recipe_config(section: Any, steps: int | None = None) -> dict[str, Any]:
   """The part of the section that the result follows from, with steps for epochs."""
   config = dict(section.to_dict())
-  for name in ("threads", "save_every"):
+  # Micro-batches agree to rounding, as numbers of devices do.
+  for name in ("threads", "save_every", "accumulate", "spike"):
     config.pop(name)
   if steps is not None:
     config["steps"] = steps
@@ -131,14 +136,27 @@ def _options(section: Any) -> loop.LoopOptions:
   fields = {field.name for field in dataclasses.fields(OptimizerOptions)}
   recipe = {name: section[name] for name in fields}
   return loop.LoopOptions(
-    OptimizerOptions(**recipe), section.trainable, section.save_every
+    OptimizerOptions(**recipe),
+    section.trainable,
+    section.save_every,
+    section.accumulate,
+    section.spike,
   )
 
 
 def _check(section: Any, title: str) -> None:
-  for name in ("epochs", "batch", "row_length"):
+  for name in ("epochs", "batch", "row_length", "accumulate"):
     if section[name] < 1:
       raise InputError(f"{title}: {name}={section[name]}; it must be 1 or more.")
+  if section.accumulate > section.batch:
+    raise InputError(
+      f"{title}: accumulate={section.accumulate} parts of a batch of {section.batch}"
+      " samples; give as many at most."
+    )
+  if section.spike < 0 or 0 < section.spike <= 1:
+    raise InputError(
+      f"{title}: spike={section.spike}; it must be above 1, or 0 for no limit."
+    )
   if section.lora.rank < 0 or (section.lora.rank and section.trainable != "decoder"):
     raise InputError(
       f"{title}: lora.rank={section.lora.rank} with trainable={section.trainable!r};"

@@ -4,10 +4,14 @@ Each is started with the same command line but for its number. If one dies, the
 others end too, within `LOST` seconds: what they wait for never comes.
 """
 
+import contextlib
 import faulthandler
 import os
 import re
+import socket
 import sys
+import threading
+from collections.abc import Iterator
 
 import jax
 
@@ -40,8 +44,10 @@ def join(
     timeout: seconds that the others are waited for.
 
   Raises:
-    InputError: the flags are not whole, or do not fit each other.
-    RunError: the processes did not find each other.
+    InputError: the flags are not whole, do not fit each other, or name a port of
+      this host that is taken.
+    RunError: jax could not join them. Where the others do not come
+      in time, the process ends with a message and status 1.
   """
   if coordinator == AUTO:
     return _join_cluster(count, number, timeout)
@@ -70,24 +76,61 @@ def join(
     )
   if count == 1:
     return
+  if number == 0:
+    _check_port(coordinator)
+  text = (
+    f"process {number} of {count} did not meet the others at {coordinator}. Start all"
+    f" {count}, with the same --coordinator: a port of the first one's host that is"
+    " free and that the others reach."
+  )
   try:
-    jax.distributed.initialize(
-      coordinator,
-      count,
-      number,
-      cluster_detection_method="deactivate",
-      initialization_timeout=timeout,
-      heartbeat_timeout_seconds=LOST,
-      shutdown_timeout_seconds=LOST,
-    )
+    with _patience(timeout, text):
+      jax.distributed.initialize(
+        coordinator,
+        count,
+        number,
+        cluster_detection_method="deactivate",
+        initialization_timeout=2 * timeout,
+        heartbeat_timeout_seconds=LOST,
+        shutdown_timeout_seconds=LOST,
+      )
   except RuntimeError as error:
-    raise RunError(
-      f"Process {number} of {count} did not join within {timeout} s at {coordinator}"
-      f" ({str(error).strip().splitlines()[0]}). Start all {count}, with the same"
-      " --coordinator: a port of the first one's host that is free and that the"
-      " others reach."
-    ) from error
+    raise RunError(f"{text} ({str(error).strip().splitlines()[0]})") from error
   faulthandler.enable()  # where jax ends a process, its log gets the stacks
+
+
+def _check_port(coordinator: str) -> None:
+  """Refuses a port that is taken, on which jax would crash."""
+  port = int(coordinator.rpartition(":")[2])
+  try:
+    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as tried:
+      tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+      tried.bind(("", port))
+  except (OSError, OverflowError) as error:
+    raise InputError(
+      f"--coordinator={coordinator}: this process cannot listen on port {port}"
+      f" ({error}); give a free one to all processes."
+    ) from error
+
+
+@contextlib.contextmanager
+def _patience(seconds: int, text: str) -> Iterator[None]:
+  """Ends the process with a message if the block takes longer.
+
+  jax would abort it then, with a stack of C++ instead of an exception.
+  """
+
+  def give_up():
+    print(f"Error: after {seconds} s {text}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+  timer = threading.Timer(seconds, give_up)
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()
 
 
 def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
@@ -96,12 +139,14 @@ def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
       "--coordinator=auto takes neither --num_processes nor --process_id; the cluster"
       " tells both."
     )
+  text = "the processes of the cluster did not meet"
   try:
-    jax.distributed.initialize(
-      initialization_timeout=timeout,
-      heartbeat_timeout_seconds=LOST,
-      shutdown_timeout_seconds=LOST,
-    )
+    with _patience(timeout, f"{text}. Start them all."):
+      jax.distributed.initialize(
+        initialization_timeout=2 * timeout,
+        heartbeat_timeout_seconds=LOST,
+        shutdown_timeout_seconds=LOST,
+      )
   except ValueError as error:
     raise InputError(
       "--coordinator=auto: no TPU slice, SLURM job or Kubernetes job was found"
@@ -109,10 +154,7 @@ def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
       " --num_processes and --process_id."
     ) from error
   except RuntimeError as error:
-    raise RunError(
-      f"The processes of the cluster did not join within {timeout} s"
-      f" ({str(error).strip().splitlines()[0]})."
-    ) from error
+    raise RunError(f"{text} ({str(error).strip().splitlines()[0]}).") from error
   faulthandler.enable()
 
 

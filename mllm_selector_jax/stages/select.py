@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax import artifacts
-from mllm_selector_jax.data import records, table
+from mllm_selector_jax.data import table
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.stages import candidates
 from mllm_selector_jax.stages.context import Run
@@ -115,11 +115,8 @@ def _rank(necessity: np.ndarray) -> np.ndarray:
 
 
 def _write_records(path: Path, pool: table.PoolTable, kept: np.ndarray) -> None:
-  """The kept records, byte for byte as they stand in the pool, in its order."""
-  parts = [
-    records.record_bytes(pool.file[row], int(pool.offset[row]), int(pool.length[row]))
-    for row in kept
-  ]
+  """The kept records in the pool's order: byte for byte, where they are JSON."""
+  parts = [pool.text(row) for row in kept]
   artifacts.write_bytes(path, b"[\n" + b",\n".join(parts) + b"\n]\n")
 
 

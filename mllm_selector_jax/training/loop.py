@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,26 @@ from mllm_selector_jax.training.optimizer import (
   make_schedule,
 )
 from mllm_selector_jax.training.step import init_state, make_train_step, split_params
+from mllm_selector_jax.training.work import Work, make_count
 from mllm_selector_jax.types import Params, RunError, Stopped
+
+SPIKE_STEPS = 50  # whose mean loss a spike is measured by
+
+
+class Observed(NamedTuple):
+  """One step as it went.
+
+  Attributes:
+    metrics: step (from 1), loss, learning_rate, grad_norm: what is kept.
+    work: of the step's batch.
+    seconds: since the step before was done; the first step's has compilation.
+    waited: of them, for the batch to be read.
+  """
+
+  metrics: dict[str, float]
+  work: Work
+  seconds: float
+  waited: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +54,17 @@ class LoopOptions:
     optimizer: the recipe.
     trainable: "projector", "decoder" (with the projector) or "all".
     save_every: steps between checkpoints; 0 saves only when stopped.
+    accumulate: micro-batches of a step; the batches have `accumulate` times as
+      many shards as the mesh has devices for rows.
+    spike: above 0, a loss of more than this many times the mean of the steps
+      before, `SPIKE_STEPS` at most, ends the run.
   """
 
   optimizer: OptimizerOptions
   trainable: str = "decoder"
   save_every: int = 0
+  accumulate: int = 1
+  spike: float = 0.0
 
 
 def train(
@@ -53,6 +79,7 @@ def train(
   stopped: Callable[[], bool] = lambda: False,
   name_rows: Callable[[np.ndarray], str] = lambda rows: f"rows {rows.tolist()}",
   warn: Callable[[str], None] = lambda text: None,
+  observe: Callable[[Observed], None] = lambda observed: None,
 ) -> tuple[Params, list[dict[str, float]]]:
   """Trains for `steps` batches and returns all parameters and the metrics.
 
@@ -69,10 +96,11 @@ def train(
     stopped: asked after every step; when true, the state is saved.
     name_rows: names rows in an error.
     warn: told why a fast attention kernel is not used, where it is not.
+    observe: given every step of this call, in order.
 
   Raises:
-    RunError: the loss is not finite; the rows of that step are named, and the
-      checkpoint is left as it was.
+    RunError: the loss is not finite, or a spike; the rows of that step are named,
+      and the checkpoint is left as it was.
     Stopped: `stopped` said so; the state is saved.
   """
   axes = logical_axes(params)
@@ -90,13 +118,18 @@ def train(
   done, metrics = 0, []
   if checkpoints:
     done, state, metrics = checkpoints.restore(state, iterator)
-  step_fn = make_train_step(config, optimizer, laid)
-  waiting: list[tuple[int, dict[str, jax.Array], np.ndarray]] = []
+  step_fn = make_train_step(
+    config, optimizer, laid, options.accumulate, sharding.row_ways(mesh)
+  )
+  count = make_count(config, params, trainable.keys())
+  waiting: list[tuple[int, dict[str, jax.Array], np.ndarray, Work, float]] = []
+  last = time.perf_counter()
 
   def collect(keep: int):
+    nonlocal last
     # Reading a step's metrics one step late keeps the device busy.
     while len(waiting) > keep:
-      step, values, rows = waiting.pop(0)
+      step, values, rows, work, waited = waiting.pop(0)
       loss, grad_norm = float(values["loss"]), float(values["grad_norm"])
       if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise RunError(
@@ -104,10 +137,22 @@ def train(
           f" norm {grad_norm}). Its {len(rows)} samples: {name_rows(rows)}. Look at"
           " them, or lower the learning rate; the last checkpoint is untouched."
         )
+      before = [line["loss"] for line in metrics[-SPIKE_STEPS:]]
+      if options.spike and before and loss > options.spike * np.mean(before):
+        raise RunError(
+          f"Training: the loss of step {step + 1} of {steps} is {loss:.4g}, more than"
+          f" {options.spike:g} (spike) times the mean of the {len(before)} steps before"
+          f" it, {np.mean(before):.4g}. Its {len(rows)} samples: {name_rows(rows)}."
+          " Look at them, lower the learning rate, or set spike=0 to go on; the last"
+          " checkpoint is untouched."
+        )
       rate = float(schedule(step))
       metrics.append(
         {"step": step + 1, "loss": loss, "learning_rate": rate, "grad_norm": grad_norm}
       )
+      now = time.perf_counter()
+      observe(Observed(metrics[-1], work, now - last, waited))
+      last = now
 
   def save():
     collect(0)
@@ -116,9 +161,12 @@ def train(
   try:
     with sharding.use(mesh):
       while done < steps:
+        begin = time.perf_counter()
         batch, owners = next(iterator)
+        waited = time.perf_counter() - begin
         state, values = step_fn(state, frozen, sharding.put_rows(batch, mesh))
-        waiting.append((done, values, np.unique(owners.item[owners.item >= 0])))
+        rows = np.unique(owners.item[owners.item >= 0])
+        waiting.append((done, values, rows, count(batch), waited))
         collect(1)
         done += 1
         progress(done, steps)

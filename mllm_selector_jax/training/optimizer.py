@@ -6,6 +6,8 @@ import optax
 
 from mllm_selector_jax.types import InputError
 
+MOMENTS = ("float32", "bfloat16")
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
@@ -18,6 +20,7 @@ class OptimizerOptions:
     b1, b2: Adam's decay rates.
     clip: largest global norm of the gradient.
     projector_learning_rate: the projector's own, at its peak; None is the same.
+    first_moment: dtype that Adam's first moment is kept in, one of `MOMENTS`.
   """
 
   learning_rate: float
@@ -27,6 +30,7 @@ class OptimizerOptions:
   b2: float = 0.999
   clip: float = 1.0
   projector_learning_rate: float | None = None
+  first_moment: str = "float32"
 
   def __post_init__(self):
     if not self.learning_rate > 0 or not self.clip > 0:
@@ -36,6 +40,10 @@ class OptimizerOptions:
     own = self.projector_learning_rate
     if own is not None and not own > 0:
       raise InputError(f"projector_learning_rate={own}: it must be positive.")
+    if self.first_moment not in MOMENTS:
+      raise InputError(
+        f"first_moment={self.first_moment!r} is not one of {', '.join(MOMENTS)}."
+      )
     if not 0 <= self.warmup < 1:
       raise InputError(
         f"warmup={self.warmup}: a share of the steps, from 0 to below 1."
@@ -81,6 +89,7 @@ def make_optimizer(
       b2=options.b2,
       weight_decay=options.weight_decay,
       mask=decayed,
+      mu_dtype=options.first_moment,
     ),
     optax.identity()
     if factor == 1.0

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from mllm_selector_jax.data import check, images
+from mllm_selector_jax.data import check, images, pictures
 from mllm_selector_jax.data.table import read_table
 from mllm_selector_jax.types import InputError, RunError
 from tests.data.pools_on_the_spot import (
@@ -81,7 +81,7 @@ def test_good_rows(folder):
     assert table.tokens[row] == len(sample.tokens)
     assert table.supervised[row] == sample.supervised.sum()
     assert table.turns[row] == 1
-    assert table.record(row) == record
+    assert table.record(row).value == record
     if record.get("image"):
       data = (folder / "images" / table.image[row]).read_bytes()
       assert table.image_hash[row] == hashlib.sha256(data).hexdigest()
@@ -217,14 +217,14 @@ def test_an_id_is_taken_over_all_files(folder):
   assert table.ok.tolist() == [True, True, False, True]
   assert table.row.tolist() == [0, 1, 2, 3]
   assert table.file.tolist() == [one, one, two, two]
-  assert table.record(3) == make_record(2)
+  assert table.record(3).value == make_record(2)
 
 
 def test_source_from_a_named_field(folder):
   records = [make_record(0, kind="x"), make_record(1, "a/1.png", source="s")]
   records.append(make_record(2, kind={"a": 1}))
-  _, table = run(folder, records, source_field="kind")
-  assert table.source.tolist() == ["x", "a", '{"a": 1}']
+  _, table = run(folder, records, source="field:kind")
+  assert table.source.tolist() == ["x", "s", '{"a": 1}']
 
 
 def test_hash_is_of_conversation_and_image_alone(folder):
@@ -261,7 +261,7 @@ def test_the_same_pool_gives_the_same_bytes(folder, monkeypatch):
   found, _ = run(folder, records, workers=1)
   one = (folder / "pool.parquet").read_bytes()
   monkeypatch.setattr(check, "BLOCK_ROWS", 7)
-  monkeypatch.setattr(check, "TASK_IMAGES", 1)
+  monkeypatch.setattr(pictures, "TASK_IMAGES", 1)
   again, _ = run(folder, records, workers=4)
   assert (folder / "pool.parquet").read_bytes() == one
   assert json.dumps(found) == json.dumps(again)

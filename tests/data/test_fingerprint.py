@@ -4,13 +4,9 @@ import os
 
 import pytest
 
-from mllm_selector_jax.data.check import check_pool
 from mllm_selector_jax.data.fingerprint import fingerprint
-from mllm_selector_jax.data.table import read_table
 from mllm_selector_jax.types import InputError
 from tests.data.pools_on_the_spot import (
-  OPTIONS,
-  make_encoder,
   make_record,
   write_images,
   write_records,
@@ -30,12 +26,6 @@ def pool(tmp_path):
     ],
   )  # fmt: skip
   return [path], str(folder)
-
-
-def test_the_table_changes_nothing_but_the_time(pool, tmp_path):
-  out = tmp_path / "pool.parquet"
-  check_pool(*pool, make_encoder(), OPTIONS, 1000, out)
-  assert fingerprint(*pool) == fingerprint(*pool, read_table(out))
 
 
 def test_times_and_unused_files_do_not_count(pool):

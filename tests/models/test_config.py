@@ -25,6 +25,7 @@ def test_feature_layer_says_how_many_layers_run(layer, run):
     ({"feature_layer": -4}, "vision_feature_layer is -4"),
     ({"feature_layer": 3}, "vision_feature_layer is 3"),
     ({"dtype": "float16"}, "'float16'"),
+    ({"remat": "some"}, "none, full, dots"),
     ({"image_token": 40}, "40"),
     ({"projector_activation": "relu"}, "'relu'"),
     ({"vision_activation": "swish"}, "'swish'"),

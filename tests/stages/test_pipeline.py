@@ -228,10 +228,19 @@ KILLED_IN = (  # in the order of the run
 )
 
 
-def test_a_run_that_is_killed_three_times_ends_with_the_same_bytes(
-  base, workdir, tmp_path
-):
-  config = write_config(tmp_path / "config.py", base, **SAVE)
+@pytest.fixture(scope="module")
+def unbroken(base, tmp_path_factory):
+  """A workdir that one process of its own made at one go, and its config."""
+  place = tmp_path_factory.mktemp("unbroken")
+  config = write_config(place / "config.py", base, **SAVE)
+  done = start(place / "work", config)
+  _, said = done.communicate()
+  assert done.returncode == 0, said
+  return place / "work", config
+
+
+def test_a_run_that_is_killed_three_times_ends_with_the_same_bytes(unbroken):
+  workdir, config = unbroken
   wanted = small_run.read_bytes(workdir)
   # The same path again, since pool.parquet names the pool's files.
   aside = workdir.with_name("aside")
@@ -259,8 +268,8 @@ def test_a_run_that_is_killed_three_times_ends_with_the_same_bytes(
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_seed_goes_on_to_the_same_bytes(base, workdir, tmp_path, sent):
-  config = write_config(tmp_path / "config.py", base, **SAVE)
+def test_a_stopped_seed_goes_on_to_the_same_bytes(unbroken, tmp_path, sent):
+  workdir, config = unbroken
   folder = tmp_path / "work"
   folder.mkdir()
   for name in ("demo_pool", "pool.parquet", "pool_summary.json"):

@@ -3,6 +3,9 @@
 import json
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 import time
 
 import jax
@@ -14,7 +17,14 @@ from mllm_selector_jax.stages import processes
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.models import tiny
-from tests.real_processes import Forked, fork_many, wait_for, write_config
+from tests.real_processes import (
+  ROOT,
+  Forked,
+  fork_many,
+  free_port,
+  wait_for,
+  write_config,
+)
 
 
 def overrides(base):
@@ -102,6 +112,31 @@ def test_scoring_killed_three_times_ends_with_the_same_bytes(scored, tmp_path):
 def test_flags_that_do_not_fit_are_named(flags, words):
   with pytest.raises(InputError, match=words):
     processes.join(*flags)
+
+
+def test_a_port_that_is_taken_is_refused():
+  with socket.socket() as taken:
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    port = taken.getsockname()[1]
+    with pytest.raises(InputError, match=f"cannot listen on port {port} "):
+      processes.join(f"127.0.0.1:{port}", 2, 0)
+  with pytest.raises(InputError, match="cannot listen on port 99999"):
+    processes.join("127.0.0.1:99999", 2, 0)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_whose_others_do_not_come_ends_with_a_message(number):
+  code = (
+    "from mllm_selector_jax.stages import processes;"
+    f"processes.join('127.0.0.1:{free_port()}', 2, {number}, timeout=1)"
+  )
+  ended = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
+  )
+  assert ended.returncode == 1, ended.stderr
+  (said,) = ended.stderr.strip().splitlines()
+  assert f"after 1 s process {number} of 2 did not meet the others" in said
 
 
 def test_devices_that_a_task_was_not_given_are_missed():

@@ -8,12 +8,13 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from mllm_selector_jax.stages.report import findings, gather, plots
 from mllm_selector_jax.stages.report import samples as cards
+from mllm_selector_jax.types import Picture
 from tests.stages import synthetic_workdir
 
 
@@ -61,6 +62,7 @@ def test_difference_of_one_task_is_bonett_and_prices():
   assert found.macro.questions == len(pairs) and found.macro.verdict == "better"
 
 
+@example({(task, "0"): (0, 1) for task in "abc"})
 @given(
   st.dictionaries(
     st.tuples(st.sampled_from("abc"), st.integers(0, 9).map(str)),
@@ -144,7 +146,7 @@ def test_thumbnails_are_small_and_broken_images_say_why(tmp_path):
   Image.fromarray(noise[:40, :30]).save(tmp_path / "small.png")
   (tmp_path / "empty.png").write_bytes(b"")
   for name, size in (("wide.png", (128, 77)), ("small.png", (30, 40))):
-    uri, _ = cards.make_thumbnail(str(tmp_path), name)
+    uri, _ = cards.make_thumbnail(str(tmp_path), Picture(name))
     picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
     assert picture.size == size
   for name, reason in (
@@ -152,8 +154,11 @@ def test_thumbnails_are_small_and_broken_images_say_why(tmp_path):
     ("gone.png", "missing image"),
     ("../wide.png", "unsafe path"),
   ):
-    assert cards.make_thumbnail(str(tmp_path), name) == (None, reason)
-  assert cards.make_thumbnail(None, "wide.png") == (None, "no image folder given")
+    assert cards.make_thumbnail(str(tmp_path), Picture(name)) == (None, reason)
+  assert cards.make_thumbnail(None, Picture("wide.png")) == (
+    None,
+    "no image folder given",
+  )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from mllm_selector_jax.models import attention, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer import OptimizerOptions
-from mllm_selector_jax.types import RunError, Stopped
+from mllm_selector_jax.types import InputError, RunError, Stopped
 from tests.training import toy
 
 OPTIONS = loop.LoopOptions(OptimizerOptions(1e-2, warmup=0.1), save_every=2)
@@ -37,14 +37,33 @@ def test_loss_falls_and_every_step_is_told():
   assert metrics[-1]["loss"] < 0.9 * metrics[0]["loss"]
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
-def test_meshes_agree(shape):
-  batches = toy.make_batches(multiple=8)
+@pytest.mark.parametrize(("parts", "shape"), [(3, (1, 1, 1)), (2, (2, 2, 2))])
+def test_micro_batches_add_up_to_the_batch(parts, shape):
+  mesh = sharding.make_mesh(*shape, devices=jax.devices()[: np.prod(shape)])
+  ways = sharding.row_ways(mesh)
+  # A calm recipe: a wild one magnifies the rounding of one step in the next ones.
+  options = loop.LoopOptions(OptimizerOptions(2e-3, warmup=0.1))
+  _, whole = train(toy.make_batches(multiple=ways), mesh, options)
+  options = dataclasses.replace(options, accumulate=parts)
+  batches = toy.make_batches(multiple=parts * ways)
+  # The parts are not alike: a mean of their means would be another loss.
+  assert len(set(batches[0][0].weights.sum(-1).tolist())) > 1
+  _, split = train(batches, mesh, options)
+  for name in ("loss", "grad_norm"):
+    np.testing.assert_allclose(
+      [line[name] for line in split], [line[name] for line in whole], rtol=1e-5
+    )
+
+
+def test_twenty_steps_agree_on_three_meshes():
+  batches = toy.make_batches(epochs=5, multiple=8)
+  assert len(batches) == 20
   _, alone = train(batches)
-  _, spread = train(batches, sharding.make_mesh(*shape))
-  np.testing.assert_allclose(
-    [line["loss"] for line in spread], [line["loss"] for line in alone], rtol=1e-5
-  )
+  for shape in ((8, 1, 1), (2, 4, 1), (2, 2, 2)):
+    _, spread = train(batches, sharding.make_mesh(*shape))
+    np.testing.assert_allclose(
+      [line["loss"] for line in spread], [line["loss"] for line in alone], rtol=1e-5
+    )
 
 
 def test_an_adapter_is_trained_on_a_mesh_and_the_base_stays():
@@ -117,3 +136,45 @@ def test_a_loss_that_is_not_finite_names_the_rows(tmp_path):
   with pytest.raises(RunError, match=r"Its 6 samples: rows \[") as error:
     train(batches, options=options, folder=tmp_path)
   assert "step" in str(error.value)
+
+
+def test_a_spike_names_the_rows_and_a_fall_is_none():
+  batches = toy.make_batches(epochs=6)
+  options = loop.LoopOptions(OptimizerOptions(1e-2, warmup=0.1), spike=1.5)
+  _, metrics = train(batches, options=options)
+  assert len(metrics) == len(batches)
+  wild = dataclasses.replace(options, optimizer=OptimizerOptions(3.0, warmup=0.0))
+  with pytest.raises(RunError, match=r"1.5 \(spike\) times .* 6 samples: rows \["):
+    train(batches, options=wild)
+
+
+def test_every_step_is_observed_with_its_work():
+  batches, seen = toy.make_batches(), []
+  _, metrics = train(batches, observe=seen.append)
+  assert [one.metrics for one in seen] == metrics
+  for one, (batch, _) in zip(seen, batches, strict=True):
+    assert one.work.tokens == (batch.segments > 0).sum() < one.work.places
+    assert one.seconds >= one.waited >= 0 and one.work.flops > 0
+
+
+def test_half_precision_leaves_the_weights_and_moments_whole():
+  config = dataclasses.replace(toy.CONFIG, dtype="bfloat16")
+  batches = toy.make_batches(epochs=1)
+  params, metrics = train(batches, config=config)
+  _, exact = train(batches)
+  assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
+  losses, wanted = ([line["loss"] for line in m] for m in (metrics, exact))
+  assert losses != wanted
+  np.testing.assert_allclose(losses, wanted, rtol=0.02)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+  batches = toy.make_batches(epochs=1)
+  train(batches, folder=tmp_path)
+  other = dataclasses.replace(
+    toy.CONFIG, decoder=dataclasses.replace(toy.CONFIG.decoder, mlp=24)
+  )
+  given = other, mllm.init(other, 0), batches.to_grain(), len(batches), OPTIONS
+  mesh = sharding.make_mesh(1, devices=jax.devices()[:1])
+  with pytest.raises(InputError, match=r"another model: .*\[2, 32, 16\].*\[2, 24"):
+    loop.train(*given, mesh, folder=tmp_path)

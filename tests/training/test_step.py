@@ -141,9 +141,32 @@ def test_decay_spares_norms_and_biases_of_stacked_layers():
   [
     {"learning_rate": 0},
     {"learning_rate": 1, "warmup": 1},
+    {"learning_rate": 1, "first_moment": "float16"},
     {"learning_rate": 1, "projector_learning_rate": 0},
   ],
 )
 def test_a_wrong_recipe_is_refused(wrong):
   with pytest.raises(InputError):
     optimizers.OptimizerOptions(**wrong)
+
+
+def test_the_first_moment_can_be_kept_in_half_the_bytes():
+  params = {"decoder": jnp.linspace(0.5, 1.0, 12).reshape(3, 4)}
+  moved, found = {}, {}
+  for kind in optimizers.MOMENTS:
+    options = optimizers.OptimizerOptions(1e-2, first_moment=kind)
+    optimizer = optimizers.make_optimizer(options, 50)
+    state, new = optimizer.init(params), params
+    for _ in range(20):
+      gradient = jax.tree.map(lambda x: 0.1 * jnp.sin(40 * x), new)
+      updates, state = optimizer.update(gradient, state, new)
+      new = optax.apply_updates(new, updates)
+    found[kind] = [leaf.dtype.name for leaf in jax.tree.leaves(state) if leaf.ndim]
+    moved[kind] = np.asarray(new["decoder"])
+  assert found == {
+    "float32": ["float32", "float32"],
+    "bfloat16": ["bfloat16", "float32"],
+  }
+  assert moved["bfloat16"].dtype == np.float32
+  difference = np.abs(moved["bfloat16"] - moved["float32"]).max()
+  assert 0 < difference < 0.02 * np.abs(moved["float32"] - params["decoder"]).max()

@@ -63,6 +63,7 @@ class Batches(list):
 
 
 def make_batches(count=24, batch=6, epochs=2, row_length=32, multiple=1, seed=0):
+  """`multiple`: shards of a batch."""
   samples = random_samples(count, seed)
   lengths = np.array([len(samples[i][0].tokens) for i in range(count)])
   steps = packing.training_steps(count, lengths, batch, epochs, seed, row_length)

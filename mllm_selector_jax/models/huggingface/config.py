@@ -12,7 +12,7 @@ from mllm_selector_jax.types import InputError
 def read_config(
   path: str | os.PathLike,
   dtype: str = "float32",
-  remat: bool = False,
+  remat: str = "none",
   attention: str = "auto",
 ) -> MllmConfig:
   """The configuration of a model directory (or hub name).
@@ -20,7 +20,7 @@ def read_config(
   Args:
     path: a Hugging Face directory in LLaVA form, or LLaVA's own checkpoint.
     dtype: of the computation.
-    remat: recompute blocks in the backward pass.
+    remat: what the backward pass recomputes; see `MllmConfig`.
     attention: the kernel; see `MllmConfig`.
 
   Raises:
@@ -30,7 +30,7 @@ def read_config(
 
 
 def parts_config(
-  parts: Parts, dtype: str = "float32", remat: bool = False, attention: str = "auto"
+  parts: Parts, dtype: str = "float32", remat: str = "none", attention: str = "auto"
 ) -> MllmConfig:
   """The configuration of a model made of these parts; see `read_config`."""
   whole = parts.config

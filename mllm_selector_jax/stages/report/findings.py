@@ -102,7 +102,9 @@ def _adjusted(differences: Float[np.ndarray, " Q"]) -> tuple[float, float, float
 
 def _interval(value: float, centre: float, variance: float, n: int) -> Difference:
   half = NORMAL_95 * math.sqrt(variance)
-  low, high = max(-1.0, centre - half), min(1.0, centre + half)
+  # Of very few questions, all won or lost, the centre is drawn far from the value.
+  low = max(-1.0, min(centre - half, value))
+  high = min(1.0, max(centre + half, value))
   return Difference(float(value), float(low), float(high), n)
 
 

@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import io
-import json
 import math
 import re
 from typing import Any
@@ -11,9 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mllm_selector_jax.data import formats, forms
+from mllm_selector_jax.data.pictures import read_picture
 from mllm_selector_jax.stages.report import findings, tables
 from mllm_selector_jax.stages.report.gather import Pool, Selection
-from mllm_selector_jax.types import RowError
+from mllm_selector_jax.types import InputError, Picture, RowError
 
 THUMBNAIL = 128  # pixels, the longer side at most
 MAX_PIXELS = 64_000_000  # of an image that a thumbnail is made of
@@ -167,7 +168,7 @@ def _make_card(
   turns, more = read_turns(record)
   picture, no_picture = None, "no image" if pool.aside[row] else "text only"
   if record.get("image"):
-    picture, no_picture = make_thumbnail(images, str(record["image"]))
+    picture, no_picture = make_thumbnail(images, _find_picture(record))
     if picture and len(picture) > budget:
       picture, no_picture = None, "image left out to keep this page small"
   state, reason, facts, necessity = "set aside", record.get("reason") or "", [], None
@@ -220,22 +221,24 @@ def _decision(
 def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
   """The conversation's first rounds, cut; the bytes where it is none."""
   try:
-    with open(record["file"], "rb") as file:
-      file.seek(record["offset"])
-      data = file.read(min(record["length"], MOST_RECORD))
-  except (OSError, KeyError, TypeError, ValueError):
+    file = formats.open_file(record["file"])
+    offset, length = record["offset"], record["length"]
+    shown = min(length, MOST_RECORD) if isinstance(file, formats.JsonFile) else length
+    data = file.text(offset, shown)
+  except (InputError, OSError, KeyError, TypeError, ValueError):
     return [("record", "The pool's file cannot be read any more.")], 0
   try:
+    content = forms.read_content(file.read(offset, length))
     turns = [
       (
         "answer" if turn["from"] in ("gpt", "assistant") else "question",
         cut(_without_mark(str(turn["value"]), record), MOST_TEXT),
       )
-      for turn in json.loads(data)["conversations"]
+      for turn in content.conversations
     ]
     if turns:
       return turns[: 2 * MOST_TURNS], max(0, math.ceil(len(turns) / 2) - MOST_TURNS)
-  except (ValueError, KeyError, TypeError, RecursionError):
+  except (ValueError, KeyError, TypeError):
     pass
   raw = data[: 4 * MOST_TEXT].decode("utf-8", "replace")
   return [("record", cut(raw, MOST_TEXT))], 0
@@ -246,18 +249,16 @@ def _without_mark(text: str, record: dict[str, Any]) -> str:
   return text if record.get("reason") else text.replace("<image>", "").strip()
 
 
-def make_thumbnail(images: str | None, name: str) -> tuple[str | None, str]:
+def make_thumbnail(images: str | None, picture: Picture) -> tuple[str | None, str]:
   """A data URI of a small picture, or None and why there is none."""
   from PIL import Image
 
-  from mllm_selector_jax.data.images import read_image
+  from mllm_selector_jax.data.images import decode_image
 
-  if images is None:
-    return None, "no image folder given"
   try:
-    image, _ = read_image(images, name, MAX_PIXELS)
+    image = decode_image(read_picture(picture, images), MAX_PIXELS)
   except RowError as error:
-    return None, error.reason
+    return None, "no image folder given" if images is None else error.reason
   image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
   buffer = io.BytesIO()
   image.save(buffer, "PNG", optimize=True)
@@ -267,6 +268,17 @@ def make_thumbnail(images: str | None, name: str) -> tuple[str | None, str]:
     image.save(buffer, "JPEG", quality=80)
   encoded = base64.b64encode(buffer.getvalue()).decode()
   return f"data:image/{kind};base64,{encoded}", ""
+
+
+def _find_picture(record: dict[str, Any]) -> Picture:
+  """The row's image: inside the pool's file, or of the image folder."""
+  try:
+    file = formats.open_file(record["file"])
+    pictures = forms.read_pictures(file.read(record["offset"], record["length"]))
+  except (ValueError, KeyError, TypeError):
+    pictures = ()
+  inside = (picture for picture in pictures if picture.data is not None)
+  return next(inside, Picture(str(record["image"])))
 
 
 def cut(text: str, most: int) -> str:

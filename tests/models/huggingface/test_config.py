@@ -16,14 +16,14 @@ def test_fields_are_read(tmp_path):
     tie_word_embeddings=True,
     rope_parameters={"rope_type": "default", "rope_theta": 5000.0},
   )
-  config = huggingface.read_config(folder, dtype="bfloat16", remat=True)
+  config = huggingface.read_config(folder, dtype="bfloat16", remat="full")
   assert config.vision.activation == "gelu"
   assert (config.feature_layer, config.vision_layers) == (-1, 2)
   assert config.decoder.tied and config.decoder.rope.theta == 5000.0
   assert (config.decoder.heads, config.decoder.kv_heads) == (4, 2)
   assert (config.decoder.head_dim, config.decoder.epsilon) == (8, 1e-5)
   assert (config.image_token, config.patches) == (4, 16)
-  assert config.dtype == "bfloat16" and config.remat
+  assert config.dtype == "bfloat16" and config.remat == "full"
   assert config.image_mean == (0.48145466, 0.4578275, 0.40821073)
 
 

@@ -1,0 +1,65 @@
+"""Formats of pool files, one class each; a new one is added to `FORMATS`."""
+
+import collections
+import threading
+
+from mllm_selector_jax.data import storage
+from mllm_selector_jax.data.formats.array_record_file import ArrayRecordFile
+from mllm_selector_jax.data.formats.base import HEAD, PoolFile, explain, measure
+from mllm_selector_jax.data.formats.json_file import JsonFile
+from mllm_selector_jax.data.formats.parquet_file import ParquetFile
+from mllm_selector_jax.data.formats.tar_file import TarFile
+
+__all__ = [
+  "FORMATS",
+  "JsonFile",
+  "OpenFiles",
+  "PoolFile",
+  "find_format",
+  "measure",
+  "open_file",
+]
+
+FORMATS: tuple[type[PoolFile], ...] = (ParquetFile, TarFile, ArrayRecordFile, JsonFile)
+_MOST_OPEN = 64  # files
+
+
+def find_format(path: str) -> type[PoolFile]:
+  """The format of a file, by its first bytes.
+
+  Raises:
+    InputError: it cannot be read.
+  """
+  try:
+    with storage.open_binary(path) as file:
+      head = file.read(HEAD)
+  except OSError as error:
+    raise explain(path, error) from error
+  # What is none of the others is read as JSON, which says what is wrong with it.
+  return next((form for form in FORMATS if form.matches(path, head)), JsonFile)
+
+
+def open_file(path: str) -> PoolFile:
+  """Opens a pool file of any format.
+
+  Raises:
+    InputError: it is missing or broken.
+  """
+  return find_format(path)(path)
+
+
+class OpenFiles:
+  """Pool files that stay open for reading at random; safe for several threads."""
+
+  def __init__(self):
+    self._files: collections.OrderedDict[str, PoolFile] = collections.OrderedDict()
+    self._lock = threading.Lock()
+
+  def get(self, path: str) -> PoolFile:
+    with self._lock:
+      if path not in self._files:
+        self._files[path] = open_file(path)
+        if len(self._files) > _MOST_OPEN:
+          self._files.popitem(last=False)
+      self._files.move_to_end(path)
+      return self._files[path]

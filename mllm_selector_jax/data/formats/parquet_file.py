@@ -1,0 +1,201 @@
+"""Parquet as Hugging Face's datasets have it, images inside or named.
+
+An image is a struct of `bytes` and `path`, or a path; a column of images is one of
+these, or a list of them.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mllm_selector_jax.data import storage
+from mllm_selector_jax.data.formats.base import PoolFile, changed, explain
+from mllm_selector_jax.types import InputError, Picture, Record
+
+IMAGES = ("image", "images")
+_BATCH_BYTES = 8 << 20  # that are Python objects at once
+_MOST_ROWS = 1024  # of a batch
+
+
+class ParquetFile(PoolFile):
+  """Rows of a Parquet file; the offset of a record is its row.
+
+  The length of a record is the mean of those that are read together.
+
+  A row at random costs its row group, of which the last one read is kept.
+  """
+
+  name = "Parquet"
+
+  def __init__(self, path: str):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    super().__init__(path)
+    try:
+      # Unbuffered, a row group would be held whole in memory.
+      self._file = pq.ParquetFile(
+        storage.open_binary(path), buffer_size=1 << 20, page_checksum_verification=True
+      )
+      schema = self._file.schema_arrow
+      metadata = self._file.metadata
+      groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+    except FileNotFoundError as error:
+      raise explain(path, error) from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+      raise InputError(
+        f"{path}: not a whole Parquet file ({_first_line(error)}). Copy it again."
+      ) from error
+    if len(set(schema.names)) < len(schema.names):
+      raise InputError(f"{path}: two columns have the same name.")
+    self._starts = [0]
+    for group in groups:
+      self._starts.append(self._starts[-1] + group.num_rows)
+    self._sizes = [group.total_byte_size for group in groups]
+    self.extent = self._starts[-1]
+    if not self.extent:
+      raise InputError(f"{path}: the file has no rows; a pool needs at least one.")
+    self._lock = threading.Lock()
+    self._held: tuple[int, Any] = (-1, None)  # the row group read last
+
+  @classmethod
+  def matches(cls, path: str, head: bytes) -> bool:
+    return head.startswith(b"PAR1")
+
+  def records(self) -> Iterator[Record]:
+    for group, start in enumerate(self._starts[:-1]):
+      for batch in self._batches(group):
+        yield from _read_batch(batch, start)
+        start += batch.num_rows
+
+  def read(self, offset: int, length: int) -> Record:
+    if not 0 <= offset < self.extent:
+      raise changed(self.path, f"no row {offset:,}")
+    group = next(n for n, stop in enumerate(self._starts[1:]) if offset < stop)
+    with self._lock:
+      if self._held[0] != group:
+        self._held = (-1, None)
+        self._held = (group, self._read_group(group).combine_chunks())
+      table = self._held[1]
+    row = table.slice(offset - self._starts[group], 1).to_batches()[0]
+    return next(_read_batch(row, offset))._replace(length=length)
+
+  def count(self) -> int:
+    return self.extent
+
+  def image_names(self) -> Iterator[str]:
+    import pyarrow as pa
+
+    wanted = [
+      column
+      for field in self._file.schema_arrow
+      if field.name in IMAGES
+      for column in [f"{field.name}.path" if _holds_bytes(field.type) else field.name]
+      if not (_holds_bytes(field.type) and pa.types.is_list(field.type))
+    ]
+    for group in range(len(self._sizes) if wanted else 0):
+      for batch in self._batches(group, wanted):
+        for record in _read_batch(batch, 0):
+          for picture in record.pictures or ():
+            if picture.name is not None:
+              yield picture.name
+
+  def copy(self, places: Iterable[tuple[int, int]], out: Path) -> None:
+    import pyarrow.parquet as pq
+
+    wanted = [row for row, _ in places]
+    with pq.ParquetWriter(out, self._file.schema_arrow, compression="zstd") as writer:
+      for group, start in enumerate(self._starts[:-1]):
+        stop = self._starts[group + 1]
+        inside = [row - start for row in wanted if start <= row < stop]
+        if inside:
+          writer.write_table(self._read_group(group).take(inside))
+
+  def done(self, record: Record) -> float:
+    return (record.offset + 1) / self.extent
+
+  def _batches(self, group: int, columns: list[str] | None = None) -> Iterator[Any]:
+    rows = self._starts[group + 1] - self._starts[group]
+    each = max(1, self._sizes[group]) / max(1, rows)
+    size = max(1, min(_MOST_ROWS, int(_BATCH_BYTES / each)))
+    batches = self._file.iter_batches(size, [group], columns)
+    found = 0
+    while (batch := self._guard(group, lambda: next(batches, None))) is not None:
+      found += batch.num_rows
+      yield batch
+    if found != rows:
+      raise InputError(
+        f"{self.path}: row group {group} holds {found:,} rows where {rows:,} are"
+        " promised. Copy the file again."
+      )
+
+  def _read_group(self, group: int) -> Any:
+    return self._guard(group, lambda: self._file.read_row_group(group))
+
+  def _guard(self, group: int, function):
+    import pyarrow as pa
+
+    try:
+      return function()
+    except (pa.ArrowException, OSError, ValueError) as error:
+      raise InputError(
+        f"{self.path}: row group {group} is damaged ({_first_line(error)})."
+        " Copy the file again."
+      ) from error
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _holds_bytes(kind: Any) -> bool:
+  import pyarrow as pa
+
+  if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    return _holds_bytes(kind.value_type)
+  return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+
+
+def _read_batch(batch: Any, start: int) -> Iterator[Record]:
+  """The batch's records; rows that hold no text where text is due are malformed."""
+  length = -(-batch.nbytes // max(1, batch.num_rows))
+  try:
+    rows: list[Any] = batch.to_pylist()
+  except (ValueError, OverflowError):
+    rows = [_convert(batch.slice(row, 1)) for row in range(batch.num_rows)]
+  for number, row in enumerate(rows):
+    offset = start + number
+    if isinstance(row, str):
+      yield Record(offset, length, None, "malformed", f"row {offset:,}: {row}")
+      continue
+    pictures = None
+    for name in IMAGES:
+      if (found := row.get(name)) is not None:
+        listed = found if isinstance(found, list) else [found]
+        read = [_read_picture(image) for image in listed if image is not None]
+        if None not in read:
+          pictures = (*(pictures or ()), *read)
+          names = [picture.name for picture in read]
+          row[name] = names if isinstance(found, list) else names[0]
+    yield Record(offset, length, row, pictures=pictures)
+
+
+def _convert(row: Any) -> dict[str, Any] | str:
+  try:
+    return row.to_pylist()[0]
+  except (ValueError, OverflowError) as error:
+    return _first_line(error)
+
+
+def _read_picture(image: Any) -> Picture | None:
+  """None for what is no image: `forms` names it."""
+  if isinstance(image, str):
+    return Picture(image)
+  if isinstance(image, bytes):
+    return Picture(None, image)
+  if isinstance(image, dict) and {"bytes", "path"} & image.keys():
+    data, name = image.get("bytes"), image.get("path")
+    if isinstance(data, bytes | None) and isinstance(name, str | None):
+      return None if data is None and name is None else Picture(name, data)
+  return None

@@ -1,0 +1,116 @@
+"""Looks at the images of a pool: each once, on threads."""
+
+import concurrent.futures
+import hashlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from mllm_selector_jax.data import images
+from mllm_selector_jax.types import ImageOptions, Picture, RowError
+
+TASK_IMAGES = 16  # that a thread reads in one go
+
+
+class Finding(NamedTuple):
+  """What is kept of an image: its hashes and size, or why it cannot be used."""
+
+  hash: str | None
+  size: int
+  pixels: str | None = None
+  reason: str | None = None
+  detail: str = ""
+
+
+def read_picture(picture: Picture, folder: str | None) -> bytes:
+  """The bytes of an image's file, wherever it lies.
+
+  Raises:
+    RowError: it is not there, or may not be read.
+  """
+  if picture.data is not None:
+    if len(picture.data) > images.MOST_BYTES:
+      raise RowError(
+        "huge image", f"{len(picture.data):,} bytes, {images.MOST_BYTES:,} allowed"
+      )
+    return picture.data
+  if picture.name is None:
+    raise RowError("missing image", "it has neither bytes nor a path")
+  if folder is None:
+    raise RowError("missing image", "no image folder is given")
+  return images.read_file(folder, picture.name)
+
+
+class Gallery:
+  """Reads each image once, and remembers the little that is needed.
+
+  Images of the folder are known by their path, those inside pool files by their
+  bytes.
+
+  Args:
+    folder: that paths are relative to; None if there is none.
+    options: how pixels are prepared.
+    max_pixels: larger images are refused.
+    workers: threads.
+  """
+
+  def __init__(
+    self, folder: str | None, options: ImageOptions, max_pixels: int, workers: int
+  ):
+    self._folder = folder
+    self._options = options
+    self._max_pixels = max_pixels
+    self._pool = concurrent.futures.ThreadPoolExecutor(max(1, workers))
+    self._known: dict[str, Finding] = {}  # by path
+    self._inside: dict[str, Finding] = {}  # by hash
+    # By path, or by row where the image is inside a pool file.
+    self._requested: dict[str | int, concurrent.futures.Future] = {}
+
+  def __enter__(self) -> "Gallery":
+    return self
+
+  def __exit__(self, *_) -> None:
+    self._pool.shutdown(cancel_futures=True)
+
+  def request(self, pictures: Iterable[tuple[int, Picture]]) -> None:
+    """Begins to look at rows' images, given with the row's number."""
+    new: dict[str | int, Picture] = {}
+    for row, picture in pictures:
+      key = row if picture.data is not None else picture.name
+      if key not in self._known and key not in self._requested:
+        new[key] = picture
+    items = list(new.items())
+    for start in range(0, len(items), TASK_IMAGES):
+      some = dict(items[start : start + TASK_IMAGES])
+      future = self._pool.submit(self._look_at, some)
+      self._requested.update(dict.fromkeys(some, future))
+
+  def get(self, row: int, picture: Picture) -> Finding:
+    """What was found of a row's image, once; waits for it."""
+    if picture.data is not None:
+      return self._requested.pop(row).result()[row]
+    if future := self._requested.pop(picture.name, None):
+      self._known[picture.name] = future.result()[picture.name]
+    return self._known[picture.name]
+
+  def _look_at(self, pictures: dict[str | int, Picture]) -> dict[str | int, Finding]:
+    return {key: self._look_at_one(picture) for key, picture in pictures.items()}
+
+  def _look_at_one(self, picture: Picture) -> Finding:
+    try:
+      data = read_picture(picture, self._folder)
+      digest = hashlib.sha256(data).hexdigest()
+      inside = picture.data is not None
+      if inside and (known := self._inside.get(digest)):
+        return known
+      image = images.decode_image(data, self._max_pixels)
+    except RowError as error:
+      return Finding(None, 0, None, error.reason, error.detail)
+    pixels = np.ascontiguousarray(images.to_pixels(image, self._options))
+    found = Finding(
+      digest, len(data), hashlib.blake2b(pixels, digest_size=16).hexdigest()
+    )
+    if inside:
+      self._inside[digest] = found
+    return found

@@ -1,0 +1,63 @@
+"""export-selection: an arm's kept rows in the forms that trainers read."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mllm_selector_jax import artifacts
+from mllm_selector_jax.data import export
+from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.types import InputError
+
+WEIGHTS = "weights"
+FORMATS = (*export.EXPORTS, WEIGHTS)
+COLUMNS = ("row", "id", "necessity", "rank", "group", "group_name")
+
+
+def export_selection(run: Run) -> None:
+  """Makes `arms/<name>/exports/`: the kept rows as trainers read them."""
+  cfg = run.cfg.export_selection
+  wanted = tuple(base.split_files(cfg.formats)) or FORMATS[:2]
+  unknown = [name for name in wanted if name not in FORMATS]
+  if unknown:
+    raise InputError(
+      f"export_selection.formats={wanted!r}: allowed are {', '.join(FORMATS)}."
+    )
+  selection = run.workdir.selection(cfg.arm)
+  images = base.image_folder(run)
+  recipe = run.recipe(
+    "export-selection",
+    {"formats": wanted, "images": images},
+    {"selection": selection.digest(), "pool": run.workdir.pool.digest()},
+  )
+  made = run.workdir.exports(cfg.arm)
+
+  def build(folder: Path):
+    table = _read_kept(selection.path / "selection.parquet")
+    kept = export.Kept(
+      base.open_pool(run),
+      table["row"].to_pylist(),
+      images,
+      folder / "images",
+      made.path / "images",
+    )
+    for name in wanted:
+      (folder / name).mkdir(exist_ok=True)
+      if name == WEIGHTS:
+        artifacts.write_table(folder / name / "weights.parquet", table.select(COLUMNS))
+      else:
+        export.EXPORTS[name](kept, folder / name)
+    run.say(
+      f"export-selection: {len(kept.rows):,} rows as {', '.join(wanted)}; their images"
+      f" are in {kept.images}"
+    )
+
+  run.make(made, recipe, build)
+
+
+def _read_kept(path: Path):
+  import pyarrow.parquet as pq
+
+  table = pq.read_table(path)
+  return table.filter(np.asarray(table["kept"]))

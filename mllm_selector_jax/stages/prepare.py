@@ -1,0 +1,59 @@
+"""prepare: the pool written once, in the form that is read fastest at random."""
+
+import os
+import shutil
+
+import jax
+
+from mllm_selector_jax import sharding
+from mllm_selector_jax.data import prepare as preparing
+from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages.check import check
+from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.types import InputError
+
+
+def prepare(run: Run) -> None:
+  """Makes `prepared/`: the pool as a TFDS data set of records and image bytes."""
+  check(run)
+  shard_rows = run.cfg.prepare.shard_rows
+  workers = run.cfg.prepare.workers or os.cpu_count() or 1
+  if shard_rows < 1 or workers < 1:
+    raise InputError("prepare.shard_rows and prepare.workers must not be negative.")
+  table = run.workdir.path / "pool.parquet"
+  recipe = run.recipe(
+    "prepare",
+    {"shard_rows": shard_rows, "images": base.image_folder(run)},
+    {"pool": run.workdir.pool.digest()},
+  )
+
+  def build(folder):
+    with run.progress("prepare", "row") as progress:
+      preparing.write_shards(
+        table,
+        base.image_folder(run),
+        folder,
+        shard_rows,
+        workers,
+        progress,
+        _share(),
+      )
+    sharding.meet("prepare: all files are written")
+    if sharding.is_first_process():
+      rows = len(base.open_pool(run))
+      preparing.write_description(folder, rows, shard_rows)
+      for name in run.workdir.pool.files:
+        shutil.copyfile(table.with_name(name), folder / name)
+
+  run.make(run.workdir.prepared, recipe, build, together=True)
+  run.say(
+    f"prepare: read it with --config.pool.data={run.workdir.prepared.path}; no image"
+    " folder is needed."
+  )
+
+
+def _share() -> tuple[int, int]:
+  """Number of this process, and how many there are; devices are not asked for."""
+  if not jax.distributed.is_initialized():
+    return 0, 1
+  return jax.process_index(), jax.process_count()

@@ -1,0 +1,104 @@
+"""What a training step has to compute, counted from its batch, and chips' peaks."""
+
+import math
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.types import Batch, Params
+
+# Published dense bfloat16 peaks, FLOP/s a chip, by jax's name of the device: Google's
+# pages of Cloud TPU v5e, v5p and v6e; NVIDIA's data sheets of H100 (SXM, PCIe, NVL)
+# and H200, without sparsity.
+PEAKS = {
+  "TPU v5 lite": 197e12,
+  "TPU v5e": 197e12,
+  "TPU v5": 459e12,
+  "TPU v5p": 459e12,
+  "TPU v6 lite": 918e12,
+  "TPU v6e": 918e12,
+  "NVIDIA H100 80GB HBM3": 989e12,
+  "NVIDIA H100 PCIe": 756e12,
+  "NVIDIA H100 NVL": 835e12,
+  "NVIDIA H200": 989e12,
+}
+
+
+class Work(NamedTuple):
+  """What one batch asks for.
+
+  Attributes:
+    tokens: real ones, image patches included.
+    places: tokens and padding.
+    flops: of forward and backward pass over what is real; what is recomputed, and
+      padding, do not count.
+  """
+
+  tokens: int
+  places: int
+  flops: float
+
+
+def peak_flops(device: Any) -> float | None:
+  """The device's published bfloat16 peak, FLOP/s; None where it is not known."""
+  return PEAKS.get(device.device_kind)
+
+
+def make_count(
+  config: MllmConfig, params: Params, trained: Collection[str]
+) -> Callable[[Batch], Work]:
+  """A function from a batch on the host to its work.
+
+  A product with a weight takes two FLOPs a parameter forward, two for the gradient
+  of its input and two for its own; attention takes four a visible key and channel
+  forward, and twice that backward. A gradient that nothing needs does not count.
+  The convention is PaLM's (Chowdhery et al. 2022, appendix B), but for attention,
+  of which only what is causal and inside a sample counts.
+
+  Args:
+    config: the model.
+    params: its parameters, or their shapes.
+    trained: names of the trained parts of `params`, the projector among them: its
+      gradient flows back through the whole decoder.
+  """
+  decoder, vision = config.decoder, config.vision
+  # Forward, the inputs' gradients, the weights' gradients.
+  decoding = 2 + ("decoder" in trained)
+  projecting = 2 + ("vision" in trained)
+  seeing = 3 if "vision" in trained else 1
+
+  token = 2 * decoding * _count_weights(params["decoder"]["layers"])
+  if "adapter" in params:
+    token += 2 * 3 * _count_weights(params["adapter"])
+  key = 3 * 4 * decoder.layers * decoder.heads * decoder.head_dim
+  target = 2 * decoding * decoder.width * decoder.vocab
+
+  ran = config.vision_layers / vision.layers
+  tower = ran * _count_weights(params["vision"]["layers"])
+  tower += _count_weights(params["vision"]["patch_embedding"])
+  image = 2 * seeing * tower * vision.positions
+  image += seeing * 4 * config.vision_layers * vision.width * vision.positions**2
+  image += 2 * projecting * _count_weights(params["projector"]) * config.patches
+
+  def count(batch: Batch) -> Work:
+    real = np.asarray(batch.segments) > 0
+    tokens = int(real.sum())
+    keys = int(np.asarray(batch.positions, np.int64)[real].sum()) + tokens
+    images = int((np.asarray(batch.patches) >= 0).sum()) / config.patches
+    targets = float(np.asarray(batch.weights).sum())
+    flops = token * tokens + key * keys + target * targets + image * images
+    return Work(tokens, real.size, flops)
+
+  return count
+
+
+def _count_weights(tree: Params) -> int:
+  """Parameters of linear layers, without their biases."""
+  return sum(
+    math.prod(leaf.shape)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    if path[-1].key in ("kernel", "lora_a", "lora_b")
+  )

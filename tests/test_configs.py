@@ -1,0 +1,62 @@
+"""Every shipped config: it loads, and has the default's keys and kinds of values."""
+
+import dataclasses
+import importlib
+import pathlib
+
+import pytest
+from ml_collections import ConfigDict
+from mllm_selector_jax.configs import default
+
+from mllm_selector_jax.models.config import REMAT, LoraConfig
+from mllm_selector_jax.training.optimizer import OptimizerOptions
+from mllm_selector_jax.training.step import TRAINABLE
+
+FOLDER = pathlib.Path(__file__).parents[1] / "configs"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+def load(name):
+  return importlib.import_module(f"mllm_selector_jax.configs.{name}").get_config()
+
+
+def flatten(cfg, prefix=""):
+  for key, value in cfg.items():
+    if isinstance(value, ConfigDict):
+      yield from flatten(value, f"{prefix}{key}.")
+    else:
+      yield f"{prefix}{key}", value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_config_loads_with_valid_keys_and_values(name):
+  cfg = load(name)
+  wanted, found = dict(flatten(default.get_config())), dict(flatten(cfg))
+  assert cfg.is_locked and found.keys() == wanted.keys()
+  for key, value in found.items():
+    if wanted[key] is not None:
+      assert type(value) is type(wanted[key]), key
+  assert cfg.model.remat in REMAT
+  for section in (cfg.align, cfg.seed, cfg.tune):
+    fields = dataclasses.fields(OptimizerOptions)
+    OptimizerOptions(**{field.name: section[field.name] for field in fields})
+    assert section.trainable in TRAINABLE
+    assert section.batch % section.accumulate == 0
+    if section.lora.rank:
+      LoraConfig(section.lora.rank, section.lora.alpha)
+
+
+def test_llava_s_recipes_are_its_scripts():
+  full, lora = load("llava15_7b"), load("llava15_7b_lora")
+  align = load("llava15_7b_align")
+  common = {"epochs": 1, "warmup": 0.03, "weight_decay": 0.0}
+  for section, values in (
+    (align.align, {"batch": 256, "learning_rate": 1e-3, "trainable": "projector"}),
+    (full.tune, {"batch": 128, "learning_rate": 2e-5, "trainable": "decoder"}),
+    (lora.tune, {"batch": 128, "learning_rate": 2e-4, "trainable": "decoder"}),
+  ):
+    assert {key: section[key] for key in common | values} == common | values
+  assert lora.tune.lora.rank == 128 and lora.tune.projector_learning_rate == 2e-5
+  assert align.model.conversation == "plain" and full.model.conversation == "vicuna_v1"
+  assert {cfg.model.max_length for cfg in (full, lora, align)} == {2048}
+  assert full.mesh.fsdp == -1

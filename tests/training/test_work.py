@@ -1,0 +1,69 @@
+"""FLOPs by hand, and beside what the compiler counts."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.training import step, work
+from tests.training import toy
+
+# Wide enough that products with weights are nearly all.
+WIDE = dataclasses.replace(
+  toy.CONFIG,
+  vision=dataclasses.replace(toy.CONFIG.vision, width=128, mlp=256),
+  decoder=dataclasses.replace(toy.CONFIG.decoder, width=256, mlp=512, head_dim=64),
+)
+
+
+def make_case(rank):
+  params = mllm.init(WIDE, 0)
+  if rank:
+    return mllm.add_adapter(WIDE, params, LoraConfig(rank, 1.0), 0)
+  return WIDE, params
+
+
+@pytest.mark.parametrize(
+  ("trainable", "rank"), [("projector", 0), ("decoder", 0), ("all", 0), ("decoder", 64)]
+)
+def test_a_step_costs_what_the_compiler_counts(trainable, rank):
+  config, params = make_case(rank)
+  trained, frozen = step.split_params(params, trainable)
+  # One sample with an image fills each row, so that little is masked or padded.
+  batch = full_batch()
+
+  def loss(trained, frozen):
+    return step.batch_loss(config, {**frozen, **trained}, batch)
+
+  lowered = jax.jit(jax.grad(loss)).lower(trained, frozen)
+  counted = lowered.compile().cost_analysis()["flops"]
+  ours = work.make_count(config, params, trained.keys())(batch)
+  assert ours.tokens == ours.places
+  np.testing.assert_allclose(ours.flops, counted, rtol=0.1)
+
+
+def full_batch():
+  samples = toy.random_samples(64, text_share=0.0)
+  length = len(samples[0][0].tokens)
+  alike = [i for i, (sample, _) in samples.items() if len(sample.tokens) == length]
+  return toy.Batches(samples, [[[item] for item in alike[:4]]], length)[0][0]
+
+
+def test_padding_costs_nothing_and_each_token_what_it_sees():
+  count = work.make_count(toy.CONFIG, mllm.abstract(toy.CONFIG), ("projector",))
+  short, long = (toy.make_batches(row_length=n)[0][0] for n in (32, 64))
+  assert count(short).flops == count(long).flops
+  assert count(short).tokens == count(long).tokens
+  assert count(short).places < count(long).places
+
+
+def test_peaks_are_known_by_the_device_s_name_and_no_cpu_has_one():
+  def peak(name):
+    return work.peak_flops(SimpleNamespace(device_kind=name))
+
+  assert peak("TPU v5 lite") == 197e12 and peak("NVIDIA H200") == 989e12
+  assert peak("TPU v9") is None and work.peak_flops(jax.devices()[0]) is None
