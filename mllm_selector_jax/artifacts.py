@@ -383,5 +383,9 @@ class Workdir:
     return Artifact(self.path / "report", ("report.html",), "report")
 
   @property
+  def logs(self) -> Path:
+    return (self.scored or self.path) / "logs"
+
+  @property
   def log(self) -> Path:
     return self.path / "log.txt"

@@ -37,7 +37,7 @@ def watch(run: Run, title: str, steps: int) -> Iterator[Callable[[Observed], Non
   writer = _open_board(run, title)
   peak = work.peak_flops(jax.devices()[0])
   peak = peak and peak * jax.local_device_count()
-  path = run.workdir.path / "logs" / title.replace(" ", "-") / "steps.jsonl"
+  path = run.workdir.logs / title.replace(" ", "-") / "steps.jsonl"
   window: list[Observed] = []
   warm, spoken = False, time.monotonic()
 
@@ -129,5 +129,5 @@ def _open_board(run: Run, title: str) -> Any:
     ) from error
   if not sharding.is_first_process():
     return None
-  folder = run.workdir.path / "logs" / title.replace(" ", "-")
+  folder = run.workdir.logs / title.replace(" ", "-")
   return tensorboardX.SummaryWriter(str(folder))

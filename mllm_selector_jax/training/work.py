@@ -42,15 +42,40 @@ class Work(NamedTuple):
   flops: float
 
 
+class Rates(NamedTuple):
+  """FLOPs of each thing that a pass over samples has to do.
+
+  Attributes:
+    token: of one real token, image patches included.
+    key: of one key that one token sees.
+    target: of one supervised position.
+    image: of one image.
+  """
+
+  token: float
+  key: float
+  target: float
+  image: float
+
+  def flops(self, tokens: Any, keys: Any, targets: Any, images: Any) -> Any:
+    """Of so many of each; numbers or arrays of one shape."""
+    return (
+      self.token * tokens
+      + self.key * keys
+      + self.target * targets
+      + self.image * images
+    )
+
+
 def peak_flops(device: Any) -> float | None:
   """The device's published bfloat16 peak, FLOP/s; None where it is not known."""
   return PEAKS.get(device.device_kind)
 
 
-def make_count(
-  config: MllmConfig, params: Params, trained: Collection[str]
-) -> Callable[[Batch], Work]:
-  """A function from a batch on the host to its work.
+def make_rates(
+  config: MllmConfig, params: Params, trained: Collection[str] | None
+) -> Rates:
+  """What a pass costs.
 
   A product with a weight takes two FLOPs a parameter forward, two for the gradient
   of its input and two for its own; attention takes four a visible key and channel
@@ -62,18 +87,20 @@ def make_count(
     config: the model.
     params: its parameters, or their shapes.
     trained: names of the trained parts of `params`, the projector among them: its
-      gradient flows back through the whole decoder.
+      gradient flows back through the whole decoder. None: a forward pass alone.
   """
   decoder, vision = config.decoder, config.vision
   # Forward, the inputs' gradients, the weights' gradients.
-  decoding = 2 + ("decoder" in trained)
-  projecting = 2 + ("vision" in trained)
+  both = 1 if trained is None else 2
+  trained = trained or ()
+  decoding = both + ("decoder" in trained)
+  projecting = both + ("vision" in trained)
   seeing = 3 if "vision" in trained else 1
 
   token = 2 * decoding * _count_weights(params["decoder"]["layers"])
   if "adapter" in params:
-    token += 2 * 3 * _count_weights(params["adapter"])
-  key = 3 * 4 * decoder.layers * decoder.heads * decoder.head_dim
+    token += 2 * (2 * both - 1) * _count_weights(params["adapter"])
+  key = (2 * both - 1) * 4 * decoder.layers * decoder.heads * decoder.head_dim
   target = 2 * decoding * decoder.width * decoder.vocab
 
   ran = config.vision_layers / vision.layers
@@ -82,6 +109,14 @@ def make_count(
   image = 2 * seeing * tower * vision.positions
   image += seeing * 4 * config.vision_layers * vision.width * vision.positions**2
   image += 2 * projecting * _count_weights(params["projector"]) * config.patches
+  return Rates(token, key, target, image)
+
+
+def make_count(
+  config: MllmConfig, params: Params, trained: Collection[str]
+) -> Callable[[Batch], Work]:
+  """A function from a batch on the host to its work; see `make_rates`."""
+  rates = make_rates(config, params, trained)
 
   def count(batch: Batch) -> Work:
     real = np.asarray(batch.segments) > 0
@@ -89,8 +124,7 @@ def make_count(
     keys = int(np.asarray(batch.positions, np.int64)[real].sum()) + tokens
     images = int((np.asarray(batch.patches) >= 0).sum()) / config.patches
     targets = float(np.asarray(batch.weights).sum())
-    flops = token * tokens + key * keys + target * targets + image * images
-    return Work(tokens, real.size, flops)
+    return Work(tokens, real.size, rates.flops(tokens, keys, targets, images))
 
   return count
 

@@ -14,10 +14,8 @@ from PIL import Image
 
 from mllm_selector_jax import stages
 from mllm_selector_jax.evaluation import intervals
-from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.stages.compare import costs, summary
 from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, WHOLE, Arm, read_plan
-from mllm_selector_jax.stages.plan import forward_flops, parameter_counts
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.models import tiny
@@ -120,20 +118,13 @@ def test_page_and_picture_are_whole(workdir):
   assert "minus random" in (workdir / "log.txt").read_text()
 
 
-def test_costs_are_those_of_the_rows(workdir, base):
+def test_costs_are_those_that_the_training_counted(workdir):
   found = read(workdir / "compare/costs.json")
-  config = huggingface.read_config(base)
-  sizes = parameter_counts(config)
-  pool = pq.read_table(workdir / "seeds/3/pool.parquet").to_pylist()
-  rows = pq.read_table(workdir / "arms/kl-25%-3/tuned/rows.parquet")["row"].to_pylist()
-  expected = 0.0
-  for row in rows:  # one epoch
-    line = pool[row]
-    text = forward_flops(config, {**sizes, "vision": 0, "projector": 0}, line["tokens"])
-    image = 2 * config.patches * bool(line["image"])
-    expected += 3 * text + image * (2 * sizes["projector"] + sizes["vision"])
   lines = {line["arm"]: line for line in found["arms"]}
-  assert lines["kl-25%-3"]["tune_flops"] == pytest.approx(expected)
+  for arm in ("kl-25%-3", "full-100%-3"):
+    log = workdir / f"seeds/3/logs/tune-{arm}/steps.jsonl"
+    counted = sum(json.loads(step)["flops"] for step in log.read_text().splitlines())
+    assert lines[arm]["tune_flops"] == pytest.approx(counted, rel=1e-6)
   table = {line["strategy"]: line for line in found["table"]}
   assert table["random"]["selection_flops"] == 0 < table["kl"]["selection_flops"]
   assert table["full"]["of_full_flops"] == 1

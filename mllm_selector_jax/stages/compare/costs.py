@@ -1,26 +1,27 @@
 """What a selection costs beside the tuning on it: model FLOPs and seconds.
 
-FLOPs are the model's own, as utilisation counts them: two a parameter a token and
-attention's products; without padding, recomputation and what a strategy computes
-on embeddings. Seconds are those of this machine, of whole stages, compilation and
-evaluation's images included.
+FLOPs are the model's own, as training/work.py counts them: without padding,
+recomputation and what a strategy computes on embeddings. Seconds are those of this
+machine, of whole stages, compilation included.
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from mllm_selector_jax.models import huggingface
-from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models import huggingface, mllm
+from mllm_selector_jax.models.config import LoraConfig, MllmConfig
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, Plan
 from mllm_selector_jax.stages.compare.seeds import at_seed
 from mllm_selector_jax.stages.context import Run
-from mllm_selector_jax.stages.plan import forward_flops, parameter_counts
 from mllm_selector_jax.stages.score import needs_seed
+from mllm_selector_jax.training import work
+from mllm_selector_jax.training.step import split_params
 
 KINDS = ("flops", "seconds")
 
@@ -36,36 +37,23 @@ def count_samples(rows: int, steps: int, batch: int) -> int:
   return whole * rows + min(rest * batch, rows)
 
 
-def forward_parts(
-  config: MllmConfig,
-  tokens: Int[np.ndarray, " n"],
-  has_image: Bool[np.ndarray, " n"],
-) -> dict[str, Float[np.ndarray, " n"]]:
-  """FLOPs of each row's forward pass: "decoder", "projector" and "vision"."""
-  sizes = parameter_counts(config)
-  text = {**sizes, "vision": 0, "projector": 0}
-  images = 2.0 * config.patches * has_image
-  return {
-    "decoder": np.asarray(forward_flops(config, text, tokens.astype(np.float64))),
-    "projector": sizes["projector"] * images,
-    "vision": sizes["vision"] * images,
-  }
+def make_row_rates(config: MllmConfig, section: Any | None) -> work.Rates:
+  """What training by a section's recipe costs; with None, a forward pass."""
+  if section is None:
+    return work.make_rates(config, mllm.abstract(config), None)
+  if section.lora.rank:
+    adapter = LoraConfig(section.lora.rank, section.lora.alpha)
+    config = dataclasses.replace(config, lora=adapter)
+  params = mllm.abstract(config)
+  trained, _ = split_params(params, section.trainable)
+  return work.make_rates(config, params, trained.keys())
 
 
-def train_flops(parts: dict[str, Any], section: Any) -> Any:
-  """FLOPs of forward and backward passes by a recipe.
-
-  Going back costs a forward pass for the gradients of what comes in, and one for
-  those of the weights where they are trained. Nothing goes back into a frozen
-  tower. Adapters' own few products are left out.
-  """
-  whole = section.trainable == "all"
-  decoder = 3 if section.trainable != "projector" and not section.lora.rank else 2
-  return (
-    decoder * parts["decoder"]
-    + (3 if whole else 2) * parts["projector"]
-    + (3 if whole else 1) * parts["vision"]
-  )
+def row_flops(rates: work.Rates, pool: Any) -> Float[np.ndarray, " N"]:
+  """FLOPs of every row of the pool as a sample of its own."""
+  tokens = pool.tokens.astype(np.float64)
+  keys = tokens * (tokens + 1) / 2
+  return rates.flops(tokens, keys, pool.supervised, pool.has_image)
 
 
 def find_costs(
@@ -92,15 +80,14 @@ def find_costs(
   for seed in plan.seeds:
     with at_seed(run, plan, seed):
       pool = base.open_pool(run)
-      parts = forward_parts(config, pool.tokens, pool.has_image)
-      shared = _find_shared(run, parts, pool)
+      shared = _find_shared(run, config, pool)
       place = f"seeds/{seed}"
       shared["seed_seconds"] = (
         times.get(f"{place}/seed") if shared["seed_flops"] else 0.0
       )
       shared["score_seconds"] = times.get(f"{place}/scores")
       seeds.append({"seed": seed, **shared})
-      row = train_flops(parts, run.cfg.tune)
+      row = row_flops(make_row_rates(config, run.cfg.tune), pool)
       for arm in plan.arms:
         name = arm.name(seed)
         line = lines[name]
@@ -121,24 +108,22 @@ def find_costs(
   return {"seeds": seeds, "arms": arms, "table": tabulate(seeds, arms)}
 
 
-def _find_shared(run: Run, parts: dict[str, Any], pool: Any) -> dict[str, float]:
+def _find_shared(run: Run, config: MllmConfig, pool: Any) -> dict[str, float]:
   """FLOPs of the seed model and of scoring, which the arms of a seed share."""
   found = {"seed_flops": 0.0, "score_flops": 0.0}
   if needs_seed(run):
     rows = _read_rows(run.workdir.seed.path)
-    row = train_flops(parts, run.cfg.seed)
+    row = row_flops(make_row_rates(config, run.cfg.seed), pool)
     found["seed_flops"] = float(row[rows].sum()) * run.cfg.seed.epochs
   summary = json.loads((run.workdir.scores.path / "summary.json").read_text())
-  own = {name: float(part[pool.ok].sum()) for name, part in parts.items()}
-  tokens = max(int(pool.tokens[pool.ok].sum()), 1)
-  images = max(int(pool.has_image[pool.ok].sum()), 1)
-  for passed in summary["passes"].values():
+  rates = make_row_rates(config, None)
+  text = row_flops(rates._replace(image=0.0), pool)[pool.ok].sum()
+  tokens = pool.tokens[pool.ok].sum()
+  for counts in summary["passes"].values():
     # Samples of one image share its tokens, and the tower sees it once. A control
     # pass does not count the tokens of its changed rows: it is taken as the main.
-    text = passed["tokens"] / tokens if passed["tokens"] else 1.0
-    shown = passed["images"] / images
-    image = own["vision"] + own["projector"]
-    found["score_flops"] += text * own["decoder"] + shown * image
+    share = counts["tokens"] / tokens if counts["tokens"] else 1.0
+    found["score_flops"] += float(share * text + rates.image * counts["images"])
   return found
 
 

@@ -137,8 +137,9 @@ def _test(part: dict[str, Any] | None) -> Sequence[str]:
 
 
 def _signed(part: dict[str, Any]) -> str:
+  value = round(part["value"], 3) + 0.0  # no minus before a nought
   half = "" if part["low"] is None else f" ± {(part['high'] - part['low']) / 2:.3f}"
-  return f"{part['value']:+.3f}{half}"
+  return f"{value:+.3f}{half}"
 
 
 def _task_cell(part: dict[str, Any] | None) -> str:

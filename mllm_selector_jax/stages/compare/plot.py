@@ -45,7 +45,9 @@ def draw(results: dict[str, Any]) -> bytes:
         _draw_line(right, x, [entry["minus_random"] for entry in entries], style)
     _label(left, table, full, f"accuracy, {_seeds(results)}")
     right.set_ylabel("accuracy minus random, percentage points")
-    right.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:+.3g}"))
+    right.yaxis.set_major_formatter(
+      FuncFormatter(lambda y, _: f"{100 * y:+.3g}" if y else "0")
+    )
     _label(right, table, full, "")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=6)
