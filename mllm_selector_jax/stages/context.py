@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from mllm_selector_jax import artifacts, sharding
 from mllm_selector_jax.stages.console import Console
+from mllm_selector_jax.stages.workdir import Workdir
 from mllm_selector_jax.types import Stopped
 
 
@@ -31,7 +32,7 @@ class Run:
   """
 
   cfg: Any
-  workdir: artifacts.Workdir
+  workdir: Workdir
   console: Console
   force: bool = False
   ids: tuple[str, ...] = ()
@@ -164,7 +165,7 @@ def open_run(
   Raises:
     InputError: another process holds the workdir, or it cannot be written.
   """
-  place = artifacts.Workdir(Path(workdir).absolute())
+  place = Workdir(Path(workdir).absolute())
   first = sharding.is_first_process()
   with artifacts.lock(place.path) if first else contextlib.nullcontext():
     yield Run(cfg, place, Console(place.log), force, ids, arm)

@@ -1,4 +1,4 @@
-"""Fine-tuning the base on a list of pool rows: what seed and tune share."""
+"""Fine-tuning the base on a list of pool rows: what seed, align and tune share."""
 
 import dataclasses
 from pathlib import Path
@@ -10,6 +10,7 @@ from mllm_selector_jax import artifacts, sharding
 from mllm_selector_jax.data import assembly, chat_source, loader, packing
 from mllm_selector_jax.models import huggingface, lora, mllm
 from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.selection import budget
 from mllm_selector_jax.stages import base, telemetry
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.training import loop
@@ -118,6 +119,27 @@ def fine_tune(
     f"{title}: {len(rows):,} rows x {samples / len(rows):.4g} epochs,"
     f" {len(steps):,} steps, loss {metrics[0]['loss']:.3f} -> {metrics[-1]['loss']:.3f}"
   )
+
+
+def tune_share(run: Run, stage: str, artifact: artifacts.Artifact) -> None:
+  """Tunes the base on `<stage>.rows` of the pool, drawn at random."""
+  cfg = run.cfg[stage]
+  recipe = run.recipe(
+    stage,
+    {**recipe_config(cfg), "model": base.model_config(run)},
+    {
+      "pool": run.workdir.pool.digest(),
+      "base": base.hash_model(base.base_path(run)),
+    },
+  )
+
+  def build(folder):
+    pool = base.open_pool(run)
+    count = budget.resolve_count(cfg.rows, pool.ok, pool.tokens, name=f"{stage}.rows")
+    rows = base.draw_rows(pool, count, run.cfg.rng_seed)
+    fine_tune(run, cfg, rows, folder, stage)
+
+  run.make(artifact, recipe, build, together=True)
 
 
 def recipe_config(section: Any, steps: int | None = None) -> dict[str, Any]:

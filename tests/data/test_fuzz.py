@@ -57,6 +57,10 @@ def test_damaged_files_end_in_rows_or_one_error(kind, tmp_path):
       whole[style] = path, path.read_bytes()
     path, data = whole[style]
     path.write_bytes(mutations.mutate(data, rng))
-    mutations.read_all(path)
+    found = mutations.read_all(path)  # another exception is a fault
+    if isinstance(found, str):
+      assert path.name in found
+    else:
+      assert min(found) >= 0 and sum(found) > 0
 
   run()

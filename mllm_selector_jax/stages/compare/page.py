@@ -1,11 +1,11 @@
 """The comparison for people: a Markdown table, and one self-contained page."""
 
 import base64
-import importlib.resources
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mllm_selector_jax.stages.compare.summary import MACRO
+from mllm_selector_jax.stages.templates import make_environment
 
 DASH = "-"
 
@@ -24,31 +24,17 @@ def render(
   results: dict[str, Any], costs: dict[str, Any], picture: bytes, title: str
 ) -> str:
   """HTML without scripts and without references to anything outside of it."""
-  import jinja2
-
-  folders = [
-    importlib.resources.files(f"mllm_selector_jax.stages.{name}")
-    for name in ("compare", "report")
-  ]
-
-  def load(name: str) -> str:
-    found = next(each / name for each in folders if (each / name).is_file())
-    return found.read_text(encoding="utf-8")
-
-  environment = jinja2.Environment(
-    loader=jinja2.FunctionLoader(load),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
   uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-  return environment.get_template("compare.html.j2").render(
-    title=title,
-    plan=results["plan"],
-    picture=uri,
-    tables=list(list_tables(results, costs)),
-    left_out=results["tasks_left_out"],
+  return (
+    make_environment()
+    .get_template("compare.html.j2")
+    .render(
+      title=title,
+      plan=results["plan"],
+      picture=uri,
+      tables=list(list_tables(results, costs)),
+      left_out=results["tasks_left_out"],
+    )
   )
 
 

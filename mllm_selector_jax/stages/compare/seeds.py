@@ -4,9 +4,9 @@ import contextlib
 import copy
 from collections.abc import Iterator
 
-from mllm_selector_jax import artifacts
 from mllm_selector_jax.stages.compare.arms import Plan
 from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.workdir import Workdir
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def at_seed(run: Run, plan: Plan, seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def in_workdir(run: Run, workdir: artifacts.Workdir) -> Iterator[None]:
+def in_workdir(run: Run, workdir: Workdir) -> Iterator[None]:
   """Lets the run read and write elsewhere."""
   before, run.workdir = run.workdir, workdir
   try:

@@ -1,7 +1,6 @@
 """Fills the page's template with figures, charts and samples."""
 
 import functools
-import importlib.resources
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from mllm_selector_jax.stages.report import findings, gather, plots, provenance, samples
 from mllm_selector_jax.stages.report.gather import Arm, Run, Selection
 from mllm_selector_jax.stages.report.provenance import DASH
+from mllm_selector_jax.stages.templates import make_environment
 
 MOST_BYTES = 10_000_000  # of the whole page
 MOST_ARMS = 6  # in one chart or in the columns of one table
@@ -292,18 +292,7 @@ def _label(arm: Arm) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-  folder = importlib.resources.files(__package__)
-
-  def load(name: str) -> str:
-    return (folder / name).read_text(encoding="utf-8")
-
-  environment = jinja2.Environment(
-    loader=jinja2.FunctionLoader(load),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
+  environment = make_environment()
   environment.filters |= {
     "count": _count,
     "percent": lambda value: DASH if _missing(value) else f"{100 * value:.1f}\u00a0%",
