@@ -1,0 +1,73 @@
+"""Whatever ends a stage is one message, with its traceback in the log."""
+
+import errno
+import os
+import signal
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mllm_selector_jax.stages import COMMANDS
+
+
+def raising(error):
+  def stage(current):
+    current.stage = "score"
+    error()
+
+  return stage
+
+
+def run_out_of_device_memory():
+  jnp.zeros(2**50)
+
+
+def run_out_of_host_memory():
+  np.zeros(2**45)
+
+
+def fill_the_disk():
+  with open("/dev/full", "w") as file:
+    file.write("x")
+
+
+def open_what_may_not_be():
+  raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "scores/part")
+
+
+def fail():
+  {}["no such key"]
+
+
+@pytest.mark.parametrize(
+  ("error", "words"),
+  [
+    (run_out_of_device_memory, ("out of memory", "--config.score.batch_rows")),
+    (run_out_of_host_memory, ("out of memory", "--config.score.batch_rows")),
+    (fill_the_disk, ("No space left", "bytes are free", "same command")),
+    (open_what_may_not_be, ("scores/part: Permission denied",)),
+    (fail, ("score: KeyError", "test_failures.py, line", "log.txt")),
+  ],
+)
+def test_whatever_ends_a_stage_is_one_message(
+  command, tmp_path, monkeypatch, error, words
+):
+  monkeypatch.setitem(COMMANDS, "score", raising(error))
+  status, said = command("score")
+  assert status == 1
+  for word in words:
+    assert word in said
+  assert len(said.strip().splitlines()) == 1
+  assert "Traceback" in (tmp_path / "work/log.txt").read_text()
+
+
+def test_an_interruption_is_130_and_the_old_handler_comes_back(command, monkeypatch):
+  def interrupt():
+    raise KeyboardInterrupt
+
+  before = signal.getsignal(signal.SIGTERM)
+  monkeypatch.setitem(COMMANDS, "score", raising(interrupt))
+  status, said = command("score")
+  assert status == 130 and "goes on" in said
+  assert signal.getsignal(signal.SIGTERM) is before
