@@ -50,8 +50,6 @@ MORE_TEXT = (
   " triangle? what shape is present in the image? no yes gray teal brown circle",
 )
 
-_OUT = flags.DEFINE_string("out", None, "Where the directory is written.")
-
 
 def make_tokenizer():
   """A byte-level BPE tokenizer: the demo's words are one token each."""
@@ -249,9 +247,10 @@ def _train(config, params, drawn, epochs, learning_rate, console):
 
 def _main(_) -> None:
   with tempfile.TemporaryDirectory() as folder:
-    make_base(Path(_OUT.value), Console(Path(folder) / "log.txt"))
+    make_base(Path(flags.FLAGS.out), Console(Path(folder) / "log.txt"))
 
 
 if __name__ == "__main__":
-  flags.mark_flag_as_required("out")
+  # Here alone, since other commands have an --out of their own.
+  flags.DEFINE_string("out", None, "Where the directory is written.", required=True)
   app.run(_main)

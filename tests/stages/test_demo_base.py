@@ -1,7 +1,7 @@
 """The script that makes the tiny base, at a small size."""
 
 from mllm_selector_jax.models import huggingface
-from mllm_selector_jax.stages import demo_base
+from mllm_selector_jax.stages import assemble, demo_base
 from mllm_selector_jax.stages.console import Console
 from tests.small_run import read_bytes
 
@@ -24,3 +24,8 @@ def test_the_base_is_made_twice_with_the_same_bytes(monkeypatch, tmp_path):
     "decoder",
   }
   assert "questions: 1 steps" in (tmp_path / "one.txt").read_text()
+
+
+def test_its_flag_does_not_meet_another_command_s():
+  module = assemble.flags.FLAGS.find_module_defining_flag("out")
+  assert module == assemble.__name__
