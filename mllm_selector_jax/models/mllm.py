@@ -174,9 +174,7 @@ def hidden_states(
   last one's MLP for the others: a fifth of the work of four layers.
   """
   x = embed(config, params, batch.tokens, batch.patches, batch.images)
-  return decode(
-    config, params, x, batch.positions, batch.segments, batch.prefixes, at
-  )
+  return decode(config, params, x, batch.positions, batch.segments, batch.prefixes, at)
 
 
 def head(config: MllmConfig, params: types.Params) -> Float[Array, "D V"]:
