@@ -1,6 +1,7 @@
 """explain: why rows were kept or not, and what would have changed it."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +51,7 @@ def explain_rows(run: Run, ids: tuple[str, ...], arm: str = "main") -> list[str]
       " `mllm-selector select` first."
     )
   config = made["config"]
-  eligible = candidates.read_eligible(run, config)
+  eligible = candidates.read_eligible(run, config, made["seed"], embeddings=True)
   pool_ids = eligible.pool.id
   rows = [np.flatnonzero(pool_ids.equals(name)) for name in ids]
   for name, found in zip(ids, rows, strict=True):
@@ -73,6 +74,10 @@ class _Context:
   chosen: Selection
   config: dict[str, Any]
   rng: int
+
+  @functools.cached_property
+  def _unit_embeddings(self) -> Float[np.ndarray, "N D"]:
+    return self.eligible.scores.unit_embeddings("explain")
 
   def describe(self, row: int) -> list[str]:
     pool, chosen = self.eligible.pool, self.chosen
@@ -158,11 +163,10 @@ class _Context:
     return lines
 
   def _neighbour(self, place: int) -> list[str]:
-    scores = self.eligible.scores
-    if scores.embeddings is None:
+    if self.eligible.scores.embeddings is None:
       return []
     kept = np.flatnonzero(self.chosen.kept)
-    found = nearest(scores.unit_embeddings("explain"), place, kept[kept != place])
+    found = nearest(self._unit_embeddings, place, kept[kept != place])
     if found is None:
       return []
     other, cosine = found

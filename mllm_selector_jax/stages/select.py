@@ -40,7 +40,7 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str) -> None:
   )
 
   def build(folder):
-    eligible = candidates.read_eligible(run, config)
+    eligible = candidates.read_eligible(run, config, run.cfg.rng_seed)
     chosen = eligible.select(budget, run.cfg.rng_seed)
     for warning in chosen.warnings:
       run.say(f"select: {warning}")

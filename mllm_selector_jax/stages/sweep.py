@@ -34,7 +34,7 @@ def sweep(run: Run) -> None:
   def build(folder):
     import pyarrow as pa
 
-    eligible = candidates.read_eligible(run, config)
+    eligible = candidates.read_eligible(run, config, run.cfg.rng_seed)
     lines = []
     ids = pa.array(eligible.pool.id[eligible.rows].tolist(), pa.string())
     kept = {"row": pa.array(eligible.rows), "id": ids}

@@ -50,6 +50,10 @@ class Workdir:
   def scores(self) -> Artifact:
     return Artifact((self.scored or self.path) / "scores", stage="score")
 
+  def clusters(self, number: int, rng: int) -> Artifact:
+    folder = (self.scored or self.path) / "clusters"
+    return Artifact(folder / f"{number or 'auto'}-{rng}", stage="select")
+
   @property
   def sweep(self) -> Artifact:
     return Artifact(self.path / "sweep", stage="select")

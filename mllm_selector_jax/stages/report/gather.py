@@ -263,7 +263,8 @@ def read_curve(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 def read_provenance(workdir: Path) -> dict[str, dict[str, Any]]:
   """Each artifact's own account; not that of an earlier report."""
-  patterns = ("*.provenance.json", "*/provenance.json", "arms/*/*/provenance.json")
+  deeper = ("clusters/*/provenance.json", "arms/*/*/provenance.json")
+  patterns = ("*.provenance.json", "*/provenance.json", *deeper)
   accounts = {}
   for path in sorted(path for pattern in patterns for path in workdir.glob(pattern)):
     if path.parent.suffix in (".partial", ".old"):
