@@ -75,6 +75,10 @@ class Workdir:
     return Artifact(self.path / "compare", stage="compare")
 
   @property
+  def measures(self) -> Artifact:
+    return Artifact(self.path / "measures", stage="report")
+
+  @property
   def report(self) -> Artifact:
     return Artifact(self.path / "report", ("report.html",), "report")
 

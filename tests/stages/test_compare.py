@@ -197,6 +197,7 @@ def test_equal_steps_and_one_pool(base, tmp_path):
   assert full["steps"] == random["steps"] == math.ceil(full["rows"] / 16) > 1
   assert (tmp_path / "pool.parquet").exists() and (tmp_path / "demo_pool").exists()
   assert sorted(p.name for p in (tmp_path / "seeds/7").iterdir()) == [
+    "clusters",
     "logs",
     "scores",
     "seed",
