@@ -93,7 +93,9 @@ class Scores:
     bad = 0
     for start in range(0, len(values), STEP):  # all at once takes thrice the memory
       part = values[start : start + STEP]
-      bad += int((~np.isfinite(part).all(1)).sum())
+      infinite = ~np.isfinite(part).all(1)
+      bad += int(infinite.sum())
+      part[infinite] = 0
       length = np.sqrt(np.sum(np.square(part, dtype=np.float64), 1, keepdims=True))
       part[:] = part / np.maximum(length, 1e-30)
     if bad:

@@ -131,7 +131,7 @@ def divergence(
 
 
 def effective_groups(shares: Float[np.ndarray, " G"]) -> float:
-  """The exponential of the shares' entropy: G for G even groups, 1 for one (Hill, 1973)."""
+  """The exponential of the shares' entropy: G for G even groups (Hill, 1973)."""
   own = shares[shares > 0]
   return math.exp(-float(np.sum(own * np.log(own))))
 
@@ -160,6 +160,8 @@ def find_nearness(
     most_pairs: comparisons that are made.
     tile: rows compared at once; changes time and memory alone.
   """
+  if kept.all():
+    return Nearness(0.0, 0.0, len(kept))
   places = _sample(key, kept.sum(), rng, most_pairs)
   far = places[~kept[places]]
   best = _highest(embeddings, far, np.flatnonzero(kept), False, progress, tile)

@@ -12,11 +12,11 @@ from mllm_selector_jax.selection.kl import find_target
 from mllm_selector_jax.stages import candidates
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.lists import read_ids
+from mllm_selector_jax.stages.measure_table import format_lines
 from mllm_selector_jax.types import InputError
 
 POOL = "the pool"
 DISTANCES = ("coverage_radius", "mean_distance", "duplicates")
-HEAD = ("", "rows", "KL to target", "even groups", "radius", "mean", "duplicates")
 
 
 class Listed(NamedTuple):
@@ -91,7 +91,10 @@ def measure_main(run: Run) -> None:
     kept = pq.read_table(path, columns=["kept"])["kept"].to_numpy()
     name = made["config"]["strategy"]
     sets = {f"main ({name})": kept[eligible.rows]}
-    found = measure_sets(run, eligible, sets, made["seed"])
+    try:
+      found = measure_sets(run, eligible, sets, made["seed"])
+    except InputError as error:  # a target that the arm's strategy does not read
+      found = {"sets": [], "why": str(error)}
     artifacts.write_json(folder / "measures.json", found)
 
   run.make(work.measures, recipe, build)
@@ -115,7 +118,7 @@ def read_listed(eligible: candidates.Eligible, name: str) -> Listed:
       some = ", ".join(map(repr, unknown[:5]))
       raise InputError(
         f"--ids={name}: {len(unknown):,} of {len(wanted):,} ids are no row's of the"
-        f" pool: {some}{', ...' if len(unknown) > 5 else ''}. Ids stand in pool.parquet."
+        f" pool: {some}{', ...' if len(unknown) > 5 else ''}; see pool.parquet."
       )
   kept = np.array([each in wanted for each in own], bool)
   if not kept.any():
@@ -177,63 +180,3 @@ def measure_sets(
     "seed": rng,
     "missing": dict.fromkeys(DISTANCES, missing) if missing else {},
   }
-
-
-def format_lines(found: dict[str, Any]) -> list[str]:
-  """The table for people, a text a line."""
-
-  def number(value, form):
-    return "-" if value is None else format(value, form)
-
-  rows = [HEAD] + [
-    (
-      line["name"],
-      f"{line['rows']:,}",
-      number(line["divergence"], ".4f"),
-      number(line["effective_groups"], ".1f"),
-      number(line["coverage_radius"], ".4f"),
-      number(line["mean_distance"], ".4f"),
-      number(line["duplicates"], ".2%"),
-    )
-    for line in found["sets"]
-  ]
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = [
-    f"measure: {found['pool_rows']:,} scored rows in {found['group_count']:,} groups"
-    f" ({found['groups']}), target {found['target']}"
-  ]
-  for first, *rest in rows:
-    cells = [f"{cell:>{w}}" for cell, w in zip(rest, widths[1:], strict=True)]
-    lines.append("  ".join([f"{first:<{widths[0]}}", *cells]))
-  return lines + notes(found)
-
-
-def notes(found: dict[str, Any]) -> list[str]:
-  """What must be said beside the figures."""
-  if found["missing"]:
-    return [f"Without distances and duplicates: {found['missing'][DISTANCES[0]]}"]
-  texts = [
-    "Radius and mean: the largest and the mean cosine distance of a pool row to its"
-    " nearest kept row. Duplicates: kept rows with another kept row above a cosine of"
-    f" {found['duplicate_cosine']:g}."
-  ]
-  for line in found["sets"]:
-    name, pool, kept = line["name"], found["pool_rows"], line["rows"]
-    if line["pool_rows_compared"] < pool:
-      texts.append(
-        f"{name}: distances are of {line['pool_rows_compared']:,} pool rows drawn by"
-        f" the seed {found['seed']}, so the radius is at least this."
-      )
-    if line["kept_rows_compared"] < kept:
-      texts.append(
-        f"{name}: duplicates are of {line['kept_rows_compared']:,} kept rows drawn by"
-        f" the seed {found['seed']}."
-      )
-    if line.get("repeated"):
-      texts.append(f"{name}: {line['repeated']:,} ids stand in it more than once.")
-    if line.get("unscored"):
-      texts.append(
-        f"{name}: {line['unscored']:,} ids are of rows that were not scored, and left"
-        " out."
-      )
-  return texts
