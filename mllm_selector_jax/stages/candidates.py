@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mllm_selector_jax.data.table import PoolTable
+from mllm_selector_jax.scoring.signals import SIGNALS
 from mllm_selector_jax.scoring.table import ScoreTable, read_scores
 from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
@@ -97,13 +98,20 @@ def read_eligible(
   for option, name in bounds.items():
     if getattr(options, option):
       wanted.setdefault(name, f"select.{option}")
+  wanted.setdefault(config["signal"], "select.signal")
   for name, option in wanted.items():
-    if name not in table.columns:
+    if name in table.columns:
+      continue
+    if name not in SIGNALS:
       raise InputError(
-        f"{option} needs the signal {name!r}, which was not scored; add it to"
-        f" score.signals and run `mllm-selector score` again (it has"
-        f" {', '.join(run.cfg.score.signals)})."
+        f"{option} is {name!r}, which is no signal; there are {', '.join(SIGNALS)}, and"
+        f" the score table has {', '.join(sorted(table.columns))}."
       )
+    raise InputError(
+      f"{option} needs the signal {name!r}, which was not scored; add it to"
+      f" score.signals and run `mllm-selector score` again (it has"
+      f" {', '.join(run.cfg.score.signals)})."
+    )
   finite = np.isfinite(table.signal(config["signal"]))
   for name in strategy.signals:
     finite &= np.isfinite(table.signal(name))
@@ -117,7 +125,11 @@ def read_eligible(
   scores = Scores(
     necessity=table.signal(config["signal"])[finite],
     key=read_keys(pool, rows),
-    signals={name: table.signal(name)[finite] for name in wanted},
+    signals={
+      name: table.signal(name)[finite]
+      for name, option in wanted.items()
+      if option != "select.signal"
+    },
     embeddings=vectors,
     seen=table.signal("seed")[finite],
     tokens=pool.tokens[rows],

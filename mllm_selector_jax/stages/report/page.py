@@ -308,6 +308,7 @@ def _environment() -> jinja2.Environment:
     "count": _count,
     "percent": lambda value: DASH if _missing(value) else f"{100 * value:.1f}\u00a0%",
     "decimal": lambda value: DASH if _missing(value) else f"{value:.3f}",
+    "gap": lambda value: DASH if _missing(value) else f"{value:.2g}",
     "fine": lambda value: DASH if _missing(value) else f"{value:.4f}",
     "points": lambda value: DASH if _missing(value) else f"{100 * value:+.1f}",
     "short": lambda value, most=60: samples.cut(str(value), most),
