@@ -10,6 +10,7 @@ from mllm_selector_jax import artifacts, sharding
 from mllm_selector_jax.selection import draws, measures
 from mllm_selector_jax.selection.kl import find_target
 from mllm_selector_jax.stages import candidates
+from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.lists import read_ids
 from mllm_selector_jax.stages.measure_table import format_lines
@@ -57,15 +58,23 @@ def measure_files(run: Run, files: tuple[str, ...]) -> dict[str, Any]:
     InputError: a file that is none, ids that no row has, or no scored row.
   """
   config = candidates.make_config(run, strategy="kl")
-  eligible = candidates.read_eligible(run, config, run.cfg.rng_seed, embeddings=True)
+  seed = run.cfg.rng_seed
+  # In a comparison's workdir the pool and the scores are those of the seed.
+  own = [p for p in run.workdir.list_scored() if p.scored in (None, _at(run, seed))]
+  with in_workdir(run, own[0] if own else run.workdir):
+    eligible = candidates.read_eligible(run, config, seed, embeddings=True)
   listed = {name: read_listed(eligible, name) for name in files}
   found = measure_sets(
-    run, eligible, {name: each.kept for name, each in listed.items()}, run.cfg.rng_seed
+    run, eligible, {name: each.kept for name, each in listed.items()}, seed
   )
   for line in found["sets"]:
     if line["name"] in listed:
       line |= listed[line["name"]].about
   return found
+
+
+def _at(run: Run, seed: int) -> Path:
+  return run.workdir.at_seed(seed, False).scored
 
 
 def measure_main(run: Run) -> None:
