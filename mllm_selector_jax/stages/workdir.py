@@ -26,7 +26,7 @@ class Workdir:
     return dataclasses.replace(self, pooled=own if fresh_pool else None, scored=own)
 
   def list_scored(self) -> list["Workdir"]:
-    """The workdir, and as it is at each seed of a comparison, where there are scores."""
+    """The workdir and those of a comparison's seeds, where there are scores."""
     seeds = sorted(p.name for p in (self.path / "seeds").glob("*") if p.name.isdigit())
     places = [self]
     for seed in map(int, seeds):
