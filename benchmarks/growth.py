@@ -3,8 +3,8 @@
     python benchmarks/growth.py --out=docs/selection_growth.png
 
 Pools of 10,000 rows and more, each `--factor` times the one before, up to what is
-listed in MOST; groups are 5,000 or an eighth of the rows if that is less. The slope is that of
-log seconds over log rows by least squares, over pools of 100,000 rows or more.
+listed in MOST; groups are 5,000 or an eighth of the rows if that is less. The slope is
+that of log seconds over log rows by least squares, over pools of 100,000 rows or more.
 """
 
 import argparse
