@@ -202,7 +202,7 @@ def test_signals_are_the_wanted_ones(base, workdir, tmp_path):
   overrides = {"score.signals": ("el2n",)}
   with small_run.open_run(folder, base, **overrides) as current:
     stages.score(current)
-    with pytest.raises(InputError, match="select.signal needs the signal 'entropy'"):
+    with pytest.raises(InputError, match="needs the signal 'entropy'"):
       current.cfg.select.signal = "entropy"
       stages.select(current)
   with small_run.open_run(folder, base, **{"score.signals": ("lss",)}) as current:
