@@ -117,7 +117,11 @@ def get_config() -> ml_collections.ConfigDict:
   # By group name, a dict, JSON text or a JSON file; groups left out get 0.
   cfg.select.target_shares = config_dict.placeholder(object)
   cfg.select.like = config_dict.placeholder(object)  # ids, as force_in
-  cfg.select.bound = 0.15  # top share of each group's necessity that is suspect
+  # Which rows are suspect: a number (the top share of each group's necessity), none,
+  # quantile (0.15), gate (competence 0.6), or by a model that has not seen the row:
+  # probe (a head refitted on the embeddings) or thorough (two models, each tuned on
+  # half of the pool by the seed's recipe, score the other half).
+  cfg.select.bound = config_dict.FieldReference(0.15, field_type=object)
   cfg.select.competence = 0.0  # above 0: also what the seed gets wrong in groups
   # where it gets at least this share of the rows wholly right
   cfg.select.visual = False  # also rows that their image makes less likely

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,7 +101,7 @@ class Run:
     Returns:
       Whether it was made.
     """
-    name = str(artifact.path.relative_to(self.workdir.path))
+    name = os.path.relpath(artifact.path, self.workdir.path)
     self.stage = recipe.stage
     reasons = []
     if sharding.is_first_process():

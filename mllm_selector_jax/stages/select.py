@@ -11,6 +11,7 @@ from mllm_selector_jax.data import table
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.stages import candidates
 from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.doubts import make_doubts
 from mllm_selector_jax.stages.sweep import sweep
 
 CONTROL = "random"
@@ -33,11 +34,10 @@ def select(run: Run) -> None:
 def select_arm(run: Run, arm: str, strategy: str, budget: str) -> None:
   """Makes one arm's selection with the config's other options."""
   config = candidates.make_config(run, strategy=strategy, budget=budget)
-  recipe = run.recipe(
-    "select",
-    config,
-    {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()},
-  )
+  inputs = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
+  if candidates.needs_doubt(candidates.make_options(config)):
+    inputs |= make_doubts(run, config["bound"])
+  recipe = run.recipe("select", config, inputs)
 
   def build(folder):
     eligible = candidates.read_eligible(run, config, run.cfg.rng_seed)

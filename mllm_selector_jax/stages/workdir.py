@@ -25,6 +25,11 @@ class Workdir:
     own = self.path / "seeds" / str(seed)
     return dataclasses.replace(self, pooled=own if fresh_pool else None, scored=own)
 
+  def at_round(self, name: str) -> "Workdir":
+    """The same pool, with what follows from another model in `rounds/<name>/`."""
+    own = (self.scored or self.path) / "rounds" / name
+    return dataclasses.replace(self, pooled=self.pooled or self.path, scored=own)
+
   def list_scored(self) -> list["Workdir"]:
     """The workdir and those of a comparison's seeds, where there are scores."""
     seeds = sorted(p.name for p in (self.path / "seeds").glob("*") if p.name.isdigit())
@@ -39,7 +44,7 @@ class Workdir:
     """The place whose scores and pool have these digests."""
     for place in self.list_scored():
       found = {"scores": place.scores.digest(), "pool": place.pool.digest()}
-      if found == inputs:
+      if found.items() <= inputs.items():
         return place
     return None
 
@@ -71,6 +76,9 @@ class Workdir:
   def clusters(self, number: int, rng: int) -> Artifact:
     folder = (self.scored or self.path) / "clusters"
     return Artifact(folder / f"{number or 'auto'}-{rng}", stage="select")
+
+  def doubts(self, bound: str) -> Artifact:
+    return Artifact((self.scored or self.path) / "doubts" / bound, stage="select")
 
   @property
   def sweep(self) -> Artifact:
