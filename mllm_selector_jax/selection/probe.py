@@ -95,3 +95,15 @@ def agree(
       other.any(1), same.sum(1) / np.maximum(other.sum(1), 1), 0.5
     )
   return share
+
+
+def count_flops(
+  width: int, label: Int[np.ndarray, " N"], groups: Int[np.ndarray, " N"]
+) -> float:
+  """What `probe` multiplies and adds: products of matrices alone."""
+  known = label >= 0
+  rows, classes = int(known.sum()), len(np.unique(label[known]))
+  pairs = float((np.bincount(groups[known]).astype(np.float64) ** 2).sum())
+  head = 2.0 * rows * width * ((FOLDS - 1) * width + classes)
+  solved = FOLDS * width**2 * (2 * width / 3 + 2 * classes)
+  return head + solved + 2.0 * pairs * width

@@ -5,6 +5,7 @@ a head refitted on the stored embeddings, fold by fold. Both give `doubts.parque
 of which a selection makes suspects group by group.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from jaxtyping import Int
 from mllm_selector_jax import artifacts, sharding
 from mllm_selector_jax.data import forms
 from mllm_selector_jax.data.table import PoolTable
+from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.scoring import passes, table
 from mllm_selector_jax.selection import doubt, draws, probe
-from mllm_selector_jax.stages import base, clusters, fine_tune, score
+from mllm_selector_jax.stages import base, clusters, fine_tune, flops, score
 from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.workdir import Workdir
 from mllm_selector_jax.types import InputError
 
 SECTION = "seed"  # whose recipe the models of the halves are tuned by
@@ -54,6 +57,38 @@ def read_doubt(run: Run, bound: str, rows: Int[np.ndarray, " N"]) -> doubt.Doubt
   return doubt.Doubt(loss[place], right[place])
 
 
+def read_flops(run: Run, bound: Any) -> float:
+  """What the held-out loss of a bound took, beside the scoring: 0 of the others."""
+  if bound not in BUILDERS:
+    return 0.0
+  path = run.workdir.doubts(bound).path / "summary.json"
+  return json.loads(path.read_text())["flops"]
+
+
+def add_seconds(times: dict[str, float], bound: Any, place: str = "") -> float | None:
+  """How long that took.
+
+  Args:
+    times: of `times.read_times`.
+    bound: the option.
+    place: the folder of the scores, by which the names begin.
+
+  Returns:
+    Seconds, None where they are not known.
+  """
+  if bound not in BUILDERS:
+    return 0.0
+  wanted = [f"doubts/{bound}"]
+  if bound == "thorough":
+    wanted += [
+      f"rounds/fold-{number + 1}/{part}"
+      for number in range(HALVES)
+      for part in ("seed", "scores")
+    ]
+  found = [times.get(f"{place}{name}") for name in wanted]
+  return None if None in found else float(sum(found))
+
+
 def make_thorough(run: Run, pool: PoolTable, scores: table.ScoreTable) -> str:
   """Tunes a model on each half, scores the other with it, and joins the two."""
   part = _draw_parts(run, pool, scores, HALVES, "thorough")
@@ -70,10 +105,23 @@ def make_thorough(run: Run, pool: PoolTable, scores: table.ScoreTable) -> str:
     row = np.concatenate([each.row for each in found])
     loss = np.concatenate([each.signal("loss") for each in found])
     right = np.concatenate([each.signal("accuracy") for each in found])
-    _write(folder, row, doubt.Doubt(loss, right))
+    _write(folder, row, doubt.Doubt(loss, right), _count_flops(run, pool, folds))
 
   run.make(artifact, run.recipe("select", {"halves": HALVES}, inputs), build)
   return artifact.digest()
+
+
+def _count_flops(run: Run, pool: PoolTable, folds: list[Workdir]) -> float:
+  config = huggingface.read_config(base.base_path(run), dtype=base.dtype(run))
+  section, total = run.cfg[SECTION], 0.0
+  each = flops.row_flops(flops.make_row_rates(config, section), pool)
+  for place in folds:
+    tuned = flops.read_rows(place.seed.path)
+    total += float(each[tuned].sum()) * section.epochs
+    summary = json.loads((place.scores.path / score.SUMMARY).read_text())
+    rows = table.read_scores(place.scores.path).row
+    total += flops.pass_flops(config, pool, rows, summary["passes"])
+  return total
 
 
 def _draw_parts(run, pool, scores, count, purpose) -> Int[np.ndarray, " n"]:
@@ -91,7 +139,7 @@ def _identify(pool: PoolTable, rows: np.ndarray) -> str:
   return artifacts.hash_json([pool.hash[row] for row in rows])
 
 
-def _tune_half(run: Run, place, pool: PoolTable, rows: np.ndarray) -> None:
+def _tune_half(run: Run, place: Workdir, pool: PoolTable, rows: np.ndarray) -> None:
   section = run.cfg[SECTION]
   recipe = run.recipe(
     "select",
@@ -110,7 +158,7 @@ def _tune_half(run: Run, place, pool: PoolTable, rows: np.ndarray) -> None:
   run.make(place.seed, recipe, build, together=True)
 
 
-def _score_half(run: Run, place, pool: PoolTable, rows: np.ndarray) -> None:
+def _score_half(run: Run, place: Workdir, pool: PoolTable, rows: np.ndarray) -> None:
   recipe = run.recipe(
     "select",
     {"model": base.model_config(run)},
@@ -161,7 +209,8 @@ def make_probe(run: Run, pool: PoolTable, scores: table.ScoreTable) -> str:
     groups = clusters.read_clusters(run, pool, scores, 0, run.cfg.rng_seed).index + 1
     key = clusters.read_keys(pool, scores.row)
     tie = draws.draw(run.cfg.rng_seed, key, "probe")
-    _write(folder, scores.row, probe.probe(unit, label, part, groups, tie))
+    found = probe.probe(unit, label, part, groups, tie)
+    _write(folder, scores.row, found, probe.count_flops(unit.shape[1], label, groups))
 
   run.make(artifact, run.recipe("select", config, inputs), build)
   return artifact.digest()
@@ -186,12 +235,15 @@ def _first_tokens(run: Run, pool: PoolTable, rows: np.ndarray) -> np.ndarray:
   return np.array(found, np.int64)
 
 
-def _write(folder: Path, row: np.ndarray, found: doubt.Doubt) -> None:
+def _write(folder: Path, row: np.ndarray, found: doubt.Doubt, spent: float) -> None:
   import pyarrow as pa
 
   order = np.argsort(row)
   columns = {"row": row[order], "loss": found.loss[order], "right": found.right[order]}
   artifacts.write_table(folder / "doubts.parquet", pa.table(columns))
+  known = int(np.isfinite(found.loss).sum())
+  summary = {"rows": len(row), "known": known, "flops": spent}
+  artifacts.write_json(folder / "summary.json", summary)
 
 
 BUILDERS = {"probe": make_probe, "thorough": make_thorough}

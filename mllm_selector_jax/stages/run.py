@@ -12,6 +12,7 @@ from mllm_selector_jax.stages.report.stage import report
 from mllm_selector_jax.stages.score import needs_seed, score
 from mllm_selector_jax.stages.seed import seed
 from mllm_selector_jax.stages.select import arms, select
+from mllm_selector_jax.stages.times import keep_times
 from mllm_selector_jax.stages.tune import tune
 
 
@@ -31,6 +32,7 @@ def run(current: Run) -> None:
     evaluate(current)
   else:
     current.say("evaluate: skipped, evaluate.tasks names no question file.")
+  keep_times(current, current.workdir.logs)
   report(current)
   current.say(_summary(current, time.monotonic() - start))
 
