@@ -50,7 +50,8 @@ def find_costs(
     one arm and seed) and "table" (means over seeds), each with `<what>_flops` and
     `<what>_seconds`. In the table "selection" is the seed model, the scoring, the
     held-out loss of select.bound and the strategy itself, of which `random` and
-    `full` need the last alone, and "of_full" is selection and tuning over the tuning on the full pool.
+    `full` need the last alone, and "of_full" is selection and tuning over the tuning
+    on the full pool.
   """
   config = huggingface.read_config(base.base_path(run), dtype=base.dtype(run))
   lines = {line["arm"]: line for line in results["arms"]}
