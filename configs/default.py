@@ -140,6 +140,25 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.sweep = ml_collections.ConfigDict()
   cfg.select.sweep.budgets = config_dict.placeholder(object)  # "5%,10%,20%"
   cfg.select.sweep.kl_weights = config_dict.placeholder(object)  # "0.2,0.4,1"
+  # Closed loop: the settings of the main arm are those of the best of so many
+  # candidates, 0 for no search. Alternatives are separated by commas; the settings
+  # above are always among the candidates.
+  cfg.select.search = ml_collections.ConfigDict()
+  cfg.select.search.candidates = 0
+  cfg.select.search.signal = config_dict.placeholder(object)  # "loss,el2n"
+  cfg.select.search.kl_weight = config_dict.placeholder(object)  # "0.2,0.4,1"
+  cfg.select.search.groups = config_dict.placeholder(object)  # "kmeans,source"
+  cfg.select.search.tempering = config_dict.placeholder(object)  # "0,0.5,1"
+  cfg.select.search.bound = config_dict.placeholder(object)  # "none,0.15,probe"
+  # What they are compared on: a share of the pool, held out by content and never
+  # selected, or question files, never those of evaluate.tasks.
+  cfg.select.search.development = config_dict.FieldReference("10%", field_type=object)
+  cfg.select.search.images = config_dict.placeholder(str)  # of these question files
+  cfg.select.search.steps = 50  # of each candidate's first tune, by the recipe of tune
+  # The best 1 / halving of the candidates go on, with halving times the steps.
+  cfg.select.search.halving = 2
+  # Above 1: the tuned model of the main arm scores the pool again, and so on.
+  cfg.select.rounds = 1
   cfg.select.control = True  # tune and evaluate a random selection beside it
 
   cfg.export_selection = ml_collections.ConfigDict()

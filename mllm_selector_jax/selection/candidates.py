@@ -35,6 +35,7 @@ class Scores:
     tokens: training tokens, for budgets in tokens.
     forced_in: kept whatever the scores say; counts against the budget.
     left_out: never kept.
+    held_out: those of them that are kept apart to compare settings on.
     doubt: what a model that has not seen the row says, for the bounds "probe" and
       "thorough".
   """
@@ -50,6 +51,7 @@ class Scores:
   tokens: Int[np.ndarray, " N"] | None = None
   forced_in: Bool[np.ndarray, " N"] | None = None
   left_out: Bool[np.ndarray, " N"] | None = None
+  held_out: Bool[np.ndarray, " N"] | None = None
   doubt: Doubt | None = None
 
   def __post_init__(self):
@@ -124,6 +126,7 @@ REASONS = (
   "not drawn",
   "target share 0",
   "above its group's cap",
+  "held out for development",
   "left out",
   "suspect: upper necessity bound",
   "suspect: wrong where the seed model is mostly right",
@@ -198,6 +201,7 @@ def sort_out(
     spared = _mark_suspects(code, scores, ranks, groups.index, options)
   code[forced] = CODE["not drawn"]
   code[left_out] = CODE["left out"]
+  code[scores.flag("held_out")] = CODE["held out for development"]
   if bounded and options.duplicates:
     copies = find_duplicates(
       scores.unit_embeddings("select.duplicates"),

@@ -17,7 +17,7 @@ from mllm_selector_jax.selection.candidates import Scores
 from mllm_selector_jax.selection.necessity import rank_normalise
 from mllm_selector_jax.selection.options import BOUNDED, HELD_OUT, SelectOptions
 from mllm_selector_jax.selection.selection import Selection
-from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages import base, held_out
 from mllm_selector_jax.stages.clusters import read_clusters, read_keys
 from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.stages.doubts import read_doubt
@@ -57,7 +57,9 @@ def make_config(run: Run, **changes: Any) -> dict[str, Any]:
   So a file's contents count as the setting, not its name.
   """
   config = {**plain(run.cfg.select), **changes}
-  del config["control"], config["sweep"]
+  for name in ("control", "sweep", "search", "rounds"):
+    del config[name]
+  config["development"] = held_out.read_share(run.cfg)
   for name in ID_LISTS:
     config[name] = read_ids(config[name], f"select.{name}")
   config["target_shares"] = read_shares(config["target_shares"])
@@ -131,6 +133,11 @@ def read_eligible(
     vectors = vectors if finite.all() else vectors[finite]
     if not vectors.shape[1]:  # a table made elsewhere may hold none
       vectors = None
+  left_out = _mark(pool, rows, config["leave_out"], "leave_out")
+  apart = None
+  if share := config.get("development"):
+    apart = held_out.hold_out(read_keys(pool, rows), share, rng)
+    left_out = apart if left_out is None else left_out | apart
   scores = Scores(
     necessity=table.signal(config["signal"])[finite],
     key=read_keys(pool, rows),
@@ -144,7 +151,8 @@ def read_eligible(
     tokens=pool.tokens[rows],
     like=_mark(pool, rows, config["like"], "like"),
     forced_in=_mark(pool, rows, config["force_in"], "force_in"),
-    left_out=_mark(pool, rows, config["leave_out"], "leave_out"),
+    left_out=left_out,
+    held_out=apart,
     doubt=read_doubt(run, options.bound, rows) if needs_doubt(options) else None,
   )
   groups = _make_groups(run, pool, table, finite, scores, options, rng)

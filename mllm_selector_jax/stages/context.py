@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,7 +100,7 @@ class Run:
     Returns:
       Whether it was made.
     """
-    name = os.path.relpath(artifact.path, self.workdir.path)
+    name = self.workdir.name(artifact)
     self.stage = recipe.stage
     reasons = []
     if sharding.is_first_process():

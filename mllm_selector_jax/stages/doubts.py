@@ -92,7 +92,7 @@ def add_seconds(times: dict[str, float], bound: Any, place: str = "") -> float |
 def make_thorough(run: Run, pool: PoolTable, scores: table.ScoreTable) -> str:
   """Tunes a model on each half, scores the other with it, and joins the two."""
   part = _draw_parts(run, pool, scores, HALVES, "thorough")
-  folds = [run.workdir.at_round(f"fold-{number + 1}") for number in range(HALVES)]
+  folds = [run.workdir.at_fold(number + 1) for number in range(HALVES)]
   for number, place in enumerate(folds):
     tuned, held_out = scores.row[part != number], scores.row[part == number]
     _tune_half(run, place, pool, tuned)

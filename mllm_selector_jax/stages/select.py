@@ -24,15 +24,18 @@ def arms(run: Run) -> tuple[str, ...]:
 
 def select(run: Run) -> None:
   """Makes `arms/<name>/selection/` for every arm of the config."""
-  for arm in arms(run):
-    strategy = run.cfg.select.strategy if arm == "main" else CONTROL
-    select_arm(run, arm, strategy, run.cfg.select.budget)
+  from mllm_selector_jax.stages.search.stage import search  # its trials are arms
+
+  budget = run.cfg.select.budget
+  select_arm(run, "main", run.cfg.select.strategy, budget, **search(run))
+  if run.cfg.select.control:
+    select_arm(run, CONTROL, CONTROL, budget)
   sweep(run)
 
 
-def select_arm(run: Run, arm: str, strategy: str, budget: str) -> None:
-  """Makes one arm's selection with the config's other options."""
-  config = candidates.make_config(run, strategy=strategy, budget=budget)
+def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -> None:
+  """Makes one arm's selection with the config's other options, but for changes."""
+  config = candidates.make_config(run, strategy=strategy, budget=budget, **changes)
   inputs = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
   bounded = candidates.needs_doubt(candidates.make_options(config))
   if bounded:

@@ -9,6 +9,7 @@ from mllm_selector_jax.stages.compare.seeds import at_seed, in_workdir
 from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.stages.evaluate import check_settings, evaluate_arm
 from mllm_selector_jax.stages.score import needs_seed, score
+from mllm_selector_jax.stages.search.stage import search
 from mllm_selector_jax.stages.seed import seed as make_seed
 from mllm_selector_jax.stages.select import select_arm
 from mllm_selector_jax.stages.times import keep_times, read_times
@@ -44,12 +45,12 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
       make_seed(run)
     score(run)
     made |= keep_times(run, run.workdir.path)
-    steps = None
+    steps, searched = None, search(run)
     for arm in plan.arms:
       name = arm.name(seed)
-      select_arm(
-        run, name, RANDOM if arm.strategy == FULL else arm.strategy, arm.budget
-      )
+      strategy = RANDOM if arm.strategy == FULL else arm.strategy
+      changes = searched if strategy == run.cfg.select.strategy else {}
+      select_arm(run, name, strategy, arm.budget, **changes)
       if arm.strategy == FULL and plan.match == "steps":
         steps = costs.count_steps(len(kept_rows(run, name)), run.cfg.tune)
       tune_arm(run, name, steps)

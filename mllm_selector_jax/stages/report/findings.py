@@ -26,6 +26,7 @@ MEANINGS = {
   "not drawn": "its turn did not come within the budget",
   "target share 0": "its group was to get no row",
   "above its group's cap": "its group gave all that it may",
+  "held out for development": "settings are compared on it",
   "left out": "the configuration names it",
   "not a number": "a score that the strategy reads is not finite",
   "suspect: upper necessity bound": "its loss is among its group's highest",
