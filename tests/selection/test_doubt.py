@@ -59,7 +59,7 @@ def test_suspects_are_the_upper_hump_and_the_tail_is_spared():
   assert not found.suspect[groups > 0].any()
   assert found.spared == {
     "groups of fewer than 30 rows": {"groups": 1, "rows": 25},
-    "groups of which less than 50% is known": {"groups": 1, "rows": 200},
+    "groups of which less than 40% is known": {"groups": 1, "rows": 200},
     "rows of which nothing is known": {"groups": 1, "rows": 2},
   }
   # A row that the held-out model gets right is not suspect, whatever its loss.

@@ -52,7 +52,7 @@ def test_halves_score_each_other_and_go_on_where_they_stopped(run_at, monkeypatc
     ]
     assert sorted(tuned + held_out) == scored  # nothing is scored by what saw it
     halves.append(held_out)
-  assert sorted(sum(halves, [])) == scored
+  assert sorted(halves[0] + halves[1]) == scored
   assert abs(len(halves[0]) - len(halves[1])) <= len(scored) // 10
   pool = pq.read_table(folder / "pool.parquet", columns=["hash"])["hash"].to_pylist()
   assert not {pool[r] for r in halves[0]} & {pool[r] for r in halves[1]}
