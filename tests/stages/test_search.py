@@ -1,4 +1,4 @@
-"""The closed loop on a small pool: trials, the winner, the split, and a resumed search."""
+"""The closed loop on a small pool: trials, winner, split, resumption, rounds."""
 
 import json
 import shutil
@@ -127,7 +127,7 @@ def test_other_questions_may_be_given_but_not_the_test_s(base, scored, tmp_path)
   copied = tmp_path / "copy.jsonl"
   copied.write_bytes(test.read_bytes())
   for path in (test, copied):
-    with pytest.raises(InputError, match="is the same file as .*eval.jsonl"):
+    with pytest.raises(InputError, match=r"is the same file as .*eval.jsonl"):
       select_in(base, folder, **{"select.search.development": str(path)})
   assert not (folder / "search").exists()
   with pytest.raises(InputError, match="there is no such file"):
@@ -226,5 +226,5 @@ def test_the_tuned_model_scores_the_next_round(base, scored, tmp_path):
     stages.run(current)
   assert small_run.read_bytes(folder) == wanted
   with small_run.open_run(folder, base, **{"select.rounds": 0}) as current:
-    with pytest.raises(InputError, match="select.rounds=0"):
+    with pytest.raises(InputError, match="rounds=0"):
       stages.run(current)
