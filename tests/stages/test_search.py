@@ -68,6 +68,17 @@ def test_trials_are_halved_and_the_winner_makes_the_selection(searched):
   assert "the trials, on the development split" in (searched / "log.txt").read_text()
 
 
+def test_the_report_shows_every_trial(base, searched):
+  settings = {"score.model": str(base), **SEARCH}
+  with small_run.open_run(searched, base, **settings) as current:
+    stages.report(current)
+  page = (searched / "report.html").read_text()
+  assert "How the settings were chosen" in page and page.count("<td>dropped") == 2
+  shutil.rmtree(searched / "measures")
+  for path in searched.glob("report*"):
+    path.unlink()
+
+
 def test_a_held_out_row_is_never_selected(base, searched):
   arms = [*searched.glob("arms/*"), *searched.glob("search/arms/*")]
   assert len(arms) == 7
@@ -218,6 +229,7 @@ def test_the_tuned_model_scores_the_next_round(base, scored, tmp_path):
     if line["seed"]
   }
   assert marked == set(seen)
+  assert "Round 2, scored by the tuned model" in (folder / "report.html").read_text()
   for part in ("selection", "tuned", "evaluation"):
     assert (own / "arms/main" / part / "provenance.json").exists()
   assert not (own / "arms/random").exists() and not (own / "seed").exists()

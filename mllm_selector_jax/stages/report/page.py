@@ -14,6 +14,7 @@ from mllm_selector_jax.stages.measure_table import format_notes
 from mllm_selector_jax.stages.report import findings, gather, plots, provenance, samples
 from mllm_selector_jax.stages.report.gather import Arm, Run, Selection
 from mllm_selector_jax.stages.report.provenance import DASH
+from mllm_selector_jax.stages.search.stage import list_lines
 from mllm_selector_jax.stages.templates import make_environment
 
 MOST_BYTES = 10_000_000  # of the whole page
@@ -62,6 +63,8 @@ def collect(run: Run, images: str | None) -> dict[str, Any]:
     "differences": _differences(comparison),
     "chosen": _chosen_content(run),
     "measured": _measured(run),
+    "trials": list_lines(run.search) if run.search else [],
+    "rounds": run.rounds,
     "others": [_other_content(run, arm) for arm in run.arms if arm is not main][:40],
     "sources": findings.source_lines(run.pool, selection),
     "aside": _aside_content(run),
