@@ -163,7 +163,8 @@ def get_config() -> ml_collections.ConfigDict:
 
   cfg.export_selection = ml_collections.ConfigDict()
   cfg.export_selection.arm = "main"
-  # Of verbatim, llava, llama_factory, ms_swift, trl, ids, weights; None: the first two.
+  # Of verbatim, llava, llama_factory, ms_swift, trl, ids, weights and card (ids, scores
+  # and config, to publish); None: the first two.
   cfg.export_selection.formats = config_dict.placeholder(object)
 
   cfg.tune = ml_collections.ConfigDict()
