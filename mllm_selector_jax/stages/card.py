@@ -79,12 +79,15 @@ def write_card(run: Run, arm: str, folder: Path) -> None:
 
 def _find_commit() -> str | None:
   """The commit of the code where it is a git checkout."""
-  command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+  own = Path(__file__)
+  git = ["git", "-C", str(own.parent)]
+  options = {"capture_output": True, "text": True, "check": True}
   try:
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # An installed package may lie in somebody else's checkout.
+    subprocess.run([*git, "ls-files", "--error-unmatch", own.name], **options)
+    return subprocess.run([*git, "rev-parse", "HEAD"], **options).stdout.strip()
   except (OSError, subprocess.CalledProcessError):
     return None
-  return done.stdout.strip()
 
 
 def _hash_files(folder: Path) -> dict[str, str]:
@@ -105,8 +108,8 @@ def _describe(card: dict[str, Any]) -> str:
     f"- Code: commit {card['commit'] or 'unknown'}\n"
     f"- Command: `{card['command']}`\n\n"
     f"`{KEPT}` has every row's id and whether it is kept, `scores/` its scores,"
-    f" `{CARD}` the config and the hash of every file. `mllm-selector verify --card=DIR`"
-    " draws the selection again from them and compares.\n"
+    f" `{CARD}` the config and the hash of every file. `mllm-selector verify"
+    " --card=DIR` draws the selection again from them and compares.\n"
   )
 
 
