@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-CHUNK = 1024  # supervised positions whose logits are held at once
+CHUNK = 1024  # supervised positions of a shard whose logits are held at once
 
 
 def token_loss(
@@ -54,14 +54,16 @@ def map_logits(
     hidden: states at the supervised positions.
     head: the output projection.
     targets: the token that each position predicts.
-    chunk: positions of all shards together whose logits are held at once.
+    chunk: positions of each shard whose logits are held at once. Not of all shards
+      together: every chunk gathers the head from all devices, and the more devices
+      there are, the more chunks that would be.
 
   Returns:
     fn's tree with leading axes W, T.
   """
   shards, length = targets.shape
   # Chunks cut along T and keep all shards, so that each stays on its device.
-  width = max(1, min(length, chunk // max(shards, 1)))
+  width = max(1, min(length, chunk))
   steps = -(-length // width)
   pad = steps * width - length
 

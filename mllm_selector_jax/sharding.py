@@ -107,6 +107,15 @@ def use(mesh: Mesh, rules: Rules | None = None) -> Iterator[Mesh]:
     _RULES.reset(token)
 
 
+def platform() -> str:
+  """What the program at hand is made for: the mesh's platform, else this process's.
+
+  They differ where a program is compiled for devices that are not there.
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
+
+
 def constrain(x: jax.Array, logical: Sequence[str | None]) -> jax.Array:
   """Pins an activation to the rules' sharding; nothing without a mesh."""
   if jax.sharding.get_abstract_mesh().empty:
