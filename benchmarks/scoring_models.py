@@ -69,13 +69,14 @@ def make_hf_config(size: str, side: int, patch: int) -> Any:
   )
 
 
-def make_config(hf_config: Any, dtype: str) -> MllmConfig:
+def make_config(hf_config: Any, dtype: str, remat: str = "none") -> MllmConfig:
   """Ours of it."""
   return MllmConfig(
     read_tower(hf_config.vision_config),
     read_decoder(hf_config.text_config, tied=False),
     image_token=IMAGE_TOKEN,
     dtype=dtype,
+    remat=remat,
   )
 
 
