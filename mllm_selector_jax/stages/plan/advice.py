@@ -48,11 +48,11 @@ def describe(program: Program, topology: Topology, model_flops: float) -> list[s
   least = "" if topology.exact else "an estimate: "
   if memory is None:
     size = "more" if needed is None else f"{needed / gb:.1f} GiB"
-    text = f"does NOT fit: {size} of {topology.memory / gb:.0f} GiB a device"
+    text = f"does NOT fit: {size} of {topology.memory / gb:.1f} GiB a device"
     parts = f" (arguments {program.arguments / gb:.1f}); {program.refused}"
   else:
     fits = "fits" if does_fit(program, topology) else "does NOT fit"
-    text = f"{fits}: {memory.total / gb:.1f} of {topology.memory / gb:.0f} GiB a device"
+    text = f"{fits}: {memory.total / gb:.1f} of {topology.memory / gb:.1f} GiB a device"
     parts = (
       f" (arguments {memory.arguments / gb:.1f}, temporaries"
       f" {memory.temporaries / gb:.1f}, outputs {memory.outputs / gb:.1f}, code"

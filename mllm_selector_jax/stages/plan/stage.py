@@ -176,7 +176,7 @@ def describe_steps(
     )
   lines = [
     f"{topology.name}: {len(topology.devices)} x {topology.kind},"
-    f" {topology.memory / 2**30:.0f} GiB each; {axes}; {config.dtype}. Compiled {how}."
+    f" {topology.memory / 2**30:.1f} GiB each; {axes}; {config.dtype}. Compiled {how}."
   ]
   for name, section in sections.items():
     fine_tune.check_section(section, name)

@@ -16,14 +16,15 @@ import jax
 from mllm_selector_jax.training.work import PEAKS
 from mllm_selector_jax.types import InputError
 
-# By the name of the generation: jax's name of the device, GiB of memory a device
-# (Google's pages of v5e, v5p and v6e), and TensorCores a chip where the size in a
-# slice's name counts those.
+# By the name of the generation: jax's name of the device, GiB of memory that a program
+# gets (Google's pages say 16, 95 and 32 for v5e, v5p and v6e; what the compiler of
+# v5e and v6e has is a little less), and TensorCores a chip where the size in a slice's
+# name counts those.
 TPUS = {
-  "v5e": ("TPU v5 lite", 16, 1),
-  "v5litepod": ("TPU v5 lite", 16, 1),
+  "v5e": ("TPU v5 lite", 15.75, 1),
+  "v5litepod": ("TPU v5 lite", 15.75, 1),
   "v5p": ("TPU v5", 95, 2),
-  "v6e": ("TPU v6 lite", 32, 1),
+  "v6e": ("TPU v6 lite", 31.25, 1),
 }
 # NVIDIA's data sheets, where a GB is 10^9 bytes.
 GPUS = {
@@ -31,9 +32,8 @@ GPUS = {
   "h200": ("NVIDIA H200", 141e9),
 }
 FLAT = {
-  n: f"{a}x{b}"
+  a * b: f"{a}x{b}"
   for a, b in ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
-  for n in (a * b,)
 }
 CUBES = {
   a * b * c: f"{a}x{b}x{c}"
