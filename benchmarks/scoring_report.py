@@ -77,7 +77,7 @@ def measure_matmuls(arguments: Any) -> dict[str, float]:
   from mllm_selector_jax.stages.plan.estimate import measure_matmul
 
   rates = {"jax": measure_matmul(arguments.dtype, arguments.matmul)}
-  if "B" in arguments.methods:
+  if "B" in arguments.methods:  # a rival
     import jax
     import torch
 
