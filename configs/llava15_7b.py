@@ -19,6 +19,7 @@ def get_config():
   cfg.mesh.data = 1
   cfg.mesh.fsdp = -1
   for section in (cfg.seed, cfg.tune):
+    section.group_by_modality_length = True
     section.batch = 128
     section.learning_rate = 2e-5
     section.warmup = 0.03

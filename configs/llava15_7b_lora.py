@@ -14,6 +14,7 @@ def get_config():
   cfg.mesh.data = 1
   cfg.mesh.fsdp = -1
   for section in (cfg.seed, cfg.tune):
+    section.group_by_modality_length = True
     section.learning_rate = 2e-4
     section.projector_learning_rate = 2e-5
     section.lora.rank = 128

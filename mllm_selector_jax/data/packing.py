@@ -92,18 +92,20 @@ def _order_by_modality(
 ) -> Int[np.ndarray, " n"]:
   """The order, so that a cut every `batch` samples keeps samples of one kind together.
 
-  As LLaVA's group_by_modality_length: whole steps of either kind in random order, and
-  what is left of both at the end. LLaVA then sorts a step by length to spread it over
-  devices; here packing does that.
+  As LLaVA's group_by_modality_length (llava/train/llava_trainer.py): whole steps of
+  either kind in random order; what is left of both fills a step before them, if it
+  can, and the last one. LLaVA then sorts a step by length to spread it over devices;
+  here packing does that.
   """
   whole, left = [], []
   for wanted in (True, False):
     own = order[has_image[order] == wanted]
     cut = len(own) - len(own) % batch
     whole.extend(own[:cut].reshape(-1, batch))
-    left.append(own[cut:])
+    left.extend(own[cut:])
+  first = len(left) // batch * batch
   steps = [whole[place] for place in rng.permutation(len(whole))]
-  return np.concatenate([*steps, *left])
+  return np.concatenate([left[:first], *steps, left[first:]]).astype(order.dtype)
 
 
 def row_length_for(lengths: Int[np.ndarray, " n"], wanted: int) -> int:

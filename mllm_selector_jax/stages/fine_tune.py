@@ -56,6 +56,12 @@ def fine_tune(
     sharding.row_ways(run.mesh),
     steps_wanted,
   )
+  if idle := find_idle(steps, shape):
+    run.say(
+      f"{title}: {idle} of the {shape.shards} parts that the mesh and accumulate cut a"
+      f" step into have nothing but padding in every step: {section.batch} samples are"
+      " at most as many packed rows. Give a larger batch or fewer devices."
+    )
   batches = loader.read_batches(
     [loader.as_trees(step) for step in steps],
     loader.MakeBatch(reader, shape),
@@ -159,6 +165,12 @@ def lay_out(
     ways * section.accumulate,
   )
   return steps, shape
+
+
+def find_idle(steps: list[packing.Rows], shape: assembly.Shape) -> int:
+  """Shards of a batch that no step reaches: rows fill the shards in order."""
+  each = shape.rows // shape.shards
+  return shape.shards - -(-max(map(len, steps)) // each)
 
 
 def tune_share(run: Run, stage: str, artifact: artifacts.Artifact) -> None:

@@ -58,3 +58,11 @@ def test_grouped_steps_are_whole_and_cost_the_loss_of_their_samples(samples):
   np.testing.assert_allclose(
     losses(samples, steps[:3], shape), losses(samples, longer[:3], wide), rtol=1e-5
   )
+
+
+def test_a_batch_that_leaves_devices_without_rows_is_told(samples):
+  _, steps, shape = lay_out(samples, batch=1)
+  assert (shape.rows, shape.shards) == (2, 2)
+  assert fine_tune.find_idle(steps, shape) == 1
+  _, steps, shape = lay_out(samples, batch=6)
+  assert fine_tune.find_idle(steps, shape) == 0
