@@ -71,7 +71,8 @@ def run_case(name: str, pool: Any, arguments: argparse.Namespace) -> None:
   sections = {} if score else {"tune": cfg.tune}
   count = len(rows) // 5
   given = config, sections, {"tune": count}, score, pool, found, cfg.mesh.to_dict()
-  print("\n".join(stage.describe_steps(*given)), flush=True)
+  for text in stage.describe_steps(*given):
+    print(text, flush=True)
   if score:
     packed = plan_pass(passes.MAIN, pool, rows, config.patches, score)
     flops = estimate.score_flops(config, pool, rows, packed)

@@ -35,49 +35,51 @@ def does_fit(program: Program, topology: Topology) -> bool:
   return program.memory is not None and program.memory.total <= topology.memory
 
 
-def describe(program: Program, topology: Topology, model_flops: float) -> list[str]:
-  """Lines about a step.
+def size(count: float) -> str:
+  """Bytes as people say them."""
+  if count >= 2**30:
+    return f"{count / 2**30:.1f} GiB"
+  return f"{count / 2**20:.1f} MiB"
+
+
+def describe(
+  program: Program, topology: Topology, model_flops: float, settings: Settings
+) -> str:
+  """What a step takes, and what to change where it does not fit.
 
   Args:
     program: the step.
     topology: the devices.
     model_flops: of the step, as MFU counts them.
+    settings: what can be changed.
   """
-  gb = 2**30
   shape, memory, needed = program.shape, program.memory, needed_bytes(program)
-  least = "" if topology.exact else "an estimate: "
+  fits = "fits" if does_fit(program, topology) else "does NOT fit"
+  amount = "more than" if needed is None else f"{size(needed)} of"
   if memory is None:
-    size = "more" if needed is None else f"{needed / gb:.1f} GiB"
-    text = f"does NOT fit: {size} of {topology.memory / gb:.1f} GiB a device"
-    parts = f" (arguments {program.arguments / gb:.1f}); {program.refused}"
+    parts = f"arguments {size(program.arguments)}; {program.refused}"
   else:
-    fits = "fits" if does_fit(program, topology) else "does NOT fit"
-    text = f"{fits}: {memory.total / gb:.1f} of {topology.memory / gb:.1f} GiB a device"
     parts = (
-      f" (arguments {memory.arguments / gb:.1f}, temporaries"
-      f" {memory.temporaries / gb:.1f}, outputs {memory.outputs / gb:.1f}, code"
-      f" {memory.code / gb:.1f})"
+      f"arguments {size(memory.arguments)}, temporaries {size(memory.temporaries)},"
+      f" outputs {size(memory.outputs)}, code {size(memory.code)}"
     )
+  counted = ""
+  if program.counted:
+    counted = f"; the compiler counts {program.counted:.3g} a device, loops once"
   lines = [
-    f"{program.title}: {least}{text}{parts}",
-    f"  {program.steps:,} steps of {shape.rows} rows x {shape.length} tokens, at most"
-    f" {shape.shards * shape.images} images and"
+    f"{program.title}: {'' if topology.exact else 'an estimate: '}{fits}: {amount}"
+    f" {size(topology.memory)} a device ({parts})",
+    f"  {program.steps:,} steps of {shape.rows} rows x {shape.length} tokens, with"
+    f" places for {shape.shards * shape.images} images and"
     f" {shape.shards * shape.supervised:,} targets; compiled in"
     f" {program.seconds:.0f} s",
     f"  FLOPs a step: {model_flops:.3g} of the model, {program.executed:.3g} executed"
-    " (with padding, recomputation and masked attention)"
-    + (
-      f"; the compiler counts {program.counted:.3g} a device, loops once"
-      if program.counted
-      else ""
-    ),
+    f" (with padding, recomputation and masked attention){counted}",
   ]
-  if program.collectives:
-    each = [f"{kind} {size / gb:.2f}" for kind, size in program.collectives.items()]
-    lines.append(f"  communication a step and device, GiB: {', '.join(each)}")
-  elif memory is not None:
-    lines.append("  communication: none")
-  return lines
+  if memory is not None:
+    each = [f"{kind} {size(count)}" for kind, count in program.collectives.items()]
+    lines.append(f"  communication a step and device: {', '.join(each) or 'none'}")
+  return "\n".join(lines + suggest(program, topology, settings))
 
 
 def suggest(program: Program, topology: Topology, settings: Settings) -> list[str]:
@@ -109,15 +111,15 @@ def suggest(program: Program, topology: Topology, settings: Settings) -> list[st
         f" become {-(-rows // 2)}"
       )
     if section.first_moment == "float32":
-      saved = 2 * settings.trainable / devices / 2**30
+      saved = size(2 * settings.trainable / devices)
       found.append(
-        f"{settings.name}.first_moment=bfloat16: about {saved:.1f} GiB a device less"
+        f"{settings.name}.first_moment=bfloat16: about {saved} a device less"
       )
     if not section.lora.rank and section.trainable == "decoder":
-      saved = 8 * settings.trainable / devices / 2**30
+      saved = size(8 * settings.trainable / devices)
       found.append(
         f"{settings.name}.lora.rank=128: no moments and gradients of the decoder,"
-        f" at least {saved:.1f} GiB a device less"
+        f" at least {saved} a device less"
       )
   if full > 0.5:
     wanted = math.ceil(devices * full / 0.5)

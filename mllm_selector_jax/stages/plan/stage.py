@@ -1,6 +1,7 @@
 """plan: an estimate of memory, time and disk before anything long starts."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +58,8 @@ def plan(run: Run) -> None:
   )
   jobs = list_jobs(run, config, pool)
   if topology:
-    run.say("\n".join(compile_steps(run, config, pool, topology)))
+    for text in compile_steps(run, config, pool, topology):
+      run.say(text)
     rate = topology.peak * len(topology.devices) * mfu
     how = f"{len(topology.devices)} x {topology.kind} at an MFU of {mfu:.0%}"
   else:
@@ -130,7 +132,7 @@ def describe_disk(run: Run, config: MllmConfig, rows: int) -> list[str]:
 
 def compile_steps(
   run: Run, config: MllmConfig, pool: Any, topology: Topology
-) -> list[str]:
+) -> Iterator[str]:
   """Compiles what a run would, and says what it found."""
   sections = {"tune": run.cfg.tune}
   if needs_seed(run) and _recipe(run.cfg.seed) != _recipe(run.cfg.tune):
@@ -138,7 +140,10 @@ def compile_steps(
   counts = {name: count_rows(run, pool, name) for name in sections}
   score = None if run.cfg.score.table is not None else make_options(run.cfg)
   settings = run.cfg.mesh.to_dict(), run.cfg.rng_seed
-  return describe_steps(config, sections, counts, score, pool, topology, *settings)
+  given = config, sections, counts, score, pool, topology, *settings
+  yield from describe_steps(*given)
+  if needs_seed(run) and "seed" not in sections:
+    yield "seed: the step is tune's."
 
 
 def describe_steps(
@@ -150,8 +155,8 @@ def describe_steps(
   topology: Topology,
   mesh: dict[str, int],
   seed: int = 0,
-) -> list[str]:
-  """Lines about the steps of trainings and of scoring, compiled for those devices.
+) -> Iterator[str]:
+  """Text about the steps of trainings and of scoring, compiled for those devices.
 
   Args:
     config: of the base, with the computation's dtype.
@@ -174,10 +179,11 @@ def describe_steps(
       " cannot be asked; the CPU's holds bfloat16 temporaries in float32 and the"
       " attention of all pairs, so that memory is an upper bound"
     )
-  lines = [
+  yield (
     f"{topology.name}: {len(topology.devices)} x {topology.kind},"
-    f" {topology.memory / 2**30:.1f} GiB each; {axes}; {config.dtype}. Compiled {how}."
-  ]
+    f" {advice.size(topology.memory)} each; {axes}; {config.dtype}. Compiling {how}."
+    " A model of 7B takes some minutes a step."
+  )
   for name, section in sections.items():
     fine_tune.check_section(section, name)
     rows = base.draw_rows(pool, counts[name], seed)
@@ -187,16 +193,14 @@ def describe_steps(
     flops = estimate.train_flops(config, section, pool, rows) * samples
     trainable = estimate.count_trainable(config, section)
     own = advice.Settings(shape, config.remat, section, name, trainable)
-    lines += advice.describe(program, topology, flops)
-    lines += advice.suggest(program, topology, own)
+    yield advice.describe(program, topology, flops, own)
   if score is not None:
     rows = np.flatnonzero(pool.ok)
     given = config, score, pool, rows, devices, topology.platform
     program, layout = programs.compile_score(*given)
     flops = estimate.score_flops(config, pool, rows, layout.plan) / program.steps
-    lines += advice.describe(program, topology, flops)
-    lines += advice.suggest(program, topology, advice.Settings(shape, config.remat))
-  return lines
+    own = advice.Settings(shape, config.remat)
+    yield advice.describe(program, topology, flops, own)
 
 
 def _recipe(section: Any) -> dict[str, Any]:

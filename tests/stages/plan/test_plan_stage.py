@@ -73,7 +73,7 @@ def test_a_topology_is_compiled_for_and_told_as_an_estimate_of_gpus(workdir, bas
     "at an MFU of 50%",
   ):
     assert words in said
-  assert "seed: an estimate" not in said  # the same recipe, the same program
+  assert "seed: the step is tune's" in said
 
 
 def test_scoring_counts_a_shared_trunk_once():
