@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mllm_selector_jax import sharding
+
 CHUNK = 1024  # supervised positions of a shard whose logits are held at once
 
 
@@ -54,13 +56,20 @@ def map_logits(
     hidden: states at the supervised positions.
     head: the output projection.
     targets: the token that each position predicts.
-    chunk: positions of each shard whose logits are held at once. Not of all shards
-      together: every chunk gathers the head from all devices, and the more devices
-      there are, the more chunks that would be.
+    chunk: positions of each shard whose logits are held at once.
 
   Returns:
     fn's tree with leading axes W, T.
   """
+
+  def run(hidden, targets, head):
+    return _map_chunks(fn, hidden, head, targets, chunk)
+
+  return sharding.map_row_shards(run, (hidden, targets), (head,))
+
+
+def _map_chunks(fn, hidden, head, targets, chunk):
+  """`map_logits` of one device's shards."""
   shards, length = targets.shape
   # Chunks cut along T and keep all shards, so that each stays on its device.
   width = max(1, min(length, chunk))
