@@ -1,4 +1,4 @@
-"""LLaVA-1.5 7B, all of the decoder tuned: the recipe of LLaVA's scripts/v1_5/finetune.sh.
+"""LLaVA-1.5 7B, all of the decoder tuned, as scripts/v1_5/finetune.sh of LLaVA does.
 
 The base is the aligned one (llava15_7b_align); a hub name of the tuned one stands in
 the default config. For 8 devices:
