@@ -27,6 +27,8 @@ class Run:
     force: take a pool whose files changed.
     ids: what `explain` is asked about.
     arm: whose selection that is.
+    lists: files of ids that `measure` is asked about.
+    out: where it writes its figures; empty for nowhere.
     stage: the stage at hand, for messages.
     seconds: what `make` took by artifact, `<name>.partial` where it was cut off.
   """
@@ -37,6 +39,8 @@ class Run:
   force: bool = False
   ids: tuple[str, ...] = ()
   arm: str = "main"
+  lists: tuple[str, ...] = ()
+  out: str = ""
   stage: str = ""
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
   _stop: bool = False
@@ -154,13 +158,15 @@ def plain(config: Any) -> Any:
 
 @contextlib.contextmanager
 def open_run(
-  cfg: Any,
-  workdir: str,
-  force: bool = False,
-  ids: tuple[str, ...] = (),
-  arm: str = "main",
+  cfg: Any, workdir: str, force: bool = False, **asked: Any
 ) -> Iterator[Run]:
   """A run that holds its workdir, for all processes, until it ends.
+
+  Args:
+    cfg: the locked config.
+    workdir: where artifacts lie.
+    force: take a pool whose files changed.
+    asked: what a command is asked about, see `Run`: ids, arm, lists, out.
 
   Raises:
     InputError: another process holds the workdir, or it cannot be written.
@@ -168,4 +174,4 @@ def open_run(
   place = Workdir(Path(workdir).absolute())
   first = sharding.is_first_process()
   with artifacts.lock(place.path) if first else contextlib.nullcontext():
-    yield Run(cfg, place, Console(place.log), force, ids, arm)
+    yield Run(cfg, place, Console(place.log), force, **asked)
