@@ -79,7 +79,7 @@ setuptools.setup(
     ],
     "gcs": ["gcsfs"],
     "cuda": ["jax[cuda12]"],
-    "tpu": ["jax[tpu]"],
+    "tpu": ["jax[tpu]"],  # brings libtpu, with which `plan` compiles without a TPU
     "tensorboard": ["tensorboardX>=2.6"],
   },
   entry_points={"console_scripts": ["mllm-selector=mllm_selector_jax.main:main"]},
