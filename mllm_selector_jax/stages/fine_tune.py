@@ -65,9 +65,11 @@ def fine_tune(
     reader.options.size,
     sharding.row_ways(run.mesh) * section.accumulate,
   )
+  share, shares = sharding.row_share(run.mesh)
+  each = shape.rows // shares
   batches = loader.read_batches(
-    [loader.as_trees(step) for step in steps],
-    loader.MakeBatch(reader, shape),
+    [loader.as_trees(step[share * each : (share + 1) * each]) for step in steps],
+    loader.MakeBatch(reader, shape.share(shares)),
     section.threads,
   )
   samples = sum(len(items) for step in steps for items in step)
@@ -95,8 +97,9 @@ def fine_tune(
       warn=lambda text: run.say(f"{title}: {text}"),
       observe=observe,
     )
-  _write_rows(folder / "rows.parquet", pool, rows)
-  artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
+  if sharding.is_first_process():
+    _write_rows(folder / "rows.parquet", pool, rows)
+    artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
   if config.lora is not None:
     huggingface.write_adapter(folder / "adapter", config, params, run.cfg.model.path)
     config, params = lora.merge(config, params)

@@ -35,7 +35,7 @@ class Observed(NamedTuple):
 
   Attributes:
     metrics: step (from 1), loss, learning_rate, grad_norm: what is kept.
-    work: of the step's batch.
+    work: of the step's batch, over all processes.
     seconds: since the step before was done; the first step's has compilation.
     waited: of them, for the batch to be read.
   """
@@ -43,6 +43,24 @@ class Observed(NamedTuple):
   metrics: dict[str, float]
   work: Work
   seconds: float
+  waited: float
+
+
+class _Sent(NamedTuple):
+  """A step that the devices have been given.
+
+  Attributes:
+    step: from 0.
+    values: what it will give.
+    rows: the samples of this process in it.
+    told: waits for whether to stop and the step's work, summed over the processes.
+    waited: seconds for its batch.
+  """
+
+  step: int
+  values: dict[str, jax.Array]
+  rows: np.ndarray
+  told: Callable[[], np.ndarray]
   waited: float
 
 
@@ -86,14 +104,15 @@ def train(
   Args:
     config: the model.
     params: where to start; not changed.
-    batches: a grain data set of (Batch, Owners), one a step.
+    batches: a grain data set of (Batch, Owners), one a step: this process's share
+      of its rows.
     steps: how many of them there are.
     options: how.
     mesh: the devices.
     folder: of the checkpoints; an interrupted run goes on from the newest one.
       None makes none.
     progress: called with the steps done and the total.
-    stopped: asked after every step; when true, the state is saved.
+    stopped: asked after every step; when true, in any process, the state is saved.
     name_rows: names rows in an error.
     warn: told why a fast attention kernel is not used, where it is not.
     observe: given every step of this call, in order.
@@ -101,7 +120,8 @@ def train(
   Raises:
     RunError: the loss is not finite, or a spike; the rows of that step are named,
       and the checkpoint is left as it was.
-    Stopped: `stopped` said so; the state is saved.
+    Stopped: `stopped` said so; the state is saved. Of several processes all raise
+      it, at the same step.
   """
   axes = logical_axes(params)
   shardings = sharding.parameter_shardings(params, axes, mesh)
@@ -122,14 +142,19 @@ def train(
     config, optimizer, laid, options.accumulate, sharding.row_ways(mesh)
   )
   count = make_count(config, params, trainable.keys())
-  waiting: list[tuple[int, dict[str, jax.Array], np.ndarray, Work, float]] = []
+  waiting: list[_Sent] = []
   last = time.perf_counter()
 
-  def collect(keep: int):
+  def collect(keep: int) -> bool:
+    """Takes in what the devices gave; whether a process is asked to stop."""
     nonlocal last
+    stop = False
     # Reading a step's metrics one step late keeps the device busy.
     while len(waiting) > keep:
-      step, values, rows, work, waited = waiting.pop(0)
+      step, values, rows, told, waited = waiting.pop(0)
+      asked, tokens, places, flops = told().tolist()
+      stop |= asked > 0
+      work = Work(int(tokens), int(places), flops)
       loss, grad_norm = float(values["loss"]), float(values["grad_norm"])
       if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise RunError(
@@ -153,6 +178,7 @@ def train(
       now = time.perf_counter()
       observe(Observed(metrics[-1], work, now - last, waited))
       last = now
+    return stop
 
   def save():
     collect(0)
@@ -166,11 +192,13 @@ def train(
         waited = time.perf_counter() - begin
         state, values = step_fn(state, frozen, sharding.put_rows(batch, mesh))
         rows = np.unique(owners.item[owners.item >= 0])
-        waiting.append((done, values, rows, count(batch), waited))
-        collect(1)
         done += 1
         progress(done, steps)
-        if stopped() and done < steps:
+        asked = stopped()
+        told = sharding.sum_later(np.array([asked, *count(batch)], np.float64), mesh)
+        waiting.append(_Sent(done - 1, values, rows, told, waited))
+        stop = collect(1) or (asked and jax.process_count() == 1)
+        if stop and done < steps:
           if checkpoints:
             save()
           raise Stopped(f"training stopped after step {done} of {steps}")
