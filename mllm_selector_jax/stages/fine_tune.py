@@ -149,7 +149,7 @@ def recipe_config(section: Any, steps: int | None = None) -> dict[str, Any]:
   """The part of the section that the result follows from, with steps for epochs."""
   config = dict(section.to_dict())
   # Micro-batches agree to rounding, as numbers of devices do.
-  for name in ("threads", "save_every", "accumulate", "spike"):
+  for name in ("threads", "save_every", "keep", "keep_best", "accumulate", "spike"):
     config.pop(name)
   if steps is not None:
     config["steps"] = steps
@@ -164,15 +164,20 @@ def _options(section: Any) -> loop.LoopOptions:
     OptimizerOptions(**recipe),
     section.trainable,
     section.save_every,
+    section.keep,
+    section.keep_best,
     section.accumulate,
     section.spike,
   )
 
 
 def _check(section: Any, title: str) -> None:
-  for name in ("epochs", "batch", "row_length", "accumulate"):
+  for name in ("epochs", "batch", "row_length", "accumulate", "keep"):
     if section[name] < 1:
       raise InputError(f"{title}: {name}={section[name]}; it must be 1 or more.")
+  for name in ("save_every", "keep_best"):
+    if section[name] < 0:
+      raise InputError(f"{title}: {name}={section[name]}; it must be 0 or more.")
   if section.accumulate > section.batch:
     raise InputError(
       f"{title}: accumulate={section.accumulate} parts of a batch of {section.batch}"

@@ -1,5 +1,6 @@
 """The training loop: the same for seed, tune and stage-1 alignment."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -72,6 +73,8 @@ class LoopOptions:
     optimizer: the recipe.
     trainable: "projector", "decoder" (with the projector) or "all".
     save_every: steps between checkpoints; 0 saves only when stopped.
+    keep, keep_best: how many of the newest, and of the best before them, stay; see
+      `Checkpoints`.
     accumulate: micro-batches of a step; the batches have `accumulate` times as
       many shards as the mesh has devices for rows.
     spike: above 0, a loss of more than this many times the mean of the steps
@@ -81,6 +84,8 @@ class LoopOptions:
   optimizer: OptimizerOptions
   trainable: str = "decoder"
   save_every: int = 0
+  keep: int = 1
+  keep_best: int = 0
   accumulate: int = 1
   spike: float = 0.0
 
@@ -114,12 +119,13 @@ def train(
     progress: called with the steps done and the total.
     stopped: asked after every step; when true, in any process, the state is saved.
     name_rows: names rows in an error.
-    warn: told why a fast attention kernel is not used, where it is not.
+    warn: told why a fast attention kernel is not used, where it is not, and of
+      checkpoints that are damaged.
     observe: given every step of this call, in order.
 
   Raises:
     RunError: the loss is not finite, or a spike; the rows of that step are named,
-      and the checkpoint is left as it was.
+      and the checkpoint is left as it was. Or a checkpoint could not be written.
     Stopped: `stopped` said so; the state is saved. Of several processes all raise
       it, at the same step.
   """
@@ -134,7 +140,9 @@ def train(
   schedule = make_schedule(options.optimizer, steps)
   state, laid = init_state(optimizer, trainable)
   iterator = iter(batches)
-  checkpoints = Checkpoints(folder) if folder else None
+  checkpoints = None
+  if folder:
+    checkpoints = Checkpoints(folder, options.keep, options.keep_best, warn)
   done, metrics = 0, []
   if checkpoints:
     done, state, metrics = checkpoints.restore(state, iterator)
@@ -184,30 +192,28 @@ def train(
     collect(0)
     checkpoints.save(done, state, iterator, metrics)
 
-  try:
-    with sharding.use(mesh):
-      while done < steps:
-        begin = time.perf_counter()
-        batch, owners = next(iterator)
-        waited = time.perf_counter() - begin
-        state, values = step_fn(state, frozen, sharding.put_rows(batch, mesh))
-        rows = np.unique(owners.item[owners.item >= 0])
-        done += 1
-        progress(done, steps)
-        asked = stopped()
-        told = sharding.sum_later(np.array([asked, *count(batch)], np.float64), mesh)
-        waiting.append(_Sent(done - 1, values, rows, told, waited))
-        stop = collect(1) or (asked and jax.process_count() == 1)
-        if stop and done < steps:
-          if checkpoints:
-            save()
-          raise Stopped(f"training stopped after step {done} of {steps}")
-        if checkpoints and options.save_every and done % options.save_every == 0:
+  with checkpoints or contextlib.nullcontext(), sharding.use(mesh):
+    while done < steps:
+      begin = time.perf_counter()
+      batch, owners = next(iterator)
+      waited = time.perf_counter() - begin
+      state, values = step_fn(state, frozen, sharding.put_rows(batch, mesh))
+      rows = np.unique(owners.item[owners.item >= 0])
+      done += 1
+      progress(done, steps)
+      asked = stopped()
+      told = sharding.sum_later(np.array([asked, *count(batch)], np.float64), mesh)
+      waiting.append(_Sent(done - 1, values, rows, told, waited))
+      stop = collect(1) or (asked and jax.process_count() == 1)
+      if stop and done < steps:
+        if checkpoints:
           save()
-      collect(0)
-  finally:
-    if checkpoints:
-      checkpoints.close()
+        raise Stopped(f"training stopped after step {done} of {steps}")
+      if checkpoints:
+        checkpoints.check()
+        if options.save_every and done % options.save_every == 0:
+          save()
+    collect(0)
   return {**frozen, **state.params}, metrics
 
 
