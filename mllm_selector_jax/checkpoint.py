@@ -22,7 +22,8 @@ from mllm_selector_jax.types import InputError, RunError, Stopped
 
 BEST_STEPS = 50  # whose mean training loss a checkpoint is judged by
 WHOLE = "whole.json"
-_CHANGES = "_CHECKPOINT_METADATA"  # orbax notes the time in it, last of all
+# What orbax writes after that, of times; its contents are not read.
+TIMES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 _THREADS = 8  # that hash files
 
 
@@ -232,7 +233,7 @@ def _hash_files(place: epath.Path) -> dict[str, str]:
     for path in folders.pop().iterdir():
       if path.is_dir():
         folders.append(path)
-      elif path.name not in (WHOLE, _CHANGES, "commit_success.txt"):
+      elif path.name not in (WHOLE, *TIMES):
         files.append(path)
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
     hashes = pool.map(artifacts.hash_file, files)
