@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,8 +182,16 @@ class Artifact:
         shutil.rmtree(old)
 
 
+def is_remote(path: str | os.PathLike) -> bool:
+  """Whether a path is of a bucket (gs://...)."""
+  return bool(re.match(r"\w+:/", os.fspath(path)))
+
+
 def write_bytes(path: Path, data: bytes) -> None:
   """Writes a file that is either whole or not there."""
+  if is_remote(path):  # it appears when it is whole; there is no renaming
+    path.write_bytes(data)
+    return
   temporary = path.with_name(f".{path.name}.writing")
   try:
     with open(temporary, "wb") as file:

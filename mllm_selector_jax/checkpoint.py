@@ -159,7 +159,15 @@ class Checkpoints:
     )
     iterator.set_state(restored["data"])
     self._metrics = list(restored["history"])
+    self._tidy()
     return step, restored["state"], list(self._metrics)
+
+  def _tidy(self) -> None:
+    """Removes what a run that was cut off after a save had still to remove."""
+    steps = sorted(self._manager.all_steps())
+    for step, stays in zip(steps, self._choose(steps), strict=True):
+      if not stays:
+        self._manager.delete(step)
 
   def _find_whole(self) -> int | None:
     """The newest step whose files are all there as they were written."""
@@ -214,7 +222,9 @@ class Checkpoints:
     self, checkpoints: Sequence[Any], *, context: Any
   ) -> Sequence[bool]:
     """Which stay, oldest first: orbax's preservation policy."""
-    steps = [one.step for one in checkpoints]
+    return self._choose([one.step for one in checkpoints])
+
+  def _choose(self, steps: list[int]) -> list[bool]:
     stay = set(steps[-self._keep :])
     before = sorted(set(steps) - stay, key=lambda step: (self._loss(step), step))
     stay.update(before[: self._best])
@@ -226,7 +236,12 @@ class Checkpoints:
 
 
 def _hash_files(place: epath.Path) -> dict[str, str]:
-  """SHA-256 of every file of a checkpoint, by its name there."""
+  """SHA-256 of every file of a checkpoint, by its name there.
+
+  Of a file in a bucket the size: its store checks what it is given, and shows it
+  when it is whole.
+  """
+  hash_file = _note_size if artifacts.is_remote(place) else artifacts.hash_file
   files = []
   folders = [place]
   while folders:
@@ -236,8 +251,12 @@ def _hash_files(place: epath.Path) -> dict[str, str]:
       elif path.name not in (WHOLE, *TIMES):
         files.append(path)
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-    hashes = pool.map(artifacts.hash_file, files)
+    hashes = pool.map(hash_file, files)
     return {
       str(path.relative_to(place)): found
       for path, found in zip(files, hashes, strict=True)
     }
+
+
+def _note_size(path: epath.Path) -> str:
+  return f"{path.stat().length} bytes"
