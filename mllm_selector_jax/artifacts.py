@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ class Recipe:
 
   def to_json(self) -> dict[str, Any]:
     return {"format": FORMAT, **json.loads(json.dumps(dataclasses.asdict(self)))}
+
+  def to_text(self) -> str:
+    """What an artifact's partial folder is known by."""
+    return json.dumps(self.to_json(), sort_keys=True)
 
   def differences(self, made: dict[str, Any]) -> list[str]:
     """What changed since the artifact with this provenance was made."""
@@ -131,7 +136,7 @@ class Artifact:
     What an earlier, interrupted making with the same recipe left there is kept,
     for the stage to go on from; anything else there is removed.
     """
-    wanted = json.dumps(recipe.to_json(), sort_keys=True)
+    wanted = recipe.to_text()
     note = self.partial / "recipe.json"
     if self.partial.exists() and _read(note) != wanted:
       shutil.rmtree(self.partial)
@@ -185,6 +190,14 @@ class Artifact:
 def is_remote(path: str | os.PathLike) -> bool:
   """Whether a path is of a bucket (gs://...)."""
   return bool(re.match(r"\w+:/", os.fspath(path)))
+
+
+def recover(workdir: Path) -> None:
+  """Ends every swap of a folder in a workdir that was cut off."""
+  for depth in ("", "*/", "*/*/"):
+    for ending in ("partial", "old"):
+      for path in workdir.glob(f"{depth}*.{ending}"):
+        Artifact(path.with_suffix("")).provenance()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -249,6 +262,11 @@ def package_versions() -> dict[str, str]:
   return versions
 
 
+def describe_process() -> str:
+  """What a message to another process calls the one at hand."""
+  return f"process {os.getpid()} on host {socket.gethostname()}"
+
+
 @contextlib.contextmanager
 def lock(workdir: Path) -> Iterator[None]:
   """Holds the workdir for this process; the system lets go when it dies.
@@ -257,7 +275,6 @@ def lock(workdir: Path) -> Iterator[None]:
     InputError: another process holds it; host and process are named.
   """
   import fcntl
-  import socket
 
   path = workdir / ".lock"
   try:
@@ -278,7 +295,7 @@ def lock(workdir: Path) -> Iterator[None]:
         " Wait for it to end, stop it, or give another --workdir."
       ) from error
     file.truncate(0)
-    file.write(f"process {os.getpid()} on host {socket.gethostname()}")
+    file.write(describe_process())
     file.flush()
     yield
 

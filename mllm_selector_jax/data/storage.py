@@ -1,5 +1,6 @@
 """Opens files by path, local or of a cloud bucket (gs://, s3://)."""
 
+import hashlib
 import os
 import re
 from typing import BinaryIO
@@ -34,6 +35,18 @@ def measure(path: str | os.PathLike) -> int:
   if not is_remote(path):
     return os.path.getsize(path)
   return _reach(path, lambda place: place.stat().length)
+
+
+def hash_file(path: str | os.PathLike) -> str:
+  """SHA-256 of a file's bytes, in hexadecimal."""
+  with open_binary(path) as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_file(path: str | os.PathLike) -> bool:
+  if not is_remote(path):
+    return os.path.isfile(path)
+  return _reach(path, lambda place: place.exists() and not place.is_dir())
 
 
 def is_folder(path: str | os.PathLike) -> bool:

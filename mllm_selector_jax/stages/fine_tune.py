@@ -90,7 +90,7 @@ def fine_tune(
       len(steps),
       _options(section),
       run.mesh,
-      folder=folder / artifacts.UNHASHED,
+      folder=run.checkpoints(folder),
       progress=lambda done, total: progress(samples * done // total, samples),
       stopped=run.stopped,
       name_rows=name_rows,

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mllm_selector_jax.data import storage
 from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.config import MllmConfig
@@ -57,7 +58,7 @@ def plan(run: Run) -> None:
   for arm in arms(run):
     text = f"{kept:,} rows x {tune.epochs} epochs ({arm})"
     add("tune", kept * tune.epochs, 3, text)
-  if files := [name for name in question_files(run) if Path(name).is_file()]:
+  if files := [name for name in question_files(run) if storage.is_file(name)]:
     cfg = run.cfg.evaluate
     asked, _ = tasks.read_questions(files, cfg.rules, cfg.limit or None)
     new = cfg.max_new_tokens
