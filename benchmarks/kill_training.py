@@ -43,10 +43,10 @@ class Case:
     self.count, self.folder, self.config = count, folder, config
     self.partial = folder / "seed.partial"
     self.clear()
-    self.finish(self.start())  # compiles
+    self.finish(self.meet())  # compiles
     self.clear()
     begun = time.monotonic()
-    self.finish(self.start())
+    self.finish(self.meet())
     self.seconds = time.monotonic() - begun
     self.wanted = small_run.read_bytes(folder / "seed")
     assert "hf/model.safetensors" in self.wanted
@@ -60,6 +60,20 @@ class Case:
     if self.count == 1:
       return [Forked(self.folder, self.config, "seed")]
     return fork_many(self.count, self.folder, self.config, "seed")
+
+  def meet(self) -> list[Forked]:
+    """Processes that make one run; a port that was taken meanwhile is given up."""
+    while True:
+      processes = self.start()
+      # Before they have met, a killed one only keeps the other waiting for it.
+      while all(process.poll() is None for process in processes):
+        if "making" in processes[0].said():
+          return processes
+        time.sleep(0.005)
+      assert "cannot listen on port" in processes[0].said(), processes[0].said()
+      for process in processes:
+        process.kill()
+        process.end(PATIENCE)
 
   def finish(self, processes: list[Forked]) -> None:
     ended = [process.end(PATIENCE) for process in processes]
@@ -93,9 +107,6 @@ class Case:
       while running() and time.monotonic() < until:
         time.sleep(0.001)
 
-    # Before they have met, a killed one only keeps the other waiting for it.
-    while running() and "making" not in processes[0].said():
-      time.sleep(0.005)
     written = self.written()
     wanted = rng.integers(written, STEPS + 1)
     if wanted == written:
@@ -124,7 +135,7 @@ def kill_often(case: Case, kills: int, rng: np.random.Generator) -> None:
   longest, broken = 0.0, False
   case.clear()
   while done < kills or broken:
-    processes = case.start()
+    processes = case.meet()
     if done < kills:
       case.wait(processes, rng)
     else:

@@ -1,6 +1,7 @@
 """Opens files by path, local or of a cloud bucket (gs://, s3://)."""
 
 import hashlib
+import io
 import os
 import re
 from typing import BinaryIO
@@ -23,7 +24,8 @@ def open_binary(path: str | os.PathLike) -> BinaryIO:
   """
   if not is_remote(path):
     return open(path, "rb")
-  return _reach(path, lambda place: place.open("rb"))
+  # Cloud files have no readline of a limited length.
+  return io.BufferedReader(_reach(path, lambda place: place.open("rb")), 1 << 20)
 
 
 def measure(path: str | os.PathLike) -> int:

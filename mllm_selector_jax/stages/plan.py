@@ -3,7 +3,6 @@
 import math
 import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
