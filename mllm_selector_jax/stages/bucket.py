@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 from etils import epath
 
 from mllm_selector_jax import artifacts, sharding
@@ -41,11 +42,14 @@ class Bucket:
   """
 
   def __init__(self, url: str):
+    # What another process wrote must be seen, so listings are not kept.
+    with contextlib.suppress(ImportError):  # epath says what is missing
+      import fsspec
+
+      fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     self._remote = epath.Path(url)
     name = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
     if not sharding.is_first_process():
-      import jax
-
       name += f"-{jax.process_index()}"
     self.folder = Path(tempfile.gettempdir()) / "mllm-selector" / name
 
@@ -58,6 +62,7 @@ class Bucket:
     self.folder.mkdir(parents=True, exist_ok=True)
     try:
       names = set(self._list(self._remote))
+      self._tell_holder(say, names)
     except ImportError as error:
       raise InputError(
         f"--workdir={self._remote}: {error} (pip install 'mllm_selector_jax[gcs]')."
@@ -86,7 +91,6 @@ class Bucket:
       or name in ("log.txt", "times.json")
       or "logs" in name.split("/")
     )
-    self._tell_holder(say, names)
 
   def close(self) -> None:
     """Copies the logs, and lets go of the workdir."""
@@ -172,9 +176,9 @@ class Bucket:
 
   def _list(self, folder: epath.Path) -> Iterator[str]:
     """Names of all files below a folder, but those of checkpoints inside it."""
-    waiting = [folder]
+    waiting = [folder] if folder.exists() else []
     while waiting:
-      for path in waiting.pop().iterdir() if folder.exists() else ():
+      for path in waiting.pop().iterdir():
         if path.is_dir():
           if path.name != UNHASHED:
             waiting.append(path)
@@ -193,7 +197,12 @@ class Bucket:
     except ValueError:  # torn: as if there were none
       return
     start = name.rpartition("/")[0]
-    self._fetch(f"{start}/{output}".lstrip("/") for output in made["outputs"])
+    try:
+      self._fetch(f"{start}/{output}".lstrip("/") for output in made["outputs"])
+    except RunError as error:
+      if isinstance(error.__cause__, FileNotFoundError):
+        return  # not whole; it is made again
+      raise
     artifacts.write_text(here, text)
 
   def _remove(self, marker: Path) -> None:
