@@ -62,7 +62,7 @@ class Bucket:
     self.folder.mkdir(parents=True, exist_ok=True)
     try:
       names = set(self._list(self._remote))
-      self._tell_holder(say, names)
+      warning = self._note_holder(names)
     except ImportError as error:
       raise InputError(
         f"--workdir={self._remote}: {error} (pip install 'mllm_selector_jax[gcs]')."
@@ -91,6 +91,8 @@ class Bucket:
       or name in ("log.txt", "times.json")
       or "logs" in name.split("/")
     )
+    if warning:
+      say(warning)
 
   def close(self) -> None:
     """Copies the logs, and lets go of the workdir."""
@@ -110,10 +112,11 @@ class Bucket:
     """
     there, text = self._at(artifact.partial), recipe.to_text()
     note = there / RECIPE
-    if there.exists() and not (note.exists() and note.read_text() == text):
-      there.rmtree()
-    there.mkdir(parents=True, exist_ok=True)
-    note.write_text(text)
+    with _explained(self._remote):
+      if there.exists() and not (note.exists() and note.read_text() == text):
+        there.rmtree()
+      there.mkdir(parents=True, exist_ok=True)
+      note.write_text(text)
     ended = threading.Event()
     sent: set[Path] = set()
 
@@ -246,20 +249,21 @@ class Bucket:
     with contextlib.suppress(RunError):  # a log must not end a run
       self._send(path for path in paths if path.is_file())
 
-  def _tell_holder(self, say: Callable[[str], None], names: set[str]) -> None:
-    """Notes who works here, and warns where somebody seems to.
+  def _note_holder(self, names: set[str]) -> str:
+    """Notes who works here; a warning where somebody seems to, "" elsewhere.
 
     A bucket cannot know whether a process lives, so a note is no lock.
     """
     if not sharding.is_first_process():
-      return
-    note = self._remote / ".holder"
+      return ""
+    note, warning = self._remote / ".holder", ""
     if ".holder" in names:
-      say(
+      warning = (
         f"Warning: {self._remote} was last held by {note.read_text()}, which did not"
         " let go: it was killed, or still runs. Two runs at once spoil each other."
       )
     note.write_text(artifacts.describe_process())
+    return warning
 
 
 @contextlib.contextmanager
