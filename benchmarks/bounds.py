@@ -49,7 +49,7 @@ def score_pool(folder: Path, seed: int, rows: int) -> candidates.Eligible:
     stages.check(run)
     stages.seed(run)
     stages.score(run)
-    return candidates.read_eligible(run, candidates.make_config(run))
+    return candidates.read_eligible(run, candidates.make_config(run), run.cfg.rng_seed)
 
 
 def measure(eligible, truth, rule) -> dict[str, tuple[float, float]]:

@@ -6,12 +6,11 @@
 The first reads a checked pool as scoring does (records from the file, tokens, decoded
 images, packed batches; read ahead on threads) without a model, then runs one batch's
 step over and over. The second draws lengths like LLaVA-665K's for a million rows,
-plans and lays out the pass, and assembles the first steps' batches and some from the
-middle and the end, while it watches the memory that is resident.
+plans and lays out the pass, and assembles all its batches, while it watches the memory
+that is resident.
 """
 
 import argparse
-import contextlib
 import pathlib
 import resource
 import tempfile
@@ -143,25 +142,16 @@ def watch_memory(arguments: argparse.Namespace) -> None:
     flush=True,
   )
   make = loader.MakeBatch(passes.PassReader(pool, passes.MAIN), layout.own_shape)
-  third = len(layout.parts) // 3
-  for name, parts in (
-    ("first", layout.parts[:third]),
-    ("middle", layout.parts[third : 2 * third]),
-    ("last", layout.parts[2 * third :]),
-  ):
-    batches = iter(loader.read_batches(layout.steps(parts), make, 2))
-    samples, begun, seen = 0, time.perf_counter(), []
-    with contextlib.suppress(StopIteration):
-      for number in range(arguments.steps):
-        samples += count_samples(next(batches))
-        if number % (arguments.steps // 5) == 0:
-          seen.append(f"{resident():.2f}")
-    rate = samples / (time.perf_counter() - begun)
-    print(
-      f"{name} third, {arguments.steps} steps: {rate:,.0f} samples/s, resident"
-      f" {', '.join(seen)} GB",
-      flush=True,
-    )
+  steps, samples = layout.steps(layout.parts), 0
+  begun, tenth = time.perf_counter(), len(steps) // 10
+  for number, batch in enumerate(loader.read_batches(steps, make, 2), 1):
+    samples += count_samples(batch)
+    if number % tenth == 0:
+      rate = samples / (time.perf_counter() - begun)
+      print(
+        f"{samples:,} rows: {rate:,.0f} samples/s, resident {resident():.2f} GB",
+        flush=True,
+      )
 
 
 def main() -> None:
@@ -175,7 +165,6 @@ def main() -> None:
   parser.add_argument("--patch", type=int, default=8)
   parser.add_argument("--repeats", type=int, default=11)
   parser.add_argument("--rows", type=int, default=0, help="of a drawn pool instead")
-  parser.add_argument("--steps", type=int, default=50, help="read of each third")
   arguments = parser.parse_args()
   watch_memory(arguments) if arguments.rows else measure_halves(arguments)
 

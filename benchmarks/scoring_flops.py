@@ -14,12 +14,15 @@ class Work:
     pairs: of query and key that attention multiplied, a layer a head.
     images: that went through the vision tower.
     heads: positions whose logits were computed.
+    last: positions that went through all of the last block; the others gave it
+      their keys and values only.
   """
 
   tokens: int = 0
   pairs: float = 0
   images: int = 0
   heads: int = 0
+  last: int = 0
 
   def __add__(self, other: "Work") -> "Work":
     mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
@@ -31,13 +34,15 @@ def count_parts(config: MllmConfig, work: Work) -> dict[str, float]:
   decoder, vision = config.decoder, config.vision
   heads = decoder.heads * decoder.head_dim
   kv_heads = decoder.kv_heads * decoder.head_dim
-  block = decoder.width * (2 * heads + 2 * kv_heads + 3 * decoder.mlp)
+  before = decoder.width * (heads + 2 * kv_heads)  # query, key and value
+  after = decoder.width * (heads + 3 * decoder.mlp)
+  blocks = before * decoder.layers + after * (decoder.layers - 1)
   places, width = vision.positions, vision.width
   layer = places * width * (4 * width + 2 * vision.mlp) + 2 * places**2 * width
   patch = places * 3 * vision.patch_size**2 * width
   projector = config.patches * decoder.width * (width + decoder.width)
   return {
-    "matmuls": 2.0 * decoder.layers * block * work.tokens,
+    "matmuls": 2.0 * (blocks * work.tokens + after * work.last),
     "attention": 4.0 * decoder.layers * heads * work.pairs,
     "vision": 2.0 * work.images * (patch + config.vision_layers * layer + projector),
     "head": 2.0 * decoder.width * decoder.vocab * work.heads,

@@ -69,13 +69,13 @@ def make_like_665k(count: int, config: MllmConfig, seed: int = 0) -> Pool:
   """Rows whose tokens are to their image's as in LLaVA's mix of 665K.
 
   With 576 image tokens the lengths are those of the mix; with fewer, all text is
-  shorter by the same factor.
+  shorter by the same factor. An image stands in 1.79 rows, as paths count them.
   """
   rng = np.random.default_rng(seed)
   factor = config.patches / 576
   system = rng.integers(5, config.decoder.vocab, max(1, round(35 * factor)))
   drawn = draw_pool(
-    count, seed, config.patches, len(system), factor, round(2048 * factor)
+    count, seed, config.patches, len(system), factor, round(2048 * factor), by_path=True
   )
   trunk = np.concatenate([system, np.full(config.patches, IMAGE_TOKEN)])
   samples = [

@@ -166,12 +166,12 @@ def count_work(rival: Rival, batches: Batches, plain: bool) -> Work:
   lengths, total = rival.lengths, Work()
   for batch in batches:
     longest = int(lengths[batch].max())
+    tokens = longest * len(batch)
     total += Work(
-      tokens=longest * len(batch),
+      tokens=tokens,
       pairs=len(batch) * longest**2 * (1 if plain else 0.5),
       images=sum(rival.pixels[row] is not None for row in batch),
-      heads=longest * len(batch)
-      if plain
-      else sum(int(rival.rows[row][1].sum()) for row in batch),
+      heads=tokens if plain else sum(int(rival.rows[row][1].sum()) for row in batch),
+      last=tokens,
     )
   return total

@@ -25,19 +25,6 @@ def token_loss(
   return jax.nn.logsumexp(logits, axis=-1) - picked
 
 
-def gather_positions(
-  hidden: Float[Array, "B L D"], predict: Int[Array, "W T"]
-) -> Float[Array, "W T D"]:
-  """The hidden states at the given positions of each shard of rows.
-
-  Args:
-    hidden: of packed rows.
-    predict: positions counted through the B / W rows of a shard, end to end.
-  """
-  shards = hidden.reshape(len(predict), -1, hidden.shape[-1])
-  return jnp.take_along_axis(shards, predict[..., None], axis=1)
-
-
 def map_logits(
   fn: Callable,
   hidden: Float[Array, "W T D"],
@@ -90,13 +77,11 @@ def map_logits(
 
 
 def supervised_losses(
-  hidden: Float[Array, "B L D"],
+  states: Float[Array, "W T D"],
   head: Float[Array, "D V"],
-  predict: Int[Array, "W T"],
   targets: Int[Array, "W T"],
 ) -> Float[Array, "W T"]:
-  """Cross-entropy of every supervised token of packed rows; padding included."""
-  states = gather_positions(hidden, predict)
+  """Cross-entropy of every supervised token, from the states that predict them."""
   return map_logits(
     lambda logits, wanted, _: token_loss(logits, wanted), states, head, targets
   )

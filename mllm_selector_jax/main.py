@@ -27,6 +27,8 @@ mllm-selector [command] --config=FILE --workdir=DIR [--config.section.key=value 
   --force    take a pool whose files changed, and check it again
   --id       ids that explain is asked about, separated by commas
   --arm      whose selection explain speaks of: main unless given
+  --ids      files of ids that measure is asked about, separated by commas
+  --out      a JSON file that measure writes its figures to
 
   --coordinator=HOST:PORT --num_processes=N --process_id=I
              one of N processes that make one run: the same command line for all,
@@ -54,8 +56,7 @@ class Call(NamedTuple):
   num_processes: int | None
   process_id: int | None
   num_devices: int | None
-  ids: tuple[str, ...]
-  arm: str
+  asked: dict[str, Any]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -76,8 +77,7 @@ def run(argv: list[str]) -> int:
     call = _parse(argv)
     processes.join(call.coordinator, call.num_processes, call.process_id)
     processes.check_devices(call.num_devices)
-    asked = {"force": call.force, "ids": call.ids, "arm": call.arm}
-    with context.open_run(call.cfg, call.workdir, **asked) as current:
+    with context.open_run(call.cfg, call.workdir, call.force, **call.asked) as current:
       return _carry_out(call.command, current)
   except KeyboardInterrupt:
     print("Interrupted.", file=sys.stderr)
@@ -167,6 +167,8 @@ def _parse(argv: list[str]) -> Call:
   num_devices = flags.DEFINE_integer("num_devices", None, "", flag_values=values)
   ids = flags.DEFINE_list("id", [], "", flag_values=values)
   arm = flags.DEFINE_string("arm", "main", "", flag_values=values)
+  lists = flags.DEFINE_list("ids", [], "", flag_values=values)
+  out = flags.DEFINE_string("out", "", "", flag_values=values)
   try:
     rest = values(argv)[1:]
     cfg = config.value
@@ -192,8 +194,12 @@ def _parse(argv: list[str]) -> Call:
     num_processes.value,
     process_id.value,
     num_devices.value,
-    tuple(ids.value),
-    arm.value,
+    {
+      "ids": tuple(ids.value),
+      "arm": arm.value,
+      "lists": tuple(lists.value),
+      "out": out.value,
+    },
   )
 
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from mllm_selector_jax import losses
+from mllm_selector_jax.models import decoder
 
 
 def plain_loss(logits, targets):
@@ -26,7 +27,7 @@ def test_agrees_with_plain_numpy():
   hidden, head, predict, targets = random_case()
   states = np.take_along_axis(np.asarray(hidden), np.asarray(predict)[..., None], 1)
   np.testing.assert_allclose(
-    losses.supervised_losses(hidden, head, predict, targets),
+    losses.supervised_losses(jnp.asarray(states), head, targets),
     plain_loss(states @ np.asarray(head), targets),
     rtol=1e-5,
   )
@@ -35,7 +36,7 @@ def test_agrees_with_plain_numpy():
 @pytest.mark.parametrize("chunk", [1, 3, 6, 7, 9, 100])
 def test_chunks_do_not_change_a_loss(chunk):
   hidden, head, predict, targets = random_case()
-  states = losses.gather_positions(hidden, predict)
+  states = decoder.gather_positions(hidden, predict)
 
   def fn(logits, wanted, _):
     return losses.token_loss(logits, wanted)

@@ -81,7 +81,12 @@ def attend_biased(
   wide = jnp.promote_types(query.dtype, jnp.float32)
   # Of each key-value head all queries, so that both products are plain matmuls.
   query = (query * width**-0.5).transpose(0, 2, 1, 3).reshape(batch, shared, -1, width)
-  scores = jnp.matmul(query, key.transpose(0, 2, 3, 1), preferred_element_type=wide)
+  scores = jax.lax.dot_general(
+    query,
+    key.transpose(0, 2, 1, 3),
+    (((3,), (3,)), ((0, 1), (0, 1))),
+    preferred_element_type=wide,
+  )
   scores = scores.reshape(batch, shared, heads // shared, length, -1)
   if bias is not None:
     scores = scores + bias

@@ -110,8 +110,7 @@ def _sample(
   )
   with mllm.precision(config):
     mixed = attention.make_attend(config.attention, layout)(*drawn)
-  hidden = mllm.hidden_states(config, params, batch)
-  states = jnp.take_along_axis(hidden, batch.predict[..., None], axis=1)
+  states = mllm.hidden_states(config, params, batch, batch.predict)
   # What padding sees, and what nobody is scored by, may differ.
   return (
     jnp.where(batch.segments[..., None, None] > 0, mixed, 0),

@@ -13,6 +13,19 @@ from mllm_selector_jax.models.lora import AdaptedLinear
 from mllm_selector_jax.models.rope import rotate, rotation_angles
 
 
+def gather_positions(
+  hidden: Float[Array, "B L D"], at: Int[Array, "W n"]
+) -> Float[Array, "W n D"]:
+  """The hidden states at the given positions of each shard of rows.
+
+  Args:
+    hidden: of packed rows.
+    at: positions counted through the B / W rows of a shard, end to end.
+  """
+  shards = hidden.reshape(len(at), -1, hidden.shape[-1])
+  return jnp.take_along_axis(shards, at[..., None], axis=1)
+
+
 class DecoderBlock(nnx.Module):
   """Grouped-query attention, then a gated MLP, each after an RMS norm."""
 
@@ -49,8 +62,13 @@ class DecoderBlock(nnx.Module):
     sin: Float[Array, "B L 1 h"],
     attend: attention.Attend,
     past: cache.Cache | None = None,
+    at: Int[Array, "W n"] | None = None,
   ) -> Any:
-    """The block's output; with a layer's cache, that and the cache with `x` in it."""
+    """The block's output; with a layer's cache, that and the cache with `x` in it.
+
+    With `at`, the output at these positions alone [W n D]: all are attended to, but
+    only theirs go on. Positions are counted through the B / W rows of a shard.
+    """
     config = self.config
     batch, length, width = x.shape
     # Two-dimensional matmuls: XLA on CPU runs them faster than batched ones.
@@ -63,11 +81,17 @@ class DecoderBlock(nnx.Module):
     if past is not None:
       past = cache.write(past, key, value, positions)
       key, value = past
-    mixed = attend(query, key, value)
-    flat = flat + self.out(mixed.reshape(batch * length, -1))
+    mixed = attend(query, key, value).reshape(batch * length, -1)
+    shape = x.shape
+    if at is not None:
+      shape = (*at.shape, width)
+      flat = gather_positions(x, at).reshape(-1, width)
+      mixed = gather_positions(mixed.reshape(batch, length, -1), at)
+      mixed = mixed.reshape(len(flat), -1)
+    flat = flat + self.out(mixed)
     normed = self.mlp_norm(flat)
     flat = flat + self.down(jax.nn.silu(self.gate(normed)) * self.up(normed))
-    x = flat.reshape(x.shape)
+    x = flat.reshape(shape)
     return x if past is None else (x, past)
 
 
@@ -101,15 +125,26 @@ class Decoder(nnx.Module):
     positions: Int[Array, "B L"],
     segments: Int[Array, "B L"],
     prefixes: Int[Array, "B L"] | None = None,
-  ) -> Float[Array, "B L D"]:
+    at: Int[Array, "W n"] | None = None,
+  ) -> Float[Array, "..."]:
+    """Hidden states [B L D], or with `at` those of these positions [W n D]."""
     config = self.config.decoder
     # Once for all layers.
     wide = jnp.promote_types(x.dtype, jnp.float32)
     cos, sin = rotation_angles(positions, config.head_dim, config.rope, wide)
     layout = attention.Layout(segments, positions, prefixes, config.window)
     attend = attention.make_attend(self.config.attention, layout)
+    remat = self.config.remat
+    if at is None or not stack.is_unrolled(config.layers):
+      x = stack.run_layers(self.layers, x, positions, cos, sin, attend, remat=remat)
+      return self.norm(x if at is None else gather_positions(x, at))
+    # What the last block adds elsewhere would be read by nobody.
+    most = config.layers - 1
     x = stack.run_layers(
-      self.layers, x, positions, cos, sin, attend, remat=self.config.remat
+      self.layers, x, positions, cos, sin, attend, count=most, remat=remat
+    )
+    x = stack.run_layer(
+      self.layers, most, x, positions, cos, sin, attend, remat=remat, at=at
     )
     return self.norm(x)
 

@@ -117,7 +117,8 @@ def decode(
   positions: Int[Array, "B L"],
   segments: Int[Array, "B L"],
   prefixes: Int[Array, "B L"] | None = None,
-) -> Float[Array, "B L D"]:
+  at: Int[Array, "W n"] | None = None,
+) -> Float[Array, "..."]:
   """Decoder blocks and final norm over packed rows.
 
   Args:
@@ -127,12 +128,14 @@ def decode(
     positions: the position inside its sample, from 0.
     segments: tokens see earlier tokens of the same number only,
     prefixes: and of this one, their trunk; below 1 for none.
+    at: positions that are wanted, counted through the B / W rows of a shard; all.
 
   Returns:
-    What the head multiplies.
+    What the head multiplies, [B L D]; with `at`, [W n D].
   """
   with precision(config):
-    return _merge(config, params).decoder(embeddings, positions, segments, prefixes)
+    decoder = _merge(config, params).decoder
+    return decoder(embeddings, positions, segments, prefixes, at)
 
 
 def extend(
@@ -160,11 +163,18 @@ def extend(
 
 
 def hidden_states(
-  config: MllmConfig, params: types.Params, batch: types.Batch
-) -> Float[Array, "B L D"]:
-  """The final hidden states of a batch of packed rows."""
+  config: MllmConfig,
+  params: types.Params,
+  batch: types.Batch,
+  at: Int[Array, "W n"] | None = None,
+) -> Float[Array, "..."]:
+  """The final hidden states of a batch of packed rows [B L D]; see `decode`.
+
+  Asked for few positions only [W n D], a model of a few layers does not run the
+  last one's MLP for the others: a fifth of the work of four layers.
+  """
   x = embed(config, params, batch.tokens, batch.patches, batch.images)
-  return decode(config, params, x, batch.positions, batch.segments, batch.prefixes)
+  return decode(config, params, x, batch.positions, batch.segments, batch.prefixes, at)
 
 
 def head(config: MllmConfig, params: types.Params) -> Float[Array, "D V"]:

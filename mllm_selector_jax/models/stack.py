@@ -13,6 +13,8 @@ from jaxtyping import Array, Float
 
 from mllm_selector_jax import sharding
 
+UNROLLED = 4  # layers or fewer: a quarter faster on CPUs; more compile too long
+
 _POLICIES = {
   "full": jax.checkpoint_policies.nothing_saveable,
   "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -22,6 +24,28 @@ _POLICIES = {
 def make_layers(create: Callable[[nnx.Rngs], nnx.Module], count: int, rngs: nnx.Rngs):
   """`count` modules made by `create`, each from its own randomness."""
   return nnx.split_rngs(splits=count)(nnx.vmap(create))(rngs)
+
+
+def is_unrolled(count: int) -> bool:
+  """Whether so many layers are compiled one by one, not as a loop over one."""
+  return count <= UNROLLED
+
+
+def run_layer(
+  layers: nnx.Module, number: int, x: Float[Array, "..."], *args, remat: str, **kwargs
+) -> Any:
+  """Applies one layer alone; `args` and `kwargs` are given to it after its input.
+
+  Of layers that are not unrolled this would copy the layer's arrays.
+  """
+  graph, arrays = nnx.split(layers)
+
+  def step(x, layer):
+    return nnx.merge(graph, layer)(x, *args, **kwargs)
+
+  if remat != "none":
+    step = jax.checkpoint(step, policy=_POLICIES[remat])
+  return step(x, jax.tree.map(lambda array: array[number], arrays))
 
 
 def run_layers(
@@ -59,8 +83,7 @@ def run_layers(
 
   if remat != "none":
     step = jax.checkpoint(step, policy=_POLICIES[remat])
-  # A few layers run a quarter faster unrolled on CPUs; many compile too long.
   depth = len(jax.tree.leaves(arrays)[0])
-  unroll = depth if depth <= 4 else 1
+  unroll = max(depth, 1) if is_unrolled(depth) else 1
   x, state = jax.lax.scan(step, x, (arrays, state), unroll=unroll)
   return x if state is None else (x, state)

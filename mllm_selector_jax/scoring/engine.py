@@ -141,6 +141,7 @@ class Layout:
       "executed_images": steps * shape.shards * shape.images,
       "supervised": int(table.supervised[rows].sum()),
       "executed_supervised": steps * shape.shards * shape.supervised,
+      "executed_answers": steps * shape.shards * shape.answers,
     }
 
 

@@ -28,12 +28,15 @@ def make_score_step(
   fn = signals.token_signals if whole else signals.token_losses
 
   def step(params: Params, batch: Batch):
-    hidden = mllm.hidden_states(config, params, batch)
-    states = losses.gather_positions(hidden, batch.predict)
+    wanted, first = batch.predict, batch.predict.shape[1]
+    if whole:
+      wanted = jnp.concatenate([wanted, batch.answers], axis=1)
+    states = mllm.hidden_states(config, params, batch, wanted)
+    states, embedding = states[:, :first], states[:, first:]
     out = losses.map_logits(fn, states, mllm.head(config, params), batch.targets)
     if not whole:
       return out
-    embedding = losses.gather_positions(hidden, batch.answers).astype(jnp.float32)
+    embedding = embedding.astype(jnp.float32)
     if matrix is not None:
       embedding = jnp.matmul(embedding, matrix, precision="highest")
     return {**out, "embedding": embedding}

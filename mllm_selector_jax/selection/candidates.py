@@ -14,6 +14,8 @@ from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.types import InputError
 
+STEP = 1 << 16  # embeddings scaled at once
+
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
@@ -87,15 +89,21 @@ class Scores:
         f"{option} needs embeddings, which the scores do not hold; run the score stage"
         " again, or choose otherwise."
       )
-    values = np.asarray(self.embeddings, np.float32)
-    if not np.isfinite(values).all():
-      bad = int((~np.isfinite(values).all(1)).sum())
+    values = np.array(self.embeddings, np.float32)
+    bad = 0
+    for start in range(0, len(values), STEP):  # all at once takes thrice the memory
+      part = values[start : start + STEP]
+      infinite = ~np.isfinite(part).all(1)
+      bad += int(infinite.sum())
+      part[infinite] = 0
+      length = np.sqrt(np.sum(np.square(part, dtype=np.float64), 1, keepdims=True))
+      part[:] = part / np.maximum(length, 1e-30)
+    if bad:
       raise InputError(
         f"{option} needs embeddings, which are not finite in {bad:,} of"
         f" {len(values):,} rows; score again, or choose otherwise."
       )
-    length = np.sqrt(np.sum(np.square(values, dtype=np.float64), 1, keepdims=True))
-    return (values / np.maximum(length, 1e-30)).astype(np.float32)
+    return values
 
 
 FIELDS = [f for f in dataclasses.fields(Scores) if f.name != "signals"]

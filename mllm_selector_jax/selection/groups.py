@@ -1,6 +1,6 @@
 """Groups of rows: clusters, columns, strata of necessity, and their products."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,9 @@ from jaxtyping import Float, Int, UInt64
 
 from mllm_selector_jax.selection import kmeans
 from mllm_selector_jax.types import InputError
+
+# What a clustering follows from, beside the rows, their number and the seed.
+KMEANS = {"normalise": True, "tolerance": 1e-4, "most_iterations": 50}
 
 
 class Groups(NamedTuple):
@@ -60,7 +63,7 @@ def by_embedding(
 ) -> Groups:
   """k-means clusters, the largest first; 0 clusters goes by the number of rows."""
   wanted = clusters or kmeans.default_clusters(len(embeddings))
-  labels = kmeans.kmeans(embeddings, wanted, key, rng).labels
+  labels = kmeans.kmeans(embeddings, wanted, key, rng, **KMEANS).labels
   sizes = np.bincount(labels)
   order = np.argsort(-sizes, kind="stable")
   number = np.empty(len(sizes), np.int32)
@@ -88,11 +91,8 @@ def make_groups(
   form: str,
   columns: Mapping[str, np.ndarray],
   necessity: Float[np.ndarray, " N"],
-  embeddings: Float[np.ndarray, "N D"] | None = None,
-  key: UInt64[np.ndarray, " N"] | None = None,
-  clusters: int = 0,
+  clusters: Callable[[], Groups] | None = None,
   strata: int = 5,
-  rng: int = 0,
 ) -> Groups:
   """Groups by name.
 
@@ -100,24 +100,21 @@ def make_groups(
     form: "kmeans", "necessity", a column, or a product such as "source*kmeans".
     columns: other columns that rows may be grouped by, such as `source`.
     necessity: rank-normalised.
-    embeddings: needed for kmeans.
-    key: content hashes, for kmeans.
-    clusters: of kmeans; 0 goes by the number of rows.
+    clusters: gives those of the rows, as `by_embedding` does; asked only for kmeans.
     strata: of necessity.
-    rng: seed of kmeans.
 
   Raises:
-    InputError: an unknown column, or kmeans without embeddings.
+    InputError: an unknown column, or kmeans without clusters.
   """
   parts = []
   for name in (part.strip() for part in form.split("*")):
     if name == "kmeans":
-      if embeddings is None:
+      if clusters is None:
         raise InputError(
           "select.groups is kmeans, but the scores hold no embeddings; run the score"
           " stage with them, or group by source or necessity."
         )
-      parts.append(by_embedding(embeddings, clusters, key, rng))
+      parts.append(clusters())
     elif name == "necessity":
       parts.append(by_necessity(necessity, strata))
     elif name in columns:

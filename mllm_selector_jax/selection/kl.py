@@ -1,5 +1,6 @@
 """The strategy `kl`: the exact maximum of the objective."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -92,6 +93,27 @@ def kl(
   )
 
 
+def find_target(
+  scores: Scores, groups: Groups, rng: int, options: SelectOptions
+) -> Float[np.ndarray, " G"]:
+  """The target shares that `kl` would have, for measures of any other selection."""
+  options = dataclasses.replace(options, strategy="kl")
+  candidates = sort_out(scores, groups, rng, options, bounded=True)
+  return _find_target(candidates, groups, options, scores.flag("like"))
+
+
+def _find_target(candidates, groups, options, like) -> Float[np.ndarray, " G"]:
+  count = len(groups.names)
+  return shares.target_shares(
+    np.bincount(groups.index[candidates.remaining], minlength=count),
+    options.target,
+    options.tempering,
+    options.target_shares,
+    groups.names,
+    np.bincount(groups.index[like], minlength=count),
+  )
+
+
 class _Plan:
   """Gains of the rows that may be taken; from them the optimum of any size."""
 
@@ -111,14 +133,7 @@ class _Plan:
     forced = candidates.forced[self.rows]
     self.sizes = np.bincount(index, minlength=count)
     self.forced = np.bincount(index[forced], minlength=count)
-    self.shares = shares.target_shares(
-      self.sizes,
-      options.target,
-      options.tempering,
-      options.target_shares,
-      groups.names,
-      np.bincount(groups.index[like], minlength=count),
-    )
+    self.shares = _find_target(candidates, groups, options, like)
     # Only a share that was given as 0 keeps suspects of its group out.
     self.wanted = (self.shares > 0) | (options.target not in ("given", "like"))
     caps = np.ceil(options.cap * self.sizes - 1e-9).astype(np.int64)

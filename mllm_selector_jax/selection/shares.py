@@ -69,7 +69,7 @@ def target_shares(
       )
     if not np.all(shares >= 0) or abs(shares.sum() - 1) > 1e-6:
       raise InputError(
-        f"The target shares sum to {shares.sum():.6g} with a smallest of"
+        f"select.target_shares sum to {shares.sum():.6g} with a smallest of"
         f" {shares.min():.6g}; they must not be negative and must sum to 1."
       )
     return shares / shares.sum()

@@ -6,6 +6,7 @@ from mllm_selector_jax.stages.compare.stage import compare
 from mllm_selector_jax.stages.evaluate import evaluate
 from mllm_selector_jax.stages.explain import explain
 from mllm_selector_jax.stages.export_selection import export_selection
+from mllm_selector_jax.stages.measure import measure
 from mllm_selector_jax.stages.plan import plan
 from mllm_selector_jax.stages.prepare import prepare
 from mllm_selector_jax.stages.report.stage import report
@@ -29,5 +30,6 @@ COMMANDS = {
   "compare": compare,
   "report": report,
   "explain": explain,
+  "measure": measure,
   "export-selection": export_selection,
 }

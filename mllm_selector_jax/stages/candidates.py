@@ -1,15 +1,14 @@
 """What a selection is made from: scored rows, their groups, ids and options."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from mllm_selector_jax.data.table import PoolTable
+from mllm_selector_jax.scoring.signals import SIGNALS
 from mllm_selector_jax.scoring.table import ScoreTable, read_scores
 from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
@@ -18,7 +17,9 @@ from mllm_selector_jax.selection.necessity import rank_normalise
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages.clusters import read_clusters, read_keys
 from mllm_selector_jax.stages.context import Run, plain
+from mllm_selector_jax.stages.lists import read_ids, read_shares
 from mllm_selector_jax.types import InputError
 
 ID_LISTS = ("force_in", "leave_out", "like")
@@ -74,73 +75,16 @@ def make_options(config: dict[str, Any]) -> SelectOptions:
   return SelectOptions(**given)
 
 
-def read_ids(value: Any, name: str) -> list[str]:
-  """Ids from a list, a comma-separated text, or a file.
-
-  A file has one id a line, or is JSON: a list of ids or of records with ids.
-
-  Raises:
-    InputError: the file is none of these.
-  """
-  if not value:
-    return []
-  if not isinstance(value, str):
-    return [str(each) for each in value]
-  path = Path(value)
-  if not path.is_file():
-    if "/" in value or path.suffix in (".txt", ".json", ".jsonl"):
-      raise InputError(f"{name}={value}: there is no such file.")
-    return [part.strip() for part in value.split(",") if part.strip()]
-  lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-  try:
-    if lines and lines[0].startswith("["):
-      found = json.loads("\n".join(lines))
-    elif lines and lines[0].startswith("{"):
-      found = [json.loads(line) for line in lines]
-    else:
-      found = lines
-  except ValueError as error:
-    raise InputError(f"{name}={value}: not whole JSON ({error}).") from error
-  ids = [each.get("id") if isinstance(each, dict) else each for each in found]
-  for place, each in enumerate(ids):
-    if not isinstance(each, str | int):
-      raise InputError(
-        f"{name}={value}: entry {place} has no id; the file holds an id a line, or a"
-        " JSON list of ids or of records with ids."
-      )
-  return [str(each) for each in ids]
-
-
-def read_shares(value: Any) -> dict[str, float] | None:
-  """Target shares by group name, from a dict, JSON text or a JSON file.
-
-  Raises:
-    InputError: it is none of these.
-  """
-  if not value:
-    return None
-  if isinstance(value, str):
-    try:
-      text = Path(value).read_text() if Path(value).is_file() else value
-      value = json.loads(text)
-    except (OSError, ValueError) as error:
-      raise InputError(
-        f"select.target_shares={value}: no JSON and no file of it ({error}); give"
-        ' {"group": share, ...}, in the config or in a file.'
-      ) from error
-  number = (int, float)
-  if not isinstance(value, Mapping) or not all(
-    isinstance(share, number) and not isinstance(share, bool)
-    for share in value.values()
-  ):
-    raise InputError(
-      f"select.target_shares is {value!r}; it gives a number for each group's name."
-    )
-  return {str(name): float(share) for name, share in value.items()}
-
-
-def read_eligible(run: Run, config: dict[str, Any]) -> Eligible:
+def read_eligible(
+  run: Run, config: dict[str, Any], rng: int, embeddings: bool = False
+) -> Eligible:
   """Reads what the config asks for.
+
+  Args:
+    run: of the workdir with pool and scores.
+    config: from `make_config`.
+    rng: seed of the clusters.
+    embeddings: whether they are wanted whatever the config asks for.
 
   Raises:
     InputError: a signal or column that is not there, or an id that is no row's.
@@ -154,34 +98,46 @@ def read_eligible(run: Run, config: dict[str, Any]) -> Eligible:
   for option, name in bounds.items():
     if getattr(options, option):
       wanted.setdefault(name, f"select.{option}")
+  wanted.setdefault(config["signal"], "select.signal")
   for name, option in wanted.items():
-    if name not in table.columns:
+    if name in table.columns:
+      continue
+    if name not in SIGNALS:
       raise InputError(
-        f"{option} needs the signal {name!r}, which was not scored; add it to"
-        f" score.signals and run `mllm-selector score` again (it has"
-        f" {', '.join(run.cfg.score.signals)})."
+        f"{option} is {name!r}, which is no signal; there are {', '.join(SIGNALS)}, and"
+        f" the score table has {', '.join(sorted(table.columns))}."
       )
+    raise InputError(
+      f"{option} needs the signal {name!r}, which was not scored; add it to"
+      f" score.signals and run `mllm-selector score` again (it has"
+      f" {', '.join(run.cfg.score.signals)})."
+    )
   finite = np.isfinite(table.signal(config["signal"]))
   for name in strategy.signals:
     finite &= np.isfinite(table.signal(name))
   rows = table.row[finite]
-  embeddings = None
-  if strategy.embeddings or options.duplicates or "kmeans" in options.groups:
-    embeddings = table.embeddings()[finite]
-    if not embeddings.shape[1]:  # a table made elsewhere may hold none
-      embeddings = None
+  vectors = None
+  if strategy.embeddings or options.duplicates or embeddings:
+    vectors = table.embeddings()
+    vectors = vectors if finite.all() else vectors[finite]
+    if not vectors.shape[1]:  # a table made elsewhere may hold none
+      vectors = None
   scores = Scores(
     necessity=table.signal(config["signal"])[finite],
-    key=np.array([int(value[:16], 16) for value in pool.hash[rows]], np.uint64),
-    signals={name: table.signal(name)[finite] for name in wanted},
-    embeddings=embeddings,
+    key=read_keys(pool, rows),
+    signals={
+      name: table.signal(name)[finite]
+      for name, option in wanted.items()
+      if option != "select.signal"
+    },
+    embeddings=vectors,
     seen=table.signal("seed")[finite],
     tokens=pool.tokens[rows],
     like=_mark(pool, rows, config["like"], "like"),
     forced_in=_mark(pool, rows, config["force_in"], "force_in"),
     left_out=_mark(pool, rows, config["leave_out"], "leave_out"),
   )
-  groups = _make_groups(run, pool, table, finite, scores, options)
+  groups = _make_groups(run, pool, table, finite, scores, options, rng)
   return Eligible(pool, rows, scores, groups, options)
 
 
@@ -219,30 +175,21 @@ class _Columns(Mapping):
     return len(list(iter(self)))
 
 
-_LAST: dict[tuple, grouping.Groups] = {}
+def _make_groups(run, pool, table, finite, scores, options, rng) -> grouping.Groups:
+  def clusters():
+    found = read_clusters(run, pool, table, options.clusters, rng)
+    own = found.index[finite]
+    if bad := int((own < 0).sum()):
+      raise InputError(
+        f"The embeddings of {bad:,} of {len(own):,} scored rows are not finite; score"
+        " again, or group by something else than kmeans."
+      )
+    return found._replace(index=own)
 
-
-def _make_groups(run, pool, table, finite, scores, options) -> grouping.Groups:
-  """The groups; the arms of one run share the last ones that were made."""
-  key = (
-    run.workdir.scores.digest(),
-    run.workdir.pool.digest(),
-    (options.groups, options.clusters, options.strata),
-    run.cfg.rng_seed,
-    finite.tobytes(),
-    scores.necessity.tobytes() if "necessity" in options.groups else b"",
+  return grouping.make_groups(
+    options.groups,
+    _Columns(pool, table, finite),
+    rank_normalise(scores.necessity, scores.flag("seen")),
+    clusters,
+    options.strata,
   )
-  if key not in _LAST:
-    made = grouping.make_groups(
-      options.groups,
-      _Columns(pool, table, finite),
-      rank_normalise(scores.necessity, scores.flag("seen")),
-      scores.embeddings,
-      scores.key,
-      options.clusters,
-      options.strata,
-      run.cfg.rng_seed,
-    )
-    _LAST.clear()
-    _LAST[key] = made
-  return _LAST[key]

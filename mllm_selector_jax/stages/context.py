@@ -28,6 +28,8 @@ class Run:
     force: take a pool whose files changed.
     ids: what `explain` is asked about.
     arm: whose selection that is.
+    lists: files of ids that `measure` is asked about.
+    out: where it writes its figures; empty for nowhere.
     stage: the stage at hand, for messages.
     bucket: that the workdir is a copy of; None where it is a folder.
     seconds: what `make` took by artifact, `<name>.partial` where it was cut off.
@@ -39,6 +41,8 @@ class Run:
   force: bool = False
   ids: tuple[str, ...] = ()
   arm: str = "main"
+  lists: tuple[str, ...] = ()
+  out: str = ""
   stage: str = ""
   bucket: Bucket | None = None
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -171,13 +175,15 @@ def plain(config: Any) -> Any:
 
 @contextlib.contextmanager
 def open_run(
-  cfg: Any,
-  workdir: str,
-  force: bool = False,
-  ids: tuple[str, ...] = (),
-  arm: str = "main",
+  cfg: Any, workdir: str, force: bool = False, **asked: Any
 ) -> Iterator[Run]:
   """A run that holds its workdir, for all processes, until it ends.
+
+  Args:
+    cfg: the locked config.
+    workdir: where artifacts lie.
+    force: take a pool whose files changed.
+    asked: what a command is asked about, see `Run`: ids, arm, lists, out.
 
   Raises:
     InputError: another process holds the workdir, or it cannot be written; or its
@@ -186,7 +192,7 @@ def open_run(
   bucket = Bucket(workdir) if artifacts.is_remote(workdir) else None
   place = Workdir(bucket.folder if bucket else Path(workdir).absolute())
   with artifacts.lock(place.path) if _writes(bucket) else contextlib.nullcontext():
-    run = Run(cfg, place, Console(place.log), force, ids, arm, bucket=bucket)
+    run = Run(cfg, place, Console(place.log), force, bucket=bucket, **asked)
     if bucket:
       bucket.open(run.say)
     if sharding.is_first_process():

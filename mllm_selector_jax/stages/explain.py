@@ -1,6 +1,7 @@
 """explain: why rows were kept or not, and what would have changed it."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.stages import candidates
+from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.report.findings import MEANINGS
 from mllm_selector_jax.types import InputError
@@ -43,14 +45,15 @@ def explain_rows(run: Run, ids: tuple[str, ...], arm: str = "main") -> list[str]
   artifact = run.workdir.selection(arm)
   artifact.digest()  # says what to run where there is none
   made = artifact.provenance()
-  now = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
-  if made["inputs"] != now:
+  place = run.workdir.at_scores(made["inputs"])
+  if place is None:
     raise InputError(
       f"arms/{arm}/selection was made from other scores or another pool; run"
       " `mllm-selector select` first."
     )
   config = made["config"]
-  eligible = candidates.read_eligible(run, config)
+  with in_workdir(run, place):
+    eligible = candidates.read_eligible(run, config, made["seed"], embeddings=True)
   pool_ids = eligible.pool.id
   rows = [np.flatnonzero(pool_ids.equals(name)) for name in ids]
   for name, found in zip(ids, rows, strict=True):
@@ -73,6 +76,10 @@ class _Context:
   chosen: Selection
   config: dict[str, Any]
   rng: int
+
+  @functools.cached_property
+  def _unit_embeddings(self) -> Float[np.ndarray, "N D"]:
+    return self.eligible.scores.unit_embeddings("explain")
 
   def describe(self, row: int) -> list[str]:
     pool, chosen = self.eligible.pool, self.chosen
@@ -158,11 +165,10 @@ class _Context:
     return lines
 
   def _neighbour(self, place: int) -> list[str]:
-    scores = self.eligible.scores
-    if scores.embeddings is None:
+    if self.eligible.scores.embeddings is None:
       return []
     kept = np.flatnonzero(self.chosen.kept)
-    found = nearest(scores.unit_embeddings("explain"), place, kept[kept != place])
+    found = nearest(self._unit_embeddings, place, kept[kept != place])
     if found is None:
       return []
     other, cosine = found

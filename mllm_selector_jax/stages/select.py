@@ -40,8 +40,10 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str) -> None:
   )
 
   def build(folder):
-    eligible = candidates.read_eligible(run, config)
+    eligible = candidates.read_eligible(run, config, run.cfg.rng_seed)
     chosen = eligible.select(budget, run.cfg.rng_seed)
+    if aside := int(eligible.pool.ok.sum()) - len(eligible.rows):
+      run.say(f"select: {aside:,} rows have a score that is not a number, set aside")
     for warning in chosen.warnings:
       run.say(f"select: {warning}")
     _write(folder, eligible.pool, eligible.rows, chosen, config)

@@ -1,11 +1,9 @@
 """Selections of many budgets and lambdas from one score table, without a tune."""
 
-import math
 from typing import Any
 
-import numpy as np
-
 from mllm_selector_jax import artifacts
+from mllm_selector_jax.selection import measures
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.stages import base, candidates
 from mllm_selector_jax.stages.context import Run
@@ -34,7 +32,7 @@ def sweep(run: Run) -> None:
   def build(folder):
     import pyarrow as pa
 
-    eligible = candidates.read_eligible(run, config)
+    eligible = candidates.read_eligible(run, config, run.cfg.rng_seed)
     lines = []
     ids = pa.array(eligible.pool.id[eligible.rows].tolist(), pa.string())
     kept = {"row": pa.array(eligible.rows), "id": ids}
@@ -68,15 +66,11 @@ def measure(selection: Selection) -> dict[str, Any]:
     groups' shares to the target in nats, None without one or beyond it.
     effective_groups: exp of the shares' entropy. gap: of the certificate.
   """
-  share, target = selection.table.reached, selection.table.target
-  own = share > 0
-  divergence = None
-  if np.all(target[own] > 0):
-    divergence = float(np.sum(share[own] * np.log(share[own] / target[own])))
+  shares = selection.table.reached
   return {
     "kept": int(selection.kept.sum()),
     "necessity": float(selection.necessity[selection.kept].mean()),
-    "divergence": divergence,
-    "effective_groups": math.exp(-float(np.sum(share[own] * np.log(share[own])))),
+    "divergence": measures.divergence(shares, selection.table.target),
+    "effective_groups": measures.effective_groups(shares),
     "gap": selection.certificate.gap if selection.certificate else None,
   }

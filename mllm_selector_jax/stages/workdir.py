@@ -25,6 +25,24 @@ class Workdir:
     own = self.path / "seeds" / str(seed)
     return dataclasses.replace(self, pooled=own if fresh_pool else None, scored=own)
 
+  def list_scored(self) -> list["Workdir"]:
+    """The workdir and those of a comparison's seeds, where there are scores."""
+    seeds = sorted(p.name for p in (self.path / "seeds").glob("*") if p.name.isdigit())
+    places = [self]
+    for seed in map(int, seeds):
+      shared = self.at_seed(seed, False)
+      own = self.at_seed(seed, True)
+      places.append(own if own.pool.provenance() else shared)
+    return [p for p in places if p.scores.provenance() and p.pool.provenance()]
+
+  def at_scores(self, inputs: dict[str, str]) -> "Workdir | None":
+    """The place whose scores and pool have these digests."""
+    for place in self.list_scored():
+      found = {"scores": place.scores.digest(), "pool": place.pool.digest()}
+      if found == inputs:
+        return place
+    return None
+
   @property
   def demo(self) -> Artifact:
     return Artifact((self.pooled or self.path) / "demo_pool", stage="check")
@@ -50,6 +68,10 @@ class Workdir:
   def scores(self) -> Artifact:
     return Artifact((self.scored or self.path) / "scores", stage="score")
 
+  def clusters(self, number: int, rng: int) -> Artifact:
+    folder = (self.scored or self.path) / "clusters"
+    return Artifact(folder / f"{number or 'auto'}-{rng}", stage="select")
+
   @property
   def sweep(self) -> Artifact:
     return Artifact(self.path / "sweep", stage="select")
@@ -69,6 +91,10 @@ class Workdir:
   @property
   def comparison(self) -> Artifact:
     return Artifact(self.path / "compare", stage="compare")
+
+  @property
+  def measures(self) -> Artifact:
+    return Artifact(self.path / "measures", stage="report")
 
   @property
   def report(self) -> Artifact:

@@ -55,9 +55,9 @@ def _supervised(batch: Batch) -> jax.Array:
 
 
 def _loss_sum(config: MllmConfig, params: Params, batch: Batch) -> jax.Array:
-  hidden = mllm.hidden_states(config, params, batch)
+  states = mllm.hidden_states(config, params, batch, batch.predict)
   token_losses = losses.supervised_losses(
-    hidden, mllm.head(config, params), batch.predict, batch.targets
+    states, mllm.head(config, params), batch.targets
   )
   return (token_losses * batch.weights).sum()
 

@@ -50,6 +50,7 @@ def write_workdir(workdir: Path, rows: int = 2000, stages: str = "all") -> Path:
     write_scores(workdir, usable, loss)
     write_main(workdir, source, aside, loss, evaluated=stages == "all")
     write_random(workdir, usable, rng, evaluated=stages == "all")
+    write_measures(workdir)
   return images
 
 
@@ -226,6 +227,35 @@ def write_random(workdir, usable, rng, evaluated: bool):
     {"strategy": "random", "budget": "25%", "groups": [], "threshold": None},
   )
   write_rest(folder, 0.63, evaluated)
+
+
+def write_measures(workdir: Path):
+  folder = workdir / "measures"
+  folder.mkdir()
+  figures = ("rows", "divergence", "effective_groups", "coverage_radius")
+  figures += ("mean_distance", "duplicates", "pool_rows_compared", "kept_rows_compared")
+  sets = {
+    "main (kl)": (480, 0.0123, 19.21, 0.4321, 0.1234, 0.052, 1000, 480),
+    "random, 480 rows": (480, 0.0987, 14.32, 0.5432, 0.1357, 0.087, 1940, 480),
+    "the pool": (1940, None, 14.1, 0.0, 0.0, 0.31, 1940, 1940),
+  }
+  found = {
+    "sets": [
+      {"name": name, **dict(zip(figures, values, strict=True))}
+      for name, values in sets.items()
+    ],
+    "pool_rows": 1940,
+    "duplicate_cosine": 0.95,
+    "seed": 0,
+    "missing": {},
+  }
+  (folder / "measures.json").write_text(json.dumps(found))
+  path = folder / "provenance.json"
+  write_provenance(path, "report", {})
+  account = json.loads(path.read_text())
+  chosen = workdir / "arms/main/selection/provenance.json"
+  account["inputs"] = {"selection": json.loads(chosen.read_text())["digest"]}
+  path.write_text(json.dumps(account))
 
 
 def write_selection(folder: Path, columns: dict, summary: dict):

@@ -14,6 +14,7 @@ from PIL import Image
 from mllm_selector_jax.stages.report import build_report, findings, gather
 from mllm_selector_jax.stages.report import page as pages
 from mllm_selector_jax.stages.report import samples as cards
+from mllm_selector_jax.stages.report.provenance import DASH
 from mllm_selector_jax.types import InputError, RunError
 from tests.stages import synthetic_workdir
 
@@ -92,6 +93,30 @@ def test_headline_and_tables_agree_with_the_artifacts(whole):
   }
   assert f"different image files {len(usable):,} " in words
   assert "not run yet" not in words
+
+
+def test_measures_are_shown_while_they_are_of_this_selection(whole, copy):
+  words = Tags(whole[2]).words
+  assert "main (kl) 480 0.0123 19.2 0.4321 0.1234 5.2 %" in words
+  assert "random, 480 rows 480 0.0987 14.3 0.5432 0.1357 8.7 %" in words
+  assert f"the pool 1,940 {DASH} 14.1 0.0000" in words
+  assert "main (kl): distances are of 1,000 pool rows drawn by the seed 0" in words
+  path = copy / "measures/measures.json"
+  found = json.loads(path.read_text())
+  missing = dict.fromkeys(("coverage_radius", "mean_distance", "duplicates"))
+  for line in found["sets"]:
+    line.update(missing)
+  found["missing"] = dict.fromkeys(missing, "no <embeddings>")
+  path.write_text(json.dumps(found))
+  words = Tags(build_report(copy, None)).words
+  assert f"main (kl) 480 0.0123 19.2 {DASH} {DASH} {DASH}" in words
+  assert "Without distances and duplicates: no <embeddings>" in words
+  path.write_text(json.dumps({"sets": [], "why": "the target <is> not given"}))
+  words = Tags(build_report(copy, None)).words
+  assert "Not measured: the target <is> not given" in words
+  marker = copy / "arms/main/selection/provenance.json"
+  marker.write_text(json.dumps({**json.loads(marker.read_text()), "digest": "1" * 64}))
+  assert "measures of diversity: not run yet" in Tags(build_report(copy, None)).words
 
 
 def test_provenance_is_a_table_with_digests_and_versions(whole):

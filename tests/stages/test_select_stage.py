@@ -1,7 +1,6 @@
 """select, its files of ids and shares, the sweep, and explain, on one score table."""
 
 import json
-import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,41 +10,6 @@ from mllm_selector_jax import main, stages
 from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.stages.explain import explain_rows, find_smallest, nearest
 from mllm_selector_jax.types import InputError
-from tests import small_run
-from tests.models import tiny
-
-SIGNALS = ("loss", "accuracy", "perplexity", "el2n", "grand", "visual", "ifd")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-  return tiny.make_base(tmp_path_factory.mktemp("models") / "base")
-
-
-@pytest.fixture(scope="module")
-def scored(base, tmp_path_factory):
-  folder = tmp_path_factory.mktemp("run") / "work"
-  settings = {"score.model": str(base), "score.signals": SIGNALS}
-  with small_run.open_run(folder, base, **settings) as current:
-    stages.check(current)
-    stages.score(current)
-  return folder
-
-
-@pytest.fixture
-def select(base, scored, tmp_path):
-  """Runs a stage on a copy of the scored workdir; gives its folder."""
-  folder = tmp_path / "work"
-  shutil.copytree(scored, folder)
-
-  def call(stage=stages.select, **overrides):
-    settings = {"score.model": str(base), "score.signals": SIGNALS}
-    settings |= {f"select.{key}": value for key, value in overrides.items()}
-    settings.setdefault("select.control", False)
-    with small_run.open_run(folder, base, **settings) as current:
-      return stage(current), folder
-
-  return call
 
 
 def read_selection(folder, arm="main"):
@@ -214,7 +178,11 @@ def test_explain_is_a_command(select, capfd):
   name = read_selection(folder)["id"][0]
   command = ["mllm-selector", "explain", "--config=demo", f"--workdir={folder}"]
   assert main.run([*command, f"--id={name}"]) == 0
-  assert f"{name} (row 0," in capfd.readouterr().err
+  said = capfd.readouterr().err
+  assert f"{name} (row 0," in said and "nearest kept row" in said
+  # Of the arm as it was made, whatever the seed is now.
+  assert main.run([*command, f"--id={name}", "--config.rng_seed=7"]) == 0
+  assert said.split("(row 0,")[1] == capfd.readouterr().err.split("(row 0,")[1]
   assert main.run(command) == 2
   assert "needs --id" in capfd.readouterr().err
   assert main.run([*command, f"--id={name}", "--arm=none"]) == 2

@@ -27,6 +27,7 @@ MEANINGS = {
   "target share 0": "its group was to get no row",
   "above its group's cap": "its group gave all that it may",
   "left out": "the configuration names it",
+  "not a number": "a score that the strategy reads is not finite",
   "suspect: upper necessity bound": "its loss is among its group's highest",
   "suspect: wrong where the seed model is mostly right": "its answer may be wrong",
   "suspect: less likely with its image": "its image may belong to another row",

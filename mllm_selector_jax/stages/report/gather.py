@@ -100,6 +100,7 @@ class Run:
     loss: the seed model's loss of each row, NaN where there is none.
     seed_curve: steps and losses of the seed model's tuning.
     provenance: each artifact's own account, by its place in the workdir.
+    measures: of diversity, of the main arm; None where that was made again since.
   """
 
   pool: Pool
@@ -107,6 +108,7 @@ class Run:
   arms: list[Arm]
   seed_curve: tuple[np.ndarray, np.ndarray] | None
   provenance: dict[str, dict[str, Any]]
+  measures: dict[str, Any] | None = None
 
   @property
   def main(self) -> Arm | None:
@@ -152,13 +154,26 @@ def read_run(workdir: Path) -> Run:
   order = {"main": 0, CONTROL: 1}
   folders.sort(key=lambda folder: (order.get(folder.name, 2), folder.name))
   folders = [folder for folder in folders if any(folder.glob("*/*"))]
+  provenance = read_provenance(workdir)
   return Run(
     pool=pool,
     loss=read_losses(workdir / "scores", pool.rows),
     arms=[read_arm(folder, pool.rows) for folder in folders],
     seed_curve=read_curve(workdir / "seed" / "metrics.jsonl"),
-    provenance=read_provenance(workdir),
+    provenance=provenance,
+    measures=read_measures(workdir, provenance),
   )
+
+
+def read_measures(
+  workdir: Path, provenance: dict[str, dict[str, Any]]
+) -> dict[str, Any] | None:
+  """`measures.json`, where it is of the selection that is there now."""
+  measured = (provenance.get("measures") or {}).get("inputs") or {}
+  chosen = provenance.get("arms/main/selection") or {}
+  if not measured or measured.get("selection") != chosen.get("digest"):
+    return None
+  return tables.read_json(workdir / "measures" / "measures.json")
 
 
 def read_pool(path: Path) -> Pool:
@@ -263,7 +278,8 @@ def read_curve(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 def read_provenance(workdir: Path) -> dict[str, dict[str, Any]]:
   """Each artifact's own account; not that of an earlier report."""
-  patterns = ("*.provenance.json", "*/provenance.json", "arms/*/*/provenance.json")
+  deeper = ("clusters/*/provenance.json", "arms/*/*/provenance.json")
+  patterns = ("*.provenance.json", "*/provenance.json", *deeper)
   accounts = {}
   for path in sorted(path for pattern in patterns for path in workdir.glob(pattern)):
     if path.parent.suffix in (".partial", ".old"):

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from mllm_selector_jax.stages.measure_table import format_notes
 from mllm_selector_jax.stages.report import findings, gather, plots, provenance, samples
 from mllm_selector_jax.stages.report.gather import Arm, Run, Selection
 from mllm_selector_jax.stages.report.provenance import DASH
@@ -58,6 +59,7 @@ def collect(run: Run, images: str | None) -> dict[str, Any]:
     "totals": (ALL_TASKS, ALL_QUESTIONS),
     "differences": _differences(comparison),
     "chosen": _chosen_content(run),
+    "measured": _measured(run),
     "others": [_other_content(run, arm) for arm in run.arms if arm is not main][:40],
     "sources": findings.source_lines(run.pool, selection),
     "aside": _aside_content(run),
@@ -161,6 +163,15 @@ def _chosen_content(run: Run) -> dict[str, Any] | None:
     "suspects": int(findings.is_suspect(selection).sum()),
     "threshold": findings.threshold_of(selection),
   }
+
+
+def _measured(run: Run) -> dict[str, Any] | None:
+  if run.measures is None:
+    return None
+  if not run.measures["sets"]:
+    return {"why": run.measures["why"]}
+  notes = format_notes(run.measures)
+  return {"why": "", "notes": notes, "lines": run.measures["sets"]}
 
 
 def _certificate(summary: dict[str, Any]) -> dict[str, Any] | None:
@@ -297,6 +308,8 @@ def _environment() -> jinja2.Environment:
     "count": _count,
     "percent": lambda value: DASH if _missing(value) else f"{100 * value:.1f}\u00a0%",
     "decimal": lambda value: DASH if _missing(value) else f"{value:.3f}",
+    "gap": lambda value: DASH if _missing(value) else f"{value:.2g}",
+    "fine": lambda value: DASH if _missing(value) else f"{value:.4f}",
     "points": lambda value: DASH if _missing(value) else f"{100 * value:+.1f}",
     "short": lambda value, most=60: samples.cut(str(value), most),
   }

@@ -3,14 +3,16 @@
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.measure import measure_main
 from mllm_selector_jax.stages.report import build_report
 
 
 def report(run: Run) -> None:
   """Makes `report.html` from whatever the other stages have left."""
   work = run.workdir
+  measure_main(run)
   inputs = {"pool": work.pool.digest()}
-  made = {"seed": work.seed, "scores": work.scores}
+  made = {"seed": work.seed, "scores": work.scores, "measures": work.measures}
   for folder in sorted((work.path / "arms").glob("*")):
     arm = folder.name
     made |= {

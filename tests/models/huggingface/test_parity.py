@@ -135,7 +135,8 @@ def run(config, params, batch):
   head = mllm.head(config, params)
   logits = jnp.matmul(hidden, head.astype(hidden.dtype), precision="highest")
   with mllm.precision(config):
-    found = losses.supervised_losses(hidden, head, batch.predict, batch.targets)
+    states = mllm.hidden_states(config, params, batch, batch.predict)
+    found = losses.supervised_losses(states, head, batch.targets)
   return logits, found
 
 

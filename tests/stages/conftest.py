@@ -1,0 +1,42 @@
+"""A tiny base, a scored pool, and a stage on a copy of it."""
+
+import shutil
+
+import pytest
+
+from mllm_selector_jax import stages
+from tests import small_run
+from tests.models import tiny
+
+SIGNALS = ("loss", "accuracy", "perplexity", "el2n", "grand", "visual", "ifd")
+
+
+@pytest.fixture(scope="package")
+def base(tmp_path_factory):
+  return tiny.make_base(tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture(scope="package")
+def scored(base, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("run") / "work"
+  settings = {"score.model": str(base), "score.signals": SIGNALS}
+  with small_run.open_run(folder, base, **settings) as current:
+    stages.check(current)
+    stages.score(current)
+  return folder
+
+
+@pytest.fixture
+def select(base, scored, tmp_path):
+  """Runs a stage on a copy of the scored workdir; gives its folder."""
+  folder = tmp_path / "work"
+  shutil.copytree(scored, folder)
+
+  def call(stage=stages.select, **overrides):
+    settings = {"score.model": str(base), "score.signals": SIGNALS}
+    settings |= {f"select.{key}": value for key, value in overrides.items()}
+    settings.setdefault("select.control", False)
+    with small_run.open_run(folder, base, **settings) as current:
+      return stage(current), folder
+
+  return call

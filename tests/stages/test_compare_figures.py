@@ -1,0 +1,95 @@
+"""The figures of a comparison: paired tests, Holm, differences and overlaps."""
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mllm_selector_jax.evaluation import intervals
+from mllm_selector_jax.stages.compare import summary
+from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, WHOLE, Arm
+
+VALUES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=12)
+
+
+@given(VALUES)
+def test_paired_test_equals_scipys(pairs):
+  first, second = np.array(pairs).T
+  found = intervals.paired_test(first.tolist(), second.tolist())
+  spread = np.ptp(first - second)
+  if spread < 1e-12:
+    assert found.p is found.low is found.high is None
+    return
+  if spread < 1e-6:  # where scipy's own differences lose their digits
+    return
+  wanted = scipy.stats.ttest_rel(first, second)
+  bounds = wanted.confidence_interval(0.95)
+  assert found.p == pytest.approx(wanted.pvalue, rel=1e-7, abs=1e-13)
+  np.testing.assert_allclose((found.low, found.high), bounds, atol=1e-9)
+  turned = intervals.paired_test(second.tolist(), first.tolist())
+  assert turned.p == found.p and turned.value == -found.value
+
+
+def test_paired_test_of_one_pair_or_equal_differences_tells_no_p():
+  assert intervals.paired_test([0.5], [0.25]) == (0.25, None, None, None, 1)
+  found = intervals.paired_test([0.3, 0.4, 0.5], [0.2, 0.3, 0.4])
+  assert found.p is None and found.value == pytest.approx(0.1) and found.count == 3
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_equals_its_definition(ps):
+  found = intervals.holm([*ps, None])
+  assert found[-1] is None
+  ordered = np.sort(ps)
+  factors = np.arange(len(ps), 0, -1)
+  steps = np.maximum.accumulate(np.minimum(1, ordered * factors))
+  np.testing.assert_allclose(np.sort(found[:-1]), steps)
+  assert all(a >= p for a, p in zip(found, ps, strict=False))
+
+
+def test_table_differences_quotients_and_families():
+  rng = np.random.default_rng(0)
+  arms = [Arm(FULL, WHOLE), Arm(RANDOM, "5%"), Arm("kl", "5%"), Arm("top", "5%")]
+  lines = []
+  for seed in range(5):
+    for arm in arms:
+      tasks = dict(zip("abc", rng.uniform(0.2, 0.9, 3), strict=True))
+      macro = float(np.mean(list(tasks.values())))
+      line = {**arm._asdict(), "seed": seed, "rows": 10, "tasks": tasks}
+      lines.append({**line, "macro": macro, "overall": macro})
+  values = {
+    arm: np.array([x["macro"] for x in lines if x["strategy"] == arm.strategy])
+    for arm in arms
+  }
+  table = summary.tabulate(lines, ["a", "b", "c"])
+  macro = {x["strategy"]: x for x in table if x["part"] == "macro"}
+  full, control, kl, top = (values[arm] for arm in arms)
+  wanted = [scipy.stats.ttest_rel(own, control).pvalue for own in (kl, top)]
+  for name, p, holm in zip(("kl", "top"), wanted, intervals.holm(wanted), strict=True):
+    assert macro[name]["minus_random"]["p"] == pytest.approx(p)
+    assert macro[name]["minus_random"]["holm"] == pytest.approx(holm)
+  assert macro["kl"]["of_full"]["value"] == pytest.approx(np.mean(kl / full))
+  assert macro["full"]["of_full"]["value"] == 1
+  assert macro["full"]["minus_random"] is None is macro["random"]["minus_random"]
+  tasks = [x for x in table if x["part"] == "task" and x["strategy"] == "kl"]
+  found = [x["minus_full"]["holm"] for x in tasks]
+  assert found == intervals.holm([x["minus_full"]["p"] for x in tasks])
+
+
+def test_a_full_pool_at_zero_gives_no_quotient():
+  lines = [
+    {**arm._asdict(), "rows": 1, "macro": value, "overall": value, "tasks": {}}
+    for arm, value in ((Arm(FULL, WHOLE), 0.0), (Arm(RANDOM, "5%"), 0.5))
+  ]
+  assert {entry["of_full"] is None for entry in summary.tabulate(lines, [])} == {True}
+
+
+SETS = st.lists(st.integers(0, 30), unique=True)
+
+
+@given(SETS, SETS)
+def test_jaccard_equals_sets(first, second):
+  found = summary.jaccard(np.array(first, int), np.array(second, int))
+  either = set(first) | set(second)
+  assert found == (len(set(first) & set(second)) / len(either) if either else 1)
