@@ -168,7 +168,8 @@ class Bucket:
         target.parent.mkdir(parents=True, exist_ok=True)
         (partial / UNHASHED / name).copy(target)
     marker.write_text(artifact.marker.read_text())
-    partial.rmtree()
+    if partial.exists():
+      partial.rmtree()
 
   def get(self, artifact: Artifact) -> None:
     """Fetches an artifact that another process made."""
