@@ -47,7 +47,7 @@ def bucket():
 def settings(bucket, tmp_path_factory):
   """Settings of a pool and questions that lie in the bucket."""
   place = tmp_path_factory.mktemp("pool")
-  demo.draw_pool(place, demo.PoolOptions(rows=60, seed=0))
+  demo.draw_pool(place, demo.PoolOptions(rows=40, seed=0))
   questions = demo.EvaluationOptions(questions=1, seed=0)
   demo.draw_evaluation(place / "evaluation", questions)
   for path in place.rglob("*"):
@@ -119,7 +119,7 @@ def test_a_run_in_a_bucket_survives_the_loss_of_its_machines(
   del found["report.provenance.json"]
   assert sorted(found) == sorted(wanted)
   assert [name for name in wanted if found[name] != wanted[name]] == []
-  assert (epath.Path(work) / "seed/checkpoints/4/whole.json").exists()
+  assert (epath.Path(work) / "seed/checkpoints/6/whole.json").exists()
 
   forget()
   (epath.Path(work) / "arms/main/tuned/provenance.json").unlink()
