@@ -47,7 +47,7 @@ def bucket():
 def settings(bucket, tmp_path_factory):
   """Settings of a pool and questions that lie in the bucket."""
   place = tmp_path_factory.mktemp("pool")
-  demo.draw_pool(place, demo.PoolOptions(rows=40, seed=0))
+  demo.draw_pool(place, demo.PoolOptions(rows=60, seed=0))
   questions = demo.EvaluationOptions(questions=1, seed=0)
   demo.draw_evaluation(place / "evaluation", questions)
   for path in place.rglob("*"):
