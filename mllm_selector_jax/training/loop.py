@@ -152,11 +152,10 @@ def train(
   count = make_count(config, params, trainable.keys())
   waiting: list[_Sent] = []
   last = time.perf_counter()
+  stop = False  # whether any process is asked to
 
-  def collect(keep: int) -> bool:
-    """Takes in what the devices gave; whether a process is asked to stop."""
-    nonlocal last
-    stop = False
+  def collect(keep: int):
+    nonlocal last, stop
     # Reading a step's metrics one step late keeps the device busy.
     while len(waiting) > keep:
       step, values, rows, told, waited = waiting.pop(0)
@@ -186,7 +185,6 @@ def train(
       now = time.perf_counter()
       observe(Observed(metrics[-1], work, now - last, waited))
       last = now
-    return stop
 
   def save():
     collect(0)
@@ -204,7 +202,8 @@ def train(
       asked = stopped()
       told = sharding.sum_later(np.array([asked, *count(batch)], np.float64), mesh)
       waiting.append(_Sent(done - 1, values, rows, told, waited))
-      stop = collect(1) or (asked and jax.process_count() == 1)
+      stop |= asked and jax.process_count() == 1
+      collect(1)
       if stop and done < steps:
         if checkpoints:
           save()
