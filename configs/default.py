@@ -200,6 +200,11 @@ def _add_recipe(section: ml_collections.ConfigDict) -> None:
   section.group_by_modality_length = False
   section.row_length = 2048  # tokens of a packed row
   section.save_every = 500  # steps; 0: only when stopped
+  # Checkpoints that stay: the newest ones, and of those before them the ones with the
+  # lowest mean training loss over the 50 steps up to each. An interrupted run goes on
+  # from the newest; the model that is written is always that of the last step.
+  section.keep = 1
+  section.keep_best = 0
   # Above 0: a loss of so many times the mean of the 50 steps before ends the run.
   section.spike = 0.0
   section.threads = 2

@@ -297,6 +297,53 @@ def any_process(value: bool) -> bool:
   return bool(np.any(multihost_utils.process_allgather(np.array([value]))))
 
 
+def sum_later(values: np.ndarray, mesh: Mesh) -> Callable[[], np.ndarray]:
+  """Begins to add up a short vector of each process; all must begin.
+
+  Args:
+    values: of this process; float32 is kept of them where there are several.
+    mesh: the devices.
+
+  Returns:
+    A function that waits for the sum and gives it, the same in every process.
+  """
+  if jax.process_count() == 1:
+    return lambda: values
+  # On one of this process's rows; the others are zeros.
+  rows = np.zeros((row_ways(mesh) // jax.process_count(), len(values)), np.float32)
+  rows[0] = values
+  total = _make_sum(mesh)(put_rows(rows, mesh))
+  return lambda: np.asarray(total)
+
+
+@functools.lru_cache(maxsize=2)
+def _make_sum(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+  whole = NamedSharding(mesh, PartitionSpec())
+  return jax.jit(lambda rows: rows.sum(0), out_shardings=whole)
+
+
+def fetch(array: Any) -> np.ndarray:
+  """An array whole, as numpy, in every process; all must ask."""
+  if not isinstance(array, jax.Array) or array.is_fully_addressable:
+    return np.asarray(array)
+  from jax.experimental import multihost_utils
+
+  return multihost_utils.process_allgather(array, tiled=True)
+
+
+def gather_text(text: str) -> list[str]:
+  """Every process's text, in every process; all must ask."""
+  if jax.process_count() == 1:
+    return [text]
+  from jax.experimental import multihost_utils
+
+  own = np.frombuffer(text.encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.array(len(own))).reshape(-1)
+  padded = np.pad(own, (0, int(sizes.max(initial=1)) - len(own)))
+  every = multihost_utils.process_allgather(padded)
+  return [row[:size].tobytes().decode() for row, size in zip(every, sizes, strict=True)]
+
+
 def is_first_process() -> bool:
   """Whether this is the process that writes what belongs to all."""
   # Asked before there are devices, too; process_index() would look for them.

@@ -39,6 +39,11 @@ class Shape:
   side: int
   trunks: bool = False
 
+  def share(self, shares: int) -> "Shape":
+    """The shape of one of equal shares of the rows."""
+    rows, shards = self.rows // shares, self.shards // shares
+    return dataclasses.replace(self, rows=rows, shards=shards)
+
 
 class Owners(NamedTuple):
   """Host-side: to whom the supervised positions of a batch belong.

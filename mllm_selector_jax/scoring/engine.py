@@ -113,8 +113,7 @@ class Layout:
   @property
   def own_shape(self) -> Shape:
     """The shape of this process's share of a batch."""
-    rows, shards = self.shape.rows // self.shares, self.shape.shards // self.shares
-    return dataclasses.replace(self.shape, rows=rows, shards=shards)
+    return self.shape.share(self.shares)
 
   def steps(self, parts: list[schedule.Part]) -> schedule.Steps:
     """The steps of these parts, of each this process's share."""

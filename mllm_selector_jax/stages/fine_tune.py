@@ -62,9 +62,11 @@ def fine_tune(
       f" step into have nothing but padding in every step: {section.batch} samples are"
       " at most as many packed rows. Give a larger batch or fewer devices."
     )
+  share, shares = sharding.row_share(run.mesh)
+  each = shape.rows // shares
   batches = loader.read_batches(
-    [loader.as_trees(step) for step in steps],
-    loader.MakeBatch(reader, shape),
+    [loader.as_trees(step[share * each : (share + 1) * each]) for step in steps],
+    loader.MakeBatch(reader, shape.share(shares)),
     section.threads,
   )
   samples = sum(len(items) for step in steps for items in step)
@@ -85,15 +87,16 @@ def fine_tune(
       len(steps),
       make_options(section),
       run.mesh,
-      folder=folder / artifacts.UNHASHED,
+      folder=run.checkpoints(folder),
       progress=lambda done, total: progress(samples * done // total, samples),
       stopped=run.stopped,
       name_rows=name_rows,
       warn=lambda text: run.say(f"{title}: {text}"),
       observe=observe,
     )
-  _write_rows(folder / "rows.parquet", pool, rows)
-  artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
+  if sharding.is_first_process():
+    _write_rows(folder / "rows.parquet", pool, rows)
+    artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
   if config.lora is not None:
     huggingface.write_adapter(folder / "adapter", config, params, run.cfg.model.path)
     config, params = lora.merge(config, params)
@@ -198,7 +201,7 @@ def recipe_config(section: Any, steps: int | None = None) -> dict[str, Any]:
   """The part of the section that the result follows from, with steps for epochs."""
   config = dict(section.to_dict())
   # Micro-batches agree to rounding, as numbers of devices do.
-  for name in ("threads", "save_every", "accumulate", "spike"):
+  for name in ("threads", "save_every", "keep", "keep_best", "accumulate", "spike"):
     config.pop(name)
   if steps is not None:
     config["steps"] = steps
@@ -213,15 +216,20 @@ def make_options(section: Any) -> loop.LoopOptions:
     OptimizerOptions(**recipe),
     section.trainable,
     section.save_every,
+    section.keep,
+    section.keep_best,
     section.accumulate,
     section.spike,
   )
 
 
 def check_section(section: Any, title: str) -> None:
-  for name in ("epochs", "batch", "row_length", "accumulate"):
+  for name in ("epochs", "batch", "row_length", "accumulate", "keep"):
     if section[name] < 1:
       raise InputError(f"{title}: {name}={section[name]}; it must be 1 or more.")
+  for name in ("save_every", "keep_best"):
+    if section[name] < 0:
+      raise InputError(f"{title}: {name}={section[name]}; it must be 0 or more.")
   if section.accumulate > section.batch:
     raise InputError(
       f"{title}: accumulate={section.accumulate} parts of a batch of {section.batch}"

@@ -2,12 +2,12 @@
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mllm_selector_jax import sharding
+from mllm_selector_jax.data import storage
 from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
@@ -98,7 +98,7 @@ def list_jobs(run: Run, config: MllmConfig, pool: Any) -> list[Job]:
   for arm in arms(run):
     text = f"{kept:,} rows x {tune.epochs} epochs ({arm})"
     jobs.append(Job("tune", text, each * kept * tune.epochs))
-  if files := [name for name in question_files(run) if Path(name).is_file()]:
+  if files := [name for name in question_files(run) if storage.is_file(name)]:
     cfg = run.cfg.evaluate
     asked, _ = tasks.read_questions(files, cfg.rules, cfg.limit or None)
     mean = float(pool.tokens[rows].mean())
