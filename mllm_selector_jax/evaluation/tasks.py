@@ -7,6 +7,7 @@ import string
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mllm_selector_jax.data import storage
 from mllm_selector_jax.data.records import read_records
 from mllm_selector_jax.evaluation.metrics import METRICS
 from mllm_selector_jax.types import InputError, RowError
@@ -249,9 +250,9 @@ def read_questions(
   for path in map(os.fspath, files):
     stem = os.path.splitext(os.path.basename(path))[0]
     before, asided = len(questions), len(aside)
-    if not os.path.isfile(path):
+    if not storage.is_file(path):
       raise InputError(f"{path}: the evaluation file is not there.")
-    if not os.path.getsize(path):
+    if not storage.measure(path):
       raise InputError(f"{path}: the evaluation file is empty.")
     for row, record in enumerate(read_records(path)):
       where = f"{path}, row {row} at byte {record.offset}"

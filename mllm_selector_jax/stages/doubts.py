@@ -170,7 +170,7 @@ def _score_half(run: Run, place: Workdir, pool: PoolTable, rows: np.ndarray) -> 
   )
 
   def build(folder):
-    options, work = score.make_options(run), folder / score.WORK
+    options, work = score.make_options(run.cfg), folder / score.WORK
     models = {"seed": place.seed.path / "hf"}
     title = f"score {place.scored.name}"
     main = [passes.MAIN]

@@ -3,6 +3,7 @@
 import json
 
 from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax.data import storage
 from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.evaluation.evaluate import evaluate_model
 from mllm_selector_jax.stages import base
@@ -40,12 +41,11 @@ def evaluate_arm(run: Run, arm: str) -> None:
   }
   tuned = run.workdir.tuned(arm).digest()
   files = question_files(run)
-  missing = [name for name in files if not artifacts.Path(name).is_file()]
+  missing = [name for name in files if not storage.is_file(name)]
   if missing:
     raise InputError(f"{missing[0]}: the evaluation file is not there.")
   inputs = {
-    f"questions {place}": artifacts.hash_file(artifacts.Path(name))
-    for place, name in enumerate(files)
+    f"questions {place}": storage.hash_file(name) for place, name in enumerate(files)
   }
   inputs["tuned"] = tuned
   recipe = run.recipe("evaluate", config, inputs)
@@ -72,9 +72,10 @@ def evaluate_arm(run: Run, arm: str) -> None:
           aside,
           run.cfg.pool.max_pixels,
         )
-    artifacts.write_json(folder / "results.json", results)
-    lines = "".join(json.dumps(line) + "\n" for line in predictions)
-    artifacts.write_text(folder / "predictions.jsonl", lines)
+    if sharding.is_first_process():
+      artifacts.write_json(folder / "results.json", results)
+      lines = "".join(json.dumps(line) + "\n" for line in predictions)
+      artifacts.write_text(folder / "predictions.jsonl", lines)
     macro = results["macro"]
     run.say(
       f"evaluate {arm}: macro accuracy {macro['value']:.3f}"

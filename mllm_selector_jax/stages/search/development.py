@@ -67,7 +67,7 @@ def _measure_rows(run: Run, arm: str) -> None:
   )
 
   def build(folder):
-    pool, options = base.open_pool(run), score.make_options(run)
+    pool, options = base.open_pool(run), score.make_options(run.cfg)
     usable = np.flatnonzero(pool.ok)
     key = read_keys(pool, usable)
     rows = usable[hold_out(key, share, run.cfg.rng_seed)]
