@@ -14,6 +14,7 @@ from mllm_selector_jax.stages.clusters import read_keys
 from mllm_selector_jax.stages.search import development, space, stage
 from mllm_selector_jax.types import InputError, Stopped
 from tests import small_run
+from tests.real_processes import Forked, wait_for, write_config
 
 SEARCH = {
   "select.search.candidates": 3,
@@ -129,6 +130,32 @@ def test_a_search_goes_on_where_it_stopped(base, searched, tmp_path, monkeypatch
   told = (folder / "log.txt").read_text()[place:]
   assert "making search/arms/c00-1" not in told
   assert told.count("making search/arms/c02-1/tuned") == 1
+
+
+def test_a_killed_search_ends_as_one_that_was_left_alone(
+  base, scored, searched, tmp_path
+):
+  folder = tmp_path / "work"
+  shutil.copytree(scored, folder)
+  settings = {"score.model": str(base), **SEARCH}
+  config = write_config(tmp_path / "config.py", base, **settings)
+  first = Forked(folder, config, "select")
+  wait_for(folder / "search/arms/c01-1/selection/provenance.json", first)
+  first.kill()
+  assert first.poll() != 0
+  assert not (folder / "search/result").exists()
+  made = (folder / "search/arms/c00-1/tuned/provenance.json").stat().st_mtime_ns
+  status, said = Forked(folder, config, "select").end(300)
+  assert status == 0, said
+  kept = (folder / "search/arms/c00-1/tuned/provenance.json").stat().st_mtime_ns
+  assert kept == made  # nothing that was whole is made again
+  found = read(folder / "search/result/trials.json")
+  alone = read(searched / "search/result/trials.json")
+  assert found["winner"] == alone["winner"]
+  for line, other in zip(found["trials"], alone["trials"], strict=True):
+    assert line["value"] == pytest.approx(other["value"], abs=1e-6)
+  name = "arms/main/selection/selected.json"
+  assert (folder / name).read_bytes() == (searched / name).read_bytes()
 
 
 def test_other_questions_may_be_given_but_not_the_test_s(base, scored, tmp_path):
