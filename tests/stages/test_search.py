@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -142,7 +143,7 @@ def test_a_killed_search_ends_as_one_that_was_left_alone(
   first = Forked(folder, config, "select")
   wait_for(folder / "search/arms/c01-1/selection/provenance.json", first)
   first.kill()
-  assert first.poll() != 0
+  assert first.end(60)[0] == -signal.SIGKILL
   assert not (folder / "search/result").exists()
   made = (folder / "search/arms/c00-1/tuned/provenance.json").stat().st_mtime_ns
   status, said = Forked(folder, config, "select").end(300)
