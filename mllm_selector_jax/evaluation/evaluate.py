@@ -15,9 +15,9 @@ from mllm_selector_jax import sharding
 from mllm_selector_jax.data import images
 from mllm_selector_jax.data.conversation import Encoder
 from mllm_selector_jax.data.loader import Cache
-from mllm_selector_jax.evaluation import generation, intervals
-from mllm_selector_jax.evaluation.metrics import METRICS
-from mllm_selector_jax.evaluation.tasks import Aside, Question
+from mllm_selector_jax.evaluation import files, generation, intervals, metrics, totals
+from mllm_selector_jax.evaluation.questions import Aside, Question
+from mllm_selector_jax.evaluation.totals import Marked
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.types import ImageOptions, InputError, Params, RowError
 
@@ -39,35 +39,34 @@ class Item(NamedTuple):
   pixels: UInt8[np.ndarray, "S S 3"] | None
 
 
-def summarise(
-  marked: Iterable[tuple[Question, float]], aside: Sequence[Aside] = ()
-) -> dict[str, Any]:
+def summarise(marked: Iterable[Marked], aside: Sequence[Aside] = ()) -> dict[str, Any]:
   """Shares with 95 % intervals by task, over tasks and over questions.
 
   Args:
-    marked: questions with their scores.
+    marked: questions with their answers and scores.
     aside: questions that were not asked.
 
   Returns:
-    What results.json holds: "tasks" (a dict a task), "macro", "overall" and
-    "aside" (a count, counts by reason, and every question).
+    What results.json holds: "tasks" (a dict a task; "totals" in it is what the
+    benchmark itself reports, see `totals`), "macro", "overall" and "aside" (a
+    count, counts by reason, and every question). A task's count is of questions; of
+    MMBench's groups, which are right as a whole.
 
   Raises:
     InputError: no question was asked.
   """
-  scores: dict[str, list[float]] = {}
-  metrics: dict[str, set[str]] = {}
-  for question, score in marked:
-    scores.setdefault(question.task, []).append(score)
-    metrics.setdefault(question.task, set()).add(question.metric)
+  by_task: dict[str, list[Marked]] = {}
+  for item in marked:
+    by_task.setdefault(item.question.task, []).append(item)
   reasons = collections.Counter(item.reason for item in aside)
-  if not scores:
+  if not by_task:
     counts = ", ".join(f"{reason}: {count}" for reason, count in reasons.items())
     first = f" First: {aside[0].detail}." if aside else ""
     raise InputError(
       f"No evaluation question is left to ask; set aside: {counts or 'none'}.{first}"
       " Check the evaluation file and the image folder."
     )
+  scores = {task: totals.group_scores(items) for task, items in by_task.items()}
 
   def entry(values: list[float], **more) -> dict[str, Any]:
     correct = sum(values)
@@ -75,11 +74,14 @@ def summarise(
     counts = {"count": len(values), "correct": exact}
     return more | counts | intervals.score_interval(values)._asdict()
 
+  tasks = {}
+  for task, items in sorted(by_task.items()):
+    names = ", ".join(sorted({item.question.metric for item in items}))
+    tasks[task] = entry(scores[task], metric=names)
+    if own := totals.make_totals(items):
+      tasks[task]["totals"] = own
   return {
-    "tasks": {
-      task: entry(scores[task], metric=", ".join(sorted(metrics[task])))
-      for task in sorted(scores)
-    },
+    "tasks": tasks,
     "macro": intervals.macro_interval(scores)._asdict(),
     "overall": entry([score for values in scores.values() for score in values]),
     "aside": {
@@ -90,20 +92,42 @@ def summarise(
   }
 
 
-def _read_pixels(
-  path: str,
-  folders: Sequence[str],
-  options: ImageOptions,
-  max_pixels: int,
-  cache: Cache,
-) -> UInt8[np.ndarray, "S S 3"]:
-  """An image from the first folder that holds it, prepared.
+class Pictures:
+  """Reads and prepares the questions' images; those that are asked again are kept.
 
-  Raises:
-    RowError: it is nowhere, or cannot be used.
+  Args:
+    folders: the evaluation's; the first that holds an image gives it.
+    options: how pixels are prepared.
+    max_pixels: larger images are refused.
   """
-  pixels = cache.get(path)
-  if pixels is None:
+
+  def __init__(self, folders: Sequence[str], options: ImageOptions, max_pixels: int):
+    self._folders = folders
+    self._options = options
+    self._max_pixels = max_pixels
+    self._cache = Cache(CACHE_BYTES)
+    self._insides = files.Insides()
+
+  def read(self, question: Question) -> UInt8[np.ndarray, "S S 3"]:
+    """The pixels of a question's image.
+
+    Raises:
+      RowError: it is nowhere, or cannot be used.
+    """
+    key = question.place or (question.folder, question.image)
+    pixels = self._cache.get(key)
+    if pixels is None:
+      data = self._read_bytes(question)
+      image = images.decode_image(data, self._max_pixels)
+      pixels = images.to_pixels(image, self._options)
+      self._cache.put(key, pixels, pixels.nbytes)
+    return pixels
+
+  def _read_bytes(self, question: Question) -> bytes:
+    path = question.image
+    if question.place is not None:
+      return self._insides.read(question.place)
+    folders = self._folders if question.folder is None else [question.folder]
     if not folders:
       raise RowError("missing image", f"{path}: no image folder is given")
     for folder in folders[:-1]:
@@ -111,10 +135,7 @@ def _read_pixels(
         break
     else:
       folder = folders[-1]
-    image, _ = images.read_image(folder, path, max_pixels)
-    pixels = images.to_pixels(image, options)
-    cache.put(path, pixels, pixels.nbytes)
-  return pixels
+    return images.read_file(folder, path)
 
 
 def _place(prompts: generation.Prompts, mesh: Mesh | None) -> generation.Prompts:
@@ -223,7 +244,8 @@ def evaluate_model(
 
   def fail(place: int, error: RowError) -> None:
     question = questions[place]
-    detail = f"{question.image}: {error.detail}" if question.image else error.detail
+    parts = question.where, question.image, error.detail
+    detail = ": ".join(part for part in parts if part)
     failed[place] = Aside(question.id, question.task, error.reason, detail)
 
   for place, question in enumerate(questions):
@@ -244,19 +266,18 @@ def evaluate_model(
     key=lambda place: (
       questions[place].image is not None,
       generation.bucket_length(len(prompts[place])),
-      questions[place].image or "",
+      questions[place].folder or "",
+      questions[place].place or (questions[place].image or "",),
       place,
     ),
   )
-  cache = Cache(CACHE_BYTES)
+  pictures = Pictures(folders, image_options, max_pixels)
 
   def read() -> Iterator[Item]:
     for place in order:
-      path = questions[place].image
+      question = questions[place]
       try:
-        pixels = None
-        if path is not None:
-          pixels = _read_pixels(path, folders, image_options, max_pixels, cache)
+        pixels = None if question.image is None else pictures.read(question)
         yield Item(place, prompts[place], pixels)
       except RowError as error:
         fail(place, error)
@@ -279,8 +300,10 @@ def evaluate_model(
   predictions, marked = [], []
   for place in sorted(answers):
     question = questions[place]
-    score = METRICS[question.metric](answers[place], question.answers)
-    marked.append((question, score))
+    score = metrics.mark(
+      question.metric, answers[place], question.answers, question.choices
+    )
+    marked.append(Marked(question, answers[place], score))
     predictions.append(
       {
         "id": question.id,

@@ -3,19 +3,17 @@
 import math
 import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.selection import budget
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
-from mllm_selector_jax.stages.evaluate import question_files
+from mllm_selector_jax.stages.questions import questions_there
 from mllm_selector_jax.stages.score import needs_seed
 from mllm_selector_jax.stages.select import arms
 
@@ -57,10 +55,8 @@ def plan(run: Run) -> None:
   for arm in arms(run):
     text = f"{kept:,} rows x {tune.epochs} epochs ({arm})"
     add("tune", kept * tune.epochs, 3, text)
-  if files := [name for name in question_files(run) if Path(name).is_file()]:
-    cfg = run.cfg.evaluate
-    asked, _ = tasks.read_questions(files, cfg.rules, cfg.limit or None)
-    new = cfg.max_new_tokens
+  if asked := questions_there(run):
+    new = run.cfg.evaluate.max_new_tokens
     passes = 1 + 2 * sizes["decoder"] * new / forward  # the prompt, then tokens
     text = f"{len(asked):,} questions x {len(arms(run))} arms"
     add("evaluate", len(asked) * len(arms(run)), passes, text)

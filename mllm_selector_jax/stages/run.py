@@ -6,8 +6,10 @@ import time
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.context import Run
-from mllm_selector_jax.stages.evaluate import evaluate, question_files
+from mllm_selector_jax.stages.evaluate import check_settings, evaluate
+from mllm_selector_jax.stages.leakage import check_leakage
 from mllm_selector_jax.stages.plan import duration, plan
+from mllm_selector_jax.stages.questions import task_names
 from mllm_selector_jax.stages.report.stage import report
 from mllm_selector_jax.stages.score import needs_seed, score
 from mllm_selector_jax.stages.seed import seed
@@ -20,6 +22,9 @@ def run(current: Run) -> None:
   start = time.monotonic()
   base.check_model(current)
   check(current)
+  if task_names(current):
+    check_settings(current)
+    check_leakage(current)
   if any(current.workdir.tuned(arm).provenance() is None for arm in arms(current)):
     plan(current)
   if needs_seed(current):
@@ -27,7 +32,7 @@ def run(current: Run) -> None:
   score(current)
   select(current)
   tune(current)
-  if question_files(current):
+  if task_names(current):
     evaluate(current)
   else:
     current.say("evaluate: skipped, evaluate.tasks names no question file.")

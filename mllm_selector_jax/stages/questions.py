@@ -1,0 +1,61 @@
+"""The evaluation's questions, opened as the config says."""
+
+from mllm_selector_jax import artifacts
+from mllm_selector_jax.evaluation import tasks
+from mllm_selector_jax.evaluation.tasks import Aside, Question
+from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.types import InputError
+
+
+def task_names(run: Run) -> str | list[str]:
+  """The evaluation's tasks; those of the drawn pool where the config draws one."""
+  given = run.cfg.evaluate.tasks
+  if not given and run.cfg.pool.demo.rows:
+    return [str(run.workdir.demo.path / "evaluation" / "eval.jsonl")]
+  return given if isinstance(given, str) else list(given or ())
+
+
+def image_folders(run: Run) -> list[str]:
+  """Where the questions' images are; a task may have a folder of its own."""
+  if not run.cfg.evaluate.tasks and run.cfg.pool.demo.rows:
+    return [str(run.workdir.demo.path / "evaluation" / "images")]
+  own = base.split_files(run.cfg.evaluate.images)
+  pool = base.image_folder(run)
+  return own or ([pool] if pool else [])
+
+
+def read_questions(run: Run) -> tuple[list[Question], list[Aside]]:
+  """The questions that are asked, and the rows that are none."""
+  cfg = run.cfg.evaluate
+  return tasks.read_questions(
+    task_names(run), cfg.rules, cfg.limit or None, run.cfg.rng_seed
+  )
+
+
+def questions_there(run: Run) -> list[Question]:
+  """The questions, none where a file is not there (yet)."""
+  sources = tasks.parse_tasks(task_names(run))
+  names = [name for source in sources for name in tasks.list_files(source)]
+  there = names and all(artifacts.Path(name).is_file() for name in names)
+  return read_questions(run)[0] if there else []
+
+
+def hash_questions(run: Run) -> dict[str, str]:
+  """Digests of the files that the questions follow from.
+
+  Raises:
+    InputError: one is not there.
+  """
+  names = [
+    name
+    for source in tasks.parse_tasks(task_names(run))
+    for name in tasks.list_files(source)
+  ]
+  missing = [name for name in names if not artifacts.Path(name).is_file()]
+  if missing:
+    raise InputError(f"{missing[0]}: the evaluation file is not there.")
+  digests = [artifacts.hash_file(artifacts.Path(name)) for name in names]
+  if len(digests) > 99:  # MME's and AI2D's folders
+    return {"questions": artifacts.hash_json(digests)}
+  return {f"questions {place}": digest for place, digest in enumerate(digests)}
