@@ -147,7 +147,7 @@ def get_config() -> ml_collections.ConfigDict:
   _add_recipe(cfg.tune)
 
   cfg.evaluate = ml_collections.ConfigDict()
-  # Files of questions, or a benchmark's: "a.jsonl;vqav2:questions.json,annotations.json"
+  # Files of questions, or a benchmark's: "a.jsonl;vqav2:questions.json,marks.json".
   cfg.evaluate.tasks = config_dict.placeholder(object)
   cfg.evaluate.images = config_dict.placeholder(object)  # None: the pool's folder
   cfg.evaluate.allow_leakage = False  # ask questions that also stand in the pool
