@@ -77,6 +77,9 @@ setuptools.setup(
       "tensorboardX>=2.6",
       "torch==2.13.0",
     ],
+    # benchmarks/lmms_eval_metrics.py; 0.7.3 was run, by itself without most of its own
+    # dependencies.
+    "lmms_eval": ["lmms-eval>=0.7"],
     "gcs": ["gcsfs"],
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],

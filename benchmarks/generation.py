@@ -6,7 +6,7 @@
       --samples=512 --new=16 --batches=32,64
 
 A prompt is a row of the pool up to its first answer. Each side sorts prompts by length,
-answers them in batches with a KV cache, makes the same number of new tokens of every one
+answers them in batches with a KV cache, makes the same number of new tokens of each
 (no end stops early), and starts from tokens and pixels in memory (transformers'
 normalised beforehand, padded on the left). Ours are the batches of
 `evaluation.evaluate`: padded to buckets, text alone apart. Both are tuned over batch
