@@ -160,8 +160,9 @@ def _answer(
 ) -> Iterator[list[tuple[int, str]]]:
   """Batch by batch, the items' places with the decoded answers."""
   tokenizer = encoder.tokenizer
-  # A tokenizer without an end: -1 is never chosen, so answers are of full length.
-  eos = -1 if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+  ends = {tokenizer.eos_token_id, encoder.end} - {None}
+  # Without an end answers are of full length: -1 is never chosen.
+  eos = sorted(ends) or [-1]
   vocabulary = min(len(tokenizer), config.decoder.vocab)
   generate = generation.make_generate(config, max_new_tokens, eos, vocabulary)
   ways = sharding.row_ways(mesh) if mesh else 1
@@ -169,8 +170,8 @@ def _answer(
   closing = encoder.template.closing
 
   def read_text(row: Int[np.ndarray, " new"]) -> str:
-    (ends,) = np.nonzero(row == eos)
-    text = encoder.decode(row[: ends[0]] if len(ends) else row)
+    (places,) = np.nonzero(np.isin(row, eos))
+    text = encoder.decode(row[: places[0]] if len(places) else row)
     return text.partition(closing)[0].strip() if closing else text.strip()
 
   def finish(batch: list[Item], ids) -> list[tuple[int, str]]:

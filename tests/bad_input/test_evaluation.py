@@ -1,9 +1,11 @@
 """Evaluation files and questions that cannot be, through the command line."""
 
 import json
+import os
 
 import pytest
 
+from mllm_selector_jax import artifacts
 from tests.bad_input.pools import encode, picture, see, talk, write_pool
 from tests.evaluation.published import layouts
 
@@ -111,3 +113,17 @@ def test_a_benchmark_with_its_images_inside_is_asked(command, pool):
   assert found["tasks"]["mme"]["totals"]["categories"].keys() == {"color", "landmark"}
   lines = (pool / "work/arms/main/evaluation/predictions.jsonl").read_text()
   assert len(lines.splitlines()) == 7
+
+
+def test_two_comparisons_never_write_to_one_arm(command, pool):
+  """One after the other they would: the second finds the workdir held."""
+  tasks = write(pool, ASK)
+  (pool / "work").mkdir()
+  (pool / "alias").symlink_to(pool / "work")
+  with artifacts.lock(pool / "alias"):
+    for name in ("compare", "run", "evaluate"):
+      status, said = command(name, evaluate__tasks=tasks)
+      assert status == 2 and f"in use by process {os.getpid()} on host" in said, said
+  status, said = command("compare", evaluate__tasks=tasks, compare__budgets="50%,50.0%")
+  assert status == 2 and "two arms would write to arms/" in said, said
+  assert not (pool / "work/arms").exists()
