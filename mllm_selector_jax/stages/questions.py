@@ -1,5 +1,7 @@
 """The evaluation's questions, opened as the config says."""
 
+from pathlib import Path
+
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.evaluation.tasks import Aside, Question
@@ -37,25 +39,23 @@ def questions_there(run: Run) -> list[Question]:
   """The questions, none where a file is not there (yet)."""
   sources = tasks.parse_tasks(task_names(run))
   names = [name for source in sources for name in tasks.list_files(source)]
-  there = names and all(artifacts.Path(name).is_file() for name in names)
+  there = names and all(Path(name).is_file() for name in names)
   return read_questions(run)[0] if there else []
 
 
 def hash_questions(run: Run) -> dict[str, str]:
-  """Digests of the files that the questions follow from.
+  """Digests of the files that the questions follow from, and how they are read.
 
   Raises:
     InputError: one is not there.
   """
-  names = [
-    name
-    for source in tasks.parse_tasks(task_names(run))
-    for name in tasks.list_files(source)
-  ]
-  missing = [name for name in names if not artifacts.Path(name).is_file()]
-  if missing:
-    raise InputError(f"{missing[0]}: the evaluation file is not there.")
-  digests = [artifacts.hash_file(artifacts.Path(name)) for name in names]
-  if len(digests) > 99:  # MME's and AI2D's folders
-    return {"questions": artifacts.hash_json(digests)}
-  return {f"questions {place}": digest for place, digest in enumerate(digests)}
+  digests = {}
+  for source in tasks.parse_tasks(task_names(run)):
+    names = tasks.list_files(source)
+    for name in names:
+      if not Path(name).is_file():
+        raise InputError(f"{name}: the evaluation file is not there.")
+    found = [artifacts.hash_file(Path(name)) for name in names]
+    one = found[0] if len(found) == 1 else artifacts.hash_json(found)
+    digests[f"{source.name or 'questions'} {len(digests)}"] = one
+  return digests
