@@ -6,6 +6,7 @@ import os
 import pytest
 
 from mllm_selector_jax import artifacts
+from mllm_selector_jax.main import run
 from tests.bad_input.pools import encode, picture, see, talk, write_pool
 from tests.evaluation.published import layouts
 
@@ -115,15 +116,16 @@ def test_a_benchmark_with_its_images_inside_is_asked(command, pool):
   assert len(lines.splitlines()) == 7
 
 
-def test_two_comparisons_never_write_to_one_arm(command, pool):
-  """One after the other they would: the second finds the workdir held."""
+def test_two_runs_or_two_arms_never_write_to_one_folder(command, pool, capsys):
   tasks = write(pool, ASK)
   (pool / "work").mkdir()
   (pool / "alias").symlink_to(pool / "work")
   with artifacts.lock(pool / "alias"):
     for name in ("compare", "run", "evaluate"):
-      status, said = command(name, evaluate__tasks=tasks)
-      assert status == 2 and f"in use by process {os.getpid()} on host" in said, said
-  status, said = command("compare", evaluate__tasks=tasks, compare__budgets="50%,50.0%")
+      given = [name, "--config=demo", f"--config.evaluate.tasks={tasks}"]
+      assert run(["mllm-selector", *given, f"--workdir={pool / 'work'}"]) == 2
+      assert f"in use by process {os.getpid()} on host" in capsys.readouterr().err
+  settings = {"evaluate__tasks": tasks, "compare__budgets": "50%,50.0%"}
+  status, said = command("compare", **settings)
   assert status == 2 and "two arms would write to arms/" in said, said
   assert not (pool / "work/arms").exists()
