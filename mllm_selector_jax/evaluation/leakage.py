@@ -14,9 +14,12 @@ from mllm_selector_jax.evaluation.questions import (
 )
 
 KINDS = {
-  "same": "the same image and the same question",
+  "same": "the same question about the same image, or both without one",
   "near": "the same image and nearly the same question",
+  "text": "nearly the same question, without an image",
 }
+# Facts asked in other words are what questions of text alone are made of.
+REFUSED = ("same", "near")
 # Words that a question may have or lack and still ask the same.
 EMPTY = frozenset(
   "a an the is are was were be do does did can could please you tell me us this that"
@@ -87,7 +90,7 @@ class Index:
     if bare := bare_question(asked):
       for question in self._near.get((pixels, bare), []):
         if question not in same:
-          yield "near", question
+          yield ("text" if pixels is None else "near"), question
 
 
 def find_leaks(

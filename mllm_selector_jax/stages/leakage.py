@@ -28,7 +28,7 @@ def check_leakage(run: Run) -> None:
   """Makes `leakage/leakage.json`, the evaluation's questions that the pool holds.
 
   Raises:
-    InputError: there are some, and evaluate.allow_leakage is off.
+    InputError: there are some of `leakage.REFUSED`, and evaluate.allow_leakage is off.
   """
   cfg = run.cfg.evaluate
   config = {name: cfg[name] for name in ("rules", "limit")}
@@ -53,7 +53,9 @@ def check_leakage(run: Run) -> None:
     run.say(f"evaluate: none of {found['questions']:,} questions stands in the pool.")
     return
   text = _describe(found)
-  if not cfg.allow_leakage:
+  if any(found["kinds"].get(kind) for kind in leakage.REFUSED) and (
+    not cfg.allow_leakage
+  ):
     raise InputError(
       f"{text}\nTake them out of the pool or the evaluation, or allow it by"
       " --config.evaluate.allow_leakage=True; all are in"
@@ -73,7 +75,9 @@ def _describe(found: dict) -> str:
     f"Leakage: {found['leaked']:,} of {found['questions']:,} evaluation questions also"
     f" stand in the pool ({kinds}). By task: {tasks}."
   ]
-  for leak in found["leaks"][:EXAMPLES]:
+  order = list(leakage.KINDS)
+  leaks = sorted(found["leaks"], key=lambda leak: order.index(leak["kind"]))
+  for leak in leaks[:EXAMPLES]:
     lines.append(
       f"  {leak['where']}: {leak['question'][:80]!r} is row {leak['row']:,} of the"
       f" pool: {leak['asked'][:80]!r}"

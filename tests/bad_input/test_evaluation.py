@@ -52,14 +52,15 @@ def test_an_unknown_metric_or_benchmark_ends_before_anything_is_tuned(
 def test_missing_images_and_answers_are_set_aside_with_file_and_row(command, pool):
   tasks = write(
     pool,
-    ASK,
+    ASK | {"question": "please, why is it so?"},  # nearly the pool's: told, not refused
     ASK | {"id": "no answer", "answers": []},
     ASK | {"id": "no image", "image": "gone.png"},
     ASK | {"id": "seen", "image": "a.png"},
   )
   status, said = command("run", evaluate__tasks=tasks, **RUN)
   assert status == 0, said
-  assert "none of 3 questions stands in the pool" in said
+  assert "Warning: Leakage: 1 of 3 evaluation questions" in said
+  assert "1 are nearly the same question, without an image" in said
   assert "2 questions; 2 set aside" in said
   assert f"malformed: 1; the first: {tasks}, row 1 at byte" in said
   assert f"missing image: 1; the first: {tasks}, row 2 at byte" in said

@@ -44,6 +44,14 @@ def test_another_image_or_none_is_no_leak():
   assert find(questions, [(None, "why red?")]) == [(2, "same", 0)]
 
 
+def test_nearly_the_same_text_alone_is_a_kind_of_its_own():
+  asked = [(ask("what color is plum?"), None)]
+  pool = [(None, "tell me, what is the color of plum?")]
+  assert find(asked, pool) == [(0, "text", 0)]
+  assert "text" not in leakage.REFUSED
+  assert find(asked, [*pool, (None, "What color is plum")]) == [(0, "same", 1)]
+
+
 def test_a_question_counts_once_and_by_its_worse_kind():
   pool = [("p", "is the red dog?"), ("p", "red dog?"), ("p", "red dog?")]
   assert find([(ask("red dog?"), "p")], pool) == [(0, "same", 1)]
