@@ -52,7 +52,8 @@ def test_an_unknown_metric_or_benchmark_ends_before_anything_is_tuned(
 def test_missing_images_and_answers_are_set_aside_with_file_and_row(command, pool):
   tasks = write(
     pool,
-    ASK | {"question": "please, why is it so?"},  # nearly the pool's: told, not refused
+    ASK
+    | {"question": "please, why is this so?"},  # nearly the pool's: told, not refused
     ASK | {"id": "no answer", "answers": []},
     ASK | {"id": "no image", "image": "gone.png"},
     ASK | {"id": "seen", "image": "a.png"},
@@ -85,9 +86,8 @@ def test_questions_of_the_pool_are_named_and_refused_unless_allowed(command, poo
   status, said = command("run", **settings)
   assert status == 2, said
   assert "3 of 5 evaluation questions also stand in the pool" in said
-  assert (
-    "2 are the same image and the same question; 1 are the same image and nea" in said
-  )
+  assert "2 are the same question about the same image, or both without one" in said
+  assert "1 are the same image and nearly the same question" in said
   assert "By task: ask 2, talk 1" in said
   assert f"{tasks}, row 1 at byte" in said and "is row 0 of the pool" in said
   assert "evaluate.allow_leakage=True" in said
