@@ -52,8 +52,7 @@ def test_an_unknown_metric_or_benchmark_ends_before_anything_is_tuned(
 def test_missing_images_and_answers_are_set_aside_with_file_and_row(command, pool):
   tasks = write(
     pool,
-    ASK
-    | {"question": "please, why is this so?"},  # nearly the pool's: told, not refused
+    ASK | {"question": "please, why is this so?"},  # nearly the pool's: told
     ASK | {"id": "no answer", "answers": []},
     ASK | {"id": "no image", "image": "gone.png"},
     ASK | {"id": "seen", "image": "a.png"},
