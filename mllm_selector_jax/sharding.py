@@ -107,6 +107,15 @@ def use(mesh: Mesh, rules: Rules | None = None) -> Iterator[Mesh]:
     _RULES.reset(token)
 
 
+def platform() -> str:
+  """What the program at hand is made for: the mesh's platform, else this process's.
+
+  They differ where a program is compiled for devices that are not there.
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
+
+
 def constrain(x: jax.Array, logical: Sequence[str | None]) -> jax.Array:
   """Pins an activation to the rules' sharding; nothing without a mesh."""
   if jax.sharding.get_abstract_mesh().empty:
@@ -155,6 +164,33 @@ def map_shards(
     fn, in_specs=tuple(map(spec, axes)), out_specs=spec(out), check_vma=False
   )
   return mapped(*arrays)
+
+
+def map_row_shards(
+  fn: Callable[..., Any], rows: Sequence[jax.Array], whole: Sequence[jax.Array]
+) -> Any:
+  """`fn(*rows, *whole)` on each device's own rows; at once without a mesh.
+
+  What is whole is gathered once, and its gradient summed over the devices once,
+  whatever loops `fn` has; the compiler by itself does both in every round. The tensor
+  axis stays the compiler's.
+
+  Args:
+    fn: gives a tree of arrays over the rows; no row may need another one.
+    rows: arrays over the row shards of a batch.
+    whole: arrays that every row needs.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or any(len(x) % _ways(mesh, ROWS[0]) for x in rows):
+    return fn(*rows, *whole)
+  mapped = jax.shard_map(
+    fn,
+    in_specs=(*(ROWS for _ in rows), *(PartitionSpec() for _ in whole)),
+    out_specs=ROWS,
+    axis_names=set(ROWS[0]),
+    check_vma=False,
+  )
+  return mapped(*rows, *whole)
 
 
 def parameter_shardings(tree: Any, axes: Any, mesh: Mesh, rules: Rules | None = None):
@@ -259,6 +295,53 @@ def any_process(value: bool) -> bool:
   from jax.experimental import multihost_utils
 
   return bool(np.any(multihost_utils.process_allgather(np.array([value]))))
+
+
+def sum_later(values: np.ndarray, mesh: Mesh) -> Callable[[], np.ndarray]:
+  """Begins to add up a short vector of each process; all must begin.
+
+  Args:
+    values: of this process; float32 is kept of them where there are several.
+    mesh: the devices.
+
+  Returns:
+    A function that waits for the sum and gives it, the same in every process.
+  """
+  if jax.process_count() == 1:
+    return lambda: values
+  # On one of this process's rows; the others are zeros.
+  rows = np.zeros((row_ways(mesh) // jax.process_count(), len(values)), np.float32)
+  rows[0] = values
+  total = _make_sum(mesh)(put_rows(rows, mesh))
+  return lambda: np.asarray(total)
+
+
+@functools.lru_cache(maxsize=2)
+def _make_sum(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+  whole = NamedSharding(mesh, PartitionSpec())
+  return jax.jit(lambda rows: rows.sum(0), out_shardings=whole)
+
+
+def fetch(array: Any) -> np.ndarray:
+  """An array whole, as numpy, in every process; all must ask."""
+  if not isinstance(array, jax.Array) or array.is_fully_addressable:
+    return np.asarray(array)
+  from jax.experimental import multihost_utils
+
+  return multihost_utils.process_allgather(array, tiled=True)
+
+
+def gather_text(text: str) -> list[str]:
+  """Every process's text, in every process; all must ask."""
+  if jax.process_count() == 1:
+    return [text]
+  from jax.experimental import multihost_utils
+
+  own = np.frombuffer(text.encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.array(len(own))).reshape(-1)
+  padded = np.pad(own, (0, int(sizes.max(initial=1)) - len(own)))
+  every = multihost_utils.process_allgather(padded)
+  return [row[:size].tobytes().decode() for row, size in zip(every, sizes, strict=True)]
 
 
 def is_first_process() -> bool:

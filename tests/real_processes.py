@@ -70,6 +70,10 @@ class Forked:
   def kill(self):
     self._process.kill()
 
+  def send(self, number):
+    """A signal."""
+    os.kill(self._process.pid, number)
+
   def poll(self):
     """The exit status, None while it runs; as subprocess has it."""
     return self._process.exitcode

@@ -1,5 +1,7 @@
 """Opens files by path, local or of a cloud bucket (gs://, s3://)."""
 
+import hashlib
+import io
 import os
 import re
 from typing import BinaryIO
@@ -22,7 +24,8 @@ def open_binary(path: str | os.PathLike) -> BinaryIO:
   """
   if not is_remote(path):
     return open(path, "rb")
-  return _reach(path, lambda place: place.open("rb"))
+  # Cloud files have no readline of a limited length.
+  return io.BufferedReader(_reach(path, lambda place: place.open("rb")), 1 << 20)
 
 
 def measure(path: str | os.PathLike) -> int:
@@ -34,6 +37,18 @@ def measure(path: str | os.PathLike) -> int:
   if not is_remote(path):
     return os.path.getsize(path)
   return _reach(path, lambda place: place.stat().length)
+
+
+def hash_file(path: str | os.PathLike) -> str:
+  """SHA-256 of a file's bytes, in hexadecimal."""
+  with open_binary(path) as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_file(path: str | os.PathLike) -> bool:
+  if not is_remote(path):
+    return os.path.isfile(path)
+  return _reach(path, lambda place: place.exists() and not place.is_dir())
 
 
 def is_folder(path: str | os.PathLike) -> bool:

@@ -1,14 +1,13 @@
 """Asks a model the questions of an evaluation, marks its answers, sums them up."""
 
 import collections
-import itertools
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Int, UInt8
 
 from mllm_selector_jax import sharding
@@ -23,20 +22,6 @@ from mllm_selector_jax.types import ImageOptions, InputError, Params, RowError
 
 MAX_PIXELS = 64_000_000  # of an image
 CACHE_BYTES = 256 * 2**20  # of prepared images, which questions share
-
-
-class Item(NamedTuple):
-  """A question as the model reads it.
-
-  Attributes:
-    place: of the question in the list asked.
-    prompt: token ids.
-    pixels: of its image, None without one.
-  """
-
-  place: int
-  prompt: Int[np.ndarray, " L"]
-  pixels: UInt8[np.ndarray, "S S 3"] | None
 
 
 def summarise(marked: Iterable[Marked], aside: Sequence[Aside] = ()) -> dict[str, Any]:
@@ -138,19 +123,11 @@ class Pictures:
     return images.read_file(folder, path)
 
 
-def _place(prompts: generation.Prompts, mesh: Mesh | None) -> generation.Prompts:
-  """The batch on the devices; every process holds all of it and puts its rows."""
-  if mesh is None:
-    return prompts
-  spread = NamedSharding(mesh, sharding.ROWS)
-  return jax.tree.map(
-    lambda x: jax.make_array_from_callback(x.shape, spread, lambda index: x[index]),
-    prompts,
-  )
-
-
 def _answer(
-  items: Iterator[Item],
+  order: Sequence[int],
+  prompts: dict[int, Int[np.ndarray, " L"]],
+  with_image: set[int],
+  read: Callable[[int], UInt8[np.ndarray, "S S 3"] | None],
   config: MllmConfig,
   params: Params,
   encoder: Encoder,
@@ -158,7 +135,17 @@ def _answer(
   max_new_tokens: int,
   mesh: Mesh | None,
 ) -> Iterator[list[tuple[int, str]]]:
-  """Batch by batch, the items' places with the decoded answers."""
+  """Batch by batch, the questions' places with the decoded answers.
+
+  Each process reads the images of its share of a batch's rows.
+
+  Args:
+    order: places of the questions, in the order in which they are asked.
+    prompts: token ids by place.
+    with_image: the places whose question has one.
+    read: gives a question's pixels.
+    config, params, encoder, batch_size, max_new_tokens, mesh: of `evaluate_model`.
+  """
   tokenizer = encoder.tokenizer
   ends = {tokenizer.eos_token_id, encoder.end} - {None}
   # Without an end answers are of full length: -1 is never chosen.
@@ -167,6 +154,8 @@ def _answer(
   generate = generation.make_generate(config, max_new_tokens, eos, vocabulary)
   ways = sharding.row_ways(mesh) if mesh else 1
   rows = -(-batch_size // ways) * ways
+  share, shares = sharding.row_share(mesh) if mesh else (0, 1)
+  each = rows // shares
   closing = encoder.template.closing
 
   def read_text(row: Int[np.ndarray, " new"]) -> str:
@@ -174,17 +163,24 @@ def _answer(
     text = encoder.decode(row[: places[0]] if len(places) else row)
     return text.partition(closing)[0].strip() if closing else text.strip()
 
-  def finish(batch: list[Item], ids) -> list[tuple[int, str]]:
+  def finish(batch: Sequence[int], ids) -> list[tuple[int, str]]:
     answers = zip(batch, np.asarray(ids), strict=False)
-    return [(item.place, read_text(row)) for item, row in answers]
+    return [(place, read_text(row)) for place, row in answers]
 
   running = None
-  while batch := list(itertools.islice(items, rows)):
-    prompts = generation.make_prompts(
-      [item.prompt for item in batch], [item.pixels for item in batch], config, rows
+  for start in range(0, len(order), rows):
+    batch = order[start : start + rows]
+    own = batch[share * each : (share + 1) * each]
+    given = generation.make_prompts(
+      [prompts[place] for place in own],
+      [read(place) for place in own],
+      config,
+      each,
+      max(len(prompts[place]) for place in batch),
+      any(place in with_image for place in batch),
     )
     # The device answers this batch while the next one is read.
-    ids = generate(params, *_place(prompts, mesh))
+    ids = generate(params, *(sharding.put_rows(given, mesh) if mesh else given))
     if running:
       yield finish(*running)
     running = batch, ids
@@ -209,7 +205,8 @@ def evaluate_model(
   """Asks every question, greedily, and marks the answers.
 
   A question whose image is missing or broken, or that is too long for the model,
-  is set aside with its reason and counts neither as right nor as wrong.
+  is set aside with its reason and counts neither as right nor as wrong. In a run of
+  several processes all must call it; each reads its share of every batch.
 
   Args:
     config: the model.
@@ -274,20 +271,24 @@ def evaluate_model(
   )
   pictures = Pictures(folders, image_options, max_pixels)
 
-  def read() -> Iterator[Item]:
-    for place in order:
-      question = questions[place]
-      try:
-        pixels = None if question.image is None else pictures.read(question)
-        yield Item(place, prompts[place], pixels)
-      except RowError as error:
-        fail(place, error)
+  def read(place: int) -> UInt8[np.ndarray, "S S 3"] | None:
+    question = questions[place]
+    if question.image is None:
+      return None
+    try:
+      return pictures.read(question)
+    except RowError as error:
+      fail(place, error)
+      return None
 
   answers: dict[int, str] = {}
   if progress:
     progress(0, len(questions))
   for batch in _answer(
-    read(),
+    order,
+    prompts,
+    {place for place in order if questions[place].image is not None},
+    read,
     config,
     params,
     encoder,
@@ -297,7 +298,11 @@ def evaluate_model(
   ):
     answers.update(batch)
     if progress:
-      progress(len(answers) + len(failed), len(questions))
+      progress(len(answers) + len(questions) - len(order), len(questions))
+  # Each process knows of the images that it could not read itself.
+  for text in sharding.gather_text(json.dumps([*failed.items()])):
+    failed |= {place: Aside(*values) for place, values in json.loads(text)}
+  answers = {place: text for place, text in answers.items() if place not in failed}
   predictions, marked = [], []
   for place in sorted(answers):
     question = questions[place]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mllm_selector_jax.data import formats, parsing
+from mllm_selector_jax.data import formats, parsing, storage
 from mllm_selector_jax.data.formats.parquet_file import ParquetFile
 from mllm_selector_jax.data.records import read_records
 from mllm_selector_jax.evaluation.questions import Place
@@ -41,14 +41,14 @@ class Row(NamedTuple):
 
 def check_file(path: str) -> None:
   """Refuses a file that is missing or empty."""
-  if not os.path.isfile(path):
+  if not storage.is_file(path):
     raise InputError(f"{path}: the evaluation file is not there.")
-  if not os.path.getsize(path):
+  if not storage.measure(path):
     raise InputError(f"{path}: the evaluation file is empty.")
 
 
 def is_parquet(path: str) -> bool:
-  with open(path, "rb") as file:
+  with storage.open_binary(path) as file:
     return file.read(4) == b"PAR1"
 
 
@@ -83,10 +83,10 @@ def read_object(path: str) -> dict[str, Any]:
     InputError: it is missing, too large, broken, or something else.
   """
   check_file(path)
-  if (size := os.path.getsize(path)) > MOST_BYTES:
+  if (size := storage.measure(path)) > MOST_BYTES:
     raise InputError(f"{path}: {size:,} bytes; at most {MOST_BYTES:,} are read.")
   try:
-    with open(path, "rb") as file:
+    with storage.open_binary(path) as file:
       value = parsing.DECODER.decode(file.read().decode("utf-8-sig"))
   except (ValueError, RecursionError) as error:
     detail = str(error) or type(error).__name__
@@ -135,7 +135,7 @@ class TsvFile:
   def __init__(self, path: str):
     self.path = path
     csv.field_size_limit(MOST_FIELD)
-    with open(path, "rb") as file:
+    with storage.open_binary(path) as file:
       self._header, self._start = self._read_line(file)
     if len(set(self._header)) < len(self._header) or len(self._header) < 2:
       raise InputError(f"{path}: the first line is not a header with tabs.")
@@ -150,7 +150,7 @@ class TsvFile:
   def records(self) -> Iterator[Record]:
     """Every record, in order; images are not decoded."""
     offset = self._start
-    with open(self.path, "rb") as file:
+    with storage.open_binary(self.path) as file:
       while True:
         file.seek(offset)
         try:
@@ -187,7 +187,7 @@ class TsvFile:
     Raises:
       RowError: the image is not base64.
     """
-    with open(self.path, "rb") as file:
+    with storage.open_binary(self.path) as file:
       file.seek(offset)
       fields, _ = self._read_line(file)
     value = dict(zip(self._header, fields, strict=False))

@@ -47,14 +47,28 @@ def make_prompts(
   pixels: Sequence[UInt8[np.ndarray, "S S 3"] | None],
   config: MllmConfig,
   rows: int,
+  longest: int | None = None,
+  pictured: bool | None = None,
 ) -> Prompts:
-  """Pads prompts and their images to a batch of `rows` rows."""
-  length = bucket_length(max(map(len, prompts)))
+  """Pads prompts and their images to a batch of `rows` rows.
+
+  Args:
+    prompts: token ids of each.
+    pixels: of each one's image, None without one.
+    config: of the model.
+    rows: at least as many as prompts.
+    longest: tokens of the longest prompt, where these are a share of a batch.
+    pictured: whether the batch has an image, likewise.
+  """
+  longest = max(map(len, prompts)) if longest is None else longest
+  length = bucket_length(longest)
   side = config.vision.image_size
   tokens = np.zeros((rows, length), np.int32)
   patches = np.full((rows, length), -1, np.int32)
   lengths = np.zeros(rows, np.int32)
-  pictures = int(any(image is not None for image in pixels))
+  if pictured is None:
+    pictured = any(image is not None for image in pixels)
+  pictures = int(pictured)
   images = np.zeros((rows, pictures, side, side, 3), np.uint8)
   for row, (prompt, image) in enumerate(zip(prompts, pixels, strict=True)):
     tokens[row, : len(prompt)] = prompt

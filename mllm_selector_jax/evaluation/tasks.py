@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
+from mllm_selector_jax.data import storage
 from mllm_selector_jax.evaluation import files
 from mllm_selector_jax.evaluation.published import BENCHMARKS, Source
 from mllm_selector_jax.evaluation.questions import Aside, Question, make_question
@@ -51,7 +52,7 @@ def parse_tasks(value: str | Sequence[str] | None) -> list[Source]:
         + f"; there are {', '.join(BENCHMARKS)}."
       )
     names = [item.strip() for item in rest.split(",") if item.strip()]
-    folders = [item for item in names if os.path.isdir(item)]
+    folders = [item for item in names if storage.is_folder(item)]
     if len(folders) > 1:
       raise InputError(f"evaluate.tasks={part}: {len(folders)} folders; give one.")
     if not names and name:

@@ -113,8 +113,7 @@ class Layout:
   @property
   def own_shape(self) -> Shape:
     """The shape of this process's share of a batch."""
-    rows, shards = self.shape.rows // self.shares, self.shape.shards // self.shares
-    return dataclasses.replace(self.shape, rows=rows, shards=shards)
+    return self.shape.share(self.shares)
 
   def steps(self, parts: list[schedule.Part]) -> schedule.Steps:
     """The steps of these parts, of each this process's share."""
@@ -153,10 +152,15 @@ def lay_out(
   options: ScoreOptions,
   mesh: Mesh,
   own: Pass = MAIN,
+  described: bool = False,
 ) -> Layout:
-  """Plans a pass; arguments as `run_pass` has them, `table` of the checked pool."""
+  """Plans a pass; arguments as `run_pass` has them, `table` of the checked pool.
+
+  With `described`, the mesh is of devices that are not there, and so of no process.
+  """
   plan = plan_pass(own, table, rows, config.patches, options)
-  ways, share, shares = sharding.row_ways(mesh), *sharding.row_share(mesh)
+  share, shares = (0, 1) if described else sharding.row_share(mesh)
+  ways = sharding.row_ways(mesh)
   batch_rows = -(-options.batch_rows // ways) * ways
   every = schedule.cut_parts(plan, rows, options.part_rows, batch_rows)
   counts = Counts(table.has_image & own.images, table.supervised, table.turns)

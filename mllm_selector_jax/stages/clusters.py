@@ -51,6 +51,8 @@ def read_clusters(
 
       made = pa.table({"row": pa.array(table.row), "cluster": pa.array(cluster)})
       artifacts.write_table(folder / "clusters.parquet", made)
+    if run.bucket is not None:
+      run.bucket.put(artifact)
     return _name(cluster)
   import pyarrow.parquet as pq
 

@@ -11,6 +11,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax.stages.bucket import Bucket
 from mllm_selector_jax.stages.console import Console
 from mllm_selector_jax.stages.workdir import Workdir
 from mllm_selector_jax.types import Stopped
@@ -30,6 +31,7 @@ class Run:
     lists: files of ids that `measure` is asked about.
     out: where it writes its figures; empty for nowhere.
     stage: the stage at hand, for messages.
+    bucket: that the workdir is a copy of; None where it is a folder.
     seconds: what `make` took by artifact, `<name>.partial` where it was cut off.
   """
 
@@ -42,6 +44,7 @@ class Run:
   lists: tuple[str, ...] = ()
   out: str = ""
   stage: str = ""
+  bucket: Bucket | None = None
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
   _stop: bool = False
 
@@ -71,6 +74,12 @@ class Run:
           raise Stopped(f"{title} after {done:,} {unit}s")
 
       yield checked
+
+  def checkpoints(self, folder: Path) -> Any:
+    """Where the checkpoints of what is made in that folder lie."""
+    if self.bucket is not None:
+      return self.bucket.checkpoints(folder)
+    return folder / artifacts.UNHASHED
 
   @functools.cached_property
   def mesh(self) -> Mesh:
@@ -116,7 +125,7 @@ class Run:
     start = time.monotonic()
     taken = f"{name}.partial"
     try:
-      with _making(artifact, recipe) as folder:
+      with _making(artifact, recipe, self.bucket) as folder:
         if together or sharding.is_first_process():
           build(folder)
       taken = name
@@ -127,17 +136,25 @@ class Run:
 
 
 @contextlib.contextmanager
-def _making(artifact: artifacts.Artifact, recipe: artifacts.Recipe) -> Iterator[Path]:
+def _making(
+  artifact: artifacts.Artifact, recipe: artifacts.Recipe, bucket: Bucket | None
+) -> Iterator[Path]:
   """`artifact.making` in the first process; the others find its folder there."""
-  name = f"{recipe.stage} {artifact.path.name}"
-  if sharding.is_first_process():
+  name, first = f"{recipe.stage} {artifact.path.name}", sharding.is_first_process()
+  if first:
     with artifact.making(recipe) as folder:
-      sharding.meet(f"{name} begins")
-      yield folder
+      kept = bucket.making(artifact, recipe) if bucket else contextlib.nullcontext()
+      with kept:
+        sharding.meet(f"{name} begins")
+        yield folder
+    if bucket:
+      bucket.put(artifact)
   else:
     sharding.meet(f"{name} begins")
     yield artifact.partial
   sharding.meet(f"{name} is whole")
+  if bucket and not first:
+    bucket.get(artifact)
 
 
 @contextlib.contextmanager
@@ -169,9 +186,24 @@ def open_run(
     asked: what a command is asked about, see `Run`: ids, arm, lists, out.
 
   Raises:
-    InputError: another process holds the workdir, or it cannot be written.
+    InputError: another process holds the workdir, or it cannot be written; or its
+      bucket cannot be reached.
   """
-  place = Workdir(Path(workdir).absolute())
-  first = sharding.is_first_process()
-  with artifacts.lock(place.path) if first else contextlib.nullcontext():
-    yield Run(cfg, place, Console(place.log), force, **asked)
+  bucket = Bucket(workdir) if artifacts.is_remote(workdir) else None
+  place = Workdir(bucket.folder if bucket else Path(workdir).absolute())
+  with artifacts.lock(place.path) if _writes(bucket) else contextlib.nullcontext():
+    run = Run(cfg, place, Console(place.log), force, bucket=bucket, **asked)
+    if bucket:
+      bucket.open(run.say)
+    if sharding.is_first_process():
+      artifacts.recover(place.path)  # before others look
+    sharding.meet("the workdir is open")
+    yield run
+    if bucket and sharding.is_first_process():
+      bucket.close()
+      run.say(f"All of it is in {workdir}.")
+
+
+def _writes(bucket: Bucket | None) -> bool:
+  """Whether this process has a folder to write to."""
+  return sharding.is_first_process() or bucket is not None

@@ -70,9 +70,10 @@ def evaluate_arm(run: Run, arm: str) -> None:
           aside,
           run.cfg.pool.max_pixels,
         )
-    artifacts.write_json(folder / "results.json", results)
-    lines = "".join(json.dumps(line) + "\n" for line in predictions)
-    artifacts.write_text(folder / "predictions.jsonl", lines)
+    if sharding.is_first_process():
+      artifacts.write_json(folder / "results.json", results)
+      lines = "".join(json.dumps(line) + "\n" for line in predictions)
+      artifacts.write_text(folder / "predictions.jsonl", lines)
     macro = results["macro"]
     run.say(
       f"evaluate {arm}: macro accuracy {macro['value']:.3f}"

@@ -20,6 +20,11 @@ def prepare(run: Run) -> None:
   workers = run.cfg.prepare.workers or os.cpu_count() or 1
   if shard_rows < 1 or workers < 1:
     raise InputError("prepare.shard_rows and prepare.workers must not be negative.")
+  if run.bucket is not None and _share()[1] > 1:
+    raise InputError(
+      "prepare: several processes write one folder, which a workdir in a bucket does"
+      " not have. Give a folder as --workdir, or run one process."
+    )
   table = run.workdir.path / "pool.parquet"
   recipe = run.recipe(
     "prepare",

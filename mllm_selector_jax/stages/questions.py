@@ -1,8 +1,7 @@
 """The evaluation's questions, opened as the config says."""
 
-from pathlib import Path
-
 from mllm_selector_jax import artifacts
+from mllm_selector_jax.data import storage
 from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.evaluation.tasks import Aside, Question
 from mllm_selector_jax.stages import base
@@ -39,7 +38,7 @@ def questions_there(run: Run) -> list[Question]:
   """The questions, none where a file is not there (yet)."""
   sources = tasks.parse_tasks(task_names(run))
   names = [name for source in sources for name in tasks.list_files(source)]
-  there = names and all(Path(name).is_file() for name in names)
+  there = names and all(storage.is_file(name) for name in names)
   return read_questions(run)[0] if there else []
 
 
@@ -53,9 +52,9 @@ def hash_questions(run: Run) -> dict[str, str]:
   for source in tasks.parse_tasks(task_names(run)):
     names = tasks.list_files(source)
     for name in names:
-      if not Path(name).is_file():
+      if not storage.is_file(name):
         raise InputError(f"{name}: the evaluation file is not there.")
-    found = [artifacts.hash_file(Path(name)) for name in names]
+    found = [storage.hash_file(name) for name in names]
     one = found[0] if len(found) == 1 else artifacts.hash_json(found)
     digests[f"{source.name or 'questions'} {len(digests)}"] = one
   return digests

@@ -36,7 +36,7 @@ def watch(run: Run, title: str, steps: int) -> Iterator[Callable[[Observed], Non
   """
   writer = _open_board(run, title)
   peak = work.peak_flops(jax.devices()[0])
-  peak = peak and peak * jax.local_device_count()
+  peak = peak and peak * jax.device_count()
   path = run.workdir.logs / title.replace(" ", "-") / "steps.jsonl"
   window: list[Observed] = []
   warm, spoken = False, time.monotonic()

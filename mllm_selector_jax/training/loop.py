@@ -1,5 +1,6 @@
 """The training loop: the same for seed, tune and stage-1 alignment."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -35,7 +36,7 @@ class Observed(NamedTuple):
 
   Attributes:
     metrics: step (from 1), loss, learning_rate, grad_norm: what is kept.
-    work: of the step's batch.
+    work: of the step's batch, over all processes.
     seconds: since the step before was done; the first step's has compilation.
     waited: of them, for the batch to be read.
   """
@@ -43,6 +44,24 @@ class Observed(NamedTuple):
   metrics: dict[str, float]
   work: Work
   seconds: float
+  waited: float
+
+
+class _Sent(NamedTuple):
+  """A step that the devices have been given.
+
+  Attributes:
+    step: from 0.
+    values: what it will give.
+    rows: the samples of this process in it.
+    told: waits for whether to stop and the step's work, summed over the processes.
+    waited: seconds for its batch.
+  """
+
+  step: int
+  values: dict[str, jax.Array]
+  rows: np.ndarray
+  told: Callable[[], np.ndarray]
   waited: float
 
 
@@ -54,6 +73,8 @@ class LoopOptions:
     optimizer: the recipe.
     trainable: "projector", "decoder" (with the projector) or "all".
     save_every: steps between checkpoints; 0 saves only when stopped.
+    keep, keep_best: how many of the newest, and of the best before them, stay; see
+      `Checkpoints`.
     accumulate: micro-batches of a step; the batches have `accumulate` times as
       many shards as the mesh has devices for rows.
     spike: above 0, a loss of more than this many times the mean of the steps
@@ -63,6 +84,8 @@ class LoopOptions:
   optimizer: OptimizerOptions
   trainable: str = "decoder"
   save_every: int = 0
+  keep: int = 1
+  keep_best: int = 0
   accumulate: int = 1
   spike: float = 0.0
 
@@ -86,22 +109,25 @@ def train(
   Args:
     config: the model.
     params: where to start; not changed.
-    batches: a grain data set of (Batch, Owners), one a step.
+    batches: a grain data set of (Batch, Owners), one a step: this process's share
+      of its rows.
     steps: how many of them there are.
     options: how.
     mesh: the devices.
     folder: of the checkpoints; an interrupted run goes on from the newest one.
       None makes none.
     progress: called with the steps done and the total.
-    stopped: asked after every step; when true, the state is saved.
+    stopped: asked after every step; when true, in any process, the state is saved.
     name_rows: names rows in an error.
-    warn: told why a fast attention kernel is not used, where it is not.
+    warn: told why a fast attention kernel is not used, where it is not, and of
+      checkpoints that are damaged.
     observe: given every step of this call, in order.
 
   Raises:
     RunError: the loss is not finite, or a spike; the rows of that step are named,
-      and the checkpoint is left as it was.
-    Stopped: `stopped` said so; the state is saved.
+      and the checkpoint is left as it was. Or a checkpoint could not be written.
+    Stopped: `stopped` said so; the state is saved. Of several processes all raise
+      it, at the same step.
   """
   axes = logical_axes(params)
   shardings = sharding.parameter_shardings(params, axes, mesh)
@@ -114,7 +140,9 @@ def train(
   schedule = make_schedule(options.optimizer, steps)
   state, laid = init_state(optimizer, trainable)
   iterator = iter(batches)
-  checkpoints = Checkpoints(folder) if folder else None
+  checkpoints = None
+  if folder:
+    checkpoints = Checkpoints(folder, options.keep, options.keep_best, warn)
   done, metrics = 0, []
   if checkpoints:
     done, state, metrics = checkpoints.restore(state, iterator)
@@ -122,14 +150,18 @@ def train(
     config, optimizer, laid, options.accumulate, sharding.row_ways(mesh)
   )
   count = make_count(config, params, trainable.keys())
-  waiting: list[tuple[int, dict[str, jax.Array], np.ndarray, Work, float]] = []
+  waiting: list[_Sent] = []
   last = time.perf_counter()
+  stop = False  # whether any process is asked to
 
   def collect(keep: int):
-    nonlocal last
+    nonlocal last, stop
     # Reading a step's metrics one step late keeps the device busy.
     while len(waiting) > keep:
-      step, values, rows, work, waited = waiting.pop(0)
+      step, values, rows, told, waited = waiting.pop(0)
+      asked, tokens, places, flops = told().tolist()
+      stop |= asked > 0
+      work = Work(int(tokens), int(places), flops)
       loss, grad_norm = float(values["loss"]), float(values["grad_norm"])
       if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise RunError(
@@ -158,28 +190,29 @@ def train(
     collect(0)
     checkpoints.save(done, state, iterator, metrics)
 
-  try:
-    with sharding.use(mesh):
-      while done < steps:
-        begin = time.perf_counter()
-        batch, owners = next(iterator)
-        waited = time.perf_counter() - begin
-        state, values = step_fn(state, frozen, sharding.put_rows(batch, mesh))
-        rows = np.unique(owners.item[owners.item >= 0])
-        waiting.append((done, values, rows, count(batch), waited))
-        collect(1)
-        done += 1
-        progress(done, steps)
-        if stopped() and done < steps:
-          if checkpoints:
-            save()
-          raise Stopped(f"training stopped after step {done} of {steps}")
-        if checkpoints and options.save_every and done % options.save_every == 0:
+  with checkpoints or contextlib.nullcontext(), sharding.use(mesh):
+    while done < steps:
+      begin = time.perf_counter()
+      batch, owners = next(iterator)
+      waited = time.perf_counter() - begin
+      state, values = step_fn(state, frozen, sharding.put_rows(batch, mesh))
+      rows = np.unique(owners.item[owners.item >= 0])
+      done += 1
+      progress(done, steps)
+      asked = stopped()
+      told = sharding.sum_later(np.array([asked, *count(batch)], np.float64), mesh)
+      waiting.append(_Sent(done - 1, values, rows, told, waited))
+      stop |= asked and jax.process_count() == 1
+      collect(1)
+      if stop and done < steps:
+        if checkpoints:
           save()
-      collect(0)
-  finally:
-    if checkpoints:
-      checkpoints.close()
+        raise Stopped(f"training stopped after step {done} of {steps}")
+      if checkpoints:
+        checkpoints.check()
+        if options.save_every and done % options.save_every == 0:
+          save()
+    collect(0)
   return {**frozen, **state.params}, metrics
 
 

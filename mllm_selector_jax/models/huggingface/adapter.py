@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+from mllm_selector_jax import sharding
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
 from mllm_selector_jax.models.huggingface.writer import write_json
@@ -24,7 +25,7 @@ def write_adapter(
   """Writes adapter_config.json and adapter_model.safetensors.
 
   The projector, which is tuned with the adapter, is in it whole, under
-  `modules_to_save`.
+  `modules_to_save`. In a run of several processes all must call it.
 
   Args:
     folder: made if missing.
@@ -33,7 +34,9 @@ def write_adapter(
     base: the model that the adapter is of: a directory or a hub name.
   """
   assert config.lora is not None
-  folder = Path(folder)
+  folder, tensors = Path(folder), dict(list_tensors(config, params))
+  if not sharding.is_first_process():
+    return
   folder.mkdir(parents=True, exist_ok=True)
   description = {
     "peft_type": "LORA",
@@ -49,7 +52,6 @@ def write_adapter(
   }
   write_json(folder / "adapter_config.json", description)
   part = folder / "adapter_model.safetensors.part"
-  tensors = dict(list_tensors(config, params))
   safetensors.numpy.save_file(tensors, str(part), metadata={"format": "pt"})
   part.chmod(0o644)
   os.replace(part, part.with_suffix(""))
@@ -62,13 +64,13 @@ def list_tensors(
   for name, adapter in params["adapter"]["layers"].items():
     stem = _module_name(mapping.NAMES[f"decoder/layers/{name}"])
     for ours, theirs in MATRICES.items():
-      for layer, matrix in enumerate(np.asarray(adapter[ours], np.float32)):
+      for layer, matrix in enumerate(sharding.fetch(adapter[ours])):
         key = f"{stem.replace('*', str(layer))}.{theirs}.weight"
-        yield key, np.ascontiguousarray(matrix.T)
+        yield key, np.ascontiguousarray(matrix.T, np.float32)
   for leaf in mapping.list_leaves(config):
     if leaf.path.startswith("projector/"):
       _, layer, kind = leaf.path.split("/")
-      array = np.asarray(params["projector"][layer][kind], np.float32)
+      array = sharding.fetch(params["projector"][layer][kind]).astype(np.float32)
       yield _module_name(leaf.names[0]), np.ascontiguousarray(leaf.to_theirs(array))
 
 

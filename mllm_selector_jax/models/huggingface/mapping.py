@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from mllm_selector_jax import types
+from mllm_selector_jax import sharding, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import path_name
 from mllm_selector_jax.models.config import MllmConfig
@@ -150,9 +150,13 @@ def list_leaves(config: MllmConfig) -> Iterator[Leaf]:
 def to_tensors(
   config: MllmConfig, params: types.Params
 ) -> Iterator[tuple[str, np.ndarray]]:
-  """Every tensor of the Hugging Face form, by name, float32, one at a time."""
+  """Every tensor of the Hugging Face form, by name, float32, one at a time.
+
+  Arrays may lie on the devices of several processes; then all must go through them.
+  """
   leaves = jax.tree.leaves(params)
   for leaf, array in zip(list_leaves(config), leaves, strict=True):
     for layer, name in enumerate(leaf.names):
-      part = np.asarray(array[layer] if leaf.stacked else array, np.float32)
+      part = sharding.fetch(array[layer] if leaf.stacked else array)
+      part = np.asarray(part, np.float32)
       yield name, np.ascontiguousarray(leaf.to_theirs(part))

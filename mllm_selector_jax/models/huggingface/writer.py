@@ -10,7 +10,7 @@ from typing import Any
 
 import safetensors.numpy
 
-from mllm_selector_jax import types
+from mllm_selector_jax import sharding, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
@@ -120,13 +120,17 @@ def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> No
     files = [f"model-{n + 1:05}-of-{count:05}.safetensors" for n in range(count)]
   tensors = mapping.to_tensors(config, params)
   for names, file in zip(shards, files, strict=True):
+    if not sharding.is_first_process():
+      for _ in itertools.islice(tensors, len(names)):
+        pass
+      continue
     batch = dict(itertools.islice(tensors, len(names)))
     assert list(batch) == names
     part = folder / (file + ".part")
     safetensors.numpy.save_file(batch, str(part), metadata={"format": "pt"})
     part.chmod(0o644)  # safetensors makes files that only their owner reads
     os.replace(part, folder / file)
-  if len(shards) > 1:
+  if len(shards) > 1 and sharding.is_first_process():
     where = {name: f for f, names in zip(files, shards, strict=True) for name in names}
     index = {"metadata": {"total_size": total}, "weight_map": where}
     write_json(folder / "model.safetensors.index.json", index)
@@ -142,7 +146,8 @@ def write_model(
 ) -> None:
   """Writes a model directory; equal input gives equal bytes.
 
-  Each file appears whole or not at all; the caller moves the directory.
+  Each file appears whole or not at all; the caller moves the directory. In a run of
+  several processes all must call it, and the first one writes.
 
   Args:
     folder: made if missing.
@@ -166,7 +171,21 @@ def write_parts(
   chat_template: str | None = None,
 ) -> None:
   """Writes a model made of these parts as one directory; see `write_model`."""
-  folder, source = Path(folder), parts.decoder
+  folder = Path(folder)
+  if sharding.is_first_process():
+    _write_description(folder, config, parts, pad, chat_template)
+  _write_weights(folder, config, params)
+
+
+def _write_description(
+  folder: Path,
+  config: MllmConfig,
+  parts: Parts,
+  pad: bool,
+  chat_template: str | None,
+) -> None:
+  """All that a model's directory holds beside the weights."""
+  source = parts.decoder
   folder.mkdir(parents=True, exist_ok=True)
   write_json(folder / "generation_config.json", _describe_generation(parts.config))
   for name in CARRIED:
@@ -191,7 +210,6 @@ def write_parts(
     describe_image_options(parts_image_options(parts, pad)),
   )
   write_json(folder / "processor_config.json", _describe_processor(parts.config, token))
-  _write_weights(folder, config, params)
 
 
 def _name_tokenizer(path: Path) -> None:

@@ -1,0 +1,170 @@
+"""A run whose pool and workdir are in a bucket, served on this machine."""
+
+import json
+import shutil
+import tempfile
+
+import pytest
+from etils import epath
+
+from mllm_selector_jax import stages
+from mllm_selector_jax.data import demo
+from mllm_selector_jax.types import InputError, Stopped
+from tests import gcs, small_run
+from tests.models import tiny
+
+SETTINGS = {
+  "pool.demo.rows": 0,
+  "seed.rows": "24",
+  "seed.batch": 4,
+  "seed.save_every": 2,
+  "select.control": False,
+  "score.part_rows": 16,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scratch(tmp_path_factory):
+  """Where a process works; what is there is lost with the machine."""
+  before = tempfile.tempdir
+  tempfile.tempdir = str(tmp_path_factory.mktemp("scratch"))
+  yield tempfile.tempdir
+  tempfile.tempdir = before
+
+
+def forget():
+  """The machine is lost, and another one goes on."""
+  shutil.rmtree(f"{tempfile.tempdir}/mllm-selector")
+
+
+@pytest.fixture(scope="module")
+def bucket():
+  with gcs.serve() as url:
+    yield url
+
+
+@pytest.fixture(scope="module")
+def settings(bucket, tmp_path_factory):
+  """Settings of a pool and questions that lie in the bucket."""
+  place = tmp_path_factory.mktemp("pool")
+  demo.draw_pool(place, demo.PoolOptions(rows=60, seed=0))
+  questions = demo.EvaluationOptions(questions=1, seed=0)
+  demo.draw_evaluation(place / "evaluation", questions)
+  for path in place.rglob("*"):
+    if path.is_file():
+      target = epath.Path(bucket) / "pool" / str(path.relative_to(place))
+      target.write_bytes(path.read_bytes())
+  return SETTINGS | {
+    "pool.data": f"{bucket}/pool/pool.json",
+    "pool.images": f"{bucket}/pool/images",
+    "evaluate.tasks": f"{bucket}/pool/evaluation/eval.jsonl",
+    "evaluate.images": f"{bucket}/pool/evaluation/images",
+  }
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+  return tiny.make_base(tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture(scope="module")
+def local(base, settings, tmp_path_factory):
+  """The same run in a folder."""
+  folder = tmp_path_factory.mktemp("local") / "work"
+  with small_run.open_run(folder, base, **settings) as current:
+    stages.run(current)
+  return folder
+
+
+def read_bucket(url):
+  """Contents of every file, as `small_run.read_bytes` gives a folder's."""
+  found, folders = {}, [epath.Path(url)]
+  while folders:
+    for path in folders.pop().iterdir():
+      if path.is_dir():
+        folders.append(path)
+      else:
+        found[str(path.relative_to(epath.Path(url)))] = path.read_bytes()
+  skipped = {"log.txt", "checkpoints", "logs", "report.html"}
+  return {
+    name: data for name, data in found.items() if not {*name.split("/")} & skipped
+  }
+
+
+def test_a_run_in_a_bucket_survives_the_loss_of_its_machines(
+  bucket, settings, base, local
+):
+  work = f"{bucket}/run"
+  with small_run.open_run(work, base, **settings) as current:
+    stages.check(current)
+    asked = iter([False, False, False, True])
+    current.stopped = lambda: next(asked)
+    with pytest.raises(Stopped, match="after step 4 of 6"):
+      stages.seed(current)
+  assert (epath.Path(work) / "seed.partial/checkpoints/4").exists()
+  forget()
+  with small_run.open_run(work, base, **settings) as current:
+    stages.seed(current)
+    current.stopped = iter([False, True]).__next__
+    with pytest.raises(Stopped, match="scoring stopped after"):
+      stages.score(current)
+  parts = epath.Path(work) / "scores.partial/passes/main"
+  assert len(list(parts.glob("part-*.json"))) == 2
+  forget()
+  with small_run.open_run(work, base, **settings) as current:
+    stages.run(current)
+  wanted = small_run.read_bytes(local)
+  del wanted["report.html"], wanted["report.provenance.json"]  # names the workdir
+  found = read_bucket(work)
+  del found["report.provenance.json"]
+  assert sorted(found) == sorted(wanted)
+  assert [name for name in wanted if found[name] != wanted[name]] == []
+  assert (epath.Path(work) / "seed/checkpoints/6/whole.json").exists()
+
+  forget()
+  (epath.Path(work) / "arms/main/tuned/provenance.json").unlink()
+  with small_run.open_run(work, base, **settings) as current:
+    stages.run(current)
+  said = (epath.Path(work) / "log.txt").read_text()
+  last = said[said.rindex("check: pool is unchanged") :]
+  assert last.count("unchanged, kept") == 7 and last.count("making") == 1
+  assert "tune: making arms/main/tuned" in last
+  assert not epath.Path(f"{work}/.holder").exists()
+
+
+def test_what_a_bucket_has_of_another_recipe_is_not_gone_on_from(
+  bucket, settings, base
+):
+  work, changed = f"{bucket}/changed", settings | {"seed.learning_rate": 5e-4}
+  for one in (settings, changed):
+    with small_run.open_run(work, base, **one) as current:
+      stages.check(current)
+      asked = iter([False, True])
+      current.stopped = lambda asked=asked: next(asked)
+      with pytest.raises(Stopped, match="after step 2 of 6"):
+        stages.seed(current)  # of the other recipe it would go on after step 2
+    forget()
+
+
+def test_a_run_that_did_not_let_go_is_told(bucket, settings, base):
+  work = f"{bucket}/held"
+  (epath.Path(work) / ".holder").write_text("process 7 on host elsewhere")
+  with small_run.open_run(work, base, **settings) as current:
+    said = (current.workdir.path / "log.txt").read_text()
+  assert "last held by process 7 on host elsewhere" in said
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket, settings, base):
+  with pytest.raises(InputError, match="gs://nowhere/run: cannot be"):
+    with small_run.open_run("gs://nowhere/run", base, **settings):
+      pass
+
+
+def test_a_marker_that_is_torn_counts_as_none(bucket, settings, base):
+  work = f"{bucket}/torn"
+  with small_run.open_run(work, base, **settings) as current:
+    stages.check(current)
+  marker = epath.Path(work) / "pool.provenance.json"
+  marker.write_text(json.dumps({"config": {}})[:5])
+  with small_run.open_run(work, base, **settings) as current:
+    assert current.workdir.pool.provenance() is None
