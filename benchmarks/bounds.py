@@ -2,10 +2,12 @@
 
   python benchmarks/bounds.py --workdir=runs/bounds --seeds=0,1
 
-Each seed has its own pool, seed model and score table. Prints, for every rule
-alone, how many rows it takes out, which share of them is rightly taken (precision),
-which share of all such rows it takes (recall), and the share of sound rows lost;
-means over the seeds.
+Each seed has its own pool, seed model and score table, and what has been made is
+kept, so a run that was stopped goes on. Prints, for every rule alone, how many rows
+it takes out, which share of them is rightly taken (precision), which share of all
+such rows it takes (recall), and the share of sound rows lost; then what each costs
+beside the scoring, and by task what the rules of `BY_TASK` find and lose of wrong or
+misaligned rows; means over the seeds.
 """
 
 import argparse
@@ -18,8 +20,9 @@ from mllm_selector_jax.configs import demo
 
 from mllm_selector_jax import stages
 from mllm_selector_jax.selection.candidates import sort_out
-from mllm_selector_jax.selection.options import SelectOptions
-from mllm_selector_jax.stages import candidates, context
+from mllm_selector_jax.selection.options import HELD_OUT, SelectOptions
+from mllm_selector_jax.stages import candidates, context, doubts
+from mllm_selector_jax.stages.times import keep_times, read_times
 
 NONE = {"bound": 0.0, "competence": None, "visual": False, "duplicates": 0.0}
 RULES = {
@@ -29,17 +32,26 @@ RULES = {
   "competence 0.5": {"competence": 0.5},
   "competence 0.6": {"competence": 0.6},
   "competence 0.7": {"competence": 0.7},
+  "gate": {"bound": "gate"},
+  "probe": {"bound": "probe"},
+  "thorough": {"bound": "thorough"},
   "visual": {"visual": True},
   "bound 0.15 + competence 0.6": {"bound": 0.15, "competence": 0.6},
   "duplicates 0.9": {"duplicates": 0.9},
   "duplicates 0.99": {"duplicates": 0.99},
   "duplicates 0.999": {"duplicates": 0.999},
 }
+BY_TASK = ("bound 0.15", "gate", "probe", "thorough")
+SMALLEST = 3  # tasks that are the tail
 KINDS = ("wrong", "misaligned", "wrong or misaligned", "duplicate")
 
 
-def score_pool(folder: Path, seed: int, rows: int) -> candidates.Eligible:
-  """A drawn pool, scored; resumes what is there."""
+def score_pool(folder: Path, seed: int, rows: int):
+  """A drawn pool, scored; resumes what is there.
+
+  Returns:
+    Eligible rows, by bound its doubt, and by bound FLOPs and seconds.
+  """
   cfg = demo.get_config()
   cfg.rng_seed = cfg.pool.demo.seed = seed
   cfg.pool.demo.rows = rows
@@ -49,13 +61,46 @@ def score_pool(folder: Path, seed: int, rows: int) -> candidates.Eligible:
     stages.check(run)
     stages.seed(run)
     stages.score(run)
-    return candidates.read_eligible(run, candidates.make_config(run), run.cfg.rng_seed)
+    eligible = candidates.read_eligible(run, candidates.make_config(run), seed)
+    found, costs = {}, {}
+    for bound in HELD_OUT:
+      doubts.make_doubts(run, bound)
+      keep_times(run, run.workdir.logs)
+      found[bound] = doubts.read_doubt(run, bound, eligible.rows)
+      seconds = doubts.add_seconds(read_times(run.workdir.logs), bound)
+      costs[bound] = doubts.read_flops(run, bound), seconds
+    return eligible, found, costs
 
 
-def measure(eligible, truth, rule) -> dict[str, tuple[float, float]]:
-  """By kind precision and recall; "taken" and "sound rows lost" as shares."""
+def find(eligible, doubt, rule) -> np.ndarray:
+  """Which rows a rule takes out."""
   options = dataclasses.replace(SelectOptions(), **{**NONE, **rule})
-  found = sort_out(eligible.scores, eligible.groups, 0, options, True).suspect
+  scores = dataclasses.replace(eligible.scores, doubt=doubt.get(options.bound))
+  return sort_out(scores, eligible.groups, 0, options, True).suspect
+
+
+def measure_tasks(eligible, truth, found) -> dict[str, tuple[float, ...]]:
+  """By task its rows, precision, recall and share of sound rows lost."""
+  bad = (truth["wrong"] | truth["misaligned"])[eligible.rows]
+  task = truth["task"][eligible.rows]
+  names, sizes = np.unique(task, return_counts=True)
+  names = names[np.argsort(sizes)]
+  parts = {name: task == name for name in names}
+  parts[f"the smallest {SMALLEST}"] = np.isin(task, names[:SMALLEST])
+  result = {}
+  for name, own in parts.items():
+    right = (found & bad & own).sum()
+    result[name] = (
+      own.sum(),
+      right / max((found & own).sum(), 1),
+      right / max((bad & own).sum(), 1),
+      (found & ~bad & own).sum() / max((~bad & own).sum(), 1),
+    )
+  return result
+
+
+def measure(eligible, truth, found) -> dict[str, tuple[float, float]]:
+  """By kind precision and recall; "taken" and "sound rows lost" as shares."""
   wrong = truth["wrong"][eligible.rows]
   misaligned = truth["misaligned"][eligible.rows]
   kinds = {
@@ -98,17 +143,25 @@ def main() -> None:
   parser.add_argument("--rows", type=int, default=6000)
   arguments = parser.parse_args()
   found: dict[str, list] = {rule: [] for rule in RULES}
+  tasks: dict[str, list] = {rule: [] for rule in BY_TASK}
+  spent: dict[str, list] = {bound: [] for bound in HELD_OUT}
   for seed in map(int, arguments.seeds.split(",")):
     folder = arguments.workdir / f"seed-{seed}"
-    eligible = score_pool(folder, seed, arguments.rows)
+    eligible, doubt, costs = score_pool(folder, seed, arguments.rows)
     table = pq.read_table(folder / "demo_pool" / "truth.parquet")
     truth = {
       "wrong": table["wrong"].to_numpy(),
       "misaligned": table["misaligned"].to_numpy(),
+      "task": np.array(table["task"].to_pylist()),
       "duplicate_of": table["duplicate_of"].fill_null(-1).to_numpy(),
     }
     for rule, options in RULES.items():
-      found[rule].append(measure(eligible, truth, options))
+      taken = find(eligible, doubt, options)
+      found[rule].append(measure(eligible, truth, taken))
+      if rule in BY_TASK:
+        tasks[rule].append(measure_tasks(eligible, truth, taken))
+    for bound, cost in costs.items():
+      spent[bound].append(cost)
   heads = "".join(f" {kind}: precision | recall |" for kind in KINDS)
   print(f"| rule | rows taken | sound rows lost |{heads}")
   print("|---" * (3 + 2 * len(KINDS)) + "|")
@@ -119,6 +172,20 @@ def main() -> None:
     cells = "".join(f" {means[kind][0]:.2f} | {means[kind][1]:.2f} |" for kind in KINDS)
     taken = means["taken"]
     print(f"| {rule} | {taken[0]:.3f} | {taken[1]:.3f} |{cells}")
+  print("\n| bound | FLOPs beside the scoring | seconds |\n|---|---|---|")
+  for bound, each in spent.items():
+    flops, seconds = np.mean(each, axis=0)
+    print(f"| {bound} | {flops:.2e} | {seconds:.0f} |")
+  heads = "".join(f" {rule}: precision | recall | lost |" for rule in BY_TASK)
+  print(f"\n| task | rows |{heads}")
+  print("|---" * (2 + 3 * len(BY_TASK)) + "|")
+  for name in tasks[BY_TASK[0]][0]:
+    means = {
+      rule: np.mean([one[name] for one in each if name in one], axis=0)
+      for rule, each in tasks.items()
+    }
+    cells = "".join(f" {p:.2f} | {r:.2f} | {s:.2f} |" for _, p, r, s in means.values())
+    print(f"| {name} | {means[BY_TASK[0]][0]:.0f} |{cells}")
 
 
 if __name__ == "__main__":

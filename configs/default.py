@@ -117,7 +117,11 @@ def get_config() -> ml_collections.ConfigDict:
   # By group name, a dict, JSON text or a JSON file; groups left out get 0.
   cfg.select.target_shares = config_dict.placeholder(object)
   cfg.select.like = config_dict.placeholder(object)  # ids, as force_in
-  cfg.select.bound = 0.15  # top share of each group's necessity that is suspect
+  # Which rows are suspect: a number (the top share of each group's necessity), none,
+  # quantile (0.15), gate (competence 0.6), or by a model that has not seen the row:
+  # probe (a head refitted on the embeddings) or thorough (two models, each tuned on
+  # half of the pool by the seed's recipe, score the other half).
+  cfg.select.bound = config_dict.FieldReference(0.15, field_type=object)
   cfg.select.competence = 0.0  # above 0: also what the seed gets wrong in groups
   # where it gets at least this share of the rows wholly right
   cfg.select.visual = False  # also rows that their image makes less likely
@@ -136,11 +140,31 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.sweep = ml_collections.ConfigDict()
   cfg.select.sweep.budgets = config_dict.placeholder(object)  # "5%,10%,20%"
   cfg.select.sweep.kl_weights = config_dict.placeholder(object)  # "0.2,0.4,1"
+  # Closed loop: the settings of the main arm are those of the best of so many
+  # candidates, 0 for no search. Alternatives are separated by commas; the settings
+  # above are always among the candidates.
+  cfg.select.search = ml_collections.ConfigDict()
+  cfg.select.search.candidates = 0
+  cfg.select.search.signal = config_dict.placeholder(object)  # "loss,el2n"
+  cfg.select.search.kl_weight = config_dict.placeholder(object)  # "0.2,0.4,1"
+  cfg.select.search.groups = config_dict.placeholder(object)  # "kmeans,source"
+  cfg.select.search.tempering = config_dict.placeholder(object)  # "0,0.5,1"
+  cfg.select.search.bound = config_dict.placeholder(object)  # "none,0.15,probe"
+  # What they are compared on: a share of the pool, held out by content and never
+  # selected, or question files, never those of evaluate.tasks.
+  cfg.select.search.development = config_dict.FieldReference("10%", field_type=object)
+  cfg.select.search.images = config_dict.placeholder(str)  # of these question files
+  cfg.select.search.steps = 50  # of each candidate's first tune, by the recipe of tune
+  # The best 1 / halving of the candidates go on, with halving times the steps.
+  cfg.select.search.halving = 2
+  # Above 1: the tuned model of the main arm scores the pool again, and so on.
+  cfg.select.rounds = 1
   cfg.select.control = True  # tune and evaluate a random selection beside it
 
   cfg.export_selection = ml_collections.ConfigDict()
   cfg.export_selection.arm = "main"
-  # Of verbatim, llava, llama_factory, ms_swift, trl, ids, weights; None: the first two.
+  # Of verbatim, llava, llama_factory, ms_swift, trl, ids, weights and card (ids, scores
+  # and config, to publish); None: the first two.
   cfg.export_selection.formats = config_dict.placeholder(object)
 
   cfg.tune = ml_collections.ConfigDict()

@@ -1,6 +1,7 @@
 """The command line: `mllm-selector [command] --config=FILE --workdir=DIR`.
 
-And `mllm-selector assemble --decoder=DIR --vision=DIR --out=DIR`.
+And `mllm-selector assemble --decoder=DIR --vision=DIR --out=DIR`, and
+`mllm-selector verify --card=DIR`.
 """
 
 import difflib
@@ -9,13 +10,14 @@ import re
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
 
 from mllm_selector_jax import configs
-from mllm_selector_jax.stages import COMMANDS, context, failures, processes
+from mllm_selector_jax.stages import COMMANDS, card, context, failures, processes
 from mllm_selector_jax.stages.memory import keep_freed_memory
 from mllm_selector_jax.types import InputError, Stopped
 
@@ -74,6 +76,9 @@ def run(argv: list[str]) -> int:
     if argv[1:2] == ["assemble"]:
       _assemble(argv)
       return 0
+    if argv[1:2] == ["verify"]:
+      print(card.verify(_parse_card(argv)))
+      return 0
     call = _parse(argv)
     processes.join(call.coordinator, call.num_processes, call.process_id)
     processes.check_devices(call.num_devices)
@@ -125,6 +130,9 @@ def _usage(command: str) -> str:
   lines.append(
     "  assemble  Makes a base from a decoder, a vision tower and a projector."
   )
+  lines.append(
+    "  verify    Draws the published selection of --card=DIR again, compares."
+  )
   return USAGE.format(commands="\n".join(lines), configs=", ".join(_shipped()))
 
 
@@ -146,6 +154,19 @@ def _assemble(argv: list[str]) -> None:
   except flags.Error as error:
     raise InputError(f"{error}. See --help for the flags.") from error
   assemble.assemble()
+
+
+def _parse_card(argv: list[str]) -> Path:
+  """The folder of `verify`, which needs neither config nor workdir."""
+  values = flags.FlagValues()
+  folder = flags.DEFINE_string("card", None, "", flag_values=values)
+  try:
+    rest = values([argv[0], *argv[2:]])[1:]
+  except flags.Error as error:
+    raise InputError(f"{error}. See --help for the flags.") from error
+  if rest or not folder.value:
+    raise InputError("verify needs --card=DIR, a card that export-selection wrote.")
+  return Path(folder.value)
 
 
 def _parse(argv: list[str]) -> Call:

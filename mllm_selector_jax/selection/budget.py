@@ -43,6 +43,11 @@ class Limit:
   warning: str = ""
 
 
+def is_budget(text: str) -> bool:
+  """Whether it has a budget's form."""
+  return _FORM.fullmatch(text.strip()) is not None
+
+
 def parse(text: str | int | Budget, name: str = "budget") -> Budget:
   """Reads a budget.
 

@@ -1,6 +1,7 @@
 """What comes into a selection: scored rows, and which of them may be taken."""
 
 import dataclasses
+import types
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,9 +10,10 @@ from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import draws, necessity
+from mllm_selector_jax.selection.doubt import Doubt, find_doubted
 from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.groups import Groups
-from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.options import HELD_OUT, SelectOptions
 from mllm_selector_jax.types import InputError
 
 STEP = 1 << 16  # embeddings scaled at once
@@ -33,6 +35,9 @@ class Scores:
     tokens: training tokens, for budgets in tokens.
     forced_in: kept whatever the scores say; counts against the budget.
     left_out: never kept.
+    held_out: those of them that are kept apart to compare settings on.
+    doubt: what a model that has not seen the row says, for the bounds "probe" and
+      "thorough".
   """
 
   necessity: Float[np.ndarray, " N"]
@@ -46,6 +51,8 @@ class Scores:
   tokens: Int[np.ndarray, " N"] | None = None
   forced_in: Bool[np.ndarray, " N"] | None = None
   left_out: Bool[np.ndarray, " N"] | None = None
+  held_out: Bool[np.ndarray, " N"] | None = None
+  doubt: Doubt | None = None
 
   def __post_init__(self):
     columns = {field.name: getattr(self, field.name) for field in FIELDS}
@@ -106,7 +113,7 @@ class Scores:
     return values
 
 
-FIELDS = [f for f in dataclasses.fields(Scores) if f.name != "signals"]
+FIELDS = [f for f in dataclasses.fields(Scores) if f.name not in ("signals", "doubt")]
 
 # Why a row was kept or not; a selection holds one of these for each row.
 REASONS = (
@@ -119,10 +126,12 @@ REASONS = (
   "not drawn",
   "target share 0",
   "above its group's cap",
+  "held out for development",
   "left out",
   "suspect: upper necessity bound",
   "suspect: wrong where the seed model is mostly right",
   "suspect: less likely with its image",
+  "suspect: unlikely to a model that has not seen it",
   "suspect: nearly the same as another row",
   "dropped: the instruction does not help (IFD above 1)",
   "dropped: nearly the same as a row before it",
@@ -141,6 +150,7 @@ class Candidates(NamedTuple):
     suspect: rows that fill the budget only when no other is left.
     code: the reason of suspect and left-out rows, by `CODE`; otherwise that of
       "not drawn".
+    spared: by reason the groups and rows that a held-out bound left alone.
   """
 
   necessity: Float[np.ndarray, " N"]
@@ -149,6 +159,7 @@ class Candidates(NamedTuple):
   remaining: Bool[np.ndarray, " N"]
   suspect: Bool[np.ndarray, " N"]
   code: Int[np.ndarray, " N"]
+  spared: Mapping[str, dict[str, int]] = types.MappingProxyType({})
 
 
 def sort_out(
@@ -185,10 +196,12 @@ def sort_out(
   ranks = necessity.rank_normalise(scores.necessity, scores.flag("seen"))
   code = np.full(count, CODE["not drawn"], np.uint8)
   tie = draws.draw(rng, scores.key, options.strategy)
+  spared = {}
   if bounded:
-    _mark_suspects(code, scores, ranks, groups.index, options)
+    spared = _mark_suspects(code, scores, ranks, groups.index, options)
   code[forced] = CODE["not drawn"]
   code[left_out] = CODE["left out"]
+  code[scores.flag("held_out")] = CODE["held out for development"]
   if bounded and options.duplicates:
     copies = find_duplicates(
       scores.unit_embeddings("select.duplicates"),
@@ -200,20 +213,30 @@ def sort_out(
     )
     code[copies] = CODE["suspect: nearly the same as another row"]
   suspect = code > CODE["left out"]
-  return Candidates(ranks, tie, forced, ~suspect & ~left_out, suspect, code)
+  return Candidates(ranks, tie, forced, ~suspect & ~left_out, suspect, code, spared)
 
 
-def _mark_suspects(code, scores, ranks, groups, options):
+def _mark_suspects(code, scores, ranks, groups, options) -> dict[str, dict[str, int]]:
   if options.visual:
     found = necessity.misaligned(scores.signal("visual", "select.visual", False))
     code[found] = CODE["suspect: less likely with its image"]
-  if options.competence:
+  if options.gate:
     failed = necessity.failed_where_competent(
-      scores.signal("accuracy", "select.competence"), groups, options.competence
+      scores.signal("accuracy", "select.competence"), groups, options.gate
     )
     code[failed] = CODE["suspect: wrong where the seed model is mostly right"]
-  above = necessity.above_bound(ranks, groups, options.bound)
+  above = necessity.above_bound(ranks, groups, options.quantile)
   code[above] = CODE["suspect: upper necessity bound"]
+  if options.bound not in HELD_OUT:
+    return {}
+  if scores.doubt is None:
+    raise InputError(
+      f"select.bound {options.bound} needs a held-out loss, which the scores do not"
+      " hold; run `mllm-selector select`, or choose otherwise."
+    )
+  found = find_doubted(scores.doubt, groups)
+  code[found.suspect] = CODE["suspect: unlikely to a model that has not seen it"]
+  return found.spared
 
 
 def drop(

@@ -25,8 +25,12 @@ STRATEGIES = (
   "coincide",
   "deita",
 )
+BOUNDED = ("kl", "grouped")  # those that leave suspects out
 TARGETS = ("tempered", "pool", "uniform", "given", "like")
 WITHIN = ("uniform", "sample", "top")
+BOUNDS = ("none", "quantile", "gate", "probe", "thorough")
+HELD_OUT = BOUNDS[-2:]  # by a loss of models that have not seen the row
+QUANTILE, GATE = 0.15, 0.6  # what the names stand for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +53,10 @@ class SelectOptions:
     floor: rows that each group gets at least, as a share of its proportional
       part of the budget.
     cap: the most of a group's rows that are taken, as a share of them.
-    bound: top share of each group's necessity that is suspect; 0 is off.
+    bound: which rows are suspect, one of `BOUNDS` or a number. A number is the top
+      share of each group's necessity, "quantile" is .15 and "none" 0; "gate" is a
+      `competence` of .6 unless that is given; "probe" and "thorough" go by a
+      held-out loss (doubt.py).
     competence: where the seed model gets at least this share of a group's rows
       wholly right, those that it does not are suspect; 0 or None is off.
     visual: whether rows that the image makes less likely are suspect.
@@ -69,7 +76,7 @@ class SelectOptions:
   temperature: float = 0.2
   floor: float = 0.2
   cap: float = 1.0
-  bound: float = 0.15
+  bound: float | str = QUANTILE
   competence: float | None = None
   visual: bool = False
   duplicates: float = 0.0
@@ -89,7 +96,14 @@ class SelectOptions:
     self._check("temperature", 1e-6, 1e6)
     self._check("floor", 0, 1)
     self._check("cap", 1e-9, 1)
-    self._check("bound", 0, 0.9)
+    if isinstance(self.bound, str):
+      if self.bound not in BOUNDS:
+        raise InputError(
+          f"select.bound is {self.bound!r}; allowed: {', '.join(BOUNDS)}, or a number"
+          " from 0 to 0.9, the top share of each group's necessity."
+        )
+    else:
+      self._check("bound", 0, 0.9)
     self._check("duplicates", 0, 1)
     self._check("clusters", 0, 10**7, whole=True)
     self._check("strata", 1, 1000, whole=True)
@@ -108,6 +122,18 @@ class SelectOptions:
         f" {'not ' if self.target_shares is None else ''}given; shares go with"
         ' target "given", and only with it.'
       )
+
+  @property
+  def quantile(self) -> float:
+    """The top share of each group's necessity that is suspect."""
+    if isinstance(self.bound, str):
+      return QUANTILE if self.bound == "quantile" else 0.0
+    return self.bound
+
+  @property
+  def gate(self) -> float:
+    """The share of rows wholly right that makes a group's others suspect; 0: off."""
+    return self.competence or (GATE if self.bound == "gate" else 0.0)
 
   def _check(self, name: str, low: float, high: float, whole: bool = False):
     value = getattr(self, name)

@@ -1,5 +1,7 @@
 """What comes out of a selection: for every row what was decided, and why."""
 
+import types
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +59,7 @@ class Selection(NamedTuple):
     table: about each group.
     certificate: that no better selection exists, for `kl`.
     warnings: what the user should know.
+    spared: by reason the groups and rows that a held-out bound left alone.
   """
 
   kept: Bool[np.ndarray, " N"]
@@ -69,6 +72,7 @@ class Selection(NamedTuple):
   table: GroupTable
   certificate: Certificate | None
   warnings: tuple[str, ...]
+  spared: Mapping[str, dict[str, int]] = types.MappingProxyType({})
 
 
 def assemble(
@@ -134,4 +138,5 @@ def assemble(
     table=table,
     certificate=certificate,
     warnings=tuple(text for text in warnings if text),
+    spared=candidates.spared,
   )

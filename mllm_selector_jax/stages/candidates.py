@@ -1,5 +1,6 @@
 """What a selection is made from: scored rows, their groups, ids and options."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -14,11 +15,12 @@ from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.selection.candidates import Scores
 from mllm_selector_jax.selection.necessity import rank_normalise
-from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.options import BOUNDED, HELD_OUT, SelectOptions
 from mllm_selector_jax.selection.selection import Selection
-from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages import base, held_out
 from mllm_selector_jax.stages.clusters import read_clusters, read_keys
 from mllm_selector_jax.stages.context import Run, plain
+from mllm_selector_jax.stages.doubts import read_doubt
 from mllm_selector_jax.stages.lists import read_ids, read_shares
 from mllm_selector_jax.types import InputError
 
@@ -55,10 +57,14 @@ def make_config(run: Run, **changes: Any) -> dict[str, Any]:
   So a file's contents count as the setting, not its name.
   """
   config = {**plain(run.cfg.select), **changes}
-  del config["control"], config["sweep"]
+  for name in ("control", "sweep", "search", "rounds"):
+    del config[name]
+  config["development"] = held_out.read_share(run.cfg)
   for name in ID_LISTS:
     config[name] = read_ids(config[name], f"select.{name}")
   config["target_shares"] = read_shares(config["target_shares"])
+  with contextlib.suppress(TypeError, ValueError):  # a number given as text
+    config["bound"] = float(config["bound"])
   if config["like"] and config["target"] != "like":
     raise InputError(
       f"select.like is given and select.target is {config['target']!r}; samples to be"
@@ -73,6 +79,11 @@ def make_options(config: dict[str, Any]) -> SelectOptions:
   given = {name: value for name, value in config.items() if name in names}
   given["competence"] = given["competence"] or None
   return SelectOptions(**given)
+
+
+def needs_doubt(options: SelectOptions) -> bool:
+  """Whether the strategy bounds suspects, and by a held-out loss."""
+  return options.bound in HELD_OUT and options.strategy in BOUNDED
 
 
 def read_eligible(
@@ -94,10 +105,10 @@ def read_eligible(
   strategy = strategies.STRATEGIES[options.strategy]
   own = f"select.strategy {options.strategy}"
   wanted = {name: own for name in strategy.signals}
-  bounds = {"competence": "accuracy", "visual": "visual"}
-  for option, name in bounds.items():
-    if getattr(options, option):
-      wanted.setdefault(name, f"select.{option}")
+  if options.gate:
+    wanted.setdefault("accuracy", "select.competence")
+  if options.visual:
+    wanted.setdefault("visual", "select.visual")
   wanted.setdefault(config["signal"], "select.signal")
   for name, option in wanted.items():
     if name in table.columns:
@@ -122,6 +133,11 @@ def read_eligible(
     vectors = vectors if finite.all() else vectors[finite]
     if not vectors.shape[1]:  # a table made elsewhere may hold none
       vectors = None
+  left_out = _mark(pool, rows, config["leave_out"], "leave_out")
+  apart = None
+  if share := config.get("development"):
+    apart = held_out.hold_out(read_keys(pool, rows), share, rng)
+    left_out = apart if left_out is None else left_out | apart
   scores = Scores(
     necessity=table.signal(config["signal"])[finite],
     key=read_keys(pool, rows),
@@ -135,7 +151,9 @@ def read_eligible(
     tokens=pool.tokens[rows],
     like=_mark(pool, rows, config["like"], "like"),
     forced_in=_mark(pool, rows, config["force_in"], "force_in"),
-    left_out=_mark(pool, rows, config["leave_out"], "leave_out"),
+    left_out=left_out,
+    held_out=apart,
+    doubt=read_doubt(run, options.bound, rows) if needs_doubt(options) else None,
   )
   groups = _make_groups(run, pool, table, finite, scores, options, rng)
   return Eligible(pool, rows, scores, groups, options)

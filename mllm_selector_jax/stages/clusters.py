@@ -42,7 +42,7 @@ def read_clusters(
   if not sharding.is_first_process():
     return _name(_find(pool, table, number, rng))
   if reasons := artifact.why_stale(recipe):
-    name = artifact.path.relative_to(run.workdir.path)
+    name = run.workdir.name(artifact)
     again = "" if reasons == ["not made yet"] else f" again: {'; '.join(reasons[:4])}"
     run.say(f"{run.stage}: making {name}{again}")
     cluster = _find(pool, table, number, rng)

@@ -109,7 +109,7 @@ class Run:
     Returns:
       Whether it was made.
     """
-    name = str(artifact.path.relative_to(self.workdir.path))
+    name = self.workdir.name(artifact)
     self.stage = recipe.stage
     reasons = []
     if sharding.is_first_process():

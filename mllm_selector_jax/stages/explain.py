@@ -21,6 +21,7 @@ CHUNK = 8192  # rows whose embeddings are compared at once
 BOUNDS = {
   "suspect: upper necessity bound": ("bound", 0.0),
   "suspect: wrong where the seed model is mostly right": ("competence", None),
+  "suspect: unlikely to a model that has not seen it": ("bound", 0.0),
   "suspect: less likely with its image": ("visual", False),
   "suspect: nearly the same as another row": ("duplicates", 0.0),
 }
@@ -154,6 +155,8 @@ class _Context:
         lines.append(f"  would change it: a budget of {least:,} rows (now {now:,})")
     if reason in BOUNDS:
       option, off = BOUNDS[reason]
+      if option == "competence" and self.eligible.options.bound == "gate":
+        option, off = "bound", 0.0
       other = self.eligible.select(self.config["budget"], self.rng, **{option: off})
       lines.append(
         f"  without select.{option}: {'' if other.kept[place] else 'not '}kept,"

@@ -6,12 +6,13 @@ import numpy as np
 
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.data import export
-from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages import base, card
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.types import InputError
 
 WEIGHTS = "weights"
-FORMATS = (*export.EXPORTS, WEIGHTS)
+CARD = "card"
+FORMATS = (*export.EXPORTS, WEIGHTS, CARD)
 COLUMNS = ("row", "id", "necessity", "rank", "group", "group_name")
 
 
@@ -44,7 +45,9 @@ def export_selection(run: Run) -> None:
     )
     for name in wanted:
       (folder / name).mkdir(exist_ok=True)
-      if name == WEIGHTS:
+      if name == CARD:
+        card.write_card(run, cfg.arm, folder / name)
+      elif name == WEIGHTS:
         artifacts.write_table(folder / name / "weights.parquet", table.select(COLUMNS))
       else:
         export.EXPORTS[name](kept, folder / name)

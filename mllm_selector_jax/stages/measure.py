@@ -85,7 +85,7 @@ def measure_main(run: Run) -> None:
   if not (made and scores and pool):
     return
   inputs = {"scores": scores["digest"], "pool": pool["digest"]}
-  if made["inputs"] != inputs:
+  if not inputs.items() <= made["inputs"].items():
     return
   inputs["selection"] = made["digest"]
   settings = {"most_pairs": measures.MOST_PAIRS, "duplicate": measures.DUPLICATE}
@@ -95,12 +95,12 @@ def measure_main(run: Run) -> None:
     import pyarrow.parquet as pq
 
     config = {**made["config"], "strategy": "kl"}
-    eligible = candidates.read_eligible(run, config, made["seed"], embeddings=True)
     path = chosen.path / "selection.parquet"
     kept = pq.read_table(path, columns=["kept"])["kept"].to_numpy()
     name = made["config"]["strategy"]
-    sets = {f"main ({name})": kept[eligible.rows]}
     try:
+      eligible = candidates.read_eligible(run, config, made["seed"], embeddings=True)
+      sets = {f"main ({name})": kept[eligible.rows]}
       found = measure_sets(run, eligible, sets, made["seed"])
     except InputError as error:  # a target that the arm's strategy does not read
       found = {"sets": [], "why": str(error)}

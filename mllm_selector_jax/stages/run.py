@@ -1,10 +1,14 @@
 """run: the whole pipeline, each stage skipped where nothing changed."""
 
+import contextlib
+import copy
 import json
 import time
+from collections.abc import Iterator
 
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.check import check
+from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.evaluate import check_settings, evaluate
 from mllm_selector_jax.stages.leakage import check_leakage
@@ -15,12 +19,18 @@ from mllm_selector_jax.stages.report.stage import report
 from mllm_selector_jax.stages.score import needs_seed, score
 from mllm_selector_jax.stages.seed import seed
 from mllm_selector_jax.stages.select import arms, select
+from mllm_selector_jax.stages.times import keep_times
 from mllm_selector_jax.stages.tune import tune
+from mllm_selector_jax.types import InputError
 
 
 def run(current: Run) -> None:
   """check, seed, score, select, tune, evaluate and report, then a summary."""
   start = time.monotonic()
+  if current.cfg.select.rounds < 1:
+    raise InputError(
+      f"select.rounds={current.cfg.select.rounds}; it must be 1 or more."
+    )
   base.check_model(current)
   check(current)
   if task_names(current):
@@ -37,8 +47,31 @@ def run(current: Run) -> None:
     evaluate(current)
   else:
     current.say("evaluate: skipped, evaluate.tasks names no question file.")
+  for number in range(2, current.cfg.select.rounds + 1):
+    with _at_round(current, number):
+      current.say(f"round {number}: the tuned model of the one before scores the pool")
+      score(current)
+      select(current)
+      tune(current)
+      if question_files(current):
+        evaluate(current)
+  keep_times(current, current.workdir.logs)
   report(current)
   current.say(_summary(current, time.monotonic() - start))
+
+
+@contextlib.contextmanager
+def _at_round(current: Run, number: int) -> Iterator[None]:
+  """Lets the run stand for a later round: its main arm alone, in its own folders."""
+  before, cfg = current.cfg, copy.deepcopy(current.cfg)
+  cfg.score.model = cfg.score.table = None
+  cfg.select.control = False
+  with in_workdir(current, current.workdir.at_round(number)):
+    current.cfg = cfg
+    try:
+      yield
+    finally:
+      current.cfg = before
 
 
 def _summary(current: Run, seconds: float) -> str:
@@ -61,6 +94,11 @@ def _summary(current: Run, seconds: float) -> str:
         f"  {arm:10} macro accuracy {macro['value']:.3f}"
         f" [{macro['low']:.3f}, {macro['high']:.3f}]"
       )
+  for number in range(2, current.cfg.select.rounds + 1):
+    path = work.at_round(number).evaluation("main").path / "results.json"
+    if path.exists():
+      value = json.loads(path.read_text())["macro"]["value"]
+      lines.append(f"  round {number:<4} macro accuracy {value:.3f}")
   lines += [
     "Where things are:",
     f"  {work.path / 'report.html'}  (open it first)",

@@ -86,7 +86,7 @@ def _bring_in(run: Run, source: Path) -> None:
 def _build(run, folder: Path, models, wanted, recipe: artifacts.Recipe) -> None:
   if (folder / SUMMARY).exists():  # broken off while tidying up
     if sharding.is_first_process():
-      shutil.rmtree(folder / WORK, ignore_errors=True)
+      clear(folder / WORK)
     return
   cfg, options = run.cfg.score, make_options(run.cfg)
   pool = base.open_pool(run)
@@ -98,7 +98,7 @@ def _build(run, folder: Path, models, wanted, recipe: artifacts.Recipe) -> None:
       f"score: {len(carried.row):,} rows have their scores from the table before;"
       f" {len(rows):,} are new."
     )
-  counts = _run_passes(run, folder / WORK, models, wanted, rows, options, pool)
+  counts = run_passes(run, folder / WORK, models, wanted, rows, options, pool)
   if not sharding.is_first_process():
     return
   scored = [] if carried is None else [carried]
@@ -118,10 +118,39 @@ def _build(run, folder: Path, models, wanted, recipe: artifacts.Recipe) -> None:
   }
   artifacts.write_json(folder / SUMMARY, summary)  # last: the table is whole
   _tell(run, pool, summary, bad)
-  shutil.rmtree(folder / WORK, ignore_errors=True)
+  clear(folder / WORK)
 
 
-def _run_passes(run, work: Path, models, wanted, rows, options, pool) -> dict[str, Any]:
+def clear(work: Path) -> None:
+  """Removes the parts, once the table is whole."""
+  shutil.rmtree(work, ignore_errors=True)
+
+
+def run_passes(
+  run: Run,
+  work: Path,
+  models: dict[str, Path],
+  wanted: list[passes.Pass],
+  rows: np.ndarray,
+  options: engine.ScoreOptions,
+  pool: Any,
+  title: str = "score",
+) -> dict[str, Any]:
+  """Makes the parts of these passes over these rows in `work`; resumes.
+
+  Args:
+    run: the invocation.
+    work: holds a folder a pass.
+    models: their directories by the name that a pass gives.
+    wanted: the passes.
+    rows: pool rows, ascending.
+    options: how they are scored.
+    pool: the checked pool.
+    title: of the progress.
+
+  Returns:
+    By pass what `engine.run_pass` counts.
+  """
   counts: dict[str, Any] = {}
   if not len(rows):
     return counts
@@ -132,8 +161,8 @@ def _run_passes(run, work: Path, models, wanted, rows, options, pool) -> dict[st
       if own.model != name:
         continue
       (work / own.name).mkdir(parents=True, exist_ok=True)
-      title = "score" if own is passes.MAIN else f"score {own.name}"
-      with run.progress(title, "row", leave=False) as progress:
+      named = title if own is passes.MAIN else f"{title} {own.name}"
+      with run.progress(named, "row", leave=False) as progress:
         counts[own.name] = engine.run_pass(
           config,
           params,

@@ -9,7 +9,7 @@ import numpy as np
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.data import table
 from mllm_selector_jax.selection.selection import Selection
-from mllm_selector_jax.stages import candidates
+from mllm_selector_jax.stages import candidates, doubts
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.sweep import sweep
 
@@ -24,20 +24,23 @@ def arms(run: Run) -> tuple[str, ...]:
 
 def select(run: Run) -> None:
   """Makes `arms/<name>/selection/` for every arm of the config."""
-  for arm in arms(run):
-    strategy = run.cfg.select.strategy if arm == "main" else CONTROL
-    select_arm(run, arm, strategy, run.cfg.select.budget)
+  from mllm_selector_jax.stages.search.stage import search  # its trials are arms
+
+  budget = run.cfg.select.budget
+  select_arm(run, "main", run.cfg.select.strategy, budget, **search(run))
+  if run.cfg.select.control:
+    select_arm(run, CONTROL, CONTROL, budget)
   sweep(run)
 
 
-def select_arm(run: Run, arm: str, strategy: str, budget: str) -> None:
-  """Makes one arm's selection with the config's other options."""
-  config = candidates.make_config(run, strategy=strategy, budget=budget)
-  recipe = run.recipe(
-    "select",
-    config,
-    {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()},
-  )
+def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -> None:
+  """Makes one arm's selection with the config's other options, but for changes."""
+  config = candidates.make_config(run, strategy=strategy, budget=budget, **changes)
+  inputs = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
+  bounded = candidates.needs_doubt(candidates.make_options(config))
+  if bounded:
+    inputs |= doubts.make_doubts(run, config["bound"])
+  recipe = run.recipe("select", config, inputs)
 
   def build(folder):
     eligible = candidates.read_eligible(run, config, run.cfg.rng_seed)
@@ -46,15 +49,32 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str) -> None:
       run.say(f"select: {aside:,} rows have a score that is not a number, set aside")
     for warning in chosen.warnings:
       run.say(f"select: {warning}")
-    _write(folder, eligible.pool, eligible.rows, chosen, config)
+    spent = doubts.read_flops(run, config["bound"]) if bounded else 0.0
+    _write(folder, eligible.pool, eligible.rows, chosen, config, spent)
     proof = chosen.certificate
     run.say(
       f"select: {arm} keeps {int(chosen.kept.sum()):,} of {len(eligible.rows):,}"
       f" eligible rows ({strategy}, budget {budget}"
       + (f"; proved the best, gap {proof.gap:.1e})" if proof else ")")
     )
+    if bounded:
+      _tell_bound(run, chosen, config["bound"], spent)
 
   run.make(run.workdir.selection(arm), recipe, build)
+
+
+def _tell_bound(run: Run, chosen: Selection, bound: str, spent: float) -> None:
+  left = "; ".join(
+    f"{each['rows']:,} rows in {name} ({each['groups']:,})"
+    if name.startswith("groups")
+    else f"{each['rows']:,} {name}"
+    for name, each in chosen.spared.items()
+  )
+  run.say(
+    f"select: {bound} takes out {int(chosen.table.suspects.sum()):,} suspect rows for"
+    f" {spent:.2e} FLOPs beside the scoring"
+    + (f"; left alone: {left}" if left else "; no row is left alone")
+  )
 
 
 def _write(
@@ -63,6 +83,7 @@ def _write(
   rows: np.ndarray,
   chosen: Selection,
   config: dict[str, Any],
+  spent: float,
 ) -> None:
   import pyarrow as pa
 
@@ -106,7 +127,7 @@ def _write(
   kept = rows[chosen.kept]
   _write_records(folder / "selected.json", pool, kept)
   artifacts.write_json(
-    folder / "summary.json", _summarise(chosen, reason, rows, config)
+    folder / "summary.json", _summarise(chosen, reason, rows, config, spent)
   )
 
 
@@ -122,7 +143,7 @@ def _write_records(path: Path, pool: table.PoolTable, kept: np.ndarray) -> None:
   artifacts.write_bytes(path, b"[\n" + b",\n".join(parts) + b"\n]\n")
 
 
-def _summarise(chosen: Selection, reason, rows, config) -> dict[str, Any]:
+def _summarise(chosen: Selection, reason, rows, config, spent) -> dict[str, Any]:
   found = chosen.table
 
   def number(value):
@@ -156,6 +177,11 @@ def _summarise(chosen: Selection, reason, rows, config) -> dict[str, Any]:
     "kept": int(chosen.kept.sum()),
     "threshold": number(chosen.threshold),
     "warnings": list(chosen.warnings),
+    "bound": {
+      "suspects": int(chosen.table.suspects.sum()),
+      "flops": spent,
+      "spared": dict(chosen.spared),
+    },
     "groups": groups,
     "reasons": dict(zip(names.tolist(), counts.tolist(), strict=True)),
     "certificate": certificate

@@ -15,6 +15,7 @@ from mllm_selector_jax import stages
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.selection import measures
+from mllm_selector_jax.stages import flops
 from mllm_selector_jax.stages.compare import costs
 from mllm_selector_jax.stages.compare.arms import RANDOM, read_plan
 from mllm_selector_jax.stages.explain import explain_rows
@@ -131,7 +132,7 @@ def test_flops_of_rows_are_those_that_training_counts_of_its_batches(
   section = small_run.make_config(base).tune
   section.trainable, section.lora.rank = trainable, rank
   config, samples = toy.CONFIG, toy.random_samples(24)
-  rates = costs.make_row_rates(config, section)
+  rates = flops.make_row_rates(config, section)
   rows = types.SimpleNamespace(
     tokens=np.array([len(one.tokens) for one, _ in samples.values()]),
     supervised=np.array([one.supervised.sum() for one, _ in samples.values()]),
@@ -145,10 +146,10 @@ def test_flops_of_rows_are_those_that_training_counts_of_its_batches(
     config, params, step.split_params(params, trainable)[0].keys()
   )
   counted = sum(count(batch).flops for batch, _ in toy.make_batches(epochs=2))
-  found = costs.row_flops(rates, rows).sum() * 2
+  found = flops.row_flops(rates, rows).sum() * 2
   assert found == pytest.approx(counted)
   if trainable == "all":
-    forward = costs.row_flops(costs.make_row_rates(config, None), rows).sum() * 2
+    forward = flops.row_flops(flops.make_row_rates(config, None), rows).sum() * 2
     assert forward == pytest.approx(counted / 3)
 
 

@@ -5,23 +5,20 @@ recomputation and what a strategy computes on embeddings. Seconds are those of t
 machine, of whole stages, compilation included.
 """
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
-from mllm_selector_jax.models import huggingface, mllm
-from mllm_selector_jax.models.config import LoraConfig, MllmConfig
-from mllm_selector_jax.stages import base
+from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.selection.options import BOUNDED
+from mllm_selector_jax.stages import base, candidates, doubts, flops
 from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, Plan
 from mllm_selector_jax.stages.compare.seeds import at_seed
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.score import needs_seed
-from mllm_selector_jax.training import work
-from mllm_selector_jax.training.step import split_params
 
 KINDS = ("flops", "seconds")
 
@@ -35,25 +32,6 @@ def count_samples(rows: int, steps: int, batch: int) -> int:
   """Samples that the first steps of shuffled epochs have; the last may be short."""
   whole, rest = divmod(steps, -(-rows // batch))
   return whole * rows + min(rest * batch, rows)
-
-
-def make_row_rates(config: MllmConfig, section: Any | None) -> work.Rates:
-  """What training by a section's recipe costs; with None, a forward pass."""
-  if section is None:
-    return work.make_rates(config, mllm.abstract(config), None)
-  if section.lora.rank:
-    adapter = LoraConfig(section.lora.rank, section.lora.alpha)
-    config = dataclasses.replace(config, lora=adapter)
-  params = mllm.abstract(config)
-  trained, _ = split_params(params, section.trainable)
-  return work.make_rates(config, params, trained.keys())
-
-
-def row_flops(rates: work.Rates, pool: Any) -> Float[np.ndarray, " N"]:
-  """FLOPs of every row of the pool as a sample of its own."""
-  tokens = pool.tokens.astype(np.float64)
-  keys = tokens * (tokens + 1) / 2
-  return rates.flops(tokens, keys, pool.supervised, pool.has_image)
 
 
 def find_costs(
@@ -70,9 +48,10 @@ def find_costs(
   Returns:
     What costs.json holds: "seeds" (of the seed model and the scoring), "arms" (of
     one arm and seed) and "table" (means over seeds), each with `<what>_flops` and
-    `<what>_seconds`. In the table "selection" is the seed model, the scoring and
-    the strategy itself, of which `random` and `full` need the last alone, and
-    "of_full" is selection and tuning over the tuning on the full pool.
+    `<what>_seconds`. In the table "selection" is the seed model, the scoring, the
+    held-out loss of select.bound and the strategy itself, of which `random` and
+    `full` need the last alone, and "of_full" is selection and tuning over the tuning
+    on the full pool.
   """
   config = huggingface.read_config(base.base_path(run), dtype=base.dtype(run))
   lines = {line["arm"]: line for line in results["arms"]}
@@ -87,11 +66,13 @@ def find_costs(
       )
       shared["score_seconds"] = times.get(f"{place}/scores")
       seeds.append({"seed": seed, **shared})
-      row = row_flops(make_row_rates(config, run.cfg.tune), pool)
+      row = flops.row_flops(flops.make_row_rates(config, run.cfg.tune), pool)
+      bound = candidates.make_config(run)["bound"]
       for arm in plan.arms:
         name = arm.name(seed)
+        bounded = bound if arm.strategy in BOUNDED else None
         line = lines[name]
-        rows = _read_rows(run.workdir.tuned(name).path)
+        rows = flops.read_rows(run.workdir.tuned(name).path)
         seen = count_samples(line["rows"], line["steps"], run.cfg.tune.batch)
         arms.append(
           {
@@ -99,6 +80,8 @@ def find_costs(
             **arm._asdict(),
             "seed": seed,
             "samples": seen,
+            "bound_flops": doubts.read_flops(run, bounded),
+            "bound_seconds": doubts.add_seconds(times, bounded, f"{place}/"),
             "tune_flops": float(row[rows].mean()) * seen,
             "select_seconds": times.get(f"arms/{name}/selection"),
             "tune_seconds": times.get(f"arms/{name}/tuned"),
@@ -112,25 +95,12 @@ def _find_shared(run: Run, config: MllmConfig, pool: Any) -> dict[str, float]:
   """FLOPs of the seed model and of scoring, which the arms of a seed share."""
   found = {"seed_flops": 0.0, "score_flops": 0.0}
   if needs_seed(run):
-    rows = _read_rows(run.workdir.seed.path)
-    row = row_flops(make_row_rates(config, run.cfg.seed), pool)
+    rows = flops.read_rows(run.workdir.seed.path)
+    row = flops.row_flops(flops.make_row_rates(config, run.cfg.seed), pool)
     found["seed_flops"] = float(row[rows].sum()) * run.cfg.seed.epochs
   summary = json.loads((run.workdir.scores.path / "summary.json").read_text())
-  rates = make_row_rates(config, None)
-  text = row_flops(rates._replace(image=0.0), pool)[pool.ok].sum()
-  tokens = pool.tokens[pool.ok].sum()
-  for counts in summary["passes"].values():
-    # Samples of one image share its tokens, and the tower sees it once. A control
-    # pass does not count the tokens of its changed rows: it is taken as the main.
-    share = counts["tokens"] / tokens if counts["tokens"] else 1.0
-    found["score_flops"] += float(share * text + rates.image * counts["images"])
+  found["score_flops"] = flops.pass_flops(config, pool, pool.ok, summary["passes"])
   return found
-
-
-def _read_rows(folder: Any) -> Int[np.ndarray, " K"]:
-  import pyarrow.parquet as pq
-
-  return pq.read_table(folder / "rows.parquet", columns=["row"])["row"].to_numpy()
 
 
 def tabulate(seeds: Sequence[dict], arms: Sequence[dict]) -> list[dict[str, Any]]:
@@ -146,6 +116,7 @@ def tabulate(seeds: Sequence[dict], arms: Sequence[dict]) -> list[dict[str, Any]
       parts = [line["select_seconds"]] if kind == "seconds" else [0.0]
       if not plain:
         parts += [before[f"seed_{kind}"], before[f"score_{kind}"]]
+        parts.append(line[f"bound_{kind}"])
       entry[f"selection_{kind}"] = _add(parts)
       entry[f"tune_{kind}"] = line[f"tune_{kind}"]
       whole, most = _add([_add(parts), line[f"tune_{kind}"]]), full[line["seed"]]

@@ -80,7 +80,7 @@ def list_tables(
     if names and lines:
       yield title, ["strategy", "budget", *names], lines
   yield (
-    "Cost: means over seeds; selection is seed model, scoring and strategy",
+    "Cost: means over seeds; selection is seed model, scoring, bound and strategy",
     [
       *("strategy", "budget", "selection, FLOPs", "tuning, FLOPs"),
       *("both, of tuning on the full pool", "selection, s", "tuning, s"),

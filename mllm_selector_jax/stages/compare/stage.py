@@ -1,9 +1,6 @@
 """compare: makes every arm that is not there, and the comparison of all."""
 
-import json
-from pathlib import Path
-
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts
 from mllm_selector_jax.stages import base, fine_tune
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.compare import costs, summary
@@ -13,8 +10,10 @@ from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.stages.evaluate import check_settings, evaluate_arm
 from mllm_selector_jax.stages.leakage import check_leakage
 from mllm_selector_jax.stages.score import needs_seed, score
+from mllm_selector_jax.stages.search.stage import search
 from mllm_selector_jax.stages.seed import seed as make_seed
 from mllm_selector_jax.stages.select import select_arm
+from mllm_selector_jax.stages.times import keep_times, read_times
 from mllm_selector_jax.stages.tune import kept_rows, tune_arm
 
 
@@ -48,45 +47,21 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
     if needs_seed(run):
       make_seed(run)
     score(run)
-    made |= _keep_times(run)
-    steps = None
+    made |= keep_times(run, run.workdir.path)
+    steps, searched = None, search(run)
     for arm in plan.arms:
       name = arm.name(seed)
-      select_arm(
-        run, name, RANDOM if arm.strategy == FULL else arm.strategy, arm.budget
-      )
+      strategy = RANDOM if arm.strategy == FULL else arm.strategy
+      changes = searched if strategy == run.cfg.select.strategy else {}
+      select_arm(run, name, strategy, arm.budget, **changes)
       if arm.strategy == FULL and plan.match == "steps":
         steps = costs.count_steps(len(kept_rows(run, name)), run.cfg.tune)
       tune_arm(run, name, steps)
       evaluate_arm(run, name)
-      made |= _keep_times(run)
+      made |= keep_times(run, run.workdir.path)
   finally:
-    _keep_times(run)
+    keep_times(run, run.workdir.path)
   return made
-
-
-def _keep_times(run: Run) -> bool:
-  """Moves what was made since, with its seconds, to times.json.
-
-  Times stand apart from the artifacts, whose bytes follow from their inputs alone.
-  """
-  made = dict(run.seconds)
-  run.seconds.clear()
-  if made and sharding.is_first_process():
-    times = read_times(run.workdir.path)
-    for name, seconds in made.items():
-      if name.endswith(".partial"):
-        times[name] = times.get(name, 0.0) + seconds
-      else:
-        times[name] = times.pop(f"{name}.partial", 0.0) + seconds
-    artifacts.write_json(run.workdir.path / "times.json", times)
-  return bool(made)
-
-
-def read_times(folder: Path) -> dict[str, float]:
-  """Seconds that the comparison's artifacts took, by name."""
-  path = folder / "times.json"
-  return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _summarise(run: Run, plan: Plan) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from mllm_selector_jax.data.plan import Plan
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig, MllmConfig
-from mllm_selector_jax.stages.compare.costs import make_row_rates, row_flops
+from mllm_selector_jax.stages.flops import make_row_rates, row_flops
 from mllm_selector_jax.training import work
 from mllm_selector_jax.training.step import split_params
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.stages.report import tables
+from mllm_selector_jax.stages.times import read_times
 from mllm_selector_jax.types import InputError, RunError
 
 CONTROL = "random"
@@ -101,6 +102,9 @@ class Run:
     seed_curve: steps and losses of the seed model's tuning.
     provenance: each artifact's own account, by its place in the workdir.
     measures: of diversity, of the main arm; None where that was made again since.
+    times: seconds by artifact, of those that a whole run made.
+    search: the trials that the settings were chosen by, None without a search.
+    rounds: of later rounds, their number and their evaluation's `results.json`.
   """
 
   pool: Pool
@@ -109,6 +113,9 @@ class Run:
   seed_curve: tuple[np.ndarray, np.ndarray] | None
   provenance: dict[str, dict[str, Any]]
   measures: dict[str, Any] | None = None
+  times: dict[str, float] = dataclasses.field(default_factory=dict)
+  search: dict[str, Any] | None = None
+  rounds: tuple[tuple[int, dict[str, Any]], ...] = ()
 
   @property
   def main(self) -> Arm | None:
@@ -162,7 +169,21 @@ def read_run(workdir: Path) -> Run:
     seed_curve=read_curve(workdir / "seed" / "metrics.jsonl"),
     provenance=provenance,
     measures=read_measures(workdir, provenance),
+    times=read_times(workdir / "logs"),
+    search=tables.read_json(workdir / "search" / "result" / "trials.json"),
+    rounds=tuple(read_rounds(workdir)),
   )
+
+
+def read_rounds(workdir: Path) -> list[tuple[int, dict[str, Any]]]:
+  """What the main arm of each later round reached, where it was evaluated."""
+  found = []
+  for path in workdir.glob("rounds/*/arms/main/evaluation/results.json"):
+    number = path.parents[3].name
+    results = tables.read_json(path)
+    if number.isdigit() and results and results.get("macro"):
+      found.append((int(number), results))
+  return sorted(found, key=lambda each: each[0])
 
 
 def read_measures(
@@ -279,6 +300,8 @@ def read_curve(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
 def read_provenance(workdir: Path) -> dict[str, dict[str, Any]]:
   """Each artifact's own account; not that of an earlier report."""
   deeper = ("clusters/*/provenance.json", "arms/*/*/provenance.json")
+  deeper += ("doubts/*/provenance.json", "rounds/*/*/provenance.json")
+  deeper += ("rounds/*/arms/*/*/provenance.json", "search/*/provenance.json")
   patterns = ("*.provenance.json", "*/provenance.json", *deeper)
   accounts = {}
   for path in sorted(path for pattern in patterns for path in workdir.glob(pattern)):

@@ -8,10 +8,13 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from mllm_selector_jax.selection.options import HELD_OUT
+from mllm_selector_jax.stages.doubts import add_seconds
 from mllm_selector_jax.stages.measure_table import format_notes
 from mllm_selector_jax.stages.report import findings, gather, plots, provenance, samples
 from mllm_selector_jax.stages.report.gather import Arm, Run, Selection
 from mllm_selector_jax.stages.report.provenance import DASH
+from mllm_selector_jax.stages.search.stage import list_lines
 from mllm_selector_jax.stages.templates import make_environment
 
 MOST_BYTES = 10_000_000  # of the whole page
@@ -60,6 +63,8 @@ def collect(run: Run, images: str | None) -> dict[str, Any]:
     "differences": _differences(comparison),
     "chosen": _chosen_content(run),
     "measured": _measured(run),
+    "trials": list_lines(run.search) if run.search else [],
+    "rounds": run.rounds,
     "others": [_other_content(run, arm) for arm in run.arms if arm is not main][:40],
     "sources": findings.source_lines(run.pool, selection),
     "aside": _aside_content(run),
@@ -157,6 +162,7 @@ def _chosen_content(run: Run) -> dict[str, Any] | None:
   return {
     "kept": int(selection.kept.sum()),
     "certificate": _certificate(selection.summary),
+    "bound": _bound(run, selection.summary),
     "warnings": [str(text) for text in selection.summary.get("warnings") or []],
     "groups": findings.group_lines(run.pool, selection),
     "reasons": findings.reason_lines(selection),
@@ -172,6 +178,14 @@ def _measured(run: Run) -> dict[str, Any] | None:
     return {"why": run.measures["why"]}
   notes = format_notes(run.measures)
   return {"why": "", "notes": notes, "lines": run.measures["sets"]}
+
+
+def _bound(run: Run, summary: dict[str, Any]) -> dict[str, Any] | None:
+  """What a bound took that costs more than the scoring, and what it left alone."""
+  name, told = (summary.get("options") or {}).get("bound"), summary.get("bound")
+  if name not in HELD_OUT or not told or not told.get("flops"):
+    return None
+  return {**told, "name": name, "seconds": add_seconds(run.times, name)}
 
 
 def _certificate(summary: dict[str, Any]) -> dict[str, Any] | None:

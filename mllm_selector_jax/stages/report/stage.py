@@ -13,6 +13,9 @@ def report(run: Run) -> None:
   measure_main(run)
   inputs = {"pool": work.pool.digest()}
   made = {"seed": work.seed, "scores": work.scores, "measures": work.measures}
+  made["search"] = work.search
+  for number in range(2, run.cfg.select.rounds + 1):
+    made[f"round {number}"] = work.at_round(number).evaluation("main")
   for folder in sorted((work.path / "arms").glob("*")):
     arm = folder.name
     made |= {

@@ -10,7 +10,7 @@ from mllm_selector_jax.data.plan import make_plan
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.stages import base as bases
-from mllm_selector_jax.stages.compare.costs import make_row_rates, row_flops
+from mllm_selector_jax.stages.flops import make_row_rates, row_flops
 from mllm_selector_jax.stages.plan import estimate, stage
 from mllm_selector_jax.training import work
 from tests import small_run

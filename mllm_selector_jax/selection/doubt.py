@@ -1,0 +1,146 @@
+"""Rows whose answer a model that has not seen them finds unlikely.
+
+A held-out loss has two humps in a group that can be learned: answers that follow
+from the rest, and answers that do not. A mixture of two Gaussians tells them
+apart, group by group. What says nothing is left alone: small groups, and groups in
+which the held-out model knows too little for its surprise to mean anything.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+SURE = 0.8  # of belonging to the upper component
+LEAST_ROWS = 30  # of a group; a mixture of fewer says nothing
+LEAST_RIGHT = 0.4  # share of a group's rows that the held-out model gets right
+_STEPS = 100  # of EM
+_LEAST_SPREAD = 0.02  # of a component, as a share of its group's
+
+
+class Doubt(NamedTuple):
+  """What a held-out model says of each row.
+
+  Attributes:
+    loss: higher where the answer is less likely; NaN where nothing is known.
+    right: whether it gives the answer itself, 0 where nothing is known.
+  """
+
+  loss: Float[np.ndarray, " N"]
+  right: Float[np.ndarray, " N"]
+
+
+class Doubted(NamedTuple):
+  """Suspect rows, and what was left alone.
+
+  Attributes:
+    suspect: of each row.
+    spared: by reason how many groups and rows were left alone.
+  """
+
+  suspect: Bool[np.ndarray, " N"]
+  spared: dict[str, dict[str, int]]
+
+
+def find_doubted(
+  doubt: Doubt, groups: Int[np.ndarray, " N"], least_right: float = LEAST_RIGHT
+) -> Doubted:
+  """Rows that likely belong to the upper hump of their group and are not got right.
+
+  Args:
+    doubt: of each row.
+    groups: from 0.
+    least_right: share of a group's rows that the held-out model has to get right.
+  """
+  known = np.isfinite(doubt.loss)
+  count = int(groups.max(initial=-1)) + 1
+  sizes = np.bincount(groups[known], minlength=count)
+  hits = np.bincount(groups[known], weights=doubt.right[known] >= 1, minlength=count)
+  small = sizes < LEAST_ROWS
+  unable = ~small & (hits < least_right * sizes)
+  rows = np.flatnonzero(known & ~(small | unable)[groups])
+  suspect = np.zeros(len(groups), bool)
+  if len(rows):
+    upper = upper_component(doubt.loss[rows], groups[rows])
+    suspect[rows] = (upper > SURE) & (doubt.right[rows] < 1)
+  present = np.bincount(groups, minlength=count) > 0
+
+  def tally(mask):
+    of_rows = known & mask[groups]
+    return {"groups": int((mask & present).sum()), "rows": int(of_rows.sum())}
+
+  spared = {
+    f"groups of fewer than {LEAST_ROWS} rows": tally(small),
+    f"groups of which less than {least_right:.0%} is known": tally(unable),
+    "rows of which nothing is known": {
+      "groups": len(np.unique(groups[~known])),
+      "rows": int((~known).sum()),
+    },
+  }
+  return Doubted(suspect, {name: each for name, each in spared.items() if each["rows"]})
+
+
+def upper_component(
+  values: Float[np.ndarray, " n"], groups: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+  """The probability of belonging to the upper of two Gaussians of the row's group.
+
+  Maximum likelihood by EM (Dempster, Laird and Rubin 1977) from the top fifth of
+  each group; the order of rows is no matter. 0 below the lower component's mean,
+  and where the group's values are equal.
+
+  Args:
+    values: finite.
+    groups: from 0.
+  """
+  _, groups = np.unique(groups, return_inverse=True)
+  order = np.lexsort((values, groups))  # sums do not depend on the order of rows
+  x, group = np.asarray(values, np.float64)[order], groups[order]
+  sizes = np.bincount(group)
+  starts = np.cumsum(sizes) - sizes
+
+  def total(weights):
+    return np.add.reduceat(weights, starts)
+
+  mean = total(x) / sizes
+  spread = np.sqrt(total((x - mean[group]) ** 2) / sizes)
+  x = (x - mean[group]) / np.where(spread > 0, spread, 1)[group]
+  place = np.arange(len(x)) - starts[group]
+  upper = (place >= 0.8 * sizes[group]).astype(np.float64)
+  for _ in range(_STEPS):
+    parts = []
+    for own in (1 - upper, upper):
+      weight = np.maximum(total(own), 1e-9)
+      centre = total(own * x) / weight
+      width = np.sqrt(total(own * (x - centre[group]) ** 2) / weight)
+      width = np.maximum(width, _LEAST_SPREAD)
+      scaled = (x - centre[group]) / width[group]
+      parts.append((np.log(weight / width)[group] - scaled**2 / 2, centre))
+    (low, low_centre), (high, high_centre) = parts
+    upper = 1 / (1 + np.exp(np.clip(low - high, -500, 500)))
+  swapped = (high_centre < low_centre)[group]
+  upper = np.where(swapped, 1 - upper, upper)
+  upper[x <= np.minimum(low_centre, high_centre)[group]] = 0
+  upper[(spread <= 0)[group]] = 0
+  out = np.empty(len(x))
+  # The last bits of an exponential differ between processors.
+  out[order] = np.rint(upper * 2.0**32) * 2.0**-32
+  return out
+
+
+def draw_halves(
+  tie: np.ndarray, groups: Int[np.ndarray, " N"], parts: int = 2
+) -> Int[np.ndarray, " N"]:
+  """The part, from 0, of each row: each group is spread evenly over all parts.
+
+  Args:
+    tie: a draw a row by its content; rows of equal content share a part.
+    groups: from 0.
+    parts: how many.
+  """
+  _, first, of = np.unique(tie, return_index=True, return_inverse=True)
+  own = groups[first]  # contents, in the order of their draws
+  order = np.argsort(own, kind="stable")
+  part = np.empty(len(first), np.int64)
+  part[order] = np.arange(len(first)) % parts
+  return part[of]

@@ -1,0 +1,169 @@
+"""A published selection: ids, scores, config and a card; and drawing it again.
+
+The folder holds what a selection follows from, as a workdir has it: the checked
+pool's table (no records, no images), the scores, and a held-out loss where the bound
+reads one. `verify` needs nothing else.
+"""
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mllm_selector_jax import artifacts
+from mllm_selector_jax.configs import default
+from mllm_selector_jax.selection.selection import Selection
+from mllm_selector_jax.stages import base, candidates
+from mllm_selector_jax.stages.console import Console
+from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.workdir import Workdir
+from mllm_selector_jax.types import InputError
+
+CARD, KEPT, README = "card.json", "selection.parquet", "README.md"
+
+
+def write_card(run: Run, arm: str, folder: Path) -> None:
+  """Writes the card of an arm's selection and all that it follows from.
+
+  Raises:
+    InputError: the selection was made from other scores than those of the workdir.
+  """
+  selection = run.workdir.selection(arm)
+  made = selection.provenance()
+  place = run.workdir.at_scores(made["inputs"])
+  if place is None:
+    raise InputError(
+      f"arms/{arm}/selection was made from other scores or another pool; run"
+      " `mllm-selector select` first."
+    )
+  pool = place.pool.path
+  for path in (pool.with_name("pool.parquet"), pool.with_name("pool_summary.json")):
+    shutil.copy(path, folder / path.name)
+  shutil.copy(place.pool.marker, folder / place.pool.marker.name)
+  shutil.copytree(place.scores.path, folder / "scores", dirs_exist_ok=True)
+  if "doubts" in made["inputs"]:
+    found = place.doubts(made["config"]["bound"]).path
+    shutil.copytree(found, folder / "doubts" / found.name, dirs_exist_ok=True)
+  shutil.copy(selection.path / KEPT, folder / KEPT)
+  summary = json.loads((selection.path / "summary.json").read_text())
+  pool_made = place.pool.provenance()
+  card = {
+    "dataset": {
+      "files": [Path(name).name for name in base.pool_files(run)],
+      "rows": len(base.open_pool(run)),
+      "digest": pool_made["digest"],
+    },
+    "base": {
+      "name": run.cfg.model.path,
+      "hash": base.hash_model(base.base_path(run)),
+    },
+    "commit": _find_commit(),
+    "packages": made["packages"],
+    "command": shlex.join(["mllm-selector", *sys.argv[1:]]),
+    "arm": arm,
+    "kept": summary["kept"],
+    "config": made["config"],
+    "seed": made["seed"],
+    "inputs": made["inputs"],
+  }
+  artifacts.write_text(folder / README, _describe(card))
+  card["hashes"] = _hash_files(folder)
+  artifacts.write_json(folder / CARD, card)
+
+
+def _find_commit() -> str | None:
+  """The commit of the code where it is a git checkout."""
+  own = Path(__file__)
+  git = ["git", "-C", str(own.parent)]
+  options = {"capture_output": True, "text": True, "check": True}
+  try:
+    # An installed package may lie in somebody else's checkout.
+    subprocess.run([*git, "ls-files", "--error-unmatch", own.name], **options)
+    return subprocess.run([*git, "rev-parse", "HEAD"], **options).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None
+
+
+def _hash_files(folder: Path) -> dict[str, str]:
+  paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+  names = {path.relative_to(folder).as_posix(): path for path in paths}
+  return {
+    name: artifacts.hash_file(path) for name, path in names.items() if name != CARD
+  }
+
+
+def _describe(card: dict[str, Any]) -> str:
+  config = card["config"]
+  return (
+    f"# {card['kept']:,} rows by {config['strategy']}, budget {config['budget']}\n\n"
+    f"- Dataset: {', '.join(card['dataset']['files'])}, {card['dataset']['rows']:,}"
+    f" rows, digest {card['dataset']['digest']}\n"
+    f"- Base: {card['base']['name']}, hash {card['base']['hash']}\n"
+    f"- Code: commit {card['commit'] or 'unknown'}\n"
+    f"- Command: `{card['command']}`\n\n"
+    f"`{KEPT}` has every row's id and whether it is kept, `scores/` its scores,"
+    f" `{CARD}` the config and the hash of every file. `mllm-selector verify"
+    " --card=DIR` draws the selection again from them and compares.\n"
+  )
+
+
+def verify(folder: Path) -> str:
+  """Draws a published selection again from its scores and its config.
+
+  Returns:
+    What was compared, in words.
+
+  Raises:
+    InputError: a file is missing or is not the one that was published, or the
+      selection comes out otherwise.
+  """
+  try:
+    card = json.loads((folder / CARD).read_text())
+    config, seed, hashes = card["config"], card["seed"], card["hashes"]
+  except (OSError, ValueError, KeyError) as error:
+    raise InputError(
+      f"--card={folder}: no {CARD} of a published selection is there ({error})."
+    ) from error
+  for name, wanted in hashes.items():
+    path = folder / name
+    if not path.is_file() or artifacts.hash_file(path) != wanted:
+      raise InputError(f"{path} is not the file that was published; fetch it again.")
+  pool, chosen = _draw_again(folder, config, seed)
+  import pyarrow.parquet as pq
+
+  columns = ["id", "kept", "rank"]
+  published = pq.read_table(folder / KEPT, columns=columns).to_pydict()
+  found = np.zeros(len(published["id"]), bool)
+  rank = np.full(len(found), -1)
+  found[pool.rows], rank[pool.rows] = chosen.kept, chosen.rank
+  known = [-1 if value is None else value for value in published["rank"]]
+  differs = np.flatnonzero((found != published["kept"]) | (rank != np.array(known)))
+  if len(differs):
+    row = int(differs[0])
+    raise InputError(
+      f"{folder}: {len(differs):,} of {len(found):,} rows come out otherwise; row {row}"
+      f" (id {published['id'][row]}) is the first. The selection was changed, or made"
+      f" by another version (commit {card['commit']})."
+    )
+  return f"verify: {int(found.sum()):,} of {len(found):,} rows are kept, as published."
+
+
+def _draw_again(
+  folder: Path, config: dict[str, Any], seed: int
+) -> tuple[candidates.Eligible, Selection]:
+  with tempfile.TemporaryDirectory() as name:
+    own = Path(name)  # what is made on the way does not go into the card
+    for part in ("scores", "doubts"):
+      if (folder / part).exists():
+        (own / part).symlink_to((folder / part).absolute())
+    workdir = Workdir(own, pooled=folder.absolute(), scored=own)
+    cfg = default.get_config()
+    run = Run(cfg, workdir, Console(workdir.log), stage="verify")
+    eligible = candidates.read_eligible(run, config, seed)
+    return eligible, eligible.select(config["budget"], seed)

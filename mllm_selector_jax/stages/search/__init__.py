@@ -1,0 +1,1 @@
+"""The closed loop: settings of a selection, compared by short tunes."""

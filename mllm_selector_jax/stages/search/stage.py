@@ -1,0 +1,114 @@
+"""Successive halving over candidate settings; each trial is an arm of `search/`.
+
+Jamieson and Talwalkar 2016 (arXiv:1502.07943): all candidates are tuned for a few
+steps, the best part goes on with more, until one is left.
+"""
+
+import json
+import math
+from typing import Any
+
+from mllm_selector_jax import artifacts
+from mllm_selector_jax.stages import select
+from mllm_selector_jax.stages.compare.seeds import in_workdir
+from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.held_out import read_share
+from mllm_selector_jax.stages.search import development, space
+from mllm_selector_jax.stages.tune import kept_rows, tune_arm
+
+
+def search(run: Run) -> dict[str, Any]:
+  """Makes `search/`, and gives the settings that won; none without a search."""
+  own = run.cfg.select.search
+  if not own.candidates:
+    return {}
+  every = space.list_candidates(run.cfg)
+  development.check_files(run)
+  read_share(run.cfg)
+  left, steps, trials = list(range(len(every))), own.steps, []
+  while len(left) > 1:
+    found = []
+    for place, number in enumerate(left):
+      run.say(
+        f"search: {steps} steps, candidate {number} ({place + 1} of {len(left)}):"
+        f" {describe(every[number], every[0])}"
+      )
+      found.append(_try(run, number, every[number], steps))
+    best = sorted(found, key=lambda line: (-line["value"], line["candidate"]))
+    left = [line["candidate"] for line in best[: math.ceil(len(left) / own.halving)]]
+    trials += [{**line, "goes_on": line["candidate"] in left} for line in found]
+    steps *= own.halving
+  winner = every[left[0]]
+  _write(run, every, trials, left[0])
+  return winner
+
+
+def _try(run: Run, number: int, settings: dict[str, Any], steps: int) -> dict[str, Any]:
+  """One trial: selection, tune and its measure on the development split."""
+  name, cfg = f"c{number:02d}-{steps}", run.cfg.select
+  with in_workdir(run, run.workdir.at_search()):
+    select.select_arm(run, name, cfg.strategy, cfg.budget, **settings)
+    tune_arm(run, name, steps)
+    development.measure_arm(run, name)
+    path = run.workdir.evaluation(name).path / "results.json"
+    found = json.loads(path.read_text())
+    return {
+      "candidate": number,
+      "steps": steps,
+      "rows": len(kept_rows(run, name)),
+      "value": found["macro"]["value"],
+      "parts": {task: part["value"] for task, part in found["tasks"].items()},
+      "tuned": run.workdir.tuned(name).digest(),
+    }
+
+
+def _write(run: Run, every: list[dict], trials: list[dict], winner: int) -> None:
+  recipe = run.recipe(
+    "select",
+    {"candidates": every, "development": str(run.cfg.select.search.development)},
+    {f"c{line['candidate']:02d}-{line['steps']}": line["tuned"] for line in trials},
+  )
+
+  def build(folder):
+    result = {"candidates": every, "trials": trials, "winner": winner}
+    artifacts.write_json(folder / "trials.json", result)
+    lines = list_lines(result)
+    text = "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    text = text.replace("\n", "\n" + "|---" * len(lines[0]) + "|\n", 1)
+    artifacts.write_text(folder / "table.md", text)
+    run.say(f"search: the trials, on the development split\n\n{text}")
+
+  run.make(run.workdir.search, recipe, build)
+  run.say(f"search: candidate {winner} won: {describe(every[winner], every[0])}")
+
+
+def describe(settings: dict[str, Any], first: dict[str, Any]) -> str:
+  """What differs from the config's own settings."""
+  words = [
+    f"{name} {value}" for name, value in settings.items() if value != first[name]
+  ]
+  return ", ".join(words) or "the config's own settings"
+
+
+def list_lines(result: dict[str, Any]) -> list[list[str]]:
+  """The trials as text, a head first: the best of the most steps on top."""
+  first = result["candidates"][0]
+  lines = [["candidate", "settings", "steps", "rows", "accuracy", "then"]]
+  most = max(line["steps"] for line in result["trials"])
+  for line in sorted(result["trials"], key=_order):
+    won = "won" if line["steps"] == most else "went on"
+    lines.append(
+      [
+        str(line["candidate"]),
+        describe(result["candidates"][line["candidate"]], first),
+        f"{line['steps']:,}",
+        f"{line['rows']:,}",
+        f"{line['value']:.4f}",
+        won if line["goes_on"] else "dropped",
+      ]
+    )
+  return lines
+
+
+def _order(line: dict[str, Any]) -> tuple:
+  return -line["steps"], -line["value"], line["candidate"]

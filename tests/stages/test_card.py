@@ -1,0 +1,55 @@
+"""A published selection is drawn again from its own folder alone."""
+
+import json
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mllm_selector_jax import artifacts, main, stages
+from mllm_selector_jax.stages import card
+from mllm_selector_jax.types import InputError
+from tests import small_run
+
+
+@pytest.fixture(params=[{"groups": "kmeans"}, {"groups": "source", "bound": "probe"}])
+def published(request, select, base, tmp_path):
+  _, folder = select(**request.param)
+  settings = {"export_selection.formats": "ids,card", "score.model": str(base)}
+  with small_run.open_run(folder, base, **settings) as current:
+    stages.export_selection(current)
+  moved = tmp_path / "card"
+  shutil.copytree(folder / "arms/main/exports/card", moved)
+  shutil.rmtree(folder)  # nothing but the card is left
+  return moved
+
+
+def test_a_card_is_enough_to_draw_again(published, capsys):
+  found = json.loads((published / "card.json").read_text())
+  assert found["dataset"]["rows"] == 120 and found["base"]["hash"]
+  assert found["command"].startswith("mllm-selector") and found["config"]["budget"]
+  assert "Dataset: pool.json" in (published / "README.md").read_text()
+  before = small_run.read_bytes(published)
+  assert main.run(["mllm-selector", "verify", f"--card={published}"]) == 0
+  kept = found["kept"]
+  assert f"verify: {kept} of 120 rows are kept, as published" in capsys.readouterr().out
+  assert small_run.read_bytes(published) == before
+
+
+def test_what_was_changed_is_named(published, capsys):
+  path = published / "selection.parquet"
+  table = pq.read_table(path)
+  turned = [not kept for kept in table["kept"].to_pylist()]
+  changed = table.set_column(2, "kept", pa.array(turned))
+  pq.write_table(changed, path)
+  with pytest.raises(InputError, match="is not the file that was published"):
+    card.verify(published)
+  found = json.loads((published / "card.json").read_text())
+  found["hashes"]["selection.parquet"] = artifacts.hash_file(path)
+  artifacts.write_json(published / "card.json", found)
+  with pytest.raises(InputError, match="120 of 120 rows come out otherwise; row 0"):
+    card.verify(published)
+  assert main.run(["mllm-selector", "verify"]) == 2
+  assert main.run(["mllm-selector", "verify", "--card=nowhere"]) == 2
+  assert "no card.json of a published selection" in capsys.readouterr().err

@@ -1,0 +1,269 @@
+"""The closed loop on a small pool: trials, winner, split, resumption, rounds."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mllm_selector_jax import stages
+from mllm_selector_jax.stages import held_out
+from mllm_selector_jax.stages.base import open_pool
+from mllm_selector_jax.stages.clusters import read_keys
+from mllm_selector_jax.stages.search import development, space, stage
+from mllm_selector_jax.types import InputError, Stopped
+from tests import small_run
+from tests.real_processes import Forked, wait_for, write_config
+
+SEARCH = {
+  "select.search.candidates": 3,
+  "select.search.kl_weight": "0.1,1",
+  "select.search.steps": 1,
+  "select.search.development": "25%",
+  "select.groups": "source",
+  "select.control": True,
+}
+
+
+@pytest.fixture(scope="module")
+def searched(base, scored, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("searched") / "work"
+  shutil.copytree(scored, folder)
+  select_in(base, folder)
+  return folder
+
+
+def select_in(base, folder, **overrides):
+  settings = {"score.model": str(base), **SEARCH, **overrides}
+  with small_run.open_run(folder, base, **settings) as current:
+    stages.select(current)
+
+
+def read(path):
+  return json.loads(path.read_text())
+
+
+def test_trials_are_halved_and_the_winner_makes_the_selection(searched):
+  result = read(searched / "search/result/trials.json")
+  assert [each["kl_weight"] for each in result["candidates"]] == [0.4, 0.1, 1.0]
+  steps = [line["steps"] for line in result["trials"]]
+  assert steps == [1, 1, 1, 2, 2]
+  first = sorted(result["trials"][:3], key=lambda x: (-x["value"], x["candidate"]))
+  went_on = [x["candidate"] for x in result["trials"][:3] if x["goes_on"]]
+  assert went_on == sorted(x["candidate"] for x in first[:2])
+  last = result["trials"][3:]
+  assert (
+    result["winner"]
+    == max(last, key=lambda x: (x["value"], -x["candidate"]))["candidate"]
+  )
+  summary = read(searched / "arms/main/selection/summary.json")
+  won = result["candidates"][result["winner"]]
+  assert {name: summary["options"][name] for name in won} == won
+  for line in result["trials"]:  # every trial is kept
+    arm = searched / f"search/arms/c{line['candidate']:02d}-{line['steps']}"
+    assert read(arm / "evaluation/results.json")["macro"]["value"] == line["value"]
+    assert len((arm / "tuned/metrics.jsonl").read_text().splitlines()) == line["steps"]
+  table = (searched / "search/result/table.md").read_text()
+  assert table.count("\n") == 7 and "kl_weight 0.1" in table and "won" in table
+  assert "the trials, on the development split" in (searched / "log.txt").read_text()
+
+
+def test_the_report_shows_every_trial(base, searched):
+  settings = {"score.model": str(base), **SEARCH}
+  with small_run.open_run(searched, base, **settings) as current:
+    stages.report(current)
+  page = (searched / "report.html").read_text()
+  assert "How the settings were chosen" in page and page.count("<td>dropped") == 2
+  shutil.rmtree(searched / "measures")
+  for path in searched.glob("report*"):
+    path.unlink()
+
+
+def test_a_held_out_row_is_never_selected(base, searched):
+  arms = [*searched.glob("arms/*"), *searched.glob("search/arms/*")]
+  assert len(arms) == 7
+  with small_run.open_run(searched, base, **SEARCH) as current:
+    pool = open_pool(current)
+  rows = np.flatnonzero(pool.ok)
+  apart = set(rows[held_out.hold_out(read_keys(pool, rows), 0.25, 0)].tolist())
+  assert 0.1 * len(rows) < len(apart) < 0.4 * len(rows)
+  for arm in arms:
+    found = pq.read_table(arm / "selection/selection.parquet").to_pydict()
+    kept = {r for r, k in zip(found["row"], found["kept"], strict=True) if k}
+    assert kept and not kept & apart, arm
+    assert {found["reason"][row] for row in apart} == {"held out for development"}
+    tuned = arm / "tuned/rows.parquet"
+    if tuned.exists():
+      assert not set(pq.read_table(tuned)["row"].to_pylist()) & apart
+  counts = read(arm / "selection/summary.json")["reasons"]
+  assert counts["held out for development"] == len(apart)
+  trial = read(next(searched.glob("search/arms/*/evaluation/results.json")))
+  assert trial["macro"]["count"] == len(apart)
+
+
+def test_a_search_goes_on_where_it_stopped(base, searched, tmp_path, monkeypatch):
+  folder = tmp_path / "work"
+  shutil.copytree(searched, folder)
+  wanted = small_run.read_bytes(folder)
+  select_in(base, folder)
+  assert small_run.read_bytes(folder) == wanted
+  for name in ("search/result", "search/arms/c02-1", "arms"):
+    shutil.rmtree(folder / name)
+  for path in folder.glob("search/arms/*-2"):
+    shutil.rmtree(path)
+  place = len((folder / "log.txt").read_text())
+  measure, calls = development.measure_arm, []
+
+  def stop(current, arm):
+    calls.append(arm)
+    if len(calls) == 3:
+      raise Stopped("before the third trial's measure")
+    measure(current, arm)
+
+  monkeypatch.setattr(development, "measure_arm", stop)
+  with pytest.raises(Stopped):
+    select_in(base, folder)
+  monkeypatch.setattr(development, "measure_arm", measure)
+  select_in(base, folder)
+  assert small_run.read_bytes(folder) == wanted
+  told = (folder / "log.txt").read_text()[place:]
+  assert "making search/arms/c00-1" not in told
+  assert told.count("making search/arms/c02-1/tuned") == 1
+
+
+def test_a_killed_search_ends_as_one_that_was_left_alone(
+  base, scored, searched, tmp_path
+):
+  folder = tmp_path / "work"
+  shutil.copytree(scored, folder)
+  settings = {"score.model": str(base), **SEARCH}
+  config = write_config(tmp_path / "config.py", base, **settings)
+  first = Forked(folder, config, "select")
+  wait_for(folder / "search/arms/c01-1/selection/provenance.json", first)
+  first.kill()
+  assert first.poll() != 0
+  assert not (folder / "search/result").exists()
+  made = (folder / "search/arms/c00-1/tuned/provenance.json").stat().st_mtime_ns
+  status, said = Forked(folder, config, "select").end(300)
+  assert status == 0, said
+  kept = (folder / "search/arms/c00-1/tuned/provenance.json").stat().st_mtime_ns
+  assert kept == made  # nothing that was whole is made again
+  found = read(folder / "search/result/trials.json")
+  alone = read(searched / "search/result/trials.json")
+  assert found["winner"] == alone["winner"]
+  for line, other in zip(found["trials"], alone["trials"], strict=True):
+    assert line["value"] == pytest.approx(other["value"], abs=1e-6)
+  name = "arms/main/selection/selected.json"
+  assert (folder / name).read_bytes() == (searched / name).read_bytes()
+
+
+def test_other_questions_may_be_given_but_not_the_test_s(base, scored, tmp_path):
+  folder = tmp_path / "work"
+  shutil.copytree(scored, folder)
+  test = folder / "demo_pool/evaluation/eval.jsonl"
+  copied = tmp_path / "copy.jsonl"
+  copied.write_bytes(test.read_bytes())
+  for path in (test, copied):
+    with pytest.raises(InputError, match=r"is the same file as .*eval.jsonl"):
+      select_in(base, folder, **{"select.search.development": str(path)})
+  assert not (folder / "search").exists()
+  with pytest.raises(InputError, match="there is no such file"):
+    select_in(base, folder, **{"select.search.development": "none.jsonl"})
+  lines = test.read_text().splitlines()[:4]
+  other = tmp_path / "development.jsonl"
+  other.write_text("\n".join(lines) + "\n")
+  settings = {
+    "select.search.development": str(other),
+    "select.search.images": str(folder / "demo_pool/evaluation/images"),
+    "select.search.kl_weight": "0.1",
+  }
+  select_in(base, folder, **settings)
+  reasons = read(folder / "arms/main/selection/summary.json")["reasons"]
+  assert "held out for development" not in reasons
+  trial = read(folder / "search/arms/c00-1/evaluation/results.json")
+  assert trial["overall"]["count"] == 4
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"candidates": 1}, "candidates=1; it must be 2 or more, or 0"),
+    ({"halving": 1}, "halving=1; it must be 2 or more"),
+    ({"steps": 0}, "steps=0; it must be 1 or more"),
+    ({"kl_weight": None}, "has nothing to compare"),
+    ({"kl_weight": "much"}, "kl_weight has 'much', which is no number"),
+    ({"development": "500"}, "it is a share of the pool"),
+    ({"development": "100%"}, "it is a share of the pool"),
+  ],
+)
+def test_a_search_that_makes_no_sense_is_refused(base, tmp_path, settings, message):
+  given = {**SEARCH, **{f"select.search.{k}": v for k, v in settings.items()}}
+  with small_run.open_run(tmp_path, base, **given) as current:
+    with pytest.raises(InputError, match=message):
+      stage.search(current)
+
+
+def test_candidates_are_drawn_from_all_products(base):
+  settings = {**SEARCH, "select.search.tempering": "0,1", "select.search.bound": "none"}
+  settings["select.search.candidates"] = 5
+  cfg = small_run.make_config(base, **settings)
+  found = space.list_candidates(cfg)
+  assert len(found) == 5 and len({str(each) for each in found}) == 5
+  assert found[0] == {
+    "signal": "loss",
+    "kl_weight": 0.4,
+    "groups": "source",
+    "tempering": 0.5,
+    "bound": 0.15,
+  }
+  assert space.list_candidates(cfg) == found
+  settings["select.search.candidates"] = 100
+  assert len(space.list_candidates(small_run.make_config(base, **settings))) == 18
+  for key, value in (("strategy", "random"), ("target", "pool")):
+    cfg = small_run.make_config(base, **settings, **{f"select.{key}": value})
+    with pytest.raises(InputError, match=f"select.{key} is '{value}'"):
+      space.list_candidates(cfg)
+
+
+def test_measures_are_means_of_sources_in_any_order():
+  source = np.array(["a", "a", "b"])
+  accuracy, loss = np.array([1.0, 0.5, 0.25]), np.array([1.0, 2.0, np.nan])
+  found = development.summarise(source, accuracy, loss)
+  assert found["tasks"]["a"] == {"value": 0.75, "count": 2}
+  assert found["tasks"]["b"]["value"] == 0  # its loss is not a number
+  assert found["macro"] == {"value": 0.375, "count": 3}
+  turned = development.summarise(source[::-1], accuracy[::-1], loss[::-1])
+  assert turned == found
+
+
+def test_the_tuned_model_scores_the_next_round(base, scored, tmp_path):
+  folder = tmp_path / "work"
+  shutil.copytree(scored, folder)
+  settings = {"score.model": str(base), "select.rounds": 2, "select.control": False}
+  with small_run.open_run(folder, base, **settings) as current:
+    stages.run(current)
+    assert current.workdir.path == folder and current.cfg.score.model == str(base)
+  own = folder / "rounds/2"
+  made = read(own / "scores/provenance.json")
+  tuned = read(folder / "arms/main/tuned/provenance.json")
+  assert made["inputs"]["model"] == tuned["digest"]
+  seen = pq.read_table(folder / "arms/main/tuned/rows.parquet")["row"].to_pylist()
+  marked = {
+    line["row"]
+    for path in (own / "scores").glob("*.parquet")
+    for line in pq.read_table(path).to_pylist()
+    if line["seed"]
+  }
+  assert marked == set(seen)
+  assert "Round 2, scored by the tuned model" in (folder / "report.html").read_text()
+  for part in ("selection", "tuned", "evaluation"):
+    assert (own / "arms/main" / part / "provenance.json").exists()
+  assert not (own / "arms/random").exists() and not (own / "seed").exists()
+  wanted = small_run.read_bytes(folder)
+  with small_run.open_run(folder, base, **settings) as current:
+    stages.run(current)
+  assert small_run.read_bytes(folder) == wanted
+  with small_run.open_run(folder, base, **{"select.rounds": 0}) as current:
+    with pytest.raises(InputError, match="rounds=0"):
+      stages.run(current)
