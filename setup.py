@@ -81,7 +81,7 @@ setuptools.setup(
     ],
     "gcs": ["gcsfs>=2026.10"],
     "cuda": ["jax[cuda12]"],
-    "tpu": ["jax[tpu]"],
+    "tpu": ["jax[tpu]"],  # brings libtpu, with which `plan` compiles without a TPU
     "tensorboard": ["tensorboardX>=2.6"],
   },
   entry_points={"console_scripts": ["mllm-selector=mllm_selector_jax.main:main"]},

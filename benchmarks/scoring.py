@@ -119,6 +119,7 @@ class Ours:
     from benchmarks.scoring_flops import Work
     from mllm_selector_jax.data import packing
     from mllm_selector_jax.models import stack
+    from mllm_selector_jax.models.attention import cut_blocks
 
     counts, tokens = self.counts, self.counts["executed_tokens"]
     few = stack.is_unrolled(self.config.decoder.layers)
@@ -126,7 +127,7 @@ class Ours:
     length = packing.row_length_for(self.pool.table.tokens, setting[0])
     return Work(
       tokens=tokens,
-      pairs=tokens * length,
+      pairs=tokens // length * sum((b - a) * b for a, b in cut_blocks(length)),
       images=counts["executed_images"],
       heads=learned,
       last=learned + answers if few else tokens,

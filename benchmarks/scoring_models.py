@@ -31,13 +31,17 @@ SIZES = {
     {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4},
     {"hidden_size": 256, "num_hidden_layers": 5, "num_attention_heads": 4},
   ),
+  "1b": (
+    {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
+    {"hidden_size": 2048, "num_hidden_layers": 22, "num_attention_heads": 16},
+  ),
   "7b": (
     {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
     {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32},
   ),
 }
-MLP = {"tiny": 176, "small": 512, "medium": 688, "7b": 11008}
-VOCAB = {"7b": 32064}  # otherwise 1024, what the demo's tokenizer needs
+MLP = {"tiny": 176, "small": 512, "medium": 688, "1b": 5632, "7b": 11008}
+VOCAB = {"1b": 32064, "7b": 32064}  # otherwise 1024, what the demo's tokenizer needs
 
 
 def make_hf_config(size: str, side: int, patch: int) -> Any:
@@ -69,13 +73,14 @@ def make_hf_config(size: str, side: int, patch: int) -> Any:
   )
 
 
-def make_config(hf_config: Any, dtype: str) -> MllmConfig:
+def make_config(hf_config: Any, dtype: str, remat: str = "none") -> MllmConfig:
   """Ours of it."""
   return MllmConfig(
     read_tower(hf_config.vision_config),
     read_decoder(hf_config.text_config, tied=False),
     image_token=IMAGE_TOKEN,
     dtype=dtype,
+    remat=remat,
   )
 
 

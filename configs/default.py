@@ -165,6 +165,12 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.compare.match = "epochs"
   cfg.compare.fresh_pools = False  # draw the demo pool anew with each seed
 
+  # Devices that need not be there, for which `plan` compiles the train and the score
+  # step: a TPU slice (v5p-8, v5e-16, v6e:4x8), or GPUs (h100-8), as an estimate.
+  cfg.plan = ml_collections.ConfigDict()
+  cfg.plan.topology = config_dict.placeholder(str)
+  cfg.plan.mfu = 0.4  # share of the devices' bfloat16 peak that hours are told for
+
   cfg.report = ml_collections.ConfigDict()
   cfg.report.title = "MLLM-Selector"
   return cfg.lock()
@@ -190,6 +196,8 @@ def _add_recipe(section: ml_collections.ConfigDict) -> None:
   section.lora = ml_collections.ConfigDict()
   section.lora.rank = 0  # 0: the decoder itself is trained
   section.lora.alpha = 256.0  # an adapter's output is multiplied by alpha / rank
+  # As LLaVA: a step has samples with an image or without, not both.
+  section.group_by_modality_length = False
   section.row_length = 2048  # tokens of a packed row
   section.save_every = 500  # steps; 0: only when stopped
   # Checkpoints that stay: the newest ones, and of those before them the ones with the

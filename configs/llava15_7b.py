@@ -1,4 +1,4 @@
-"""LLaVA-1.5 7B, all of the decoder tuned: the recipe of LLaVA's finetune.sh.
+"""LLaVA-1.5 7B, all of the decoder tuned, as scripts/v1_5/finetune.sh of LLaVA does.
 
 The base is the aligned one (llava15_7b_align); a hub name of the tuned one stands in
 the default config. For 8 devices:
@@ -19,6 +19,7 @@ def get_config():
   cfg.mesh.data = 1
   cfg.mesh.fsdp = -1
   for section in (cfg.seed, cfg.tune):
+    section.group_by_modality_length = True
     section.batch = 128
     section.learning_rate = 2e-5
     section.warmup = 0.03

@@ -1,4 +1,4 @@
-"""Stage 1 of LLaVA-1.5 7B, the projector alone: the recipe of LLaVA's pretrain.sh.
+"""Stage 1 of LLaVA-1.5 7B, the projector alone, as scripts/v1_5/pretrain.sh of LLaVA.
 
 mllm-selector assemble --decoder=lmsys/vicuna-7b-v1.5 \
     --vision=openai/clip-vit-large-patch14-336 --out=bases/llava-7b

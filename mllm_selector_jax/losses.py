@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-CHUNK = 1024  # supervised positions whose logits are held at once
+from mllm_selector_jax import sharding
+
+CHUNK = 1024  # supervised positions of a shard whose logits are held at once
 
 
 def token_loss(
@@ -41,14 +43,23 @@ def map_logits(
     hidden: states at the supervised positions.
     head: the output projection.
     targets: the token that each position predicts.
-    chunk: positions of all shards together whose logits are held at once.
+    chunk: positions of each shard whose logits are held at once.
 
   Returns:
     fn's tree with leading axes W, T.
   """
+
+  def run(hidden, targets, head):
+    return _map_chunks(fn, hidden, head, targets, chunk)
+
+  return sharding.map_row_shards(run, (hidden, targets), (head,))
+
+
+def _map_chunks(fn, hidden, head, targets, chunk):
+  """`map_logits` of one device's shards."""
   shards, length = targets.shape
   # Chunks cut along T and keep all shards, so that each stays on its device.
-  width = max(1, min(length, chunk // max(shards, 1)))
+  width = max(1, min(length, chunk))
   steps = -(-length // width)
   pad = steps * width - length
 

@@ -107,6 +107,15 @@ def use(mesh: Mesh, rules: Rules | None = None) -> Iterator[Mesh]:
     _RULES.reset(token)
 
 
+def platform() -> str:
+  """What the program at hand is made for: the mesh's platform, else this process's.
+
+  They differ where a program is compiled for devices that are not there.
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
+
+
 def constrain(x: jax.Array, logical: Sequence[str | None]) -> jax.Array:
   """Pins an activation to the rules' sharding; nothing without a mesh."""
   if jax.sharding.get_abstract_mesh().empty:
@@ -155,6 +164,33 @@ def map_shards(
     fn, in_specs=tuple(map(spec, axes)), out_specs=spec(out), check_vma=False
   )
   return mapped(*arrays)
+
+
+def map_row_shards(
+  fn: Callable[..., Any], rows: Sequence[jax.Array], whole: Sequence[jax.Array]
+) -> Any:
+  """`fn(*rows, *whole)` on each device's own rows; at once without a mesh.
+
+  What is whole is gathered once, and its gradient summed over the devices once,
+  whatever loops `fn` has; the compiler by itself does both in every round. The tensor
+  axis stays the compiler's.
+
+  Args:
+    fn: gives a tree of arrays over the rows; no row may need another one.
+    rows: arrays over the row shards of a batch.
+    whole: arrays that every row needs.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or any(len(x) % _ways(mesh, ROWS[0]) for x in rows):
+    return fn(*rows, *whole)
+  mapped = jax.shard_map(
+    fn,
+    in_specs=(*(ROWS for _ in rows), *(PartitionSpec() for _ in whole)),
+    out_specs=ROWS,
+    axis_names=set(ROWS[0]),
+    check_vma=False,
+  )
+  return mapped(*rows, *whole)
 
 
 def parameter_shardings(tree: Any, axes: Any, mesh: Mesh, rules: Rules | None = None):

@@ -59,4 +59,6 @@ def test_llava_s_recipes_are_its_scripts():
   assert lora.tune.lora.rank == 128 and lora.tune.projector_learning_rate == 2e-5
   assert align.model.conversation == "plain" and full.model.conversation == "vicuna_v1"
   assert {cfg.model.max_length for cfg in (full, lora, align)} == {2048}
-  assert full.mesh.fsdp == -1
+  assert full.mesh.fsdp == lora.mesh.fsdp == -1
+  assert full.tune.group_by_modality_length and lora.tune.group_by_modality_length
+  assert not align.align.group_by_modality_length

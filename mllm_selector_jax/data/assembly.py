@@ -169,27 +169,41 @@ def assemble(
   return writer.batch, writer.owners
 
 
+def describe_batch(shape: Shape) -> Batch:
+  """The shape and type of every array of a batch."""
+  size = (shape.rows, shape.length)
+  few = (shape.shards, shape.supervised)
+  images = (shape.shards, shape.images, shape.side, shape.side, 3)
+  return Batch(
+    tokens=(size, np.int32),
+    positions=(size, np.int32),
+    segments=(size, np.int32),
+    patches=(size, np.int32),
+    images=(images, np.uint8),
+    predict=(few, np.int32),
+    targets=(few, np.int32),
+    weights=(few, np.float32),
+    answers=((shape.shards, shape.answers), np.int32),
+    prefixes=(size, np.int32) if shape.trunks else None,
+  )
+
+
+_NONE = ("patches", "prefixes")
+
+
 class _Writer:
   """A batch being filled, row after row, and the places that are reached."""
 
   def __init__(self, shape: Shape, image_token: int):
     self.shape, self.image_token = shape, image_token
-    size = (shape.rows, shape.length)
-    few = (shape.shards, shape.supervised)
-    answers = (shape.shards, shape.answers)
-    images = (shape.shards, shape.images, shape.side, shape.side, 3)
-    self.batch = Batch(
-      tokens=np.zeros(size, np.int32),
-      positions=np.zeros(size, np.int32),
-      segments=np.zeros(size, np.int32),
-      patches=np.full(size, -1, np.int32),
-      images=np.zeros(images, np.uint8),
-      predict=np.zeros(few, np.int32),
-      targets=np.zeros(few, np.int32),
-      weights=np.zeros(few, np.float32),
-      answers=np.zeros(answers, np.int32),
-      prefixes=np.full(size, -1, np.int32) if shape.trunks else None,
-    )
+    described = describe_batch(shape)
+
+    def fill(name, size, kind):
+      # Where 0 would be something, -1 is nothing.
+      return np.full(size, -1, kind) if name in _NONE else np.zeros(size, kind)
+
+    self.batch = Batch(**{k: v and fill(k, *v) for k, v in described._asdict().items()})
+    few, answers = described.predict[0], described.answers[0]
     self.owners = Owners(
       np.full(few, -1, np.int64), np.full(few, -1, np.int64), np.full(answers, -1)
     )

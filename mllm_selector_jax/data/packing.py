@@ -8,7 +8,7 @@ where samples of one image share its tokens, has plans of its own (plan.py).
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 Rows = list[list[int]]  # packed rows, each a list of the caller's item numbers
 
@@ -54,6 +54,7 @@ def training_steps(
   epochs: int,
   seed: int,
   row_length: int,
+  has_image: Bool[np.ndarray, " n"] | None = None,
 ) -> list[Rows]:
   """Shuffled epochs, cut into steps of `batch` samples, each packed.
 
@@ -67,15 +68,44 @@ def training_steps(
     epochs: passes over the samples.
     seed: of the order.
     row_length: tokens of a packed row.
+    has_image: of each sample; given, a step has samples with or without image, not
+      both (`_order_by_modality`).
   """
   steps = []
   for epoch in range(epochs):
-    order = np.random.default_rng([seed, epoch]).permutation(count)
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(count)
+    if has_image is not None:
+      order = _order_by_modality(order, has_image, batch, rng)
     for start in range(0, count, batch):
       items = order[start : start + batch]
       rows = pack(lengths[items], row_length)
       steps.append([[int(items[i]) for i in row] for row in rows])
   return steps
+
+
+def _order_by_modality(
+  order: Int[np.ndarray, " n"],
+  has_image: Bool[np.ndarray, " n"],
+  batch: int,
+  rng: np.random.Generator,
+) -> Int[np.ndarray, " n"]:
+  """The order, so that a cut every `batch` samples keeps samples of one kind together.
+
+  As LLaVA's group_by_modality_length (llava/train/llava_trainer.py): whole steps of
+  either kind in random order; what is left of both fills a step before them, if it
+  can, and the last one. LLaVA then sorts a step by length to spread it over devices;
+  here packing does that.
+  """
+  whole, left = [], []
+  for wanted in (True, False):
+    own = order[has_image[order] == wanted]
+    cut = len(own) - len(own) % batch
+    whole.extend(own[:cut].reshape(-1, batch))
+    left.extend(own[cut:])
+  first = len(left) // batch * batch
+  steps = [whole[place] for place in rng.permutation(len(whole))]
+  return np.concatenate([left[:first], *steps, left[first:]]).astype(order.dtype)
 
 
 def row_length_for(lengths: Int[np.ndarray, " n"], wanted: int) -> int:

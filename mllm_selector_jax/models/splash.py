@@ -105,12 +105,11 @@ def _make_kernel(length: int, heads: int, window: int | None, residuals: bool):
   block = next(block for block in BLOCKS if length % block == 0)
   names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq")
   sizes = {f"block_{name}": block for name in (*names, "kv_dq")}
-  with jax.ensure_compile_time_eval():
-    return splash_attention.make_splash_mha(
-      splash_attention.MultiHeadMask([mask] * heads),
-      block_sizes=splash_attention.BlockSizes(**sizes),
-      head_shards=1,
-      q_seq_shards=1,
-      save_residuals=residuals,
-      interpret=jax.default_backend() == "cpu",
-    )
+  return splash_attention.make_splash_mha(
+    splash_attention.MultiHeadMask([mask] * heads),
+    block_sizes=splash_attention.BlockSizes(**sizes),
+    head_shards=1,
+    q_seq_shards=1,
+    save_residuals=residuals,
+    interpret=sharding.platform() == "cpu",
+  )

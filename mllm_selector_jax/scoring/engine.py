@@ -152,10 +152,15 @@ def lay_out(
   options: ScoreOptions,
   mesh: Mesh,
   own: Pass = MAIN,
+  described: bool = False,
 ) -> Layout:
-  """Plans a pass; arguments as `run_pass` has them, `table` of the checked pool."""
+  """Plans a pass; arguments as `run_pass` has them, `table` of the checked pool.
+
+  With `described`, the mesh is of devices that are not there, and so of no process.
+  """
   plan = plan_pass(own, table, rows, config.patches, options)
-  ways, share, shares = sharding.row_ways(mesh), *sharding.row_share(mesh)
+  share, shares = (0, 1) if described else sharding.row_share(mesh)
+  ways = sharding.row_ways(mesh)
   batch_rows = -(-options.batch_rows // ways) * ways
   every = schedule.cut_parts(plan, rows, options.part_rows, batch_rows)
   counts = Counts(table.has_image & own.images, table.supervised, table.turns)

@@ -7,7 +7,7 @@ from mllm_selector_jax.stages.evaluate import evaluate
 from mllm_selector_jax.stages.explain import explain
 from mllm_selector_jax.stages.export_selection import export_selection
 from mllm_selector_jax.stages.measure import measure
-from mllm_selector_jax.stages.plan import plan
+from mllm_selector_jax.stages.plan.stage import plan
 from mllm_selector_jax.stages.prepare import prepare
 from mllm_selector_jax.stages.report.stage import report
 from mllm_selector_jax.stages.run import run

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from mllm_selector_jax import artifacts, sharding
 from mllm_selector_jax.data import conversation, loader, table
@@ -103,11 +104,15 @@ def check_model(run: Run) -> None:
 
 def check_mesh(run: Run, config: MllmConfig) -> None:
   """Refuses a mesh that does not fit the devices or the model."""
-  decoder = config.decoder
+  check_model_mesh(run.mesh, config)
+
+
+def check_model_mesh(mesh: Mesh, config: MllmConfig) -> None:
+  """Refuses a mesh that would cut one of the model's heads."""
   sharding.check_heads(
-    run.mesh,
-    heads=decoder.heads,
-    key_value_heads=decoder.kv_heads,
+    mesh,
+    heads=config.decoder.heads,
+    key_value_heads=config.decoder.kv_heads,
     vision_heads=config.vision.heads,
   )
 

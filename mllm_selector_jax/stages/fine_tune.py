@@ -38,7 +38,7 @@ def fine_tune(
     title: of the progress.
     steps_wanted: how many, whatever the epochs; None is `section.epochs`.
   """
-  _check(section, title)
+  check_section(section, title)
   pool = base.open_pool(run)
   reader = base.open_reader(run, pool)
   source = base.base_path(run)
@@ -46,25 +46,22 @@ def fine_tune(
   if section.lora.rank:
     adapter = LoraConfig(section.lora.rank, section.lora.alpha)
     config, params = mllm.add_adapter(config, params, adapter, run.cfg.rng_seed)
-  lengths = pool.tokens[rows]
-  row_length = packing.row_length_for(lengths, section.row_length)
-  epochs = section.epochs
-  if steps_wanted is not None:
-    epochs = -(-steps_wanted // -(-len(rows) // section.batch))
-  steps = packing.training_steps(
-    len(rows), lengths, section.batch, epochs, run.cfg.rng_seed, row_length
-  )[:steps_wanted]
-  steps = [[[int(rows[i]) for i in items] for items in step] for step in steps]
-  shape = assembly.find_steps_shape(
-    steps,
-    pool.supervised,
-    pool.turns,
-    pool.has_image,
-    row_length,
+  steps, shape = lay_out(
+    section,
+    pool,
+    rows,
+    run.cfg.rng_seed,
     config.patches,
     reader.options.size,
-    sharding.row_ways(run.mesh) * section.accumulate,
+    sharding.row_ways(run.mesh),
+    steps_wanted,
   )
+  if idle := find_idle(steps, shape):
+    run.say(
+      f"{title}: {idle} of the {shape.shards} parts that the mesh and accumulate cut a"
+      f" step into have nothing but padding in every step: {section.batch} samples are"
+      " at most as many packed rows. Give a larger batch or fewer devices."
+    )
   share, shares = sharding.row_share(run.mesh)
   each = shape.rows // shares
   batches = loader.read_batches(
@@ -88,7 +85,7 @@ def fine_tune(
       params,
       batches,
       len(steps),
-      _options(section),
+      make_options(section),
       run.mesh,
       folder=run.checkpoints(folder),
       progress=lambda done, total: progress(samples * done // total, samples),
@@ -124,6 +121,61 @@ def fine_tune(
   )
 
 
+def lay_out(
+  section: Any,
+  pool: Any,
+  rows: np.ndarray,
+  seed: int,
+  patches: int,
+  side: int,
+  ways: int,
+  steps_wanted: int | None = None,
+) -> tuple[list[packing.Rows], assembly.Shape]:
+  """The packed pool rows of every step, and the shape that holds each.
+
+  Args:
+    section: the recipe.
+    pool: the checked pool: its tokens, supervised, turns and has_image are read.
+    rows: of the pool.
+    seed: of the order.
+    patches, side: tokens and pixels of an image.
+    ways: over how many devices' worth of rows a batch is spread.
+    steps_wanted: how many, whatever the epochs; None is `section.epochs`.
+  """
+  lengths = pool.tokens[rows]
+  row_length = packing.row_length_for(lengths, section.row_length)
+  epochs = section.epochs
+  if steps_wanted is not None:
+    epochs = -(-steps_wanted // -(-len(rows) // section.batch))
+  steps = packing.training_steps(
+    len(rows),
+    lengths,
+    section.batch,
+    epochs,
+    seed,
+    row_length,
+    pool.has_image[rows] if section.group_by_modality_length else None,
+  )[:steps_wanted]
+  steps = [[[int(rows[i]) for i in items] for items in step] for step in steps]
+  shape = assembly.find_steps_shape(
+    steps,
+    pool.supervised,
+    pool.turns,
+    pool.has_image,
+    row_length,
+    patches,
+    side,
+    ways * section.accumulate,
+  )
+  return steps, shape
+
+
+def find_idle(steps: list[packing.Rows], shape: assembly.Shape) -> int:
+  """Shards of a batch that no step reaches: rows fill the shards in order."""
+  each = shape.rows // shape.shards
+  return shape.shards - -(-max(map(len, steps)) // each)
+
+
 def tune_share(run: Run, stage: str, artifact: artifacts.Artifact) -> None:
   """Tunes the base on `<stage>.rows` of the pool, drawn at random."""
   cfg = run.cfg[stage]
@@ -157,7 +209,7 @@ def recipe_config(section: Any, steps: int | None = None) -> dict[str, Any]:
   return config
 
 
-def _options(section: Any) -> loop.LoopOptions:
+def make_options(section: Any) -> loop.LoopOptions:
   fields = {field.name for field in dataclasses.fields(OptimizerOptions)}
   recipe = {name: section[name] for name in fields}
   return loop.LoopOptions(
@@ -171,7 +223,7 @@ def _options(section: Any) -> loop.LoopOptions:
   )
 
 
-def _check(section: Any, title: str) -> None:
+def check_section(section: Any, title: str) -> None:
   for name in ("epochs", "batch", "row_length", "accumulate", "keep"):
     if section[name] < 1:
       raise InputError(f"{title}: {name}={section[name]}; it must be 1 or more.")

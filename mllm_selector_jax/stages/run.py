@@ -7,7 +7,8 @@ from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.evaluate import evaluate, question_files
-from mllm_selector_jax.stages.plan import duration, plan
+from mllm_selector_jax.stages.plan.estimate import duration
+from mllm_selector_jax.stages.plan.stage import plan
 from mllm_selector_jax.stages.report.stage import report
 from mllm_selector_jax.stages.score import needs_seed, score
 from mllm_selector_jax.stages.seed import seed

@@ -43,6 +43,19 @@ def score(run: Run) -> None:
   run.make(run.workdir.scores, recipe, build, together=True)
 
 
+def make_options(cfg: Any) -> engine.ScoreOptions:
+  """How a pool is scored, of the whole config."""
+  return engine.ScoreOptions(
+    row_length=cfg.score.row_length,
+    batch_rows=cfg.score.batch_rows,
+    part_rows=cfg.score.part_rows,
+    threads=cfg.score.threads,
+    share=cfg.score.share,
+    seed=cfg.rng_seed,
+    signals=tuple(cfg.score.signals),
+  )
+
+
 def needs_seed(run: Run) -> bool:
   """Whether the scores are the seed model's."""
   return run.cfg.score.model is None and run.cfg.score.table is None
@@ -75,16 +88,7 @@ def _build(run, folder: Path, models, wanted, recipe: artifacts.Recipe) -> None:
     if sharding.is_first_process():
       shutil.rmtree(folder / WORK, ignore_errors=True)
     return
-  cfg = run.cfg.score
-  options = engine.ScoreOptions(
-    row_length=cfg.row_length,
-    batch_rows=cfg.batch_rows,
-    part_rows=cfg.part_rows,
-    threads=cfg.threads,
-    share=cfg.share,
-    seed=run.cfg.rng_seed,
-    signals=tuple(cfg.signals),
-  )
+  cfg, options = run.cfg.score, make_options(run.cfg)
   pool = base.open_pool(run)
   carried = _find_carried(run, pool, recipe)
   rows = np.flatnonzero(pool.ok)

@@ -140,12 +140,12 @@ def make_train_step(
   return jax.jit(step, donate_argnums=0, out_shardings=out)
 
 
-def init_state(
-  optimizer: optax.GradientTransformation, params: Params
-) -> tuple[State, State]:
-  """The state before the first step, and how it lies on the devices.
+def lay_out_state(optimizer: optax.GradientTransformation, params: Params) -> State:
+  """How the state lies on the devices: moments as their parameters, counters whole.
 
-  Moments lie as their parameters do; counters are everywhere.
+  Args:
+    optimizer: what `make_optimizer` gave.
+    params: the trainable ones, or their shapes, with shardings.
   """
   laid = jax.tree.map(lambda x: x.sharding, params)
   first = jax.tree.leaves(laid)[0]
@@ -159,5 +159,13 @@ def init_state(
     laid,
     transform_non_params=lambda _: whole,
   )
-  moments = jax.jit(optimizer.init, out_shardings=shardings)(params)
-  return State(params, moments), State(laid, shardings)
+  return State(laid, shardings)
+
+
+def init_state(
+  optimizer: optax.GradientTransformation, params: Params
+) -> tuple[State, State]:
+  """The state before the first step, and how it lies on the devices."""
+  laid = lay_out_state(optimizer, params)
+  moments = jax.jit(optimizer.init, out_shardings=laid.optimizer)(params)
+  return State(params, moments), laid

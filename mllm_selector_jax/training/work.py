@@ -11,8 +11,8 @@ from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.types import Batch, Params
 
 # Published dense bfloat16 peaks, FLOP/s a chip, by jax's name of the device: Google's
-# pages of Cloud TPU v5e, v5p and v6e; NVIDIA's data sheets of H100 (SXM, PCIe, NVL)
-# and H200, without sparsity.
+# pages cloud.google.com/tpu/docs/v5e, v5p and v6e; NVIDIA's data sheets of H100 (SXM,
+# PCIe, NVL) and H200, without sparsity.
 PEAKS = {
   "TPU v5 lite": 197e12,
   "TPU v5e": 197e12,

@@ -176,3 +176,13 @@ def test_a_workdir_in_use_and_one_that_cannot_be_written(tmp_path, base, capsys)
   (tmp_path / "file").write_text("")
   assert run(["x", *given, f"--workdir={tmp_path / 'file' / 'work'}"]) == 2
   assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_a_batch_need_not_divide_the_mesh_but_idle_devices_are_told(
+  command, tmp_path, base
+):
+  write_pool(tmp_path, [talk(f"name-{n}") for n in range(5)])
+  assert command("check")[0] == 0
+  settings = {"seed__rows": "100%", "seed__epochs": 1, "mesh__data": 8}
+  status, said = command("seed", seed__batch=5, **settings)
+  assert status == 0 and "nothing but padding" in said

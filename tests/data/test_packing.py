@@ -46,3 +46,31 @@ def test_steps_do_not_depend_on_the_packing(row_length):
     assert sorted(i for step in epoch for i in step) == list(range(23))
   order = np.random.default_rng([7, 0]).permutation(23)[:5]
   assert samples[0] == sorted(order.tolist())
+
+
+@pytest.mark.parametrize(("count", "share"), [(157, 0.7), (40, 0.0), (40, 1.0), (7, 1)])
+def test_grouped_steps_have_one_modality_and_every_sample_once(count, share):
+  rng = np.random.default_rng(3)
+  lengths, has_image = rng.integers(5, 40, count), rng.random(count) < share
+  given = count, lengths, 8, 2, 7, 64, has_image
+  steps = packing.training_steps(*given)
+  assert steps == packing.training_steps(*given)  # of the seed alone
+  half = len(steps) // 2
+  assert half == -(-count // 8)
+  whole = has_image.sum() // 8 + (~has_image).sum() // 8
+  orders = []
+  for epoch in (steps[:half], steps[half:]):
+    samples = [[i for row in step for i in row] for step in epoch]
+    assert sorted(i for step in samples for i in step) == list(range(count))
+    assert [len(step) for step in samples[:-1]] == [8] * (half - 1)
+    # LLaVA's promise: whole steps of one kind; what is left of both is the last step
+    # and, where it is enough, the first.
+    kinds = [set(has_image[step].tolist()) for step in samples]
+    first = half - whole - bool(count % 8)
+    kinds = kinds[first : first + whole]
+    assert all(len(kind) == 1 for kind in kinds) and first in (0, 1)
+    orders.append([kind.pop() for kind in kinds])
+  if 0 < share < 1:
+    for order in orders:
+      assert order not in (sorted(order), sorted(order, reverse=True))
+    assert orders[0] != orders[1]

@@ -224,3 +224,39 @@ def test_the_softmax_is_float32_in_half_precision():
   assert out.dtype == "bfloat16"
   exact = plain_attention(*(x.astype(np.float64) for x in half), layout)
   np.testing.assert_allclose(out.astype(np.float32), exact, atol=0.02)
+
+
+@pytest.mark.parametrize("length", [1, 127, 128, 129, 1000, 1025, 4096])
+def test_blocks_cover_all_queries_once(length):
+  blocks = attention.cut_blocks(length)
+  assert [i for first, last in blocks for i in range(first, last)] == [*range(length)]
+  assert len(blocks) <= 8
+
+
+@pytest.mark.parametrize("window", [None, 40])
+def test_blocks_of_a_long_row_agree_with_the_whole(window):
+  """Values and gradients; segments and trunks reach over the blocks' edges."""
+  rng = np.random.default_rng(7)
+  length = 2 * attention.BLOCK + 37
+  arrays = random_case(rng, length=length)
+  segments = np.repeat([[1, 2, 3, 4, 0]], [100, 60, 50, 70, length - 280], axis=1)
+  prefixes = np.where((segments == 2) | (segments == 3), 1, -1)
+  positions = np.concatenate([np.arange(160), 100 + np.arange(50), np.arange(70)])
+  positions = np.concatenate([positions, np.arange(length - 280)])[None]
+  whole = [np.repeat(x, 2, axis=0) for x in (segments, positions, prefixes)]
+  layout = attention.Layout(*whole, window)
+  mix = rng.normal(size=arrays[0].shape)
+
+  def gradients(attend):
+    return jax.jit(jax.grad(lambda arrays: (attend(*arrays) * mix).sum()))(arrays)
+
+  blocks = attention.make_attend("xla", layout)
+  plain = attention.make_biased(attention.make_bias(layout))
+  np.testing.assert_allclose(
+    jax.jit(blocks)(*arrays), jax.jit(plain)(*arrays), atol=1e-5
+  )
+  for a, b in zip(gradients(blocks), gradients(plain), strict=True):
+    np.testing.assert_allclose(a, b, atol=2e-5)
+  np.testing.assert_allclose(
+    blocks(*arrays), plain_attention(*arrays, layout), atol=1e-5
+  )

@@ -1,0 +1,106 @@
+"""Does LLaVA-1.5 7B fit? The real steps, compiled for TPU slices that are not there.
+
+    JAX_PLATFORMS=cpu python -m benchmarks.plan_topologies [--cases=full,lora,score] \
+      [--topology=v5p-16] [--set=tune.accumulate=2,model.remat=dots] [--rows=665298]
+
+Needs the package libtpu (`pip install '.[tpu]'`), no TPU. A case is a shipped config
+and a slice; the pool is drawn like LLaVA's mix of 665K (pool_like_665k.py), a fifth of
+which is trained on. `--topology` and `--set` try other ones.
+"""
+
+import argparse
+import ast
+import importlib
+import types
+from typing import Any
+
+import numpy as np
+
+from benchmarks import scoring_models
+from benchmarks.pool_like_665k import ROWS, draw_pool
+from mllm_selector_jax.scoring import passes
+from mllm_selector_jax.scoring.engine import plan_pass
+from mllm_selector_jax.stages.plan import estimate, stage, topology
+from mllm_selector_jax.stages.score import make_options
+
+CASES = {
+  "full": ("llava15_7b", "v5p-8"),
+  "lora": ("llava15_7b_lora", "v5e-8"),
+  "score": ("llava15_7b", "v5e-4"),
+}
+
+
+def make_pool(rows: int) -> Any:
+  """The columns of a checked pool that planning asks for."""
+  drawn = draw_pool(rows)
+  return types.SimpleNamespace(
+    ok=np.ones(rows, bool),
+    tokens=drawn.lengths,
+    supervised=drawn.supervised,
+    turns=drawn.turns,
+    trunk=drawn.trunks,
+    pixel_keys=drawn.images,
+    has_image=drawn.images != 0,
+  )
+
+
+def read_settings(cfg: Any, text: str) -> Any:
+  """Changes values by `key=value,...` with dotted keys."""
+  for part in filter(None, text.split(",")):
+    key, _, value = part.partition("=")
+    *parents, name = key.split(".")
+    section = cfg
+    for parent in parents:
+      section = section[parent]
+    section[name] = type(section[name])(
+      ast.literal_eval(value) if not isinstance(section[name], str) else value
+    )
+  return cfg
+
+
+def run_case(name: str, pool: Any, arguments: argparse.Namespace) -> None:
+  shipped, slice_name = CASES[name]
+  cfg = importlib.import_module(f"mllm_selector_jax.configs.{shipped}").get_config()
+  cfg = read_settings(cfg, arguments.set)
+  found = topology.describe(arguments.topology or slice_name)
+  hf_config = scoring_models.make_hf_config("7b", 336, 14)
+  config = scoring_models.make_config(hf_config, "bfloat16", cfg.model.remat)
+  print(f"--- {name}: --config={shipped} {arguments.set}", flush=True)
+  rows = np.arange(len(pool.ok))
+  score = make_options(cfg) if name == "score" else None
+  sections = {} if score else {"tune": cfg.tune}
+  count = len(rows) // 5
+  given = config, sections, {"tune": count}, score, pool, found, cfg.mesh.to_dict()
+  for text in stage.describe_steps(*given):
+    print(text, flush=True)
+  if score:
+    packed = plan_pass(passes.MAIN, pool, rows, config.patches, score)
+    flops = estimate.score_flops(config, pool, rows, packed)
+    what = f"scoring {len(rows):,} rows"
+  else:
+    flops = estimate.train_flops(config, cfg.tune, pool, rows) * count
+    what = f"an epoch of {count:,} rows"
+  rate = found.peak * len(found.devices) * cfg.plan.mfu
+  print(
+    f"{what}: {flops:.3g} FLOPs, about {estimate.duration(flops / rate)} at an MFU of"
+    f" {cfg.plan.mfu:.0%}",
+    flush=True,
+  )
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--cases", default=",".join(CASES))
+  parser.add_argument("--topology", help="another slice for all of them")
+  parser.add_argument("--set", default="", help="changes of the config")
+  parser.add_argument("--rows", type=int, default=ROWS, help="of the pool")
+  arguments = parser.parse_args()
+  pool = make_pool(arguments.rows)
+  for name in arguments.cases.split(","):
+    run_case(name, pool, arguments)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,53 @@
+"""Names of slices, and what is said about wrong ones."""
+
+import importlib.util
+import re
+
+import jax
+import pytest
+
+from mllm_selector_jax.stages.plan import topology
+from mllm_selector_jax.types import InputError
+
+
+@pytest.mark.parametrize(
+  ("generation", "count", "shape"),
+  [
+    ("v5p", 8, "2x2x1"),  # eight TensorCores are four chips
+    ("v5p", 128, "4x4x4"),
+    ("v5e", 4, "2x2"),
+    ("v5litepod", 8, "2x4"),
+    ("v6e", 256, "16x16"),
+    ("v6e", 1, "1x1"),
+  ],
+)
+def test_a_slice_s_name_gives_its_shape(generation, count, shape):
+  assert topology.find_shape("", generation, count) == shape
+
+
+@pytest.mark.parametrize(
+  ("name", "words"),
+  [
+    ("v5p-7", "no slice; there are v5p-8, v5p-16"),
+    ("v5e-12", "no slice; there are v5e-1, v5e-4, v5e-8"),
+    ("v9-8", "not known. Give a TPU slice, such as v5p-8"),
+    ("h100", "not known"),
+    ("h100-0", "0 GPUs"),
+    ("h100-9", "has 8. Set XLA_FLAGS=--xla_force_host_platform_device_count=9"),
+  ],
+)
+def test_a_wrong_name_says_what_there_is(name, words):
+  with pytest.raises(InputError, match=re.escape(words)):
+    topology.describe(name)
+
+
+def test_without_the_compiler_it_says_what_to_install(monkeypatch):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(InputError, match=r"pip install 'mllm_selector_jax\[tpu\]'"):
+    topology.describe("v5e-8")
+
+
+def test_gpus_are_stood_for_by_cpu_devices():
+  found = topology.describe("h200-4")
+  assert found.devices == tuple(jax.devices()[:4]) and not found.exact
+  assert (found.memory, found.peak) == (141e9, 989e12)

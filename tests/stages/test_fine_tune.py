@@ -1,0 +1,68 @@
+"""From a recipe and rows to steps."""
+
+import types
+
+import numpy as np
+import pytest
+from mllm_selector_jax.configs import default
+
+from mllm_selector_jax.data import assembly, loader
+from mllm_selector_jax.models import mllm
+from mllm_selector_jax.stages import fine_tune
+from mllm_selector_jax.training import step
+from tests.training import toy
+
+
+@pytest.fixture(scope="module")
+def samples():
+  return toy.random_samples(40)
+
+
+def lay_out(samples, **changes):
+  section = default.get_config().tune
+  section.batch, section.row_length, section.epochs = 6, 32, 2
+  for name, value in changes.items():
+    section[name] = value
+  pool = types.SimpleNamespace(
+    tokens=np.array([len(one.tokens) for one, _ in samples.values()]),
+    supervised=np.array([int(one.supervised.sum()) for one, _ in samples.values()]),
+    turns=np.ones(len(samples), int),
+    has_image=np.array([pixels is not None for _, pixels in samples.values()]),
+  )
+  rows = np.arange(1, len(samples))
+  steps, shape = fine_tune.lay_out(section, pool, rows, 5, toy.CONFIG.patches, 8, 2)
+  return pool, steps, shape
+
+
+def losses(samples, steps, shape):
+  params = mllm.init(toy.CONFIG, 0)
+  return [
+    float(step.batch_loss(toy.CONFIG, params, batch))
+    for batch, _ in (
+      assembly.assemble(loader.as_trees(one), samples, shape, toy.CONFIG.image_token)
+      for one in steps
+    )
+  ]
+
+
+def test_grouped_steps_are_whole_and_cost_the_loss_of_their_samples(samples):
+  """The loss of a step hangs on its samples, not on where they are packed."""
+  pool, steps, shape = lay_out(samples, group_by_modality_length=True)
+  _, mixed, _ = lay_out(samples)
+  assert len(steps) == len(mixed) == 14 and steps != mixed
+  kinds = [{bool(pool.has_image[i]) for row in one for i in row} for one in steps]
+  assert sum(len(kind) == 1 for kind in kinds) >= 10
+  _, longer, wide = lay_out(samples, group_by_modality_length=True, row_length=96)
+  flat = [[sorted(i for row in one for i in row) for one in s] for s in (steps, longer)]
+  assert flat[0] == flat[1] and steps != longer
+  np.testing.assert_allclose(
+    losses(samples, steps[:3], shape), losses(samples, longer[:3], wide), rtol=1e-5
+  )
+
+
+def test_a_batch_that_leaves_devices_without_rows_is_told(samples):
+  _, steps, shape = lay_out(samples, batch=1)
+  assert (shape.rows, shape.shards) == (2, 2)
+  assert fine_tune.find_idle(steps, shape) == 1
+  _, steps, shape = lay_out(samples, batch=6)
+  assert fine_tune.find_idle(steps, shape) == 0
