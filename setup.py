@@ -79,6 +79,8 @@ setuptools.setup(
       "tensorboardX>=2.6",
       "torch==2.13.0",
     ],
+    # Beside which benchmarks/kmeans.py and greedy.py stand.
+    "rivals": ["faiss-cpu>=1.10", "submodlib-py>=0.0.3"],
     # benchmarks/lmms_eval_metrics.py; 0.7.3 was run, by itself without most of its own
     # dependencies.
     "lmms_eval": ["lmms-eval>=0.7"],
