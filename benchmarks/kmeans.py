@@ -1,6 +1,6 @@
 """k-means beside faiss and scikit-learn: seconds until the same inertia.
 
-    pip install faiss-cpu scikit-learn
+    pip install -e '.[test,rivals]'
     python benchmarks/kmeans.py --rows=200000 --clusters=447 --width=256
 
 All three get the same unit vectors (clouds around drawn centres), the same K, all

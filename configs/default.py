@@ -171,8 +171,10 @@ def get_config() -> ml_collections.ConfigDict:
   _add_recipe(cfg.tune)
 
   cfg.evaluate = ml_collections.ConfigDict()
-  cfg.evaluate.tasks = config_dict.placeholder(object)  # question files
-  cfg.evaluate.images = config_dict.placeholder(str)  # None: the pool's folder
+  # Files of questions, or a benchmark's: "a.jsonl;vqav2:questions.json,marks.json".
+  cfg.evaluate.tasks = config_dict.placeholder(object)
+  cfg.evaluate.images = config_dict.placeholder(object)  # None: the pool's folder
+  cfg.evaluate.allow_leakage = False  # ask questions that also stand in the pool
   cfg.evaluate.rules = ()  # (task, regex over the question), first match
   cfg.evaluate.limit = 0  # questions, evenly over the tasks; 0 is all
   cfg.evaluate.batch = 64  # questions a step

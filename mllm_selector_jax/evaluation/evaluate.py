@@ -14,9 +14,9 @@ from mllm_selector_jax import sharding
 from mllm_selector_jax.data import images
 from mllm_selector_jax.data.conversation import Encoder
 from mllm_selector_jax.data.loader import Cache
-from mllm_selector_jax.evaluation import generation, intervals
-from mllm_selector_jax.evaluation.metrics import METRICS
-from mllm_selector_jax.evaluation.tasks import Aside, Question
+from mllm_selector_jax.evaluation import files, generation, intervals, metrics, totals
+from mllm_selector_jax.evaluation.questions import Aside, Question
+from mllm_selector_jax.evaluation.totals import Marked
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.types import ImageOptions, InputError, Params, RowError
 
@@ -24,35 +24,34 @@ MAX_PIXELS = 64_000_000  # of an image
 CACHE_BYTES = 256 * 2**20  # of prepared images, which questions share
 
 
-def summarise(
-  marked: Iterable[tuple[Question, float]], aside: Sequence[Aside] = ()
-) -> dict[str, Any]:
+def summarise(marked: Iterable[Marked], aside: Sequence[Aside] = ()) -> dict[str, Any]:
   """Shares with 95 % intervals by task, over tasks and over questions.
 
   Args:
-    marked: questions with their scores.
+    marked: questions with their answers and scores.
     aside: questions that were not asked.
 
   Returns:
-    What results.json holds: "tasks" (a dict a task), "macro", "overall" and
-    "aside" (a count, counts by reason, and every question).
+    What results.json holds: "tasks" (a dict a task; "totals" in it is what the
+    benchmark itself reports, see `totals`), "macro", "overall" and "aside" (a
+    count, counts by reason, and every question). A task's count is of questions; of
+    MMBench's groups, which are right as a whole.
 
   Raises:
     InputError: no question was asked.
   """
-  scores: dict[str, list[float]] = {}
-  metrics: dict[str, set[str]] = {}
-  for question, score in marked:
-    scores.setdefault(question.task, []).append(score)
-    metrics.setdefault(question.task, set()).add(question.metric)
+  by_task: dict[str, list[Marked]] = {}
+  for item in marked:
+    by_task.setdefault(item.question.task, []).append(item)
   reasons = collections.Counter(item.reason for item in aside)
-  if not scores:
+  if not by_task:
     counts = ", ".join(f"{reason}: {count}" for reason, count in reasons.items())
     first = f" First: {aside[0].detail}." if aside else ""
     raise InputError(
       f"No evaluation question is left to ask; set aside: {counts or 'none'}.{first}"
       " Check the evaluation file and the image folder."
     )
+  scores = {task: totals.group_scores(items) for task, items in by_task.items()}
 
   def entry(values: list[float], **more) -> dict[str, Any]:
     correct = sum(values)
@@ -60,11 +59,14 @@ def summarise(
     counts = {"count": len(values), "correct": exact}
     return more | counts | intervals.score_interval(values)._asdict()
 
+  tasks = {}
+  for task, items in sorted(by_task.items()):
+    names = ", ".join(sorted({item.question.metric for item in items}))
+    tasks[task] = entry(scores[task], metric=names)
+    if own := totals.make_totals(items):
+      tasks[task]["totals"] = own
   return {
-    "tasks": {
-      task: entry(scores[task], metric=", ".join(sorted(metrics[task])))
-      for task in sorted(scores)
-    },
+    "tasks": tasks,
     "macro": intervals.macro_interval(scores)._asdict(),
     "overall": entry([score for values in scores.values() for score in values]),
     "aside": {
@@ -75,20 +77,42 @@ def summarise(
   }
 
 
-def _read_pixels(
-  path: str,
-  folders: Sequence[str],
-  options: ImageOptions,
-  max_pixels: int,
-  cache: Cache,
-) -> UInt8[np.ndarray, "S S 3"]:
-  """An image from the first folder that holds it, prepared.
+class Pictures:
+  """Reads and prepares the questions' images; those that are asked again are kept.
 
-  Raises:
-    RowError: it is nowhere, or cannot be used.
+  Args:
+    folders: the evaluation's; the first that holds an image gives it.
+    options: how pixels are prepared.
+    max_pixels: larger images are refused.
   """
-  pixels = cache.get(path)
-  if pixels is None:
+
+  def __init__(self, folders: Sequence[str], options: ImageOptions, max_pixels: int):
+    self._folders = folders
+    self._options = options
+    self._max_pixels = max_pixels
+    self._cache = Cache(CACHE_BYTES)
+    self._insides = files.Insides()
+
+  def read(self, question: Question) -> UInt8[np.ndarray, "S S 3"]:
+    """The pixels of a question's image.
+
+    Raises:
+      RowError: it is nowhere, or cannot be used.
+    """
+    key = question.place or (question.folder, question.image)
+    pixels = self._cache.get(key)
+    if pixels is None:
+      data = self._read_bytes(question)
+      image = images.decode_image(data, self._max_pixels)
+      pixels = images.to_pixels(image, self._options)
+      self._cache.put(key, pixels, pixels.nbytes)
+    return pixels
+
+  def _read_bytes(self, question: Question) -> bytes:
+    path = question.image
+    if question.place is not None:
+      return self._insides.read(question.place)
+    folders = self._folders if question.folder is None else [question.folder]
     if not folders:
       raise RowError("missing image", f"{path}: no image folder is given")
     for folder in folders[:-1]:
@@ -96,10 +120,7 @@ def _read_pixels(
         break
     else:
       folder = folders[-1]
-    image, _ = images.read_image(folder, path, max_pixels)
-    pixels = images.to_pixels(image, options)
-    cache.put(path, pixels, pixels.nbytes)
-  return pixels
+    return images.read_file(folder, path)
 
 
 def _answer(
@@ -126,8 +147,9 @@ def _answer(
     config, params, encoder, batch_size, max_new_tokens, mesh: of `evaluate_model`.
   """
   tokenizer = encoder.tokenizer
-  # A tokenizer without an end: -1 is never chosen, so answers are of full length.
-  eos = -1 if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+  ends = {tokenizer.eos_token_id, encoder.end} - {None}
+  # Without an end answers are of full length: -1 is never chosen.
+  eos = sorted(ends) or [-1]
   vocabulary = min(len(tokenizer), config.decoder.vocab)
   generate = generation.make_generate(config, max_new_tokens, eos, vocabulary)
   ways = sharding.row_ways(mesh) if mesh else 1
@@ -137,8 +159,8 @@ def _answer(
   closing = encoder.template.closing
 
   def read_text(row: Int[np.ndarray, " new"]) -> str:
-    (ends,) = np.nonzero(row == eos)
-    text = encoder.decode(row[: ends[0]] if len(ends) else row)
+    (places,) = np.nonzero(np.isin(row, eos))
+    text = encoder.decode(row[: places[0]] if len(places) else row)
     return text.partition(closing)[0].strip() if closing else text.strip()
 
   def finish(batch: Sequence[int], ids) -> list[tuple[int, str]]:
@@ -220,7 +242,8 @@ def evaluate_model(
 
   def fail(place: int, error: RowError) -> None:
     question = questions[place]
-    detail = f"{question.image}: {error.detail}" if question.image else error.detail
+    parts = question.where, question.image, error.detail
+    detail = ": ".join(part for part in parts if part)
     failed[place] = Aside(question.id, question.task, error.reason, detail)
 
   for place, question in enumerate(questions):
@@ -241,18 +264,19 @@ def evaluate_model(
     key=lambda place: (
       questions[place].image is not None,
       generation.bucket_length(len(prompts[place])),
-      questions[place].image or "",
+      questions[place].folder or "",
+      questions[place].place or (questions[place].image or "",),
       place,
     ),
   )
-  cache = Cache(CACHE_BYTES)
+  pictures = Pictures(folders, image_options, max_pixels)
 
   def read(place: int) -> UInt8[np.ndarray, "S S 3"] | None:
-    path = questions[place].image
-    if path is None:
+    question = questions[place]
+    if question.image is None:
       return None
     try:
-      return _read_pixels(path, folders, image_options, max_pixels, cache)
+      return pictures.read(question)
     except RowError as error:
       fail(place, error)
       return None
@@ -282,8 +306,10 @@ def evaluate_model(
   predictions, marked = [], []
   for place in sorted(answers):
     question = questions[place]
-    score = METRICS[question.metric](answers[place], question.answers)
-    marked.append((question, score))
+    score = metrics.mark(
+      question.metric, answers[place], question.answers, question.choices
+    )
+    marked.append(Marked(question, answers[place], score))
     predictions.append(
       {
         "id": question.id,

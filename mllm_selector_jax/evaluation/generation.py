@@ -85,7 +85,7 @@ def make_prompts(
 def _generate(
   config: MllmConfig,
   max_new_tokens: int,
-  eos: Int[Array, ""],
+  stops: Int[Array, " ends"],
   vocabulary: Int[Array, ""],
   params: types.Params,
   tokens: Int[Array, "B L"],
@@ -117,9 +117,9 @@ def _generate(
     return jnp.argmax(jnp.where(known[None], logits, -jnp.inf), axis=-1)
 
   def record(step, done, ids, states):
-    chosen = jnp.where(done, eos, choose(states).astype(jnp.int32))
+    chosen = jnp.where(done, stops[0], choose(states).astype(jnp.int32))
     ids = jax.lax.dynamic_update_slice(ids, chosen[:, None], (0, step))
-    return step + 1, done | (chosen == eos), ids
+    return step + 1, done | jnp.isin(chosen, stops), ids
 
   def unfinished(state):
     step, done, _, _ = state
@@ -133,7 +133,7 @@ def _generate(
     hidden, past = mllm.extend(config, params, embedded, place, past)
     return *record(step, done, ids, hidden[:, 0]), past
 
-  ids = jnp.full((rows, max_new_tokens), eos, jnp.int32)
+  ids = jnp.full((rows, max_new_tokens), stops[0], jnp.int32)
   state = (*record(jnp.int32(0), lengths == 0, ids, hidden[:, 0]), past)
   ids = jax.lax.while_loop(unfinished, advance, state)[2]
   # Whole on every device, so that every process can read all rows.
@@ -141,7 +141,10 @@ def _generate(
 
 
 def make_generate(
-  config: MllmConfig, max_new_tokens: int, eos: int, vocabulary: int | None = None
+  config: MllmConfig,
+  max_new_tokens: int,
+  eos: int | Sequence[int],
+  vocabulary: int | None = None,
 ) -> Callable[..., Int[Array, "B new"]]:
   """A jitted greedy `generate(params, tokens, patches, lengths, images)`.
 
@@ -152,13 +155,13 @@ def make_generate(
   Args:
     config: the model.
     max_new_tokens: longest answer, its end included.
-    eos: the token that ends an answer.
+    eos: the token that ends an answer, or several that do.
     vocabulary: only ids below it are chosen; None allows all.
 
   Returns:
-    The function. It gives each row's new tokens, `eos` from its end on.
+    The function. It gives each row's new tokens, its end among them, and the first
+    of `eos` after that.
   """
   limit = config.decoder.vocab if vocabulary is None else vocabulary
-  return functools.partial(
-    _generate, config, max_new_tokens, np.int32(eos), np.int32(limit)
-  )
+  stops = np.atleast_1d(np.asarray(eos, np.int32))
+  return functools.partial(_generate, config, max_new_tokens, stops, np.int32(limit))

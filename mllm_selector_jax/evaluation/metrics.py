@@ -1,75 +1,19 @@
 """Marks of one prediction against its accepted answers, each in [0, 1].
 
 Every metric is a function `(prediction, answers) -> float`; `METRICS` names them
-as evaluation files do. The rules are those of the published benchmarks.
+as evaluation files do. The rules are those of the published benchmarks; what a
+benchmark makes of its questions' marks is in `totals`.
 """
 
-import itertools
 import math
 import re
+import string
 from collections.abc import Callable, Sequence
 
-# VQA's normalisation: what stands for a number, what is dropped, and the
-# contractions that people write without their apostrophes.
-DIGIT_WORDS = {
-  word: str(number)
-  for number, word in enumerate(
-    "zero one two three four five six seven eight nine ten".split()
-  )
-} | {"none": "0"}
-ARTICLES = frozenset(("a", "an", "the"))
-PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-CONTRACTIONS = """
-  ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't
-  hadn't've hasn't haven't he'd he'd've he's how'd how'll how's
-  isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've
-  needn't not've o'clock oughtn't shan't she'd've should've shouldn't shouldn't've
-  somebody'd've somebody'll somebody's someone'd someone'd've someone'll someone's
-  something'd something'd've something'll that's there'd there'd've there're
-  there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've
-  weren't what'll what're what's what've when's where'd where's where've who'd
-  who'd've who'll who's who've why'll why're why's won't would've wouldn't
-  wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
-""".split()
+from mllm_selector_jax.evaluation.vqa_text import normalise_textvqa, normalise_vqa
+
 CHARTQA_TOLERANCE = 0.05  # of the target
 ANLS_THRESHOLD = 0.5  # similarities below it count 0
-
-
-def _drop_apostrophes(word: str) -> list[str]:
-  """The word with any of its apostrophes, at least one, left out."""
-  places = [i for i, letter in enumerate(word) if letter == "'"]
-  return [
-    "".join(letter for i, letter in enumerate(word) if i not in dropped)
-    for count in range(1, len(places) + 1)
-    for dropped in itertools.combinations(places, count)
-  ]
-
-
-_RESTORED = {
-  written: word for word in CONTRACTIONS for written in _drop_apostrophes(word)
-}
-_DIGIT_COMMA = re.compile(r"\d,\d")
-_LOOSE_PERIOD = re.compile(r"\.(?!\d)")
-
-
-def normalise_vqa(text: str) -> str:
-  """An answer as the VQA evaluation compares it.
-
-  A punctuation mark that touches a space, or any of them in a text with a comma
-  between digits, is deleted; elsewhere it becomes a space. Periods not before a
-  digit are deleted; number words become digits; articles go; contractions get
-  their apostrophes. Source: the VQA evaluation's published answer processing
-  (https://visualqa.org/evaluation.html).
-  """
-  text = text.replace("\n", " ").replace("\t", " ").strip()
-  out = text
-  for mark in PUNCTUATION:
-    # Judged on the text before any mark was replaced, as the published rule is.
-    delete = f"{mark} " in text or f" {mark}" in text or _DIGIT_COMMA.search(text)
-    out = out.replace(mark, "" if delete else " ")
-  out = _LOOSE_PERIOD.sub("", out)
-  words = [DIGIT_WORDS.get(word, word) for word in out.lower().split()]
-  return " ".join(_RESTORED.get(word, word) for word in words if word not in ARTICLES)
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
@@ -78,17 +22,39 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
   return float(prediction.strip().lower() in wanted)
 
 
+def _soft_accuracy(predicted: str, answers: Sequence[str]) -> float:
+  equal = [answer == predicted for answer in answers]
+  if len(equal) == 1:
+    return float(equal[0])
+  agreeing = sum(equal)
+  return sum(min(1.0, (agreeing - same) / 3) for same in equal) / len(equal)
+
+
 def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
   """VQA's soft accuracy: mean over annotators of min(1, agreeing others / 3).
 
   With a single answer there are no others, and equality decides.
   """
-  predicted = normalise_vqa(prediction)
-  equal = [normalise_vqa(answer) == predicted for answer in answers]
-  if len(equal) == 1:
-    return float(equal[0])
-  agreeing = sum(equal)
-  return sum(min(1.0, (agreeing - same) / 3) for same in equal) / len(equal)
+  return _soft_accuracy(normalise_vqa(prediction), [*map(normalise_vqa, answers)])
+
+
+def textvqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
+  """VQA's soft accuracy with the spelling of TextVQA's and VizWiz's evaluations."""
+  return _soft_accuracy(
+    normalise_textvqa(prediction), [*map(normalise_textvqa, answers)]
+  )
+
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def plain_match(prediction: str, answers: Sequence[str]) -> float:
+  """GQA: 1 if the prediction equals an answer, but for case and punctuation."""
+
+  def strip(text: str) -> str:
+    return text.lower().translate(_NO_PUNCTUATION).strip()
+
+  return float(strip(prediction) in {strip(answer) for answer in answers})
 
 
 def _to_number(text: str) -> float | None:
@@ -128,15 +94,18 @@ def edit_distance(left: str, right: str) -> int:
 
 
 def anls(prediction: str, answers: Sequence[str]) -> float:
-  """DocVQA's ANLS: 1 - the least normalised edit distance, 0 if below 0.5."""
+  """DocVQA's ANLS: 1 - the least normalised edit distance, 0 if below 0.5.
+
+  Distances are of texts with single spaces, lengths of the texts as they are.
+  """
   predicted = " ".join(prediction.lower().split())
 
-  def similarity(answer: str) -> float:
+  def distance(answer: str) -> float:
     wanted = " ".join(answer.lower().split())
-    longest = max(len(predicted), len(wanted))
-    return 1.0 - edit_distance(predicted, wanted) / longest if longest else 1.0
+    longest = max(len(prediction.upper()), len(answer.upper()))
+    return edit_distance(predicted, wanted) / longest if longest else 0.0
 
-  best = max(similarity(answer) for answer in answers)
+  best = 1.0 - min(distance(answer) for answer in answers)
   return best if best >= ANLS_THRESHOLD else 0.0
 
 
@@ -151,18 +120,34 @@ def yes_no(prediction: str, answers: Sequence[str]) -> float:
   return exact_match(read_yes_no(prediction), answers)
 
 
-_LETTER = re.compile(r"([A-Z])(?:\.(?:\s.*)?)?", re.DOTALL)
+def read_mme(text: str) -> str | None:
+  """MME: the yes or no that a text begins with, in its first four characters."""
+  text = text.lower().strip().replace(".", "")
+  if len(text) == 1:
+    return {"y": "yes", "n": "no"}.get(text)
+  return next((word for word in ("yes", "no") if word in text[:4]), None)
+
+
+def mme_match(prediction: str, answers: Sequence[str]) -> float:
+  """MME: 1 if the prediction, read as yes or no, is the answer."""
+  wanted = {answer.lower().strip().replace(".", "") for answer in answers}
+  return float(read_mme(prediction) in wanted)
+
+
+_FIRST_LETTER = re.compile(r"([A-Z])\.")
 _LETTER_SENTENCE = re.compile(r"The answer is ([A-Z])\b")
 
 
 def read_letter(text: str) -> str | None:
-  """The option chosen by "B", "B.", "B. ..." or "The answer is B" (ScienceQA).
+  """The option chosen by "B", "b", "B. ..." or "The answer is B" (ScienceQA).
 
   None if there is no such letter, or the sentence stands there more than once.
   """
-  whole = _LETTER.fullmatch(text.strip())
-  if whole:
-    return whole[1]
+  text = text.strip()
+  if len(text) == 1 and text.upper() in string.ascii_uppercase:
+    return text.upper()
+  if first := _FIRST_LETTER.match(text):
+    return first[1]
   found = _LETTER_SENTENCE.findall(text)
   return found[0] if len(found) == 1 else None
 
@@ -173,11 +158,74 @@ def multiple_choice(prediction: str, answers: Sequence[str]) -> float:
   return float(letter is not None and letter in {x.strip().upper() for x in answers})
 
 
-METRICS: dict[str, Callable[[str, Sequence[str]], float]] = {
+def ai2d_match(prediction: str, answers: Sequence[str]) -> float:
+  """AI2D: the letter before a period at the start, otherwise a bare letter."""
+  first = _FIRST_LETTER.match(prediction.lstrip())
+  return plain_match(first[1] if first else prediction, answers)
+
+
+# What may stand around MMBench's letter, in the order in which it is looked for.
+_AROUND = [
+  ("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ")."),
+  (":", ""), (":", ","), (":", "."), (":", ")"), (":", ")."),
+]  # fmt: skip
+MMBENCH_LETTERS = "ABCDE"
+
+
+def infer_option(text: str, choices: Sequence[str]) -> str | None:
+  """MMBench: the option that a text names by its letter or holds the words of.
+
+  A letter is a word of its own, bare or with one of the usual marks around it, and
+  the only one of its kind. A bare A in more than three words may be an article and
+  does not count. Words are looked for if no letter is found; one option alone must
+  be held. None where neither says which.
+  """
+  words = text.split()
+  for before, after in [("", ""), *_AROUND]:
+    found = [x for x in MMBENCH_LETTERS if f"{before}{x}{after}" in words]
+    article = (before, after) == ("", "") and found == ["A"] and len(words) > 3
+    if len(found) == 1 and not article:
+      return found[0]
+  low = text.lower()
+  held = [
+    letter
+    for letter, choice in zip(MMBENCH_LETTERS, choices, strict=False)
+    if choice.lower() in low
+  ]
+  return held[0] if len(held) == 1 else None
+
+
+def mmbench_match(
+  prediction: str, answers: Sequence[str], choices: Sequence[str] = ()
+) -> float:
+  """MMBench: 1 if the option that the prediction stands for is the answer."""
+  return float(infer_option(prediction, choices) in answers)
+
+
+METRICS: dict[str, Callable[..., float]] = {
   "exact_match": exact_match,
   "vqa": vqa_accuracy,
+  "textvqa": textvqa_accuracy,
+  "gqa": plain_match,
   "chartqa": relaxed_accuracy,
   "anls": anls,
   "yes_no": yes_no,
+  "mme": mme_match,
   "multiple_choice": multiple_choice,
+  "ai2d": ai2d_match,
+  "mmbench": mmbench_match,
 }
+LETTERED = frozenset(("multiple_choice", "ai2d", "mmbench"))  # answers are letters
+ANNOTATED = frozenset(("vqa", "textvqa"))  # an answer an annotator, alike or not
+
+
+def mark(
+  metric: str,
+  prediction: str,
+  answers: Sequence[str],
+  choices: Sequence[str] | None = None,
+) -> float:
+  """The mark by a metric of `METRICS`; only MMBench's looks at the options."""
+  if metric == "mmbench":
+    return mmbench_match(prediction, answers, choices or ())
+  return METRICS[metric](prediction, answers)

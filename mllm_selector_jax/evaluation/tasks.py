@@ -1,181 +1,108 @@
-"""Evaluation questions: reading their files, naming their tasks, sampling them."""
+"""Tasks of an evaluation: reading their files, naming them, sampling them."""
 
+import difflib
 import hashlib
 import os
 import re
-import string
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
 
 from mllm_selector_jax.data import storage
-from mllm_selector_jax.data.records import read_records
-from mllm_selector_jax.evaluation.metrics import METRICS
+from mllm_selector_jax.evaluation import files
+from mllm_selector_jax.evaluation.published import BENCHMARKS, Source
+from mllm_selector_jax.evaluation.questions import Aside, Question, make_question
 from mllm_selector_jax.types import InputError, RowError
 
-MARK = "<image>"
-LETTERS = string.ascii_uppercase
+__all__ = [
+  "Aside",
+  "Question",
+  "Source",
+  "list_files",
+  "parse_tasks",
+  "read_questions",
+  "sample_evenly",
+]
+
+OWN = ""  # name of a source in the one form or LLaVA's
+_NAMED = re.compile(r"([A-Za-z][A-Za-z0-9_-]+):(?!//)(.*)", re.DOTALL)
+Rules = Sequence[tuple[re.Pattern, str]]
 
 
-class Question(NamedTuple):
-  """One question with its accepted answers.
+def parse_tasks(value: str | Sequence[str] | None) -> list[Source]:
+  """What `evaluate.tasks` names.
 
-  Attributes:
-    id: the file's own, verbatim; unique inside its task.
-    task: what its score is averaged under.
-    image: path inside the image folder, None for text alone.
-    question: as the model is asked it, options included.
-    answers: accepted ones; letters if the metric is "multiple_choice".
-    metric: a key of `metrics.METRICS`.
-    choices: the options of a multiple choice, None elsewhere.
-  """
-
-  id: str | int
-  task: str
-  image: str | None
-  question: str
-  answers: tuple[str, ...]
-  metric: str = "exact_match"
-  choices: tuple[str, ...] | None = None
-
-
-class Aside(NamedTuple):
-  """A question that cannot be asked, with the reason it is counted under.
-
-  Attributes:
-    id, task: None where the row does not say.
-    reason: a key of `types.REASONS`.
-    detail: what was found, and where.
-  """
-
-  id: str | int | None
-  task: str | None
-  reason: str
-  detail: str
-
-
-def _malformed(detail: str) -> RowError:
-  return RowError("malformed", detail)
-
-
-def _strings(value: Any, field: str) -> tuple[str, ...]:
-  """One string or number, or a list of them, as strings."""
-  values = value if isinstance(value, list) else [value]
-  for item in values:
-    if isinstance(item, bool) or not isinstance(item, str | int | float):
-      raise _malformed(f'"{field}" holds {type(item).__name__}, not text')
-  out = tuple(str(item).strip() for item in values)
-  if not out or not all(out):
-    raise _malformed(f'"{field}" is empty')
-  return out
-
-
-def _read_image(record: dict) -> str | None:
-  image = record.get("image")
-  if isinstance(image, list):
-    if len(image) > 1:
-      raise RowError("several images", f"{len(image)} images")
-    image = image[0] if image else None
-  if image is not None and not isinstance(image, str):
-    raise _malformed(f'"image" is {type(image).__name__}, not a path')
-  return image or None
-
-
-def _read_turns(record: dict) -> tuple[str, str]:
-  """The first human turn and the first answer after it."""
-  turns = record["conversations"]
-  if not isinstance(turns, list):
-    raise _malformed('"conversations" is not a list')
-  question = None
-  for turn in turns:
-    if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
-      raise _malformed('a turn has no "value" text')
-    if turn.get("from") == "human" and question is None:
-      question = turn["value"]
-    elif turn.get("from") == "gpt" and question is not None:
-      return question, turn["value"]
-  raise _malformed("no human turn with an answer after it")
-
-
-def _letter_answers(
-  answers: tuple[str, ...], choices: tuple[str, ...] | None
-) -> tuple[str, ...]:
-  """Answers of a multiple choice as letters; they may be given as options."""
-  options = LETTERS[: len(choices)] if choices else LETTERS
-  letters = []
-  for answer in answers:
-    if len(answer) == 1 and answer.upper() in options:
-      letters.append(answer.upper())
-    elif choices and answer in choices:
-      letters.append(LETTERS[choices.index(answer)])
-    else:
-      raise _malformed(f"answer {answer!r} is neither an option nor its letter")
-  return tuple(letters)
-
-
-def _ask_choices(question: str, choices: tuple[str, ...]) -> str:
-  """The question with its lettered options, in LLaVA's words."""
-  lines = [
-    f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)
-  ]
-  return "\n".join(
-    [
-      question,
-      *lines,
-      "Answer with the option's letter from the given choices directly.",
-    ]
-  )
-
-
-def _read_question(
-  record: dict, rules: Sequence[tuple[re.Pattern, str]], stem: str, where: str
-) -> Question:
-  """One record as a question.
+  Args:
+    value: tasks with semicolons between them, or a list of them. A task is files
+      with commas: in the one form or LLaVA's, or as a benchmark publishes them behind
+      its name and a colon (`vqav2:questions.json,annotations.json`). A folder among
+      them holds the task's images.
 
   Raises:
-    RowError: the record is not a question.
-    InputError: it asks for a metric that does not exist.
+    InputError: an unknown benchmark, or one without files.
   """
-  image = _read_image(record)
-  if "conversations" in record:
-    question, answer = _read_turns(record)
-    answers: Any = [answer]
-    marks = question.count(MARK)
-    if marks != (image is not None):
-      raise RowError(
-        "image marks", f"{marks} in the question, {int(image is not None)} image"
+  parts = value.split(";") if isinstance(value, str) else list(value or ())
+  sources = []
+  for part in (str(part).strip() for part in parts):
+    named = _NAMED.fullmatch(part)
+    name, rest = (named[1].lower(), named[2]) if named else (OWN, part)
+    if name and name not in BENCHMARKS:
+      near = difflib.get_close_matches(name, BENCHMARKS, 1)
+      raise InputError(
+        f"evaluate.tasks has the benchmark {name!r}"
+        + (f" (did you mean {near[0]}?)" if near else "")
+        + f"; there are {', '.join(BENCHMARKS)}."
       )
-  else:
-    question, answers = record.get("question"), record.get("answers")
-    if not isinstance(question, str) or answers is None:
-      raise _malformed('neither "conversations" nor "question" and "answers"')
-  if image is not None:
-    question = question.replace(MARK, "")
-  question = question.strip()
-  if not question:
-    raise _malformed("the question is empty")
-  id = record.get("id")
-  if isinstance(id, bool) or not isinstance(id, str | int):
-    raise _malformed('"id" is missing or neither text nor an integer')
-  task = record.get("task")
-  if task is None:
-    named = (name for pattern, name in rules if pattern.search(question))
-    task = next(named, stem)
-  if not isinstance(task, str) or not task:
-    raise _malformed('"task" is not text')
-  choices = record.get("choices")
-  choices = None if choices is None else _strings(choices, "choices")
-  if choices and len(choices) > len(LETTERS):
-    raise _malformed(f"{len(choices)} choices, at most {len(LETTERS)} have a letter")
-  metric = record.get("metric", "multiple_choice" if choices else "exact_match")
-  if not isinstance(metric, str) or metric not in METRICS:
-    raise InputError(
-      f"{where}: the metric {metric!r} is unknown. Use one of {', '.join(METRICS)}."
-    )
-  answers = _strings(answers, "answers")
-  if metric == "multiple_choice":
-    answers = _letter_answers(answers, choices)
-    question = _ask_choices(question, choices) if choices else question
-  return Question(id, task, image, question, answers, metric, choices)
+    names = [item.strip() for item in rest.split(",") if item.strip()]
+    folders = [item for item in names if storage.is_folder(item)]
+    if len(folders) > 1:
+      raise InputError(f"evaluate.tasks={part}: {len(folders)} folders; give one.")
+    if not names and name:
+      raise InputError(
+        f"evaluate.tasks={part}: no file. Give {name}:{BENCHMARKS[name].files}."
+      )
+    held = tuple(item for item in names if item not in folders)
+    folder = folders[0] if folders else None
+    if name:
+      sources.append(Source(name, held, folder))
+    else:
+      sources += [Source(OWN, (path,), folder) for path in held]
+  return sources
+
+
+def list_files(source: Source) -> list[str]:
+  """The files that a source's questions follow from, images apart."""
+  found = list(source.files)
+  if source.name and BENCHMARKS[source.name].inside and source.folder:
+    for folder, _, names in sorted(os.walk(source.folder)):
+      found += [
+        os.path.join(folder, name)
+        for name in sorted(names)
+        if name.endswith((".txt", ".json"))
+      ]
+  return found
+
+
+def _read_source(source: Source, rules: Rules) -> Iterator[Question | Aside]:
+  """Every row of a source as a question, or why it is none."""
+  known = BENCHMARKS.get(source.name)
+  rows = known.rows(source) if known else _read_own(source)
+  for row in rows:
+    record = row.value
+    try:
+      if row.error is not None:
+        raise row.error
+      if known:
+        record = {"task": source.name, **known.convert(row)}
+      stem = os.path.splitext(os.path.basename(row.path))[0]
+      yield make_question(record, rules, stem, row.where, source.folder, row.place)
+    except RowError as error:
+      id = record.get("id")
+      id = id if isinstance(id, str | int) else None
+      yield Aside(id, source.name or None, error.reason, f"{row.where}: {error.detail}")
+
+
+def _read_own(source: Source) -> Iterator[files.Row]:
+  for path in source.files:
+    yield from files.read_rows(path)
 
 
 def _compile_rules(rules: Sequence[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
@@ -196,37 +123,44 @@ def sample_evenly(
   """At most `limit` questions, as many of each task as can be, in their order.
 
   Which ones depends on the seed and on each question's task and id alone;
-  smaller limits give subsets.
+  smaller limits give subsets. Questions of a group stay together.
   """
+  groups: dict[tuple[str, str], list[int]] = {}
+  for place, question in enumerate(questions):
+    own = repr(question.id) if question.group is None else f"group {question.group}"
+    groups.setdefault((question.task, own), []).append(place)
 
-  def digest(question: Question) -> bytes:
-    key = f"{seed}\0{question.task}\0{question.id!r}"
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+  def digest(key: tuple[str, str]) -> bytes:
+    text = f"{seed}\0{key[0]}\0{key[1]}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
   taken: dict[str, int] = {}
   ranked = []
-  for key, place in sorted((digest(q), i) for i, q in enumerate(questions)):
-    task = questions[place].task
-    taken[task] = taken.get(task, 0) + 1
-    ranked.append((taken[task], key, place))
-  places = sorted(place for _, _, place in sorted(ranked)[:limit])
-  return [questions[place] for place in places]
+  for order, key in sorted((digest(key), key) for key in groups):
+    taken[key[0]] = taken.get(key[0], 0) + len(groups[key])
+    ranked.append((taken[key[0]], order, key))
+  places: list[int] = []
+  for _, _, key in sorted(ranked):
+    if len(places) + len(groups[key]) > limit:
+      break
+    places += groups[key]
+  return [questions[place] for place in sorted(places)]
 
 
 def read_questions(
-  files: Sequence[str],
+  tasks: str | Sequence[str],
   rules: Sequence[tuple[str, str]] = (),
   limit: int | None = None,
   seed: int = 0,
 ) -> tuple[list[Question], list[Aside]]:
-  """Reads evaluation files: question JSONL or LLaVA conversations.
+  """Reads the questions of an evaluation.
 
   A record with "conversations" is in LLaVA's form: its first human turn is the
-  question, the turn after it the answer. Any other has "id", "question" and
-  "answers", and may have "image", "metric", "task" and "choices".
+  question, the turn after it the answer. Any other of the one form has "id",
+  "question" and "answers"; see `questions`.
 
   Args:
-    files: JSON lists or JSONL.
+    tasks: see `parse_tasks`.
     rules: (task, regular expression over the question); the first that matches
       names a record that has no "task"; if none does, the file's name does.
     limit: keep at most so many questions, evenly over tasks; None keeps all.
@@ -236,10 +170,11 @@ def read_questions(
     The questions in file order, and the rows that are none.
 
   Raises:
-    InputError: no files, a missing, unreadable or empty one, one without any
-      question, an unknown metric, a broken rule or limit.
+    InputError: no files, a missing, unreadable or empty one, a source without any
+      question, an unknown metric or benchmark, a broken rule or limit.
   """
-  if not files:
+  sources = parse_tasks(tasks)
+  if not sources:
     raise InputError("No evaluation file is given: name at least one.")
   if limit is not None and limit < 1:
     raise InputError(f"The limit of {limit} questions leaves none: use 1 or more.")
@@ -247,35 +182,43 @@ def read_questions(
   questions: list[Question] = []
   aside: list[Aside] = []
   seen: set[tuple[str, str]] = set()
-  for path in map(os.fspath, files):
-    stem = os.path.splitext(os.path.basename(path))[0]
-    before, asided = len(questions), len(aside)
-    if not storage.is_file(path):
-      raise InputError(f"{path}: the evaluation file is not there.")
-    if not storage.measure(path):
-      raise InputError(f"{path}: the evaluation file is empty.")
-    for row, record in enumerate(read_records(path)):
-      where = f"{path}, row {row} at byte {record.offset}"
-      id = task = None
-      try:
-        if record.reason is not None:
-          raise RowError(record.reason, record.detail)
-        id = record.value.get("id")
-        question = _read_question(record.value, compiled, stem, where)
-        task = question.task
-        if (task, repr(question.id)) in seen:
-          raise RowError("duplicate id", f"{question.id!r} stands twice in {task}")
-      except RowError as error:
-        id = id if isinstance(id, str | int) else None
-        aside.append(Aside(id, task, error.reason, f"{where}: {error.detail}"))
-        continue
-      seen.add((task, repr(question.id)))
-      questions.append(question)
-    if len(questions) == before:
+  for source in sources:
+    found, left = _read_whole(source, compiled, seen)
+    if not found:
+      first = f" The first: {left[0].reason}: {left[0].detail}." if left else ""
+      hint = "" if source.name else _HINT
       raise InputError(
-        f"{path}: no question found; rows set aside: {len(aside) - asided}. The"
-        f" first: {aside[asided].reason}: {aside[asided].detail}."
+        f"{', '.join(source.files) or source.folder}: no question found; rows set"
+        f" aside: {len(left)}.{first}{hint}"
       )
-  if limit is not None:
-    questions = sample_evenly(questions, limit, seed)
+    questions += found
+    aside += left
+  if limit is not None and not (questions := sample_evenly(questions, limit, seed)):
+    raise InputError(
+      f"evaluate.limit={limit} is less than one group of questions that are marked"
+      " together; raise it."
+    )
   return questions, aside
+
+
+_HINT = (
+  " If the file is a benchmark's own, put its name before it, as in"
+  f" vqav2:questions.json,annotations.json; there are {', '.join(BENCHMARKS)}."
+)
+
+
+def _read_whole(
+  source: Source, rules: Rules, seen: set[tuple[str, str]]
+) -> tuple[list[Question], list[Aside]]:
+  """A source's questions, the first of each task and id, and the other rows."""
+  found, left = [], []
+  for item in _read_source(source, rules):
+    if isinstance(item, Aside):
+      left.append(item)
+    elif (key := (item.task, repr(item.id))) in seen:
+      detail = f"{item.where}: {item.id!r} stands twice in {item.task}"
+      left.append(Aside(item.id, item.task, "duplicate id", detail))
+    else:
+      seen.add(key)
+      found.append(item)
+  return (BENCHMARKS[source.name].finish(found) if source.name else found), left

@@ -3,11 +3,16 @@
 import json
 
 from mllm_selector_jax import artifacts, sharding
-from mllm_selector_jax.data import storage
-from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.evaluation.evaluate import evaluate_model
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.leakage import check_leakage
+from mllm_selector_jax.stages.questions import (
+  hash_questions,
+  image_folders,
+  read_questions,
+  task_names,
+)
 from mllm_selector_jax.stages.select import arms
 from mllm_selector_jax.types import InputError
 
@@ -15,16 +20,18 @@ from mllm_selector_jax.types import InputError
 def evaluate(run: Run) -> None:
   """Makes `arms/<name>/evaluation/` for every arm of the config."""
   check_settings(run)
+  check_leakage(run)
   for arm in arms(run):
     evaluate_arm(run, arm)
 
 
 def check_settings(run: Run) -> None:
   """Refuses a config by which no question could be asked."""
-  if not question_files(run):
+  if not task_names(run):
     raise InputError(
       "evaluate.tasks names no file. Give --config.evaluate.tasks=FILE, questions"
-      " as JSONL or as LLaVA conversations."
+      " as JSONL or as LLaVA conversations, or a benchmark's files behind its name, as"
+      " in gqa:testdev_balanced_questions.json."
     )
   for name in ("batch", "max_new_tokens"):
     if run.cfg.evaluate[name] < 1:
@@ -40,20 +47,11 @@ def evaluate_arm(run: Run, arm: str) -> None:
     "model": base.model_config(run),
   }
   tuned = run.workdir.tuned(arm).digest()
-  files = question_files(run)
-  missing = [name for name in files if not storage.is_file(name)]
-  if missing:
-    raise InputError(f"{missing[0]}: the evaluation file is not there.")
-  inputs = {
-    f"questions {place}": storage.hash_file(name) for place, name in enumerate(files)
-  }
-  inputs["tuned"] = tuned
+  inputs = hash_questions(run) | {"tuned": tuned}
   recipe = run.recipe("evaluate", config, inputs)
 
   def build(folder):
-    questions, aside = tasks.read_questions(
-      files, cfg.rules, cfg.limit or None, run.cfg.rng_seed
-    )
+    questions, aside = read_questions(run)
     encoder, options = base.read_encoder(run)
     config, params = base.read_model(run, run.workdir.tuned(arm).path / "hf")
     with run.progress(f"evaluate {arm}", "question") as progress:
@@ -62,7 +60,7 @@ def evaluate_arm(run: Run, arm: str) -> None:
           config,
           params,
           encoder,
-          image_folder(run),
+          image_folders(run),
           options,
           questions,
           cfg.batch,
@@ -82,19 +80,16 @@ def evaluate_arm(run: Run, arm: str) -> None:
       f" [{macro['low']:.3f}, {macro['high']:.3f}] over {len(results['tasks'])} tasks,"
       f" {len(predictions):,} questions; {results['aside']['count']} set aside"
     )
+    for line in _describe_aside(results["aside"]):
+      run.say(line)
 
   run.make(run.workdir.evaluation(arm), recipe, build, together=True)
 
 
-def question_files(run: Run) -> list[str]:
-  """The evaluation files; those of the drawn pool where the config draws one."""
-  given = base.split_files(run.cfg.evaluate.tasks)
-  if not given and run.cfg.pool.demo.rows:
-    return [str(run.workdir.demo.path / "evaluation" / "eval.jsonl")]
-  return given
-
-
-def image_folder(run: Run) -> str | None:
-  if not run.cfg.evaluate.tasks and run.cfg.pool.demo.rows:
-    return str(run.workdir.demo.path / "evaluation" / "images")
-  return run.cfg.evaluate.images or base.image_folder(run)
+def _describe_aside(aside: dict) -> list[str]:
+  """A line a reason, with its count and the first question."""
+  lines = []
+  for reason, count in aside["reasons"].items():
+    first = next(item for item in aside["questions"] if item["reason"] == reason)
+    lines.append(f"  set aside, {reason}: {count:,}; the first: {first['detail']}")
+  return lines

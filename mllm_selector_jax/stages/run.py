@@ -10,9 +10,11 @@ from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
-from mllm_selector_jax.stages.evaluate import evaluate, question_files
+from mllm_selector_jax.stages.evaluate import check_settings, evaluate
+from mllm_selector_jax.stages.leakage import check_leakage
 from mllm_selector_jax.stages.plan.estimate import duration
 from mllm_selector_jax.stages.plan.stage import plan
+from mllm_selector_jax.stages.questions import task_names
 from mllm_selector_jax.stages.report.stage import report
 from mllm_selector_jax.stages.score import needs_seed, score
 from mllm_selector_jax.stages.seed import seed
@@ -31,6 +33,9 @@ def run(current: Run) -> None:
     )
   base.check_model(current)
   check(current)
+  if task_names(current):
+    check_settings(current)
+    check_leakage(current)
   if any(current.workdir.tuned(arm).provenance() is None for arm in arms(current)):
     plan(current)
   if needs_seed(current):
@@ -38,7 +43,7 @@ def run(current: Run) -> None:
   score(current)
   select(current)
   tune(current)
-  if question_files(current):
+  if task_names(current):
     evaluate(current)
   else:
     current.say("evaluate: skipped, evaluate.tasks names no question file.")

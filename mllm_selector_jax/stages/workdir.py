@@ -129,6 +129,10 @@ class Workdir:
     return Artifact(self.path / "arms" / arm / "evaluation", stage="evaluate")
 
   @property
+  def leakage(self) -> Artifact:
+    return Artifact((self.pooled or self.path) / "leakage", stage="evaluate")
+
+  @property
   def comparison(self) -> Artifact:
     return Artifact(self.path / "compare", stage="compare")
 

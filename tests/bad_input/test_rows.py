@@ -105,7 +105,7 @@ def test_odd_rows_are_scored_or_set_aside_and_none_is_lost(command, tmp_path, ba
 def test_one_row_of_text_on_eight_devices_goes_through_every_stage(command, tmp_path):
   write_pool(tmp_path, [talk("only")])
   (tmp_path / "ask.jsonl").write_text(
-    json.dumps({"id": "1", "question": "what color?", "answers": ["red"]}) + "\n"
+    json.dumps({"id": "1", "question": "which color?", "answers": ["red"]}) + "\n"
   )
   status, said = command(
     "run",

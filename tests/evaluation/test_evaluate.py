@@ -13,6 +13,7 @@ from mllm_selector_jax.data.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.evaluation import intervals
 from mllm_selector_jax.evaluation.evaluate import evaluate_model, summarise
 from mllm_selector_jax.evaluation.tasks import Aside, Question
+from mllm_selector_jax.evaluation.totals import Marked
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.types import InputError
 from tests.models.tiny import make_base
@@ -228,9 +229,10 @@ def test_summarise_equals_its_parts():
   for task, metric in ("a", "exact_match"), ("b", "vqa"):
     for i in range(20):
       score = float(rng.integers(0, 2)) if task == "a" else round(rng.random(), 1)
-      marked.append((Question(i, task, None, "?", ("x",), metric), score))
+      question = Question(i, task, None, "?", ("x",), metric)
+      marked.append(Marked(question, "y", score))
   scores = collections.defaultdict(list)
-  for question, score in marked:
+  for question, _, score in marked:
     scores[question.task].append(score)
   results = summarise(marked)
   assert list(results) == ["tasks", "macro", "overall", "aside"]

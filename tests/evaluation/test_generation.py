@@ -105,6 +105,38 @@ def test_an_answer_stops_at_its_end_while_the_others_go_on(params, slow):
   np.testing.assert_array_equal(_answer(params, prompts, pixels, eos, 6), expected)
 
 
+def test_any_of_several_stop_tokens_ends_an_answer(params, slow):
+  prompts, pixels = _examples()
+  stops = [slow[1][2], slow[3][1], NEVER]
+  expected = []
+  for row in slow:
+    ends = [place for place, token in enumerate(row) if token in stops]
+    kept = row[: ends[0] + 1] if ends else row
+    expected.append(kept + [stops[0]] * (NEW - len(kept)))
+  assert len({tuple(row) for row in expected} - {tuple(row) for row in slow}) > 1
+  np.testing.assert_array_equal(_answer(params, prompts, pixels, stops, 6), expected)
+
+
+def test_a_step_reads_the_new_tokens_alone_and_one_bucket_compiles_once(
+  params, monkeypatch
+):
+  read = []
+  extend = mllm.extend
+
+  def watched(config, params, embeddings, positions, past):
+    read.append(embeddings.shape[:2])
+    return extend(config, params, embeddings, positions, past)
+
+  monkeypatch.setattr(mllm, "extend", watched)
+  generate = generation.make_generate(CONFIG, NEW + 1, NEVER)
+  prompts, pixels = _examples()
+  for part in slice(0, 2), slice(2, 4), slice(4, 6):
+    batch = generation.make_prompts(prompts[part], pixels[part], CONFIG, 4)
+    generate(params, *batch)
+  # Both lengths fall into one bucket; the first pass reads all, the loop a token.
+  assert set(read) == {(4, 16), (4, 1)} and read.count((4, 16)) == 1
+
+
 def test_an_end_as_first_token_gives_an_empty_answer(params, slow):
   prompts, pixels = _examples()
   ids = _answer(params, prompts[:1], pixels[:1], slow[0][0], 1)

@@ -18,6 +18,7 @@ NEW = 12
 
 
 def torch_answer(model, config, prompt, pixels, eos):
+  first = eos[0] if isinstance(eos, list) else eos
   images = {}
   if pixels is not None:
     scaled = (pixels / 255.0 - np.array(config.image_mean)) / np.array(config.image_std)
@@ -30,9 +31,9 @@ def torch_answer(model, config, prompt, pixels, eos):
     max_new_tokens=NEW,
     do_sample=False,
     eos_token_id=eos,
-    pad_token_id=eos,
+    pad_token_id=first,
   )[0, len(prompt) :].tolist()
-  return ids + [eos] * (NEW - len(ids))
+  return ids + [first] * (NEW - len(ids))
 
 
 @pytest.mark.parametrize("name", ["grouped", "mistral", "qwen2 tied, siglip"])
@@ -67,4 +68,15 @@ def assert_answers_agree(folder, chosen):
   found = np.asarray(generation.make_generate(config, NEW, eos)(params, *batch))
   wanted = [torch_answer(model, config, *example, eos) for example in examples]
   np.testing.assert_array_equal(found[:5], wanted)
+  assert_several_ends_agree(model, config, params, examples, batch, free, eos)
   assert eos in wanted[0] and len({tuple(ids) for ids in wanted}) == 5
+
+
+def assert_several_ends_agree(model, config, params, examples, batch, free, eos):
+  """Two stop tokens, as chat models have; what follows an end is of no meaning."""
+  ends = [eos, int(free[1][2])]
+  found = np.asarray(generation.make_generate(config, NEW, ends)(params, *batch))
+  for row, example in zip(found, examples[:2], strict=False):
+    wanted = torch_answer(model, config, *example, ends)
+    np.testing.assert_array_equal(row, wanted)
+  assert ends[1] in found[1]

@@ -25,41 +25,6 @@ def test_exact_match(prediction, answers, score):
   assert metrics.exact_match(prediction, answers) == score
 
 
-@pytest.mark.parametrize(
-  "text, normal",
-  [
-    ("The Dog", "dog"),
-    ("an apple a day", "apple day"),
-    ("two", "2"),
-    ("None", "0"),
-    ("ten.", "10"),
-    ("3.5", "3.5"),
-    ("3. floor", "3 floor"),
-    ("U.S.A", "usa"),
-    ("1,000", "1000"),  # a comma between digits deletes marks
-    ("red/blue", "red blue"),  # a mark between letters splits
-    ("red, blue", "red blue"),  # a mark at a space goes
-    ("yes!", "yes"),
-    ("x-ray", "x ray"),
-    ("it's", "it's"),
-    ("dont", "don't"),
-    ("Couldnt've", "couldn't've"),
-    ("couldn'tve", "couldn't've"),
-    ("what\nis\tit", "what is it"),
-    ("the", ""),
-  ],
-)
-def test_vqa_normalisation(text, normal):
-  assert metrics.normalise_vqa(text) == normal
-
-
-@given(st.text(max_size=20))
-def test_vqa_normalisation_drops_outer_spaces_and_articles(text):
-  words = metrics.normalise_vqa(text).split(" ")
-  assert not set(words) & metrics.ARTICLES
-  assert metrics.normalise_vqa(f"  {text}\n") == metrics.normalise_vqa(text)
-
-
 @pytest.mark.parametrize("agreeing", range(11))
 def test_vqa_accuracy_of_ten_annotators(agreeing):
   answers = ["two"] * agreeing + [f"other{i}" for i in range(10 - agreeing)]
@@ -130,6 +95,8 @@ def test_edit_distance_equals_its_recursive_definition(left, right):
     ("ab", ["ax"], 0.5),  # at the threshold it counts
     ("abc", ["axx"], 0),  # below it does not
     ("", ["word"], 0),
+    ("a  b", ["a b"], 1),
+    ("ab      cd", ["ab cx"], 1 - 1 / 10),  # lengths are of the texts as they are
   ],
 )
 def test_anls(prediction, answers, score):
@@ -162,6 +129,9 @@ def test_yes_no(prediction, read):
     ("B. the cat", "B"),
     ("The answer is C.", "C"),
     ("I think. The answer is C", "C"),
+    ("b", "B"),
+    ("B.the cat", "B"),
+    ("(B)", None),
     ("The answer is A. The answer is B.", None),
     ("Because", None),
     ("B and C", None),
@@ -172,6 +142,92 @@ def test_yes_no(prediction, read):
 def test_multiple_choice(prediction, letter):
   assert metrics.read_letter(prediction) == letter
   assert metrics.multiple_choice(prediction, [letter or "B"]) == (letter is not None)
+
+
+@pytest.mark.parametrize("agreeing", range(11))
+def test_textvqa_accuracy_spells_its_own_way(agreeing):
+  answers = ["dog's bed"] * agreeing + [f"other{i}" for i in range(10 - agreeing)]
+  marks = [
+    min(1, sum(x == "dog's bed" for j, x in enumerate(answers) if j != i) / 3)
+    for i in range(10)
+  ]
+  score = metrics.textvqa_accuracy("Dog 's bed?", answers)
+  assert score == pytest.approx(np.mean(marks))
+  assert metrics.vqa_accuracy("Dog 's bed?", answers) == 0
+
+
+@pytest.mark.parametrize(
+  "prediction, score", [("T-Shirt.", 1), ("tshirt", 1), ("t shirt", 0), ("", 0)]
+)
+def test_gqa(prediction, score):
+  assert metrics.plain_match(prediction, ["t-shirt"]) == score
+
+
+@pytest.mark.parametrize(
+  "prediction, read",
+  [
+    ("Yes", "yes"),
+    ("No.", "no"),
+    ("y", "yes"),
+    ("N", "no"),
+    ("x", None),
+    ("yes, it is", "yes"),
+    ("Oh no", None),  # beyond the first four characters: "oh n"
+    ("not so", "no"),
+    ("I say no", None),
+    ("", None),
+  ],
+)
+def test_mme(prediction, read):
+  assert metrics.read_mme(prediction) == read
+  for answer in ("yes", "no"):
+    assert metrics.mme_match(prediction, [answer.title()]) == (read == answer)
+
+
+@pytest.mark.parametrize(
+  "prediction, score",
+  [
+    ("B", 1),
+    (" B. the cat", 1),
+    ("(b)", 1),
+    ("b", 1),
+    ("A", 0),
+    ("The answer is B", 0),
+  ],
+)
+def test_ai2d(prediction, score):
+  assert metrics.ai2d_match(prediction, ["B"]) == score
+
+
+@pytest.mark.parametrize(
+  "prediction, letter",
+  [
+    ("B", "B"),
+    ("B.", "B"),
+    ("(C)", "C"),
+    ("the answer: B)", "B"),
+    ("A or B", None),
+    ("A", "A"),
+    ("A cat is here now", "B"),  # an article, and the words of one option
+    ("it is A. for sure", "A"),
+    ("a Dog", "C"),
+    ("cat or dog", None),
+    ("E", "E"),
+    ("bird", None),
+    ("", None),
+  ],
+)
+def test_mmbench(prediction, letter):
+  choices = ("cow", "cat", "dog")
+  assert metrics.infer_option(prediction, choices) == letter
+  for answer in "ABC":
+    score = metrics.mark("mmbench", prediction, [answer], choices)
+    assert score == (answer == letter)
+
+
+def test_only_mmbench_looks_at_the_options():
+  assert metrics.mark("multiple_choice", "B", ["B"], ("x", "y")) == 1
+  assert metrics.mark("mmbench", "dog", ["B"]) == 0
 
 
 @given(

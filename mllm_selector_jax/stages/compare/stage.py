@@ -8,6 +8,7 @@ from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, Plan, read_plan
 from mllm_selector_jax.stages.compare.seeds import at_seed, in_workdir
 from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.stages.evaluate import check_settings, evaluate_arm
+from mllm_selector_jax.stages.leakage import check_leakage
 from mllm_selector_jax.stages.score import needs_seed, score
 from mllm_selector_jax.stages.search.stage import search
 from mllm_selector_jax.stages.seed import seed as make_seed
@@ -24,6 +25,7 @@ def compare(run: Run) -> None:
   if not plan.fresh_pools:
     with in_workdir(run, run.workdir.at_seed(plan.seeds[0], False)):
       check(run)
+      check_leakage(run)
   for place, seed in enumerate(plan.seeds):
     count = f"{place + 1} of {len(plan.seeds)}"
     run.say(f"compare: seed {seed} ({count}), {len(plan.arms)} arms")
@@ -41,6 +43,7 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
   try:
     if plan.fresh_pools:
       check(run)
+      check_leakage(run)
     if needs_seed(run):
       make_seed(run)
     score(run)

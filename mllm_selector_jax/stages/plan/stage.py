@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.data import storage
-from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.scoring import engine, passes
@@ -16,10 +14,10 @@ from mllm_selector_jax.selection import budget
 from mllm_selector_jax.stages import base, fine_tune
 from mllm_selector_jax.stages.compare.costs import count_samples
 from mllm_selector_jax.stages.context import Run
-from mllm_selector_jax.stages.evaluate import question_files
 from mllm_selector_jax.stages.plan import advice, estimate, programs
 from mllm_selector_jax.stages.plan.estimate import duration
 from mllm_selector_jax.stages.plan.topology import Topology, describe
+from mllm_selector_jax.stages.questions import questions_there
 from mllm_selector_jax.stages.score import make_options, needs_seed
 from mllm_selector_jax.stages.select import arms
 from mllm_selector_jax.types import InputError
@@ -98,11 +96,9 @@ def list_jobs(run: Run, config: MllmConfig, pool: Any) -> list[Job]:
   for arm in arms(run):
     text = f"{kept:,} rows x {tune.epochs} epochs ({arm})"
     jobs.append(Job("tune", text, each * kept * tune.epochs))
-  if files := [name for name in question_files(run) if storage.is_file(name)]:
-    cfg = run.cfg.evaluate
-    asked, _ = tasks.read_questions(files, cfg.rules, cfg.limit or None)
+  if asked := questions_there(run):
     mean = float(pool.tokens[rows].mean())
-    each = estimate.answer_flops(config, mean, cfg.max_new_tokens)
+    each = estimate.answer_flops(config, mean, run.cfg.evaluate.max_new_tokens)
     text = f"{len(asked):,} questions x {len(arms(run))} arms"
     jobs.append(Job("evaluate", text, each * len(asked) * len(arms(run))))
   return jobs

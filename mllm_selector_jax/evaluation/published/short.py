@@ -1,0 +1,182 @@
+"""Benchmarks of short answers: VQAv2, GQA, VizWiz, TextVQA, ChartQA, DocVQA."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from mllm_selector_jax.evaluation import files
+from mllm_selector_jax.evaluation.files import Row
+from mllm_selector_jax.evaluation.published.base import (
+  Benchmark,
+  Source,
+  answer_list,
+  first,
+  need_files,
+  short,
+  text,
+)
+from mllm_selector_jax.types import InputError, RowError
+
+UNANSWERABLE = (
+  "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
+)
+
+
+def _is_parquet(path: str) -> bool:
+  files.check_file(path)
+  return files.is_parquet(path)
+
+
+def _each(source: Source) -> Iterator[Row]:
+  return itertools.chain.from_iterable(map(files.read_rows, source.files))
+
+
+def read_vqav2(source: Source) -> Iterator[Row]:
+  """Questions joined with their annotations, or Parquet with both."""
+  if all(map(_is_parquet, source.files)):
+    yield from _each(source)
+    return
+  what = "the questions' and the annotations' file, or Parquet files"
+  paths = need_files(source, 2, 2, what)
+  held = {}
+  for path in paths:
+    value = files.read_object(path)
+    held |= {
+      kind: (path, value) for kind in ("questions", "annotations") if kind in value
+    }
+  if len({path for path, _ in held.values()}) != 2:
+    raise InputError(
+      f'{paths[0]}, {paths[1]}: one must have "questions", the other "annotations".'
+    )
+  annotations = {
+    row.value.get("question_id"): row.value
+    for row in files.list_members(*held["annotations"], "annotations")
+  }
+  path, value = held["questions"]
+  # "val2014"; the images of both test splits are named after their year.
+  split = str(value.get("data_subtype", "val2014")).replace("-dev", "")
+  for row in files.list_members(path, value, "questions"):
+    if row.error is None:
+      number = row.value.get("image_id")
+      own = annotations.get(row.value.get("question_id"), {})
+      image = f"COCO_{split}_{number:012d}.jpg" if isinstance(number, int) else None
+      row = row._replace(value={"image": image, **own, **row.value})
+    yield row
+
+
+def convert_vqav2(row: Row) -> dict[str, Any]:
+  value = row.value
+  return {
+    "id": value.get("question_id"),
+    "image": _need_image(value),
+    "question": short(text(value, "question")),
+    "answers": answer_list(value, "answers"),
+    "metric": "vqa",
+    "category": value.get("answer_type"),
+  }
+
+
+def _need_image(value: dict[str, Any]) -> str:
+  if not isinstance(image := value.get("image"), str) or not image:
+    raise RowError("missing image", "the row names no image")
+  return image
+
+
+def read_gqa(source: Source) -> Iterator[Row]:
+  """Questions by id, or Parquet of instructions and, in files of its own, images."""
+  if not all(map(_is_parquet, source.files)):
+    need_files(source, 1, 1, "one JSON file of questions, or Parquet files")
+    yield from files.read_keyed(source.files[0])
+    return
+  asked, places = [], {}
+  for row in _each(source):
+    if row.error is None and "question" not in row.value:
+      places[row.value.get("id")] = row.place
+    else:
+      asked.append(row)
+  for row in asked:
+    place = places.get(row.value.get("imageId"), row.place)
+    yield row._replace(place=place)
+
+
+def convert_gqa(row: Row) -> dict[str, Any]:
+  value = row.value
+  return {
+    "id": value.get("id"),
+    "image": f"{text(value, 'imageId')}.jpg",
+    "question": short(text(value, "question")),
+    "answers": answer_list(value, "answer"),
+    "metric": "gqa",
+  }
+
+
+def convert_vizwiz(row: Row) -> dict[str, Any]:
+  value = row.value
+  image = _need_image(value)
+  return {
+    "id": first(value, "question_id", "image"),
+    "image": image,
+    "question": short(text(value, "question").strip() + UNANSWERABLE),
+    "answers": answer_list(value, "answers"),
+    "metric": "textvqa",
+    "category": first(value, "answer_type", "category"),
+  }
+
+
+def read_data(source: Source) -> Iterator[Row]:
+  """The list under "data" (TextVQA, DocVQA), or Parquet."""
+  for path in source.files:
+    if _is_parquet(path):
+      yield from files.read_rows(path)
+    else:
+      yield from files.list_members(path, files.read_object(path), "data")
+
+
+def convert_textvqa(row: Row) -> dict[str, Any]:
+  value = row.value
+  inside = row.place is not None
+  return {
+    "id": value.get("question_id"),
+    "image": value["image"] if inside else f"{text(value, 'image_id')}.jpg",
+    "question": short(text(value, "question")),
+    "answers": answer_list(value, "answers"),
+    "metric": "textvqa",
+  }
+
+
+def convert_chartqa(row: Row) -> dict[str, Any]:
+  value = row.value
+  stem = os.path.splitext(os.path.basename(row.path))[0]
+  kind = first(value, "type", "human_or_machine")
+  kind = {0: "human", 1: "augmented"}.get(kind, kind) or stem
+  image = value["image"] if row.place else text(value, "imgname")
+  return {
+    "id": f"{stem}-{row.number}",
+    "image": image,
+    "question": short(text(value, "query", "question")),
+    "answers": answer_list(value, "label", "answer"),
+    "metric": "chartqa",
+    "category": next((n for n in ("human", "augmented") if n in str(kind)), str(kind)),
+  }
+
+
+def convert_docvqa(row: Row) -> dict[str, Any]:
+  value = row.value
+  return {
+    "id": value.get("questionId"),
+    "image": _need_image(value),
+    "question": short(text(value, "question")),
+    "answers": answer_list(value, "answers"),
+    "metric": "anls",
+  }
+
+
+BENCHMARKS = {
+  "vqav2": Benchmark("questions.json,annotations.json", read_vqav2, convert_vqav2),
+  "gqa": Benchmark("testdev_balanced_questions.json", read_gqa, convert_gqa),
+  "vizwiz": Benchmark("val.json", _each, convert_vizwiz),
+  "textvqa": Benchmark("TextVQA_0.5.1_val.json", read_data, convert_textvqa),
+  "chartqa": Benchmark("test_human.json,test_augmented.json", _each, convert_chartqa),
+  "docvqa": Benchmark("val_v1.0_withQT.json", read_data, convert_docvqa),
+}

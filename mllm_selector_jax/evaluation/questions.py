@@ -1,0 +1,225 @@
+"""The one form of an evaluation question, and what is refused in it.
+
+A record has `id`, `question` and `answers`, and may have `image`, `metric`, `task`,
+`choices`, `category` and `group`; or it is in LLaVA's form. The published files of
+benchmarks are brought into this form by `published`.
+"""
+
+import re
+import string
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mllm_selector_jax.evaluation.metrics import ANNOTATED, LETTERED, METRICS
+from mllm_selector_jax.types import InputError, RowError
+
+MARK = "<image>"
+LETTERS = string.ascii_uppercase
+SHORT_PROMPT = "Answer the question using a single word or phrase."
+LETTER_PROMPT = "Answer with the option's letter from the given choices directly."
+
+
+class Place(NamedTuple):
+  """Where a row with an image inside stands: in a Parquet or TSV file."""
+
+  path: str
+  offset: int
+  length: int
+
+
+class Question(NamedTuple):
+  """One question with its accepted answers.
+
+  Attributes:
+    id: the file's own, verbatim; unique inside its task.
+    task: what its score is averaged under.
+    image: path inside the image folder, or what an image inside a file is called;
+      None for text alone.
+    question: as the model is asked it, options included.
+    answers: accepted ones; letters if the metric is one of `metrics.LETTERED`.
+    metric: a key of `metrics.METRICS`.
+    choices: the options of a multiple choice, None elsewhere.
+    category: what a benchmark's totals tell apart, None for nothing.
+    group: questions that a benchmark marks together have the same; None for alone.
+    folder: the task's own image folder, None for the evaluation's.
+    place: of the image where it lies inside a file, None elsewhere.
+    where: the question stands, for messages.
+  """
+
+  id: str | int
+  task: str
+  image: str | None
+  question: str
+  answers: tuple[str, ...]
+  metric: str = "exact_match"
+  choices: tuple[str, ...] | None = None
+  category: str | None = None
+  group: str | None = None
+  folder: str | None = None
+  place: Place | None = None
+  where: str = ""
+
+
+class Aside(NamedTuple):
+  """A question that cannot be asked, with the reason it is counted under.
+
+  Attributes:
+    id, task: None where the row does not say.
+    reason: a key of `types.REASONS`.
+    detail: what was found, and where.
+  """
+
+  id: str | int | None
+  task: str | None
+  reason: str
+  detail: str
+
+
+def _malformed(detail: str) -> RowError:
+  return RowError("malformed", detail)
+
+
+def _strings(value: Any, field: str, gaps: bool = False) -> tuple[str, ...]:
+  """One string or number, or a list of them, as strings; with gaps not all empty."""
+  values = value if isinstance(value, list) else [value]
+  for item in values:
+    if isinstance(item, bool) or not isinstance(item, str | int | float):
+      raise _malformed(f'"{field}" holds {type(item).__name__}, not text')
+  out = tuple(str(item).strip() for item in values)
+  if not (any(out) if gaps else out and all(out)):
+    raise _malformed(f'"{field}" is empty')
+  return out
+
+
+def _read_image(record: dict) -> str | None:
+  image = record.get("image")
+  if isinstance(image, list):
+    if len(image) > 1:
+      raise RowError("several images", f"{len(image)} images")
+    image = image[0] if image else None
+  if image is not None and not isinstance(image, str):
+    raise _malformed(f'"image" is {type(image).__name__}, not a path')
+  return image or None
+
+
+def _read_turns(record: dict) -> tuple[str, str]:
+  """The first human turn and the first answer after it."""
+  turns = record["conversations"]
+  if not isinstance(turns, list):
+    raise _malformed('"conversations" is not a list')
+  question = None
+  for turn in turns:
+    if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
+      raise _malformed('a turn has no "value" text')
+    if turn.get("from") == "human" and question is None:
+      question = turn["value"]
+    elif turn.get("from") == "gpt" and question is not None:
+      return question, turn["value"]
+  raise _malformed("no human turn with an answer after it")
+
+
+def _letter_answers(
+  answers: tuple[str, ...], choices: tuple[str, ...] | None
+) -> tuple[str, ...]:
+  """Answers of a multiple choice as letters; they may be given as options."""
+  options = LETTERS[: len(choices)] if choices else LETTERS
+  letters = []
+  for answer in answers:
+    if len(answer) == 1 and answer.upper() in options:
+      letters.append(answer.upper())
+    elif choices and answer in choices:
+      letters.append(LETTERS[choices.index(answer)])
+    else:
+      raise _malformed(f"answer {answer!r} is neither an option nor its letter")
+  return tuple(letters)
+
+
+def ask_choices(question: str, choices: Sequence[str]) -> str:
+  """The question with its lettered options, in LLaVA's words."""
+  lines = [
+    f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)
+  ]
+  return "\n".join([question, *lines, LETTER_PROMPT])
+
+
+def _read_label(record: dict, field: str) -> str | None:
+  value = record.get(field)
+  return None if value in (None, "") else str(value)
+
+
+def make_question(
+  record: dict,
+  rules: Sequence[tuple[re.Pattern, str]],
+  stem: str,
+  where: str,
+  folder: str | None = None,
+  place: Place | None = None,
+) -> Question:
+  """One record as a question.
+
+  Args:
+    record: in the one form, or LLaVA's.
+    rules: see `tasks.read_questions`.
+    stem: names the task where neither the record nor a rule does.
+    where: the record stands, for messages.
+    folder: the task's own image folder.
+    place: of the record whose file holds the image.
+
+  Raises:
+    RowError: the record is not a question.
+    InputError: it asks for a metric that does not exist.
+  """
+  image = _read_image(record)
+  if "conversations" in record:
+    question, answer = _read_turns(record)
+    answers: Any = [answer]
+    marks = question.count(MARK)
+    if marks != (image is not None):
+      raise RowError(
+        "image marks", f"{marks} in the question, {int(image is not None)} image"
+      )
+  else:
+    question, answers = record.get("question"), record.get("answers")
+    if not isinstance(question, str) or answers is None:
+      raise _malformed('neither "conversations" nor "question" and "answers"')
+  if image is not None:
+    question = question.replace(MARK, "")
+  question = question.strip()
+  if not question:
+    raise _malformed("the question is empty")
+  id = record.get("id")
+  if isinstance(id, bool) or not isinstance(id, str | int):
+    raise _malformed('"id" is missing or neither text nor an integer')
+  task = record.get("task")
+  if task is None:
+    named = (name for pattern, name in rules if pattern.search(question))
+    task = next(named, stem)
+  if not isinstance(task, str) or not task:
+    raise _malformed('"task" is not text')
+  choices = record.get("choices")
+  choices = None if choices is None else _strings(choices, "choices")
+  if choices and len(choices) > len(LETTERS):
+    raise _malformed(f"{len(choices)} choices, at most {len(LETTERS)} have a letter")
+  metric = record.get("metric", "multiple_choice" if choices else "exact_match")
+  if not isinstance(metric, str) or metric not in METRICS:
+    raise InputError(
+      f"{where}: the metric {metric!r} is unknown. Use one of {', '.join(METRICS)}."
+    )
+  answers = _strings(answers, "answers", gaps=metric in ANNOTATED)
+  if metric in LETTERED:
+    answers = _letter_answers(answers, choices)
+    question = ask_choices(question, choices) if choices else question
+  return Question(
+    id=id,
+    task=task,
+    image=image,
+    question=question,
+    answers=answers,
+    metric=metric,
+    choices=choices,
+    category=_read_label(record, "category"),
+    group=_read_label(record, "group"),
+    folder=folder,
+    place=place,
+    where=where,
+  )

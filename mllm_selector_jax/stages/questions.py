@@ -1,0 +1,60 @@
+"""The evaluation's questions, opened as the config says."""
+
+from mllm_selector_jax import artifacts
+from mllm_selector_jax.data import storage
+from mllm_selector_jax.evaluation import tasks
+from mllm_selector_jax.evaluation.tasks import Aside, Question
+from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.types import InputError
+
+
+def task_names(run: Run) -> str | list[str]:
+  """The evaluation's tasks; those of the drawn pool where the config draws one."""
+  given = run.cfg.evaluate.tasks
+  if not given and run.cfg.pool.demo.rows:
+    return [str(run.workdir.demo.path / "evaluation" / "eval.jsonl")]
+  return given if isinstance(given, str) else list(given or ())
+
+
+def image_folders(run: Run) -> list[str]:
+  """Where the questions' images are; a task may have a folder of its own."""
+  if not run.cfg.evaluate.tasks and run.cfg.pool.demo.rows:
+    return [str(run.workdir.demo.path / "evaluation" / "images")]
+  own = base.split_files(run.cfg.evaluate.images)
+  pool = base.image_folder(run)
+  return own or ([pool] if pool else [])
+
+
+def read_questions(run: Run) -> tuple[list[Question], list[Aside]]:
+  """The questions that are asked, and the rows that are none."""
+  cfg = run.cfg.evaluate
+  return tasks.read_questions(
+    task_names(run), cfg.rules, cfg.limit or None, run.cfg.rng_seed
+  )
+
+
+def questions_there(run: Run) -> list[Question]:
+  """The questions, none where a file is not there (yet)."""
+  sources = tasks.parse_tasks(task_names(run))
+  names = [name for source in sources for name in tasks.list_files(source)]
+  there = names and all(storage.is_file(name) for name in names)
+  return read_questions(run)[0] if there else []
+
+
+def hash_questions(run: Run) -> dict[str, str]:
+  """Digests of the files that the questions follow from, and how they are read.
+
+  Raises:
+    InputError: one is not there.
+  """
+  digests = {}
+  for source in tasks.parse_tasks(task_names(run)):
+    names = tasks.list_files(source)
+    for name in names:
+      if not storage.is_file(name):
+        raise InputError(f"{name}: the evaluation file is not there.")
+    found = [storage.hash_file(name) for name in names]
+    one = found[0] if len(found) == 1 else artifacts.hash_json(found)
+    digests[f"{source.name or 'questions'} {len(digests)}"] = one
+  return digests
