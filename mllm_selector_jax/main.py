@@ -77,7 +77,7 @@ def run(argv: list[str]) -> int:
       _assemble(argv)
       return 0
     if argv[1:2] == ["verify"]:
-      print(card.verify(_parse_card(argv)))
+      print(card.verify(_parse_card(argv), _default_config()))
       return 0
     call = _parse(argv)
     processes.join(call.coordinator, call.num_processes, call.process_id)
@@ -253,9 +253,14 @@ def _explain(argv: list[str], error: Exception) -> str:
   return f"The config could not be read: {type(error).__name__}: {error}"
 
 
+def _default_config():
+  from mllm_selector_jax.configs import default
+
+  return default.get_config()
+
+
 def _near(key: str) -> str:
   """A suggestion: the key of the default config that is most alike."""
-  from mllm_selector_jax.configs import default
 
   def walk(section, prefix=""):
     for name, value in section.items():
@@ -263,7 +268,7 @@ def _near(key: str) -> str:
       if hasattr(value, "items"):
         yield from walk(value, f"{prefix}{name}.")
 
-  known = list(walk(default.get_config()))
+  known = list(walk(_default_config()))
   near = difflib.get_close_matches(key, known, 1, 0.5)
   return f" Did you mean --config.{near[0]}?" if near else ""
 

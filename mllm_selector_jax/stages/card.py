@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax import artifacts
-from mllm_selector_jax.configs import default
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.stages import base, candidates
 from mllm_selector_jax.stages.console import Console
@@ -113,8 +112,12 @@ def _describe(card: dict[str, Any]) -> str:
   )
 
 
-def verify(folder: Path) -> str:
+def verify(folder: Path, cfg: Any) -> str:
   """Draws a published selection again from its scores and its config.
+
+  Args:
+    folder: the card's.
+    cfg: the default config; what the card says goes before it.
 
   Returns:
     What was compared, in words.
@@ -134,7 +137,7 @@ def verify(folder: Path) -> str:
     path = folder / name
     if not path.is_file() or artifacts.hash_file(path) != wanted:
       raise InputError(f"{path} is not the file that was published; fetch it again.")
-  pool, chosen = _draw_again(folder, config, seed)
+  pool, chosen = _draw_again(folder, cfg, config, seed)
   import pyarrow.parquet as pq
 
   columns = ["id", "kept", "rank"]
@@ -155,7 +158,7 @@ def verify(folder: Path) -> str:
 
 
 def _draw_again(
-  folder: Path, config: dict[str, Any], seed: int
+  folder: Path, cfg: Any, config: dict[str, Any], seed: int
 ) -> tuple[candidates.Eligible, Selection]:
   with tempfile.TemporaryDirectory() as name:
     own = Path(name)  # what is made on the way does not go into the card
@@ -163,7 +166,6 @@ def _draw_again(
       if (folder / part).exists():
         (own / part).symlink_to((folder / part).absolute())
     workdir = Workdir(own, pooled=folder.absolute(), scored=own)
-    cfg = default.get_config()
     run = Run(cfg, workdir, Console(workdir.log), stage="verify")
     eligible = candidates.read_eligible(run, config, seed)
     return eligible, eligible.select(config["budget"], seed)
