@@ -44,12 +44,12 @@ def test_what_was_changed_is_named(published, capsys):
   changed = table.set_column(2, "kept", pa.array(turned))
   pq.write_table(changed, path)
   with pytest.raises(InputError, match="is not the file that was published"):
-    card.verify(published)
+    card.verify(published, default.get_config())
   found = json.loads((published / "card.json").read_text())
   found["hashes"]["selection.parquet"] = artifacts.hash_file(path)
   artifacts.write_json(published / "card.json", found)
   with pytest.raises(InputError, match="120 of 120 rows come out otherwise; row 0"):
-    card.verify(published)
+    card.verify(published, default.get_config())
   assert main.run(["mllm-selector", "verify"]) == 2
   assert main.run(["mllm-selector", "verify", "--card=nowhere"]) == 2
   assert "no card.json of a published selection" in capsys.readouterr().err
