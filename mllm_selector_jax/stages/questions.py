@@ -17,6 +17,12 @@ def task_names(run: Run) -> str | list[str]:
   return given if isinstance(given, str) else list(given or ())
 
 
+def question_files(run: Run) -> list[str]:
+  """The files that the questions are read from, there or not."""
+  sources = tasks.parse_tasks(task_names(run))
+  return [name for source in sources for name in tasks.list_files(source)]
+
+
 def image_folders(run: Run) -> list[str]:
   """Where the questions' images are; a task may have a folder of its own."""
   if not run.cfg.evaluate.tasks and run.cfg.pool.demo.rows:
@@ -36,8 +42,7 @@ def read_questions(run: Run) -> tuple[list[Question], list[Aside]]:
 
 def questions_there(run: Run) -> list[Question]:
   """The questions, none where a file is not there (yet)."""
-  sources = tasks.parse_tasks(task_names(run))
-  names = [name for source in sources for name in tasks.list_files(source)]
+  names = question_files(run)
   there = names and all(storage.is_file(name) for name in names)
   return read_questions(run)[0] if there else []
 
@@ -53,7 +58,11 @@ def hash_questions(run: Run) -> dict[str, str]:
     names = tasks.list_files(source)
     for name in names:
       if not storage.is_file(name):
-        raise InputError(f"{name}: the evaluation file is not there.")
+        drawn = not run.cfg.evaluate.tasks
+        raise InputError(
+          f"{name}: the evaluation file is not there."
+          + (" It is drawn with the pool: run `mllm-selector check`." if drawn else "")
+        )
     found = [storage.hash_file(name) for name in names]
     one = found[0] if len(found) == 1 else artifacts.hash_json(found)
     digests[f"{source.name or 'questions'} {len(digests)}"] = one

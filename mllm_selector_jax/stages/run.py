@@ -53,7 +53,7 @@ def run(current: Run) -> None:
       score(current)
       select(current)
       tune(current)
-      if question_files(current):
+      if task_names(current):
         evaluate(current)
   keep_times(current, current.workdir.logs)
   report(current)

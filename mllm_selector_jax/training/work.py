@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models import stack
+from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
 from mllm_selector_jax.types import Batch, Params
 
 # Published dense bfloat16 peaks, FLOP/s a chip, by jax's name of the device: Google's
@@ -25,6 +26,10 @@ PEAKS = {
   "NVIDIA H100 NVL": 835e12,
   "NVIDIA H200": 989e12,
 }
+
+
+# What the last of few blocks does only where it is read (models/decoder.py).
+_AFTER = ("out", "gate", "up", "down")
 
 
 class Work(NamedTuple):
@@ -97,11 +102,14 @@ def make_rates(
   projecting = both + ("vision" in trained)
   seeing = 3 if "vision" in trained else 1
 
-  token = 2 * decoding * _count_weights(params["decoder"]["layers"])
+  token, last = _split_layers(decoder, params["decoder"]["layers"])
+  token, last = 2 * decoding * token, 2 * decoding * last
   if "adapter" in params:
-    token += 2 * (2 * both - 1) * _count_weights(params["adapter"])
+    more, last_more = _split_layers(decoder, params["adapter"]["layers"])
+    token += 2 * (2 * both - 1) * more
+    last += 2 * (2 * both - 1) * last_more
   key = (2 * both - 1) * 4 * decoder.layers * decoder.heads * decoder.head_dim
-  target = 2 * decoding * decoder.width * decoder.vocab
+  target = 2 * decoding * decoder.width * decoder.vocab + last
 
   ran = config.vision_layers / vision.layers
   tower = ran * _count_weights(params["vision"]["layers"])
@@ -127,6 +135,14 @@ def make_count(
     return Work(tokens, real.size, rates.flops(tokens, keys, targets, images))
 
   return count
+
+
+def _split_layers(config: DecoderConfig, layers: Params) -> tuple[float, float]:
+  """Parameters that every token meets, and those that supervised ones alone do."""
+  few = stack.is_unrolled(config.layers)
+  after = {name: layers[name] for name in _AFTER if name in layers}
+  last = _count_weights(after) / config.layers if few else 0
+  return _count_weights(layers) - last, last
 
 
 def _count_weights(tree: Params) -> int:

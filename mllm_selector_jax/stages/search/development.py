@@ -15,6 +15,7 @@ from mllm_selector_jax.stages import base, evaluate, score
 from mllm_selector_jax.stages.clusters import read_keys
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.held_out import OPTION, hold_out, read_files, read_share
+from mllm_selector_jax.stages.questions import question_files
 from mllm_selector_jax.types import InputError
 
 
@@ -22,7 +23,7 @@ def check_files(run: Run) -> None:
   """Refuses development questions that are not there or that are the test's."""
   test = {
     artifacts.hash_file(Path(name)): name
-    for name in evaluate.question_files(run)
+    for name in question_files(run)
     if Path(name).is_file()
   }
   for name in read_files(run.cfg):
