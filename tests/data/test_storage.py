@@ -1,9 +1,9 @@
 """Pools in a bucket: a real file system in memory stands where the cloud's would."""
 
-import fsspec
 import pytest
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 
 from mllm_selector_jax.data import check, fingerprint, mixture, storage
 from mllm_selector_jax.data.table import read_table
@@ -35,7 +35,7 @@ class Bucket(MemoryFileSystem):
 @pytest.fixture
 def bucket(monkeypatch):
   # For this test alone: others of the process speak to a server.
-  monkeypatch.setitem(fsspec.registry._registry, "gcs", Bucket)
+  monkeypatch.setitem(_registry, "gcs", Bucket)
   bucket = Bucket(skip_instance_cache=True)
   monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda name: bucket)
   Bucket.store.clear()
