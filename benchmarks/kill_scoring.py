@@ -11,173 +11,42 @@ of `scores/` is compared with those of an unbroken run of as many processes, and
 rows with the pool's. Tiny base, drawn pool, real processes, the real command `score`.
 """
 
-import argparse
 import json
-import pathlib
-import shutil
-import signal
-import sys
-import tempfile
-import time
 
 import numpy as np
 
-from tests import small_run
-from tests.models import tiny
-from tests.real_processes import Forked, fork_many, write_config
-
-PATIENCE = 300  # seconds, after which a run is taken to hang
+from benchmarks import kills
+from mllm_selector_jax.data.table import read_table
+from mllm_selector_jax.scoring.table import read_scores
 
 
-class Case:
-  """Runs of some number of processes over one checked pool.
+class Scoring(kills.Case):
+  """Runs of `score`; a piece is a part."""
 
-  Args:
-    count: of processes.
-    folder: the workdir, with the checked pool.
-    config: a config file.
-  """
+  command, artifact = "score", "scores"
 
-  def __init__(self, count: int, folder: pathlib.Path, config: pathlib.Path):
-    self.count, self.folder, self.config = count, folder, config
-    self.clear()
-    self.finish(self.start())  # compiles
-    self.clear()
-    begun = time.monotonic()
-    self.finish(self.start())
-    self.seconds = time.monotonic() - begun
-    self.wanted = small_run.read_bytes(folder / "scores")
-    summary = json.loads(self.wanted["summary.json"])
-    self.parts = summary["passes"]["main"]["parts"]
-
-  def clear(self) -> None:
-    for path in self.folder.glob("scores*"):
-      shutil.rmtree(path)
-
-  def start(self) -> list[Forked]:
-    if self.count == 1:
-      return [Forked(self.folder, self.config, "score")]
-    return fork_many(self.count, self.folder, self.config, "score")
-
-  def finish(self, processes: list[Forked]) -> None:
-    ended = [process.end(PATIENCE) for process in processes]
-    assert all(status == 0 for status, _ in ended), ended
+  @property
+  def total(self) -> int:
+    return json.loads(self.wanted["summary.json"])["passes"]["main"]["parts"]
 
   def written(self) -> int:
-    """Parts that are on disk."""
-    return len(list((self.folder / "scores.partial").glob("passes/*/*.json")))
+    return len(list(self.partial.glob("passes/*/*.json")))
 
   def where(self) -> str:
-    """How far the run had come when it was killed."""
-    partial = self.folder / "scores.partial"
-    if (self.folder / "scores").exists() or (partial / "summary.json").exists():
+    if (self.folder / "scores").exists() or (self.partial / "summary.json").exists():
       return "tidying up"
-    if any(partial.glob("part-*")):
+    if any(self.partial.glob("part-*")):
       return "joining the parts"
-    return f"{self.written()} of {self.parts} parts written"
+    return f"{self.written()} of {self.total} parts written"
 
-  def wait(self, processes: list[Forked], rng: np.random.Generator) -> None:
-    """Waits until the point of the next kill, or until the run ends."""
-
-    def running():
-      return all(process.poll() is None for process in processes)
-
-    def pause(seconds):
-      until = time.monotonic() + seconds
-      while running() and time.monotonic() < until:
-        time.sleep(0.001)
-
-    # Before they have met, a killed one only keeps the other waiting for it.
-    while running() and "making" not in processes[0].said():
-      time.sleep(0.005)
-    written = self.written()
-    wanted = rng.integers(written, self.parts + 1)
-    if wanted == written:
-      pause(rng.uniform(0, self.seconds))
-      return
-    while running() and self.written() < wanted:
-      time.sleep(0.001)
-    pause(rng.uniform(0, 0.1))
-
-  def check(self) -> None:
-    """The table is the unbroken one, and has each usable row once."""
-    found = small_run.read_bytes(self.folder / "scores")
-    wrong = [
-      name
-      for name in sorted(found.keys() | self.wanted.keys())
-      if found.get(name) != self.wanted.get(name)
-    ]
-    assert not wrong, f"differ from the unbroken run: {wrong}"
-    from mllm_selector_jax.data.table import read_table
-    from mllm_selector_jax.scoring.table import read_scores
-
+  def check_more(self) -> None:
+    """Each usable row stands in the table once."""
     rows = read_scores(self.folder / "scores").row
     np.testing.assert_array_equal(
       rows, np.flatnonzero(read_table(self.folder / "pool.parquet").ok)
     )
 
 
-def kill_often(case: Case, kills: int, rng: np.random.Generator) -> None:
-  """Kills so many runs; every run that ends is compared."""
-  done = ended = 0
-  longest, broken = 0.0, False
-  case.clear()
-  while done < kills or broken:
-    processes = case.start()
-    if done < kills:
-      case.wait(processes, rng)
-    else:
-      case.finish(processes)
-    victim = processes[rng.integers(len(processes))]
-    victim.kill()
-    begun = time.monotonic()
-    statuses = [process.end(PATIENCE)[0] for process in processes]
-    broken = -signal.SIGKILL in statuses
-    if broken:
-      longest = max(longest, time.monotonic() - begun)
-      done += 1
-      place = case.where()
-      print(
-        f"kill {done:3}: process {processes.index(victim)} of {case.count}, {place};"
-        f" exit statuses {statuses}",
-        flush=True,
-      )
-    else:
-      assert not any(statuses), [process.said() for process in processes]
-      case.check()
-      ended += 1
-      case.clear()
-  print(
-    f"{case.count} process(es): {done} kills, {ended} runs ended, all byte for byte as"
-    f" the unbroken one ({case.seconds:.1f} s), {len(case.wanted)} files; after a kill"
-    f" the longest wait for the rest was {longest:.1f} s.",
-    flush=True,
-  )
-
-
-def main() -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument("--kills", type=int, default=100)
-  parser.add_argument(
-    "--seed", type=int, default=int(time.time()), help="of the points"
-  )
-  arguments = parser.parse_args()
-  print(f"--kills={arguments.kills} --seed={arguments.seed}", flush=True)
-  rng = np.random.default_rng(arguments.seed)
-  with tempfile.TemporaryDirectory() as place:
-    place = pathlib.Path(place)
-    base = tiny.make_base(place / "base")
-    overrides = {"pool.demo.rows": 240, "score.model": str(base)}
-    overrides |= {"score.part_rows": 8, "score.batch_rows": 4}
-    config = write_config(place / "config.py", base, **overrides)
-    status, said = Forked(place / "work", config, "check").end(PATIENCE)
-    assert status == 0, said
-    for count in (1, 2):
-      case = Case(count, place / "work", config)
-      kill_often(case, arguments.kills // 2, rng)
-
-
 if __name__ == "__main__":
-  sys.exit(main())
+  settings = {"pool.demo.rows": 240, "score.part_rows": 8, "score.batch_rows": 4}
+  kills.main(Scoring, __doc__, settings)

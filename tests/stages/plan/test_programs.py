@@ -47,7 +47,7 @@ def compile_train(mesh, platform, config=CONFIG, **changes):
 def tpu():
   """A slice of v5e, and the mesh over it."""
   if importlib.util.find_spec("libtpu") is None:
-    pytest.skip("libtpu, the TPU compiler (300 MB), is not installed: the extra 'tpu'")
+    pytest.skip("libtpu, the TPU compiler (680 MB), is not installed: the extra 'tpu'")
   found = topology.describe("v5e-4")
   return found, sharding.make_mesh(**MESH, devices=list(found.devices))
 
