@@ -184,6 +184,9 @@ def get_config() -> ml_collections.ConfigDict:
   # every budget and `full`, the whole pool, always among them.
   cfg.compare = ml_collections.ConfigDict()
   cfg.compare.strategies = config_dict.FieldReference("kl", field_type=object)
+  # Beside these, arms of select with other settings, each by a name of its own:
+  # "open: bound=none; flat: kl_weight=100, floor=0", or a dict of dicts.
+  cfg.compare.variants = config_dict.placeholder(object)
   cfg.compare.budgets = config_dict.FieldReference("5%,20%,50%", field_type=object)
   cfg.compare.seeds = config_dict.FieldReference("0,1,2", field_type=object)
   # What is the same for all arms: "epochs" (tune.epochs) or "steps" (as many as

@@ -17,13 +17,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts, interrupts, sharding
 from mllm_selector_jax.types import InputError, RunError, Stopped
 
 BEST_STEPS = 50  # whose mean training loss a checkpoint is judged by
 WHOLE = "whole.json"
 # What orbax writes after that, of times; its contents are not read.
 TIMES = ("_CHECKPOINT_METADATA", "commit_success.txt")
+WORK = "the checkpoint that is being written is ended"
 _THREADS = 8  # that hash files
 
 
@@ -77,9 +78,11 @@ class Checkpoints:
   def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
     if error is None or isinstance(error, Stopped):
       self.wait()
-      self._manager.close()
+      with interrupts.held(WORK):
+        self._manager.close()
     elif jax.process_count() == 1:
-      with contextlib.suppress(Exception):  # the error at hand says more
+      # The error at hand says more than one of these.
+      with contextlib.suppress(Exception), interrupts.held(WORK):
         self._manager.close()
     # What another process is to write may never come.
 
@@ -104,7 +107,7 @@ class Checkpoints:
       data=ocp.args.JsonSave(json.loads(json.dumps(iterator.get_state()))),
       history=ocp.args.JsonSave(self._metrics),
     )
-    with self._explained():
+    with self._explained(), interrupts.held(WORK):
       self._manager.save(step, args=args)
 
   def check(self) -> None:
@@ -119,7 +122,7 @@ class Checkpoints:
       RunError: it could not be written.
     """
     if self._saving is not None:
-      with self._explained():
+      with self._explained(), interrupts.held(WORK):
         self._manager.wait_until_finished()
       self._saving = None
 

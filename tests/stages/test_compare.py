@@ -29,13 +29,13 @@ SMALL = {
   "pool.demo.rows": 60,
   "seed.rows": "10",
   "compare.strategies": ("kl", "random"),
+  "compare.variants": "open: bound=none, kl_weight=3",
   "compare.budgets": "25%",
   "compare.seeds": "3,4",
   "compare.fresh_pools": True,
 }
-ARMS = [
-  f"{arm}-{seed}" for seed in (3, 4) for arm in ("full-100%", "random-25%", "kl-25%")
-]
+NAMES = ("full-100%", "random-25%", "kl-25%", "open-25%")
+ARMS = [f"{arm}-{seed}" for seed in (3, 4) for arm in NAMES]
 COMPARED = (
   "accuracy.png",
   "compare.html",
@@ -97,7 +97,9 @@ def test_the_table_is_that_of_the_arms(workdir):
   )
   shared = results["overlap"]
   assert [(x["budget"], x["first"], x["second"]) for x in shared] == [
-    ("25%", "random", "kl")
+    ("25%", "random", "kl"),
+    ("25%", "random", "open"),
+    ("25%", "kl", "open"),
   ]
   kept = [
     {x["id"] for x in read(workdir / f"arms/{arm}-3/selection/selected.json")}
@@ -109,6 +111,21 @@ def test_the_table_is_that_of_the_arms(workdir):
   ]
   expected = np.mean([len(a & b) / len(a | b) for a, b in (kept, other)])
   assert shared[0]["jaccard"]["value"] == pytest.approx(expected)
+
+
+def test_a_variant_is_the_strategy_with_its_own_settings(workdir):
+  own, plain = (
+    read(workdir / f"arms/{arm}-25%-3/selection/summary.json")["options"]
+    for arm in ("open", "kl")
+  )
+  assert own == plain | {"bound": "none", "kl_weight": 3.0}
+  assert (plain["bound"], plain["kl_weight"]) == (0.15, 0.4)
+  results = read(workdir / "compare/results.json")
+  assert results["plan"]["variants"] == {
+    "open": {"strategy": "kl", "bound": "none", "kl_weight": 3.0}
+  }
+  page = (workdir / "compare/compare.html").read_text()
+  assert "<i>open</i> is strategy=kl, bound=none, kl_weight=3.0." in page
 
 
 def test_page_and_picture_are_whole(workdir):
@@ -224,6 +241,15 @@ def test_equal_steps_and_one_pool(base, tmp_path):
     ("seeds", "3,x", "compare.seeds has 'x'"),
     ("seeds", " , ", "compare.seeds is empty"),
     ("match", "rows", "compare.match='rows'"),
+    ("variants", "a: bond=none", r"'bond' \(did you mean bound\?\); there are"),
+    ("variants", "a: bound=nine", "select.bound is 'nine'"),
+    ("variants", "a: budget=5%", "the setting 'budget'"),
+    ("variants", "a: bound", "write a name and settings"),
+    ("variants", "kl: bound=none", "has 'kl', which is a strategy"),
+    ("variants", "a-b: bound=none", "cannot be a folder's name"),
+    ("variants", "a: strategy=klx", r"variants: a has 'klx' \(did you mean kl"),
+    ("variants", "a: strategy=ifd", "a has 'ifd', which needs the signal 'ifd'"),
+    ("variants", {"a": {"signal": "el3n"}}, "the signal 'el3n'"),
   ],
 )
 def test_a_wrong_plan_is_refused_before_anything_is_made(

@@ -1,7 +1,11 @@
 """Which arms a comparison has, read from cfg.compare before anything is made."""
 
 import difflib
+import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+import yaml
 
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection.strategies import STRATEGIES
@@ -10,10 +14,13 @@ from mllm_selector_jax.types import InputError
 
 RANDOM, FULL, WHOLE = "random", "full", "100%"
 MATCHES = ("epochs", "steps")
+VARIANT = re.compile(r"[A-Za-z0-9_.]+")
+# Of cfg.select, what is no setting of one selection or what all arms share.
+NOT_VARIED = ("budget", "control", "rounds", "search", "sweep")
 
 
 class Arm(NamedTuple):
-  """One strategy at one budget; with a seed it is a folder of `arms/`."""
+  """One strategy or variant at one budget; with a seed it is a folder of `arms/`."""
 
   strategy: str
   budget: str
@@ -30,22 +37,38 @@ class Plan(NamedTuple):
     seeds: rng seeds.
     match: what all arms have the same number of.
     fresh_pools: whether the demo pool is drawn with each seed.
+    variants: by an arm's `strategy`, where that is a variant: its settings, the
+      strategy's own name among them.
   """
 
   arms: tuple[Arm, ...]
   seeds: tuple[int, ...]
   match: str
   fresh_pools: bool
+  variants: Mapping[str, Mapping[str, Any]] = {}
+
+  def strategy(self, arm: Arm) -> str:
+    """The name in `selection.strategies` of what selects an arm's rows."""
+    if arm.strategy == FULL:
+      return RANDOM
+    return self.variants.get(arm.strategy, {}).get("strategy", arm.strategy)
+
+  def changes(self, arm: Arm) -> dict[str, Any]:
+    """An arm's other settings of cfg.select, where they are not the config's."""
+    own = dict(self.variants.get(arm.strategy, {}))
+    own.pop("strategy", None)
+    return own
 
 
 def read_plan(cfg: Any) -> Plan:
   """The plan of a config; `random` and `full` are always in it.
 
   Raises:
-    InputError: an empty list, an unknown strategy or one whose signal is not
+    InputError: an empty list, an unknown strategy or setting, a signal that is not
       scored, the same arm twice, or a budget, seed or match that is none.
   """
   own = cfg.compare
+  variants = _read_variants(own.variants, cfg)
   strategies = _read_list(own.strategies, "strategies", "kl,grouped")
   written = _read_list(own.budgets, "budgets", "5%,20%")
   seeds = tuple(_read_seed(text) for text in _read_list(own.seeds, "seeds", "0,1,2"))
@@ -65,11 +88,66 @@ def read_plan(cfg: Any) -> Plan:
         " each seed once."
       )
   for name in strategies:
-    _check_strategy(name, cfg)
+    _check_strategy(name, "compare.strategies", cfg.select.signal, cfg)
+  for name, changes in variants.items():
+    signal = changes.get("signal", cfg.select.signal)
+    _check_strategy(changes["strategy"], f"compare.variants: {name}", signal, cfg)
   _refuse_twins(strategies, written, seeds[0])
-  others = [name for name in strategies if name not in (RANDOM, FULL)]
+  others = [name for name in (*strategies, *variants) if name not in (RANDOM, FULL)]
   arms = [Arm(name, text) for text in written for name in (RANDOM, *others)]
-  return Plan((Arm(FULL, WHOLE), *arms), seeds, own.match, bool(own.fresh_pools))
+  return Plan(
+    (Arm(FULL, WHOLE), *arms), seeds, own.match, bool(own.fresh_pools), variants
+  )
+
+
+def _read_variants(value: Any, cfg: Any) -> dict[str, dict[str, Any]]:
+  """Settings by a variant's name, from a dict or "name: key=value, ...; name: ..."."""
+  if not value:
+    return {}
+  if isinstance(value, str):
+    value = dict(_split_variant(part) for part in value.split(";") if part.strip())
+  found = {}
+  for name, changes in value.items():
+    where = f"compare.variants has {name!r}"
+    if not VARIANT.fullmatch(name) or name in (FULL, *STRATEGIES):
+      raise InputError(
+        f"{where}, which is a strategy or cannot be a folder's name; name a variant by"
+        " letters, digits, dots and underscores."
+      )
+    found[name] = {"strategy": cfg.select.strategy}
+    for key, setting in dict(changes).items():
+      found[name][key] = _read_setting(key, setting, cfg.select, where)
+  return found
+
+
+def _split_variant(text: str) -> tuple[str, dict[str, str]]:
+  name, _, settings = text.partition(":")
+  changes = {}
+  for part in base.split_files(settings):
+    key, equals, setting = part.partition("=")
+    if not equals:
+      raise InputError(
+        f"compare.variants has {text.strip()!r}; write a name and settings, as"
+        ' in "open: bound=none; narrow: kl_weight=0.1, floor=0".'
+      )
+    changes[key.strip()] = setting.strip()
+  return name.strip(), changes
+
+
+def _read_setting(key: str, value: Any, section: Any, where: str) -> Any:
+  """A value as the section's own is: a number as a float, where that one is."""
+  allowed = [name for name in section if name not in NOT_VARIED]
+  if key not in allowed:
+    near = difflib.get_close_matches(key, allowed, 1)
+    raise InputError(
+      f"{where} with the setting {key!r}"
+      + (f" (did you mean {near[0]}?)" if near else "")
+      + f"; there are {', '.join(allowed)}."
+    )
+  if isinstance(value, str) and not isinstance(section[key], str):
+    value = yaml.safe_load(value)
+  number = isinstance(value, int) and not isinstance(value, bool)
+  return float(value) if number and isinstance(section[key], float) else value
 
 
 def _read_list(value: Any, name: str, example: str) -> list[str]:
@@ -90,20 +168,20 @@ def _read_seed(text: str) -> int:
   return int(text)
 
 
-def _check_strategy(name: str, cfg: Any) -> None:
+def _check_strategy(name: str, option: str, necessity: str, cfg: Any) -> None:
   if name == FULL:
     return
   if name not in STRATEGIES:
     near = difflib.get_close_matches(name, STRATEGIES, 1)
     raise InputError(
-      f"compare.strategies has {name!r}"
+      f"{option} has {name!r}"
       + (f" (did you mean {near[0]}?)" if near else "")
       + f"; there are {', '.join(STRATEGIES)}."
     )
-  for signal in (*STRATEGIES[name].signals, cfg.select.signal):
+  for signal in (*STRATEGIES[name].signals, necessity):
     if signal != "loss" and signal not in cfg.score.signals:
       raise InputError(
-        f"compare.strategies has {name!r}, which needs the signal {signal!r}, and"
+        f"{option} has {name!r}, which needs the signal {signal!r}, and"
         f" score.signals is {', '.join(cfg.score.signals)}; add it there."
       )
 

@@ -67,10 +67,10 @@ def find_costs(
       shared["score_seconds"] = times.get(f"{place}/scores")
       seeds.append({"seed": seed, **shared})
       row = flops.row_flops(flops.make_row_rates(config, run.cfg.tune), pool)
-      bound = candidates.make_config(run)["bound"]
       for arm in plan.arms:
         name = arm.name(seed)
-        bounded = bound if arm.strategy in BOUNDED else None
+        bound = candidates.make_config(run, **plan.changes(arm))["bound"]
+        bounded = bound if plan.strategy(arm) in BOUNDED else None
         line = lines[name]
         rows = flops.read_rows(run.workdir.tuned(name).path)
         seen = count_samples(line["rows"], line["steps"], run.cfg.tune.batch)

@@ -79,24 +79,25 @@ def list_tables(
         lines.append([*arm, *line])
     if names and lines:
       yield title, ["strategy", "budget", *names], lines
-  yield (
-    "Cost: means over seeds; selection is seed model, scoring, bound and strategy",
-    [
-      *("strategy", "budget", "selection, FLOPs", "tuning, FLOPs"),
-      *("both, of tuning on the full pool", "selection, s", "tuning, s"),
-      "both, of tuning on the full pool, s",
-    ],
-    [
+  if costs["table"]:
+    yield (
+      "Cost: means over seeds; selection is seed model, scoring, bound and strategy",
       [
-        *(line["strategy"], line["budget"]),
-        *(_number(line[f"{name}_flops"], ".2e") for name in ("selection", "tune")),
-        _number(line["of_full_flops"], ".1%"),
-        *(_number(line[f"{name}_seconds"], ",.1f") for name in ("selection", "tune")),
-        _number(line["of_full_seconds"], ".1%"),
-      ]
-      for line in costs["table"]
-    ],
-  )
+        *("strategy", "budget", "selection, FLOPs", "tuning, FLOPs"),
+        *("both, of tuning on the full pool", "selection, s", "tuning, s"),
+        "both, of tuning on the full pool, s",
+      ],
+      [
+        [
+          *(line["strategy"], line["budget"]),
+          *(_number(line[f"{name}_flops"], ".2e") for name in ("selection", "tune")),
+          _number(line["of_full_flops"], ".1%"),
+          *(_number(line[f"{name}_seconds"], ",.1f") for name in ("selection", "tune")),
+          _number(line["of_full_seconds"], ".1%"),
+        ]
+        for line in costs["table"]
+      ],
+    )
   if results["overlap"]:
     yield (
       "Overlap of the selections: rows in both over rows in either (Jaccard)",

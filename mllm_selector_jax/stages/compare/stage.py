@@ -1,10 +1,10 @@
 """compare: makes every arm that is not there, and the comparison of all."""
 
 from mllm_selector_jax import artifacts
-from mllm_selector_jax.stages import base, fine_tune
+from mllm_selector_jax.stages import base, candidates, fine_tune
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.compare import costs, summary
-from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, Plan, read_plan
+from mllm_selector_jax.stages.compare.arms import FULL, Plan, read_plan
 from mllm_selector_jax.stages.compare.seeds import at_seed, in_workdir
 from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.stages.evaluate import check_settings, evaluate_arm
@@ -20,6 +20,9 @@ from mllm_selector_jax.stages.tune import kept_rows, tune_arm
 def compare(run: Run) -> None:
   """Strategies x budgets x seeds from one base, with random and full, in `compare/`."""
   plan = read_plan(run.cfg)
+  for arm in plan.arms:
+    own = plan.changes(arm) | {"strategy": plan.strategy(arm)}
+    candidates.make_options(candidates.make_config(run, **own))
   check_settings(run)
   base.check_model(run)
   if not plan.fresh_pools:
@@ -51,8 +54,9 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
     steps, searched = None, search(run)
     for arm in plan.arms:
       name = arm.name(seed)
-      strategy = RANDOM if arm.strategy == FULL else arm.strategy
-      changes = searched if strategy == run.cfg.select.strategy else {}
+      strategy, changes = plan.strategy(arm), plan.changes(arm)
+      if arm.strategy == run.cfg.select.strategy:
+        changes = searched
       select_arm(run, name, strategy, arm.budget, **changes)
       if arm.strategy == FULL and plan.match == "steps":
         steps = costs.count_steps(len(kept_rows(run, name)), run.cfg.tune)
@@ -78,6 +82,7 @@ def _summarise(run: Run, plan: Plan) -> None:
     "arms": [arm.name(seed) for seed in plan.seeds for arm in plan.arms],
     "match": plan.match,
     "fresh_pools": plan.fresh_pools,
+    "variants": plan.variants,
     "seed": fine_tune.recipe_config(run.cfg.seed),
     "tune": fine_tune.recipe_config(run.cfg.tune),
     "title": run.cfg.report.title,

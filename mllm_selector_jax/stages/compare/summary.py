@@ -56,6 +56,7 @@ def summarise(run: Run, plan: Plan) -> dict[str, Any]:
       "budgets": list(dict.fromkeys(arm.budget for arm in plan.arms[1:])),
       "match": plan.match,
       "fresh_pools": plan.fresh_pools,
+      "variants": plan.variants,
     },
     "arms": lines,
     "tasks_left_out": sorted(set.union(*every) - shared),

@@ -1,0 +1,85 @@
+"""One table and plot of several comparisons' results.json, of other seeds or arms.
+
+    python -m benchmarks.merge_comparisons docs/headline/12-*.json [--plot=PNG]
+      [--strategies=kl,top] [--budgets=5%,20%]
+
+An arm that several files have for one seed counts once, the first file's. Seeds that
+lack an arm are left out of all, and named.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mllm_selector_jax.stages.compare import page, plot, summary
+from mllm_selector_jax.stages.compare.arms import FULL
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("files", nargs="+")
+  parser.add_argument("--strategies", help="all of them by default")
+  parser.add_argument("--budgets", help="all of them by default")
+  parser.add_argument("--plot", help="a PNG to write")
+  arguments = parser.parse_args()
+  found = [json.loads(Path(name).read_text()) for name in arguments.files]
+  results, missing = merge(
+    found, _split(arguments.strategies), _split(arguments.budgets)
+  )
+  for seed, arms in missing.items():
+    print(f"seed {seed} is left out: it lacks {', '.join(arms)}\n")
+  print(page.format_markdown(results, {"table": []}))
+  if arguments.plot:
+    Path(arguments.plot).write_bytes(plot.draw(results))
+
+
+def merge(
+  found: list[dict], strategies: list[str] | None, budgets: list[str] | None
+) -> tuple[dict, dict[int, list[str]]]:
+  """Results of the seeds that have every arm, and what the others lack.
+
+  Args:
+    found: what results.json files hold.
+    strategies: those that are wanted besides the full pool; None for all.
+    budgets: likewise.
+
+  Returns:
+    What results.json holds, without overlaps; the missing arms by seed.
+  """
+  lines: dict[int, dict[tuple[str, str], dict]] = {}
+  for line in (line for results in found for line in results["arms"]):
+    arm = line["strategy"], line["budget"]
+    wanted = strategies is None or arm[0] in strategies
+    wanted &= budgets is None or arm[1] in budgets
+    if wanted or arm[0] == FULL:
+      lines.setdefault(line["seed"], {}).setdefault(arm, line)
+  arms = list(dict.fromkeys(arm for own in lines.values() for arm in own))
+  missing = {
+    seed: [" at ".join(arm) for arm in arms if arm not in own]
+    for seed, own in sorted(lines.items())
+  }
+  seeds = [seed for seed, lacks in missing.items() if not lacks]
+  if not seeds:
+    raise SystemExit("No seed has every arm: " + json.dumps(missing, indent=1))
+  kept = [lines[seed][arm] for seed in seeds for arm in arms]
+  tasks = set.intersection(*(set(line["tasks"]) for line in kept))
+  plan = {
+    "seeds": seeds,
+    "strategies": list(dict.fromkeys(arm[0] for arm in arms)),
+    "budgets": list(dict.fromkeys(arm[1] for arm in arms if arm[0] != FULL)),
+  }
+  results = {
+    "plan": plan,
+    "arms": kept,
+    "table": summary.tabulate(kept, sorted(tasks)),
+    "overlap": [],
+  }
+  return results, {seed: lacks for seed, lacks in missing.items() if lacks}
+
+
+def _split(text: str | None) -> list[str] | None:
+  return text.split(",") if text else None
+
+
+if __name__ == "__main__":
+  main()
