@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from mllm_selector_jax import artifacts, interrupts, sharding
+from mllm_selector_jax import artifacts, interrupts, peers
 from mllm_selector_jax.types import InputError, RunError, Stopped
 
 BEST_STEPS = 50  # whose mean training loss a checkpoint is judged by
@@ -175,8 +175,8 @@ class Checkpoints:
   def _find_whole(self) -> int | None:
     """The newest step whose files are all there as they were written."""
     for step in sorted(self._manager.all_steps(), reverse=True):
-      damage = self._find_damage(step) if sharding.is_first_process() else ""
-      if not sharding.agree(bool(damage)):
+      damage = self._find_damage(step) if peers.is_first_process() else ""
+      if not peers.agree(bool(damage)):
         return step
       self._warn(
         f"{self._folder / str(step)} is damaged ({damage}) and is removed; the"

@@ -8,7 +8,6 @@ everything is a no-op, so the same code runs on one CPU device.
 import contextlib
 import contextvars
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -233,129 +232,6 @@ def put_rows(tree: Any, mesh: Mesh) -> Any:
   return jax.tree.map(
     lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
   )
-
-
-def row_share(mesh: Mesh) -> tuple[int, int]:
-  """Which of equal, consecutive shares of a batch's rows this process feeds.
-
-  Returns:
-    The share's number, and of how many.
-
-  Raises:
-    InputError: the mesh does not give each process rows of its own.
-  """
-  shards = mesh.devices.reshape(row_ways(mesh), -1)
-  owners = [{device.process_index for device in shard} for shard in shards]
-  count = jax.process_count()
-  wanted = [{shard * count // len(owners)} for shard in range(len(owners))]
-  if len(owners) % count or owners != wanted:
-    raise InputError(
-      f"mesh: data={mesh.shape['data']}, fsdp={mesh.shape['fsdp']},"
-      f" tensor={mesh.shape['tensor']} does not give each of the {count} processes"
-      " rows of its own; data * fsdp must be a multiple of their number."
-    )
-  return jax.process_index(), count
-
-
-def gather_rows(tree: Any, mesh: Mesh) -> Any:
-  """Arrays over all rows as numpy, in every process.
-
-  Args:
-    tree: leaves are global arrays over the rows, or numpy arrays of this
-      process's rows.
-    mesh: the devices.
-  """
-  if jax.process_count() == 1:
-    return jax.device_get(tree)
-  laid = jax.tree.map(
-    lambda x: x if isinstance(x, jax.Array) else put_rows(x, mesh), tree
-  )
-  return jax.device_get(_make_whole(mesh)(laid))
-
-
-@functools.lru_cache(maxsize=2)
-def _make_whole(mesh: Mesh) -> Callable[[Any], Any]:
-  """A jitted copy of everything to every device: one program for a whole tree."""
-  return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))
-
-
-def agree(value: Any) -> np.ndarray:
-  """The first process's value, in every process."""
-  if jax.process_count() == 1:
-    return np.asarray(value)
-  from jax.experimental import multihost_utils
-
-  return multihost_utils.broadcast_one_to_all(np.asarray(value))
-
-
-def any_process(value: bool) -> bool:
-  """Whether it is true in any process; all must ask."""
-  if jax.process_count() == 1:
-    return value
-  from jax.experimental import multihost_utils
-
-  return bool(np.any(multihost_utils.process_allgather(np.array([value]))))
-
-
-def sum_later(values: np.ndarray, mesh: Mesh) -> Callable[[], np.ndarray]:
-  """Begins to add up a short vector of each process; all must begin.
-
-  Args:
-    values: of this process; float32 is kept of them where there are several.
-    mesh: the devices.
-
-  Returns:
-    A function that waits for the sum and gives it, the same in every process.
-  """
-  if jax.process_count() == 1:
-    return lambda: values
-  # On one of this process's rows; the others are zeros.
-  rows = np.zeros((row_ways(mesh) // jax.process_count(), len(values)), np.float32)
-  rows[0] = values
-  total = _make_sum(mesh)(put_rows(rows, mesh))
-  return lambda: np.asarray(total)
-
-
-@functools.lru_cache(maxsize=2)
-def _make_sum(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
-  whole = NamedSharding(mesh, PartitionSpec())
-  return jax.jit(lambda rows: rows.sum(0), out_shardings=whole)
-
-
-def fetch(array: Any) -> np.ndarray:
-  """An array whole, as numpy, in every process; all must ask."""
-  if not isinstance(array, jax.Array) or array.is_fully_addressable:
-    return np.asarray(array)
-  from jax.experimental import multihost_utils
-
-  return multihost_utils.process_allgather(array, tiled=True)
-
-
-def gather_text(text: str) -> list[str]:
-  """Every process's text, in every process; all must ask."""
-  if jax.process_count() == 1:
-    return [text]
-  from jax.experimental import multihost_utils
-
-  own = np.frombuffer(text.encode(), np.uint8)
-  sizes = multihost_utils.process_allgather(np.array(len(own))).reshape(-1)
-  padded = np.pad(own, (0, int(sizes.max(initial=1)) - len(own)))
-  every = multihost_utils.process_allgather(padded)
-  return [row[:size].tobytes().decode() for row, size in zip(every, sizes, strict=True)]
-
-
-def is_first_process() -> bool:
-  """Whether this is the process that writes what belongs to all."""
-  # Asked before there are devices, too; process_index() would look for them.
-  return not jax.distributed.is_initialized() or jax.process_index() == 0
-
-
-def meet(name: str) -> None:
-  """Waits until every process is here."""
-  if jax.distributed.is_initialized():
-    from jax.experimental import multihost_utils
-
-    multihost_utils.sync_global_devices(name)
 
 
 def put_whole(tree: Any, mesh: Mesh) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int, UInt8
 
-from mllm_selector_jax import sharding
+from mllm_selector_jax import peers, sharding
 from mllm_selector_jax.data import images
 from mllm_selector_jax.data.conversation import Encoder
 from mllm_selector_jax.data.loader import Cache
@@ -154,7 +154,7 @@ def _answer(
   generate = generation.make_generate(config, max_new_tokens, eos, vocabulary)
   ways = sharding.row_ways(mesh) if mesh else 1
   rows = -(-batch_size // ways) * ways
-  share, shares = sharding.row_share(mesh) if mesh else (0, 1)
+  share, shares = peers.row_share(mesh) if mesh else (0, 1)
   each = rows // shares
   closing = encoder.template.closing
 
@@ -300,7 +300,7 @@ def evaluate_model(
     if progress:
       progress(len(answers) + len(questions) - len(order), len(questions))
   # Each process knows of the images that it could not read itself.
-  for text in sharding.gather_text(json.dumps([*failed.items()])):
+  for text in peers.gather_text(json.dumps([*failed.items()])):
     failed |= {place: Aside(*values) for place, values in json.loads(text)}
   answers = {place: text for place, text in answers.items() if place not in failed}
   predictions, marked = [], []

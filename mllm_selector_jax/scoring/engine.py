@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from mllm_selector_jax import sharding
+from mllm_selector_jax import peers, sharding
 from mllm_selector_jax.data import loader, packing
 from mllm_selector_jax.data.assembly import Counts, Shape
 from mllm_selector_jax.data.plan import Plan, make_plan
@@ -159,7 +159,7 @@ def lay_out(
   With `described`, the mesh is of devices that are not there, and so of no process.
   """
   plan = plan_pass(own, table, rows, config.patches, options)
-  share, shares = (0, 1) if described else sharding.row_share(mesh)
+  share, shares = (0, 1) if described else peers.row_share(mesh)
   ways = sharding.row_ways(mesh)
   batch_rows = -(-options.batch_rows // ways) * ways
   every = schedule.cut_parts(plan, rows, options.part_rows, batch_rows)
@@ -206,10 +206,10 @@ class _Runner:
       batch, owners = next(batches)
       out = self.step(self.params, sharding.put_rows(batch, self.mesh))
       if running is not None:
-        outputs.append(sharding.gather_rows(running, self.mesh))
+        outputs.append(peers.gather_rows(running, self.mesh))
         tell(number)
       running = out, owners
-    outputs.append(sharding.gather_rows(running, self.mesh))
+    outputs.append(peers.gather_rows(running, self.mesh))
     return outputs
 
   def set_apart(self, outputs: list[Output]) -> list[Output]:
@@ -281,18 +281,18 @@ def run_pass(
         progress(done + len(part.rows) * steps // part.steps, len(rows))
 
       outputs = runner.set_apart(runner.run(part.steps, batches, tell))
-      if sharding.is_first_process():
+      if peers.is_first_process():
         parts.write_part(folder, part.number, make_columns(part.rows, outputs))
       done += len(part.rows)
       progress(done, len(rows))
-      if sharding.any_process(stopped()) and part is not waiting[-1]:
+      if peers.any_process(stopped()) and part is not waiting[-1]:
         raise Stopped(f"scoring stopped after {done:,} of {len(rows):,} rows")
   return layout.describe(reader.table, own)
 
 
 def _find_waiting(every: list[schedule.Part], folder: Path) -> list[schedule.Part]:
   """The parts that are not there yet, as the first process finds them."""
-  first = sharding.is_first_process()
+  first = peers.is_first_process()
   there = [first and parts.is_written(folder, p.number, p.rows) for p in every]
-  found = sharding.agree(np.array(there, bool))
+  found = peers.agree(np.array(there, bool))
   return [part for part, written in zip(every, found, strict=True) if not written]

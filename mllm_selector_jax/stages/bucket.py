@@ -22,7 +22,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts, peers
 from mllm_selector_jax.artifacts import MARKER, UNHASHED, Artifact, Recipe
 from mllm_selector_jax.types import InputError, RunError
 
@@ -49,7 +49,7 @@ class Bucket:
       fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     self._remote = epath.Path(url)
     name = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
-    if not sharding.is_first_process():
+    if not peers.is_first_process():
       name += f"-{jax.process_index()}"
     self.folder = Path(tempfile.gettempdir()) / "mllm-selector" / name
 
@@ -255,7 +255,7 @@ class Bucket:
 
     A bucket cannot know whether a process lives, so a note is no lock.
     """
-    if not sharding.is_first_process():
+    if not peers.is_first_process():
       return ""
     note, warning = self._remote / ".holder", ""
     if ".holder" in names:

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts, peers
 from mllm_selector_jax.data.table import PoolTable
 from mllm_selector_jax.scoring.table import ScoreTable
 from mllm_selector_jax.selection import groups
@@ -39,7 +39,7 @@ def read_clusters(
     {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()},
     rng,
   )
-  if not sharding.is_first_process():
+  if not peers.is_first_process():
     return _name(_find(pool, table, number, rng))
   if reasons := artifact.why_stale(recipe):
     name = run.workdir.name(artifact)

@@ -10,7 +10,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts, peers, sharding
 from mllm_selector_jax.stages.bucket import Bucket
 from mllm_selector_jax.stages.console import Console
 from mllm_selector_jax.stages.workdir import Workdir
@@ -56,7 +56,7 @@ class Run:
     return self._stop
 
   def say(self, text: str) -> None:
-    if sharding.is_first_process():
+    if peers.is_first_process():
       self.console.say(text)
 
   @contextlib.contextmanager
@@ -64,7 +64,7 @@ class Run:
     self, title: str, unit: str = "row", leave: bool = True
   ) -> Iterator[Callable[[int, int | None], None]]:
     """Progress of one stage; with `leave`, a SIGTERM ends it at the next update."""
-    first = sharding.is_first_process()
+    first = peers.is_first_process()
     shown = self.console.progress(title, unit) if first else _show_nothing()
     with shown as update:
 
@@ -112,12 +112,12 @@ class Run:
     name = self.workdir.name(artifact)
     self.stage = recipe.stage
     reasons = []
-    if sharding.is_first_process():
+    if peers.is_first_process():
       reasons = artifact.why_stale(recipe) or ([again] if again else [])
-    if not sharding.agree(bool(reasons)):
+    if not peers.agree(bool(reasons)):
       self.say(f"{recipe.stage}: {name} is unchanged, kept.")
       return False
-    if sharding.any_process(self._stop):
+    if peers.any_process(self._stop):
       raise Stopped(f"before {name}")
     new = reasons == ["not made yet"]
     why = "" if new else f" again: {'; '.join(reasons[:4])}"
@@ -126,7 +126,7 @@ class Run:
     taken = f"{name}.partial"
     try:
       with _making(artifact, recipe, self.bucket) as folder:
-        if together or sharding.is_first_process():
+        if together or peers.is_first_process():
           build(folder)
       taken = name
     finally:
@@ -140,19 +140,19 @@ def _making(
   artifact: artifacts.Artifact, recipe: artifacts.Recipe, bucket: Bucket | None
 ) -> Iterator[Path]:
   """`artifact.making` in the first process; the others find its folder there."""
-  name, first = f"{recipe.stage} {artifact.path.name}", sharding.is_first_process()
+  name, first = f"{recipe.stage} {artifact.path.name}", peers.is_first_process()
   if first:
     with artifact.making(recipe) as folder:
       kept = bucket.making(artifact, recipe) if bucket else contextlib.nullcontext()
       with kept:
-        sharding.meet(f"{name} begins")
+        peers.meet(f"{name} begins")
         yield folder
     if bucket:
       bucket.put(artifact)
   else:
-    sharding.meet(f"{name} begins")
+    peers.meet(f"{name} begins")
     yield artifact.partial
-  sharding.meet(f"{name} is whole")
+  peers.meet(f"{name} is whole")
   if bucket and not first:
     bucket.get(artifact)
 
@@ -195,15 +195,15 @@ def open_run(
     run = Run(cfg, place, Console(place.log), force, bucket=bucket, **asked)
     if bucket:
       bucket.open(run.say)
-    if sharding.is_first_process():
+    if peers.is_first_process():
       artifacts.recover(place.path)  # before others look
-    sharding.meet("the workdir is open")
+    peers.meet("the workdir is open")
     yield run
-    if bucket and sharding.is_first_process():
+    if bucket and peers.is_first_process():
       bucket.close()
       run.say(f"All of it is in {workdir}.")
 
 
 def _writes(bucket: Bucket | None) -> bool:
   """Whether this process has a folder to write to."""
-  return sharding.is_first_process() or bucket is not None
+  return peers.is_first_process() or bucket is not None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts, peers
 from mllm_selector_jax.data import forms
 from mllm_selector_jax.data.table import PoolTable
 from mllm_selector_jax.models import huggingface
@@ -175,7 +175,7 @@ def _score_half(run: Run, place: Workdir, pool: PoolTable, rows: np.ndarray) -> 
     title = f"score {place.scored.name}"
     main = [passes.MAIN]
     counts = score.run_passes(run, work, models, main, rows, options, pool, title)
-    if not sharding.is_first_process():
+    if not peers.is_first_process():
       return
     parts = {"main": work / "main"}, {"main": counts["main"]["parts"]}
     nobody = np.zeros(0, np.int64)  # of these rows was seen in tuning

@@ -2,7 +2,7 @@
 
 import json
 
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts, peers, sharding
 from mllm_selector_jax.evaluation.evaluate import evaluate_model
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
@@ -70,7 +70,7 @@ def evaluate_arm(run: Run, arm: str) -> None:
           aside,
           run.cfg.pool.max_pixels,
         )
-    if sharding.is_first_process():
+    if peers.is_first_process():
       artifacts.write_json(folder / "results.json", results)
       lines = "".join(json.dumps(line) + "\n" for line in predictions)
       artifacts.write_text(folder / "predictions.jsonl", lines)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts, peers, sharding
 from mllm_selector_jax.data import assembly, chat_source, loader, packing
 from mllm_selector_jax.models import huggingface, lora, mllm
 from mllm_selector_jax.models.config import LoraConfig
@@ -62,7 +62,7 @@ def fine_tune(
       f" step into have nothing but padding in every step: {section.batch} samples are"
       " at most as many packed rows. Give a larger batch or fewer devices."
     )
-  share, shares = sharding.row_share(run.mesh)
+  share, shares = peers.row_share(run.mesh)
   each = shape.rows // shares
   batches = loader.read_batches(
     [loader.as_trees(step[share * each : (share + 1) * each]) for step in steps],
@@ -94,7 +94,7 @@ def fine_tune(
       warn=lambda text: run.say(f"{title}: {text}"),
       observe=observe,
     )
-  if sharding.is_first_process():
+  if peers.is_first_process():
     _write_rows(folder / "rows.parquet", pool, rows)
     artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
   if config.lora is not None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts, peers
 from mllm_selector_jax.selection import draws, measures
 from mllm_selector_jax.selection.kl import find_target
 from mllm_selector_jax.stages import candidates
@@ -42,7 +42,7 @@ def measure(run: Run) -> None:
     )
   if run.out and not Path(run.out).absolute().parent.is_dir():
     raise InputError(f"--out={run.out}: there is no such folder.")
-  if sharding.is_first_process():
+  if peers.is_first_process():
     found = measure_files(run, run.lists)
     for line in format_lines(found):
       run.say(line)

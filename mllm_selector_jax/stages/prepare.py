@@ -5,7 +5,7 @@ import shutil
 
 import jax
 
-from mllm_selector_jax import sharding
+from mllm_selector_jax import peers
 from mllm_selector_jax.data import prepare as preparing
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.check import check
@@ -43,8 +43,8 @@ def prepare(run: Run) -> None:
         progress,
         _share(),
       )
-    sharding.meet("prepare: all files are written")
-    if sharding.is_first_process():
+    peers.meet("prepare: all files are written")
+    if peers.is_first_process():
       rows = len(base.open_pool(run))
       preparing.write_description(folder, rows, shard_rows)
       for name in run.workdir.pool.files:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts, peers
 from mllm_selector_jax.scoring import engine, passes, table
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
@@ -85,7 +85,7 @@ def _bring_in(run: Run, source: Path) -> None:
 
 def _build(run, folder: Path, models, wanted, recipe: artifacts.Recipe) -> None:
   if (folder / SUMMARY).exists():  # broken off while tidying up
-    if sharding.is_first_process():
+    if peers.is_first_process():
       clear(folder / WORK)
     return
   cfg, options = run.cfg.score, make_options(run.cfg)
@@ -99,7 +99,7 @@ def _build(run, folder: Path, models, wanted, recipe: artifacts.Recipe) -> None:
       f" {len(rows):,} are new."
     )
   counts = run_passes(run, folder / WORK, models, wanted, rows, options, pool)
-  if not sharding.is_first_process():
+  if not peers.is_first_process():
     return
   scored = [] if carried is None else [carried]
   if len(rows):

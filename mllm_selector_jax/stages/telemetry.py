@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from mllm_selector_jax import sharding
+from mllm_selector_jax import peers
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.training import work
 from mllm_selector_jax.training.loop import Observed
@@ -49,7 +49,7 @@ def watch(run: Run, title: str, steps: int) -> Iterator[Callable[[Observed], Non
   def observe(observed: Observed) -> None:
     nonlocal warm, spoken
     line = {**observed.metrics, **rates([observed], peak)}
-    if sharding.is_first_process():
+    if peers.is_first_process():
       _append(path, line)
     if writer is not None:
       for name, value in line.items():
@@ -127,7 +127,7 @@ def _open_board(run: Run, title: str) -> Any:
       "log.tensorboard=True needs tensorboardX: pip install"
       " 'mllm_selector_jax[tensorboard]', or leave it out."
     ) from error
-  if not sharding.is_first_process():
+  if not peers.is_first_process():
     return None
   folder = run.workdir.logs / title.replace(" ", "-")
   return tensorboardX.SummaryWriter(str(folder))

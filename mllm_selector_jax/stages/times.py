@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts, peers
 from mllm_selector_jax.stages.context import Run
 
 NAME = "times.json"
@@ -17,7 +17,7 @@ def keep_times(run: Run, folder: Path) -> bool:
   """
   made = dict(run.seconds)
   run.seconds.clear()
-  if made and sharding.is_first_process():
+  if made and peers.is_first_process():
     times = read_times(folder)
     for name, seconds in made.items():
       if name.endswith(".partial"):

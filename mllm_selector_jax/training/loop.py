@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllm_selector_jax import sharding
+from mllm_selector_jax import peers, sharding
 from mllm_selector_jax.checkpoint import Checkpoints
 from mllm_selector_jax.models import attention_check
 from mllm_selector_jax.models.axes import logical_axes
@@ -200,7 +200,7 @@ def train(
       done += 1
       progress(done, steps)
       asked = stopped()
-      told = sharding.sum_later(np.array([asked, *count(batch)], np.float64), mesh)
+      told = peers.sum_later(np.array([asked, *count(batch)], np.float64), mesh)
       waiting.append(_Sent(done - 1, values, rows, told, waited))
       stop |= asked and jax.process_count() == 1
       collect(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from mllm_selector_jax import sharding
+from mllm_selector_jax import peers
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
 from mllm_selector_jax.models.huggingface.writer import write_json
@@ -35,7 +35,7 @@ def write_adapter(
   """
   assert config.lora is not None
   folder, tensors = Path(folder), dict(list_tensors(config, params))
-  if not sharding.is_first_process():
+  if not peers.is_first_process():
     return
   folder.mkdir(parents=True, exist_ok=True)
   description = {
@@ -64,13 +64,13 @@ def list_tensors(
   for name, adapter in params["adapter"]["layers"].items():
     stem = _module_name(mapping.NAMES[f"decoder/layers/{name}"])
     for ours, theirs in MATRICES.items():
-      for layer, matrix in enumerate(sharding.fetch(adapter[ours])):
+      for layer, matrix in enumerate(peers.fetch(adapter[ours])):
         key = f"{stem.replace('*', str(layer))}.{theirs}.weight"
         yield key, np.ascontiguousarray(matrix.T, np.float32)
   for leaf in mapping.list_leaves(config):
     if leaf.path.startswith("projector/"):
       _, layer, kind = leaf.path.split("/")
-      array = sharding.fetch(params["projector"][layer][kind]).astype(np.float32)
+      array = peers.fetch(params["projector"][layer][kind]).astype(np.float32)
       yield _module_name(leaf.names[0]), np.ascontiguousarray(leaf.to_theirs(array))
 
 

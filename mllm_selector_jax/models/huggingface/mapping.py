@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from mllm_selector_jax import sharding, types
+from mllm_selector_jax import peers, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import path_name
 from mllm_selector_jax.models.config import MllmConfig
@@ -157,6 +157,6 @@ def to_tensors(
   leaves = jax.tree.leaves(params)
   for leaf, array in zip(list_leaves(config), leaves, strict=True):
     for layer, name in enumerate(leaf.names):
-      part = sharding.fetch(array[layer] if leaf.stacked else array)
+      part = peers.fetch(array[layer] if leaf.stacked else array)
       part = np.asarray(part, np.float32)
       yield name, np.ascontiguousarray(leaf.to_theirs(part))

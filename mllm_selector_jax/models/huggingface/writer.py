@@ -10,7 +10,7 @@ from typing import Any
 
 import safetensors.numpy
 
-from mllm_selector_jax import sharding, types
+from mllm_selector_jax import peers, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
@@ -120,7 +120,7 @@ def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> No
     files = [f"model-{n + 1:05}-of-{count:05}.safetensors" for n in range(count)]
   tensors = mapping.to_tensors(config, params)
   for names, file in zip(shards, files, strict=True):
-    if not sharding.is_first_process():
+    if not peers.is_first_process():
       for _ in itertools.islice(tensors, len(names)):
         pass
       continue
@@ -130,7 +130,7 @@ def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> No
     safetensors.numpy.save_file(batch, str(part), metadata={"format": "pt"})
     part.chmod(0o644)  # safetensors makes files that only their owner reads
     os.replace(part, folder / file)
-  if len(shards) > 1 and sharding.is_first_process():
+  if len(shards) > 1 and peers.is_first_process():
     where = {name: f for f, names in zip(files, shards, strict=True) for name in names}
     index = {"metadata": {"total_size": total}, "weight_map": where}
     write_json(folder / "model.safetensors.index.json", index)
@@ -172,7 +172,7 @@ def write_parts(
 ) -> None:
   """Writes a model made of these parts as one directory; see `write_model`."""
   folder = Path(folder)
-  if sharding.is_first_process():
+  if peers.is_first_process():
     _write_description(folder, config, parts, pad, chat_template)
   _write_weights(folder, config, params)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mllm_selector_jax import artifacts, sharding
+from mllm_selector_jax import artifacts, peers
 from mllm_selector_jax.scoring import passes, table
 from mllm_selector_jax.stages import base, evaluate, score
 from mllm_selector_jax.stages.clusters import read_keys
@@ -81,7 +81,7 @@ def _measure_rows(run: Run, arm: str) -> None:
     main = [passes.MAIN]
     title = f"develop {arm}"
     counts = score.run_passes(run, work, models, main, rows, options, pool, title)
-    if not sharding.is_first_process():
+    if not peers.is_first_process():
       return
     number = {"main": counts["main"]["parts"]}
     signals = ("loss", "accuracy")
