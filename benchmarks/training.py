@@ -7,8 +7,9 @@
 
 Both sides start from the same float32 weights and tune projector and decoder by AdamW
 with a cosine and clipping; a step's samples are the same. Ours are packed into rows
-(`make_train_step`, assembling included), torch's are padded micro-batches sorted by
-length (training_torch.py, collating included). Each side takes the fastest of its
+(`make_train_step`, assembling included), whose number takes three values at most as in
+a run of 200 steps; torch's are padded micro-batches sorted by length
+(training_torch.py, collating included). Each side takes the fastest of its
 settings, tried before the clock starts; then the sides take turns, step by step.
 Medians are told, and the median of the steps' ratios, since a machine has fast and
 slow minutes. CPU time is of all threads. On a GPU MFU is told against the published
@@ -52,20 +53,20 @@ class Ours:
     import jax
 
     from mllm_selector_jax import sharding
-    from mllm_selector_jax.data import assembly, loader, packing
+    from mllm_selector_jax.data import heights, loader, packing
     from mllm_selector_jax.models import attention_check
     from mllm_selector_jax.models.axes import logical_axes
     from mllm_selector_jax.training import optimizer, step, work
 
-    self.mesh = sharding.make_mesh()
+    self.jax, self.mesh = jax, sharding.make_mesh()
     lengths = pool.table.tokens
     length = packing.row_length_for(lengths, row_length)
-    self.rows = {}
-    for number, items in enumerate(steps):
-      packed = packing.pack(lengths[items], length)
-      self.rows[number] = [[int(items[i]) for i in row] for row in packed]
-    shape = assembly.find_steps_shape(
-      list(self.rows.values()),
+    packed = [packing.pack(lengths[items], length) for items in steps]
+    self.laid = heights.lay_out(
+      [
+        [[int(items[i]) for i in row] for row in rows]
+        for items, rows in zip(steps, packed, strict=True)
+      ],
       pool.table.supervised,
       pool.table.turns,
       pool.table.has_image,
@@ -73,8 +74,9 @@ class Ours:
       config.patches,
       arguments.side,
       sharding.row_ways(self.mesh),
+      heights.MOST,  # a run of so few steps would have one
     )
-    self.make = loader.MakeBatch(pool, shape)
+    self.make = loader.MakeStep(pool, self.laid.shapes)
     layout = sharding.parameter_shardings(params, logical_axes(params), self.mesh)
     params = jax.tree.map(lambda x: x.copy(), jax.device_put(params, layout))
     self._use = lambda: sharding.use(self.mesh)
@@ -89,11 +91,21 @@ class Ours:
     self.count = work.make_count(config, params, trained.keys())
     self.put = lambda batch: sharding.put_rows(batch, self.mesh)
     self.flops = self.places = self.tokens = 0.0
+    self._warm()
+
+  def _warm(self) -> None:
+    """Compiles the step for every shape; nothing is trained."""
+    for which in range(len(self.laid.shapes)):
+      number = int(np.flatnonzero(self.laid.which == which)[0])
+      state = self.jax.tree.map(lambda x: x.copy(), self.state)
+      with self._use():
+        self.fn(state, self.frozen, self.put(self._batch(number)))
 
   def _batch(self, number: int):
     from mllm_selector_jax.data import loader
 
-    return self.make(loader.as_trees(self.rows[number]))[0]
+    trees = loader.as_trees(self.laid.steps[number])
+    return self.make((int(self.laid.which[number]), trees))[0]
 
   def step(self, number: int) -> float:
     batch = self._batch(number)
@@ -136,7 +148,7 @@ def tune(make: Any, settings: list[int], name: str) -> Any:
   found = {}
   for setting in settings:
     side = make(setting)
-    side.step(0)  # compiles
+    side.step(0)
     found[setting] = float(np.median([time_step(side, n)[1] for n in (1, 2, 3)]))
     del side
   best = min(found, key=found.get)
@@ -182,7 +194,7 @@ def main() -> None:
     for name in sorted(sides, reverse=bool(number % 2)):
       told[name].append(time_step(sides[name], number))
     work_of.append((sides["ours"].flops, sides["ours"].places, sides["ours"].tokens))
-  # The first two steps compile and warm caches.
+  # The first two steps warm caches.
   losses = {name: np.array([line[0] for line in lines]) for name, lines in told.items()}
   times = {
     name: np.array([line[1:] for line in lines[2:]]) for name, lines in told.items()

@@ -127,16 +127,36 @@ class MakeBatch:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class MakeStep:
+  """The same of a step that has one of several shapes: (its number, packed rows).
+
+  Attributes:
+    reader: reads rows.
+    shapes: of batches.
+  """
+
+  reader: Reader
+  shapes: tuple[assembly.Shape, ...]
+
+  def __call__(
+    self, step: tuple[int, list[list[assembly.Tree]]]
+  ) -> tuple[Batch, assembly.Owners]:
+    which, rows = step
+    return MakeBatch(self.reader, self.shapes[which])(rows)
+
+
 def as_trees(step: packing.Rows) -> list[list[assembly.Tree]]:
   """Rows of items as rows of trees without trunks."""
   return [[(0, [item]) for item in items] for items in step]
 
 
-def read_batches(steps: Any, make: MakeBatch, threads: int = 2):
+def read_batches(steps: Any, make: MakeBatch | MakeStep, threads: int = 2):
   """A grain data set of (Batch, Owners), one a step, in order, read ahead.
 
   Args:
-    steps: a sequence of the steps' packed rows, of trees of pool rows.
+    steps: a sequence of the steps' packed rows, of trees of pool rows; for `MakeStep`
+      each with the number of its shape.
     make: reads and packs one step.
     threads: that read ahead; 0 reads on demand.
   """

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax import artifacts, peers, sharding
-from mllm_selector_jax.data import assembly, chat_source, loader, packing
+from mllm_selector_jax.data import chat_source, heights, loader, packing
 from mllm_selector_jax.models import huggingface, lora, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.selection import budget
@@ -46,7 +46,7 @@ def fine_tune(
   if section.lora.rank:
     adapter = LoraConfig(section.lora.rank, section.lora.alpha)
     config, params = mllm.add_adapter(config, params, adapter, run.cfg.rng_seed)
-  steps, shape = lay_out(
+  laid = lay_out(
     section,
     pool,
     rows,
@@ -56,17 +56,23 @@ def fine_tune(
     sharding.row_ways(run.mesh),
     steps_wanted,
   )
-  if idle := find_idle(steps, shape):
+  steps = laid.steps
+  if idle := find_idle(laid):
     run.say(
-      f"{title}: {idle} of the {shape.shards} parts that the mesh and accumulate cut a"
-      f" step into have nothing but padding in every step: {section.batch} samples are"
-      " at most as many packed rows. Give a larger batch or fewer devices."
+      f"{title}: {idle} of the {laid.largest.shards} parts that the mesh and accumulate"
+      " cut a step into have nothing but padding in every step:"
+      f" {section.batch} samples are at most as many packed rows. Give a larger batch"
+      " or fewer devices."
     )
   share, shares = peers.row_share(run.mesh)
-  each = shape.rows // shares
+  shapes = tuple(shape.share(shares) for shape in laid.shapes)
+  own = [slice(share * one.rows, (share + 1) * one.rows) for one in shapes]
   batches = loader.read_batches(
-    [loader.as_trees(step[share * each : (share + 1) * each]) for step in steps],
-    loader.MakeBatch(reader, shape.share(shares)),
+    [
+      (which, loader.as_trees(step[own[which]]))
+      for which, step in zip(laid.which.tolist(), steps, strict=True)
+    ],
+    loader.MakeStep(reader, shapes),
     section.threads,
   )
   samples = sum(len(items) for step in steps for items in step)
@@ -130,8 +136,8 @@ def lay_out(
   side: int,
   ways: int,
   steps_wanted: int | None = None,
-) -> tuple[list[packing.Rows], assembly.Shape]:
-  """The packed pool rows of every step, and the shape that holds each.
+) -> heights.Laid:
+  """The packed pool rows of every step, and the shapes of their batches.
 
   Args:
     section: the recipe.
@@ -157,7 +163,7 @@ def lay_out(
     pool.has_image[rows] if section.group_by_modality_length else None,
   )[:steps_wanted]
   steps = [[[int(rows[i]) for i in items] for items in step] for step in steps]
-  shape = assembly.find_steps_shape(
+  return heights.lay_out(
     steps,
     pool.supervised,
     pool.turns,
@@ -167,13 +173,13 @@ def lay_out(
     side,
     ways * section.accumulate,
   )
-  return steps, shape
 
 
-def find_idle(steps: list[packing.Rows], shape: assembly.Shape) -> int:
+def find_idle(laid: heights.Laid) -> int:
   """Shards of a batch that no step reaches: rows fill the shards in order."""
+  shape = laid.largest
   each = shape.rows // shape.shards
-  return shape.shards - -(-max(map(len, steps)) // each)
+  return shape.shards - -(-max(map(len, laid.steps)) // each)
 
 
 def tune_share(run: Run, stage: str, artifact: artifacts.Artifact) -> None:

@@ -30,12 +30,12 @@ def lay_out(samples, **changes):
     has_image=np.array([pixels is not None for _, pixels in samples.values()]),
   )
   rows = np.arange(1, len(samples))
-  steps, shape = fine_tune.lay_out(section, pool, rows, 5, toy.CONFIG.patches, 8, 2)
-  return pool, steps, shape
+  return pool, fine_tune.lay_out(section, pool, rows, 5, toy.CONFIG.patches, 8, 2)
 
 
-def losses(samples, steps, shape):
-  params = mllm.init(toy.CONFIG, 0)
+def losses(samples, laid, count):
+  params, steps = mllm.init(toy.CONFIG, 0), laid.steps[:count]
+  shape = laid.largest
   return [
     float(step.batch_loss(toy.CONFIG, params, batch))
     for batch, _ in (
@@ -47,22 +47,25 @@ def losses(samples, steps, shape):
 
 def test_grouped_steps_are_whole_and_cost_the_loss_of_their_samples(samples):
   """The loss of a step hangs on its samples, not on where they are packed."""
-  pool, steps, shape = lay_out(samples, group_by_modality_length=True)
-  _, mixed, _ = lay_out(samples)
+  pool, grouped = lay_out(samples, group_by_modality_length=True)
+  steps, mixed = grouped.steps, lay_out(samples)[1].steps
   assert len(steps) == len(mixed) == 14 and steps != mixed
   kinds = [{bool(pool.has_image[i]) for row in one for i in row} for one in steps]
   assert sum(len(kind) == 1 for kind in kinds) >= 10
-  _, longer, wide = lay_out(samples, group_by_modality_length=True, row_length=96)
-  flat = [[sorted(i for row in one for i in row) for one in s] for s in (steps, longer)]
-  assert flat[0] == flat[1] and steps != longer
+  _, longer = lay_out(samples, group_by_modality_length=True, row_length=96)
+  flat = [
+    [sorted(i for row in one for i in row) for one in laid.steps]
+    for laid in (grouped, longer)
+  ]
+  assert flat[0] == flat[1] and steps != longer.steps
   np.testing.assert_allclose(
-    losses(samples, steps[:3], shape), losses(samples, longer[:3], wide), rtol=1e-5
+    losses(samples, grouped, 3), losses(samples, longer, 3), rtol=1e-5
   )
 
 
 def test_a_batch_that_leaves_devices_without_rows_is_told(samples):
-  _, steps, shape = lay_out(samples, batch=1)
-  assert (shape.rows, shape.shards) == (2, 2)
-  assert fine_tune.find_idle(steps, shape) == 1
-  _, steps, shape = lay_out(samples, batch=6)
-  assert fine_tune.find_idle(steps, shape) == 0
+  _, laid = lay_out(samples, batch=1)
+  assert (laid.largest.rows, laid.largest.shards) == (2, 2)
+  assert fine_tune.find_idle(laid) == 1
+  _, laid = lay_out(samples, batch=6)
+  assert fine_tune.find_idle(laid) == 0

@@ -144,9 +144,8 @@ def compile_train(
     config = dataclasses.replace(config, lora=adapter)
   ways = sharding.row_ways(mesh)
   side = config.vision.image_size
-  steps, shape = fine_tune.lay_out(
-    section, pool, rows, seed, config.patches, side, ways
-  )
+  planned = fine_tune.lay_out(section, pool, rows, seed, config.patches, side, ways)
+  steps, shape = planned.steps, planned.largest
   config = choose_attention(config, platform, shape.length)
   options = fine_tune.make_options(section)
   trainable, frozen = step.split_params(
