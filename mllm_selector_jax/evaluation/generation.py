@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from mllm_selector_jax import sharding, types
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.models.cache import make_cache
+from mllm_selector_jax.models.cache import make_answer
 from mllm_selector_jax.models.config import MllmConfig
 
 
@@ -93,15 +93,11 @@ def _generate(
   lengths: Int[Array, " B"],
   images: UInt8[Array, "B M S S 3"],
 ) -> Int[Array, "B new"]:
-  rows, length = tokens.shape
-  # The last new token is never read, so it needs no place.
-  past = make_cache(config, rows, length + max_new_tokens - 1)
+  rows = len(tokens)
   embeddings = mllm.embed(config, params, tokens, patches, images)
-  positions = jnp.broadcast_to(jnp.arange(length)[None], (rows, length))
-  # What the padding leaves behind is overwritten before it is seen.
-  hidden, past = mllm.extend(config, params, embeddings, positions, past)
-  last = jnp.maximum(lengths - 1, 0)
-  hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)
+  states, prompt = mllm.read(config, params, embeddings, lengths)
+  # The last new token is never read, so it needs no place; no cache is empty.
+  answer = make_answer(prompt, max(max_new_tokens - 1, 1))
   text = jnp.full((rows, 1), -1, jnp.int32)
   head = mllm.head(config, params)
 
@@ -126,15 +122,16 @@ def _generate(
     return (step < max_new_tokens) & ~jnp.all(done)
 
   def advance(state):
-    step, done, ids, past = state
+    step, done, ids, answer = state
     newest = jax.lax.dynamic_slice(ids, (0, step - 1), (rows, 1))
     embedded = mllm.embed(config, params, newest, text, images[:, :0])
-    place = (lengths + step - 1)[:, None]
-    hidden, past = mllm.extend(config, params, embedded, place, past)
-    return *record(step, done, ids, hidden[:, 0]), past
+    states, answer = mllm.extend(
+      config, params, embedded, lengths, step - 1, prompt, answer
+    )
+    return *record(step, done, ids, states), answer
 
   ids = jnp.full((rows, max_new_tokens), stops[0], jnp.int32)
-  state = (*record(jnp.int32(0), lengths == 0, ids, hidden[:, 0]), past)
+  state = (*record(jnp.int32(0), lengths == 0, ids, states), answer)
   ids = jax.lax.while_loop(unfinished, advance, state)[2]
   # Whole on every device, so that every process can read all rows.
   return sharding.constrain(ids, (None, None))

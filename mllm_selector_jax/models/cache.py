@@ -1,61 +1,139 @@
-"""Keys and values of earlier tokens, kept so that a new token is read alone."""
+"""Keys and values of earlier tokens, kept so that a new token is read alone.
+
+A prompt's are written once and only read after that; what is generated goes to places
+of its own, the same for all rows. So a step writes little, and copies nothing large.
+"""
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.models.attention import UNSEEN
-from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.attention import UNSEEN, Attend
 
-AXES = ("layers", "batch", "length", "kv_heads", None)
+AXES = ("batch", "kv_heads", None, None)
 
 
 class Cache(NamedTuple):
-  """Rotated keys, and values, of the places 0 to T - 1 of every layer."""
+  """One layer's rotated keys, and values, of T places."""
 
-  keys: Float[Array, "layers B T Hkv d"]
-  values: Float[Array, "layers B T Hkv d"]
-
-
-def make_cache(config: MllmConfig, rows: int, length: int) -> Cache:
-  """An empty cache of that many rows and places, in the computation's dtype."""
-  decoder = config.decoder
-  shape = (decoder.layers, rows, length, decoder.kv_heads, decoder.head_dim)
-  empty = sharding.constrain(jnp.zeros(shape, jnp.dtype(config.dtype)), AXES)
-  return Cache(empty, empty)
+  keys: Float[Array, "B Hkv T d"]
+  values: Float[Array, "B Hkv T d"]
 
 
-def write(
-  layer: Cache,
-  key: Float[Array, "B n Hkv d"],
-  value: Float[Array, "B n Hkv d"],
-  positions: Int[Array, "B n"],
-) -> Cache:
-  """One layer's cache with the tokens' keys and values at their positions.
+# Of all layers: a list of each one's, or one with the layer axis first, as
+# `stack.run_keeping` has it.
+Layers = list[Cache] | Cache
 
-  Positions beyond the cache are dropped.
+
+class Past(NamedTuple):
+  """What a new token may see of a layer, besides itself.
+
+  Attributes:
+    prompt: places of the prompts, padded on the right.
+    answer: places of what was generated; a step writes its own.
   """
-  rows = jnp.arange(len(positions))[:, None]
+
+  prompt: Cache
+  answer: Cache
+
+
+def lay_out(key: Float[Array, "B T Hkv d"], value: Float[Array, "B T Hkv d"]) -> Cache:
+  """One layer's keys and values as they are kept."""
   return Cache(
-    layer.keys.at[rows, positions].set(key, mode="drop"),
-    layer.values.at[rows, positions].set(value, mode="drop"),
+    *(sharding.constrain(x.transpose(0, 2, 1, 3), AXES) for x in (key, value))
   )
 
 
+def make_answer(prompt: Layers, places: int) -> Layers:
+  """Empty places for what is generated, in the form of the prompts' cache."""
+
+  def empty(x):
+    x = jnp.zeros((*x.shape[:-2], places, x.shape[-1]), x.dtype)
+    return sharding.constrain(x, ("layers", *AXES)[-x.ndim :])
+
+  return jax.tree.map(empty, prompt)
+
+
+def places(layers: Layers) -> int:
+  """How many places a cache has."""
+  return jax.tree.leaves(layers)[0].shape[-2]
+
+
+def pair(prompt: Layers, answer: Layers) -> list[Past] | Past:
+  """Both in the form of a state of `stack.run_keeping`."""
+  if isinstance(prompt, list):
+    return [Past(*each) for each in zip(prompt, answer, strict=True)]
+  return Past(prompt, answer)
+
+
 def make_bias(
-  positions: Int[Array, "B n"], length: int, window: int | None = None
-) -> Float[Array, "B 1 1 n T"]:
-  """0 where a token sees a place of the cache, its own or an earlier one.
+  lengths: Int[Array, " B"],
+  step: Int[Array, ""],
+  prompt: int,
+  answer: int,
+  window: int | None = None,
+) -> Float[Array, "B T+n"]:
+  """0 where the token generated at a step sees a place, `UNSEEN` elsewhere.
 
   Args:
-    positions: of the tokens.
-    length: places of the cache, T.
+    lengths: tokens of each prompt.
+    step: tokens that were generated before this one; its own place is seen.
+    prompt: places of the prompts, T.
+    answer: places of what is generated, n.
     window: places that a token sees, its own included; None is all.
   """
-  distance = positions[:, :, None] - jnp.arange(length)[None, None]
-  seen = distance >= 0
+  place, number = jnp.arange(prompt)[None], jnp.arange(answer)[None]
+  before, after = place < lengths[:, None], number <= step
   if window is not None:
-    seen &= distance < window
-  return jnp.where(seen, 0.0, UNSEEN).astype(jnp.float32)[:, None, None]
+    before &= lengths[:, None] + step - place < window
+    after &= step - number < window
+  seen = jnp.concatenate(
+    [before, jnp.broadcast_to(after, (len(lengths), answer))], axis=1
+  )
+  return jnp.where(seen, 0.0, UNSEEN).astype(jnp.float32)
+
+
+def write(
+  layer: Cache, key: Float[Array, "B 1 Hkv d"], value: Float[Array, "B 1 Hkv d"], step
+) -> Cache:
+  """One layer's answers with the new token's key and value at its place."""
+  own = lay_out(key, value)
+  return Cache(
+    *(
+      jax.lax.dynamic_update_slice_in_dim(old, new, step, axis=2)
+      for old, new in zip(layer, own, strict=True)
+    )
+  )
+
+
+def make_attend(past: Past, bias: Float[Array, "B T+n"]) -> Attend:
+  """Attention of one new token a row over a layer's places, both parts as one.
+
+  The softmax is in float32 or better.
+  """
+
+  def attend(query, *_):
+    batch, _, heads, width = query.shape
+    shared = past.prompt.keys.shape[1]
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    query = (query * width**-0.5).reshape(batch, shared, heads // shared, width)
+    scores = jnp.concatenate(
+      [
+        jnp.einsum("bkgd,bktd->bkgt", query, part.keys, preferred_element_type=wide)
+        for part in past
+      ],
+      axis=-1,
+    )
+    weights = jax.nn.softmax(scores + bias[:, None, None], axis=-1)
+    weights = weights.astype(query.dtype)
+    cut = past.prompt.keys.shape[2]
+    mixed = sum(
+      jnp.einsum("bkgt,bktd->bkgd", own, part.values, preferred_element_type=wide)
+      for own, part in zip(jnp.split(weights, [cut], axis=-1), past, strict=True)
+    )
+    return mixed.astype(query.dtype).reshape(batch, 1, heads, width)
+
+  return attend

@@ -57,32 +57,52 @@ class DecoderBlock(nnx.Module):
   def __call__(
     self,
     x: Float[Array, "B L D"],
-    positions: Int[Array, "B L"],
     cos: Float[Array, "B L 1 h"],
     sin: Float[Array, "B L 1 h"],
     attend: attention.Attend,
-    past: cache.Cache | None = None,
     at: Int[Array, "W n"] | None = None,
-  ) -> Any:
-    """The block's output; with a layer's cache, that and the cache with `x` in it.
+  ) -> Float[Array, "..."]:
+    """The block's output [B L D].
 
     With `at`, the output at these positions alone [W n D]: all are attended to, but
     only theirs go on. Positions are counted through the B / W rows of a shard.
     """
+    query, key, value = self._project(x, cos, sin)
+    return self._finish(x, attend(query, key, value), at)
+
+  def read(
+    self, x: Float[Array, "B L D"], cos, sin, attend: attention.Attend, at=None
+  ) -> tuple[Float[Array, "..."], cache.Cache]:
+    """The same, and the keys and values to be kept."""
+    query, key, value = self._project(x, cos, sin)
+    mixed = attend(query, key, value)
+    return self._finish(x, mixed, at), cache.lay_out(key, value)
+
+  def extend(
+    self, x: Float[Array, "B 1 D"], cos, sin, bias, step, past: cache.Past
+  ) -> tuple[Float[Array, "B 1 D"], cache.Cache]:
+    """The output for one more token, and the layer's answers with it."""
+    query, key, value = self._project(x, cos, sin)
+    past = past._replace(answer=cache.write(past.answer, key, value, step))
+    mixed = cache.make_attend(past, bias)(query)
+    return self._finish(x, mixed), past.answer
+
+  def _project(self, x, cos, sin) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Query, key and value, rotated."""
     config = self.config
     batch, length, width = x.shape
     # Two-dimensional matmuls: XLA on CPU runs them faster than batched ones.
-    flat = x.reshape(-1, width)
-    normed = self.attention_norm(flat)
+    normed = self.attention_norm(x.reshape(-1, width))
     query = self.query(normed).reshape(batch, length, config.heads, config.head_dim)
     key = self.key(normed).reshape(batch, length, config.kv_heads, config.head_dim)
     value = self.value(normed).reshape(key.shape)
-    query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-    if past is not None:
-      past = cache.write(past, key, value, positions)
-      key, value = past
-    mixed = attend(query, key, value).reshape(batch * length, -1)
-    shape = x.shape
+    return rotate(query, cos, sin), rotate(key, cos, sin), value
+
+  def _finish(self, x, mixed, at=None) -> Float[Array, "..."]:
+    """What follows the attention, of all positions or of those in `at`."""
+    batch, length, width = x.shape
+    shape, flat = x.shape, x.reshape(-1, width)
+    mixed = mixed.reshape(batch * length, -1)
     if at is not None:
       shape = (*at.shape, width)
       flat = gather_positions(x, at).reshape(-1, width)
@@ -91,8 +111,7 @@ class DecoderBlock(nnx.Module):
     flat = flat + self.out(mixed)
     normed = self.mlp_norm(flat)
     flat = flat + self.down(jax.nn.silu(self.gate(normed)) * self.up(normed))
-    x = flat.reshape(shape)
-    return x if past is None else (x, past)
+    return flat.reshape(shape)
 
 
 class Decoder(nnx.Module):
@@ -129,33 +148,66 @@ class Decoder(nnx.Module):
   ) -> Float[Array, "..."]:
     """Hidden states [B L D], or with `at` those of these positions [W n D]."""
     config = self.config.decoder
-    # Once for all layers.
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    cos, sin = rotation_angles(positions, config.head_dim, config.rope, wide)
+    cos, sin = self._rotation(positions, x.dtype)
     layout = attention.Layout(segments, positions, prefixes, config.window)
     attend = attention.make_attend(self.config.attention, layout)
     remat = self.config.remat
     if at is None or not stack.is_unrolled(config.layers):
-      x = stack.run_layers(self.layers, x, positions, cos, sin, attend, remat=remat)
+      x = stack.run_layers(self.layers, x, cos, sin, attend, remat=remat)
       return self.norm(x if at is None else gather_positions(x, at))
     # What the last block adds elsewhere would be read by nobody.
     most = config.layers - 1
-    x = stack.run_layers(
-      self.layers, x, positions, cos, sin, attend, count=most, remat=remat
-    )
-    x = stack.run_layer(
-      self.layers, most, x, positions, cos, sin, attend, remat=remat, at=at
-    )
+    x = stack.run_layers(self.layers, x, cos, sin, attend, count=most, remat=remat)
+    x = stack.run_layer(self.layers, most, x, cos, sin, attend, remat=remat, at=at)
     return self.norm(x)
 
-  def extend(
-    self, x: Float[Array, "B n D"], positions: Int[Array, "B n"], past: cache.Cache
-  ) -> tuple[Float[Array, "B n D"], cache.Cache]:
-    """Reads n more tokens of each row; see `mllm.extend`."""
+  def read(
+    self, x: Float[Array, "B L D"], lengths: Int[Array, " B"]
+  ) -> tuple[Float[Array, "B D"], Any]:
+    """Reads prompts from their beginning; see `mllm.read`."""
     config = self.config.decoder
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    cos, sin = rotation_angles(positions, config.head_dim, config.rope, wide)
-    bias = cache.make_bias(positions, past.keys.shape[2], config.window)
-    attend = attention.make_biased(bias)
-    x, past = stack.run_layers(self.layers, x, positions, cos, sin, attend, state=past)
-    return self.norm(x), past
+    rows, length, _ = x.shape
+    positions = jnp.broadcast_to(jnp.arange(length)[None], (rows, length))
+    cos, sin = self._rotation(positions, x.dtype)
+    segments = (positions < lengths[:, None]).astype(jnp.int32)
+    layout = attention.Layout(segments, positions, None, config.window)
+    attend = attention.make_attend("xla", layout)
+    at = jnp.maximum(lengths - 1, 0)[:, None]
+    pruned = stack.is_unrolled(config.layers)
+
+    def call(layer, x, _, last):
+      return layer.read(x, cos, sin, attend, at if last and pruned else None)
+
+    x, kept = stack.run_keeping(self.layers, x, call)
+    if not pruned:
+      x = gather_positions(x, at)
+    return self.norm(x)[:, 0], kept
+
+  def extend(
+    self,
+    x: Float[Array, "B 1 D"],
+    lengths: Int[Array, " B"],
+    step: Int[Array, ""],
+    prompt: Any,
+    answer: Any,
+  ) -> tuple[Float[Array, "B D"], Any]:
+    """Reads one more token of each row; see `mllm.extend`."""
+    positions = (lengths + step)[:, None]
+    cos, sin = self._rotation(positions, x.dtype)
+    window = self.config.decoder.window
+    bias = cache.make_bias(
+      lengths, step, cache.places(prompt), cache.places(answer), window
+    )
+
+    def call(layer, x, past, _):
+      return layer.extend(x, cos, sin, bias, step, past)
+
+    past = cache.pair(prompt, answer)
+    x, answer = stack.run_keeping(self.layers, x, call, past)
+    return self.norm(x)[:, 0], answer
+
+  def _rotation(self, positions, dtype):
+    """Cosine and sine for all layers, in float32 or better."""
+    config = self.config.decoder
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return rotation_angles(positions, config.head_dim, config.rope, wide)

@@ -17,8 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
 from mllm_selector_jax import sharding, types
-from mllm_selector_jax.models import initial, lora
-from mllm_selector_jax.models.cache import Cache
+from mllm_selector_jax.models import cache, initial, lora
 from mllm_selector_jax.models.config import LoraConfig, MllmConfig
 from mllm_selector_jax.models.decoder import Decoder
 from mllm_selector_jax.models.projector import Projector
@@ -138,28 +137,54 @@ def decode(
     return decoder(embeddings, positions, segments, prefixes, at)
 
 
+def read(
+  config: MllmConfig,
+  params: types.Params,
+  embeddings: Float[Array, "B L D"],
+  lengths: Int[Array, " B"],
+) -> tuple[Float[Array, "B D"], cache.Layers]:
+  """Decoder and final norm over prompts, one a row, padded on the right.
+
+  Args:
+    config: the model.
+    params: its parameters.
+    embeddings: what `embed` gave for the prompts.
+    lengths: tokens of each.
+
+  Returns:
+    What the head multiplies, of each prompt's last token, and the prompts' keys and
+    values.
+  """
+  with precision(config):
+    return _merge(config, params).decoder.read(embeddings, lengths)
+
+
 def extend(
   config: MllmConfig,
   params: types.Params,
-  embeddings: Float[Array, "B n D"],
-  positions: Int[Array, "B n"],
-  past: Cache,
-) -> tuple[Float[Array, "B n D"], Cache]:
-  """Decoder and final norm over n more tokens of each row, one sample a row.
+  embeddings: Float[Array, "B 1 D"],
+  lengths: Int[Array, " B"],
+  step: Int[Array, ""],
+  prompt: cache.Layers,
+  answer: cache.Layers,
+) -> tuple[Float[Array, "B D"], cache.Layers]:
+  """Decoder and final norm over one more token of each row.
 
   Args:
     config: the model.
     params: its parameters.
     embeddings: what `embed` gave for the tokens.
-    positions: where they stand in their rows. A token sees the places up to its
-      own, all of which must have been written by now.
-    past: what was read before, as `make_cache` and this function gave it.
+    lengths: tokens of each prompt.
+    step: how many tokens were generated before these ones.
+    prompt: what `read` kept.
+    answer: `cache.make_answer`, as this function gave it at the last step.
 
   Returns:
-    What the head multiplies, and the cache with these tokens in it.
+    What the head multiplies, and the answers with these tokens among them.
   """
   with precision(config):
-    return _merge(config, params).decoder.extend(embeddings, positions, past)
+    decoder = _merge(config, params).decoder
+    return decoder.extend(embeddings, lengths, step, prompt, answer)
 
 
 def hidden_states(

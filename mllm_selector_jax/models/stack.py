@@ -54,8 +54,7 @@ def run_layers(
   *args,
   count: int | None = None,
   remat: str = "none",
-  state: Any = None,
-) -> Any:
+) -> Float[Array, "B L D"]:
   """Applies the first `count` layers (all by default), one after the other.
 
   Args:
@@ -65,25 +64,54 @@ def run_layers(
     count: layers that run.
     remat: what is kept for the backward pass: "none" keeps everything, "full" only
       the blocks' inputs, "dots" also what weights were multiplied into.
-    state: a tree whose arrays have the layer axis first. A layer is then given
-      its part last, and gives its output and its part's new value.
-
-  Returns:
-    What leaves the last of them; with a state, that and the new state.
   """
   graph, arrays = nnx.split(layers)
   if count is not None:
     arrays = jax.tree.map(lambda array: array[:count], arrays)
 
-  def step(x, layer_and_state):
-    layer, own = layer_and_state
-    block = nnx.merge(graph, layer)
-    x, own = (block(x, *args), None) if own is None else block(x, *args, own)
-    return sharding.constrain(x, ("batch", "length", "width")), own
+  def step(x, layer):
+    x = nnx.merge(graph, layer)(x, *args)
+    return sharding.constrain(x, ("batch", "length", "width")), None
 
   if remat != "none":
     step = jax.checkpoint(step, policy=_POLICIES[remat])
   depth = len(jax.tree.leaves(arrays)[0])
   unroll = max(depth, 1) if is_unrolled(depth) else 1
-  x, state = jax.lax.scan(step, x, (arrays, state), unroll=unroll)
-  return x if state is None else (x, state)
+  return jax.lax.scan(step, x, arrays, unroll=unroll)[0]
+
+
+def run_keeping(
+  layers: nnx.Module,
+  x: Float[Array, "B L D"],
+  call: Callable[[nnx.Module, Any, Any, bool], tuple[Any, Any]],
+  state: Any = None,
+) -> tuple[Any, Any]:
+  """Applies all layers, each of which gives something to keep.
+
+  Args:
+    layers: what `make_layers` gave.
+    x: what enters the first layer.
+    call: (layer, its input, its part of the state, whether it is known to be the
+      last one) -> (its output, what is kept).
+    state: a list of the layers' parts where layers are unrolled, so that none is
+      copied; else a tree whose arrays have the layer axis first. None: no state.
+
+  Returns:
+    What leaves the last layer, and what is kept, in the form of a state.
+  """
+  graph, arrays = nnx.split(layers)
+  depth = len(jax.tree.leaves(arrays)[0])
+  if is_unrolled(depth):
+    kept = []
+    for number in range(depth):
+      layer = nnx.merge(graph, jax.tree.map(lambda array, n=number: array[n], arrays))
+      own = None if state is None else state[number]
+      x, new = call(layer, x, own, number == depth - 1)
+      kept.append(new)
+    return x, kept
+
+  def step(x, layer_and_state):
+    layer, own = layer_and_state
+    return call(nnx.merge(graph, layer), x, own, False)
+
+  return jax.lax.scan(step, x, (arrays, state))

@@ -1,5 +1,8 @@
 """Generation against a plain loop over full logits, and what must not matter."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.evaluation import generation
-from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models import mllm, stack
 from mllm_selector_jax.models.config import DecoderConfig, MllmConfig, VisionConfig
 
 VOCAB, NEW, SIDE = 40, 5, 8
@@ -44,16 +47,16 @@ def _examples():
   return prompts, pixels
 
 
-@jax.jit
-def _all_logits(params, tokens, patches, images):
+@functools.partial(jax.jit, static_argnums=0)
+def _all_logits(config, params, tokens, patches, images):
   positions = jnp.arange(tokens.shape[1])[None]
-  embeddings = mllm.embed(CONFIG, params, tokens, patches, images)
+  embeddings = mllm.embed(config, params, tokens, patches, images)
   ones = jnp.ones_like(tokens)
-  hidden = mllm.decode(CONFIG, params, embeddings, positions, ones)
-  return hidden @ mllm.head(CONFIG, params)
+  hidden = mllm.decode(config, params, embeddings, positions, ones)
+  return hidden @ mllm.head(config, params)
 
 
-def _answer_slowly(params, prompt, image, eos, vocabulary=None):
+def _answer_slowly(params, prompt, image, eos, vocabulary=None, config=CONFIG):
   """One prompt alone, read anew from its tokens for every new one."""
   ids = []
   images = np.zeros((1, 0, SIDE, SIDE, 3)) if image is None else image[None, None]
@@ -64,17 +67,17 @@ def _answer_slowly(params, prompt, image, eos, vocabulary=None):
     patches = np.full_like(tokens, -1)
     if image is not None:
       patches[tokens == IMAGE_TOKEN] = np.arange(CONFIG.patches)
-    logits = _all_logits(params, tokens, patches, images.astype(np.uint8))
+    logits = _all_logits(config, params, tokens, patches, images.astype(np.uint8))
     ids.append(int(np.argmax(logits[0, len(text) - 1, :vocabulary])))
   return ids + [eos] * (NEW - len(ids))
 
 
-def _answer(params, prompts, pixels, eos, rows, vocabulary=None):
-  generate = generation.make_generate(CONFIG, NEW, eos, vocabulary)
+def _answer(params, prompts, pixels, eos, rows, vocabulary=None, config=CONFIG):
+  generate = generation.make_generate(config, NEW, eos, vocabulary)
   ids = []
   for start in range(0, len(prompts), rows):
     part = slice(start, start + rows)
-    batch = generation.make_prompts(prompts[part], pixels[part], CONFIG, rows)
+    batch = generation.make_prompts(prompts[part], pixels[part], config, rows)
     ids.append(np.asarray(generate(params, *batch))[: len(prompts[part])])
   return np.concatenate(ids)
 
@@ -92,6 +95,21 @@ def test_answers_equal_the_plain_loops_at_any_batch_size(params, slow, rows):
   ids = _answer(params, *_examples(), NEVER, rows)
   np.testing.assert_array_equal(ids, slow)
   assert len({tuple(row) for row in slow}) == len(slow)  # the test can tell apart
+
+
+@pytest.mark.parametrize(("layers", "window"), [(6, None), (2, 7), (6, 7)])
+def test_looped_layers_and_a_window_answer_as_the_plain_loop(layers, window):
+  decoder = dataclasses.replace(CONFIG.decoder, layers=layers, window=window)
+  config = dataclasses.replace(CONFIG, decoder=decoder)
+  assert stack.is_unrolled(layers) == (layers == 2)
+  params = jax.tree.map(lambda x: x * 3, mllm.init(config, seed=1))
+  examples = _examples()
+  expected = [
+    _answer_slowly(params, *example, NEVER, IMAGE_TOKEN, config)
+    for example in zip(*examples, strict=True)
+  ]
+  ids = _answer(params, *examples, NEVER, 4, IMAGE_TOKEN, config)
+  np.testing.assert_array_equal(ids, expected)
 
 
 def test_an_answer_stops_at_its_end_while_the_others_go_on(params, slow):
@@ -121,13 +139,16 @@ def test_a_step_reads_the_new_tokens_alone_and_one_bucket_compiles_once(
   params, monkeypatch
 ):
   read = []
-  extend = mllm.extend
 
-  def watched(config, params, embeddings, positions, past):
-    read.append(embeddings.shape[:2])
-    return extend(config, params, embeddings, positions, past)
+  def watch(function):
+    def watched(config, params, embeddings, *rest):
+      read.append(embeddings.shape[:2])
+      return function(config, params, embeddings, *rest)
 
-  monkeypatch.setattr(mllm, "extend", watched)
+    return watched
+
+  monkeypatch.setattr(mllm, "read", watch(mllm.read))
+  monkeypatch.setattr(mllm, "extend", watch(mllm.extend))
   generate = generation.make_generate(CONFIG, NEW + 1, NEVER)
   prompts, pixels = _examples()
   for part in slice(0, 2), slice(2, 4), slice(4, 6):
