@@ -12,8 +12,10 @@ import concurrent.futures
 import contextlib
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,7 +80,7 @@ def write_shards(
       results = map(_write_shard, tasks)
     else:
       pool = concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _ignore_signals
+        workers, multiprocessing.get_context("spawn"), _begin_worker
       )
       # What ends this early leaves the files at work to be finished, no others.
       stack.callback(pool.shutdown, cancel_futures=True)
@@ -174,10 +176,20 @@ def _write_shard(task: tuple[str, str | None, Path, int, int]) -> int:
   return stop - start
 
 
-def _ignore_signals() -> None:
-  """Leaves it to the first process to stop, when a signal goes to all of them."""
+def _begin_worker() -> None:
+  """Leaves stopping to the first process, and does not outlive it.
+
+  A signal may go to all of them; and where the first one is killed, nobody else tells
+  its workers, which would wait for more work for ever.
+  """
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+  multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+  os._exit(1)
 
 
 _OPEN: collections.OrderedDict[str, PoolTable] = collections.OrderedDict()
