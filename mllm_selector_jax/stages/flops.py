@@ -63,3 +63,14 @@ def read_rows(folder: Path) -> Int[np.ndarray, " K"]:
   import pyarrow.parquet as pq
 
   return pq.read_table(folder / "rows.parquet", columns=["row"])["row"].to_numpy()
+
+
+def count_steps(rows: int, section: Any) -> int:
+  """Training steps of that many rows by the section's recipe."""
+  return section.epochs * -(-rows // section.batch)
+
+
+def count_samples(rows: int, steps: int, batch: int) -> int:
+  """Samples that the first steps of shuffled epochs have; the last may be short."""
+  whole, rest = divmod(steps, -(-rows // batch))
+  return whole * rows + min(rest * batch, rows)

@@ -16,7 +16,6 @@ from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.selection import measures
 from mllm_selector_jax.stages import flops
-from mllm_selector_jax.stages.compare import costs
 from mllm_selector_jax.stages.compare.arms import RANDOM, read_plan
 from mllm_selector_jax.stages.explain import explain_rows
 from mllm_selector_jax.stages.measure import measure_files
@@ -207,6 +206,7 @@ def test_a_rerun_keeps_every_byte_and_a_lost_arm_is_made_again(base, workdir):
 def test_equal_steps_and_one_pool(base, tmp_path):
   settings = {**SMALL, "compare.match": "steps", "compare.fresh_pools": False}
   settings |= {"compare.seeds": "7", "tune.batch": 16, "compare.strategies": "random"}
+  settings["compare.variants"] = None
   with small_run.open_run(tmp_path, base, **settings) as current:
     stages.compare(current)
   results = read(tmp_path / "compare/results.json")
@@ -223,6 +223,26 @@ def test_equal_steps_and_one_pool(base, tmp_path):
   assert entry["mean"]["low"] is None and entry["minus_full"]["p"] is None
   seen = {x["arm"]: x["samples"] for x in read(tmp_path / "compare/costs.json")["arms"]}
   assert seen["full-100%-7"] == full["rows"] and seen["random-25%-7"] > random["rows"]
+
+
+def test_a_search_is_of_the_strategy_itself_and_its_cost_is_told(base, tmp_path):
+  settings = {**SMALL, "compare.seeds": "5", "select.search.candidates": 2}
+  settings |= {"select.search.kl_weight": "2", "select.search.steps": 1}
+  settings |= {"select.groups": "source", "select.search.development": "25%"}
+  with small_run.open_run(tmp_path, base, **settings) as current:
+    stages.compare(current)
+  found = read(tmp_path / "seeds/5/search/result/trials.json")
+  won = found["candidates"][found["winner"]]["kl_weight"]
+  weight = {
+    name: read(tmp_path / f"arms/{name}-25%-5/selection/summary.json")["options"]
+    for name in ("kl", "open", "random")
+  }
+  assert weight["kl"]["kl_weight"] == won and weight["open"]["kl_weight"] == 3
+  lines = {x["strategy"]: x for x in read(tmp_path / "compare/costs.json")["arms"]}
+  spent = sum(line["flops"] for line in found["trials"])
+  assert lines["kl"]["search_flops"] == spent > 0 < lines["kl"]["search_seconds"]
+  for name in ("open", "random", "full"):
+    assert lines[name]["search_flops"] == lines[name]["search_seconds"] == 0
 
 
 @pytest.mark.parametrize(
@@ -286,7 +306,7 @@ def test_samples_of_steps_are_those_of_the_packing(rows, steps, batch):
 
   made = packing.training_steps(rows, np.full(rows, 5), batch, 9, 0, 20)[:steps]
   seen = sum(len(items) for step in made for items in step)
-  assert costs.count_samples(rows, steps, batch) == seen
+  assert flops.count_samples(rows, steps, batch) == seen
 
 
 def test_rows_of_a_seed_are_explained_and_measured(base, workdir):

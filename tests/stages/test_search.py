@@ -65,6 +65,12 @@ def test_trials_are_halved_and_the_winner_makes_the_selection(searched):
     arm = searched / f"search/arms/c{line['candidate']:02d}-{line['steps']}"
     assert read(arm / "evaluation/results.json")["macro"]["value"] == line["value"]
     assert len((arm / "tuned/metrics.jsonl").read_text().splitlines()) == line["steps"]
+    assert line["flops"] > 0
+  # Twice the steps of the same rows.
+  again = {line["candidate"]: line["flops"] for line in result["trials"][3:]}
+  for line in result["trials"][:3]:
+    if line["goes_on"]:
+      assert again[line["candidate"]] == pytest.approx(2 * line["flops"], rel=0.1)
   table = (searched / "search/result/table.md").read_text()
   assert table.count("\n") == 7 and "kl_weight 0.1" in table and "won" in table
   assert "the trials, on the development split" in (searched / "log.txt").read_text()

@@ -23,17 +23,6 @@ from mllm_selector_jax.stages.score import needs_seed
 KINDS = ("flops", "seconds")
 
 
-def count_steps(rows: int, section: Any) -> int:
-  """Training steps of that many rows by the section's recipe."""
-  return section.epochs * -(-rows // section.batch)
-
-
-def count_samples(rows: int, steps: int, batch: int) -> int:
-  """Samples that the first steps of shuffled epochs have; the last may be short."""
-  whole, rest = divmod(steps, -(-rows // batch))
-  return whole * rows + min(rest * batch, rows)
-
-
 def find_costs(
   run: Run, plan: Plan, results: dict[str, Any], times: dict[str, float]
 ) -> dict[str, Any]:
@@ -49,9 +38,9 @@ def find_costs(
     What costs.json holds: "seeds" (of the seed model and the scoring), "arms" (of
     one arm and seed) and "table" (means over seeds), each with `<what>_flops` and
     `<what>_seconds`. In the table "selection" is the seed model, the scoring, the
-    held-out loss of select.bound and the strategy itself, of which `random` and
-    `full` need the last alone, and "of_full" is selection and tuning over the tuning
-    on the full pool.
+    held-out loss of select.bound, the search for settings and the strategy itself, of
+    which `random` and `full` need the last alone, and "of_full" is selection and
+    tuning over the tuning on the full pool.
   """
   config = huggingface.read_config(base.base_path(run), dtype=base.dtype(run))
   lines = {line["arm"]: line for line in results["arms"]}
@@ -73,13 +62,14 @@ def find_costs(
         bounded = bound if plan.strategy(arm) in BOUNDED else None
         line = lines[name]
         rows = flops.read_rows(run.workdir.tuned(name).path)
-        seen = count_samples(line["rows"], line["steps"], run.cfg.tune.batch)
+        seen = flops.count_samples(line["rows"], line["steps"], run.cfg.tune.batch)
         arms.append(
           {
             "arm": name,
             **arm._asdict(),
             "seed": seed,
             "samples": seen,
+            **_find_searched(run, arm, bounded, times, place),
             "bound_flops": doubts.read_flops(run, bounded),
             "bound_seconds": doubts.add_seconds(times, bounded, f"{place}/"),
             "tune_flops": float(row[rows].mean()) * seen,
@@ -103,6 +93,20 @@ def _find_shared(run: Run, config: MllmConfig, pool: Any) -> dict[str, float]:
   return found
 
 
+def _find_searched(run, arm, bounded, times, place) -> dict[str, float]:
+  """What the search took by which an arm's settings were found; 0 without one."""
+  cfg = run.cfg.select
+  if not cfg.search.candidates or arm.strategy != cfg.strategy:
+    return {"search_flops": 0.0, "search_seconds": 0.0}
+  found = json.loads((run.workdir.search.path / "trials.json").read_text())
+  others = {each["bound"] for each in found["candidates"]} - {bounded}
+  spent = sum(line["flops"] for line in found["trials"])
+  spent += sum(doubts.read_flops(run, bound) for bound in others)
+  taken = [value for name, value in times.items() if name.startswith(f"{place}/search")]
+  taken += [doubts.add_seconds(times, bound, f"{place}/") for bound in others]
+  return {"search_flops": spent, "search_seconds": _add(taken)}
+
+
 def tabulate(seeds: Sequence[dict], arms: Sequence[dict]) -> list[dict[str, Any]]:
   """Mean costs over seeds of each strategy and budget; see `find_costs`."""
   shared = {line["seed"]: line for line in seeds}
@@ -116,7 +120,7 @@ def tabulate(seeds: Sequence[dict], arms: Sequence[dict]) -> list[dict[str, Any]
       parts = [line["select_seconds"]] if kind == "seconds" else [0.0]
       if not plain:
         parts += [before[f"seed_{kind}"], before[f"score_{kind}"]]
-        parts.append(line[f"bound_{kind}"])
+        parts += [line[f"bound_{kind}"], line[f"search_{kind}"]]
       entry[f"selection_{kind}"] = _add(parts)
       entry[f"tune_{kind}"] = line[f"tune_{kind}"]
       whole, most = _add([_add(parts), line[f"tune_{kind}"]]), full[line["seed"]]

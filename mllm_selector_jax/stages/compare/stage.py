@@ -1,7 +1,7 @@
 """compare: makes every arm that is not there, and the comparison of all."""
 
 from mllm_selector_jax import artifacts
-from mllm_selector_jax.stages import base, candidates, fine_tune
+from mllm_selector_jax.stages import base, candidates, fine_tune, flops
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.compare import costs, summary
 from mllm_selector_jax.stages.compare.arms import FULL, Plan, read_plan
@@ -59,7 +59,7 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
         changes = searched
       select_arm(run, name, strategy, arm.budget, **changes)
       if arm.strategy == FULL and plan.match == "steps":
-        steps = costs.count_steps(len(kept_rows(run, name)), run.cfg.tune)
+        steps = flops.count_steps(len(kept_rows(run, name)), run.cfg.tune)
       tune_arm(run, name, steps)
       evaluate_arm(run, name)
       made |= keep_times(run, run.workdir.path)

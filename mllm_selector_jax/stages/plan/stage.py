@@ -12,8 +12,8 @@ from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.scoring import engine, passes
 from mllm_selector_jax.selection import budget
 from mllm_selector_jax.stages import base, fine_tune
-from mllm_selector_jax.stages.compare.costs import count_samples
 from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.flops import count_samples
 from mllm_selector_jax.stages.plan import advice, estimate, programs
 from mllm_selector_jax.stages.plan.estimate import duration
 from mllm_selector_jax.stages.plan.topology import Topology, describe

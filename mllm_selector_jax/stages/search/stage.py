@@ -8,8 +8,11 @@ import json
 import math
 from typing import Any
 
+import numpy as np
+
 from mllm_selector_jax import artifacts
-from mllm_selector_jax.stages import select
+from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.stages import base, flops, select
 from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.held_out import read_share
@@ -52,14 +55,26 @@ def _try(run: Run, number: int, settings: dict[str, Any], steps: int) -> dict[st
     development.measure_arm(run, name)
     path = run.workdir.evaluation(name).path / "results.json"
     found = json.loads(path.read_text())
+    rows = kept_rows(run, name)
     return {
       "candidate": number,
       "steps": steps,
-      "rows": len(kept_rows(run, name)),
+      "rows": len(rows),
+      "flops": _tune_flops(run, rows, steps),
       "value": found["macro"]["value"],
       "parts": {task: part["value"] for task, part in found["tasks"].items()},
       "tuned": run.workdir.tuned(name).digest(),
     }
+
+
+def _tune_flops(run: Run, rows: np.ndarray, steps: int) -> float:
+  """FLOPs of tuning for so many steps on these rows, as a comparison counts them."""
+  config = huggingface.read_config(base.base_path(run), dtype=base.dtype(run))
+  each = flops.row_flops(
+    flops.make_row_rates(config, run.cfg.tune), base.open_pool(run)
+  )
+  seen = flops.count_samples(len(rows), steps, run.cfg.tune.batch)
+  return float(each[rows].mean()) * seen
 
 
 def _write(run: Run, every: list[dict], trials: list[dict], winner: int) -> None:
@@ -93,7 +108,7 @@ def describe(settings: dict[str, Any], first: dict[str, Any]) -> str:
 def list_lines(result: dict[str, Any]) -> list[list[str]]:
   """The trials as text, a head first: the best of the most steps on top."""
   first = result["candidates"][0]
-  lines = [["candidate", "settings", "steps", "rows", "accuracy", "then"]]
+  lines = [["candidate", "settings", "steps", "rows", "FLOPs", "accuracy", "then"]]
   most = max(line["steps"] for line in result["trials"])
   for line in sorted(result["trials"], key=_order):
     won = "won" if line["steps"] == most else "went on"
@@ -103,6 +118,7 @@ def list_lines(result: dict[str, Any]) -> list[list[str]]:
         describe(result["candidates"][line["candidate"]], first),
         f"{line['steps']:,}",
         f"{line['rows']:,}",
+        f"{line['flops']:.2e}",
         f"{line['value']:.4f}",
         won if line["goes_on"] else "dropped",
       ]
