@@ -27,20 +27,16 @@ from mllm_selector_jax.types import InputError
 CARD, KEPT, README = "card.json", "selection.parquet", "README.md"
 
 
-def write_card(run: Run, arm: str, folder: Path) -> None:
+def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
   """Writes the card of an arm's selection and all that it follows from.
 
-  Raises:
-    InputError: the selection was made from other scores than those of the workdir.
+  Args:
+    run: at the pool and the scores of the selection.
+    arm: whose.
+    made: the selection's provenance.
+    folder: to write into.
   """
-  selection = run.workdir.selection(arm)
-  made = selection.provenance()
-  place = run.workdir.at_scores(made["inputs"])
-  if place is None:
-    raise InputError(
-      f"arms/{arm}/selection was made from other scores or another pool; run"
-      " `mllm-selector select` first."
-    )
+  selection, place = run.workdir.selection(arm), run.workdir
   pool = place.pool.path
   for path in (pool.with_name("pool.parquet"), pool.with_name("pool_summary.json")):
     shutil.copy(path, folder / path.name)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.stages import candidates
-from mllm_selector_jax.stages.compare.seeds import in_workdir
+from mllm_selector_jax.stages.compare.seeds import at_arm
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.report.findings import MEANINGS
 from mllm_selector_jax.types import InputError
@@ -43,17 +43,8 @@ def explain_rows(run: Run, ids: tuple[str, ...], arm: str = "main") -> list[str]
   if not ids:
     raise InputError("explain needs --id=ID, or several separated by commas.")
   run.stage = "explain"
-  artifact = run.workdir.selection(arm)
-  artifact.digest()  # says what to run where there is none
-  made = artifact.provenance()
-  place = run.workdir.at_scores(made["inputs"])
-  if place is None:
-    raise InputError(
-      f"arms/{arm}/selection was made from other scores or another pool; run"
-      " `mllm-selector select` first."
-    )
-  config = made["config"]
-  with in_workdir(run, place):
+  with at_arm(run, arm) as made:
+    config = made["config"]
     eligible = candidates.read_eligible(run, config, made["seed"], embeddings=True)
   pool_ids = eligible.pool.id
   rows = [np.flatnonzero(pool_ids.equals(name)) for name in ids]

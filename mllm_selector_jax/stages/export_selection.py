@@ -7,6 +7,7 @@ import numpy as np
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.data import export
 from mllm_selector_jax.stages import base, card
+from mllm_selector_jax.stages.compare.seeds import at_arm
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.types import InputError
 
@@ -25,14 +26,19 @@ def export_selection(run: Run) -> None:
     raise InputError(
       f"export_selection.formats={wanted!r}: allowed are {', '.join(FORMATS)}."
     )
-  selection = run.workdir.selection(cfg.arm)
+  with at_arm(run, cfg.arm) as selected:
+    _export(run, cfg.arm, wanted, selected)
+
+
+def _export(run: Run, arm: str, wanted: tuple[str, ...], selected: dict) -> None:
+  selection = run.workdir.selection(arm)
   images = base.image_folder(run)
   recipe = run.recipe(
     "export-selection",
     {"formats": wanted, "images": images},
     {"selection": selection.digest(), "pool": run.workdir.pool.digest()},
   )
-  made = run.workdir.exports(cfg.arm)
+  made = run.workdir.exports(arm)
 
   def build(folder: Path):
     table = _read_kept(selection.path / "selection.parquet")
@@ -46,7 +52,7 @@ def export_selection(run: Run) -> None:
     for name in wanted:
       (folder / name).mkdir(exist_ok=True)
       if name == CARD:
-        card.write_card(run, cfg.arm, folder / name)
+        card.write_card(run, arm, selected, folder / name)
       elif name == WEIGHTS:
         artifacts.write_table(folder / name / "weights.parquet", table.select(COLUMNS))
       else:

@@ -9,13 +9,14 @@ import types
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from mllm_selector_jax.configs import default
 from PIL import Image
 
 from mllm_selector_jax import stages
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.selection import measures
-from mllm_selector_jax.stages import flops
+from mllm_selector_jax.stages import card, flops
 from mllm_selector_jax.stages.compare.arms import RANDOM, read_plan
 from mllm_selector_jax.stages.explain import explain_rows
 from mllm_selector_jax.stages.measure import measure_files
@@ -324,3 +325,16 @@ def test_rows_of_a_seed_are_explained_and_measured(base, workdir):
     shares = np.array([group["reached_share"] for group in found])
     target = np.array([group["target_share"] for group in found])
     assert line["divergence"] == measures.divergence(shares, target)
+
+
+def test_an_arm_is_published_and_drawn_again(base, workdir, tmp_path):
+  settings = {**SMALL, "export_selection.arm": "open-25%-4"}
+  settings["export_selection.formats"] = "ids,card"
+  with small_run.open_run(workdir, base, **settings) as current:
+    stages.export_selection(current)
+  made = workdir / "arms/open-25%-4/exports"
+  shutil.move(made, tmp_path / "exports")
+  found = read(tmp_path / "exports/card/card.json")
+  assert (found["config"]["bound"], found["seed"]) == ("none", 4)
+  told = card.verify(tmp_path / "exports/card", default.get_config())
+  assert told == f"verify: {found['kept']} of 60 rows are kept, as published."

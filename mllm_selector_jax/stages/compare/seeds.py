@@ -1,12 +1,14 @@
-"""The config and the folders of one seed of a comparison."""
+"""The config and the folders of one seed of a comparison, or of one arm."""
 
 import contextlib
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 from mllm_selector_jax.stages.compare.arms import Plan
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.workdir import Workdir
+from mllm_selector_jax.types import InputError
 
 
 @contextlib.contextmanager
@@ -32,3 +34,26 @@ def in_workdir(run: Run, workdir: Workdir) -> Iterator[None]:
     yield
   finally:
     run.workdir = before
+
+
+@contextlib.contextmanager
+def at_arm(run: Run, arm: str) -> Iterator[dict[str, Any]]:
+  """Lets the run stand where the pool and the scores of an arm's selection are.
+
+  Yields:
+    The selection's provenance.
+
+  Raises:
+    InputError: there is no selection, or it was made from others.
+  """
+  selection = run.workdir.selection(arm)
+  selection.digest()  # says what to run where there is none
+  made = selection.provenance()
+  place = run.workdir.at_scores(made["inputs"])
+  if place is None:
+    raise InputError(
+      f"arms/{arm}/selection was made from other scores or another pool; run"
+      " `mllm-selector select` first."
+    )
+  with in_workdir(run, place):
+    yield made
