@@ -33,6 +33,7 @@ RULES = {
   "competence 0.6": {"competence": 0.6},
   "competence 0.7": {"competence": 0.7},
   "gate": {"bound": "gate"},
+  "tail_safe": {"bound": "tail_safe"},
   "probe": {"bound": "probe"},
   "thorough": {"bound": "thorough"},
   "visual": {"visual": True},
@@ -41,7 +42,7 @@ RULES = {
   "duplicates 0.99": {"duplicates": 0.99},
   "duplicates 0.999": {"duplicates": 0.999},
 }
-BY_TASK = ("bound 0.15", "gate", "probe", "thorough")
+BY_TASK = ("bound 0.15", "gate", "tail_safe", "probe", "thorough")
 SMALLEST = 3  # tasks that are the tail
 KINDS = ("wrong", "misaligned", "wrong or misaligned", "duplicate")
 

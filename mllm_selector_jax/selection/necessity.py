@@ -92,14 +92,25 @@ def failed_where_competent(
   accuracy: Float[np.ndarray, " N"],
   groups: Int[np.ndarray, " N"],
   competence: float,
+  asked: Bool[np.ndarray, " N"] | None = None,
 ) -> Bool[np.ndarray, " N"]:
   """Rows that the seed model gets wrong in groups that it mostly gets right.
 
   A row is right if every supervised token is, accuracy 1.
+
+  Args:
+    accuracy: of each row.
+    groups: from 0.
+    competence: the share of a group's rows that has to be right.
+    asked: rows by which a group is judged; None for all.
   """
   right = accuracy >= 1
-  sizes = np.bincount(groups)
-  hits = np.bincount(groups, weights=right)
+  count = int(groups.max(initial=-1)) + 1
+  judged = groups if asked is None else groups[asked]
+  sizes = np.bincount(judged, minlength=count)
+  hits = np.bincount(
+    judged, weights=right if asked is None else right[asked], minlength=count
+  )
   competent = (sizes >= SMALL_GROUP) & (hits >= competence * sizes)
   return ~right & competent[groups]
 

@@ -28,9 +28,10 @@ STRATEGIES = (
 BOUNDED = ("kl", "grouped")  # those that leave suspects out
 TARGETS = ("tempered", "pool", "uniform", "given", "like")
 WITHIN = ("uniform", "sample", "top")
-BOUNDS = ("none", "quantile", "gate", "probe", "thorough")
+BOUNDS = ("none", "quantile", "gate", "tail_safe", "probe", "thorough")
 HELD_OUT = BOUNDS[-2:]  # by a loss of models that have not seen the row
 QUANTILE, GATE = 0.15, 0.6  # what the names stand for
+SAFE_QUANTILE, SAFE_GATE = 0.2, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +56,9 @@ class SelectOptions:
     cap: the most of a group's rows that are taken, as a share of them.
     bound: which rows are suspect, one of `BOUNDS` or a number. A number is the top
       share of each group's necessity, "quantile" is .15 and "none" 0; "gate" is a
-      `competence` of .6 unless that is given; "probe" and "thorough" go by a
-      held-out loss (doubt.py).
+      `competence` of .6 unless that is given; "tail_safe" takes of the top .2 what
+      the seed model gets wrong, in groups of which it gets .3 of the rows right that
+      it was not tuned on; "probe" and "thorough" go by a held-out loss (doubt.py).
     competence: where the seed model gets at least this share of a group's rows
       wholly right, those that it does not are suspect; 0 or None is off.
     visual: whether rows that the image makes less likely are suspect.
@@ -127,8 +129,13 @@ class SelectOptions:
   def quantile(self) -> float:
     """The top share of each group's necessity that is suspect."""
     if isinstance(self.bound, str):
-      return QUANTILE if self.bound == "quantile" else 0.0
+      return {"quantile": QUANTILE, "tail_safe": SAFE_QUANTILE}.get(self.bound, 0.0)
     return self.bound
+
+  @property
+  def tail_safe(self) -> float:
+    """The share of a group's rows that must be right for its bound to hold; 0: off."""
+    return SAFE_GATE if self.bound == "tail_safe" else 0.0
 
   @property
   def gate(self) -> float:

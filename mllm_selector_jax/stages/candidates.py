@@ -107,6 +107,8 @@ def read_eligible(
   wanted = {name: own for name in strategy.signals}
   if options.gate:
     wanted.setdefault("accuracy", "select.competence")
+  if options.tail_safe:
+    wanted.setdefault("accuracy", "select.bound tail_safe")
   if options.visual:
     wanted.setdefault("visual", "select.visual")
   wanted.setdefault(config["signal"], "select.signal")

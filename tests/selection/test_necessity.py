@@ -1,11 +1,16 @@
 """Ranks and bounds against plain numpy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mllm_selector_jax.selection import necessity
+from mllm_selector_jax.selection.candidates import Scores, sort_out
+from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.types import InputError
 
 
@@ -87,6 +92,35 @@ def test_failures_are_suspect_only_where_the_model_is_mostly_right():
   accuracy[20] = 0.0  # too small a group
   suspect = necessity.failed_where_competent(accuracy, groups, 0.6)
   assert np.flatnonzero(suspect).tolist() == [0, 1, 2, 3]
+
+
+@given(st.data())
+def test_a_tail_safe_bound_equals_a_loop_over_groups(data):
+  count = data.draw(st.integers(1, 80))
+  rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+  groups = rng.integers(0, 3, count)
+  loss, seen = rng.permutation(count) / count, rng.random(count) < 0.3
+  accuracy = np.where(rng.random(count) < rng.random(), 1.0, 0.5)
+  scores = Scores(
+    loss, np.arange(count, dtype=np.uint64), {"accuracy": accuracy}, seen=seen
+  )
+  named = Groups(groups, ("a", "b", "c"))
+  options = SelectOptions(bound="tail_safe")
+  found = sort_out(scores, named, 0, options, True).suspect
+  ranks = necessity.rank_normalise(loss, seen)
+  expected = np.zeros(count, bool)
+  for group in range(3):
+    own = np.flatnonzero(groups == group)
+    asked = own[~seen[own]]
+    known = len(asked) >= 8 and np.mean(accuracy[asked] == 1) >= 0.3
+    if known and int(0.2 * len(own)):
+      least = np.sort(ranks[own])[::-1][int(0.2 * len(own))]
+      expected[own] = (ranks[own] > least) & (accuracy[own] < 1)
+  np.testing.assert_array_equal(found, expected)
+  assert not sort_out(scores, named, 0, options, False).suspect.any()
+  bare = dataclasses.replace(scores, signals={})
+  with pytest.raises(InputError, match=r"select\.bound"):
+    sort_out(bare, named, 0, options, True)
 
 
 def test_misaligned_rows_are_those_that_the_image_harms():
