@@ -12,6 +12,7 @@ import pytest
 from mllm_selector_jax.configs import default
 from PIL import Image
 
+from benchmarks.merge_comparisons import merge
 from mllm_selector_jax import stages
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig
@@ -338,3 +339,21 @@ def test_an_arm_is_published_and_drawn_again(base, workdir, tmp_path):
   assert (found["config"]["bound"], found["seed"]) == ("none", 4)
   told = card.verify(tmp_path / "exports/card", default.get_config())
   assert told == f"verify: {found['kept']} of 60 rows are kept, as published."
+
+
+def test_parts_of_a_comparison_merge_to_the_whole(workdir):
+  whole = read(workdir / "compare/results.json")
+  parts = [
+    {"arms": [line for line in whole["arms"] if keep(line)]}
+    for keep in (
+      lambda line: line["seed"] == 3 and line["strategy"] != "open",
+      lambda line: line["seed"] == 3 and line["strategy"] in ("open", "full"),
+      lambda line: line["seed"] == 4,
+    )
+  ]
+  merged, missing = merge(parts, None, None)
+  assert merged["table"] == whole["table"] and not missing
+  merged, missing = merge(parts[:1] + parts[2:], None, None)
+  assert merged["plan"]["seeds"] == [4] and missing == {3: ["open at 25%"]}
+  merged, missing = merge(parts[:1] + parts[2:], ["kl"], None)
+  assert merged["plan"]["seeds"] == [3, 4] and not missing
