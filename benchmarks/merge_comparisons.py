@@ -53,7 +53,9 @@ def merge(
     wanted &= budgets is None or arm[1] in budgets
     if wanted or arm[0] == FULL:
       lines.setdefault(line["seed"], {}).setdefault(arm, line)
-  arms = list(dict.fromkeys(arm for own in lines.values() for arm in own))
+  rows = {arm: line["rows"] for own in lines.values() for arm, line in own.items()}
+  # The full pool, then by budget; a budget's arms in the files' order.
+  arms = sorted(rows, key=lambda arm: (arm[0] != FULL, rows[arm]))
   missing = {
     seed: [" at ".join(arm) for arm in arms if arm not in own]
     for seed, own in sorted(lines.items())
