@@ -43,8 +43,7 @@ def wait_for_files(folder, count, process):
 
 
 @pytest.mark.parametrize(
-  ("number", "status"),
-  [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)],
+  ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
 )
 def test_it_goes_on_to_the_same_bytes(unbroken, number, status):
   folder, wanted, config = unbroken
