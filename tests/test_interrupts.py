@@ -62,9 +62,12 @@ def test_other_threads_leave_the_handler_alone():
 
 
 def test_who_ignores_ctrl_c_goes_on_ignoring_it():
-  before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  before, done = signal.signal(signal.SIGINT, signal.SIG_IGN), []
   try:
     with interrupts.held("work"):
       interrupt()
+      done.append("what is in the block")
+    done.append("what follows")
   finally:
     signal.signal(signal.SIGINT, before)
+  assert done == ["what is in the block", "what follows"]

@@ -18,11 +18,10 @@ from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.selection import measures
 from mllm_selector_jax.stages import card, flops
-from mllm_selector_jax.stages.compare.arms import RANDOM, read_plan
+from mllm_selector_jax.stages.compare.arms import RANDOM
 from mllm_selector_jax.stages.explain import explain_rows
 from mllm_selector_jax.stages.measure import measure_files
 from mllm_selector_jax.training import step, work
-from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.training import toy
 
@@ -245,59 +244,6 @@ def test_a_search_is_of_the_strategy_itself_and_its_cost_is_told(base, tmp_path)
   assert lines["kl"]["search_flops"] == spent > 0 < lines["kl"]["search_seconds"]
   for name in ("open", "random", "full"):
     assert lines[name]["search_flops"] == lines[name]["search_seconds"] == 0
-
-
-@pytest.mark.parametrize(
-  ("key", "value", "message"),
-  [
-    ("strategies", "kl,kl", "two arms would write to arms/kl-25%-3"),
-    ("strategies", "klx", r"has 'klx' \(did you mean kl\?\); there are kl"),
-    ("strategies", "", "compare.strategies is empty"),
-    ("strategies", None, "compare.strategies is empty"),
-    ("strategies", "ifd", "needs the signal 'ifd'"),
-    ("budgets", "25%,25%", "two arms would write to arms/kl-25%-3"),
-    ("budgets", "25%,25.0%", "'25%' and '25.0%', which are the same"),
-    ("budgets", (), "compare.budgets is empty"),
-    ("budgets", "many", "compare.budgets is 'many'"),
-    ("seeds", "3,3", "compare.seeds has 3 twice"),
-    ("seeds", "3,x", "compare.seeds has 'x'"),
-    ("seeds", " , ", "compare.seeds is empty"),
-    ("match", "rows", "compare.match='rows'"),
-    ("variants", "a: bond=none", r"'bond' \(did you mean bound\?\); there are"),
-    ("variants", "a: bound=nine", "select.bound is 'nine'"),
-    ("variants", "a: budget=5%", "the setting 'budget'"),
-    ("variants", "a: bound", "write a name and settings"),
-    ("variants", "kl: bound=none", "has 'kl', which is a strategy"),
-    ("variants", "a-b: bound=none", "cannot be a folder's name"),
-    ("variants", "a: strategy=klx", r"variants: a has 'klx' \(did you mean kl"),
-    ("variants", "a: strategy=ifd", "a has 'ifd', which needs the signal 'ifd'"),
-    ("variants", {"a": {"signal": "el3n"}}, "the signal 'el3n'"),
-  ],
-)
-def test_a_wrong_plan_is_refused_before_anything_is_made(
-  base, tmp_path, key, value, message
-):
-  settings = {**SMALL, f"compare.{key}": value}
-  with small_run.open_run(tmp_path, base, **settings) as current:
-    with pytest.raises(InputError, match=message):
-      stages.compare(current)
-  assert not (tmp_path / "seeds").exists()
-
-
-def test_fresh_pools_need_a_drawn_pool(base):
-  cfg = small_run.make_config(base, **{**SMALL, "pool.demo.rows": 0})
-  with pytest.raises(InputError, match="fresh_pools draws the demo pool"):
-    read_plan(cfg)
-
-
-def test_controls_are_always_in_the_plan(base):
-  settings = {"compare.strategies": "full,kl", "compare.budgets": ("1%", "500 rows")}
-  plan = read_plan(small_run.make_config(base, **settings | {"compare.seeds": 5}))
-  assert [arm.name(5) for arm in plan.arms] == [
-    "full-100%-5",
-    *("random-1%-5", "kl-1%-5", "random-500rows-5", "kl-500rows-5"),
-  ]
-  assert plan.seeds == (5,)
 
 
 @pytest.mark.parametrize(

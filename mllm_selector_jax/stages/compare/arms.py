@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import yaml
@@ -104,11 +104,12 @@ def _read_variants(value: Any, cfg: Any) -> dict[str, dict[str, Any]]:
   """Settings by a variant's name, from a dict or "name: key=value, ...; name: ..."."""
   if not value:
     return {}
-  if isinstance(value, str):
-    value = dict(_split_variant(part) for part in value.split(";") if part.strip())
-  found = {}
-  for name, changes in value.items():
+  given = value.items() if not isinstance(value, str) else _split_variants(value)
+  found: dict[str, dict[str, Any]] = {}
+  for name, changes in given:
     where = f"compare.variants has {name!r}"
+    if name in found:
+      raise InputError(f"{where} twice; give each variant a name of its own.")
     if not VARIANT.fullmatch(name) or name in (FULL, *STRATEGIES):
       raise InputError(
         f"{where}, which is a strategy or cannot be a folder's name; name a variant by"
@@ -120,18 +121,19 @@ def _read_variants(value: Any, cfg: Any) -> dict[str, dict[str, Any]]:
   return found
 
 
-def _split_variant(text: str) -> tuple[str, dict[str, str]]:
-  name, _, settings = text.partition(":")
-  changes = {}
-  for part in base.split_files(settings):
-    key, equals, setting = part.partition("=")
-    if not equals:
-      raise InputError(
-        f"compare.variants has {text.strip()!r}; write a name and settings, as"
-        ' in "open: bound=none; narrow: kl_weight=0.1, floor=0".'
-      )
-    changes[key.strip()] = setting.strip()
-  return name.strip(), changes
+def _split_variants(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+  for each in filter(str.strip, text.split(";")):
+    name, _, settings = each.partition(":")
+    changes = {}
+    for part in base.split_files(settings):
+      key, equals, setting = part.partition("=")
+      if not equals:
+        raise InputError(
+          f"compare.variants has {each.strip()!r}; write a name and settings, as"
+          ' in "open: bound=none; narrow: kl_weight=0.1, floor=0".'
+        )
+      changes[key.strip()] = setting.strip()
+    yield name.strip(), changes
 
 
 def _read_setting(key: str, value: Any, section: Any, where: str) -> Any:
@@ -145,7 +147,10 @@ def _read_setting(key: str, value: Any, section: Any, where: str) -> Any:
       + f"; there are {', '.join(allowed)}."
     )
   if isinstance(value, str) and not isinstance(section[key], str):
-    value = yaml.safe_load(value)
+    try:
+      value = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+      raise InputError(f"{where} with {key}={value}, which is no value.") from error
   number = isinstance(value, int) and not isinstance(value, bool)
   return float(value) if number and isinstance(section[key], float) else value
 
