@@ -9,6 +9,14 @@ import pytest
 from mllm_selector_jax import interrupts
 
 
+@pytest.fixture(autouse=True)
+def heard():
+  """Ctrl-C as a process has it that was started in the foreground."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
 def interrupt():
   os.kill(os.getpid(), signal.SIGINT)
 
