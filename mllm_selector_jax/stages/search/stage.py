@@ -118,7 +118,7 @@ def list_lines(result: dict[str, Any]) -> list[list[str]]:
         describe(result["candidates"][line["candidate"]], first),
         f"{line['steps']:,}",
         f"{line['rows']:,}",
-        f"{line['flops']:.2e}",
+        f"{line['flops']:.2e}" if "flops" in line else "-",  # of an older version
         f"{line['value']:.4f}",
         won if line["goes_on"] else "dropped",
       ]
