@@ -34,6 +34,7 @@ RULES = {
   "competence 0.7": {"competence": 0.7},
   "gate": {"bound": "gate"},
   "tail_safe": {"bound": "tail_safe"},
+  "mixture": {"bound": "mixture"},
   "probe": {"bound": "probe"},
   "thorough": {"bound": "thorough"},
   "visual": {"visual": True},
@@ -42,7 +43,7 @@ RULES = {
   "duplicates 0.99": {"duplicates": 0.99},
   "duplicates 0.999": {"duplicates": 0.999},
 }
-BY_TASK = ("bound 0.15", "gate", "tail_safe", "probe", "thorough")
+BY_TASK = ("bound 0.15", "gate", "tail_safe", "mixture", "probe", "thorough")
 SMALLEST = 3  # tasks that are the tail
 KINDS = ("wrong", "misaligned", "wrong or misaligned", "duplicate")
 

@@ -119,7 +119,8 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.like = config_dict.placeholder(object)  # ids, as force_in
   # Which rows are suspect: a number (the top share of each group's necessity), none,
   # quantile (0.15), gate (competence 0.6), tail_safe (of the top 0.2 what the seed
-  # model gets wrong, in groups that it knows), or by a model that has not seen the row:
+  # model gets wrong, in groups that it knows), mixture (the upper of two humps of each
+  # group's loss, in groups that it knows), or by a model that has not seen the row:
   # probe (a head refitted on the embeddings) or thorough (two models, each tuned on
   # half of the pool by the seed's recipe, score the other half).
   cfg.select.bound = config_dict.FieldReference(0.15, field_type=object)

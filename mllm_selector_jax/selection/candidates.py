@@ -17,6 +17,7 @@ from mllm_selector_jax.selection.options import HELD_OUT, SelectOptions
 from mllm_selector_jax.types import InputError
 
 STEP = 1 << 16  # embeddings scaled at once
+MIXTURE_SIGNALS = ("loss", "accuracy")  # that the bound of this name goes by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +132,7 @@ REASONS = (
   "suspect: upper necessity bound",
   "suspect: wrong where the seed model is mostly right",
   "suspect: less likely with its image",
+  "suspect: unlikely to the seed model",
   "suspect: unlikely to a model that has not seen it",
   "suspect: nearly the same as another row",
   "dropped: the instruction does not help (IFD above 1)",
@@ -150,7 +152,7 @@ class Candidates(NamedTuple):
     suspect: rows that fill the budget only when no other is left.
     code: the reason of suspect and left-out rows, by `CODE`; otherwise that of
       "not drawn".
-    spared: by reason the groups and rows that a held-out bound left alone.
+    spared: by reason the groups and rows that a mixture left alone.
   """
 
   necessity: Float[np.ndarray, " N"]
@@ -235,6 +237,13 @@ def _mark_suspects(code, scores, ranks, groups, options) -> dict[str, dict[str, 
       ~scores.flag("seen"),
     )
   code[above] = CODE["suspect: upper necessity bound"]
+  if options.bound == "mixture":
+    loss, right = (
+      scores.signal(name, "select.bound mixture") for name in MIXTURE_SIGNALS
+    )
+    found = find_doubted(Doubt(loss, right), groups)
+    code[found.suspect] = CODE["suspect: unlikely to the seed model"]
+    return found.spared
   if options.bound not in HELD_OUT:
     return {}
   if scores.doubt is None:

@@ -28,7 +28,7 @@ STRATEGIES = (
 BOUNDED = ("kl", "grouped")  # those that leave suspects out
 TARGETS = ("tempered", "pool", "uniform", "given", "like")
 WITHIN = ("uniform", "sample", "top")
-BOUNDS = ("none", "quantile", "gate", "tail_safe", "probe", "thorough")
+BOUNDS = ("none", "quantile", "gate", "tail_safe", "mixture", "probe", "thorough")
 HELD_OUT = BOUNDS[-2:]  # by a loss of models that have not seen the row
 QUANTILE, GATE = 0.15, 0.6  # what the names stand for
 SAFE_QUANTILE, SAFE_GATE = 0.2, 0.3
@@ -58,7 +58,8 @@ class SelectOptions:
       share of each group's necessity, "quantile" is .15 and "none" 0; "gate" is a
       `competence` of .6 unless that is given; "tail_safe" takes of the top .2 what
       the seed model gets wrong, in groups of which it gets .3 of the rows right that
-      it was not tuned on; "probe" and "thorough" go by a held-out loss (doubt.py).
+      it was not tuned on; "mixture" takes the upper of two humps of each group's loss,
+      "probe" and "thorough" that of a held-out loss (doubt.py).
     competence: where the seed model gets at least this share of a group's rows
       wholly right, those that it does not are suspect; 0 or None is off.
     visual: whether rows that the image makes less likely are suspect.

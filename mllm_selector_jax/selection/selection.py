@@ -59,7 +59,7 @@ class Selection(NamedTuple):
     table: about each group.
     certificate: that no better selection exists, for `kl`.
     warnings: what the user should know.
-    spared: by reason the groups and rows that a held-out bound left alone.
+    spared: by reason the groups and rows that a mixture left alone.
   """
 
   kept: Bool[np.ndarray, " N"]

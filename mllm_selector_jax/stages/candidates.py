@@ -13,7 +13,7 @@ from mllm_selector_jax.scoring.signals import SIGNALS
 from mllm_selector_jax.scoring.table import ScoreTable, read_scores
 from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
-from mllm_selector_jax.selection.candidates import Scores
+from mllm_selector_jax.selection.candidates import MIXTURE_SIGNALS, Scores
 from mllm_selector_jax.selection.necessity import rank_normalise
 from mllm_selector_jax.selection.options import BOUNDED, HELD_OUT, SelectOptions
 from mllm_selector_jax.selection.selection import Selection
@@ -109,6 +109,9 @@ def read_eligible(
     wanted.setdefault("accuracy", "select.competence")
   if options.tail_safe:
     wanted.setdefault("accuracy", "select.bound tail_safe")
+  if options.bound == "mixture":
+    for name in MIXTURE_SIGNALS:
+      wanted.setdefault(name, "select.bound mixture")
   if options.visual:
     wanted.setdefault("visual", "select.visual")
   wanted.setdefault(config["signal"], "select.signal")

@@ -21,6 +21,7 @@ CHUNK = 8192  # rows whose embeddings are compared at once
 BOUNDS = {
   "suspect: upper necessity bound": ("bound", 0.0),
   "suspect: wrong where the seed model is mostly right": ("competence", None),
+  "suspect: unlikely to the seed model": ("bound", 0.0),
   "suspect: unlikely to a model that has not seen it": ("bound", 0.0),
   "suspect: less likely with its image": ("visual", False),
   "suspect: nearly the same as another row": ("duplicates", 0.0),

@@ -57,7 +57,7 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
       f" eligible rows ({strategy}, budget {budget}"
       + (f"; proved the best, gap {proof.gap:.1e})" if proof else ")")
     )
-    if bounded:
+    if chosen.spared or bounded:
       _tell_bound(run, chosen, config["bound"], spent)
 
   run.make(run.workdir.selection(arm), recipe, build)

@@ -1,10 +1,16 @@
 """Mixtures of held-out losses, the gate that spares the tail, and halves."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
 from mllm_selector_jax.selection import doubt, draws
+from mllm_selector_jax.selection.candidates import CODE, Scores, sort_out
+from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.types import InputError
 
 
 def two_humps(rng, low, high, gap=4.0):
@@ -87,3 +93,27 @@ def test_halves_go_by_content_and_spread_every_group(parts):
   again = doubt.draw_halves(tie[order], groups[order], parts)
   np.testing.assert_array_equal(again, part[order])
   assert len(doubt.draw_halves(tie[:0], groups[:0])) == 0
+
+
+def test_the_bound_mixture_goes_by_the_seeds_own_loss():
+  rng = np.random.default_rng(1)
+  loss = np.concatenate([two_humps(rng, 170, 30, gap=6.0) for _ in range(2)])
+  wrong = np.tile(np.repeat([False, True], [170, 30]), 2)
+  right = np.where(wrong | (np.arange(400) >= 200), 0.0, 1.0)  # the second is unknown
+  signals = {"loss": loss, "accuracy": right}
+  # It goes by the loss, whatever the necessity.
+  scores = Scores(rng.random(400), np.arange(400, dtype=np.uint64), signals)
+  groups = Groups(np.repeat([0, 1], 200), ("a", "b"))
+  options = SelectOptions(bound="mixture")
+  found = sort_out(scores, groups, 0, options, True)
+  expected = doubt.find_doubted(doubt.Doubt(loss, right), groups.index)
+  np.testing.assert_array_equal(found.suspect, expected.suspect)
+  assert (found.suspect & wrong)[:200].sum() >= 28 and not found.suspect[200:].any()
+  assert found.spared == {
+    "groups of which less than 40% is known": {"groups": 1, "rows": 200}
+  }
+  assert set(found.code[found.suspect]) == {CODE["suspect: unlikely to the seed model"]}
+  assert not sort_out(scores, groups, 0, options, False).suspect.any()
+  bare = dataclasses.replace(scores, signals={"loss": loss})
+  with pytest.raises(InputError, match=r"select\.bound mixture needs .*'accuracy'"):
+    sort_out(bare, groups, 0, options, True)

@@ -140,6 +140,6 @@ def test_what_is_not_made_yet_is_asked_for(run_at):
   with pytest.raises(InputError, match="doubts/probe is not there"):
     run_at(explain, **{"select.bound": "probe", "select.groups": "source"})
   with pytest.raises(
-    InputError, match="allowed: none, quantile, gate, tail_safe, probe"
+    InputError, match="allowed: none, quantile, gate, tail_safe, mixture, probe"
   ):
     run_at(**{"select.bound": "best"})

@@ -32,6 +32,7 @@ MEANINGS = {
   "suspect: upper necessity bound": "its loss is among its group's highest",
   "suspect: wrong where the seed model is mostly right": "its answer may be wrong",
   "suspect: less likely with its image": "its image may belong to another row",
+  "suspect: unlikely to the seed model": "its answer may be wrong",
   "suspect: unlikely to a model that has not seen it": "its answer may be wrong",
   "suspect: nearly the same as another row": "that row stands for it",
   "dropped: the instruction does not help (IFD above 1)": "by the strategy's rule",

@@ -8,7 +8,6 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from mllm_selector_jax.selection.options import HELD_OUT
 from mllm_selector_jax.stages.doubts import add_seconds
 from mllm_selector_jax.stages.measure_table import format_notes
 from mllm_selector_jax.stages.report import findings, gather, plots, provenance, samples
@@ -181,9 +180,9 @@ def _measured(run: Run) -> dict[str, Any] | None:
 
 
 def _bound(run: Run, summary: dict[str, Any]) -> dict[str, Any] | None:
-  """What a bound took that costs more than the scoring, and what it left alone."""
+  """What a bound took out, what it left alone, and its cost beside the scoring."""
   name, told = (summary.get("options") or {}).get("bound"), summary.get("bound")
-  if name not in HELD_OUT or not told or not told.get("flops"):
+  if not told or not (told.get("flops") or told["spared"]):
     return None
   return {**told, "name": name, "seconds": add_seconds(run.times, name)}
 
