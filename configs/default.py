@@ -123,7 +123,7 @@ def get_config() -> ml_collections.ConfigDict:
   # group's loss, in groups that it knows), or by a model that has not seen the row:
   # probe (a head refitted on the embeddings) or thorough (two models, each tuned on
   # half of the pool by the seed's recipe, score the other half).
-  cfg.select.bound = config_dict.FieldReference(0.15, field_type=object)
+  cfg.select.bound = config_dict.FieldReference("mixture", field_type=object)
   cfg.select.competence = 0.0  # above 0: also what the seed gets wrong in groups
   # where it gets at least this share of the rows wholly right
   cfg.select.visual = False  # also rows that their image makes less likely

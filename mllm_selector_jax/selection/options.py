@@ -79,7 +79,7 @@ class SelectOptions:
   temperature: float = 0.2
   floor: float = 0.2
   cap: float = 1.0
-  bound: float | str = QUANTILE
+  bound: float | str = "mixture"
   competence: float | None = None
   visual: bool = False
   duplicates: float = 0.0

@@ -21,10 +21,12 @@ def make_pool(rows=600, seed=0, count=7, **fields):
   rng = np.random.default_rng(seed)
   weights = 0.6 ** np.arange(count)
   groups = rng.choice(count, rows, p=weights / weights.sum()).astype(np.int32)
+  loss = rng.exponential(size=rows) + 0.2 * groups
   scores = Scores(
-    necessity=rng.exponential(size=rows) + 0.2 * groups,
+    necessity=loss,
     key=rng.integers(0, 2**64, rows, dtype=np.uint64),
     signals={
+      "loss": loss,
       "accuracy": rng.choice([0.5, 1.0], rows, p=[0.3, 0.7]),
       "visual": rng.normal(0.5, 0.3, rows),
       "ifd": rng.gamma(9, 0.08, rows),
@@ -239,7 +241,7 @@ def test_floors_keep_easy_groups_alive():
 def test_suspects_only_fill_what_is_left_of_the_budget():
   scores, groups = make_pool()
   for strategy in ("kl", "grouped"):
-    options = SelectOptions(strategy)
+    options = SelectOptions(strategy, bound=0.15)
     some = select(scores, groups, "80%", 0, options)
     assert not some.warnings and "kept to fill the budget" not in some.reason
     most = select(scores, groups, "95%", 0, options)
@@ -280,7 +282,7 @@ def test_a_budget_in_tokens_is_the_longest_prefix(seed, tokens, strategy):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_degenerate_pools(strategy):
   options = SelectOptions(strategy)
-  signals = ("visual", "ifd", "perplexity", "el2n", "grand")
+  signals = ("loss", "accuracy", "visual", "ifd", "perplexity", "el2n", "grand")
 
   def make(values, keys):
     extra = {name: np.ones(len(values)) for name in signals}
@@ -301,7 +303,8 @@ def test_degenerate_pools(strategy):
 def test_input_errors_say_what_to_do():
   scores, groups = make_pool(50)
   cases = [
-    (dict(signals={}), SelectOptions(competence=0.6), 10, "score.signals"),
+    (dict(signals={}), SelectOptions(), 10, "select.bound mixture needs"),
+    (dict(signals={}), SelectOptions(bound=0.15, competence=0.6), 10, "score.signals"),
     (dict(signals={}), SelectOptions(visual=True), 10, "select.visual needs"),
     (dict(signals={}), SelectOptions("ifd"), 10, "strategy ifd needs the signal 'ifd'"),
     (dict(embeddings=None), SelectOptions("d2"), 10, "d2 needs embeddings"),
@@ -325,7 +328,9 @@ def test_input_errors_say_what_to_do():
 
 def test_two_hundred_thousand_rows():
   rng = np.random.default_rng(0)
-  scores = Scores(rng.random(200_000), rng.integers(0, 2**64, 200_000, dtype=np.uint64))
+  loss, key = rng.random(200_000), rng.integers(0, 2**64, 200_000, dtype=np.uint64)
+  signals = {"loss": loss, "accuracy": (loss < 0.7).astype(float)}
+  scores = Scores(loss, key, signals)
   selection = select(scores, rng.integers(0, 500, 200_000), "10%")
   assert selection.kept.sum() == 20_000 and abs(selection.certificate.gap) < 1e-9
 
