@@ -1,9 +1,10 @@
-"""Rows whose answer a model that has not seen them finds unlikely.
+"""Rows whose answer a model finds unlikely that knows the rest of their group.
 
-A held-out loss has two humps in a group that can be learned: answers that follow
-from the rest, and answers that do not. A mixture of two Gaussians tells them
-apart, group by group. What says nothing is left alone: small groups, and groups in
-which the held-out model knows too little for its surprise to mean anything.
+The loss of a model that has not learned the rows by heart has two humps in a group
+that can be learned: answers that follow from the rest, and answers that do not. A
+mixture of two Gaussians tells them apart, group by group. What says nothing is left
+alone: small groups, and groups in which the model knows too little for its surprise
+to mean anything.
 """
 
 from typing import NamedTuple
@@ -11,19 +12,19 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mllm_selector_jax.selection.mixture import upper_component
+
 SURE = 0.8  # of belonging to the upper component
 LEAST_ROWS = 30  # of a group; a mixture of fewer says nothing
-LEAST_RIGHT = 0.4  # share of a group's rows that the held-out model gets right
-_STEPS = 100  # of EM
-_LEAST_SPREAD = 0.02  # of a component, as a share of its group's
+LEAST_RIGHT = 0.4  # share of a group's rows that the model gets right
 
 
 class Doubt(NamedTuple):
-  """What a held-out model says of each row.
+  """What a model says of each row.
 
   Attributes:
     loss: higher where the answer is less likely; NaN where nothing is known.
-    right: whether it gives the answer itself, 0 where nothing is known.
+    right: 1 where it gives the answer itself, 0 where nothing is known.
   """
 
   loss: Float[np.ndarray, " N"]
@@ -50,7 +51,7 @@ def find_doubted(
   Args:
     doubt: of each row.
     groups: from 0.
-    least_right: share of a group's rows that the held-out model has to get right.
+    least_right: share of a group's rows that the model has to get right.
   """
   known = np.isfinite(doubt.loss)
   count = int(groups.max(initial=-1)) + 1
@@ -78,54 +79,6 @@ def find_doubted(
     },
   }
   return Doubted(suspect, {name: each for name, each in spared.items() if each["rows"]})
-
-
-def upper_component(
-  values: Float[np.ndarray, " n"], groups: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, " n"]:
-  """The probability of belonging to the upper of two Gaussians of the row's group.
-
-  Maximum likelihood by EM (Dempster, Laird and Rubin 1977) from the top fifth of
-  each group; the order of rows is no matter. 0 below the lower component's mean,
-  and where the group's values are equal.
-
-  Args:
-    values: finite.
-    groups: from 0.
-  """
-  _, groups = np.unique(groups, return_inverse=True)
-  order = np.lexsort((values, groups))  # sums do not depend on the order of rows
-  x, group = np.asarray(values, np.float64)[order], groups[order]
-  sizes = np.bincount(group)
-  starts = np.cumsum(sizes) - sizes
-
-  def total(weights):
-    return np.add.reduceat(weights, starts)
-
-  mean = total(x) / sizes
-  spread = np.sqrt(total((x - mean[group]) ** 2) / sizes)
-  x = (x - mean[group]) / np.where(spread > 0, spread, 1)[group]
-  place = np.arange(len(x)) - starts[group]
-  upper = (place >= 0.8 * sizes[group]).astype(np.float64)
-  for _ in range(_STEPS):
-    parts = []
-    for own in (1 - upper, upper):
-      weight = np.maximum(total(own), 1e-9)
-      centre = total(own * x) / weight
-      width = np.sqrt(total(own * (x - centre[group]) ** 2) / weight)
-      width = np.maximum(width, _LEAST_SPREAD)
-      scaled = (x - centre[group]) / width[group]
-      parts.append((np.log(weight / width)[group] - scaled**2 / 2, centre))
-    (low, low_centre), (high, high_centre) = parts
-    upper = 1 / (1 + np.exp(np.clip(low - high, -500, 500)))
-  swapped = (high_centre < low_centre)[group]
-  upper = np.where(swapped, 1 - upper, upper)
-  upper[x <= np.minimum(low_centre, high_centre)[group]] = 0
-  upper[(spread <= 0)[group]] = 0
-  out = np.empty(len(x))
-  # The last bits of an exponential differ between processors.
-  out[order] = np.rint(upper * 2.0**32) * 2.0**-32
-  return out
 
 
 def draw_halves(
