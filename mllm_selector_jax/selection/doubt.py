@@ -13,10 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.selection.mixture import upper_component
+from mllm_selector_jax.selection.necessity import above_bound, rank_normalise
 
 SURE = 0.8  # of belonging to the upper component
 LEAST_ROWS = 30  # of a group; a mixture of fewer says nothing
 LEAST_RIGHT = 0.4  # share of a group's rows that the model gets right
+MOST = 0.3  # of a group; above, the humps are what it knows and what it does not
 
 
 class Doubt(NamedTuple):
@@ -48,6 +50,8 @@ def find_doubted(
 ) -> Doubted:
   """Rows that likely belong to the upper hump of their group and are not got right.
 
+  At most `MOST` of a group's rows, those of the highest loss.
+
   Args:
     doubt: of each row.
     groups: from 0.
@@ -64,6 +68,9 @@ def find_doubted(
   if len(rows):
     upper = upper_component(doubt.loss[rows], groups[rows])
     suspect[rows] = (upper > SURE) & (doubt.right[rows] < 1)
+    taken = np.bincount(groups[suspect], minlength=count)
+    many = rows[(taken > MOST * sizes)[groups[rows]]]
+    suspect[many] &= above_bound(rank_normalise(doubt.loss[many]), groups[many], MOST)
   present = np.bincount(groups, minlength=count) > 0
 
   def tally(mask):

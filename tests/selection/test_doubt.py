@@ -37,6 +37,18 @@ def test_suspects_are_the_upper_hump_and_the_tail_is_spared():
   assert not doubt.find_doubted(nothing, groups).suspect.any()
 
 
+def test_no_group_loses_more_than_its_part():
+  rng = np.random.default_rng(0)
+  loss = np.concatenate([two_humps(rng, 110, 90), two_humps(rng, 170, 30)])
+  right = np.concatenate([np.repeat([1, 0], [110, 90]), np.repeat([1, 0], [170, 30])])
+  groups = np.repeat([0, 1], 200)
+  found = doubt.find_doubted(doubt.Doubt(loss, right), groups).suspect
+  assert found[:200].sum() == 60 and 25 <= found[200:].sum() <= 30
+  assert loss[:200][found[:200]].min() > np.sort(loss[:200])[-61]
+  alone = doubt.find_doubted(doubt.Doubt(loss[200:], right[200:]), groups[200:])
+  np.testing.assert_array_equal(alone.suspect, found[200:])
+
+
 @pytest.mark.parametrize("parts", [2, 4])
 def test_halves_go_by_content_and_spread_every_group(parts):
   rng = np.random.default_rng(0)
