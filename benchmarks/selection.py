@@ -28,10 +28,13 @@ def make_pool(
   weights = 1 / np.arange(1, count + 1)
   edges = np.cumsum(weights / weights.sum())
   index = np.minimum(np.searchsorted(edges, rng.random(rows)), count - 1)
+  right = rng.random(rows) < 0.7
+  loss = rng.exponential(np.where(right, 0.3, 2.0))
+  signals = {name: rng.random(rows) for name in sorted(signals)}
   scores = candidates.Scores(
-    necessity=rng.exponential(size=rows),
+    necessity=loss,
     key=rng.integers(0, 2**64, rows, dtype=np.uint64),
-    signals={name: rng.random(rows) for name in sorted(signals)},
+    signals={**signals, "loss": loss, "accuracy": right.astype(np.float64)},
     embeddings=make_embeddings(rng, index, count, width) if width else None,
     tokens=rng.integers(20, 800, rows),
   )
@@ -51,6 +54,7 @@ def main() -> None:
   parser.add_argument("--budget", default="10%")
   parser.add_argument("--strategies", default="kl,random")
   parser.add_argument("--within", default="uniform", choices=options.WITHIN)
+  parser.add_argument("--bound", default="mixture", choices=options.BOUNDS[:-2])
   parser.add_argument("--clusters", type=int, default=0, help="time k-means instead")
   parser.add_argument("--width", type=int, default=256)
   parser.add_argument("--iterations", type=int, default=10)
@@ -83,7 +87,9 @@ def main() -> None:
     f" {peak_memory():.2f} GB before"
   )
   for strategy in names:
-    chosen = options.SelectOptions(strategy, within=arguments.within)
+    chosen = options.SelectOptions(
+      strategy, within=arguments.within, bound=arguments.bound
+    )
     before, worked = time.perf_counter(), time.process_time()
     selection = strategies.select(scores, grouping, arguments.budget, 0, chosen)
     seconds, worked = time.perf_counter() - before, time.process_time() - worked
