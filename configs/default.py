@@ -30,6 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.pool.demo.seed = 0
   cfg.pool.demo.wrong = 0.12  # share of rows with a wrong answer
   cfg.pool.demo.misaligned = 0.05  # share of rows with another row's image
+  cfg.pool.demo.duplicates = 0.03  # share that repeat a row, its scene redrawn
   cfg.pool.demo.questions = 100  # evaluation questions a task
 
   cfg.prepare = ml_collections.ConfigDict()

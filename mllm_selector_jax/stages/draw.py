@@ -11,9 +11,8 @@ def draw(run: Run) -> None:
   recipe = run.recipe("draw", cfg, {})
 
   def build(folder):
-    options = demo.PoolOptions(
-      rows=cfg.rows, seed=cfg.seed, wrong=cfg.wrong, misaligned=cfg.misaligned
-    )
+    shares = {name: cfg[name] for name in ("wrong", "misaligned", "duplicates")}
+    options = demo.PoolOptions(rows=cfg.rows, seed=cfg.seed, **shares)
     with run.progress("draw pool", "row") as progress:
       counts = demo.draw_pool(folder, options, progress)
     questions = demo.EvaluationOptions(questions=cfg.questions, seed=cfg.seed)
