@@ -3,8 +3,8 @@
 import json
 
 import pyarrow.parquet as pq
-
 from mllm_selector_jax.configs import demo
+
 from mllm_selector_jax.stages import context
 from mllm_selector_jax.stages.draw import draw
 
