@@ -70,9 +70,9 @@ def _tell_bound(run: Run, chosen: Selection, bound: str, spent: float) -> None:
     else f"{each['rows']:,} {name}"
     for name, each in chosen.spared.items()
   )
+  cost = f" for {spent:.2e} FLOPs beside the scoring" if spent else ""
   run.say(
-    f"select: {bound} takes out {int(chosen.table.suspects.sum()):,} suspect rows for"
-    f" {spent:.2e} FLOPs beside the scoring"
+    f"select: {bound} takes out {int(chosen.table.suspects.sum()):,} suspect rows{cost}"
     + (f"; left alone: {left}" if left else "; no row is left alone")
   )
 
