@@ -47,6 +47,7 @@ class Run:
   bucket: Bucket | None = None
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
   _stop: bool = False
+  _said: set[str] = dataclasses.field(default_factory=set)
 
   def stop(self) -> None:
     """Asks the stage at hand to save and leave (SIGTERM)."""
@@ -55,9 +56,12 @@ class Run:
   def stopped(self) -> bool:
     return self._stop
 
-  def say(self, text: str) -> None:
-    if peers.is_first_process():
+  def say(self, text: str, once: bool = False) -> None:
+    """Says it on the first process; with `once`, not if this run has said it."""
+    if peers.is_first_process() and not (once and text in self._said):
       self.console.say(text)
+    if once:
+      self._said.add(text)
 
   @contextlib.contextmanager
   def progress(

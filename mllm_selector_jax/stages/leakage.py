@@ -50,7 +50,8 @@ def check_leakage(run: Run) -> None:
   run.make(run.workdir.leakage, recipe, build)
   found = json.loads((run.workdir.leakage.path / "leakage.json").read_text())
   if not found["leaked"]:
-    run.say(f"evaluate: none of {found['questions']:,} questions stands in the pool.")
+    text = f"evaluate: none of {found['questions']:,} questions stands in the pool."
+    run.say(text, once=True)
     return
   text = _describe(found)
   if any(found["kinds"].get(kind) for kind in leakage.REFUSED) and (
@@ -61,7 +62,7 @@ def check_leakage(run: Run) -> None:
       " --config.evaluate.allow_leakage=True; all are in"
       f" {run.workdir.leakage.path / 'leakage.json'}."
     )
-  run.say(f"Warning: {text}")
+  run.say(f"Warning: {text}", once=True)
 
 
 def _describe(found: dict) -> str:
