@@ -2,7 +2,8 @@
 
 The folder holds what a selection follows from, as a workdir has it: the checked
 pool's table (no records, no images), the scores, and a held-out loss where the bound
-reads one. `verify` needs nothing else.
+reads one. Embeddings, most of what there is, are left out where the clusters that
+were made of them are all that the selection reads. `verify` needs nothing else.
 """
 
 import json
@@ -18,6 +19,7 @@ import numpy as np
 
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.selection.selection import Selection
+from mllm_selector_jax.selection.strategies import STRATEGIES
 from mllm_selector_jax.stages import base, candidates
 from mllm_selector_jax.stages.console import Console
 from mllm_selector_jax.stages.context import Run
@@ -41,7 +43,12 @@ def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
   for path in (pool.with_name("pool.parquet"), pool.with_name("pool_summary.json")):
     shutil.copy(path, folder / path.name)
   shutil.copy(place.pool.marker, folder / place.pool.marker.name)
-  shutil.copytree(place.scores.path, folder / "scores", dirs_exist_ok=True)
+  clusters = _stand_in(run, made)
+  without = None if clusters is None else shutil.ignore_patterns("embeddings")
+  scores = folder / "scores"
+  shutil.copytree(place.scores.path, scores, ignore=without, dirs_exist_ok=True)
+  for found in clusters or ():
+    shutil.copytree(found, folder / "clusters" / found.name, dirs_exist_ok=True)
   if "doubts" in made["inputs"]:
     found = place.doubts(made["config"]["bound"]).path
     shutil.copytree(found, folder / "doubts" / found.name, dirs_exist_ok=True)
@@ -70,6 +77,17 @@ def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
   artifacts.write_text(folder / README, _describe(card))
   card["hashes"] = _hash_files(folder)
   artifacts.write_json(folder / CARD, card)
+
+
+def _stand_in(run: Run, made: dict[str, Any]) -> list[Path] | None:
+  """Clusters that are read in place of embeddings; None if these are read."""
+  options = candidates.make_options(made["config"])
+  if STRATEGIES[options.strategy].embeddings or options.duplicates:
+    return None
+  if "kmeans" not in options.groups.split("*"):
+    return []
+  clusters = run.workdir.clusters(options.clusters, made["seed"])
+  return None if clusters.provenance() is None else [clusters.path]
 
 
 def _find_commit() -> str | None:
@@ -158,7 +176,7 @@ def _draw_again(
 ) -> tuple[candidates.Eligible, Selection]:
   with tempfile.TemporaryDirectory() as name:
     own = Path(name)  # what is made on the way does not go into the card
-    for part in ("scores", "doubts"):
+    for part in ("scores", "clusters", "doubts"):
       if (folder / part).exists():
         (own / part).symlink_to((folder / part).absolute())
     workdir = Workdir(own, pooled=folder.absolute(), scored=own)

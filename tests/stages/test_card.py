@@ -13,8 +13,15 @@ from mllm_selector_jax.stages import card
 from mllm_selector_jax.types import InputError
 from tests import small_run
 
+CASES = [
+  {"groups": "kmeans"},
+  {"groups": "source", "bound": "probe"},
+  {"groups": "kmeans*source", "duplicates": 0.99},
+  {"strategy": "d2"},
+]
 
-@pytest.fixture(params=[{"groups": "kmeans"}, {"groups": "source", "bound": "probe"}])
+
+@pytest.fixture(params=CASES)
 def published(request, select, base, tmp_path):
   _, folder = select(**request.param)
   settings = {"export_selection.formats": "ids,card", "score.model": str(base)}
@@ -31,6 +38,11 @@ def test_a_card_is_enough_to_draw_again(published, capsys):
   assert found["dataset"]["rows"] == 120 and found["base"]["hash"]
   assert found["command"].startswith("mllm-selector") and found["config"]["budget"]
   assert "Dataset: pool.json" in (published / "README.md").read_text()
+  config = found["config"]
+  reads = config["strategy"] == "d2" or config["duplicates"] > 0
+  assert (published / "scores/embeddings").exists() == reads
+  clustered = config["groups"] == "kmeans" and not reads
+  assert (published / "clusters").exists() == clustered
   before = small_run.read_bytes(published)
   assert main.run(["mllm-selector", "verify", f"--card={published}"]) == 0
   kept = found["kept"]
