@@ -6,7 +6,7 @@ import pytest
 from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.strategies import select
-from tests.selection.test_strategies import make_pool
+from tests.selection.pools import make_pool
 
 
 def make_rows(count=300, seed=0):

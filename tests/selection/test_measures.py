@@ -10,7 +10,7 @@ from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.kl import find_target
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.strategies import select
-from tests.selection.test_strategies import make_pool
+from tests.selection.pools import make_pool
 
 
 def make_rows(rows=300, width=6, seed=0):
