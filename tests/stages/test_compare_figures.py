@@ -1,13 +1,16 @@
-"""The figures of a comparison: paired tests, Holm, differences and overlaps."""
+"""The figures of a comparison: paired tests, Holm, differences, overlaps, the picture."""
+
+import io
 
 import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from mllm_selector_jax.evaluation import intervals
-from mllm_selector_jax.stages.compare import summary
+from mllm_selector_jax.stages.compare import plot, summary
 from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, WHOLE, Arm
 
 VALUES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=12)
@@ -93,3 +96,29 @@ def test_jaccard_equals_sets(first, second):
   found = summary.jaccard(np.array(first, int), np.array(second, int))
   either = set(first) | set(second)
   assert found == (len(set(first) & set(second)) / len(either) if either else 1)
+
+
+@pytest.mark.parametrize("budgets", [["5%"], ["5%", "20%"]])
+def test_picture_has_a_row_a_strategy_where_there_is_one_budget(budgets):
+  names = [RANDOM, *(f"variant {place}" for place in range(14))]
+  arms = [Arm(FULL, WHOLE), *(Arm(name, text) for text in budgets for name in names)]
+  rng = np.random.default_rng(1)
+  lines = [
+    {**arm._asdict(), "seed": seed, "rows": 10 * (1 + place), "tasks": {}}
+    | dict.fromkeys(("macro", "overall"), rng.uniform())
+    for seed in range(3)
+    for place, arm in enumerate(arms)
+  ]
+
+  def size(strategies):
+    own = [line for line in lines if line["strategy"] in (FULL, *strategies)]
+    plan = {"seeds": [0, 1, 2], "strategies": [FULL, *strategies], "budgets": budgets}
+    results = {"plan": plan, "table": summary.tabulate(own, [])}
+    drawn = plot.draw(results)
+    assert drawn == plot.draw(results)
+    with Image.open(io.BytesIO(drawn)) as image:
+      return image.size
+
+  few, many = size(names[:3]), size(names)
+  assert few[0] == many[0] == 1650
+  assert many[1] > 2 * few[1] - 100 if len(budgets) == 1 else many[1] == few[1]
