@@ -229,12 +229,13 @@ def _mark_suspects(code, scores, ranks, groups, options) -> dict[str, dict[str, 
     code[failed] = CODE["suspect: wrong where the seed model is mostly right"]
   above = necessity.above_bound(ranks, groups, options.quantile)
   if options.tail_safe:
-    # What the seed model was tuned on says nothing of what it knows.
+    # What the seed model was tuned on says little of what it knows.
+    unseen = ~scores.flag("seen")
     above &= necessity.failed_where_competent(
       scores.signal("accuracy", "select.bound"),
       groups,
       options.tail_safe,
-      ~scores.flag("seen"),
+      unseen if unseen.any() else None,
     )
   code[above] = CODE["suspect: upper necessity bound"]
   if options.bound == "mixture":
