@@ -42,7 +42,9 @@ def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
   pool = place.pool.path
   for path in (pool.with_name("pool.parquet"), pool.with_name("pool_summary.json")):
     shutil.copy(path, folder / path.name)
-  shutil.copy(place.pool.marker, folder / place.pool.marker.name)
+  files = [Path(name).name for name in base.pool_files(run)]
+  pool_made = _without_folders(place.pool.provenance(), files)
+  artifacts.write_json(folder / place.pool.marker.name, pool_made)
   clusters = _stand_in(run, made)
   without = None if clusters is None else shutil.ignore_patterns("embeddings")
   scores = folder / "scores"
@@ -54,10 +56,9 @@ def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
     shutil.copytree(found, folder / "doubts" / found.name, dirs_exist_ok=True)
   shutil.copy(selection.path / KEPT, folder / KEPT)
   summary = json.loads((selection.path / "summary.json").read_text())
-  pool_made = place.pool.provenance()
   card = {
     "dataset": {
-      "files": [Path(name).name for name in base.pool_files(run)],
+      "files": files,
       "rows": len(base.open_pool(run)),
       "digest": pool_made["digest"],
     },
@@ -77,6 +78,13 @@ def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
   artifacts.write_text(folder / README, _describe(card))
   card["hashes"] = _hash_files(folder)
   artifacts.write_json(folder / CARD, card)
+
+
+def _without_folders(made: dict[str, Any], files: list[str]) -> dict[str, Any]:
+  """A pool's provenance that does not tell where the publisher's files lie."""
+  images = made["config"]["images"]
+  images = Path(images).name if images else images
+  return made | {"config": made["config"] | {"data": files, "images": images}}
 
 
 def _stand_in(run: Run, made: dict[str, Any]) -> list[Path] | None:

@@ -1,6 +1,7 @@
 """A published selection is drawn again from its own folder alone."""
 
 import json
+import pathlib
 import shutil
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from mllm_selector_jax.stages import card
 from mllm_selector_jax.types import InputError
 from tests import small_run
 
+PUBLISHED = pathlib.Path(__file__).parents[2] / "docs" / "published"
 CASES = [
   {"groups": "kmeans"},
   {"groups": "source", "bound": "probe"},
@@ -37,6 +39,8 @@ def test_a_card_is_enough_to_draw_again(published, capsys):
   found = json.loads((published / "card.json").read_text())
   assert found["dataset"]["rows"] == 120 and found["base"]["hash"]
   assert found["command"].startswith("mllm-selector") and found["config"]["budget"]
+  made = json.loads((published / "pool.provenance.json").read_text())["config"]
+  assert made["data"] == ["pool.json"] and "/" not in made["images"]
   assert "Dataset: pool.json" in (published / "README.md").read_text()
   config = found["config"]
   reads = config["strategy"] == "d2" or config["duplicates"] > 0
@@ -66,3 +70,11 @@ def test_what_was_changed_is_named(published, capsys):
   assert main.run(["mllm-selector", "verify"]) == 2
   assert main.run(["mllm-selector", "verify", "--card=nowhere"]) == 2
   assert "no card.json of a published selection" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  "folder", sorted(PUBLISHED.iterdir()), ids=lambda path: path.name
+)
+def test_what_the_project_published_is_drawn_again(folder, capsys):
+  assert main.run(["mllm-selector", "verify", f"--card={folder}"]) == 0
+  assert "are kept, as published" in capsys.readouterr().out
