@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax import artifacts
+from mllm_selector_jax.artifacts import Artifact
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.strategies import STRATEGIES
 from mllm_selector_jax.stages import base, candidates
@@ -27,6 +28,7 @@ from mllm_selector_jax.stages.workdir import Workdir
 from mllm_selector_jax.types import InputError
 
 CARD, KEPT, README = "card.json", "selection.parquet", "README.md"
+TABLE, SUMMARY = "pool.parquet", "pool_summary.json"
 
 
 def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
@@ -39,12 +41,8 @@ def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
     folder: to write into.
   """
   selection, place = run.workdir.selection(arm), run.workdir
-  pool = place.pool.path
-  for path in (pool.with_name("pool.parquet"), pool.with_name("pool_summary.json")):
-    shutil.copy(path, folder / path.name)
   files = [Path(name).name for name in base.pool_files(run)]
-  pool_made = _without_folders(place.pool.provenance(), files)
-  artifacts.write_json(folder / place.pool.marker.name, pool_made)
+  pool_made = _copy_pool(place.pool, files, folder)
   clusters = _stand_in(run, made)
   without = None if clusters is None else shutil.ignore_patterns("embeddings")
   scores = folder / "scores"
@@ -80,11 +78,26 @@ def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
   artifacts.write_json(folder / CARD, card)
 
 
-def _without_folders(made: dict[str, Any], files: list[str]) -> dict[str, Any]:
-  """A pool's provenance that does not tell where the publisher's files lie."""
+def _copy_pool(pool: Artifact, files: list[str], folder: Path) -> dict[str, Any]:
+  """The pool's table, summary and provenance, not telling where its files lie."""
+  import pyarrow.parquet as pq
+
+  made = pool.provenance()
   images = made["config"]["images"]
-  images = Path(images).name if images else images
-  return made | {"config": made["config"] | {"data": files, "images": images}}
+  own = {"data": files, "images": Path(images).name if images else images}
+  made = made | {"config": made["config"] | own}
+  source = pool.path.parent
+  table = pq.read_table(source / TABLE)
+  names = [Path(name).name for name in table["file"].to_pylist()]
+  place = table.schema.get_field_index("file")
+  table = table.set_column(place, "file", [names])
+  artifacts.write_table(folder / TABLE, table)
+  shutil.copy(source / SUMMARY, folder / SUMMARY)
+  made["outputs"] = {
+    name: artifacts.hash_file(folder / name) for name in made["outputs"]
+  }
+  artifacts.write_json(folder / pool.marker.name, made)
+  return made
 
 
 def _stand_in(run: Run, made: dict[str, Any]) -> list[Path] | None:

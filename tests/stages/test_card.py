@@ -41,6 +41,9 @@ def test_a_card_is_enough_to_draw_again(published, capsys):
   assert found["command"].startswith("mllm-selector") and found["config"]["budget"]
   made = json.loads((published / "pool.provenance.json").read_text())["config"]
   assert made["data"] == ["pool.json"] and "/" not in made["images"]
+  assert set(pq.read_table(published / "pool.parquet")["file"].to_pylist()) == {
+    "pool.json"
+  }
   assert "Dataset: pool.json" in (published / "README.md").read_text()
   config = found["config"]
   reads = config["strategy"] == "d2" or config["duplicates"] > 0
