@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,6 +86,55 @@ def needs_doubt(options: SelectOptions) -> bool:
   return options.bound in HELD_OUT and options.strategy in BOUNDED
 
 
+def list_signals(config: dict[str, Any]) -> dict[str, str]:
+  """The columns of the score table that a selection reads, and for which option."""
+  options = make_options(config)
+  own = f"select.strategy {options.strategy}"
+  wanted = {name: own for name in strategies.STRATEGIES[options.strategy].signals}
+  if options.strategy in BOUNDED:
+    if options.gate:
+      option = "select.competence" if options.competence else "select.bound gate"
+      wanted.setdefault("accuracy", option)
+    if options.tail_safe:
+      wanted.setdefault("accuracy", "select.bound tail_safe")
+    if options.bound == "mixture":
+      for name in MIXTURE_SIGNALS:
+        wanted.setdefault(name, "select.bound mixture")
+    if options.visual:
+      wanted.setdefault("visual", "select.visual")
+  wanted.setdefault(config["signal"], "select.signal")
+  return wanted
+
+
+def check_signals(run: Run) -> None:
+  """Refuses, before anything is scored, what the scores would not hold.
+
+  Raises:
+    InputError: the selection reads a signal that is not in score.signals.
+  """
+  if run.cfg.score.table is None:
+    wanted, signals = list_signals(make_config(run)), run.cfg.score.signals
+    known = {name: option for name, option in wanted.items() if name in SIGNALS}
+    _check_signals(known, ("loss", *signals), signals)
+
+
+def _check_signals(wanted: Mapping[str, str], there: Collection[str], asked) -> None:
+  for name, option in wanted.items():
+    if name in there:
+      continue
+    if name not in SIGNALS:
+      raise InputError(
+        f"{option} is {name!r}, which is no signal; there are {', '.join(SIGNALS)}, and"
+        f" the score table has {', '.join(sorted(there))}."
+      )
+    other = ", or give --config.select.bound=quantile" if "bound" in option else ""
+    raise InputError(
+      f"{option} needs the signal {name!r}, which was not scored; add it to"
+      f" score.signals and run `mllm-selector score` again (it has"
+      f" {', '.join(asked)}){other}."
+    )
+
+
 def read_eligible(
   run: Run, config: dict[str, Any], rng: int, embeddings: bool = False
 ) -> Eligible:
@@ -100,34 +149,10 @@ def read_eligible(
   Raises:
     InputError: a signal or column that is not there, or an id that is no row's.
   """
-  options = make_options(config)
+  options, wanted = make_options(config), list_signals(config)
   pool, table = base.open_pool(run), read_scores(run.workdir.scores.path)
   strategy = strategies.STRATEGIES[options.strategy]
-  own = f"select.strategy {options.strategy}"
-  wanted = {name: own for name in strategy.signals}
-  if options.gate:
-    wanted.setdefault("accuracy", "select.competence")
-  if options.tail_safe:
-    wanted.setdefault("accuracy", "select.bound tail_safe")
-  if options.bound == "mixture":
-    for name in MIXTURE_SIGNALS:
-      wanted.setdefault(name, "select.bound mixture")
-  if options.visual:
-    wanted.setdefault("visual", "select.visual")
-  wanted.setdefault(config["signal"], "select.signal")
-  for name, option in wanted.items():
-    if name in table.columns:
-      continue
-    if name not in SIGNALS:
-      raise InputError(
-        f"{option} is {name!r}, which is no signal; there are {', '.join(SIGNALS)}, and"
-        f" the score table has {', '.join(sorted(table.columns))}."
-      )
-    raise InputError(
-      f"{option} needs the signal {name!r}, which was not scored; add it to"
-      f" score.signals and run `mllm-selector score` again (it has"
-      f" {', '.join(run.cfg.score.signals)})."
-    )
+  _check_signals(wanted, table.columns, run.cfg.score.signals)
   finite = np.isfinite(table.signal(config["signal"]))
   for name in strategy.signals:
     finite &= np.isfinite(table.signal(name))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages.candidates import check_signals
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
@@ -32,6 +33,7 @@ def run(current: Run) -> None:
       f"select.rounds={current.cfg.select.rounds}; it must be 1 or more."
     )
   base.check_model(current)
+  check_signals(current)
   check(current)
   if task_names(current):
     check_settings(current)

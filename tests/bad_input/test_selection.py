@@ -206,3 +206,13 @@ def test_one_group_or_equal_scores_select_sensibly(command, scored, form):
       page = (work / "report.html").read_text()
       assert not re.search(r"\bnan\b", re.sub(r"data:\S+", "", page), re.I)
       assert "<strong>Warning.</strong>" not in page
+
+
+def test_a_run_refuses_what_its_scores_would_not_hold_before_it_makes_them(
+  command, scored
+):
+  before = sorted(path.name for path in (scored[1] / "work").rglob("*"))
+  status, said = command("run", score__signals="('loss',)")
+  assert status == 2 and "select.bound mixture needs the signal 'accuracy'" in said
+  assert "or give --config.select.bound=quantile" in said
+  assert sorted(path.name for path in (scored[1] / "work").rglob("*")) == before

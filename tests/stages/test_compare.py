@@ -119,7 +119,7 @@ def test_a_variant_is_the_strategy_with_its_own_settings(workdir):
     for arm in ("open", "kl")
   )
   assert own == plain | {"bound": "none", "kl_weight": 3.0}
-  assert (plain["bound"], plain["kl_weight"]) == (0.15, 0.4)
+  assert (plain["bound"], plain["kl_weight"]) == ("mixture", 0.4)
   results = read(workdir / "compare/results.json")
   assert results["plan"]["variants"] == {
     "open": {"strategy": "kl", "bound": "none", "kl_weight": 3.0}

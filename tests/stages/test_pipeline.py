@@ -199,7 +199,7 @@ def test_a_budget_above_the_pool_keeps_everything_with_a_warning(
 def test_signals_are_the_wanted_ones(base, workdir, tmp_path):
   folder = tmp_path / "work"
   shutil.copytree(workdir, folder)
-  overrides = {"score.signals": ("el2n",)}
+  overrides = {"score.signals": ("el2n", "accuracy")}
   with small_run.open_run(folder, base, **overrides) as current:
     stages.score(current)
     with pytest.raises(InputError, match="needs the signal 'entropy'"):

@@ -228,6 +228,11 @@ def test_a_table_made_elsewhere_is_brought_in(place, scored, tmp_path):
   with open_run(place, tmp_path / "work", rows, **settings) as current:
     stages.check(current)
     stages.score(current)
+    with pytest.raises(
+      InputError, match=r"'accuracy'.*or give --config\.select\.bound"
+    ):
+      stages.select(current)
+    current.cfg.select.bound = "quantile"
     stages.select(current)
   found = read_scores(tmp_path / "work/scores")
   hashes = read_lines(tmp_path / "work/scores")["hash"].to_pylist()

@@ -222,7 +222,7 @@ def test_candidates_are_drawn_from_all_products(base):
     "kl_weight": 0.4,
     "groups": "source",
     "tempering": 0.5,
-    "bound": 0.15,
+    "bound": "mixture",
   }
   assert space.list_candidates(cfg) == found
   settings["select.search.candidates"] = 100
