@@ -1,14 +1,16 @@
 """The headline comparison on drawn pools: its settings, frozen before it was run.
 
-    mllm-selector compare --config=benchmarks/headline.py --workdir=runs/headline-11 \
-      --config.compare.seeds=11
-    mllm-selector compare --config=benchmarks/headline.py --workdir=runs/headline-11 \
-      --config.compare.seeds=11 --config.compare.budgets=5%,20%,50% \
+    mllm-selector compare --config=benchmarks/headline.py --workdir=runs/headline-21 \
+      --config.compare.seeds=21
+    mllm-selector compare --config=benchmarks/headline.py --workdir=runs/headline-21 \
+      --config.compare.seeds=21 --config.compare.budgets=20% \
       --config.compare.strategies=stratified,top,...
 
 Other pools have other seeds, and `--config.pool.demo.wrong` other shares of wrong
-answers. Each such call's `compare/results.json` is kept under docs/headline/, and
-`benchmarks.merge_comparisons` reads them together.
+answers. What `compare/results.json` says of each arm is kept under docs/headline/ (12-*:
+12 % wrong, 0-* and 30-*; rivals-*, parts-*, duplicates-*: other arms; easy-*: of
+benchmarks/headline_easy.py; quantile/: of the older default), and
+`benchmarks.merge_comparisons` reads such files together.
 """
 
 from mllm_selector_jax.configs import demo
