@@ -7,9 +7,9 @@
       --config.compare.strategies=stratified,top,...
 
 Other pools have other seeds, and `--config.pool.demo.wrong` other shares of wrong
-answers. What `compare/results.json` says of each arm is kept under docs/headline/ (12-*:
-12 % wrong, 0-* and 30-*; rivals-*, parts-*, duplicates-*: other arms; easy-*: of
-benchmarks/headline_easy.py; quantile/: of the older default), and
+answers. What `compare/results.json` says of each arm is kept under docs/headline/: 12-*
+(12 % wrong), 0-* and 30-*; rivals-*, parts-* and duplicates-* are other arms, easy-* of
+benchmarks/headline_easy.py, and quantile/ of the older default.
 `benchmarks.merge_comparisons` reads such files together.
 """
 
