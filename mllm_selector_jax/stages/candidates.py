@@ -106,19 +106,26 @@ def list_signals(config: dict[str, Any]) -> dict[str, str]:
   return wanted
 
 
-def check_signals(run: Run) -> None:
+def check_signals(run: Run, **changes: Any) -> None:
   """Refuses, before anything is scored, what the scores would not hold.
 
+  Args:
+    run: the invocation.
+    **changes: to the settings of the config's section, as in `make_config`.
+
   Raises:
-    InputError: the selection reads a signal that is not in score.signals.
+    InputError: the selection reads a signal that is not in score.signals, or its
+      settings are none.
   """
+  wanted, signals = list_signals(make_config(run, **changes)), run.cfg.score.signals
   if run.cfg.score.table is None:
-    wanted, signals = list_signals(make_config(run)), run.cfg.score.signals
     known = {name: option for name, option in wanted.items() if name in SIGNALS}
     _check_signals(known, ("loss", *signals), signals)
 
 
-def _check_signals(wanted: Mapping[str, str], there: Collection[str], asked) -> None:
+def _check_signals(
+  wanted: Mapping[str, str], there: Collection[str], asked: Collection[str]
+) -> None:
   for name, option in wanted.items():
     if name in there:
       continue

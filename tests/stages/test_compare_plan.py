@@ -37,6 +37,7 @@ SMALL = {
     ("variants", "a: floor=]", "with floor=], which is no value"),
     ("variants", "a: bond=none", r"'bond' \(did you mean bound\?\); there are"),
     ("variants", "a: bound=nine", "select.bound is 'nine'"),
+    ("variants", "a: visual=true", "select.visual needs the signal 'visual'"),
     ("variants", "a: budget=5%", "the setting 'budget'"),
     ("variants", "a: bound", "write a name and settings"),
     ("variants", "kl: bound=none", "has 'kl', which is a strategy"),

@@ -22,7 +22,7 @@ def compare(run: Run) -> None:
   plan = read_plan(run.cfg)
   for arm in plan.arms:
     own = plan.changes(arm) | {"strategy": plan.strategy(arm)}
-    candidates.make_options(candidates.make_config(run, **own))
+    candidates.check_signals(run, **own)
   check_settings(run)
   base.check_model(run)
   if not plan.fresh_pools:

@@ -168,6 +168,11 @@ def test_facility_location_is_apricots(pool):
   # sets may part, but never in what they are worth.
   worth = [similarity[list(kept)].max(0).sum() for kept in (ours, theirs.ranking)]
   assert worth[0] == pytest.approx(worth[1], rel=1e-12)
+  covered = np.zeros(len(similarity))
+  for row in ours:  # none would have gained more
+    gain = np.maximum(similarity - covered, 0).sum(1)
+    assert gain[row] == pytest.approx(gain.max(), rel=1e-5)
+    covered = np.maximum(covered, similarity[row])
 
 
 def test_coincide_quotas_and_matching(pool):
