@@ -54,10 +54,8 @@ def merge(
     if wanted or arm[0] == FULL:
       lines.setdefault(line["seed"], {}).setdefault(arm, line)
   rows = {arm: line["rows"] for own in lines.values() for arm, line in own.items()}
-  # The full pool, then by budget; a budget's arms in the files' order.
+  # The full pool, if it is there, then by budget; a budget's arms in the files' order.
   arms = sorted(rows, key=lambda arm: (arm[0] != FULL, rows[arm]))
-  if arms[0][0] != FULL:
-    raise SystemExit("No file has the full pool, beside which the arms are shown.")
   missing = {
     seed: [" at ".join(arm) for arm in arms if arm not in own]
     for seed, own in sorted(lines.items())

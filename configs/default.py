@@ -184,7 +184,7 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.evaluate.max_new_tokens = 16
 
   # Of `compare`: arms/<strategy>-<budget>-<seed> for all of these, with `random` at
-  # every budget and `full`, the whole pool, always among them.
+  # every budget always among them.
   cfg.compare = ml_collections.ConfigDict()
   cfg.compare.strategies = config_dict.FieldReference("kl", field_type=object)
   # Beside these, arms of select with other settings, each by a name of its own:
@@ -192,6 +192,7 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.compare.variants = config_dict.placeholder(object)
   cfg.compare.budgets = config_dict.FieldReference("5%,20%,50%", field_type=object)
   cfg.compare.seeds = config_dict.FieldReference("0,1,2", field_type=object)
+  cfg.compare.full = True  # also tune on the whole pool, `full`, which takes longest
   # What is the same for all arms: "epochs" (tune.epochs) or "steps" (as many as
   # tune.epochs of the full pool take).
   cfg.compare.match = "epochs"

@@ -18,6 +18,7 @@ from mllm_selector_jax.stages.plan.stage import plan
 from mllm_selector_jax.stages.questions import task_names
 from mllm_selector_jax.stages.report.stage import report
 from mllm_selector_jax.stages.score import needs_seed, score
+from mllm_selector_jax.stages.search.stage import check_search
 from mllm_selector_jax.stages.seed import seed
 from mllm_selector_jax.stages.select import arms, select
 from mllm_selector_jax.stages.times import keep_times
@@ -34,6 +35,7 @@ def run(current: Run) -> None:
     )
   base.check_model(current)
   check_signals(current)
+  check_search(current)
   check(current)
   if task_names(current):
     check_settings(current)

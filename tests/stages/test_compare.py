@@ -204,14 +204,26 @@ def test_a_rerun_keeps_every_byte_and_a_lost_arm_is_made_again(base, workdir):
   assert set(found) == set(wanted)
 
 
-def test_equal_steps_and_one_pool(base, tmp_path):
+def test_equal_steps_and_one_pool_then_the_full_pool_too(base, tmp_path):
   settings = {**SMALL, "compare.match": "steps", "compare.fresh_pools": False}
   settings |= {"compare.seeds": "7", "tune.batch": 16, "compare.strategies": "random"}
   settings["compare.variants"] = None
+  with small_run.open_run(tmp_path, base, **settings, **{"compare.full": False}) as now:
+    stages.compare(now)
+  assert not (tmp_path / "arms/full-100%-7/tuned").exists()
+  (alone,) = read(tmp_path / "compare/results.json")["arms"]
+  spent = read(tmp_path / "compare/costs.json")
+  page = (tmp_path / "compare/compare.html").read_text()
+  assert "minus full" not in page and "the whole pool" not in page
   with small_run.open_run(tmp_path, base, **settings) as current:
     stages.compare(current)
   results = read(tmp_path / "compare/results.json")
   full, random = results["arms"]
+  assert random == alone
+  both = read(tmp_path / "compare/costs.json")
+  assert spent["table"][0]["of_full_flops"] == both["table"][1]["of_full_flops"]
+  assert spent["table"][0]["of_full_seconds"] is None
+  assert both["table"][1]["of_full_seconds"] > 0
   assert full["steps"] == random["steps"] == math.ceil(full["rows"] / 16) > 1
   assert (tmp_path / "pool.parquet").exists() and (tmp_path / "demo_pool").exists()
   assert sorted(p.name for p in (tmp_path / "seeds/7").iterdir()) == [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mllm_selector_jax.evaluation import intervals
-from mllm_selector_jax.stages.compare import plot, summary
+from mllm_selector_jax.stages.compare import page, plot, summary
 from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, WHOLE, Arm
 
 VALUES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=12)
@@ -86,6 +86,27 @@ def test_a_full_pool_at_zero_gives_no_quotient():
     for arm, value in ((Arm(FULL, WHOLE), 0.0), (Arm(RANDOM, "5%"), 0.5))
   ]
   assert {entry["of_full"] is None for entry in summary.tabulate(lines, [])} == {True}
+
+
+def test_without_the_full_pool_there_is_no_difference_from_it():
+  arms = [Arm(name, text) for text in ("5%", "20%") for name in (RANDOM, "kl")]
+  lines = [
+    {**arm._asdict(), "rows": 9, "macro": value, "overall": value, "tasks": {"a": 0.5}}
+    for arm in arms
+    for value in (0.25, 0.5)
+  ]
+  table = summary.tabulate(lines, ["a"])
+  assert {(e["of_full"], e["minus_full"]) for e in table} == {(None, None)}
+  plan = {"seeds": [0, 1], "strategies": [RANDOM, "kl"], "budgets": ["5%", "20%"]}
+  results = {"plan": plan, "table": table, "overlap": []}
+  first, *others = page.list_tables(results, {"table": []})
+  assert first[1] == ["strategy", "budget", "rows", "accuracy", "minus random"]
+  assert [title.split(",")[-1] for title, _, _ in others] == [
+    "By task",
+    " minus random (* p by Holm under .05)",
+  ]
+  with Image.open(io.BytesIO(plot.draw(results))) as image:
+    assert image.size == (1650, 690)
 
 
 SETS = st.lists(st.integers(0, 30), unique=True)

@@ -63,6 +63,15 @@ def test_fresh_pools_need_a_drawn_pool(base):
     read_plan(cfg)
 
 
+def test_the_full_pool_may_be_left_out(base):
+  settings = {"compare.full": False, "compare.budgets": "1%", "compare.seeds": 5}
+  plan = read_plan(small_run.make_config(base, **settings))
+  assert [arm.name(5) for arm in plan.arms] == ["random-1%-5", "kl-1%-5"]
+  settings["compare.strategies"] = "full,kl"
+  with pytest.raises(InputError, match="has 'full', and"):
+    read_plan(small_run.make_config(base, **settings))
+
+
 def test_controls_are_always_in_the_plan(base):
   settings = {"compare.strategies": "full,kl", "compare.budgets": ("1%", "500 rows")}
   plan = read_plan(small_run.make_config(base, **settings | {"compare.seeds": 5}))

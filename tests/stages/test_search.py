@@ -211,6 +211,26 @@ def test_a_search_that_makes_no_sense_is_refused(base, tmp_path, settings, messa
       stage.search(current)
 
 
+@pytest.mark.parametrize("make", [stages.run, stages.compare])
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"signal": "visual"}, "select.signal needs the signal 'visual'"),
+    ({"bound": "nine"}, "select.bound is 'nine'"),
+    ({"kl_weight": None}, "has nothing to compare"),
+  ],
+)
+def test_a_wrong_candidate_is_refused_before_anything_is_made(
+  base, tmp_path, make, settings, message
+):
+  given = {**SEARCH, **{f"select.search.{k}": v for k, v in settings.items()}}
+  given["select.search.candidates"] = 2  # of four, that might not be drawn
+  with small_run.open_run(tmp_path, base, **given) as current:
+    with pytest.raises(InputError, match=message):
+      make(current)
+  assert not (tmp_path / "demo_pool").exists()
+
+
 def test_candidates_are_drawn_from_all_products(base):
   settings = {**SEARCH, "select.search.tempering": "0,1", "select.search.bound": "none"}
   settings["select.search.candidates"] = 5

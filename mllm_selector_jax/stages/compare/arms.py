@@ -33,7 +33,8 @@ class Plan(NamedTuple):
   """What is compared.
 
   Attributes:
-    arms: of each seed: the full pool, then at every budget random and the others.
+    arms: of each seed: the full pool, where it is wanted, then at every budget random
+      and the others.
     seeds: rng seeds.
     match: what all arms have the same number of.
     fresh_pools: whether the demo pool is drawn with each seed.
@@ -61,11 +62,12 @@ class Plan(NamedTuple):
 
 
 def read_plan(cfg: Any) -> Plan:
-  """The plan of a config; `random` and `full` are always in it.
+  """The plan of a config; `random` is always in it, and `full` by compare.full.
 
   Raises:
     InputError: an empty list, an unknown strategy or setting, a signal that is not
-      scored, the same arm twice, or a budget, seed or match that is none.
+      scored, the same arm twice, a budget, seed or match that is none, or the full
+      pool both named and left out.
   """
   own = cfg.compare
   variants = _read_variants(own.variants, cfg)
@@ -93,11 +95,16 @@ def read_plan(cfg: Any) -> Plan:
     signal = changes.get("signal", cfg.select.signal)
     _check_strategy(changes["strategy"], f"compare.variants: {name}", signal, cfg)
   _refuse_twins(strategies, written, seeds[0])
+  if FULL in strategies and not own.full:
+    raise InputError(
+      "compare.strategies has 'full', and compare.full=False leaves the full pool out;"
+      " change one of them."
+    )
   others = [name for name in (*strategies, *variants) if name not in (RANDOM, FULL)]
   arms = [Arm(name, text) for text in written for name in (RANDOM, *others)]
-  return Plan(
-    (Arm(FULL, WHOLE), *arms), seeds, own.match, bool(own.fresh_pools), variants
-  )
+  if own.full:
+    arms.insert(0, Arm(FULL, WHOLE))
+  return Plan(tuple(arms), seeds, own.match, bool(own.fresh_pools), variants)
 
 
 def _read_variants(value: Any, cfg: Any) -> dict[str, dict[str, Any]]:

@@ -15,10 +15,11 @@ from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.selection.options import BOUNDED
 from mllm_selector_jax.stages import base, candidates, doubts, flops
-from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, Plan
+from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, WHOLE, Arm, Plan
 from mllm_selector_jax.stages.compare.seeds import at_seed
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.score import needs_seed
+from mllm_selector_jax.stages.tune import kept_rows
 
 KINDS = ("flops", "seconds")
 
@@ -35,12 +36,12 @@ def find_costs(
     times: seconds by artifact; what is not there is not known.
 
   Returns:
-    What costs.json holds: "seeds" (of the seed model and the scoring), "arms" (of
-    one arm and seed) and "table" (means over seeds), each with `<what>_flops` and
-    `<what>_seconds`. In the table "selection" is the seed model, the scoring, the
-    held-out loss of select.bound, the search for settings and the strategy itself, of
-    which `random` and `full` need the last alone, and "of_full" is selection and
-    tuning over the tuning on the full pool.
+    What costs.json holds: "seeds" (of the seed model, the scoring and the tuning on
+    the full pool), "arms" (of one arm and seed) and "table" (means over seeds), each
+    with `<what>_flops` and `<what>_seconds`. In the table "selection" is the seed
+    model, the scoring, the held-out loss of select.bound, the search for settings and
+    the strategy itself, of which `random` and `full` need the last alone, and "of_full"
+    is selection and tuning over the tuning on the full pool.
   """
   config = huggingface.read_config(base.base_path(run), dtype=base.dtype(run))
   lines = {line["arm"]: line for line in results["arms"]}
@@ -49,13 +50,16 @@ def find_costs(
     with at_seed(run, plan, seed):
       pool = base.open_pool(run)
       shared = _find_shared(run, config, pool)
-      place = f"seeds/{seed}"
+      place, whole = f"seeds/{seed}", Arm(FULL, WHOLE).name(seed)
       shared["seed_seconds"] = (
         times.get(f"{place}/seed") if shared["seed_flops"] else 0.0
       )
       shared["score_seconds"] = times.get(f"{place}/scores")
-      seeds.append({"seed": seed, **shared})
       row = flops.row_flops(flops.make_row_rates(config, run.cfg.tune), pool)
+      kept = kept_rows(run, whole)
+      shared["full_flops"] = float(row[kept].mean()) * len(kept) * run.cfg.tune.epochs
+      shared["full_seconds"] = times.get(f"arms/{whole}/tuned")
+      seeds.append({"seed": seed, **shared})
       for arm in plan.arms:
         name = arm.name(seed)
         bound = candidates.make_config(run, **plan.changes(arm))["bound"]
@@ -111,7 +115,6 @@ def tabulate(seeds: Sequence[dict], arms: Sequence[dict]) -> list[dict[str, Any]
   """Mean costs over seeds of each strategy and budget; see `find_costs`."""
   shared = {line["seed"]: line for line in seeds}
   found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-  full = {line["seed"]: line for line in arms if line["strategy"] == FULL}
   for line in arms:
     before = shared[line["seed"]]
     plain = line["strategy"] in (RANDOM, FULL)
@@ -123,8 +126,7 @@ def tabulate(seeds: Sequence[dict], arms: Sequence[dict]) -> list[dict[str, Any]
         parts += [line[f"bound_{kind}"], line[f"search_{kind}"]]
       entry[f"selection_{kind}"] = _add(parts)
       entry[f"tune_{kind}"] = line[f"tune_{kind}"]
-      whole, most = _add([_add(parts), line[f"tune_{kind}"]]), full[line["seed"]]
-      most = most[f"tune_{kind}"]
+      whole, most = _add([_add(parts), line[f"tune_{kind}"]]), before[f"full_{kind}"]
       entry[f"of_full_{kind}"] = whole / most if most and whole is not None else None
     found.setdefault((line["strategy"], line["budget"]), []).append(entry)
   return [

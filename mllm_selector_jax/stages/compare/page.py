@@ -1,6 +1,7 @@
 """The comparison for people: a Markdown table, and one self-contained page."""
 
 import base64
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -41,7 +42,17 @@ def render(
 def list_tables(
   results: dict[str, Any], costs: dict[str, Any]
 ) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-  """Title, head and lines of every table, as text."""
+  """Title, head and lines of every table, as text; no column is all dashes."""
+  for title, head, lines in _list_whole(results, costs):
+    some = [any(line[place] != DASH for line in lines) for place in range(len(head))]
+    yield (
+      title,
+      list(itertools.compress(head, some)),
+      [list(itertools.compress(line, some)) for line in lines],
+    )
+
+
+def _list_whole(results, costs) -> Iterator[tuple[str, list[str], list[list[str]]]]:
   table = results["table"]
   macro = [entry for entry in table if entry["part"] == MACRO]
   yield (

@@ -26,12 +26,12 @@ POINTS = FuncFormatter(lambda y, _: f"{100 * y:+.3g}" if y else "0")
 def draw(results: dict[str, Any]) -> bytes:
   """A PNG of the mean over tasks; the same results give the same bytes.
 
-  Left, a line a strategy with its 95 % interval over seeds, and the full pool as
-  a band; right, the differences from random, paired by seed, which vary less. With
-  one budget each strategy has a row instead, the best on top.
+  Left, a line a strategy with its 95 % interval over seeds, and the full pool, if it
+  is an arm, as a band; right, the differences from random, paired by seed, which vary
+  less. With one budget each strategy has a row instead, the best on top.
   """
   table = [entry for entry in results["table"] if entry["part"] == MACRO]
-  full = next(entry for entry in table if entry["strategy"] == FULL)
+  full = next((entry for entry in table if entry["strategy"] == FULL), None)
   strategies = [name for name in results["plan"]["strategies"] if name != FULL]
   with matplotlib.rc_context():
     matplotlib.rcdefaults()
@@ -47,8 +47,8 @@ def draw(results: dict[str, Any]) -> bytes:
       left.set_xlabel(f"accuracy at {own[0]['budget']}, {_seeds(results)}")
     else:
       _draw_curves(left, right, full, own, strategies)
-      _label(left, table, full, f"accuracy, {_seeds(results)}")
-      _label(right, table, full, "")
+      _label(left, table, f"accuracy, {_seeds(results)}")
+      _label(right, table, "")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=6)
     buffer = io.BytesIO()
@@ -63,7 +63,7 @@ def _draw_curves(left, right, full, table, strategies) -> None:
     entries = [entry for entry in table if entry["strategy"] == name]
     entries.sort(key=lambda entry: entry["rows"])
     offset = 1 + 0.03 * (place - (len(strategies) - 1) / 2)
-    x = np.array([entry["rows"] for entry in entries]) / full["rows"] * offset
+    x = np.array([entry["rows"] for entry in entries]) * offset
     style = _style(place, name)
     _draw_line(left, x, [entry["mean"] for entry in entries], style)
     if name != RANDOM:
@@ -106,7 +106,9 @@ def _style(place: int, name: str) -> dict[str, Any]:
   }
 
 
-def _draw_full(axes: Axes, full: dict[str, Any], upright: bool = False) -> None:
+def _draw_full(axes: Axes, full: dict[str, Any] | None, upright: bool = False) -> None:
+  if full is None:
+    return
   mean, line, span = full["mean"], axes.axhline, axes.axhspan
   if upright:
     line, span = axes.axvline, axes.axvspan
@@ -130,9 +132,9 @@ def _draw_line(
   axes.errorbar(**where, markersize=5, capsize=2.5, **style)
 
 
-def _label(axes: Axes, table: list[dict], full: dict, title: str) -> None:
+def _label(axes: Axes, table: list[dict], title: str) -> None:
   ticks = {
-    entry["rows"] / full["rows"]: entry["budget"]
+    entry["rows"]: entry["budget"]
     for entry in table
     if entry["strategy"] in (RANDOM, FULL)
   }

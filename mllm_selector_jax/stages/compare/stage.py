@@ -4,13 +4,20 @@ from mllm_selector_jax import artifacts
 from mllm_selector_jax.stages import base, candidates, fine_tune, flops
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.compare import costs, summary
-from mllm_selector_jax.stages.compare.arms import FULL, Plan, read_plan
+from mllm_selector_jax.stages.compare.arms import (
+  FULL,
+  RANDOM,
+  WHOLE,
+  Arm,
+  Plan,
+  read_plan,
+)
 from mllm_selector_jax.stages.compare.seeds import at_seed, in_workdir
 from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.stages.evaluate import check_settings, evaluate_arm
 from mllm_selector_jax.stages.leakage import check_leakage
 from mllm_selector_jax.stages.score import needs_seed, score
-from mllm_selector_jax.stages.search.stage import search
+from mllm_selector_jax.stages.search.stage import check_search, search
 from mllm_selector_jax.stages.seed import seed as make_seed
 from mllm_selector_jax.stages.select import select_arm
 from mllm_selector_jax.stages.times import keep_times, read_times
@@ -18,11 +25,12 @@ from mllm_selector_jax.stages.tune import kept_rows, tune_arm
 
 
 def compare(run: Run) -> None:
-  """Strategies x budgets x seeds from one base, with random and full, in `compare/`."""
+  """Strategies x budgets x seeds from one base, with controls, in `compare/`."""
   plan = read_plan(run.cfg)
   for arm in plan.arms:
     own = plan.changes(arm) | {"strategy": plan.strategy(arm)}
     candidates.check_signals(run, **own)
+  check_search(run)
   check_settings(run)
   base.check_model(run)
   if not plan.fresh_pools:
@@ -51,15 +59,17 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
       make_seed(run)
     score(run)
     made |= keep_times(run, run.workdir.path)
-    steps, searched = None, search(run)
+    searched, steps = search(run), None
+    whole = Arm(FULL, WHOLE).name(seed)  # its rows are counted even if not tuned on
+    select_arm(run, whole, RANDOM, WHOLE)
+    if plan.match == "steps":
+      steps = flops.count_steps(len(kept_rows(run, whole)), run.cfg.tune)
     for arm in plan.arms:
       name = arm.name(seed)
       strategy, changes = plan.strategy(arm), plan.changes(arm)
       if arm.strategy == run.cfg.select.strategy:
         changes = searched
       select_arm(run, name, strategy, arm.budget, **changes)
-      if arm.strategy == FULL and plan.match == "steps":
-        steps = flops.count_steps(len(kept_rows(run, name)), run.cfg.tune)
       tune_arm(run, name, steps)
       evaluate_arm(run, name)
       made |= keep_times(run, run.workdir.path)

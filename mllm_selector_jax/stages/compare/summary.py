@@ -53,7 +53,7 @@ def summarise(run: Run, plan: Plan) -> dict[str, Any]:
     "plan": {
       "seeds": plan.seeds,
       "strategies": list(dict.fromkeys(arm.strategy for arm in plan.arms)),
-      "budgets": list(dict.fromkeys(arm.budget for arm in plan.arms[1:])),
+      "budgets": list(dict.fromkeys(a.budget for a in plan.arms if a.strategy != FULL)),
       "match": plan.match,
       "fresh_pools": plan.fresh_pools,
       "variants": plan.variants,
@@ -76,9 +76,9 @@ def tabulate(lines: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[dict
   Returns:
     Entries with "strategy", "budget", "part" (macro, overall or task), "task",
     "rows" (mean), "seeds", "mean" (value, low, high), "of_full" (the same, of
-    the quotients; None where the full pool has 0), "minus_random" and "minus_full"
-    (value, low, high, p, count, holm). `holm` is p adjusted over the other arms'
-    macro or overall, and for a task over the tasks of its arm.
+    the quotients; None where the full pool has 0 or is no arm), "minus_random" and
+    "minus_full" (value, low, high, p, count, holm). `holm` is p adjusted over the
+    other arms' macro or overall, and for a task over the tasks of its arm.
   """
   values: dict[tuple[Arm, str, str | None], list[float]] = {}
   rows: dict[Arm, list[int]] = {}
@@ -91,7 +91,7 @@ def tabulate(lines: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[dict
       values.setdefault((arm, "task", task), []).append(line["tasks"][task])
   table = []
   for (arm, part, task), own in values.items():
-    full = values[Arm(FULL, WHOLE), part, task]
+    full = values.get((Arm(FULL, WHOLE), part, task))
     entry = {
       **arm._asdict(),
       "part": part,
@@ -101,7 +101,7 @@ def tabulate(lines: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[dict
       "mean": intervals.mean_interval(own)._asdict(),
       "of_full": None,
     }
-    if all(full):
+    if full and all(full):
       shares = [a / b for a, b in zip(own, full, strict=True)]
       entry["of_full"] = intervals.mean_interval(shares)._asdict()
     for name, control_of in CONTROLS.items():

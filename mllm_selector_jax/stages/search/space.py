@@ -17,6 +17,18 @@ def list_candidates(cfg: Any) -> list[dict[str, Any]]:
   All products of the alternatives, or `candidates` of them drawn by the rng seed.
 
   Raises:
+    InputError: as `list_products`.
+  """
+  first, *others = list_products(cfg)
+  drawn = np.random.default_rng([cfg.rng_seed, len(others)]).permutation(len(others))
+  chosen = sorted(drawn[: cfg.select.search.candidates - 1])
+  return [first, *(others[place] for place in chosen)]
+
+
+def list_products(cfg: Any) -> list[dict[str, Any]]:
+  """All products of the alternatives, the config's own settings first.
+
+  Raises:
     InputError: no alternative to compare, or a number that is none.
   """
   own = cfg.select.search
@@ -45,9 +57,7 @@ def list_candidates(cfg: Any) -> list[dict[str, Any]]:
       "select.search has nothing to compare; give alternatives, as in"
       " --config.select.search.kl_weight=0.2,0.4,1."
     )
-  drawn = np.random.default_rng([cfg.rng_seed, len(others)]).permutation(len(others))
-  chosen = sorted(drawn[: own.candidates - 1])
-  return [first, *(others[place] for place in chosen)]
+  return [first, *others]
 
 
 def _products(choices: list[list[Any]]) -> list[tuple]:

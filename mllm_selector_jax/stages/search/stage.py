@@ -13,11 +13,19 @@ import numpy as np
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.stages import base, flops, select
+from mllm_selector_jax.stages.candidates import check_signals
 from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.held_out import read_share
 from mllm_selector_jax.stages.search import development, space
 from mllm_selector_jax.stages.tune import kept_rows, tune_arm
+
+
+def check_search(run: Run) -> None:
+  """Refuses, before anything is made, settings that no candidate could have."""
+  if run.cfg.select.search.candidates:
+    for settings in space.list_products(run.cfg):
+      check_signals(run, **settings)
 
 
 def search(run: Run) -> dict[str, Any]:
