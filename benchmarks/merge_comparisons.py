@@ -1,10 +1,11 @@
 """One table and plot of several comparisons' results.json, of other seeds or arms.
 
     python -m benchmarks.merge_comparisons docs/headline/12-*.json [--plot=PNG]
-      [--strategies=kl,top] [--budgets=5%,20%]
+      [--strategies=kl,top] [--budgets=5%,20%] [--first=kl]
 
-An arm that several files have for one seed counts once, the first file's. Seeds that
-lack an arm are left out of all, and named.
+The strategies are held against random, the full pool and the first one. An arm that
+several files have for one seed counts once, the first file's. Seeds that lack an arm
+are left out of all, and named.
 """
 
 import argparse
@@ -20,12 +21,12 @@ def main():
   parser.add_argument("files", nargs="+")
   parser.add_argument("--strategies", help="all of them by default")
   parser.add_argument("--budgets", help="all of them by default")
+  parser.add_argument("--first", help="what the others are held against")
   parser.add_argument("--plot", help="a PNG to write")
   arguments = parser.parse_args()
   found = [json.loads(Path(name).read_text()) for name in arguments.files]
-  results, missing = merge(
-    found, _split(arguments.strategies), _split(arguments.budgets)
-  )
+  strategies, budgets = _split(arguments.strategies), _split(arguments.budgets)
+  results, missing = merge(found, strategies, budgets, arguments.first)
   for seed, arms in missing.items():
     print(f"seed {seed} is left out: it lacks {', '.join(arms)}\n")
   print(page.format_markdown(results, {"table": []}))
@@ -34,7 +35,10 @@ def main():
 
 
 def merge(
-  found: list[dict], strategies: list[str] | None, budgets: list[str] | None
+  found: list[dict],
+  strategies: list[str] | None,
+  budgets: list[str] | None,
+  first: str | None = None,
 ) -> tuple[dict, dict[int, list[str]]]:
   """Results of the seeds that have every arm, and what the others lack.
 
@@ -42,6 +46,7 @@ def merge(
     found: what results.json files hold.
     strategies: those that are wanted besides the full pool; None for all.
     budgets: likewise.
+    first: the strategy that the others are held against; None for the first one.
 
   Returns:
     What results.json holds, without overlaps; the missing arms by seed.
@@ -65,15 +70,18 @@ def merge(
     raise SystemExit("No seed has every arm: " + json.dumps(missing, indent=1))
   kept = [lines[seed][arm] for seed in seeds for arm in arms]
   tasks = set.intersection(*(set(line["tasks"]) for line in kept))
+  names = list(dict.fromkeys(arm[0] for arm in arms))
+  first = first or summary.find_first(strategies or names)
   plan = {
     "seeds": seeds,
-    "strategies": list(dict.fromkeys(arm[0] for arm in arms)),
+    "strategies": names,
+    "first": first,
     "budgets": list(dict.fromkeys(arm[1] for arm in arms if arm[0] != FULL)),
   }
   results = {
     "plan": plan,
     "arms": kept,
-    "table": summary.tabulate(kept, sorted(tasks)),
+    "table": summary.tabulate(kept, sorted(tasks), first),
     "overlap": [],
   }
   return results, {seed: lacks for seed, lacks in missing.items() if lacks}

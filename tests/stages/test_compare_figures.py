@@ -65,7 +65,7 @@ def test_table_differences_quotients_and_families():
     arm: np.array([x["macro"] for x in lines if x["strategy"] == arm.strategy])
     for arm in arms
   }
-  table = summary.tabulate(lines, ["a", "b", "c"])
+  table = summary.tabulate(lines, ["a", "b", "c"], "kl")
   macro = {x["strategy"]: x for x in table if x["part"] == "macro"}
   full, control, kl, top = (values[arm] for arm in arms)
   wanted = [scipy.stats.ttest_rel(own, control).pvalue for own in (kl, top)]
@@ -75,6 +75,14 @@ def test_table_differences_quotients_and_families():
   assert macro["kl"]["of_full"]["value"] == pytest.approx(np.mean(kl / full))
   assert macro["full"]["of_full"]["value"] == 1
   assert macro["full"]["minus_random"] is None is macro["random"]["minus_random"]
+  p = scipy.stats.ttest_rel(top, kl).pvalue
+  assert macro["top"]["minus_first"]["p"] == pytest.approx(p)
+  assert macro["top"]["minus_first"]["value"] == pytest.approx(np.mean(top - kl))
+  held = {name for name, entry in macro.items() if entry["minus_first"]}
+  assert held == {"random", "top"}
+  assert (
+    macro["random"]["minus_first"]["value"] == -macro["kl"]["minus_random"]["value"]
+  )
   tasks = [x for x in table if x["part"] == "task" and x["strategy"] == "kl"]
   found = [x["minus_full"]["holm"] for x in tasks]
   assert found == intervals.holm([x["minus_full"]["p"] for x in tasks])
@@ -95,15 +103,18 @@ def test_without_the_full_pool_there_is_no_difference_from_it():
     for arm in arms
     for value in (0.25, 0.5)
   ]
-  table = summary.tabulate(lines, ["a"])
+  table = summary.tabulate(lines, ["a"], "kl")
   assert {(e["of_full"], e["minus_full"]) for e in table} == {(None, None)}
   plan = {"seeds": [0, 1], "strategies": [RANDOM, "kl"], "budgets": ["5%", "20%"]}
+  plan["first"] = summary.find_first(plan["strategies"])
   results = {"plan": plan, "table": table, "overlap": []}
   first, *others = page.list_tables(results, {"table": []})
   assert first[1] == ["strategy", "budget", "rows", "accuracy", "minus random"]
-  assert [title.split(",")[-1] for title, _, _ in others] == [
+  assert [title for title, _, _ in others] == [
+    "Mean of the tasks, minus kl",
     "By task",
-    " minus random (* p by Holm under .05)",
+    "By task, minus random (* p by Holm under .05)",
+    "By task, minus kl (* p by Holm under .05)",
   ]
   with Image.open(io.BytesIO(plot.draw(results))) as image:
     assert image.size == (1650, 690)

@@ -71,12 +71,26 @@ def _list_whole(results, costs) -> Iterator[tuple[str, list[str], list[list[str]
       for entry in macro
     ],
   )
+  first = f"minus {results['plan']['first']}"
+  if others := [entry for entry in macro if entry["minus_first"]]:
+    yield (
+      f"Mean of the tasks, {first}",
+      ["strategy", "budget", "accuracy", first, "p", "p (Holm)"],
+      [
+        [
+          *(entry["strategy"], entry["budget"], interval(entry["mean"])),
+          *_test(entry["minus_first"]),
+        ]
+        for entry in others
+      ],
+    )
   tasks = [entry for entry in table if entry["part"] == "task"]
   names = list(dict.fromkeys(entry["task"] for entry in tasks))
   for title, key in (
     ("By task", "mean"),
     ("By task, minus random (* p by Holm under .05)", "minus_random"),
     ("By task, minus full (* p by Holm under .05)", "minus_full"),
+    (f"By task, {first} (* p by Holm under .05)", "minus_first"),
   ):
     cells = {
       (entry["strategy"], entry["budget"], entry["task"]): _task_cell(entry[key])

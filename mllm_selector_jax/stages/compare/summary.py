@@ -14,11 +14,18 @@ from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.tune import kept_rows
 
 MACRO, OVERALL = "macro", "overall"
-# A difference's name and the arm that it is from, at an arm's budget.
-CONTROLS = {
-  "minus_random": lambda arm: Arm(RANDOM, arm.budget),
-  "minus_full": lambda arm: Arm(FULL, WHOLE),
+# A difference's name and the arm that it is from, at an arm's budget, where "first" is
+# the strategy that the others are held against.
+DIFFERENCES = {
+  "minus_random": lambda arm, first: Arm(RANDOM, arm.budget),
+  "minus_full": lambda arm, first: Arm(FULL, WHOLE),
+  "minus_first": lambda arm, first: Arm(first, arm.budget),
 }
+
+
+def find_first(strategies: Sequence[str]) -> str:
+  """The first that is no control; the others are held against it."""
+  return next(name for name in (*strategies, "") if name not in (RANDOM, FULL))
 
 
 def summarise(run: Run, plan: Plan) -> dict[str, Any]:
@@ -47,12 +54,14 @@ def summarise(run: Run, plan: Plan) -> dict[str, Any]:
         "tasks": {task: part["value"] for task, part in found["tasks"].items()},
       }
     )
+  strategies = list(dict.fromkeys(arm.strategy for arm in plan.arms))
   every = [set(line["tasks"]) for line in lines]
   shared = set.intersection(*every)
   return {
     "plan": {
       "seeds": plan.seeds,
-      "strategies": list(dict.fromkeys(arm.strategy for arm in plan.arms)),
+      "strategies": strategies,
+      "first": find_first(strategies),
       "budgets": list(dict.fromkeys(a.budget for a in plan.arms if a.strategy != FULL)),
       "match": plan.match,
       "fresh_pools": plan.fresh_pools,
@@ -60,25 +69,29 @@ def summarise(run: Run, plan: Plan) -> dict[str, Any]:
     },
     "arms": lines,
     "tasks_left_out": sorted(set.union(*every) - shared),
-    "table": tabulate(lines, sorted(shared)),
+    "table": tabulate(lines, sorted(shared), find_first(strategies)),
     "overlap": list(overlap(kept, plan)),
   }
 
 
-def tabulate(lines: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[dict]:
+def tabulate(
+  lines: Sequence[dict[str, Any]], tasks: Sequence[str], first: str = ""
+) -> list[dict[str, Any]]:
   """Means over seeds and paired differences, a line an arm and part of the result.
 
   Args:
     lines: an entry an arm and seed, as `summarise` makes them, the same seeds in
       the same order for every arm.
     tasks: the tasks that all of them have.
+    first: the strategy that the others are held against.
 
   Returns:
     Entries with "strategy", "budget", "part" (macro, overall or task), "task",
     "rows" (mean), "seeds", "mean" (value, low, high), "of_full" (the same, of
-    the quotients; None where the full pool has 0 or is no arm), "minus_random" and
-    "minus_full" (value, low, high, p, count, holm). `holm` is p adjusted over the
-    other arms' macro or overall, and for a task over the tasks of its arm.
+    the quotients; None where the full pool has 0 or is no arm), "minus_random",
+    "minus_full" and "minus_first" (value, low, high, p, count, holm; None where that is
+    no arm or the arm itself). `holm` is p adjusted over the other arms' macro or
+    overall, and for a task over the tasks of its arm.
   """
   values: dict[tuple[Arm, str, str | None], list[float]] = {}
   rows: dict[Arm, list[int]] = {}
@@ -104,8 +117,8 @@ def tabulate(lines: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[dict
     if full and all(full):
       shares = [a / b for a, b in zip(own, full, strict=True)]
       entry["of_full"] = intervals.mean_interval(shares)._asdict()
-    for name, control_of in CONTROLS.items():
-      control = control_of(arm)
+    for name, other_than in DIFFERENCES.items():
+      control = other_than(arm, first)
       entry[name] = None
       if control != arm and (control, part, task) in values:
         other = values[control, part, task]
@@ -119,7 +132,7 @@ def _adjust(table: list[dict[str, Any]]) -> None:
   families: dict[tuple, list[dict[str, Any]]] = {}
   for entry in table:
     own = (entry["strategy"], entry["budget"]) if entry["part"] == "task" else ()
-    for name in CONTROLS:
+    for name in DIFFERENCES:
       if entry[name]:
         families.setdefault((name, entry["part"], own), []).append(entry[name])
   for family in families.values():
@@ -157,8 +170,7 @@ def make_table(results: dict[str, Any]) -> Any:
 
   bounds = ("value", "low", "high")
   tests = (*bounds, "p", "holm")
-  parts = {"mean": bounds, "of_full": bounds, "minus_random": tests}
-  parts["minus_full"] = tests
+  parts = {"mean": bounds, "of_full": bounds} | dict.fromkeys(DIFFERENCES, tests)
   columns: dict[str, Any] = {
     name: pa.array([entry[name] for entry in results["table"]], kind)
     for name, kind in (
