@@ -3,8 +3,8 @@
     mllm-selector compare --config=benchmarks/headline.py --workdir=runs/headline-21 \
       --config.compare.seeds=21
     mllm-selector compare --config=benchmarks/headline.py --workdir=runs/headline-21 \
-      --config.compare.seeds=21 --config.compare.budgets=20% \
-      --config.compare.strategies=stratified,top,...
+      --config.compare.seeds=21 --config.compare.budgets=5%,20%,50% \
+      --config.compare.strategies=kl,stratified,top,...
 
 Other pools have other seeds, and `--config.pool.demo.wrong` other shares of wrong
 answers. What `compare/results.json` says of each arm is kept under docs/headline/: 12-*
