@@ -1,7 +1,7 @@
 """One table and plot of several comparisons' results.json, of other seeds or arms.
 
     python -m benchmarks.merge_comparisons docs/headline/12-*.json [--plot=PNG]
-      [--strategies=kl,top] [--budgets=5%,20%] [--first=kl]
+      [--strategies=kl,top] [--budgets=5%,20%] [--first=kl] [--without_full]
 
 The strategies are held against random, the full pool and the first one. An arm that
 several files have for one seed counts once, the first file's. Seeds that lack an arm
@@ -22,11 +22,14 @@ def main():
   parser.add_argument("--strategies", help="all of them by default")
   parser.add_argument("--budgets", help="all of them by default")
   parser.add_argument("--first", help="what the others are held against")
+  parser.add_argument("--without_full", action="store_true", help="leave it out")
   parser.add_argument("--plot", help="a PNG to write")
   arguments = parser.parse_args()
   found = [json.loads(Path(name).read_text()) for name in arguments.files]
   strategies, budgets = _split(arguments.strategies), _split(arguments.budgets)
-  results, missing = merge(found, strategies, budgets, arguments.first)
+  results, missing = merge(
+    found, strategies, budgets, arguments.first, not arguments.without_full
+  )
   for seed, arms in missing.items():
     print(f"seed {seed} is left out: it lacks {', '.join(arms)}\n")
   print(page.format_markdown(results, {"table": []}))
@@ -39,6 +42,7 @@ def merge(
   strategies: list[str] | None,
   budgets: list[str] | None,
   first: str | None = None,
+  full: bool = True,
 ) -> tuple[dict, dict[int, list[str]]]:
   """Results of the seeds that have every arm, and what the others lack.
 
@@ -47,6 +51,7 @@ def merge(
     strategies: those that are wanted besides the full pool; None for all.
     budgets: likewise.
     first: the strategy that the others are held against; None for the first one.
+    full: whether the full pool is one of the arms, where a file has it.
 
   Returns:
     What results.json holds, without overlaps; the missing arms by seed.
@@ -56,7 +61,7 @@ def merge(
     arm = line["strategy"], line["budget"]
     wanted = strategies is None or arm[0] in strategies
     wanted &= budgets is None or arm[1] in budgets
-    if wanted or arm[0] == FULL:
+    if full if arm[0] == FULL else wanted:
       lines.setdefault(line["seed"], {}).setdefault(arm, line)
   rows = {arm: line["rows"] for own in lines.values() for arm, line in own.items()}
   # The full pool, if it is there, then by budget; a budget's arms in the files' order.

@@ -315,3 +315,5 @@ def test_parts_of_a_comparison_merge_to_the_whole(workdir):
   assert merged["plan"]["seeds"] == [4] and missing == {3: ["open at 25%"]}
   merged, missing = merge(parts[:1] + parts[2:], ["kl"], None)
   assert merged["plan"]["seeds"] == [3, 4] and not missing
+  merged, _ = merge(parts, ["kl"], None, full=False)
+  assert merged["plan"]["strategies"] == ["kl"]
