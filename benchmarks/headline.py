@@ -8,8 +8,9 @@
 
 Other pools have other seeds, and `--config.pool.demo.wrong` other shares of wrong
 answers. What `compare/results.json` says of each arm is kept under docs/headline/: 12-*
-(12 % wrong), 0-* and 30-*; rivals-*, parts-* and duplicates-* are other arms, easy-* of
-benchmarks/headline_easy.py, and quantile/ of the older default.
+(12 % wrong), 0-* and 30-*; rivals-* (rivals-0-* without wrong answers), parts-* and
+duplicates-* are other arms, easy-* of benchmarks/headline_easy.py, and quantile/ of the
+older default.
 `benchmarks.merge_comparisons` reads such files together.
 """
 
