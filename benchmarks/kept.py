@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from mllm_selector_jax.stages.compare.arms import FULL, WHOLE
+from mllm_selector_jax.selection.measures import effective_groups
+from mllm_selector_jax.stages.compare.arms import FULL, POOL
 
 
 def main():
@@ -25,7 +26,7 @@ def main():
       truth = pq.read_table(pool / "demo_pool" / "truth.parquet")
       bad = truth["wrong"].to_numpy() | truth["misaligned"].to_numpy()
       task = np.array(truth["task"].to_pylist())
-      found.setdefault((FULL, WHOLE), []).append(describe(bad, task))
+      found.setdefault(POOL, []).append(describe(bad, task))
       for path in sorted(workdir.glob(f"arms/*-{pool.name}/selection/*.parquet")):
         strategy, budget, _ = path.parts[-3].rsplit("-", 2)
         if strategy != FULL:
@@ -43,8 +44,7 @@ def main():
 def describe(bad: np.ndarray, task: np.ndarray) -> tuple[float, float]:
   """Share of bad rows, and the effective number of tasks, of some rows."""
   _, counts = np.unique(task, return_counts=True)
-  shares = counts / counts.sum()
-  return float(bad.mean()), float(np.exp(-(shares * np.log(shares)).sum()))
+  return float(bad.mean()), effective_groups(counts / counts.sum())
 
 
 def _order(item):

@@ -29,6 +29,9 @@ class Arm(NamedTuple):
     return f"{self.strategy}-{self.budget.replace(' ', '')}-{seed}"
 
 
+POOL = Arm(FULL, WHOLE)
+
+
 class Plan(NamedTuple):
   """What is compared.
 
@@ -103,7 +106,7 @@ def read_plan(cfg: Any) -> Plan:
   others = [name for name in (*strategies, *variants) if name not in (RANDOM, FULL)]
   arms = [Arm(name, text) for text in written for name in (RANDOM, *others)]
   if own.full:
-    arms.insert(0, Arm(FULL, WHOLE))
+    arms.insert(0, POOL)
   return Plan(tuple(arms), seeds, own.match, bool(own.fresh_pools), variants)
 
 

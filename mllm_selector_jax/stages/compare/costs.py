@@ -15,7 +15,7 @@ from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.selection.options import BOUNDED
 from mllm_selector_jax.stages import base, candidates, doubts, flops
-from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, WHOLE, Arm, Plan
+from mllm_selector_jax.stages.compare.arms import FULL, POOL, RANDOM, Plan
 from mllm_selector_jax.stages.compare.seeds import at_seed
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.score import needs_seed
@@ -50,7 +50,7 @@ def find_costs(
     with at_seed(run, plan, seed):
       pool = base.open_pool(run)
       shared = _find_shared(run, config, pool)
-      place, whole = f"seeds/{seed}", Arm(FULL, WHOLE).name(seed)
+      place, whole = f"seeds/{seed}", POOL.name(seed)
       shared["seed_seconds"] = (
         times.get(f"{place}/seed") if shared["seed_flops"] else 0.0
       )

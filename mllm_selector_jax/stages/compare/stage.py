@@ -4,14 +4,7 @@ from mllm_selector_jax import artifacts
 from mllm_selector_jax.stages import base, candidates, fine_tune, flops
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.compare import costs, summary
-from mllm_selector_jax.stages.compare.arms import (
-  FULL,
-  RANDOM,
-  WHOLE,
-  Arm,
-  Plan,
-  read_plan,
-)
+from mllm_selector_jax.stages.compare.arms import POOL, RANDOM, Plan, read_plan
 from mllm_selector_jax.stages.compare.seeds import at_seed, in_workdir
 from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.stages.evaluate import check_settings, evaluate_arm
@@ -60,8 +53,8 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
     score(run)
     made |= keep_times(run, run.workdir.path)
     searched, steps = search(run), None
-    whole = Arm(FULL, WHOLE).name(seed)  # its rows are counted even if not tuned on
-    select_arm(run, whole, RANDOM, WHOLE)
+    whole = POOL.name(seed)  # its rows are counted even if not tuned on
+    select_arm(run, whole, RANDOM, POOL.budget)
     if plan.match == "steps":
       steps = flops.count_steps(len(kept_rows(run, whole)), run.cfg.tune)
     for arm in plan.arms:

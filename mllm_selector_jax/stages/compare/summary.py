@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mllm_selector_jax.evaluation import intervals
-from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, WHOLE, Arm, Plan
+from mllm_selector_jax.stages.compare.arms import FULL, POOL, RANDOM, Arm, Plan
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.tune import kept_rows
 
@@ -18,7 +18,7 @@ MACRO, OVERALL = "macro", "overall"
 # the strategy that the others are held against.
 DIFFERENCES = {
   "minus_random": lambda arm, first: Arm(RANDOM, arm.budget),
-  "minus_full": lambda arm, first: Arm(FULL, WHOLE),
+  "minus_full": lambda arm, first: POOL,
   "minus_first": lambda arm, first: Arm(first, arm.budget),
 }
 
@@ -104,7 +104,7 @@ def tabulate(
       values.setdefault((arm, "task", task), []).append(line["tasks"][task])
   table = []
   for (arm, part, task), own in values.items():
-    full = values.get((Arm(FULL, WHOLE), part, task))
+    full = values.get((POOL, part, task))
     entry = {
       **arm._asdict(),
       "part": part,
