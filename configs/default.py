@@ -17,8 +17,14 @@ def get_config() -> ml_collections.ConfigDict:
   # Files or folders: LLaVA or LLaMA-Factory JSON or JSONL, Parquet, WebDataset tars,
   # TFDS; or a LLaVA-NeXT mixture in YAML. Patterns, lists and commas: several.
   cfg.pool.data = config_dict.placeholder(object)
-  cfg.pool.images = config_dict.placeholder(str)  # folder of the image paths
-  cfg.pool.duplicate_ids = "aside"  # or "keep": ids need not be unique
+  # The folder of the image paths, or several (a list, or with commas).
+  cfg.pool.images = config_dict.placeholder(object)
+  # Links inside an image folder that lead out of it: follow, or refuse for a pool
+  # of unknown origin.
+  cfg.pool.links = "follow"
+  cfg.pool.duplicate_ids = "keep"  # or "aside": keep the first row of an id only
+  # Rows of the same conversation and image: keep, or aside to keep the first only.
+  cfg.pool.duplicate_rows = "keep"
   # Of each row: auto, field:NAME, prefix:N (folders of the image's path), file, or
   # rule:PATTERN=NAME;... over the image's path and the file.
   cfg.pool.source = "auto"
@@ -50,6 +56,9 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.model.attention = "auto"
   cfg.model.conversation = "vicuna_v1"  # or plain, chatml, llama-2, chat (its own)
   cfg.model.system = config_dict.placeholder(str)  # None: the template's own
+  # A row's own system text stands in the template's place; False does as LLaVA does,
+  # which writes the template's into every row.
+  cfg.model.row_system = True
   # Images become squares by padding, as LLaVA-1.5 was trained; False does what
   # the base's image processor does (llava-hf's crops).
   cfg.model.pad_images = True

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+MARK = "<image>"  # where an image stands in a conversation's text
 Params = dict[str, Any]  # nested, leaves are arrays, layers on the leading axis
 
 
@@ -46,6 +47,9 @@ class RowError(ValueError):
 REASONS = {
   "malformed": "the record is not a conversation in a known form",
   "duplicate id": "an earlier row has the same id",
+  "duplicate row": "an earlier row has the same conversation and image",
+  "tool calls": "the conversation calls tools, which no template here writes",
+  "other media": "the record has video or audio, which the model does not take",
   "no supervised token": "no answer is left to learn from",
   "too long": "the row, or its image, does not fit into the longest allowed row",
   "masked by LLaVA": "a turn's text holds the template's own mark of an answer",
@@ -55,7 +59,7 @@ REASONS = {
   "unreadable image": "the image file is empty, truncated or broken",
   "huge image": "the image has more pixels than allowed",
   "unsupported image": "the file's format is not an allowed still-image one",
-  "unsafe path": "the image path is absolute, a URL, or leaves the folder",
+  "unsafe path": "the image is a URL, or no regular file of the image folders",
   "not a number": "the model's loss of the row is not finite",
 }
 

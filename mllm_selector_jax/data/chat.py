@@ -15,6 +15,7 @@ from mllm_selector_jax.data.templates import (
   ANSWER,
   IMAGE,
   QUESTION,
+  SYSTEM,
   TOKEN,
   Part,
   split_frame,
@@ -102,6 +103,11 @@ class ChatLayout:
       self._listed = False
       self._write(1, 0)
     self.breaks_line = not self._listed
+    try:
+      self._write(1, None, True)
+      self.takes_system = True
+    except InputError:
+      self.takes_system = False
     one = self._write(1, None)
     place = next(n for n, part in enumerate(one) if part.kind == ANSWER)
     tokens = [part.token for part in one[place + 1 : place + 2] if part.kind == TOKEN]
@@ -134,7 +140,12 @@ class ChatLayout:
         )
 
   def _messages(
-    self, rounds: int, image: int | None, questions: Sequence, answers: Sequence
+    self,
+    rounds: int,
+    image: int | None,
+    questions: Sequence,
+    answers: Sequence,
+    system_text: str = "",
   ) -> list[dict[str, Any]]:
     def content(text: str, has_image: bool = False) -> Any:
       if not self._listed:
@@ -142,8 +153,9 @@ class ChatLayout:
       parts = [{"type": "image"}] if has_image else []
       return [*parts, {"type": "text", "text": text}]
 
-    system = {"role": "system", "content": content(self._system)}
-    messages = [system] if self._system else []
+    text = system_text or self._system
+    system = {"role": "system", "content": content(text)}
+    messages = [system] if text else []
     for turn in range(rounds):
       messages += [
         {"role": "user", "content": content(questions[turn], turn == image)},
@@ -170,19 +182,23 @@ class ChatLayout:
       ) from error
     return texts[0], spans[0]
 
-  def _write(self, rounds: int, image: int | None) -> tuple[Part, ...]:
+  def _write(
+    self, rounds: int, image: int | None, system: bool = False
+  ) -> tuple[Part, ...]:
     slots = [_SLOT.format(number) for number in range(2 * rounds)]
-    messages = self._messages(rounds, image, slots[::2], slots[1::2])
+    own = _SLOT.format(2 * rounds) if system else ""
+    messages = self._messages(rounds, image, slots[::2], slots[1::2], own)
     text, spans = self._render(messages, prompt=False)
     found = [int(match[2]) for match in _SLOTS.finditer(text)]
-    if found != [*range(2 * rounds)] or len(spans) != rounds:
+    wanted = [2 * rounds] * system + [*range(2 * rounds)]
+    if found != wanted or len(spans) != rounds:
       raise InputError(
         "model.conversation='chat': the base's chat template does not write each turn"
         " once, in order, the assistant's in {% generation %}." + _OTHER
       )
     # The blank before an answer is learned: a prompt ends before it.
     spans = [(len(text[:start].rstrip(" ")), stop) for start, stop in spans]
-    parts = tuple(self._read(text, spans))
+    parts = tuple(self._read(text, spans, rounds))
     asked, _ = self._render(messages[: -2 * rounds + 1 or None], prompt=True)
     if asked.rstrip(" ") != text[: spans[0][0]]:
       raise InputError(
@@ -197,20 +213,26 @@ class ChatLayout:
       )
     return parts
 
-  def _read(self, text: str, spans: list[tuple[int, int]]) -> Iterator[Part]:
+  def _read(
+    self, text: str, spans: list[tuple[int, int]], rounds: int
+  ) -> Iterator[Part]:
     """The rendered text as parts."""
     place = 0
     for turn, (start, stop) in enumerate(spans):
-      yield from self._read_span(text[place:start], turn, False)
-      yield from self._read_span(text[start:stop], turn, True)
+      yield from self._read_span(text[place:start], turn, False, rounds)
+      yield from self._read_span(text[start:stop], turn, True, rounds)
       place = stop
-    yield from self._read_span(text[place:], len(spans) - 1, False)
+    yield from self._read_span(text[place:], len(spans) - 1, False, rounds)
 
-  def _read_span(self, text: str, turn: int, learned: bool) -> Iterator[Part]:
+  def _read_span(
+    self, text: str, turn: int, learned: bool, rounds: int
+  ) -> Iterator[Part]:
     place = 0
     for match in _SLOTS.finditer(text):
       yield from self._split(text[place : match.start()], turn, learned)
-      kind = ANSWER if int(match[2]) % 2 else QUESTION
+      number = int(match[2])
+      kind = ANSWER if number % 2 else QUESTION
+      kind = SYSTEM if number == 2 * rounds else kind
       if (kind == ANSWER) != learned:
         raise InputError(
           "model.conversation='chat': {% generation %} of the base's chat template"

@@ -5,22 +5,44 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mllm_selector_jax.data import formats, forms, mixture, sources, summary, table
+from mllm_selector_jax.data import (
+  formats,
+  mixture,
+  record_schemas,
+  sources,
+  summary,
+  table,
+)
+from mllm_selector_jax.data.checked_parts import Checked, Parts
 from mllm_selector_jax.data.conversation import Encoder
+from mllm_selector_jax.data.image_folders import AnyFolders
 from mllm_selector_jax.data.pictures import Finding, Gallery
-from mllm_selector_jax.data.rounds import read_rounds
-from mllm_selector_jax.types import ImageOptions, InputError, Picture, Record, RowError
+from mllm_selector_jax.data.rounds import read_rounds, read_system
+from mllm_selector_jax.types import (
+  MARK,
+  ImageOptions,
+  InputError,
+  Picture,
+  Record,
+  RowError,
+)
 
 BLOCK_ROWS = 512  # that are tokenised at once
 BLOCK_BYTES = 16 << 20  # of their records
 AHEAD = 2  # blocks whose images are read while another is tokenised
 NO_NAME = "image"  # begins the name of an image that has none
 
+DUPLICATES = ("keep", "aside")  # what may be done with rows or ids that repeat
+LONG_ROWS = ("cut", "aside")
+
+# Blanks around an image's mark say nothing: exports write them as their format does.
+_MARK_BLANKS = re.compile(rf"[ \t\n]*{MARK}[ \t\n]*")
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 Progress = Callable[[int, int | None], None]
@@ -28,34 +50,41 @@ Progress = Callable[[int, int | None], None]
 
 def check_pool(
   data: Sequence[str],
-  images: str | None,
+  images: AnyFolders,
   encoder: Encoder,
   options: ImageOptions,
   image_pixel_cap: int,
   out: str | os.PathLike,
   workers: int = 2,
   progress: Progress | None = None,
-  duplicate_ids: str = "aside",
+  duplicate_ids: str = "keep",
+  duplicate_rows: str = "keep",
   long_rows: str = "cut",
   source: str = "auto",
   seed: int = 0,
+  resume: bool = False,
 ) -> dict[str, Any]:
   """Reads, tokenises and decodes everything; writes the pool's table.
 
   Args:
     data: files of any of `formats`, or what `mixture.expand` takes for them.
-    images: folder that image paths are relative to; None if there is none.
+    images: folders that hold the images; None if there is none.
     encoder: conversation to tokens.
     options: how pixels are prepared.
     image_pixel_cap: larger images are set aside.
     out: the table's file, which appears when it is whole.
     workers: threads that read images.
     progress: is told of the rows done and of how many there may be.
-    duplicate_ids: "aside" keeps the first row of an id only, "keep" all.
+    duplicate_ids: "keep" takes an id for a label that may repeat, "aside" keeps the
+      first row of an id only.
+    duplicate_rows: "keep" keeps rows of the same conversation and image, and counts
+      them, "aside" keeps the first only.
     long_rows: "cut" cuts what is longer than the encoder's longest row, as LLaVA
       does, "aside" sets it aside.
     source: the rule that names a row's source, see `sources.make_finder`.
     seed: of the rows that a mixture takes at random.
+    resume: go on after the parts that an earlier check of the same pool, with the
+      same arguments, left beside `out`.
 
   Returns:
     What the pool holds, as JSON can have it: see `summary.Tally`.
@@ -64,17 +93,28 @@ def check_pool(
     InputError: a file cannot be read, or no row can be used.
     RunError: the table cannot be written.
   """
-  if duplicate_ids not in ("aside", "keep"):
-    raise InputError(f"duplicate_ids={duplicate_ids!r}: allowed are aside and keep.")
-  if long_rows not in ("cut", "aside"):
-    raise InputError(f"long_rows={long_rows!r}: allowed are cut and aside.")
+  for name, value, allowed in (
+    ("duplicate_ids", duplicate_ids, DUPLICATES),
+    ("duplicate_rows", duplicate_rows, DUPLICATES),
+    ("long_rows", long_rows, LONG_ROWS),
+  ):
+    if value not in allowed:
+      raise InputError(f"{name}={value!r}: allowed are {' and '.join(allowed)}.")
   if not data:
     raise InputError("No pool file is given: name at least one.")
-  parts = mixture.expand(data)
+  pool_parts = mixture.expand(data)
   find_source = sources.make_finder(source)
-  seen = None if duplicate_ids == "keep" else set()
+  ids = _Seen() if duplicate_ids == "aside" else None
+  contents = _Seen() if duplicate_rows == "aside" else None
   tally = summary.Tally()
-  reading = _Reading(parts, seed)
+  done = Parts(out, resume)
+  for checked in done.read():
+    tally.add(*checked)
+    if ids is not None:
+      ids.add(checked.line.id)
+    if contents is not None and checked.line.hash is not None:
+      contents.add(checked.line.hash)
+  reading = _Reading(pool_parts, seed)
 
   def request(block: list[_Row]) -> None:
     gallery.request(
@@ -82,23 +122,38 @@ def check_pool(
     )
 
   with Gallery(images, options, image_pixel_cap, workers) as gallery:
-    with table.open_writer(out) as writer:
-      rows = (_describe(*item, find_source, seen) for item in reading)
-      for block in _look_ahead(_split(rows), request, AHEAD):
-        for line, size in _finish(block, gallery, encoder, long_rows == "cut"):
-          writer.add(line)
-          tally.add(line, size)
-        if progress is not None:
-          read, share = block[-1].row + 1, max(block[-1].done, 1e-9)
-          progress(read, max(read, round(read / share)))
-      found = tally.result()
-      if not tally.ok:
-        raise InputError(summary.explain_nothing(data, found))
+    found = itertools.islice(reading, done.rows, None)
+    rows = (_describe(*item, find_source, ids) for item in found)
+    for block in _look_ahead(_split(rows), request, AHEAD):
+      for checked in _finish(block, gallery, encoder, long_rows == "cut", contents):
+        done.add(checked)
+        tally.add(*checked)
+      if progress is not None:
+        read, share = block[-1].row + 1, max(block[-1].done, 1e-9)
+        progress(read, max(read, round(read / share)))
+  result = tally.result()
+  if not tally.ok:
+    raise InputError(summary.explain_nothing(data, result))
+  done.finish()
   if reading.not_taken:
-    found["not_taken"] = dict(reading.not_taken)
+    result["not_taken"] = dict(reading.not_taken)
   if progress is not None:
     progress(tally.rows, tally.rows)
-  return found
+  return result
+
+
+class _Seen:
+  """Texts seen so far, each remembered by a short hash."""
+
+  def __init__(self):
+    self._digests: set[bytes] = set()
+
+  def add(self, text: str) -> bool:
+    """Remembers a text; whether it was there before."""
+    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    known = digest in self._digests
+    self._digests.add(digest)
+    return known
 
 
 class _Row(NamedTuple):
@@ -113,7 +168,7 @@ class _Row(NamedTuple):
   source: str
   image: str | None = None
   picture: Picture | None = None
-  conversations: Any = None
+  content: record_schemas.Content | None = None
   fault: RowError | None = None
 
 
@@ -151,7 +206,7 @@ def _describe(
   record: Record,
   done: float,
   find_source: sources.FindSource,
-  seen: set[bytes] | None,
+  ids: _Seen | None,
 ) -> _Row:
   place = row, file, record.offset, record.length, done
   if record.value is None:
@@ -164,26 +219,31 @@ def _describe(
   if name is None:
     name = f"row-{row}" if record.id is None else record.id
   name = sources.as_text(name)
-  picture, conversations, fault = None, None, None
+  picture, content, fault = None, None, None
   try:
-    # An image that stands in a broken row is still shown.
-    picture = next(iter(forms.read_pictures(record)), None)
-    conversations, pictures = forms.read_content(record)
-    picture = next(iter(pictures), None)
-    if len(pictures) > 1:
-      raise RowError("several images", f"the record has {len(pictures)}")
+    content = record_schemas.read_content(record)
+    picture = next(iter(content.pictures), None)
+    if len(content.pictures) > 1:
+      raise RowError("several images", f"the record has {len(content.pictures)}")
   except RowError as error:
     fault = error.with_traceback(None)
+    if content is None:
+      picture = _find_picture(record)
   image = None
   if picture is not None:
     image = picture.name or f"{NO_NAME}-{record.offset}"
   source = find_source(record, image, file)
-  if seen is not None:
-    digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
-    if digest in seen:
-      fault = RowError("duplicate id", "an earlier row has this id")
-    seen.add(digest)
-  return _Row(*place, name, source, image, picture, conversations, fault)
+  if ids is not None and ids.add(name):
+    fault = RowError("duplicate id", "an earlier row has this id")
+  return _Row(*place, name, source, image, picture, content, fault)
+
+
+def _find_picture(record: Record) -> Picture | None:
+  """The first image of a row that cannot be used, to be shown nevertheless."""
+  try:
+    return next(iter(record_schemas.read_pictures(record)), None)
+  except RowError:
+    return None
 
 
 def _split(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
@@ -213,9 +273,13 @@ def _look_ahead(
 
 
 def _finish(
-  block: list[_Row], gallery: Gallery, encoder: Encoder, cut: bool
-) -> Iterator[tuple[table.Line, int]]:
-  """The block's lines, in order, each with the size of its image file."""
+  block: list[_Row],
+  gallery: Gallery,
+  encoder: Encoder,
+  cut: bool,
+  contents: _Seen | None,
+) -> Iterator[Checked]:
+  """The block's lines, in order, each with what the summary counts beside it."""
   checked = []
   for row in block:
     picture, fault = Finding(None, 0), row.fault
@@ -223,38 +287,78 @@ def _finish(
       picture = gallery.get(row.row, row.picture)
       if picture.reason is not None:
         fault = RowError(picture.reason, picture.detail)
-    checked.append((row, picture, fault))
+    talk = None if fault else row.content.conversations
+    checked.append((row, picture, fault, talk))
   samples = iter(
     encoder.encode_many(
       [
-        (row.conversations, row.image is not None)
-        for row, _, fault in checked
+        (talk, row.image is not None)
+        for row, _, fault, talk in checked
         if fault is None
       ]
     )
   )
-  for row, picture, fault in checked:
-    sample = fault or next(samples)
+  for row, picture, fault, talk in checked:
+    sample, content, remarks = fault or next(samples), None, ()
     if not cut and not isinstance(sample, RowError) and sample.truncated:
       sample = RowError("too long", f"more than {encoder.max_length:,} tokens")
+    if not isinstance(sample, RowError):
+      content = hash_row(talk, picture.hash)
+      if contents is not None and contents.add(content):
+        sample = RowError("duplicate row", "an earlier row holds the same")
     if isinstance(sample, RowError):
       found = (0, 0, 0, 0, "aside", sample.reason, sample.detail, False)
       content = None
     else:
-      turns = len(read_rounds(row.conversations))
+      turns = len(read_rounds(talk))
       supervised = int(np.count_nonzero(sample.supervised))
       trunk = encoder.measure_trunk(sample)
       found = (turns, len(sample.tokens), supervised, trunk, "ok", None, None)
       found += (sample.truncated,)
-      content = _hash(row.conversations, picture.hash)
+      remarks = tuple(_list_remarks(row.content, talk, encoder, picture))
     line = table.Line(
       row.row, row.id, content, row.source, row.image, picture.hash,
       picture.pixels, *found, row.file, row.offset, row.length,
     )  # fmt: skip
-    yield line, picture.size
+    yield Checked(line, picture.size, remarks)
 
 
-def _hash(conversations: Any, image_hash: str | None) -> str:
-  """Identity of a row's content, whatever its id and place."""
-  text = _CANONICAL.encode(conversations)
+def _list_remarks(
+  content: record_schemas.Content,
+  conversations: list[dict[str, Any]],
+  encoder: Encoder,
+  picture: Finding,
+) -> Iterator[str]:
+  """What the summary counts of a usable row."""
+  yield from content.notes
+  if picture.linked:
+    yield summary.LINKED
+  if any("loss" in turn for turn in conversations):
+    yield summary.MASKED
+  if read_system(conversations) is not None:
+    yield summary.SYSTEM_USED if encoder.takes_system else f"{summary.UNREAD}system"
+  for field in content.unread:
+    yield f"{summary.UNREAD}{field}"
+
+
+def hash_row(conversations: list[dict[str, Any]], image_hash: str | None) -> str:
+  """Identity of a row's content, whatever its id, place and format.
+
+  Args:
+    conversations: as `record_schemas.Content` has them.
+    image_hash: SHA-256 of the image file's bytes; None for text alone.
+  """
+  turns = [
+    {**turn, "value": _MARK_BLANKS.sub(_write_mark, turn["value"])}
+    if MARK in turn["value"]
+    else turn
+    for turn in conversations
+  ]
+  text = _CANONICAL.encode(turns)
   return hashlib.sha256(f"{text}\n{image_hash or ''}".encode()).hexdigest()[:32]
+
+
+def _write_mark(match: re.Match) -> str:
+  """A mark on a line of its own, however the text has it."""
+  before = "\n" if match.start() else ""
+  return f"{before}{MARK}\n" if match.end() < len(match.string) else f"{before}{MARK}"

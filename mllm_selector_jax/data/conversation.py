@@ -22,11 +22,10 @@ from mllm_selector_jax.data.literal import (
   make_literal,
 )
 from mllm_selector_jax.data.pieces import Piece, clip_pieces, join_parts
-from mllm_selector_jax.data.rounds import read_rounds
+from mllm_selector_jax.data.rounds import read_rounds, read_system
 from mllm_selector_jax.data.templates import WRITTEN, Part, Template
-from mllm_selector_jax.types import InputError, RowError, Sample
+from mllm_selector_jax.types import MARK, InputError, RowError, Sample
 
-MARK = "<image>"
 TEMPLATES: dict[str, Template | ChatTemplate] = {**WRITTEN, "chat": ChatTemplate()}
 
 
@@ -49,8 +48,11 @@ class Encoder:
     patches: image tokens of an image.
     max_length: tokens of the longest row; what exceeds it is cut off.
     system: replaces the template's system text; "" leaves it out.
+    row_system: whether a row's own system text goes before the template's; otherwise
+      the template's stands in every row, as LLaVA has it.
 
   Attributes:
+    takes_system: whether a row's own system text is used.
     end: id of the token that ends an answer; None if no single one does.
 
   Raises:
@@ -67,6 +69,7 @@ class Encoder:
     patches: int,
     max_length: int,
     system: str | None = None,
+    row_system: bool = True,
   ):
     if system is not None:
       template = dataclasses.replace(template, system=system)
@@ -78,6 +81,7 @@ class Encoder:
     check_tokenizer(tokenizer, image_token)
     self._layout = template.bind(tokenizer, image_token)
     self.end: int | None = self._layout.end
+    self.takes_system = row_system and self._layout.takes_system
     self._first, self._after = make_literal(
       tokenizer, {image_token, *self._layout.specials}
     )
@@ -191,30 +195,35 @@ class Encoder:
   def _plan(self, conversations: Any, has_image: bool) -> _Plan:
     """The pieces to be tokenised, and where LLaVA would give up."""
     rounds = read_rounds(conversations)
-    if not any(answer.strip() for _, answer in rounds):
+    if not any(own.answer.strip() for own in rounds):
       raise RowError("no supervised token", "no turn from gpt holds an answer")
-    asked = sum(question.count(MARK) for question, _ in rounds)
-    answered = sum(answer.count(MARK) for _, answer in rounds)
+    masked = {turn for turn, own in enumerate(rounds) if not own.learned}
+    if len(masked) == len(rounds):
+      raise RowError("no supervised token", "the record masks every answer")
+    asked = sum(own.question.count(MARK) for own in rounds)
+    answered = sum(own.answer.count(MARK) for own in rounds)
     marks = asked + answered
-    if not has_image and marks:
-      raise RowError("image marks", f"{marks} {MARK} in the text, no image")
+    if not has_image and asked:
+      raise RowError("image marks", f"{asked} {MARK} in the questions, no image")
     if has_image and marks > 1:
       raise RowError("several images", f"{marks} {MARK} in the text")
     if has_image and not marks:
       raise RowError("image marks", f"an image, no {MARK} in a question")
-    if answered:
+    if has_image and answered:
       raise RowError("image marks", f"{MARK} stands in an answer")
     if not self.template.asks and len(rounds) > 1:
       raise RowError("malformed", f"{len(rounds)} rounds, this template takes one")
-    marked = [MARK in question for question, _ in rounds]
+    marked = [MARK in own.question for own in rounds]
     questions = [
-      self._read_question(question, mark)
-      for (question, _), mark in zip(rounds, marked, strict=True)
+      self._read_question(own.question, mark)
+      for own, mark in zip(rounds, marked, strict=True)
     ]
-    answers = [answer for _, answer in rounds]
+    answers = [own.answer for own in rounds]
     image = marked.index(True) if has_image else None
+    system = read_system(conversations) if self.takes_system else None
+    parts = self._layout.parts(len(rounds), image, system is not None)
     whole = join_parts(
-      self._layout.parts(len(rounds), image), questions, answers, self._layout.apart
+      parts, questions, answers, self._layout.apart, system or "", masked
     )
     pieces = clip_pieces(whole, self._most_text)
     if has_image and len(pieces) < len(whole):
@@ -327,6 +336,7 @@ def make_encoder(
   patches: int,
   max_length: int,
   system: str | None = None,
+  row_system: bool = True,
 ) -> Encoder:
   """The encoder of a named template; arguments as `Encoder` has them.
 
@@ -338,4 +348,6 @@ def make_encoder(
       f"model.conversation={name!r}: allowed are {', '.join(TEMPLATES)}."
     )
   template = TEMPLATES[name]
-  return Encoder(tokenizer, template, image_token, patches, max_length, system)
+  return Encoder(
+    tokenizer, template, image_token, patches, max_length, system, row_system
+  )

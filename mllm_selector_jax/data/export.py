@@ -1,28 +1,34 @@
 """Writes a selection in the forms that trainers read.
 
-Rows are written one by one, in the pool's order. Image paths of a pool whose images
-are files stay what they are (`llava`: inside the image folder) or become absolute
-(the others); images that lie inside pool files are written to a folder beside.
+Rows are written one by one, in the pool's order, with every field that they have.
+What a trainer does not read of them is counted. Image paths of a pool whose images
+are files stay what they are (`llava`: inside the image folder) or become absolute (the
+others); images that lie inside records or pool files are written to a folder beside.
 """
 
+import collections
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mllm_selector_jax.data import formats, forms
+from mllm_selector_jax.data import formats, record_schemas
+from mllm_selector_jax.data.check import NO_NAME
+from mllm_selector_jax.data.formats.base import as_json
+from mllm_selector_jax.data.image_folders import AnyFolders, ImageFolders
 from mllm_selector_jax.data.pictures import read_picture
 from mllm_selector_jax.data.prepare import describe
-from mllm_selector_jax.data.rounds import read_rounds
+from mllm_selector_jax.data.record_schemas import GPT, HUMAN, SYSTEM, Content, Turn
 from mllm_selector_jax.data.table import PoolTable
-from mllm_selector_jax.types import InputError, RowError
+from mllm_selector_jax.types import MARK, InputError, Picture, RowError
 
 DATASET = "mllm_selected"  # the name in LLaMA-Factory's dataset_info.json
 _TRL_ROWS = 256  # of a Parquet row group: images are in it
 _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"GI": ".gif"}
 _SUFFIXES |= {b"BM": ".bmp", b"II": ".tif", b"MM": ".tif"}
-_OWN = ("conversations", "messages", "texts", "image", "images")
+_ROLES = {HUMAN: "user", GPT: "assistant", SYSTEM: "system"}
+MASK, OTHER = "loss", "other_fields"
 
 
 class Row(NamedTuple):
@@ -30,19 +36,24 @@ class Row(NamedTuple):
 
   Attributes:
     row: its number in the pool.
-    id: its own.
     value: the record.
-    conversations: in LLaVA's form.
-    image: the image's path, None for text alone.
+    content: what is read of it.
+    image: the image's path for a trainer, None for text alone.
     data: the image file's bytes.
   """
 
   row: int
-  id: str
   value: dict[str, Any]
-  conversations: list[dict[str, str]]
+  content: Content
   image: str | None
   data: bytes | None
+
+  @property
+  def others(self) -> dict[str, Any]:
+    """The record's fields beside its conversation and images, its id among them."""
+    left = {k: v for k, v in self.value.items() if k not in self.content.used}
+    labels = {k: self.value[k] for k in record_schemas.LABELS if k in self.value}
+    return as_json(labels | left)
 
 
 class Kept:
@@ -51,48 +62,86 @@ class Kept:
   Args:
     pool: the checked pool.
     rows: numbers of the kept rows, ascending.
-    folder: of the pool's images; None if there is none.
-    written: folder for the images that lie inside pool files.
+    folders: of the pool's images.
+    written: folder for the images that lie inside records or pool files.
     final: where that folder will be in the end.
+
+  Attributes:
+    images: the folder that a trainer is given for relative paths.
+    ignored: rows by what the trainer of the format at hand does not read of them.
   """
 
   def __init__(
     self,
     pool: PoolTable,
     rows: list[int],
-    folder: str | None,
+    folders: AnyFolders,
     written: Path,
     final: Path,
   ):
     self.pool = pool
     self.rows = rows
-    self._folder = folder
+    self.ignored: collections.Counter[str] = collections.Counter()
+    self._folders = ImageFolders.of(folders)
     self._written = written
-    # A trainer takes one image folder: either the pool's, or all are written.
-    files = dict.fromkeys(pool.file[row] for row in rows)
-    inside = any(formats.find_format(file) is not formats.JsonFile for file in files)
-    self._inside = inside
-    self.images = final if inside else Path(os.path.abspath(folder or "."))
+    self._final = final
+    self._inside = self._has_images_inside()
+    paths = self._folders.folders or (".",)
+    self.images = final if self._inside else Path(os.path.abspath(paths[0]))
 
   def __iter__(self) -> Iterator[Row]:
+    self.ignored.clear()
     for row in self.rows:
       yield self._read(row)
+
+  def ignore(self, row: Row, read: frozenset[str]) -> None:
+    """Counts what of a row is written, and not read by the trainer.
+
+    Args:
+      row: that is written.
+      read: the fields that it reads beside the conversation and the image.
+    """
+    fields = {f"the field {name}" for name in row.content.unread if name not in read}
+    if SYSTEM not in read and any(t.speaker == SYSTEM for t in row.content.turns):
+      fields.add("the row's own system text")
+    if MASK not in read and not all(turn.learned for turn in row.content.turns):
+      fields.add("that an answer is not to be learned")
+    self.ignored.update(fields)
+
+  def _has_images_inside(self) -> bool:
+    """Whether a trainer would not find all images in files of their own."""
+    files = dict.fromkeys(self.pool.file[row] for row in self.rows)
+    if any(formats.find_format(file) is not formats.JsonFile for file in files):
+      return True
+    return any(
+      name is not None and name.startswith(f"{NO_NAME}-") and name[6:].isdecimal()
+      for name in map(self.pool.image.__getitem__, self.rows)
+    )
 
   def _read(self, row: int) -> Row:
     record = self.pool.record(row)
     try:
-      content = forms.read_content(record)
+      content = record_schemas.read_content(record)
       data, name = None, self.pool.image[row]
       if name is not None:
-        data = read_picture(content.pictures[0], self._folder)
+        data = read_picture(content.pictures[0], self._folders)
+        name = self._name(row, content.pictures[0], data)
     except (RowError, IndexError) as error:
       raise InputError(
         f"Row {row:,} (id {self.pool.id[row]}) changed since the pool was checked:"
         f" {error}. Put the old file back, or check the pool again with --force."
       ) from error
-    if name is not None and self._inside:
-      name = self._write(self.pool.image_hash[row], data)
-    return Row(row, self.pool.id[row], record.value, content.conversations, name, data)
+    return Row(row, record.value, content, name, data)
+
+  def _name(self, row: int, picture: Picture, data: bytes) -> str:
+    """The path by which a trainer finds an image."""
+    if self._inside:
+      return self._write(self.pool.image_hash[row], data)
+    path = os.path.abspath(self._folders.find(picture.name).path)
+    plain = not os.path.isabs(picture.name) and "://" not in picture.name
+    if plain and os.path.normpath(self.images / picture.name) == path:
+      return picture.name
+    return path
 
   def _write(self, digest: str, data: bytes) -> str:
     name = f"{digest[:2]}/{digest}{_SUFFIXES.get(data[:2], '.img')}"
@@ -107,16 +156,20 @@ def export_llava(kept: Kept, out: Path) -> None:
   """`selected.json`: LLaVA's list, for its --data_path."""
 
   def convert(row: Row) -> dict[str, Any]:
-    others = {key: value for key, value in row.value.items() if key not in _OWN}
+    kept.ignore(row, frozenset())
     image = {} if row.image is None else {"image": row.image}
-    return {**others, "id": row.id, **image, "conversations": row.conversations}
+    # LLaVA's trainer fails at a turn that is neither human's nor gpt's.
+    turns = [_as_turn(turn) for turn in row.content.turns if turn.speaker != SYSTEM]
+    return {**row.others, **_take_system(row), **image, "conversations": turns}
 
   _write_list(out / "selected.json", map(convert, kept))
 
 
 def export_llama_factory(kept: Kept, out: Path) -> None:
   """`selected.json`, and the entry of `dataset_info.json` that names it."""
-  _write_list(out / "selected.json", (_as_messages(row, kept.images) for row in kept))
+  read = frozenset({SYSTEM})
+  rows = (_as_messages(kept, row, read) for row in kept)
+  _write_list(out / "selected.json", rows)
   entry = {
     "file_name": "selected.json",
     "formatting": "sharegpt",
@@ -134,35 +187,46 @@ def export_llama_factory(kept: Kept, out: Path) -> None:
 
 def export_ms_swift(kept: Kept, out: Path) -> None:
   """`selected.jsonl`: a line of messages and images each, for --dataset."""
+  read = frozenset({SYSTEM, MASK, "objects", "tools", "channel", "rejected_response"})
   with open(out / "selected.jsonl", "wb") as file:
     for row in kept:
-      file.write(_dump(_as_messages(row, kept.images)) + b"\n")
+      file.write(_dump(_as_messages(kept, row, read)) + b"\n")
 
 
 def export_trl(kept: Kept, out: Path) -> None:
-  """`selected.parquet`: messages of parts, and the images themselves."""
+  """`selected.parquet`: messages of parts, and the images themselves.
+
+  A record's further fields are JSON text in one column, since they differ in type.
+  """
   import pyarrow as pa
   import pyarrow.parquet as pq
 
   part = pa.struct([("type", pa.string()), ("text", pa.string())])
-  message = pa.struct([("role", pa.string()), ("content", pa.list_(part))])
+  message = pa.struct(
+    [("role", pa.string()), ("content", pa.list_(part)), (MASK, pa.bool_())]
+  )
   image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
   text = {"dtype": "string", "_type": "Value"}
+  boolean = {"dtype": "bool", "_type": "Value"}
   features = {
     "id": text,
-    "messages": [{"role": text, "content": [{"type": text, "text": text}]}],
+    "messages": [
+      {"role": text, "content": [{"type": text, "text": text}], MASK: boolean}
+    ],
     "images": [{"_type": "Image"}],
+    OTHER: text,
   }
   schema = pa.schema(
     [
       ("id", pa.string()),
       ("messages", pa.list_(message)),
       ("images", pa.list_(image)),
+      (OTHER, pa.string()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": features}})},
   )
   with pq.ParquetWriter(out / "selected.parquet", schema) as writer:
-    for rows in _split(map(_as_parts, kept), _TRL_ROWS):
+    for rows in _split((_as_parts(kept, row) for row in kept), _TRL_ROWS):
       writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
@@ -242,32 +306,65 @@ def _finish_data_sets(places, names: dict[str, str], out: Path) -> None:
     describe(folder, "selected", lengths)
 
 
-def _as_messages(row: Row, folder: Path) -> dict[str, Any]:
-  paths = [] if row.image is None else [os.path.join(folder, row.image)]
-  return {"id": row.id, "messages": list(_list_messages(row)), "images": paths}
+def _take_system(row: Row) -> dict[str, str]:
+  """The row's own system text as a field, where it has one."""
+  texts = [turn.text for turn in row.content.turns if turn.speaker == SYSTEM]
+  return {"system": texts[0]} if texts else {}
 
 
-def _as_parts(row: Row) -> dict[str, Any]:
+def _as_turn(turn: Turn) -> dict[str, Any]:
+  """A turn of LLaVA's form, with the fields that the record's turn had."""
+  return {"from": turn.speaker, "value": turn.text, **_list_extra(turn)}
+
+
+def _list_extra(turn: Turn) -> dict[str, Any]:
+  masked = {} if turn.learned or turn.speaker != GPT else {MASK: False}
+  return as_json(dict(turn.extra)) | masked
+
+
+def _as_messages(kept: Kept, row: Row, read: frozenset[str]) -> dict[str, Any]:
+  kept.ignore(row, read)
+  paths = [] if row.image is None else [os.path.join(kept.images, row.image)]
+  messages = [
+    {"role": _ROLES[turn.speaker], "content": turn.text, **_list_extra(turn)}
+    for turn in row.content.turns
+  ]
+  return {**row.others, "messages": messages, "images": paths}
+
+
+def _as_parts(kept: Kept, row: Row) -> dict[str, Any]:
+  kept.ignore(row, frozenset({SYSTEM}))
   messages = []
-  for message in _list_messages(row):
-    before, mark, after = message["content"].partition(forms.MARK)
-    texts = [before.rstrip("\n") if mark else before, after.removeprefix("\n")]
-    parts = [{"type": "text", "text": text} for text in texts]
-    if mark:
-      parts.insert(1, {"type": "image", "text": None})
-    parts = [part for part in parts if part["text"] != ""] or parts[:1]
-    messages.append({"role": message["role"], "content": parts})
-  found = [] if row.image is None else [{"bytes": row.data, "path": row.image}]
-  return {"id": row.id, "messages": messages, "images": found}
+  for turn in row.content.turns:
+    message = {"role": _ROLES[turn.speaker], "content": _split_marks(turn)}
+    messages.append(message | {MASK: _list_extra(turn).get(MASK)})
+  images = []
+  if row.image is not None:
+    images.append({"bytes": row.data, "path": os.path.basename(row.image)})
+  others = row.others
+  name = others.pop("id", None)
+  return {
+    "id": name if isinstance(name, str | None) else json.dumps(name),
+    "messages": messages,
+    "images": images,
+    OTHER: _dump(others).decode() if others else None,
+  }
 
 
-def _list_messages(row: Row) -> Iterator[dict[str, str]]:
-  first = row.conversations[0]
-  if first.get("from") == "system" and isinstance(first.get("value"), str):
-    yield {"role": "system", "content": first["value"]}
-  for question, answer in read_rounds(row.conversations):
-    yield {"role": "user", "content": question}
-    yield {"role": "assistant", "content": answer}
+def _split_marks(turn: Turn) -> list[dict[str, str | None]]:
+  """A turn's text as parts; the line that a mark stands on needs no line break."""
+  marked = turn.speaker == HUMAN
+  texts = turn.text.split(MARK) if marked else [turn.text]
+  parts: list[dict[str, str | None]] = []
+  for number, text in enumerate(texts):
+    if number:
+      parts.append({"type": "image", "text": None})
+      text = text.removeprefix("\n")
+    if number < len(texts) - 1:
+      text = text.removesuffix("\n")
+    if text:
+      parts.append({"type": "text", "text": text})
+  return parts or [{"type": "text", "text": ""}]
 
 
 def _write_list(path: Path, values: Iterable[dict[str, Any]]) -> None:
@@ -279,7 +376,7 @@ def _write_list(path: Path, values: Iterable[dict[str, Any]]) -> None:
 
 
 def _dump(value: dict[str, Any]) -> bytes:
-  return json.dumps(value, ensure_ascii=False, default=str).encode()
+  return json.dumps(as_json(value), ensure_ascii=False, default=str).encode()
 
 
 def _split(values: Iterable[Any], most: int) -> Iterator[list[Any]]:

@@ -1,16 +1,14 @@
 """A cheap identity of a pool's files: by content and size, never by file time."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 
 from mllm_selector_jax.data import formats, mixture, storage
 from mllm_selector_jax.data.formats.base import explain
-from mllm_selector_jax.data.images import check_path
-from mllm_selector_jax.types import RowError
+from mllm_selector_jax.data.image_folders import AnyFolders, ImageFolders
 
 
-def fingerprint(data: Sequence[str], images: str | None) -> str:
+def fingerprint(data: Sequence[str], images: AnyFolders) -> str:
   """Identity of the data files' bytes and of the images' paths and sizes.
 
   An image whose bytes changed while its size did not is found when it is read
@@ -18,7 +16,7 @@ def fingerprint(data: Sequence[str], images: str | None) -> str:
 
   Args:
     data: the pool's files, as `mixture.expand` takes them.
-    images: folder of the image paths.
+    images: folders of the image paths.
 
   Returns:
     64 hexadecimal characters.
@@ -33,22 +31,12 @@ def fingerprint(data: Sequence[str], images: str | None) -> str:
         digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
       raise explain(path, error) from error
+  folders = ImageFolders.of(images)
   for name in sorted(set(_names(data))):
-    digest.update(f"{name}\0{_size(images, name)}\0".encode())
+    digest.update(f"{name}\0{folders.measure(name)}\0".encode())
   return digest.hexdigest()
 
 
 def _names(data: Sequence[str]) -> Iterator[str]:
   for part in mixture.expand(data):
     yield from formats.open_file(part.file).image_names()
-
-
-def _size(folder: str | None, name: str) -> int:
-  """Bytes of the image file; -1 if there is none, or none that is looked at."""
-  if folder is None:
-    return -1
-  try:
-    check_path(name)
-    return storage.measure(os.path.join(folder, name))
-  except (OSError, RowError):
-    return -1

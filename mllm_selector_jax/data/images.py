@@ -5,118 +5,22 @@ and an EXIF rotation is ignored, both as LLaVA does. Gray of 16 bits is scaled t
 where LLaVA would clip it to white.
 """
 
-import errno
-import hashlib
 import io
-import os
 import re
-import stat
 import threading
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mllm_selector_jax.data import storage
 from mllm_selector_jax.types import ImageOptions, RowError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-MOST_BYTES = 1 << 28  # of a file
 MOST_RATIO = 200  # of the longer to the shorter side
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _MAGIC = re.compile(
   rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|BM|GIF8|II\*\0|MM\0\*", re.DOTALL
 )
 _LOCK = threading.Lock()
-
-
-def read_image(
-  folder: str | os.PathLike, relative: str, max_pixels: int = 64_000_000
-) -> tuple[Image.Image, str]:
-  """An image of the folder, fully decoded.
-
-  Args:
-    folder: that the path is relative to, and must not leave.
-    relative: the path as the record names it.
-    max_pixels: larger images are refused before they are decoded.
-
-  Returns:
-    The RGB image, and the SHA-256 of the file's bytes in hexadecimal.
-
-  Raises:
-    RowError: it cannot be used; the reason says why.
-  """
-  data = read_file(folder, relative)
-  return decode_image(data, max_pixels), hashlib.sha256(data).hexdigest()
-
-
-def read_file(folder: str | os.PathLike, relative: str) -> bytes:
-  """The bytes of a regular file inside the folder, read once.
-
-  Raises:
-    RowError: "unsafe path", "missing image", "unreadable image" or "huge image".
-  """
-  check_path(relative)
-  path = os.path.join(folder, relative)
-  if storage.is_remote(folder):
-    return _read_remote(path, relative)
-  try:
-    _check_place(folder, path, relative, os.stat(path).st_mode)
-    # A FIFO put there in the meantime must not block, nor a link lead elsewhere.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-      status = os.fstat(descriptor)
-      _check_place(folder, path, relative, status.st_mode)
-      if status.st_size > MOST_BYTES:
-        raise RowError(
-          "huge image", f"{status.st_size:,} bytes, {MOST_BYTES:,} allowed"
-        )
-      return file.read()
-  except OSError as error:
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-      raise RowError("missing image", f"{relative[:200]} is not there") from error
-    detail = f"{relative[:200]}: {error.strerror}"
-    if error.errno == errno.ELOOP:
-      raise RowError("unsafe path", detail) from error
-    raise RowError("unreadable image", detail) from error
-
-
-def _read_remote(path: str, relative: str) -> bytes:
-  """The bytes of a file in a bucket, where there are no links and no devices."""
-  try:
-    if (size := storage.measure(path)) > MOST_BYTES:
-      raise RowError("huge image", f"{size:,} bytes, {MOST_BYTES:,} allowed")
-    with storage.open_binary(path) as file:
-      return file.read()
-  except FileNotFoundError as error:
-    raise RowError("missing image", f"{relative[:200]} is not there") from error
-  except OSError as error:
-    raise RowError("unreadable image", f"{relative[:200]}: {error}"[:300]) from error
-
-
-def check_path(relative: str) -> None:
-  """Refuses a path that cannot be one inside the folder, by its text alone.
-
-  Raises:
-    RowError: "unsafe path", or "missing image" for an empty one.
-  """
-  parts = relative.replace("\\", "/").split("/")
-  if os.path.isabs(relative) or relative.startswith("\\") or _URL.match(relative):
-    raise RowError("unsafe path", f"{relative[:200]} is absolute or a URL")
-  if ".." in parts or "\0" in relative:
-    raise RowError("unsafe path", f"{relative[:200]!r} may leave the folder")
-  if not relative:
-    raise RowError("missing image", "the path is empty")
-
-
-def _check_place(
-  folder: str | os.PathLike, path: str, relative: str, mode: int
-) -> None:
-  if not stat.S_ISREG(mode):
-    raise RowError("unsafe path", f"{relative[:200]} is not a regular file")
-  root = os.path.join(os.path.realpath(folder), "")
-  if not os.path.realpath(path).startswith(root):
-    raise RowError("unsafe path", f"{relative[:200]} links out of the folder")
 
 
 def decode_image(data: bytes, max_pixels: int = 64_000_000) -> Image.Image:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from mllm_selector_jax.data import assembly, forms, images, packing
+from mllm_selector_jax.data import assembly, images, packing, record_schemas
 from mllm_selector_jax.data.conversation import Encoder
+from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.data.pictures import read_picture
 from mllm_selector_jax.data.table import PoolTable
 from mllm_selector_jax.types import Batch, ImageOptions, InputError, Picture, RowError
@@ -49,7 +50,7 @@ class Reader:
   Attributes:
     table: the checked pool.
     encoder: conversation to tokens.
-    folder: of the images.
+    folders: of the images.
     options: how pixels are prepared.
     max_pixels: larger images are refused.
     cache: holds tokens and pixels that were read.
@@ -57,7 +58,7 @@ class Reader:
 
   table: PoolTable
   encoder: Encoder
-  folder: str | None
+  folders: ImageFolders
   options: ImageOptions
   max_pixels: int
   cache: Cache
@@ -74,7 +75,7 @@ class Reader:
     if sample is not None and (name is None or pixels is not None):
       return sample, pixels
     try:
-      content = forms.read_content(self.table.record(row))
+      content = record_schemas.read_content(self.table.record(row))
       if sample is None:
         sample = self.encoder.encode(content.conversations, name is not None)
     except RowError as error:
@@ -91,7 +92,7 @@ class Reader:
     if len(pictures) != 1:
       raise _changed(what, f"the record has {len(pictures)} images")
     try:
-      data = read_picture(pictures[0], self.folder)
+      data = read_picture(pictures[0], self.folders)
       if hashlib.sha256(data).hexdigest() != digest:
         raise _changed(what, "its bytes are others")
       image = images.decode_image(data, self.max_pixels)

@@ -8,57 +8,71 @@ from typing import NamedTuple
 import numpy as np
 
 from mllm_selector_jax.data import images
+from mllm_selector_jax.data.image_folders import MOST_BYTES, AnyFolders, ImageFolders
 from mllm_selector_jax.types import ImageOptions, Picture, RowError
 
 TASK_IMAGES = 16  # that a thread reads in one go
 
 
 class Finding(NamedTuple):
-  """What is kept of an image: its hashes and size, or why it cannot be used."""
+  """What is kept of an image: its hashes and size, or why it cannot be used.
+
+  Attributes:
+    hash: SHA-256 of the file's bytes, in hexadecimal.
+    size: of the file, in bytes.
+    pixels: hash of the square of pixels that the model reads.
+    reason, detail: why it cannot be used; None and "" where it can.
+    linked: whether a symbolic link inside the image folder leads to it.
+  """
 
   hash: str | None
   size: int
   pixels: str | None = None
   reason: str | None = None
   detail: str = ""
+  linked: bool = False
 
 
-def read_picture(picture: Picture, folder: str | None) -> bytes:
+def read_picture(picture: Picture, folders: AnyFolders) -> bytes:
   """The bytes of an image's file, wherever it lies.
 
   Raises:
     RowError: it is not there, or may not be read.
   """
+  return _read_picture(picture, ImageFolders.of(folders))[0]
+
+
+def _read_picture(picture: Picture, folders: ImageFolders) -> tuple[bytes, bool]:
+  """The bytes of an image's file, and whether a link leads to it."""
   if picture.data is not None:
-    if len(picture.data) > images.MOST_BYTES:
+    if len(picture.data) > MOST_BYTES:
       raise RowError(
-        "huge image", f"{len(picture.data):,} bytes, {images.MOST_BYTES:,} allowed"
+        "huge image", f"{len(picture.data):,} bytes, {MOST_BYTES:,} allowed"
       )
-    return picture.data
+    return picture.data, False
   if picture.name is None:
     raise RowError("missing image", "it has neither bytes nor a path")
-  if folder is None:
-    raise RowError("missing image", "no image folder is given")
-  return images.read_file(folder, picture.name)
+  place = folders.find(picture.name)
+  return folders.read_place(place, picture.name), place.linked
 
 
 class Gallery:
   """Reads each image once, and remembers the little that is needed.
 
-  Images of the folder are known by their path, those inside pool files by their
+  Images of the folders are known by their path, those inside pool files by their
   bytes.
 
   Args:
-    folder: that paths are relative to; None if there is none.
+    folders: that hold the images which are files of their own.
     options: how pixels are prepared.
     max_pixels: larger images are refused.
     workers: threads.
   """
 
   def __init__(
-    self, folder: str | None, options: ImageOptions, max_pixels: int, workers: int
+    self, folders: AnyFolders, options: ImageOptions, max_pixels: int, workers: int
   ):
-    self._folder = folder
+    self._folders = ImageFolders.of(folders)
     self._options = options
     self._max_pixels = max_pixels
     self._pool = concurrent.futures.ThreadPoolExecutor(max(1, workers))
@@ -99,7 +113,7 @@ class Gallery:
 
   def _look_at_one(self, picture: Picture) -> Finding:
     try:
-      data = read_picture(picture, self._folder)
+      data, linked = _read_picture(picture, self._folders)
       digest = hashlib.sha256(data).hexdigest()
       inside = picture.data is not None
       if inside and (known := self._inside.get(digest)):
@@ -108,9 +122,8 @@ class Gallery:
     except RowError as error:
       return Finding(None, 0, None, error.reason, error.detail)
     pixels = np.ascontiguousarray(images.to_pixels(image, self._options))
-    found = Finding(
-      digest, len(data), hashlib.blake2b(pixels, digest_size=16).hexdigest()
-    )
+    hashed = hashlib.blake2b(pixels, digest_size=16).hexdigest()
+    found = Finding(digest, len(data), hashed, linked=linked)
     if inside:
       self._inside[digest] = found
     return found

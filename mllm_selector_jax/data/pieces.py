@@ -1,9 +1,16 @@
 """A row's parts, filled with its turns, joined to the pieces that are tokenised."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from mllm_selector_jax.data.templates import ANSWER, FRAME, IMAGE, QUESTION, Part
+from mllm_selector_jax.data.templates import (
+  ANSWER,
+  FRAME,
+  IMAGE,
+  QUESTION,
+  SYSTEM,
+  Part,
+)
 
 
 class Piece(NamedTuple):
@@ -33,6 +40,8 @@ def join_parts(
   questions: Sequence[str],
   answers: Sequence[str],
   apart: bool,
+  system: str = "",
+  masked: Collection[int] = (),
 ) -> list[Piece]:
   """The pieces of a row.
 
@@ -41,6 +50,8 @@ def join_parts(
     questions: text of each round's question, without the image's mark.
     answers: text of each round's answer; an empty one's round is not learned.
     apart: whether text after an image begins anew.
+    system: the row's own system text, if the parts have a place for one.
+    masked: rounds whose answers are not learned either.
   """
   pieces: list[Piece] = []
   text, learned, shared, begun, follows = "", [], True, 0, False
@@ -54,12 +65,17 @@ def join_parts(
     text, learned, shared, asked = "", [], True, []
 
   for part in parts:
-    is_learned = part.learned and answers[part.turn].strip() != ""
+    is_learned = (
+      part.learned and part.turn not in masked and answers[part.turn].strip() != ""
+    )
     if part.kind <= ANSWER:
       if part.kind == FRAME:
         new = part.text
       else:
-        new = (questions if part.kind == QUESTION else answers)[part.turn]
+        if part.kind == SYSTEM:
+          new = system
+        else:
+          new = (questions if part.kind == QUESTION else answers)[part.turn]
         new = new.lstrip() if part.left else new
         new = new.rstrip() if part.right else new
         shared = False

@@ -19,9 +19,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from mllm_selector_jax.data import forms
+from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.formats import tf_example
 from mllm_selector_jax.data.formats.array_record_file import open_writer
+from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.data.pictures import read_picture
 from mllm_selector_jax.data.table import PoolTable, read_table
 from mllm_selector_jax.types import InputError, RowError, RunError
@@ -44,7 +45,7 @@ def shard_names(rows: int, shard_rows: int) -> list[str]:
 
 def write_shards(
   table: str | os.PathLike,
-  images: str | None,
+  images: ImageFolders,
   out: Path,
   shard_rows: int,
   workers: int,
@@ -55,7 +56,7 @@ def write_shards(
 
   Args:
     table: the checked pool's file.
-    images: folder of the images; None if there is none.
+    images: folders of the images.
     out: folder of the data set; a file in it is whole.
     shard_rows: rows of a file.
     workers: processes; 1 writes in this one.
@@ -158,7 +159,7 @@ def _features() -> dict:
   }
 
 
-def _write_shard(task: tuple[str, str | None, Path, int, int]) -> int:
+def _write_shard(task: tuple[str, ImageFolders, Path, int, int]) -> int:
   table, images, path, start, stop = task
   pool = _open_table(os.fspath(table))
   partial = path.with_name(f".{path.name}.writing")
@@ -203,7 +204,7 @@ def _open_table(path: str) -> PoolTable:
   return _OPEN[path]
 
 
-def make_example(pool: PoolTable, row: int, images: str | None) -> bytes:
+def make_example(pool: PoolTable, row: int, images: ImageFolders) -> bytes:
   """One row as a tf.train.Example.
 
   Raises:
@@ -216,7 +217,7 @@ def make_example(pool: PoolTable, row: int, images: str | None) -> bytes:
     if record.value is None:
       raise RowError(record.reason, record.detail)
     text = pool.text(row)
-    pictures = forms.read_pictures(record)
+    pictures = record_schemas.read_pictures(record)
     names = [picture.name or pool.image[row] or "" for picture in pictures]
     data = [read_picture(picture, images) for picture in pictures]
   except RowError as error:

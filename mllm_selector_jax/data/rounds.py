@@ -6,10 +6,16 @@ from mllm_selector_jax.types import RowError
 
 
 class Round(NamedTuple):
-  """One question and its answer."""
+  """One question and its answer.
+
+  Attributes:
+    question, answer: their texts.
+    learned: whether the record lets the answer be learned.
+  """
 
   question: str
   answer: str
+  learned: bool = True
 
 
 def read_rounds(conversations: Any) -> list[Round]:
@@ -41,6 +47,15 @@ def read_rounds(conversations: Any) -> list[Round]:
     if question is None:
       question = value
     else:
-      rounds.append(Round(question, value))
+      rounds.append(Round(question, value, turn.get("loss") is not False))
       question = None
   return rounds
+
+
+def read_system(conversations: list[dict[str, Any]]) -> str | None:
+  """The conversation's own system text, None if it has none."""
+  first = conversations[0] if conversations else None
+  if not isinstance(first, dict) or first.get("from") != "system":
+    return None
+  text = first.get("value")
+  return text if isinstance(text, str) and text.strip() else None

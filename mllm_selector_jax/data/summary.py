@@ -2,6 +2,7 @@
 
 import array
 import collections
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,44 @@ from mllm_selector_jax.data.table import Line
 from mllm_selector_jax.types import REASONS
 
 EXAMPLES = 5  # rows shown of each reason
+ASIDE_SHARE = 0.01  # of the rows, above which the last lines say what would keep them
+
+# What is counted of usable rows, see `check`; `UNREAD` is followed by a field's name.
+LINKED = "images reached by a symbolic link"
+MASKED = "answers that the record itself masks, not learned"
+SYSTEM_USED = "a system text of the row's own, used"
+UNREAD = "not read: "
+_MOST_REMARKS = 100  # kinds that are counted apart
+_OTHER = f"{UNREAD}further fields"
 _MOST_DETAIL = 200  # characters
 _MOST_SOURCES = 20  # lines of the text
 _PERCENTILES = (5, 25, 50, 75, 95, 99)
+
+
+# By the reason for which a row is set aside, what would keep it.
+REMEDIES = {
+  "malformed": "docs/pools.md lists the forms that are read; convert the records",
+  "duplicate id": "--config.pool.duplicate_ids=keep takes an id for a mere label",
+  "duplicate row": "--config.pool.duplicate_rows=keep keeps rows that are the same",
+  "tool calls": "take the calls out of the conversations, or leave these rows out",
+  "other media": "this model takes still images alone; leave these rows out",
+  "no supervised token": "answers are empty, masked, or stand after"
+  " --config.model.max_length tokens",
+  "too long": "raise --config.model.max_length, or give --config.pool.long_rows=cut",
+  "masked by LLaVA": "LLaVA's own training loses such rows; another"
+  " --config.model.conversation does not",
+  "image marks": "put one <image> into the questions for each image of the record",
+  "several images": "this model takes one image a row; leave these rows out",
+  "missing image": "is --config.pool.images=FOLDER[,FOLDER] what the paths are"
+  " relative to?",
+  "unreadable image": "download or copy these files again",
+  "huge image": "raise --config.pool.max_pixels if these images are sound",
+  "unsupported image": "convert the files to JPEG or PNG",
+  "unsafe path": "add the folder that holds them to --config.pool.images;"
+  " --config.pool.links=follow follows links that lead out of it",
+  "not a number": "the model's loss of these rows is not finite",
+}
+assert REMEDIES.keys() == REASONS.keys()
 
 
 class Tally:
@@ -37,10 +73,25 @@ class Tally:
     self._supervised = array.array("q")
     self._uses: collections.Counter[str] = collections.Counter()
     self._bytes = 0
+    self._remarks: collections.Counter[str] = collections.Counter()
+    self._contents = array.array("Q")  # the first 64 bits of each row's hash
+    self._rows = array.array("q")  # that have one
+    self._ids = array.array("Q")
 
-  def add(self, line: Line, image_bytes: int) -> None:
-    """Counts one row; `image_bytes` is the size of its image's file."""
+  def add(self, line: Line, image_bytes: int, remarks: Sequence[str] = ()) -> None:
+    """Counts one row.
+
+    Args:
+      line: of the pool's table.
+      image_bytes: size of its image's file.
+      remarks: what else is counted of it.
+    """
     self.rows += 1
+    digest = hashlib.blake2b(line.id.encode("utf-8", "replace"), digest_size=8)
+    self._ids.append(int.from_bytes(digest.digest()))
+    for remark in remarks:
+      known = remark in self._remarks or len(self._remarks) < _MOST_REMARKS
+      self._remarks[remark if known else _OTHER] += 1
     source = self._sources.setdefault(line.source, [0, 0])
     source[0] += 1
     if line.status != "ok":
@@ -53,6 +104,8 @@ class Tally:
     self.ok += 1
     source[1] += 1
     self._truncated += line.truncated
+    self._contents.append(int(line.hash[:16], 16))
+    self._rows.append(line.row)
     self._turns.append(line.turns)
     self._tokens.append(line.tokens)
     self._supervised.append(line.supervised)
@@ -66,7 +119,8 @@ class Tally:
   def result(self) -> dict[str, Any]:
     """All counts, as JSON can have them; the same for the same pool.
 
-    All but "rows", "aside" and "sources" are of the rows that can be used.
+    All but "rows", "distinct_ids", "aside" and "sources" are of the rows that can
+    be used.
     """
     order = sorted(self._aside, key=lambda reason: (-self._aside[reason], reason))
     sources = sorted(self._sources.items(), key=lambda item: (-item[1][0], item[0]))
@@ -75,6 +129,9 @@ class Tally:
     return {
       "rows": self.rows,
       "ok": self.ok,
+      "distinct_ids": len(np.unique(np.asarray(self._ids))),
+      "duplicates": self._find_duplicates(),
+      "remarks": dict(sorted(self._remarks.items(), key=lambda x: (-x[1], x[0]))),
       "aside": {
         reason: {"rows": self._aside[reason], "examples": self._examples[reason]}
         for reason in order
@@ -98,6 +155,17 @@ class Tally:
         "bytes": self._bytes,
       },
     }
+
+  def _find_duplicates(self) -> dict[str, Any]:
+    """Rows whose content an earlier row has, and the first of them."""
+    keys, rows = np.asarray(self._contents), np.asarray(self._rows)
+    _, first, of = np.unique(keys, return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[of] != np.arange(len(keys)))
+    examples = [
+      {"row": int(rows[place]), "same_as": int(rows[first[of[place]]])}
+      for place in again[:EXAMPLES]
+    ]
+    return {"rows": len(again), "examples": examples}
 
 
 def _describe(values: np.ndarray) -> dict[str, Any]:
@@ -134,13 +202,36 @@ def format_summary(found: Mapping[str, Any]) -> str:
     "",
     *_format_lengths(found),
   ]
+  lines += _format_remarks(found)
   if left := found.get("not_taken"):
     lines.append(
       f"not taken    {sum(left.values()):,} rows, by the mixture's strategies"
     )
   if found["aside"]:
     lines += ["", *_format_aside(found["aside"])]
+  if verdict := explain_aside(found):
+    lines += ["", *verdict]
   return "\n".join(lines)
+
+
+def explain_aside(found: Mapping[str, Any]) -> list[str]:
+  """What a large part of the rows was set aside for, and what would keep them.
+
+  Returns:
+    No line where at most `ASIDE_SHARE` of the rows and no whole source are set aside.
+  """
+  rows, aside = found["rows"], found["rows"] - found["ok"]
+  whole = [name for name, n in found["sources"].items() if not n["ok"]]
+  if aside <= ASIDE_SHARE * rows and not whole:
+    return []
+  lines = [f"Look: {_share(aside, rows)} are set aside."]
+  if whole:
+    shown = ", ".join(_one_line(name, 30) for name in whole[:EXAMPLES])
+    more = f" and {len(whole) - EXAMPLES:,} more" if len(whole) > EXAMPLES else ""
+    lines.append(f"  No row is left of: {shown}{more}")
+  for reason, count in found["aside"].items():
+    lines.append(f"  {reason}, {count['rows']:,} rows: {REMEDIES[reason]}")
+  return lines
 
 
 def explain_nothing(data: Sequence[str], found: Mapping[str, Any]) -> str:
@@ -149,9 +240,33 @@ def explain_nothing(data: Sequence[str], found: Mapping[str, Any]) -> str:
     f"{', '.join(map(str, data))}: none of the {found['rows']:,} rows can be used.",
     *_format_aside(found["aside"]),
   ]
-  if "missing image" in found["aside"]:
-    lines.append("Is pool.images the folder that the image paths are relative to?")
+  lines += [f"  {reason}: {REMEDIES[reason]}" for reason in found["aside"]]
   return "\n".join(lines)
+
+
+def _format_remarks(found: Mapping[str, Any]) -> list[str]:
+  """What was read otherwise than one may think, or not at all."""
+  lines = []
+  if repeated := found["rows"] - found["distinct_ids"]:
+    lines.append(
+      f"ids          {_share(repeated, found['rows'])} have an id that an earlier row"
+      " has; a row is known by its number and its content"
+    )
+  if again := found["duplicates"]["rows"]:
+    shown = ", ".join(
+      f"row {each['row']:,} is row {each['same_as']:,}"
+      for each in found["duplicates"]["examples"]
+    )
+    lines.append(
+      f"duplicates   {_share(again, found['ok'])} hold the conversation and image of an"
+      f" earlier row: {shown}{', ...' if again > EXAMPLES else ''};"
+      " --config.pool.duplicate_rows=aside leaves them out"
+    )
+  lines += [
+    f"of these     {count:,} rows: {_one_line(remark, 80)}"
+    for remark, count in found["remarks"].items()
+  ]
+  return ["", *lines] if lines else []
 
 
 def _format_sources(sources: Mapping[str, Mapping[str, int]], rows: int) -> list[str]:

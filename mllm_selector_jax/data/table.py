@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.text import Text
 from mllm_selector_jax.types import InputError, Record, RunError
 
-GROUP_ROWS = 65_536  # rows of a Parquet row group
+GROUP_ROWS = 16_384  # rows of a Parquet row group, and of a part of the check
 
 
 class Line(NamedTuple):
@@ -23,9 +23,10 @@ class Line(NamedTuple):
   Attributes:
     row: dense index in the pool, over all files.
     id: the record's own, verbatim; other than text as JSON; "row-<row>" if none.
-    hash: of conversation and image bytes; None for a row set aside.
+    hash: of conversation and image bytes, see `check.hash_row`; None for a row set
+      aside.
     source: where the row comes from.
-    image: path inside the image folder, None for text alone.
+    image: the image's path as the record has it, None for text alone.
     image_hash: SHA-256 of the image file's bytes, None if it was not readable.
     pixels: hash of the square of pixels that the model reads, None as `image_hash`.
     turns, tokens, supervised: counts; 0 for a row set aside.
@@ -78,35 +79,21 @@ def _schema():
   )
 
 
-class Writer:
-  """Writes lines in row groups; `open_writer` makes one."""
+def make_table(lines: Sequence[Line]) -> Any:
+  """Lines as a pyarrow table."""
+  import pyarrow as pa
 
-  def __init__(self, writer: Any):
-    self._writer = writer
-    self._lines: list[Line] = []
-
-  def add(self, line: Line) -> None:
-    self._lines.append(line)
-    if len(self._lines) == GROUP_ROWS:
-      self.flush()
-
-  def flush(self) -> None:
-    import pyarrow as pa
-
-    if self._lines:
-      columns = zip(*self._lines, strict=True)
-      schema = self._writer.schema
-      arrays = [
-        pa.array(column, field.type)
-        for column, field in zip(columns, schema, strict=True)
-      ]
-      self._writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-      self._lines.clear()
+  schema = _schema()
+  arrays = [
+    pa.array(column, field.type)
+    for column, field in zip(zip(*lines, strict=True), schema, strict=True)
+  ]
+  return pa.Table.from_arrays(arrays, schema=schema)
 
 
 @contextlib.contextmanager
-def open_writer(path: str | os.PathLike) -> Iterator[Writer]:
-  """A writer whose file appears, whole, when the block ends without an error.
+def open_writer(path: str | os.PathLike) -> Iterator[Any]:
+  """A Parquet writer whose file appears, whole, when the block ends without an error.
 
   Raises:
     RunError: the file cannot be written.
@@ -119,10 +106,8 @@ def open_writer(path: str | os.PathLike) -> Iterator[Writer]:
     with open(partial, "wb") as file:
       with pq.ParquetWriter(
         file, _schema(), compression="zstd", write_page_checksum=True
-      ) as parquet:
-        writer = Writer(parquet)
+      ) as writer:
         yield writer
-        writer.flush()
       file.flush()
       os.fsync(file.fileno())
     os.replace(partial, path)

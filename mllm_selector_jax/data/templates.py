@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 from mllm_selector_jax.types import InputError
 
-FRAME, QUESTION, ANSWER, TOKEN, IMAGE = range(5)
+FRAME, SYSTEM, QUESTION, ANSWER, TOKEN, IMAGE = range(6)
 
 
 class Part(NamedTuple):
   """What stands next in a row.
 
   Attributes:
-    kind: FRAME, QUESTION, ANSWER, TOKEN or IMAGE.
+    kind: FRAME, SYSTEM (a row's own system text), QUESTION, ANSWER, TOKEN or IMAGE.
     turn: the round that it belongs to.
     learned: whether it is supervised, if the round's answer is not empty.
     text: of a FRAME.
@@ -109,6 +109,7 @@ class Layout:
   Attributes:
     end: id that ends an answer; None if no single token does.
     adds_begin: whether the row opens with what the tokenizer opens texts with.
+    takes_system: whether there is a place for a row's own system text.
     breaks_line: whether a question goes to a new line after its image.
     apart: see `Template`.
     specials: ids that the layout writes.
@@ -128,16 +129,25 @@ class Layout:
     self._specials = specials
     self._bos, self._eos = bos, eos
     self.apart = template.apart
+    self.takes_system = template.asks
     self.specials = tuple(specials.values())
     self.end = specials.get(template.closing, eos)
     self.parts = functools.lru_cache(maxsize=256)(self._write)
 
-  def _write(self, rounds: int, image: int | None) -> tuple[Part, ...]:
-    """The parts of a row of so many rounds, the image in round `image`."""
+  def _write(
+    self, rounds: int, image: int | None, system: bool = False
+  ) -> tuple[Part, ...]:
+    """The parts of a row of so many rounds.
+
+    Args:
+      rounds: of question and answer.
+      image: the round whose question has it; None for none.
+      system: whether the row's own system text takes the template's place.
+    """
     return tuple(
       part
       for turn in range(rounds)
-      for part in self._write_round(turn, image == turn)
+      for part in self._write_round(turn, image == turn, system and turn == 0)
       if part.kind != FRAME or part.text
     )
 
@@ -149,15 +159,15 @@ class Layout:
   def check(self, write: Any) -> None:
     """Nothing is to be checked: the template is ours."""
 
-  def _write_round(self, turn: int, has_image: bool) -> Iterator[Part]:
+  def _write_round(self, turn: int, has_image: bool, system: bool) -> Iterator[Part]:
     template = self._template
     if turn and self._bos is not None:
       yield Part(TOKEN, turn, token=self._bos)
     if template.inside:
       yield from self._split(template.user, turn)
-    if turn == 0 and template.system:
+    if system or (turn == 0 and template.system):
       yield from self._split(template.system_frame[0], turn)
-      yield Part(FRAME, turn, text=template.system)
+      yield Part(SYSTEM) if system else Part(FRAME, turn, text=template.system)
       yield from self._split(template.system_frame[1], turn)
     if not template.inside:
       yield from self._split(template.user, turn)

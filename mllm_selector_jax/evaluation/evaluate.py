@@ -2,7 +2,6 @@
 
 import collections
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from jaxtyping import Int, UInt8
 from mllm_selector_jax import peers, sharding
 from mllm_selector_jax.data import images
 from mllm_selector_jax.data.conversation import Encoder
+from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.data.loader import Cache
 from mllm_selector_jax.evaluation import files, generation, intervals, metrics, totals
 from mllm_selector_jax.evaluation.questions import Aside, Question
@@ -113,14 +113,7 @@ class Pictures:
     if question.place is not None:
       return self._insides.read(question.place)
     folders = self._folders if question.folder is None else [question.folder]
-    if not folders:
-      raise RowError("missing image", f"{path}: no image folder is given")
-    for folder in folders[:-1]:
-      if os.path.lexists(os.path.join(folder, path)):
-        break
-    else:
-      folder = folders[-1]
-    return images.read_file(folder, path)
+    return ImageFolders.of(folders).read(path)
 
 
 def _answer(

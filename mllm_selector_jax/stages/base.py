@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from mllm_selector_jax import artifacts, sharding
 from mllm_selector_jax.data import conversation, loader, table
+from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
@@ -17,6 +18,7 @@ from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.types import ImageOptions, InputError, Params
 
 DEMO_BASE = Path(__file__).parents[1] / "data" / "demo" / "base"
+LINKS = ("follow", "refuse")
 MOST_TOKENS = 1 << 20  # of a packed row; attention over more fits nowhere
 CACHE_BYTES = 1 << 30  # of tokens and pixels that are read again every epoch
 
@@ -89,6 +91,7 @@ def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
     patches=config.patches,
     max_length=run.cfg.model.max_length,
     system=run.cfg.model.system,
+    row_system=run.cfg.model.row_system,
   )
   return encoder, options
 
@@ -141,7 +144,7 @@ def open_reader(run: Run, pool: table.PoolTable) -> loader.Reader:
   return loader.Reader(
     table=pool,
     encoder=encoder,
-    folder=image_folder(run),
+    folders=image_folders(run),
     options=options,
     max_pixels=run.cfg.pool.max_pixels,
     cache=loader.Cache(CACHE_BYTES),
@@ -161,10 +164,16 @@ def pool_files(run: Run) -> list[str]:
   return files
 
 
-def image_folder(run: Run) -> str | None:
+def image_folders(run: Run) -> ImageFolders:
+  """Where the pool's images are; those of a drawn pool where the config draws one."""
+  if run.cfg.pool.links not in LINKS:
+    raise InputError(
+      f"pool.links={run.cfg.pool.links!r}: allowed are {' and '.join(LINKS)}."
+    )
+  folders: list[str] = split_files(run.cfg.pool.images)
   if run.cfg.pool.demo.rows:
-    return str(run.workdir.demo.path / "images")
-  return run.cfg.pool.images or None
+    folders = [str(run.workdir.demo.path / "images")]
+  return ImageFolders.of(folders, run.cfg.pool.links == "follow")
 
 
 def split_files(value: str | tuple | list | None) -> list[str]:

@@ -84,7 +84,7 @@ def _copy_pool(pool: Artifact, files: list[str], folder: Path) -> dict[str, Any]
 
   made = pool.provenance()
   images = made["config"]["images"]
-  own = {"data": files, "images": Path(images).name if images else images}
+  own = {"data": files, "images": [Path(name).name for name in images]}
   made = made | {"config": made["config"] | own}
   source = pool.path.parent
   table = pq.read_table(source / TABLE)

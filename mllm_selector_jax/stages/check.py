@@ -11,19 +11,21 @@ from mllm_selector_jax.stages.draw import draw
 from mllm_selector_jax.types import InputError
 
 # Of cfg.model, what tokens and pixels follow from beside the base's own files.
-_PROCESSING = ("conversation", "system", "max_length", "pad_images")
+_PROCESSING = ("conversation", "system", "row_system", "max_length", "pad_images")
 
 
 def check(run: Run) -> None:
   """Makes `pool.parquet` and `pool_summary.json`, and says what they hold."""
   if run.cfg.pool.demo.rows:
     draw(run)
-  files, folder = base.pool_files(run), base.image_folder(run)
+  files, folders = base.pool_files(run), base.image_folders(run)
   config = {
     "data": files,
-    "images": folder,
+    "images": folders.folders,
+    "links": run.cfg.pool.links,
     "max_pixels": run.cfg.pool.max_pixels,
     "duplicate_ids": run.cfg.pool.duplicate_ids,
+    "duplicate_rows": run.cfg.pool.duplicate_rows,
     "source": run.cfg.pool.source,
     "long_rows": run.cfg.pool.long_rows,
     "demo": run.cfg.pool.demo if run.cfg.pool.demo.rows else None,
@@ -33,7 +35,7 @@ def check(run: Run) -> None:
     "check",
     config,
     {
-      "files": fingerprint.fingerprint(files, folder),
+      "files": fingerprint.fingerprint(files, folders),
       "processing": base.hash_processing(run),
     },
   )
@@ -44,16 +46,18 @@ def check(run: Run) -> None:
     with run.progress("check", "row") as progress:
       found = pool_check.check_pool(
         files,
-        folder,
+        folders,
         encoder,
         options,
         run.cfg.pool.max_pixels,
         place / "pool.parquet",
         progress=progress,
         duplicate_ids=run.cfg.pool.duplicate_ids,
+        duplicate_rows=run.cfg.pool.duplicate_rows,
         source=run.cfg.pool.source,
         seed=run.cfg.rng_seed,
         long_rows=run.cfg.pool.long_rows,
+        resume=True,
       )
     artifacts.write_json(place / "pool_summary.json", found)
 

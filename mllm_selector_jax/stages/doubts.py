@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mllm_selector_jax import artifacts, peers
-from mllm_selector_jax.data import forms
+from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.table import PoolTable
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.scoring import passes, table
@@ -224,7 +224,7 @@ def _first_tokens(run: Run, pool: PoolTable, rows: np.ndarray) -> np.ndarray:
     for start in range(0, len(rows), _STEP):
       texts = [
         (
-          forms.read_content(pool.record(row)).conversations,
+          record_schemas.read_content(pool.record(row)).conversations,
           pool.image[row] is not None,
         )
         for row in rows[start : start + _STEP]

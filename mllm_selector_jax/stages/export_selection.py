@@ -32,10 +32,10 @@ def export_selection(run: Run) -> None:
 
 def _export(run: Run, arm: str, wanted: tuple[str, ...], selected: dict) -> None:
   selection = run.workdir.selection(arm)
-  images = base.image_folder(run)
+  images = base.image_folders(run)
   recipe = run.recipe(
     "export-selection",
-    {"formats": wanted, "images": images},
+    {"formats": wanted, "images": images.folders},
     {"selection": selection.digest(), "pool": run.workdir.pool.digest()},
   )
   made = run.workdir.exports(arm)

@@ -8,7 +8,7 @@ import json
 import numpy as np
 
 from mllm_selector_jax import artifacts
-from mllm_selector_jax.data import forms
+from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.evaluation import leakage
 from mllm_selector_jax.evaluation.evaluate import Pictures
 from mllm_selector_jax.evaluation.questions import Question
@@ -110,7 +110,7 @@ def _find(run: Run, questions: list[Question]) -> list[leakage.Leak]:
 
   def read():
     for row in rows:
-      turns = forms.read_content(pool.record(int(row))).conversations
+      turns = record_schemas.read_content(pool.record(int(row))).conversations
       asked = [turn["value"] for turn in turns if turn.get("from") == "human"]
       yield int(row), pool.pixels[int(row)], asked
 

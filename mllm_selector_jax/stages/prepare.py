@@ -28,7 +28,7 @@ def prepare(run: Run) -> None:
   table = run.workdir.path / "pool.parquet"
   recipe = run.recipe(
     "prepare",
-    {"shard_rows": shard_rows, "images": base.image_folder(run)},
+    {"shard_rows": shard_rows, "images": base.image_folders(run).folders},
     {"pool": run.workdir.pool.digest()},
   )
 
@@ -36,7 +36,7 @@ def prepare(run: Run) -> None:
     with run.progress("prepare", "row") as progress:
       preparing.write_shards(
         table,
-        base.image_folder(run),
+        base.image_folders(run),
         folder,
         shard_rows,
         workers,

@@ -28,8 +28,7 @@ def image_folders(run: Run) -> list[str]:
   if not run.cfg.evaluate.tasks and run.cfg.pool.demo.rows:
     return [str(run.workdir.demo.path / "evaluation" / "images")]
   own = base.split_files(run.cfg.evaluate.images)
-  pool = base.image_folder(run)
-  return own or ([pool] if pool else [])
+  return own or list(base.image_folders(run).folders)
 
 
 def read_questions(run: Run) -> tuple[list[Question], list[Aside]]:

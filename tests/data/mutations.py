@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 from PIL import Image
 
-from mllm_selector_jax.data import formats, forms, mixture
+from mllm_selector_jax.data import formats, mixture, record_schemas
 from mllm_selector_jax.data.formats import tf_example
 from mllm_selector_jax.data.formats.array_record_file import open_writer
 from mllm_selector_jax.data.images import decode_image
@@ -216,7 +216,7 @@ def read_all(path: Path) -> tuple[int, int] | str:
         file.text(record.offset, record.length)
         find_source(record, None, part.file)
         try:
-          content = forms.read_content(record)
+          content = record_schemas.read_content(record)
           read_rounds(content.conversations)
           for picture in content.pictures:
             decode_image(read_picture(picture, str(path.parent)), 10_000)

@@ -8,7 +8,8 @@ import os
 import numpy as np
 import pytest
 
-from mllm_selector_jax.data import check, images, pictures
+from mllm_selector_jax.data import check, images, pictures, summary
+from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.data.table import read_table
 from mllm_selector_jax.types import InputError, RunError
 from tests.data.pools_on_the_spot import (
@@ -99,7 +100,6 @@ def test_every_bad_row_is_set_aside_with_its_reason(folder, tmp_path):
   (root / "wide.png").write_bytes(b"")
   images.Image.new("L", (101, 100)).save(root / "wide.png")
   (folder / "secret.png").write_bytes(whole)
-  os.symlink(folder / "secret.png", root / "link.png")
   os.mkfifo(root / "fifo.png")
   bad = {
     "malformed": [
@@ -110,29 +110,34 @@ def test_every_bad_row_is_set_aside_with_its_reason(folder, tmp_path):
       {**make_record(4), "id": "x4", "image": 7},
       {**make_record(4), "id": "x5", "image": [{}]},
     ],
-    "duplicate id": [make_record(0)],
     "no supervised token": [
       {"id": "y1", "conversations": []},
       {"id": "y2", "conversations": talk("a", "")},
     ],
     "image marks": [
       {"id": "z1", "conversations": talk("<image>a", "b")},
-      {"id": "z2", "conversations": talk("a", "b"), "image": "a/1.png"},
+      {"id": "z2", "conversations": talk("<image><image>", "b"), "image": "a/1.png"},
+      {**make_record(70, "a/1.png"), "image": ["a/1.png", "b/1.png"]},
+      {"id": "z3", "conversations": talk("a", "<image>"), "image": "a/1.png"},
     ],
     "several images": [
-      {**make_record(70, "a/1.png"), "image": ["a/1.png", "b/1.png"]},
-      {"id": "s2", "conversations": talk("<image><image>", "b"), "image": "a/1.png"},
+      {
+        "id": "s2",
+        "conversations": talk("<image><image>", "b"),
+        "image": ["a/1.png", "a/1.png"],
+      },
     ],
-    "missing image": [make_record(50, "a/none.png"), {**make_record(51), "image": ""}],
+    "missing image": [
+      make_record(50, "a/none.png"), {**make_record(51, "a/1.png"), "image": ""},
+    ],
     "unreadable image": [make_record(52, "empty.png"), make_record(53, "cut.png")],
     "huge image": [make_record(54, "wide.png")],
-    "unsupported image": [
-      make_record(55, "video.mp4"), {**make_record(56), "video": "v.mp4"}
-    ],
+    "unsupported image": [make_record(55, "video.mp4")],
+    "other media": [{**make_record(56), "video": "v.mp4"}],
     "unsafe path": [
       make_record(60, "/etc/passwd"), make_record(61, "https://host/a.png"),
-      make_record(62, "../secret.png"), make_record(63, "link.png"),
-      make_record(64, "fifo.png"), make_record(65, "a"),
+      make_record(62, "../secret.png"), make_record(64, "fifo.png"),
+      make_record(65, "a"),
     ],
   }  # fmt: skip
   records = [
@@ -197,22 +202,52 @@ def test_long_rows_are_cut_and_counted_or_set_aside(folder):
     run(folder, records, long_rows="drop")
 
 
-def test_duplicate_ids_can_be_kept(folder):
-  records = [make_record(0), make_record(0), make_record(1)]
-  _, table = run(folder, records)
-  assert table.ok.tolist() == [True, False, True]
-  _, table = run(folder, records, duplicate_ids="keep")
-  assert table.ok.all()
-  assert table.id.tolist() == ["id-0", "id-0", "id-1"]
+def test_an_id_is_a_label_that_may_repeat(folder):
+  records = [make_record(0, "a/1.png"), {**make_record(1), "id": "id-0"}]
+  records += [{**make_record(n), "id": ""} for n in (2, 3)]
+  found, table = run(folder, records)
+  assert table.ok.all() and len(set(table.hash)) == 4
+  assert table.id.tolist() == ["id-0", "id-0", "", ""]
+  assert found["distinct_ids"] == 2 and found["duplicates"]["rows"] == 0
+  assert "2 rows (50.0 %) have an id that an earlier row has" in (
+    summary.format_summary(found)
+  )
+  found, table = run(folder, records, duplicate_ids="aside")
+  assert table.reason.tolist() == [None, "duplicate id", None, "duplicate id"]
+  assert "duplicate_ids=keep" in summary.format_summary(found)
   with pytest.raises(InputError, match="duplicate_ids='drop'"):
     run(folder, records, duplicate_ids="drop")
+
+
+def test_rows_of_the_same_content_are_kept_and_counted(folder):
+  write_images(folder / "images", "c/same_as_a1.png")
+  records = [
+    make_record(0, "a/1.png"),
+    make_record(1),
+    {**make_record(0, "c/same_as_a1.png"), "id": "other"},
+    make_record(1),
+    make_record(0, "a/2.png"),
+  ]
+  found, table = run(folder, records)
+  assert table.ok.all()
+  assert found["duplicates"] == {
+    "rows": 2, "examples": [{"row": 2, "same_as": 0}, {"row": 3, "same_as": 1}]
+  }  # fmt: skip
+  assert "row 2 is row 0, row 3 is row 1" in summary.format_summary(found)
+  found, table = run(folder, records, duplicate_rows="aside")
+  assert table.reason.tolist() == [None, None, *2 * ["duplicate row"], None]
+  assert not any(table.hash[[2, 3]])
+  with pytest.raises(InputError, match="duplicate_rows='drop'"):
+    run(folder, records, duplicate_rows="drop")
 
 
 def test_an_id_is_taken_over_all_files(folder):
   one = write_records(folder / "1.json", [make_record(0), make_record(1)])
   two = write_records(folder / "2.json", [make_record(1), make_record(2)])
   out = folder / "out.parquet"
-  check.check_pool([one, two], None, make_encoder(), OPTIONS, 100, out)
+  check.check_pool(
+    [one, two], None, make_encoder(), OPTIONS, 100, out, duplicate_ids="aside"
+  )
   table = read_table(out)
   assert table.ok.tolist() == [True, True, False, True]
   assert table.row.tolist() == [0, 1, 2, 3]
@@ -277,10 +312,13 @@ def test_blocks_are_bounded_in_bytes(folder, monkeypatch):
 
 def test_each_image_is_decoded_once(folder, monkeypatch):
   seen = []
-  read = images.read_file
-  monkeypatch.setattr(
-    images, "read_file", lambda root, path: (seen.append(path), read(root, path))[1]
-  )
+  read = ImageFolders.read_place
+
+  def watch(folders, place, name):
+    seen.append(name)
+    return read(folders, place, name)
+
+  monkeypatch.setattr(ImageFolders, "read_place", watch)
   run(folder, [make_record(n, f"a/{n % 2 + 1}.png") for n in range(2000)])
   assert sorted(seen) == ["a/1.png", "a/2.png"]
 

@@ -249,7 +249,8 @@ def test_any_text_is_tokenised_as_llava_does(rounds, kind, image):
 
 
 def test_rounds():
-  assert read_rounds(talk("a", "b", "c", "d")) == [("a", "b"), ("c", "d")]
+  found = read_rounds(talk("a", "b", "c", "d"))
+  assert found == [("a", "b", True), ("c", "d", True)]
 
 
 def test_a_tokenizer_without_the_image_token():

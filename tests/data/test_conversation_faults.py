@@ -18,7 +18,7 @@ from tests.tokenizers_on_the_spot import KINDS
 def test_leading_turns_before_the_first_human_are_dropped():
   encoder = make_encoder()
   wanted = encoder.encode(talk("what?", "red"), False)
-  extra = [{"from": "system", "value": "Be nice."}, {"from": "gpt", "value": "hello"}]
+  extra = [{"from": "gpt", "value": "hello"}, {"from": "gpt", "value": "again"}]
   given = encoder.encode(extra + talk("what?", "red"), False)
   np.testing.assert_array_equal(given.tokens, wanted.tokens)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mllm_selector_jax.data import export, formats, forms, mixture
+from mllm_selector_jax.data import export, formats, mixture, record_schemas
 from mllm_selector_jax.types import InputError
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import make_record, talk, write_images
@@ -85,8 +85,8 @@ def test_verbatim(kept, tmp_path, place):
   found = [
     record for file in files for record in formats.open_file(str(file)).records()
   ]
-  assert [forms.read_content(record) for record in found] == [
-    forms.read_content(kept.pool.record(row)) for row in kept.rows
+  assert [record_schemas.read_content(record) for record in found] == [
+    record_schemas.read_content(kept.pool.record(row)) for row in kept.rows
   ]
   assert len(read_again(folder, place / "images", tmp_path)) == len(KEPT)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.data import check, formats, forms, mixture
+from mllm_selector_jax.data import check, formats, mixture, record_schemas
 from mllm_selector_jax.data.formats.json_file import JsonFile
 from mllm_selector_jax.data.table import read_table
 from tests.data import formats_on_the_spot
@@ -71,7 +71,7 @@ def test_a_row_at_random_is_the_one_of_the_stream(pools, name):
   wanted = make_records()
   for row in np.random.default_rng(0).permutation(len(table)).tolist():
     assert table.record(row) == records[row]
-    content = forms.read_content(table.record(row))
+    content = record_schemas.read_content(table.record(row))
     assert content.conversations == wanted[row]["conversations"]
     assert len(content.pictures) == ("image" in wanted[row])
     assert json.loads(table.text(row))["id"] == wanted[row]["id"]
@@ -134,7 +134,7 @@ def test_several_images_are_set_aside_with_that_reason(tmp_path, name):
   records[1]["conversations"][0]["value"] = "<image><image>\nwhich?"
   path = formats_on_the_spot.write_pool(name, records, folder, tmp_path)
   _, table = check_file(path, folder, tmp_path / "out.parquet")
-  assert table.reason.tolist() == [None, "several images", None]
+  assert table.reason.tolist() == [None, "image marks", None]
   two = {**make_record(0), "images": ["1.png", "1.png"]}
   (tmp_path / "two.json").write_text(json.dumps([two, make_record(1)]))
   _, table = check_file(str(tmp_path / "two.json"), folder, tmp_path / "out.parquet")

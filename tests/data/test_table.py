@@ -11,17 +11,17 @@ from mllm_selector_jax.types import InputError, RunError
 
 def make_line(row, **changes):
   line = table.Line(
-    row, f"id {row}", "h" * 32, "source", "a/1.png", "f" * 64, "e" * 32, 2, 90 + row, 7,
-    5, "ok",
+    row, f"id {row}", f"{row:016x}" * 2, "source", "a/1.png", "f" * 64, "e" * 32, 2,
+    90 + row, 7, 5, "ok",
     None, None, False, "pool.json", 10 * row, 9,
   )  # fmt: skip
   return line._replace(**changes)
 
 
-def write(path, lines):
+def write(path, lines, group=100):
   with table.open_writer(path) as writer:
-    for line in lines:
-      writer.add(line)
+    for start in range(0, len(lines), group):
+      writer.write_table(table.make_table(lines[start : start + group]))
 
 
 LINES = [
@@ -33,9 +33,8 @@ LINES = [
 
 
 @pytest.mark.parametrize("group", [1, 3, 100])
-def test_round_trip(tmp_path, monkeypatch, group):
-  monkeypatch.setattr(table, "GROUP_ROWS", group)
-  write(tmp_path / "t.parquet", LINES)
+def test_round_trip(tmp_path, group):
+  write(tmp_path / "t.parquet", LINES, group)
   pool = table.read_table(tmp_path / "t.parquet")
   assert len(pool) == 4
   for row, line in enumerate(LINES):
@@ -63,7 +62,7 @@ def test_an_error_leaves_the_old_file(tmp_path):
   write(tmp_path / "t.parquet", LINES)
   old = (tmp_path / "t.parquet").read_bytes()
   with pytest.raises(ZeroDivisionError), table.open_writer(tmp_path / "t.parquet") as w:
-    w.add(LINES[0])
+    w.write_table(table.make_table(LINES[:1]))
     _ = 1 / 0
   assert (tmp_path / "t.parquet").read_bytes() == old
   assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mllm_selector_jax.data import forms, storage
+from mllm_selector_jax.data import record_schemas, storage
 from mllm_selector_jax.types import InputError, Record, RowError
 
 HEAD = 512  # bytes that a format is recognised by
@@ -69,7 +69,7 @@ class PoolFile(abc.ABC):
     """Names of the images that lie outside the file, as far as records name any."""
     for record in self.records():
       try:
-        pictures = forms.read_pictures(record)
+        pictures = record_schemas.read_pictures(record)
       except RowError:
         continue
       for picture in pictures:
@@ -78,7 +78,7 @@ class PoolFile(abc.ABC):
 
   def text(self, offset: int, length: int) -> bytes:
     """One record as JSON, without the images that lie inside the file."""
-    value = _as_json(self.read(offset, length).value)
+    value = as_json(self.read(offset, length).value)
     return json.dumps(value, ensure_ascii=False, default=str).encode()
 
   def done(self, record: Record) -> float:
@@ -113,12 +113,12 @@ def changed(path: str, what: str) -> InputError:
   )
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
   """Values that strict JSON has no word for become null."""
   if isinstance(value, dict):
-    return {str(key): _as_json(inner) for key, inner in value.items()}
+    return {str(key): as_json(inner) for key, inner in value.items()}
   if isinstance(value, list):
-    return [_as_json(inner) for inner in value]
+    return [as_json(inner) for inner in value]
   if isinstance(value, float) and not math.isfinite(value):
     return None
   return None if isinstance(value, bytes) else value

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mllm_selector_jax.data import storage
+from mllm_selector_jax.data import record_schemas, storage
 from mllm_selector_jax.data.formats.base import PoolFile, changed, explain
-from mllm_selector_jax.types import InputError, Picture, Record
+from mllm_selector_jax.data.record_schemas import image_values
+from mllm_selector_jax.types import InputError, Record
 
-IMAGES = ("image", "images")
 _BATCH_BYTES = 8 << 20  # that are Python objects at once
 _MOST_ROWS = 1024  # of a batch
 
@@ -90,16 +90,16 @@ class ParquetFile(PoolFile):
     wanted = [
       column
       for field in self._file.schema_arrow
-      if field.name in IMAGES
+      if record_schemas.is_image_field(field.name)
       for column in [f"{field.name}.path" if _holds_bytes(field.type) else field.name]
-      if not (_holds_bytes(field.type) and pa.types.is_list(field.type))
+      if not (_holds_bytes(field.type) and _is_list(field.type))
+      and not (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type))
     ]
     for group in range(len(self._sizes) if wanted else 0):
       for batch in self._batches(group, wanted):
         for record in _read_batch(batch, 0):
-          for picture in record.pictures or ():
-            if picture.name is not None:
-              yield picture.name
+          found, _ = image_values.read_fields(record.value)
+          yield from image_values.names_of(found.pictures)
 
   def copy(self, places: Iterable[tuple[int, int]], out: Path) -> None:
     import pyarrow.parquet as pq
@@ -149,10 +149,16 @@ def _first_line(error: Exception) -> str:
   return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+def _is_list(kind: Any) -> bool:
+  import pyarrow as pa
+
+  return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
 def _holds_bytes(kind: Any) -> bool:
   import pyarrow as pa
 
-  if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+  if _is_list(kind):
     return _holds_bytes(kind.value_type)
   return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
 
@@ -169,16 +175,7 @@ def _read_batch(batch: Any, start: int) -> Iterator[Record]:
     if isinstance(row, str):
       yield Record(offset, length, None, "malformed", f"row {offset:,}: {row}")
       continue
-    pictures = None
-    for name in IMAGES:
-      if (found := row.get(name)) is not None:
-        listed = found if isinstance(found, list) else [found]
-        read = [_read_picture(image) for image in listed if image is not None]
-        if None not in read:
-          pictures = (*(pictures or ()), *read)
-          names = [picture.name for picture in read]
-          row[name] = names if isinstance(found, list) else names[0]
-    yield Record(offset, length, row, pictures=pictures)
+    yield Record(offset, length, row, pictures=image_values.take_pictures(row))
 
 
 def _convert(row: Any) -> dict[str, Any] | str:
@@ -186,16 +183,3 @@ def _convert(row: Any) -> dict[str, Any] | str:
     return row.to_pylist()[0]
   except (ValueError, OverflowError) as error:
     return _first_line(error)
-
-
-def _read_picture(image: Any) -> Picture | None:
-  """None for what is no image: `forms` names it."""
-  if isinstance(image, str):
-    return Picture(image)
-  if isinstance(image, bytes):
-    return Picture(None, image)
-  if isinstance(image, dict) and {"bytes", "path"} & image.keys():
-    data, name = image.get("bytes"), image.get("path")
-    if isinstance(data, bytes | None) and isinstance(name, str | None):
-      return None if data is None and name is None else Picture(name, data)
-  return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from mllm_selector_jax.data import images, parsing, records, storage
+from mllm_selector_jax.data import image_folders, parsing, records, storage
 from mllm_selector_jax.data.formats.base import PoolFile, changed, explain
 from mllm_selector_jax.types import InputError, Picture, Record
 
@@ -140,7 +140,7 @@ def _read_sample(file: BinaryIO, members: list[tarfile.TarInfo]) -> Record:
   pictures = []
   for member in members:
     if _split(member.name)[1].rpartition(".")[2] in SUFFIXES:
-      if member.size > images.MOST_BYTES:
+      if member.size > image_folders.MOST_BYTES:
         return fault("huge image", f"{member.size:,} bytes in {member.name}")
       pictures.append(Picture(member.name, _read_member(file, member)))
   if len(pictures) == 1 and isinstance(name := value.get("image"), str) and name:

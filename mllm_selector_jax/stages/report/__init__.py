@@ -6,15 +6,17 @@ page as text. Parts that no stage has made yet are named as such.
 
 from pathlib import Path
 
+from mllm_selector_jax.data.image_folders import AnyFolders, ImageFolders
+
 TITLE = "What was selected, and what it is worth"
 
 
-def build_report(workdir: Path, images: str | None, title: str = TITLE) -> str:
+def build_report(workdir: Path, images: AnyFolders, title: str = TITLE) -> str:
   """Builds the whole page; the same artifacts and images give the same bytes.
 
   Args:
     workdir: the run's folder, with at least `pool.parquet`.
-    images: the pool's image folder, for the thumbnails; None shows none.
+    images: the pool's image folders, for the thumbnails; None shows none.
     title: the page's heading.
 
   Returns:
@@ -28,4 +30,4 @@ def build_report(workdir: Path, images: str | None, title: str = TITLE) -> str:
   # Plotting and templates are slow to import, and only this stage needs them.
   from mllm_selector_jax.stages.report import page
 
-  return page.render(Path(workdir), images, title)
+  return page.render(Path(workdir), ImageFolders.of(images), title)

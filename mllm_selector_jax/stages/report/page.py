@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.stages.doubts import add_seconds
 from mllm_selector_jax.stages.measure_table import format_notes
 from mllm_selector_jax.stages.report import findings, gather, plots, provenance, samples
@@ -26,7 +27,7 @@ _PART = dict.fromkeys(("value", "low", "high", "count", "correct", "metric"))
 ALL_TASKS, ALL_QUESTIONS = "mean of the tasks", "all questions"
 
 
-def render(workdir: Path, images: str | None, title: str) -> str:
+def render(workdir: Path, images: ImageFolders, title: str) -> str:
   run = gather.read_run(workdir)
   content = collect(run, images)
   template = _environment().get_template("template.html.j2")
@@ -44,7 +45,7 @@ def render(workdir: Path, images: str | None, title: str) -> str:
   raise AssertionError(f"a report of {len(html):,} characters")
 
 
-def collect(run: Run, images: str | None) -> dict[str, Any]:
+def collect(run: Run, images: ImageFolders) -> dict[str, Any]:
   """Everything that the template names."""
   main = run.main
   control = run.control_of(main) if main else None

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mllm_selector_jax.data import formats, forms
+from mllm_selector_jax.data import formats, record_schemas
+from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.data.pictures import read_picture
 from mllm_selector_jax.stages.report import findings, tables
 from mllm_selector_jax.stages.report.gather import Pool, Selection
@@ -141,7 +142,7 @@ def _each_reason(pool: Pool, most: int) -> Int[np.ndarray, " K"]:
 
 
 def make_cards(
-  pool: Pool, selection: Selection | None, images: str | None, picks: list[Pick]
+  pool: Pool, selection: Selection | None, images: ImageFolders, picks: list[Pick]
 ) -> list[tuple[Pick, list[Card]]]:
   """Reads the picked rows' records and images; a broken one shows as such."""
   wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *(p.rows for p in picks)]))
@@ -162,7 +163,7 @@ def _make_card(
   record: dict[str, Any],
   pool: Pool,
   selection: Selection | None,
-  images: str | None,
+  images: ImageFolders,
   budget: int,
 ) -> Card:
   turns, more = read_turns(record)
@@ -228,7 +229,7 @@ def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
   except (InputError, OSError, KeyError, TypeError, ValueError):
     return [("record", "The pool's file cannot be read any more.")], 0
   try:
-    content = forms.read_content(file.read(offset, length))
+    content = record_schemas.read_content(file.read(offset, length))
     turns = [
       (
         "answer" if turn["from"] in ("gpt", "assistant") else "question",
@@ -249,7 +250,7 @@ def _without_mark(text: str, record: dict[str, Any]) -> str:
   return text if record.get("reason") else text.replace("<image>", "").strip()
 
 
-def make_thumbnail(images: str | None, picture: Picture) -> tuple[str | None, str]:
+def make_thumbnail(images: ImageFolders, picture: Picture) -> tuple[str | None, str]:
   """A data URI of a small picture, or None and why there is none."""
   from PIL import Image
 
@@ -258,7 +259,7 @@ def make_thumbnail(images: str | None, picture: Picture) -> tuple[str | None, st
   try:
     image = decode_image(read_picture(picture, images), MAX_PIXELS)
   except RowError as error:
-    return None, "no image folder given" if images is None else error.reason
+    return None, error.reason if images else "no image folder given"
   image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
   buffer = io.BytesIO()
   image.save(buffer, "PNG", optimize=True)
@@ -274,7 +275,9 @@ def _find_picture(record: dict[str, Any]) -> Picture:
   """The row's image: inside the pool's file, or of the image folder."""
   try:
     file = formats.open_file(record["file"])
-    pictures = forms.read_pictures(file.read(record["offset"], record["length"]))
+    pictures = record_schemas.read_pictures(
+      file.read(record["offset"], record["length"])
+    )
   except (ValueError, KeyError, TypeError):
     pictures = ()
   inside = (picture for picture in pictures if picture.data is not None)

@@ -29,7 +29,7 @@ def report(run: Run) -> None:
   recipe = run.recipe("report", run.cfg.report, inputs)
 
   def build(folder):
-    text = build_report(work.path, base.image_folder(run), run.cfg.report.title)
+    text = build_report(work.path, base.image_folders(run), run.cfg.report.title)
     artifacts.write_text(folder / "report.html", text)
 
   run.make(work.report, recipe, build)
