@@ -31,7 +31,7 @@ from mllm_selector_jax.data.record_schemas.turns import (
   Turn,
   read_turns,
 )
-from mllm_selector_jax.types import Picture, Record, RowError
+from mllm_selector_jax.types import MARK, Picture, Record, RowError
 
 __all__ = [
   "GPT", "HUMAN", "LABELS", "PLACED", "REPEATED", "SCHEMAS", "SYSTEM", "Content",
@@ -173,6 +173,9 @@ def read_content(record: Record) -> Content:
   turns, system_field = _put_system_first(value, turns)
   _refuse_no_question(turns)
   _refuse_other_media(turns, pictures)
+  if not any(MARK in turn.text for turn in turns):
+    # An image of no bytes that nobody asks for is how some writers say none.
+    pictures = tuple(picture for picture in pictures if picture.data != b"")
   turns, note = place_marks(turns, len(pictures), images.blanks)
   used = (*schema.fields, *image_fields, *system_field, *LABELS)
   if schema.fields[0] in ("instruction", "query"):

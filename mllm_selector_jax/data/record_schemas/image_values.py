@@ -19,6 +19,7 @@ _DATA_URL = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.-]+)*,", re.IGNORECASE)
 _BASE64 = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk")
 _LEAST_BASE64 = 64  # characters; a shorter text is a path
 _BASE64_TEXT = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_NO_PATHS = ("", "nan", "NaN", "None", "null")  # the latter as pandas writes nothing
 # Where a struct holds its image, in order.
 _INSIDE = ("bytes", "path", "url", "image", "image_url", "value", "file_name")
 
@@ -96,7 +97,7 @@ def read_image(value: Any) -> Picture | None:
   if isinstance(value, Picture):
     return value
   if isinstance(value, str):
-    return _read_text(value) if value else None
+    return None if value in _NO_PATHS else _read_text(value)
   if isinstance(value, bytes):
     return Picture(None, value)
   if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -123,8 +123,10 @@ def read_text(value: Any, place: int, named: list[Picture]) -> str:
     value = [value]
   if isinstance(value, list):
     return join_parts(value, place, named)
-  if not isinstance(value, str):
+  if value is None:
     raise RowError("malformed", f"turn {place} has no text in value or content")
+  if not isinstance(value, str):
+    raise RowError("malformed", f"turn {place} is {type(value).__name__}, not text")
   return value
 
 
