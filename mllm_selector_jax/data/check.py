@@ -13,7 +13,7 @@ import numpy as np
 from mllm_selector_jax.data import formats, forms, mixture, sources, summary, table
 from mllm_selector_jax.data.conversation import Encoder
 from mllm_selector_jax.data.pictures import Finding, Gallery
-from mllm_selector_jax.data.rounds import read_rounds
+from mllm_selector_jax.data.rounds import hash_answers, read_rounds
 from mllm_selector_jax.types import ImageOptions, InputError, Picture, Record, RowError
 
 BLOCK_ROWS = 512  # that are tokenised at once
@@ -239,9 +239,10 @@ def _finish(
       sample = RowError("too long", f"more than {encoder.max_length:,} tokens")
     if isinstance(sample, RowError):
       found = (0, 0, 0, 0, "aside", sample.reason, sample.detail, False)
-      content = None
+      content, answer = None, 0
     else:
-      turns = len(read_rounds(row.conversations))
+      rounds = read_rounds(row.conversations)
+      turns, answer = len(rounds), hash_answers(rounds)
       supervised = int(np.count_nonzero(sample.supervised))
       trunk = encoder.measure_trunk(sample)
       found = (turns, len(sample.tokens), supervised, trunk, "ok", None, None)
@@ -249,7 +250,7 @@ def _finish(
       content = _hash(row.conversations, picture.hash)
     line = table.Line(
       row.row, row.id, content, row.source, row.image, picture.hash,
-      picture.pixels, *found, row.file, row.offset, row.length,
+      picture.pixels, *found, row.file, row.offset, row.length, answer,
     )  # fmt: skip
     yield line, picture.size
 

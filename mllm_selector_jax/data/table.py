@@ -35,6 +35,8 @@ class Line(NamedTuple):
     reason, detail: why it is set aside; None for a row that is not.
     truncated: whether the row's end is cut off.
     file, offset, length: where the record stands, see `types.Record`.
+    answer: equal where the row's answers are, see `rounds.hash_answers`; 0 for a row
+      set aside, and for all rows of a table that an earlier version wrote.
   """
 
   row: int
@@ -55,6 +57,7 @@ class Line(NamedTuple):
   file: str
   offset: int
   length: int
+  answer: int = 0
 
 
 _NUMBERS = {
@@ -66,6 +69,7 @@ _NUMBERS = {
   "truncated": "bool",
   "offset": "int64",
   "length": "int64",
+  "answer": "uint64",
 }
 _TEXT = [name for name in Line._fields if name not in _NUMBERS]
 
@@ -162,6 +166,7 @@ class PoolTable:
   file: Text = _lazy("file")
   offset: Int[np.ndarray, " N"] = _lazy("offset")
   length: Int[np.ndarray, " N"] = _lazy("length")
+  answer: UInt64[np.ndarray, " N"] = _lazy("answer")
 
   def __init__(self, path: str | os.PathLike):
     import pyarrow.parquet as pq
@@ -175,7 +180,8 @@ class PoolTable:
       raise InputError(
         f"{self.path} is not a whole Parquet file; check the pool again."
       ) from error
-    if missing := sorted(set(Line._fields) - set(metadata.schema.names)):
+    self._columns = set(metadata.schema.names)
+    if missing := sorted(set(Line._fields) - {"answer"} - self._columns):
       raise InputError(
         f"{self.path} lacks the columns {', '.join(missing)}; check the pool again."
       )
@@ -201,6 +207,8 @@ class PoolTable:
   def _read_column(self, name: str) -> Shaped[np.ndarray, " N"] | Text:
     import pyarrow.parquet as pq
 
+    if name not in self._columns:  # only `answer` may be missing
+      return np.zeros(len(self), np.uint64)
     is_text = name in _TEXT
     try:
       table = pq.read_table(
