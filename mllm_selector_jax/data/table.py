@@ -146,6 +146,10 @@ class PoolTable:
   """The checked pool; a column is read from disk when it is first asked for.
 
   The columns are those of `Line`; numbers are numpy arrays.
+
+  Attributes:
+    has_answers: whether the table has the column `answer`, which those of an earlier
+      version lack.
   """
 
   row: Int[np.ndarray, " N"] = _lazy("row")
@@ -180,8 +184,9 @@ class PoolTable:
       raise InputError(
         f"{self.path} is not a whole Parquet file; check the pool again."
       ) from error
-    self._columns = set(metadata.schema.names)
-    if missing := sorted(set(Line._fields) - {"answer"} - self._columns):
+    self.has_answers = "answer" in metadata.schema.names
+    optional = {"answer"}
+    if missing := sorted(set(Line._fields) - optional - set(metadata.schema.names)):
       raise InputError(
         f"{self.path} lacks the columns {', '.join(missing)}; check the pool again."
       )
@@ -207,7 +212,7 @@ class PoolTable:
   def _read_column(self, name: str) -> Shaped[np.ndarray, " N"] | Text:
     import pyarrow.parquet as pq
 
-    if name not in self._columns:  # only `answer` may be missing
+    if name == "answer" and not self.has_answers:
       return np.zeros(len(self), np.uint64)
     is_text = name in _TEXT
     try:
