@@ -23,7 +23,7 @@ from mllm_selector_jax.data.checked_parts import Checked, Parts
 from mllm_selector_jax.data.conversation import Encoder
 from mllm_selector_jax.data.image_folders import AnyFolders
 from mllm_selector_jax.data.pictures import Finding, Gallery
-from mllm_selector_jax.data.rounds import read_rounds, read_system
+from mllm_selector_jax.data.rounds import hash_answers, read_rounds, read_system
 from mllm_selector_jax.types import (
   MARK,
   ImageOptions,
@@ -308,9 +308,11 @@ def _finish(
         sample = RowError("duplicate row", "an earlier row holds the same")
     if isinstance(sample, RowError):
       found = (0, 0, 0, 0, "aside", sample.reason, sample.detail, False)
-      content = None
+      content, answer = None, 0
     else:
-      turns = len(read_rounds(talk))
+      rounds = read_rounds(talk)
+      answer = hash_answers([each for each in rounds if each.learned])
+      turns = len(rounds)
       supervised = int(np.count_nonzero(sample.supervised))
       trunk = encoder.measure_trunk(sample)
       found = (turns, len(sample.tokens), supervised, trunk, "ok", None, None)
@@ -318,7 +320,7 @@ def _finish(
       remarks = tuple(_list_remarks(row.content, talk, encoder, picture))
     line = table.Line(
       row.row, row.id, content, row.source, row.image, picture.hash,
-      picture.pixels, *found, row.file, row.offset, row.length,
+      picture.pixels, *found, row.file, row.offset, row.length, answer,
     )  # fmt: skip
     yield Checked(line, picture.size, remarks)
 

@@ -1,5 +1,8 @@
 """A record's conversation, read as rounds of question and answer."""
 
+import hashlib
+import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mllm_selector_jax.types import RowError
@@ -59,3 +62,13 @@ def read_system(conversations: list[dict[str, Any]]) -> str | None:
     return None
   text = first.get("value")
   return text if isinstance(text, str) and text.strip() else None
+
+
+def hash_answers(rounds: Sequence[Round]) -> int:
+  """A number that is equal where all answers are, and never 0.
+
+  Case, blanks around an answer and full stops at its end make no difference.
+  """
+  texts = [r.answer.strip().rstrip(".。").rstrip().casefold() for r in rounds]
+  digest = hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).digest()
+  return int.from_bytes(digest, "big") or 1

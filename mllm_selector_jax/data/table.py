@@ -36,6 +36,8 @@ class Line(NamedTuple):
     reason, detail: why it is set aside; None for a row that is not.
     truncated: whether the row's end is cut off.
     file, offset, length: where the record stands, see `types.Record`.
+    answer: equal where the row's answers are, see `rounds.hash_answers`; 0 for a row
+      set aside, and for all rows of a table that an earlier version wrote.
   """
 
   row: int
@@ -56,6 +58,7 @@ class Line(NamedTuple):
   file: str
   offset: int
   length: int
+  answer: int = 0
 
 
 _NUMBERS = {
@@ -67,6 +70,7 @@ _NUMBERS = {
   "truncated": "bool",
   "offset": "int64",
   "length": "int64",
+  "answer": "uint64",
 }
 _TEXT = [name for name in Line._fields if name not in _NUMBERS]
 
@@ -127,6 +131,10 @@ class PoolTable:
   """The checked pool; a column is read from disk when it is first asked for.
 
   The columns are those of `Line`; numbers are numpy arrays.
+
+  Attributes:
+    has_answers: whether the table has the column `answer`, which those of an earlier
+      version lack.
   """
 
   row: Int[np.ndarray, " N"] = _lazy("row")
@@ -147,6 +155,7 @@ class PoolTable:
   file: Text = _lazy("file")
   offset: Int[np.ndarray, " N"] = _lazy("offset")
   length: Int[np.ndarray, " N"] = _lazy("length")
+  answer: UInt64[np.ndarray, " N"] = _lazy("answer")
 
   def __init__(self, path: str | os.PathLike):
     import pyarrow.parquet as pq
@@ -160,7 +169,9 @@ class PoolTable:
       raise InputError(
         f"{self.path} is not a whole Parquet file; check the pool again."
       ) from error
-    if missing := sorted(set(Line._fields) - set(metadata.schema.names)):
+    self.has_answers = "answer" in metadata.schema.names
+    optional = {"answer"}
+    if missing := sorted(set(Line._fields) - optional - set(metadata.schema.names)):
       raise InputError(
         f"{self.path} lacks the columns {', '.join(missing)}; check the pool again."
       )
@@ -186,6 +197,8 @@ class PoolTable:
   def _read_column(self, name: str) -> Shaped[np.ndarray, " N"] | Text:
     import pyarrow.parquet as pq
 
+    if name == "answer" and not self.has_answers:
+      return np.zeros(len(self), np.uint64)
     is_text = name in _TEXT
     try:
       table = pq.read_table(

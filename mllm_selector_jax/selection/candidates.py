@@ -14,6 +14,7 @@ from mllm_selector_jax.selection.doubt import Doubt, find_doubted
 from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import HELD_OUT, SelectOptions
+from mllm_selector_jax.selection.shared_answers import Shared, find_shared
 from mllm_selector_jax.types import InputError
 
 STEP = 1 << 16  # embeddings scaled at once
@@ -39,6 +40,7 @@ class Scores:
     held_out: those of them that are kept apart to compare settings on.
     doubt: what a model that has not seen the row says, for the bounds "probe" and
       "thorough".
+    answer: equal where the rows' answers are; None where they are not known.
   """
 
   necessity: Float[np.ndarray, " N"]
@@ -54,6 +56,7 @@ class Scores:
   left_out: Bool[np.ndarray, " N"] | None = None
   held_out: Bool[np.ndarray, " N"] | None = None
   doubt: Doubt | None = None
+  answer: UInt64[np.ndarray, " N"] | None = None
 
   def __post_init__(self):
     columns = {field.name: getattr(self, field.name) for field in FIELDS}
@@ -153,6 +156,7 @@ class Candidates(NamedTuple):
     code: the reason of suspect and left-out rows, by `CODE`; otherwise that of
       "not drawn".
     spared: by reason the groups and rows that a mixture left alone.
+    shared: answers that most of the rows beyond a bound have.
   """
 
   necessity: Float[np.ndarray, " N"]
@@ -162,6 +166,7 @@ class Candidates(NamedTuple):
   suspect: Bool[np.ndarray, " N"]
   code: Int[np.ndarray, " N"]
   spared: Mapping[str, dict[str, int]] = types.MappingProxyType({})
+  shared: tuple[Shared, ...] = ()
 
 
 def sort_out(
@@ -198,9 +203,12 @@ def sort_out(
   ranks = necessity.rank_normalise(scores.necessity, scores.flag("seen"))
   code = np.full(count, CODE["not drawn"], np.uint8)
   tie = draws.draw(rng, scores.key, options.strategy)
-  spared = {}
+  spared, shared = {}, ()
   if bounded:
     spared = _mark_suspects(code, scores, ranks, groups.index, options)
+    if scores.answer is not None:
+      beyond = code != CODE["not drawn"]
+      shared = find_shared(beyond, groups.index, scores.answer)
   code[forced] = CODE["not drawn"]
   code[left_out] = CODE["left out"]
   code[scores.flag("held_out")] = CODE["held out for development"]
@@ -215,7 +223,8 @@ def sort_out(
     )
     code[copies] = CODE["suspect: nearly the same as another row"]
   suspect = code > CODE["left out"]
-  return Candidates(ranks, tie, forced, ~suspect & ~left_out, suspect, code, spared)
+  remaining = ~suspect & ~left_out
+  return Candidates(ranks, tie, forced, remaining, suspect, code, spared, shared)
 
 
 def _mark_suspects(code, scores, ranks, groups, options) -> dict[str, dict[str, int]]:
@@ -224,7 +233,10 @@ def _mark_suspects(code, scores, ranks, groups, options) -> dict[str, dict[str, 
     code[found] = CODE["suspect: less likely with its image"]
   if options.gate:
     failed = necessity.failed_where_competent(
-      scores.signal("accuracy", "select.competence"), groups, options.gate
+      scores.signal("accuracy", "select.competence"),
+      groups,
+      options.gate,
+      answers=scores.answer,
     )
     code[failed] = CODE["suspect: wrong where the seed model is mostly right"]
   above = necessity.above_bound(ranks, groups, options.quantile)
@@ -236,13 +248,14 @@ def _mark_suspects(code, scores, ranks, groups, options) -> dict[str, dict[str, 
       groups,
       options.tail_safe,
       unseen if unseen.any() else None,
+      scores.answer,
     )
   code[above] = CODE["suspect: upper necessity bound"]
   if options.bound == "mixture":
     loss, right = (
       scores.signal(name, "select.bound mixture") for name in MIXTURE_SIGNALS
     )
-    found = find_doubted(Doubt(loss, right), groups)
+    found = find_doubted(Doubt(loss, right), groups, scores.answer)
     code[found.suspect] = CODE["suspect: unlikely to the seed model"]
     return found.spared
   if options.bound not in HELD_OUT:
@@ -252,7 +265,7 @@ def _mark_suspects(code, scores, ranks, groups, options) -> dict[str, dict[str, 
       f"select.bound {options.bound} needs a held-out loss, which the scores do not"
       " hold; run `mllm-selector select`, or choose otherwise."
     )
-  found = find_doubted(scores.doubt, groups)
+  found = find_doubted(scores.doubt, groups, scores.answer)
   code[found.suspect] = CODE["suspect: unlikely to a model that has not seen it"]
   return found.spared
 

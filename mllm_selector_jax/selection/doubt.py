@@ -3,15 +3,17 @@
 The loss of a model that has not learned the rows by heart has two humps in a group
 that can be learned: answers that follow from the rest, and answers that do not. A
 mixture of two Gaussians tells them apart, group by group. What says nothing is left
-alone: small groups, and groups in which the model knows too little for its surprise
-to mean anything.
+alone: small groups, groups in which the model knows too little for its surprise to
+mean anything, or no more than which answer is the commonest, and answers that it
+hardly ever gives.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt64
 
+from mllm_selector_jax.selection import skill
 from mllm_selector_jax.selection.mixture import upper_component
 from mllm_selector_jax.selection.necessity import above_bound, rank_normalise
 
@@ -46,7 +48,10 @@ class Doubted(NamedTuple):
 
 
 def find_doubted(
-  doubt: Doubt, groups: Int[np.ndarray, " N"], least_right: float = LEAST_RIGHT
+  doubt: Doubt,
+  groups: Int[np.ndarray, " N"],
+  answers: UInt64[np.ndarray, " N"] | None = None,
+  least_right: float = LEAST_RIGHT,
 ) -> Doubted:
   """Rows that likely belong to the upper hump of their group and are not got right.
 
@@ -55,19 +60,25 @@ def find_doubted(
   Args:
     doubt: of each row.
     groups: from 0.
+    answers: equal where the rows' answers are; None where they are not known, so
+      that only shares of rows got right count.
     least_right: share of a group's rows that the model has to get right.
   """
-  known = np.isfinite(doubt.loss)
+  known, right = np.isfinite(doubt.loss), doubt.right >= 1
   count = int(groups.max(initial=-1)) + 1
   sizes = np.bincount(groups[known], minlength=count)
-  hits = np.bincount(groups[known], weights=doubt.right[known] >= 1, minlength=count)
+  hits = np.bincount(groups[known], weights=right[known], minlength=count)
   small = sizes < LEAST_ROWS
   unable = ~small & (hits < least_right * sizes)
-  rows = np.flatnonzero(known & ~(small | unable)[groups])
-  suspect = np.zeros(len(groups), bool)
+  skilled = skill.judge(right, groups, answers, known)
+  guessing = ~small & ~unable & ~skilled.apart
+  rows = np.flatnonzero(known & ~(small | unable | guessing)[groups])
+  suspect, never = np.zeros(len(groups), bool), np.zeros(len(groups), bool)
   if len(rows):
     upper = upper_component(doubt.loss[rows], groups[rows])
-    suspect[rows] = (upper > SURE) & (doubt.right[rows] < 1)
+    suspect[rows] = (upper > SURE) & ~right[rows]
+    never = suspect & ~skilled.gives
+    suspect &= skilled.gives
     taken = np.bincount(groups[suspect], minlength=count)
     many = rows[(taken > MOST * sizes)[groups[rows]]]
     suspect[many] &= above_bound(rank_normalise(doubt.loss[many]), groups[many], MOST)
@@ -77,13 +88,15 @@ def find_doubted(
     of_rows = known & mask[groups]
     return {"groups": int((mask & present).sum()), "rows": int(of_rows.sum())}
 
+  def tally_rows(mask):
+    return {"groups": len(np.unique(groups[mask])), "rows": int(mask.sum())}
+
   spared = {
     f"groups of fewer than {LEAST_ROWS} rows": tally(small),
     f"groups of which less than {least_right:.0%} is known": tally(unable),
-    "rows of which nothing is known": {
-      "groups": len(np.unique(groups[~known])),
-      "rows": int((~known).sum()),
-    },
+    "groups whose answers are not told apart": tally(guessing),
+    "rows whose answer is hardly ever given": tally_rows(never),
+    "rows of which nothing is known": tally_rows(~known),
   }
   return Doubted(suspect, {name: each for name, each in spared.items() if each["rows"]})
 

@@ -6,8 +6,9 @@ tail, where everything is hard.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt64
 
+from mllm_selector_jax.selection import skill
 from mllm_selector_jax.selection.sorting import float_key, sort_rows
 from mllm_selector_jax.types import InputError
 
@@ -93,26 +94,28 @@ def failed_where_competent(
   groups: Int[np.ndarray, " N"],
   competence: float,
   asked: Bool[np.ndarray, " N"] | None = None,
+  answers: UInt64[np.ndarray, " N"] | None = None,
 ) -> Bool[np.ndarray, " N"]:
   """Rows that the seed model gets wrong in groups that it mostly gets right.
 
-  A row is right if every supervised token is, accuracy 1.
+  A row is right if every supervised token is, accuracy 1. Groups whose answers it does
+  not tell apart, and answers that it hardly ever gives, are left alone.
 
   Args:
     accuracy: of each row.
     groups: from 0.
     competence: the share of a group's rows that has to be right.
     asked: rows by which a group is judged; None for all.
+    answers: equal where the rows' answers are; None where they are not known.
   """
   right = accuracy >= 1
+  asked = np.ones(len(groups), bool) if asked is None else asked
   count = int(groups.max(initial=-1)) + 1
-  judged = groups if asked is None else groups[asked]
-  sizes = np.bincount(judged, minlength=count)
-  hits = np.bincount(
-    judged, weights=right if asked is None else right[asked], minlength=count
-  )
-  competent = (sizes >= SMALL_GROUP) & (hits >= competence * sizes)
-  return ~right & competent[groups]
+  sizes = np.bincount(groups[asked], minlength=count)
+  hits = np.bincount(groups[asked], weights=right[asked], minlength=count)
+  known = skill.judge(right, groups, answers, asked)
+  competent = (sizes >= SMALL_GROUP) & (hits >= competence * sizes) & known.apart
+  return ~right & competent[groups] & known.gives
 
 
 def misaligned(visual: Float[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from mllm_selector_jax.selection.candidates import REASONS, Candidates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.objective import Certificate
+from mllm_selector_jax.selection.shared_answers import Shared
 from mllm_selector_jax.selection.shares import group_means
 
 
@@ -60,6 +61,7 @@ class Selection(NamedTuple):
     certificate: that no better selection exists, for `kl`.
     warnings: what the user should know.
     spared: by reason the groups and rows that a mixture left alone.
+    shared: answers that most of the rows beyond a bound have.
   """
 
   kept: Bool[np.ndarray, " N"]
@@ -73,6 +75,7 @@ class Selection(NamedTuple):
   certificate: Certificate | None
   warnings: tuple[str, ...]
   spared: Mapping[str, dict[str, int]] = types.MappingProxyType({})
+  shared: tuple[Shared, ...] = ()
 
 
 def assemble(
@@ -139,4 +142,5 @@ def assemble(
     certificate=certificate,
     warnings=tuple(text for text in warnings if text),
     spared=candidates.spared,
+    shared=candidates.shared,
   )

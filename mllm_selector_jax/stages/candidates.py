@@ -191,6 +191,7 @@ def read_eligible(
     left_out=left_out,
     held_out=apart,
     doubt=read_doubt(run, options.bound, rows) if needs_doubt(options) else None,
+    answer=pool.answer[rows] if pool.has_answers else None,
   )
   groups = _make_groups(run, pool, table, finite, scores, options, rng)
   return Eligible(pool, rows, scores, groups, options)

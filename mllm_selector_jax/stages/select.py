@@ -9,7 +9,7 @@ import numpy as np
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.data import table
 from mllm_selector_jax.selection.selection import Selection
-from mllm_selector_jax.stages import candidates, doubts
+from mllm_selector_jax.stages import candidates, doubts, suspects
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.sweep import sweep
 
@@ -47,6 +47,8 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
     chosen = eligible.select(budget, run.cfg.rng_seed)
     if aside := int(eligible.pool.ok.sum()) - len(eligible.rows):
       run.say(f"select: {aside:,} rows have a score that is not a number, set aside")
+    found = suspects.list_warnings(eligible, chosen)
+    chosen = chosen._replace(warnings=(*chosen.warnings, *found))
     for warning in chosen.warnings:
       run.say(f"select: {warning}")
     spent = doubts.read_flops(run, config["bound"]) if bounded else 0.0

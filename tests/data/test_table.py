@@ -13,7 +13,7 @@ def make_line(row, **changes):
   line = table.Line(
     row, f"id {row}", f"{row:016x}" * 2, "source", "a/1.png", "f" * 64, "e" * 32, 2,
     90 + row, 7, 5, "ok",
-    None, None, False, "pool.json", 10 * row, 9,
+    None, None, False, "pool.json", 10 * row, 9, 2**64 - 1 - row,
   )  # fmt: skip
   return line._replace(**changes)
 
@@ -45,6 +45,7 @@ def test_round_trip(tmp_path, group):
     assert getattr(pool, name).dtype == bool
   for name in ("row", "tokens", "supervised", "turns", "trunk", "offset", "length"):
     assert np.issubdtype(getattr(pool, name).dtype, np.integer)
+  assert pool.answer.dtype == np.uint64
 
 
 def test_the_columns_are_named_as_documented(tmp_path):
@@ -53,9 +54,18 @@ def test_the_columns_are_named_as_documented(tmp_path):
     pq.read_schema(tmp_path / "t.parquet").names
     == (
       "row id hash source image image_hash pixels turns tokens supervised trunk"
-      " status reason detail truncated file offset length"
+      " status reason detail truncated file offset length answer"
     ).split()
   )
+
+
+def test_a_table_of_an_earlier_version_knows_no_answers(tmp_path):
+  write(tmp_path / "t.parquet", LINES)
+  old = pq.read_table(tmp_path / "t.parquet").drop_columns(["answer"])
+  pq.write_table(old, tmp_path / "old.parquet")
+  pool = table.read_table(tmp_path / "old.parquet")
+  assert pool.answer.tolist() == [0] * 4 and pool.answer.dtype == np.uint64
+  assert pool.read_row(1) == LINES[1]._replace(answer=0)
 
 
 def test_an_error_leaves_the_old_file(tmp_path):

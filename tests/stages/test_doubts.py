@@ -110,7 +110,7 @@ def test_suspects_of_a_held_out_loss_are_left_out_and_explained(run_at, monkeypa
   made = read(folder / "doubts/probe/doubts.parquet")
   worst = made["row"][int(np.nanargmax(made["loss"]))]
 
-  def one(found, groups):
+  def one(found, groups, answers):
     return doubt.Doubted(found.loss == np.nanmax(found.loss), {})
 
   monkeypatch.setattr("mllm_selector_jax.selection.candidates.find_doubted", one)

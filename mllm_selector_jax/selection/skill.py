@@ -1,0 +1,104 @@
+"""How far a model is from guessing: whether its mistakes mean anything.
+
+A model that has learned only which answer is the commonest is right wherever that
+answer stands and wrong everywhere else, so that its mistakes are the other answers,
+not the wrong ones. Its accuracy therefore counts only above that of always giving one
+answer, and an answer that it never gives is not held against a row.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt64
+
+LEAST_SKILL = 0.25  # of a group in which the model knows the answers apart
+LEAST_GIVEN = 0.2  # share of an answer's rows in which the model gives it
+LEAST_ROWS = 8  # of the pool with an answer; a share of fewer says nothing
+PRIOR_ROWS = 20  # of the pool that an answer's share in a group is drawn towards
+
+
+class Skill(NamedTuple):
+  """What a model that gives some rows' answers knows.
+
+  Attributes:
+    apart: groups in which it tells the answers apart.
+    gives: rows whose answer it gives often enough, or that is too rare to say.
+  """
+
+  apart: Bool[np.ndarray, " G"]
+  gives: Bool[np.ndarray, " N"]
+
+
+def judge(
+  right: Bool[np.ndarray, " N"],
+  groups: Int[np.ndarray, " N"],
+  answers: UInt64[np.ndarray, " N"] | None,
+  asked: Bool[np.ndarray, " N"],
+) -> Skill:
+  """Judges groups by `measure` and answers by their shares.
+
+  Args:
+    right: whether the model gives the row's answer.
+    groups: from 0.
+    answers: equal where the rows' answers are; None where they are not known, so
+      that nothing is held against a model.
+    asked: rows that count.
+  """
+  if answers is None:
+    count = int(groups.max(initial=-1)) + 1
+    return Skill(np.ones(count, bool), np.ones(len(groups), bool))
+  skill, given, rows = measure(right, groups, answers, asked)
+  return Skill(skill >= LEAST_SKILL, (given >= LEAST_GIVEN) | (rows < LEAST_ROWS))
+
+
+def measure(
+  right: Bool[np.ndarray, " N"],
+  groups: Int[np.ndarray, " N"],
+  answers: UInt64[np.ndarray, " N"],
+  asked: Bool[np.ndarray, " N"],
+) -> tuple[Float[np.ndarray, " G"], Float[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+  """The skill of each group, and how often each row's answer is given.
+
+  A skill score, as forecasts have it: (accuracy - guess) / (1 - guess), with guess the
+  accuracy of always giving the group's commonest answer. Each answer of a group counts
+  with the square root of its rows there: by plain numbers of rows, a model that knows
+  the answers of a group nine tenths of whose rows share one would look like one that
+  does not. The commonest answer's rows count less one, so that guess is 0 where all
+  answers differ, and skill is then the share of rows that are right.
+
+  How often an answer is given is its share in the group, drawn towards its share in
+  the whole pool as by `PRIOR_ROWS` more rows: clusters of embeddings gather the rows
+  to which a model gives one answer, and what it knows of the others is seen elsewhere.
+
+  Args:
+    right: whether the model gives the row's answer.
+    groups: from 0.
+    answers: equal where the rows' answers are.
+    asked: rows that count.
+
+  Returns:
+    Skill by group, at most 1, below 0 for less than guessing, 0 without rows; of each
+    row in which share of its answer's rows that answer is given; and how many rows of
+    the pool have its answer.
+  """
+  count = int(groups.max(initial=-1)) + 1
+  names, answer = np.unique(answers, return_inverse=True)
+  hit = (right & asked).astype(np.float64)
+  rows = np.bincount(answer, asked, len(names))
+  share = np.bincount(answer, hit, len(names)) / np.maximum(rows, 1)
+  # The answers of each group, in an order that no order of rows changes.
+  pairs, pair = np.unique(
+    groups.astype(np.int64) * max(len(names), 1) + answer, return_inverse=True
+  )
+  group, which = np.divmod(pairs, max(len(names), 1))
+  own = np.bincount(pair, asked, len(pairs))
+  hits = np.bincount(pair, hit, len(pairs))
+  given = (hits + PRIOR_ROWS * share[which]) / (own + PRIOR_ROWS)
+  weight = np.sqrt(own)
+  largest = np.zeros(count)
+  np.maximum.at(largest, group, own)
+  guess = np.sqrt(np.maximum(largest - 1, 0))
+  reached = np.bincount(group, weight * given, count) - guess
+  most = np.bincount(group, weight, count) - guess
+  skill = np.where(largest > 0, reached / np.where(largest > 0, most, 1), 0)
+  return skill, given[pair], rows[answer].astype(np.int64)
