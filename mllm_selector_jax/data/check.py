@@ -39,6 +39,7 @@ def check_pool(
   long_rows: str = "cut",
   source: str = "auto",
   seed: int = 0,
+  splits: str = "train",
 ) -> dict[str, Any]:
   """Reads, tokenises and decodes everything; writes the pool's table.
 
@@ -56,6 +57,7 @@ def check_pool(
       does, "aside" sets it aside.
     source: the rule that names a row's source, see `sources.make_finder`.
     seed: of the rows that a mixture takes at random.
+    splits: those that are taken of folders, with commas, or "all".
 
   Returns:
     What the pool holds, as JSON can have it: see `summary.Tally`.
@@ -70,7 +72,7 @@ def check_pool(
     raise InputError(f"long_rows={long_rows!r}: allowed are cut and aside.")
   if not data:
     raise InputError("No pool file is given: name at least one.")
-  parts = mixture.expand(data)
+  parts, left_out = mixture.find_files(data, splits)
   find_source = sources.make_finder(source)
   seen = None if duplicate_ids == "keep" else set()
   tally = summary.Tally()
@@ -96,6 +98,8 @@ def check_pool(
         raise InputError(summary.explain_nothing(data, found))
   if reading.not_taken:
     found["not_taken"] = dict(reading.not_taken)
+  if left_out:
+    found["left_out_files"] = {"count": len(left_out), "first": left_out[:5]}
   if progress is not None:
     progress(tally.rows, tally.rows)
   return found

@@ -25,6 +25,7 @@ def check(run: Run) -> None:
     "max_pixels": run.cfg.pool.max_pixels,
     "duplicate_ids": run.cfg.pool.duplicate_ids,
     "source": run.cfg.pool.source,
+    "splits": run.cfg.pool.splits,
     "long_rows": run.cfg.pool.long_rows,
     "demo": run.cfg.pool.demo if run.cfg.pool.demo.rows else None,
     **{key: run.cfg.model[key] for key in _PROCESSING},
@@ -33,7 +34,7 @@ def check(run: Run) -> None:
     "check",
     config,
     {
-      "files": fingerprint.fingerprint(files, folder),
+      "files": fingerprint.fingerprint(files, folder, run.cfg.pool.splits),
       "processing": base.hash_processing(run),
     },
   )
@@ -53,6 +54,7 @@ def check(run: Run) -> None:
         duplicate_ids=run.cfg.pool.duplicate_ids,
         source=run.cfg.pool.source,
         seed=run.cfg.rng_seed,
+        splits=run.cfg.pool.splits,
         long_rows=run.cfg.pool.long_rows,
       )
     artifacts.write_json(place / "pool_summary.json", found)
