@@ -159,7 +159,7 @@ def _list_members(text: str) -> Iterator[_Member]:
       return
     end = Brackets(mark).find_end(text, start)
     if mark == "[" or (mark == "{" and end is not None):
-      yield _Member(key, start, mark, _peek(text, start))
+      yield _Member(key, start, mark, peek(text, start))
     elif end is not None:
       yield _Member(key, start, mark, None)
     if end is None:
@@ -169,7 +169,7 @@ def _list_members(text: str) -> Iterator[_Member]:
       place = _skip(text, place + 1)
 
 
-def _peek(text: str, start: int) -> Any:
+def peek(text: str, start: int) -> Any:
   """The first element of a list, or an object; None if it cannot be read."""
   if text[start] == "[":
     start = _skip(text, start + 1)

@@ -193,23 +193,16 @@ def _read_wrapped(stream: _Stream) -> Iterator[Record]:
     key = stream.take_known()
     if stream.take_character() != ":":
       raise stream.fault("", f"a colon after {key}")
-    offset = stream.offset
-    text = stream.take_known()
-    if text is None or layouts.is_record(_first_element(text)):
+    is_list, offset = stream.next_character() == "[", stream.offset
+    first = layouts.peek(stream.text, stream.place) if is_list else None
+    stream.take_known()
+    if layouts.is_record(first):
       raise InputError(
         f"{stream._path}, byte {offset:,}: the object has a second list of records,"
         f" {(key or '')[:80]}. Write the one that is meant to a file of its own."
       )
   if mark != "}" or stream.next_character():
     raise stream.fault(mark, "the end of the object that holds the records")
-
-
-def _first_element(text: str) -> Any:
-  try:
-    value = parsing.DECODER.decode(text)
-  except (ValueError, RecursionError):
-    return None
-  return value[0] if isinstance(value, list) and value else None
 
 
 def _read_keyed(stream: _Stream) -> Iterator[Record]:
