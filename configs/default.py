@@ -14,9 +14,13 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.rng_seed = 0
 
   cfg.pool = ml_collections.ConfigDict()
-  # Files or folders: LLaVA or LLaMA-Factory JSON or JSONL, Parquet, WebDataset tars,
-  # TFDS; or a LLaVA-NeXT mixture in YAML. Patterns, lists and commas: several.
+  # Files or folders: LLaVA or LLaMA-Factory JSON or JSONL, Parquet, Arrow, WebDataset
+  # tars, TFDS, packed or not; or a LLaVA-NeXT mixture in YAML. Patterns, lists and
+  # commas: several.
   cfg.pool.data = config_dict.placeholder(object)
+  # Of a folder with splits, those that are the pool: names with commas (train,val), or
+  # all. A folder without splits is taken whole, and a file given by its name always.
+  cfg.pool.splits = "train"
   # The folder of the image paths, or several (a list, or with commas).
   cfg.pool.images = config_dict.placeholder(object)
   # Links inside an image folder that lead out of it: follow, or refuse for a pool

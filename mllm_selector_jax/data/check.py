@@ -63,6 +63,7 @@ def check_pool(
   source: str = "auto",
   seed: int = 0,
   resume: bool = False,
+  splits: str = "train",
 ) -> dict[str, Any]:
   """Reads, tokenises and decodes everything; writes the pool's table.
 
@@ -85,6 +86,7 @@ def check_pool(
     seed: of the rows that a mixture takes at random.
     resume: go on after the parts that an earlier check of the same pool, with the
       same arguments, left beside `out`.
+    splits: those that are taken of folders, with commas, or "all".
 
   Returns:
     What the pool holds, as JSON can have it: see `summary.Tally`.
@@ -102,7 +104,7 @@ def check_pool(
       raise InputError(f"{name}={value!r}: allowed are {' and '.join(allowed)}.")
   if not data:
     raise InputError("No pool file is given: name at least one.")
-  pool_parts = mixture.expand(data)
+  parts, left_out = mixture.find_files(data, splits)
   find_source = sources.make_finder(source)
   ids = _Seen() if duplicate_ids == "aside" else None
   contents = _Seen() if duplicate_rows == "aside" else None
@@ -114,7 +116,7 @@ def check_pool(
       ids.add(checked.line.id)
     if contents is not None and checked.line.hash is not None:
       contents.add(checked.line.hash)
-  reading = _Reading(pool_parts, seed)
+  reading = _Reading(parts, seed)
 
   def request(block: list[_Row]) -> None:
     gallery.request(
@@ -137,6 +139,8 @@ def check_pool(
   done.finish()
   if reading.not_taken:
     result["not_taken"] = dict(reading.not_taken)
+  if left_out:
+    result["left_out_files"] = {"count": len(left_out), "first": left_out[:5]}
   if progress is not None:
     progress(tally.rows, tally.rows)
   return result

@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from mllm_selector_jax.data import formats, mixture, storage
+from mllm_selector_jax.data import formats, mixture, splits, storage
 from mllm_selector_jax.data.formats.base import explain
 from mllm_selector_jax.data.image_folders import AnyFolders, ImageFolders
 
 
-def fingerprint(data: Sequence[str], images: AnyFolders) -> str:
+def fingerprint(
+  data: Sequence[str], images: AnyFolders, wanted: str = splits.DEFAULT
+) -> str:
   """Identity of the data files' bytes and of the images' paths and sizes.
 
   An image whose bytes changed while its size did not is found when it is read
@@ -17,6 +19,7 @@ def fingerprint(data: Sequence[str], images: AnyFolders) -> str:
   Args:
     data: the pool's files, as `mixture.expand` takes them.
     images: folders of the image paths.
+    wanted: the splits that are taken of folders.
 
   Returns:
     64 hexadecimal characters.
@@ -25,18 +28,18 @@ def fingerprint(data: Sequence[str], images: AnyFolders) -> str:
     InputError: a data file cannot be read.
   """
   digest = hashlib.sha256()
-  for path in mixture.list_files(data):
+  for path in mixture.list_files(data, wanted):
     try:
       with storage.open_binary(path) as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
       raise explain(path, error) from error
   folders = ImageFolders.of(images)
-  for name in sorted(set(_names(data))):
+  for name in sorted(set(_names(data, wanted))):
     digest.update(f"{name}\0{folders.measure(name)}\0".encode())
   return digest.hexdigest()
 
 
-def _names(data: Sequence[str]) -> Iterator[str]:
-  for part in mixture.expand(data):
+def _names(data: Sequence[str], wanted: str) -> Iterator[str]:
+  for part in mixture.expand(data, wanted):
     yield from formats.open_file(part.file).image_names()

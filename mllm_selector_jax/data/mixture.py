@@ -16,18 +16,20 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from mllm_selector_jax.data import storage
+from mllm_selector_jax.data import folders, splits, storage
 from mllm_selector_jax.types import InputError
 
-_STRATEGY = re.compile(r"(first|end|random):(\d+)(%?)")
-_SUFFIXES = (".json", ".jsonl", ".parquet", ".tar")
-_RECORDS = re.compile(r"(?P<split>.+)\.array_record(-\d+-of-\d+)?")
+_STRATEGY = re.compile(r"(first|end|random):(\d+|\d*\.\d+(?=%))(%?)")
+_BRACES = re.compile(r"(.*?)\{([^{}]*)\}(.*)", re.DOTALL)
+_PATTERN = re.compile(r"[*?\[]")
 _MOST_YAML = 1 << 20  # bytes
+_MOST_NAMES = 10_000  # that braces stand for
 
 
 class Part(NamedTuple):
@@ -37,29 +39,53 @@ class Part(NamedTuple):
   take: str = "all"
 
 
-def expand(data: Sequence[str]) -> list[Part]:
-  """The files that are meant, in order.
+class Files(NamedTuple):
+  """What `pool.data` comes to.
+
+  Attributes:
+    parts: the files that are taken, in order.
+    left_out: files of folders that were given, of other splits or not readable.
+  """
+
+  parts: list[Part]
+  left_out: list[str]
+
+
+def find_files(data: Sequence[str], wanted: str = splits.DEFAULT) -> Files:
+  """The files that are meant, and those that were passed over.
 
   Args:
-    data: files of any format; patterns (`*`, `?`, `[...]`) and folders of them; TFDS
-      folders, whose split `train` is taken, or their only one; mixtures.
+    data: files of any format, whatever their split; patterns (`*`, `?`, `[...]`,
+      `{a,b}`) of files and folders; folders; mixtures.
+    wanted: the splits that are taken of folders, with commas, or "all".
 
   Raises:
     InputError: something is not there, or a mixture cannot be followed.
   """
-  parts = []
+  names = splits.parse(wanted)
+  found = Files([], [])
   for name in data:
-    if name.endswith((".yaml", ".yml")):
-      parts += _read_mixture(name)
-    else:
-      parts += map(Part, _find_files(name))
-  return parts
+    entries = _read_mixture(name) if is_mixture(name) else [(name, "all")]
+    for path, take in entries:
+      files, left = _find(path, names)
+      found.parts.extend(Part(file, take) for file in files)
+      found.left_out.extend(left)
+  return found
 
 
-def list_files(data: Sequence[str]) -> list[str]:
+def expand(data: Sequence[str], wanted: str = splits.DEFAULT) -> list[Part]:
+  """The files that are meant, in order: see `find_files`."""
+  return find_files(data, wanted).parts
+
+
+def is_mixture(name: str) -> bool:
+  return name.lower().endswith((".yaml", ".yml"))
+
+
+def list_files(data: Sequence[str], wanted: str = splits.DEFAULT) -> list[str]:
   """Every file that the pool follows from, mixtures included."""
-  mixtures = [name for name in data if name.endswith((".yaml", ".yml"))]
-  return mixtures + [part.file for part in expand(data)]
+  mixtures = [name for name in data if is_mixture(name)]
+  return mixtures + [part.file for part in expand(data, wanted)]
 
 
 def choose(
@@ -78,7 +104,8 @@ def choose(
   if kind == "first" and not percent:
     return np.arange(int(number))
   rows = count()
-  wanted = math.ceil(rows * int(number) / 100) if percent else int(number)
+  # A fraction: 0.1 % of 1,000 rows is one row, not two.
+  wanted = math.ceil(Fraction(number) * rows / 100) if percent else int(number)
   wanted = min(wanted, rows)
   if kind == "first":
     return np.arange(wanted)
@@ -89,38 +116,45 @@ def choose(
   return np.sort(chosen)
 
 
-def _find_files(name: str) -> list[str]:
+def _find(name: str, wanted: tuple[str, ...]) -> folders.Listing:
+  """The files that a path, a pattern or a folder stands for."""
   if storage.is_folder(name):
-    return _list_folder(name)
-  if re.search(r"[*?\[]", name) and not os.path.exists(name):
-    if not (found := storage.find(name)):
-      raise InputError(f"{name}: no file fits this pattern.")
-    return found
-  return [name]
-
-
-def _list_folder(folder: str) -> list[str]:
-  """A folder's files: of one TFDS split, or those with a known suffix."""
-  files = storage.find(os.path.join(folder, "*"))
-  splits: dict[str, list[str]] = {}
-  for file in files:
-    if match := _RECORDS.fullmatch(os.path.basename(file)):
-      splits.setdefault(match["split"].rpartition("-")[2], []).append(file)
-  if splits:
-    if "train" not in splits and len(splits) > 1:
-      raise InputError(
-        f"{folder}: holds the splits {', '.join(splits)}; give the files of one."
-      )
-    return splits.get("train") or next(iter(splits.values()))
-  found = [file for file in files if file.endswith(_SUFFIXES)]
-  if not found:
-    raise InputError(
-      f"{folder}: a folder without {', '.join(_SUFFIXES)} or ArrayRecord files."
-    )
+    return folders.list_folder(name, wanted)
+  found = folders.Listing([], [])
+  for each in _expand_braces(name):
+    for path in _match(each):
+      inside = ([path], [])
+      if path != name and storage.is_folder(path):
+        inside = folders.list_folder(path, wanted)
+      found.files.extend(inside[0])
+      found.left_out.extend(inside[1])
   return found
 
 
-def _read_mixture(path: str) -> Iterator[Part]:
+def _match(name: str) -> list[str]:
+  if not _PATTERN.search(name) or storage.exists(name):
+    return [name]
+  if not (found := storage.find(name)):
+    raise InputError(f"{name}: no file fits this pattern.")
+  return found
+
+
+def _expand_braces(name: str) -> list[str]:
+  """`{a,b}.json` is `a.json` and `b.json`, unless it is there by that name."""
+  names = [name]
+  while match := next(
+    (m for n in names if (m := _BRACES.fullmatch(n)) and not storage.exists(n)), None
+  ):
+    place = names.index(match[0])
+    each = [f"{match[1]}{word.strip()}{match[3]}" for word in match[2].split(",")]
+    names[place : place + 1] = each
+    if len(names) > _MOST_NAMES:
+      raise InputError(f"{name[:200]}: stands for more than {_MOST_NAMES:,} files.")
+  return names
+
+
+def _read_mixture(path: str) -> Iterator[tuple[str, str]]:
+  """The paths that a mixture names, each with its strategy."""
   import yaml
 
   try:
@@ -131,8 +165,11 @@ def _read_mixture(path: str) -> Iterator[Part]:
   except OSError as error:
     raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
   try:
-    if len(data) > _MOST_YAML or b"&" in data:
-      raise ValueError("too long, or with anchors")
+    if len(data) > _MOST_YAML:
+      raise ValueError(f"more than {_MOST_YAML:,} bytes")
+    # A few anchors can stand for billions of nodes.
+    if any(getattr(event, "anchor", None) for event in yaml.parse(data)):
+      raise ValueError("it has anchors or aliases, which are not followed")
     tree: Any = yaml.safe_load(data)
     entries = tree["datasets"]
     if not isinstance(entries, list) or not entries:
@@ -146,16 +183,15 @@ def _read_mixture(path: str) -> Iterator[Part]:
     name = entry.get("json_path") if isinstance(entry, dict) else None
     if not isinstance(name, str) or not name:
       raise InputError(f"{path}: data set {number} names no json_path.")
-    take = str(entry.get("sampling_strategy") or "all")
+    take = str(entry.get("sampling_strategy") or "all").replace(" ", "").strip("\"'")
     if take != "all" and not _STRATEGY.fullmatch(take):
       raise InputError(
         f"{path}: data set {number}: sampling_strategy {take!r}; allowed are all,"
-        " first:N, end:N and random:N, where N may end in %."
+        " first:N, end:N and random:N, where N may end in % and then have decimals."
       )
-    if name.endswith((".yaml", ".yml")):
+    if is_mixture(name):
       raise InputError(f"{path}: data set {number} is itself a mixture.")
-    for file in _find_files(_resolve(path, name)):
-      yield Part(file, take)
+    yield _resolve(path, name), take
 
 
 def _resolve(mixture: str, name: str) -> str:
@@ -163,6 +199,9 @@ def _resolve(mixture: str, name: str) -> str:
   beside = os.path.join(os.path.dirname(mixture), name)
   if os.path.isabs(name) or storage.is_remote(name):
     return name
-  if storage.is_remote(mixture) or os.path.exists(beside) or re.search(r"[*?\[]", name):
+  if storage.is_remote(mixture) or _PATTERN.search(name):
     return beside
-  return name
+  there = any(map(storage.exists, _expand_braces(name)))
+  return (
+    beside if not there or any(map(storage.exists, _expand_braces(beside))) else name
+  )

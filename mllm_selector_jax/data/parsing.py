@@ -1,4 +1,4 @@
-"""What a record's text must be: an object in strict, sane JSON."""
+"""What a record's text must be: an object in sane JSON."""
 
 import json
 import math
@@ -6,21 +6,19 @@ import re
 from typing import Any
 
 MOST_LEVELS = 100  # of nesting
+_PYTHON = re.compile(r"\s*\{\s*'|\s*\[\s*\{\s*'")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def _refuse_constant(name: str) -> None:
-  raise ValueError(f"{name} is not a JSON number")
-
-
-def _parse_float(text: str) -> float:
+def _parse_float(text: str) -> float | None:
   value = float(text)
-  if not math.isfinite(value):
-    raise ValueError(f"the number {text[:40]} is beyond what a float holds")
-  return value
+  return value if math.isfinite(value) else None
 
 
-DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_parse_float)
+# NaN and infinity, which JSON has no word for, are null: what Python and pandas write
+# where a value is missing. No text is a number, so none of a row's text is lost.
+DECODER = json.JSONDecoder(parse_constant=lambda name: None, parse_float=_parse_float)
+_NO_NUMBER = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}|\d{309}")
 _KINDS = {
   list: "a list",
   str: "text",
@@ -30,12 +28,21 @@ _KINDS = {
 }
 
 
-def parse_bytes(data: bytes) -> tuple[dict[str, Any] | None, str]:
-  return parse(data.decode("utf-8", "surrogateescape"))
+def parse_bytes(
+  data: bytes, list_field: str | None = None
+) -> tuple[dict[str, Any] | None, str]:
+  return parse(data.decode("utf-8", "surrogateescape"), list_field)
 
 
-def parse(text: str) -> tuple[dict[str, Any] | None, str]:
-  """The object that a text holds, and "" or what is wrong with it."""
+def parse(
+  text: str, list_field: str | None = None
+) -> tuple[dict[str, Any] | None, str]:
+  """The object that a text holds, and "" or what is wrong with it.
+
+  Args:
+    text: JSON.
+    list_field: where it holds a list, the field of an object that has it.
+  """
   if fault := _find_invalid(text):
     return None, fault
   try:
@@ -43,14 +50,31 @@ def parse(text: str) -> tuple[dict[str, Any] | None, str]:
   except RecursionError:
     return None, f"nested more than {MOST_LEVELS} levels deep"
   except json.JSONDecodeError as error:
+    if _PYTHON.match(text):
+      return None, "Python's text of a dict, with single quotes; write it as JSON"
     place = len(text[: error.pos].encode())
     return None, f"invalid JSON at the record's byte {place:,}: {error.msg}"
   except ValueError as error:
     if "integer string" in str(error):
       return None, "a number has thousands of digits"
     return None, str(error)
+  if list_field is not None and isinstance(value, list):
+    value = {list_field: value}
   fault = find_fault(text, value)
   return (None, fault) if fault else (value, "")
+
+
+def make_strict(data: bytes) -> bytes:
+  """A record's JSON as it is, but null for the numbers that JSON has no word for.
+
+  Text that is no record, or may be a part of one, stays as it is.
+  """
+  if not _NO_NUMBER.search(data):
+    return data
+  value, _ = parse_bytes(data)
+  if value is None or json.JSONDecoder().decode(data.decode()) == value:
+    return data
+  return json.dumps(value, ensure_ascii=False).encode()
 
 
 def find_fault(text: str, value: Any) -> str:

@@ -1,68 +1,53 @@
-"""Reads the records of a pool file, LLaVA's JSON list or JSONL, as a stream.
+"""Reads the records of a pool file of JSON, as a stream and at random.
 
 A fault inside one record makes that record malformed and the reading goes on; a
 fault between records, after which nothing can be trusted, ends it with an
-`InputError` that names file, byte and line.
+`InputError` that names file, byte and line. How a file holds its records is found by
+`layouts`.
 """
 
-import codecs
 import os
-import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from mllm_selector_jax.data import parsing, storage
-from mllm_selector_jax.data.brackets import Brackets
+from mllm_selector_jax.data import layouts, packed, parsing
+from mllm_selector_jax.data.window import CHUNK, MOST_BYTES, EndsInside, Window
 from mllm_selector_jax.types import InputError, Record
-
-MOST_BYTES = 16 << 20  # of a record
-_CHUNK = 1 << 20  # bytes
-_SPACE = re.compile(r"[ \t\r\n]*")
-_SPACE_BYTES = b" \t\r\n"
-_PACKED = {
-  b"\x1f\x8b": "gzip",
-  b"PK\x03\x04": "zip",
-  b"BZh": "bzip2",
-  b"\xfd7zXZ": "xz",
-  b"\x28\xb5\x2f\xfd": "zstd",
-}
-_FORM = "a JSON list of records ([{...}, ...]) or JSONL (one {...} a line)"
 
 
 def read_records(path: str | os.PathLike) -> Iterator[Record]:
   """Every record of a file, in order, in memory that does not grow with it.
 
   Raises:
-    InputError: the file is missing, empty, packed, cut off, or neither a JSON
-      list nor JSONL.
+    InputError: the file is missing, empty, cut off, or holds no records.
   """
   path = os.fspath(path)
   try:
-    with storage.open_binary(path) as file:
-      offset, first = _find_start(path, file)
-      file.seek(offset)
-      if first == b"[":
-        yield from _read_list(path, file, offset)
+    with packed.open_plain(path) as file:
+      layout = layouts.find_layout(path, file)
+      file.seek(layout.offset)
+      if layout.kind == layouts.LINES:
+        yield from _read_lines(path, file, layout.offset)
       else:
-        yield from _read_lines(path, file, offset)
+        yield from _READERS[layout.kind](_Stream(path, file, layout.offset))
   except FileNotFoundError as error:
     raise InputError(f"{path}: the pool file is not there.") from error
   except OSError as error:
     raise InputError(
-      f"{path}: cannot be read ({error.strerror}); expected a file with {_FORM}."
+      f"{path}: cannot be read ({error.strerror}); expected a file with {layouts.FORM}."
     ) from error
 
 
-def is_lines(path: str | os.PathLike) -> bool:
-  """Whether a file is JSONL, not a list."""
-  with storage.open_binary(path) as file:
-    return _find_start(os.fspath(path), file)[1] == b"{"
+def find_kind(path: str | os.PathLike) -> str:
+  """How a file holds its records: a kind of `layouts.Layout`."""
+  with packed.open_plain(path) as file:
+    return layouts.find_layout(os.fspath(path), file).kind
 
 
 def record_bytes(path: str | os.PathLike, offset: int, length: int) -> bytes:
-  """One record as it stands in the file."""
+  """One record as it stands in the file; of an object's member, with its key."""
   try:
-    with storage.open_binary(path) as file:
+    with packed.open_plain(path) as file:
       file.seek(offset)
       data = file.read(length)
   except OSError as error:
@@ -75,183 +60,212 @@ def record_bytes(path: str | os.PathLike, offset: int, length: int) -> bytes:
   return data
 
 
-def record_at(path: str | os.PathLike, offset: int, length: int) -> dict[str, Any]:
+def record_at(path: str | os.PathLike, offset: int, length: int) -> Record:
   """One record, parsed.
 
   Raises:
     InputError: no record stands there (any more).
   """
-  value, detail = parsing.parse_bytes(record_bytes(path, offset, length))
+  key, data = split_key(record_bytes(path, offset, length))
+  value, detail = parsing.parse_bytes(data)
   if value is None:
     raise InputError(
       f"{path}, byte {offset:,}: no record ({detail}); the file changed since the"
       " pool was checked. Put the old file back or check the pool again."
     )
-  return value
+  return Record(offset, length, value, id=key)
 
 
-def _find_start(path: str, file: BinaryIO) -> tuple[int, bytes]:
-  """Where the first character stands that is not blank, and that character."""
-  head = file.read(16)
-  if not head:
-    raise InputError(f"{path}: the pool file is empty; expected {_FORM}.")
-  for magic, name in _PACKED.items():
-    if head.startswith(magic):
-      raise InputError(f"{path}: packed with {name}; unpack it and give the result.")
-  if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-    raise InputError(f"{path}: written in UTF-16; convert it to UTF-8.")
-  offset = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
-  file.seek(offset)
-  while chunk := file.read(_CHUNK):
-    rest = chunk.lstrip(_SPACE_BYTES)
-    if rest:
-      offset += len(chunk) - len(rest)
-      if rest[:1] not in (b"[", b"{"):
-        raise _structure(path, offset, f"{rest[:12]!r}", _FORM)
-      return offset, rest[:1]
-    offset += len(chunk)
-  raise InputError(f"{path}: the pool file is blank; expected {_FORM}.")
-
-
-class _Window:
-  """Text that slides over the file; invalid bytes become lone surrogates.
-
-  Attributes:
-    text: what is held.
-    place: index into `text` of the next character.
-    offset: of that character in the file, in bytes.
-  """
-
-  def __init__(self, file: BinaryIO, offset: int):
-    self.text = ""
-    self.place = 0
-    self.offset = offset
-    self._file = file
-    self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    self._ended = False
-
-  def read_more(self) -> bool:
-    """Drops what was taken and appends the next chunk; False at the end."""
-    while not self._ended:
-      chunk = self._file.read(_CHUNK)
-      self._ended = not chunk
-      new = self._decoder.decode(chunk, final=self._ended)
-      if new:
-        self.text = self.text[self.place :] + new
-        self.place = 0
-        return True
-    return False
-
-  def take(self, end: int) -> str:
-    piece = self.text[self.place : end]
-    self.place = end
-    self.offset += (
-      len(piece) if piece.isascii() else len(piece.encode("utf-8", "surrogateescape"))
-    )
-    return piece
-
-  def next_character(self) -> str:
-    """The next character that is not blank, not taken; "" at the end."""
-    while True:
-      end = _SPACE.match(self.text, self.place).end()
-      self.offset += end - self.place
-      self.place = end
-      if end < len(self.text):
-        return self.text[end]
-      if not self.read_more():
-        return ""
-
-
-def _read_list(path: str, file: BinaryIO, offset: int) -> Iterator[Record]:
-  window = _Window(file, offset)
-  window.next_character()
-  window.take(window.place + 1)
-  if window.next_character() == "]":
-    raise InputError(f"{path}: the list is empty; a pool needs at least one record.")
-  while True:
-    if (mark := window.next_character()) in ("", ",", "]", "}", ":"):
-      raise _structure(path, window.offset, mark, "a record")
-    yield _read_element(path, window, mark)
-    mark = window.next_character()
-    if mark not in (",", "]"):
-      raise _structure(
-        path, window.offset, mark, "a comma before the next record, or ]"
-      )
-    window.take(window.place + 1)
-    if mark == "]":
-      break
-  if mark := window.next_character():
-    raise _structure(path, window.offset, mark, "nothing after the list's ]")
-
-
-def _read_element(path: str, window: _Window, first: str) -> Record:
-  offset = window.offset
-  if first == "{":
+def split_key(data: bytes) -> tuple[str | None, bytes]:
+  """The key and the value of an object's member; no key before a bare record."""
+  if data.startswith(b'"'):
+    text = data.decode("utf-8", "surrogateescape")
     try:
-      value, end = parsing.DECODER.raw_decode(window.text, window.place)
-    except (ValueError, RecursionError):
-      pass  # broken, or it goes on in the next chunk
-    else:
-      text = window.take(end)
-      detail = parsing.find_fault(text, value)
-      return _make_record(offset, window.offset - offset, value, detail)
-  text = _scan_element(path, window, first)
-  length = window.offset - offset
-  if text is None:
-    return _make_record(offset, length, None, _too_large(length))
-  return _make_record(offset, length, *parsing.parse(text))
+      key, end = parsing.DECODER.raw_decode(text)
+      before, colon, after = text[end:].partition(":")
+    except ValueError:
+      return None, data
+    if colon and not before.strip():
+      # A lone surrogate is no character, and a key may become an id.
+      key = key.encode("utf-8", "replace").decode()
+      return key, after.strip(" \t\r\n").encode("utf-8", "surrogateescape")
+  return None, data
 
 
-def _scan_element(path: str, window: _Window, first: str) -> str | None:
-  """The next element's text, taken; None if it is too large to be held."""
-  offset, brackets = window.offset, Brackets(first)
-  pieces: list[str] | None = []
-  while True:
-    end = brackets.find_end(window.text, window.place)
-    piece = window.take(len(window.text) if end is None else end)
-    if pieces is not None:
-      pieces.append(piece)
-      if window.offset - offset > MOST_BYTES:
-        pieces = None
-    if end is not None:
-      return None if pieces is None else "".join(pieces)
-    if not window.read_more():
-      hint = ""
-      if pieces is not None and (fault := parsing.parse("".join(pieces))[1]):
-        hint = f" Its first fault: {fault}."
+class _Stream(Window):
+  """The window over an open pool file, with errors that say where they are."""
+
+  def __init__(self, path: str, file: BinaryIO, offset: int):
+    super().__init__(file, offset)
+    self._path = path
+    self._lines = file
+
+  def fault(self, found: str, expected: str) -> InputError:
+    return layouts.structure_error(
+      self._path, self._lines, self.offset, found, expected
+    )
+
+  def take_known(self) -> str | None:
+    """As `take_value`.
+
+    Raises:
+      InputError: the file ends before the value does.
+    """
+    try:
+      return self.take_value()
+    except EndsInside as error:
+      hint = f" Its first fault: {error.fault}." if error.fault else ""
+      line = layouts.line_of(self._lines, error.offset)
       raise InputError(
-        f"{path}: the file ends at byte {window.offset:,} inside the record that"
-        f" begins at byte {offset:,} (line {_line_of(path, offset):,}).{hint} Copy the"
-        " file again if it was cut off, or correct this record."
+        f"{self._path}: the file ends at byte {self.offset:,} inside the record that"
+        f" begins at byte {error.offset:,} (line {line:,}).{hint} Copy the file again"
+        " if it was cut off, or correct this record."
+      ) from None
+
+  def take_record(self) -> Record:
+    """The next value, taken as a record."""
+    offset = self.offset
+    if self.next_character() == "{":
+      offset = self.offset
+      try:
+        value, end = parsing.DECODER.raw_decode(self.text, self.place)
+      except (ValueError, RecursionError):
+        pass  # broken, or it goes on in the next chunk
+      else:
+        text = self.take(end)
+        detail = parsing.find_fault(text, value)
+        return _make_record(offset, self.offset - offset, value, detail)
+    text = self.take_known()
+    length = self.offset - offset
+    if text is None:
+      return _make_record(offset, length, None, _too_large(length))
+    return _make_record(offset, length, *parsing.parse(text))
+
+
+def _read_list(stream: _Stream) -> Iterator[Record]:
+  """One list, or several after each other."""
+  found = False
+  while stream.next_character():
+    for record in _read_elements(stream):
+      found = True
+      yield record
+    if (mark := stream.next_character()) == ",":
+      stream.take_character()
+      mark = stream.next_character()
+    if mark not in ("", "["):
+      raise stream.fault(mark, "nothing after the list's ]")
+  if not found:
+    raise InputError(
+      f"{stream._path}: the list is empty; a pool needs at least one record."
+    )
+
+
+def _read_elements(stream: _Stream) -> Iterator[Record]:
+  """A list's elements; a comma may follow the last one."""
+  stream.take_character()
+  mark = stream.next_character()
+  while mark != "]":
+    if mark in ("", ",", "}", ":"):
+      raise stream.fault(mark, "a record")
+    yield stream.take_record()
+    mark = stream.next_character()
+    if mark not in (",", "]"):
+      raise stream.fault(mark, "a comma before the next record, or ]")
+    if mark == ",":
+      stream.take_character()
+      mark = stream.next_character()
+  stream.take_character()
+
+
+def _read_wrapped(stream: _Stream) -> Iterator[Record]:
+  """The list that is a member of the file's one object."""
+  found = False
+  for record in _read_elements(stream):
+    found = True
+    yield record
+  if not found:
+    raise InputError(
+      f"{stream._path}: the list is empty; a pool needs at least one record."
+    )
+  while (mark := stream.take_character()) == ",":
+    if stream.next_character() == "}":
+      continue
+    key = stream.take_known()
+    if stream.take_character() != ":":
+      raise stream.fault("", f"a colon after {key}")
+    is_list, offset = stream.next_character() == "[", stream.offset
+    first = layouts.peek(stream.text, stream.place) if is_list else None
+    stream.take_known()
+    if layouts.is_record(first):
+      raise InputError(
+        f"{stream._path}, byte {offset:,}: the object has a second list of records,"
+        f" {(key or '')[:80]}. Write the one that is meant to a file of its own."
       )
+  if mark != "}" or stream.next_character():
+    raise stream.fault(mark, "the end of the object that holds the records")
+
+
+def _read_keyed(stream: _Stream) -> Iterator[Record]:
+  """The members of the file's one object; a key is an id where there is none."""
+  stream.take_character()
+  mark = stream.next_character()
+  while mark != "}":
+    if mark != '"':
+      raise stream.fault(mark, "a key in quotes")
+    offset, text = stream.offset, stream.take_known()
+    if stream.take_character() != ":":
+      raise stream.fault(stream.next_character(), "a colon after the key")
+    record = stream.take_record()
+    key = split_key(f"{text}:".encode("utf-8", "surrogateescape"))[0]
+    record = record._replace(offset=offset, length=stream.offset - offset, id=key)
+    if key is None:
+      record = record._replace(value=None, reason="malformed", detail="a broken key")
+    yield record
+    mark = stream.next_character()
+    if mark not in (",", "}"):
+      raise stream.fault(mark, "a comma before the next record, or }")
+    if mark == ",":
+      stream.take_character()
+      mark = stream.next_character()
+  stream.take_character()
+  if mark := stream.next_character():
+    raise stream.fault(mark, "nothing after the object's }")
+
+
+def _read_objects(stream: _Stream) -> Iterator[Record]:
+  """Objects after each other, whatever their lines; commas may stand between them."""
+  while mark := stream.next_character():
+    if mark != "{":
+      raise stream.fault(mark, "an object")
+    yield stream.take_record()
+    if stream.next_character() == ",":
+      stream.take_character()
+
+
+_READERS = {
+  layouts.LIST: _read_list,
+  layouts.WRAPPED: _read_wrapped,
+  layouts.KEYED: _read_keyed,
+  layouts.OBJECTS: _read_objects,
+}
 
 
 def _read_lines(path: str, file: BinaryIO, offset: int) -> Iterator[Record]:
-  first = True
+  """An object a line; a comma may follow it."""
   while line := file.readline(MOST_BYTES + 1):
     size, cut = len(line), len(line) > MOST_BYTES and not line.endswith(b"\n")
     if cut:
-      while rest := file.readline(_CHUNK):
+      while rest := file.readline(CHUNK):
         size += len(rest)
         if rest.endswith(b"\n"):
           break
       yield _make_record(offset, size, None, _too_large(size))
-    elif body := line.strip(_SPACE_BYTES):
-      start = offset + len(line) - len(line.lstrip(_SPACE_BYTES))
-      value, detail = parsing.parse_bytes(body)
-      if first and value is None and _is_open(body):
-        raise _structure(
-          path, start, "an object that goes on after its line", f"{_FORM}"
-        )
-      yield _make_record(start, len(body), value, detail)
-    first = first and not line.strip(_SPACE_BYTES)
+    elif body := line.strip(layouts.SPACE):
+      start = offset + len(line) - len(line.lstrip(layouts.SPACE))
+      if body.endswith(b"},"):
+        body = body[:-1]
+      yield _make_record(start, len(body), *parsing.parse_bytes(body))
     offset += size
-
-
-def _is_open(line: bytes) -> bool:
-  """Whether a line's first bracket is still open at its end."""
-  text = line.decode("utf-8", "surrogateescape")
-  return Brackets(text[0]).find_end(text, 0) is None
 
 
 def _make_record(
@@ -264,20 +278,3 @@ def _make_record(
 
 def _too_large(size: int) -> str:
   return f"{size:,} bytes, the limit of a record is {MOST_BYTES:,}"
-
-
-def _structure(path: str, offset: int, found: str, expected: str) -> InputError:
-  return InputError(
-    f"{path}, byte {offset:,} (line {_line_of(path, offset):,}): expected {expected},"
-    f" found {found or 'the end of the file'}."
-  )
-
-
-def _line_of(path: str, offset: int) -> int:
-  """The line, from 1, in which a byte stands."""
-  line = 1
-  with storage.open_binary(path) as file:
-    while offset > 0 and (chunk := file.read(min(offset, _CHUNK))):
-      line += chunk.count(b"\n")
-      offset -= len(chunk)
-  return line

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from mllm_selector_jax.data.splits import name_file
 from mllm_selector_jax.types import InputError, Record
 
 FIELDS = ("source", "data_source")
@@ -22,7 +23,8 @@ def make_finder(rule: str) -> FindSource:
   Args:
     rule: "auto" takes what a prepared pool says, the record's field `source` or
       `data_source`, or its first text's, and where there is none the first folder of
-      the image's path.
+      the image's path; of files with images inside that have no folder, the file's
+      name, or that of the folder which says what it holds.
       "field:NAME" takes another field, "prefix:N" the path's first N folders,
       "file" the pool file's name. "rule:PATTERN=NAME;..." gives the name of the
       first pattern (`*`, `?`) that the image's path or the file's fits. Where a
@@ -66,7 +68,15 @@ def _find_by_itself(record: Record, image: str | None, file: str) -> str:
     if isinstance(texts, list) and texts and isinstance(texts[0], dict):
       if found := _read_field(texts[0], "source"):
         return found
+  if _lies_inside(record):
+    return _find_folder(image or record.id) or name_file(file) or _default(image)
   return _find_prefix(image, 1)
+
+
+def _lies_inside(record: Record) -> bool:
+  """Whether a row's image lies in the pool's file, or would if it had one."""
+  pictures = record.pictures
+  return pictures is not None and all(picture.data is not None for picture in pictures)
 
 
 def _read_field(value: dict[str, Any] | None, field: str) -> str | None:
@@ -75,10 +85,17 @@ def _read_field(value: dict[str, Any] | None, field: str) -> str | None:
 
 
 def _find_prefix(image: str | None, count: int) -> str:
-  if image is None:
-    return TEXT_ONLY
-  *folders, _ = image.removeprefix("./").split("/")
-  return "/".join(folders[:count]) or NO_FOLDER
+  return _find_folder(image, count) or _default(image)
+
+
+def _find_folder(path: str | None, count: int = 1) -> str:
+  """The first folders of a path; "" if it has none, or none of its own."""
+  *folders, _ = (path or "").removeprefix("./").split("/")
+  return "/".join(folders[:count])
+
+
+def _default(image: str | None) -> str:
+  return TEXT_ONLY if image is None else NO_FOLDER
 
 
 def _make_pattern_finder(pairs: list[tuple[str, str]]) -> FindSource:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import re
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from mllm_selector_jax.types import InputError
@@ -57,14 +58,117 @@ def is_folder(path: str | os.PathLike) -> bool:
   return _reach(path, lambda place: place.is_dir())
 
 
+def exists(path: str | os.PathLike) -> bool:
+  if not is_remote(path):
+    return os.path.lexists(path)
+  return _reach(path, lambda place: place.exists())
+
+
 def find(pattern: str) -> list[str]:
-  """Files whose path fits the pattern (`*`, `?`, `[...]`), sorted."""
+  """Files and folders whose path fits the pattern (`*`, `?`, `[...]`), sorted.
+
+  Folders that are there by the very name are not taken for a pattern.
+  """
   import glob
 
   if not is_remote(pattern):
-    return sorted(glob.glob(pattern))
+    head, tail = _split_existing(pattern)
+    return sorted(glob.glob(glob.escape(head) + tail))
   folder, _, name = pattern.rpartition("/")
   return _reach(folder, lambda place: sorted(str(p) for p in place.glob(name)))
+
+
+def _split_existing(pattern: str) -> tuple[str, str]:
+  """The longest beginning of whole folders that are there, and what follows."""
+  place = len(pattern)
+  while (place := pattern.rfind("/", 0, place)) > 0:
+    if os.path.isdir(pattern[:place]):
+      return pattern[:place], pattern[place:]
+  return "", pattern
+
+
+def walk(folder: str) -> Iterator[str]:
+  """Files of a folder, in depth, sorted, by their paths inside it.
+
+  Links are followed, each folder once. Hidden files and folders are passed over.
+  """
+  if is_remote(folder):
+    yield from _reach(folder, lambda place: sorted(_walk_remote(place, "")))
+    return
+  seen = set()
+
+  def list_files(path: str, inside: str) -> Iterator[str]:
+    real = os.path.realpath(path)
+    if real in seen:
+      return
+    seen.add(real)
+    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+      if entry.name.startswith("."):
+        continue
+      if entry.is_dir():
+        yield from list_files(entry.path, f"{inside}{entry.name}/")
+      elif entry.is_file() or entry.is_symlink():  # one that leads nowhere is named
+        yield inside + entry.name
+
+  yield from list_files(folder, "")
+
+
+def _walk_remote(place, inside: str) -> Iterator[str]:
+  for entry in place.iterdir():
+    if entry.name.startswith("."):
+      continue
+    if entry.is_dir():
+      yield from _walk_remote(entry, f"{inside}{entry.name}/")
+    else:
+      yield inside + entry.name
+
+
+def split_paths(text: str) -> list[str]:
+  """The paths that a text names, with commas between them.
+
+  A comma is a part of a path where the path with it is there, and inside brackets:
+  in `ai2d(cauldron,llava)/*.parquet` and `{a,b}.json` are none between paths.
+  """
+  pieces = _split_outside_brackets(text)
+  names, start = [], 0
+  while start < len(pieces):
+    stop = len(pieces)
+    while stop > start + 1 and not _is_path(",".join(pieces[start:stop])):
+      stop -= 1
+    names.append(",".join(pieces[start:stop]).strip())
+    start = stop
+  # What stands in brackets may be several paths all the same.
+  split = [
+    [name] if exists(name) or "," not in name else _split_where_there(name)
+    for name in names
+    if name
+  ]
+  return [name for some in split for name in some]
+
+
+def _split_where_there(name: str) -> list[str]:
+  pieces = [piece.strip() for piece in name.split(",")]
+  return pieces if all(piece and _is_path(piece) for piece in pieces) else [name]
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+  pieces, depth = [""], 0
+  for character in text:
+    if character in "([{":
+      depth += 1
+    elif character in ")]}":
+      depth = max(0, depth - 1)
+    if character == "," and not depth:
+      pieces.append("")
+    else:
+      pieces[-1] += character
+  return text.split(",") if depth else pieces
+
+
+def _is_path(text: str) -> bool:
+  """Whether something is there; a bucket is asked about one path only."""
+  text = text.strip()
+  return text.count("://") <= 1 and exists(text)
 
 
 def _reach(path, function):

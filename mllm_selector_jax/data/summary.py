@@ -207,6 +207,16 @@ def format_summary(found: Mapping[str, Any]) -> str:
     lines.append(
       f"not taken    {sum(left.values()):,} rows, by the mixture's strategies"
     )
+  if left := found.get("left_out_files"):
+    names = [
+      _one_line(name.rstrip("/").rpartition("/")[2], 40) for name in left["first"]
+    ]
+    more = left["count"] - len(names)
+    lines.append(
+      f"left out     {left['count']:,} files of the folders given: {', '.join(names)}"
+      + (f" and {more:,} more" if more else "")
+      + "; pool.splits takes other splits"
+    )
   if found["aside"]:
     lines += ["", *_format_aside(found["aside"])]
   if verdict := explain_aside(found):

@@ -51,7 +51,7 @@ def parse_tasks(value: str | Sequence[str] | None) -> list[Source]:
         + (f" (did you mean {near[0]}?)" if near else "")
         + f"; there are {', '.join(BENCHMARKS)}."
       )
-    names = [item.strip() for item in rest.split(",") if item.strip()]
+    names = storage.split_paths(rest)
     folders = [item for item in names if storage.is_folder(item)]
     if len(folders) > 1:
       raise InputError(f"evaluate.tasks={part}: {len(folders)} folders; give one.")

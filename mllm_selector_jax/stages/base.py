@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mllm_selector_jax import artifacts, sharding
-from mllm_selector_jax.data import conversation, loader, table
+from mllm_selector_jax.data import conversation, loader, storage, table
 from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.axes import logical_axes
@@ -155,7 +155,7 @@ def pool_files(run: Run) -> list[str]:
   """The pool's data files; those of a drawn pool where the config draws one."""
   if run.cfg.pool.demo.rows:
     return [str(run.workdir.demo.path / "pool.json")]
-  files = split_files(run.cfg.pool.data)
+  files = split_paths(run.cfg.pool.data)
   if not files:
     raise InputError(
       "pool.data names no file. Give --config.pool.data=FILE (JSON, JSONL, Parquet,"
@@ -170,7 +170,7 @@ def image_folders(run: Run) -> ImageFolders:
     raise InputError(
       f"pool.links={run.cfg.pool.links!r}: allowed are {' and '.join(LINKS)}."
     )
-  folders: list[str] = split_files(run.cfg.pool.images)
+  folders: list[str] = split_paths(run.cfg.pool.images)
   if run.cfg.pool.demo.rows:
     folders = [str(run.workdir.demo.path / "images")]
   return ImageFolders.of(folders, run.cfg.pool.links == "follow")
@@ -183,6 +183,11 @@ def split_files(value: str | tuple | list | None) -> list[str]:
   if isinstance(value, str):
     return [name.strip() for name in value.split(",") if name.strip()]
   return [str(name) for name in value]
+
+
+def split_paths(value: str | tuple | list | None) -> list[str]:
+  """As `split_files`, but a comma may be a part of a path that is there."""
+  return storage.split_paths(value) if isinstance(value, str) else split_files(value)
 
 
 def draw_rows(pool: table.PoolTable, count: int, seed: int) -> np.ndarray:

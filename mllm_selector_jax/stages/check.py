@@ -27,6 +27,7 @@ def check(run: Run) -> None:
     "duplicate_ids": run.cfg.pool.duplicate_ids,
     "duplicate_rows": run.cfg.pool.duplicate_rows,
     "source": run.cfg.pool.source,
+    "splits": run.cfg.pool.splits,
     "long_rows": run.cfg.pool.long_rows,
     "demo": run.cfg.pool.demo if run.cfg.pool.demo.rows else None,
     **{key: run.cfg.model[key] for key in _PROCESSING},
@@ -35,7 +36,7 @@ def check(run: Run) -> None:
     "check",
     config,
     {
-      "files": fingerprint.fingerprint(files, folders),
+      "files": fingerprint.fingerprint(files, folders, run.cfg.pool.splits),
       "processing": base.hash_processing(run),
     },
   )
@@ -56,6 +57,7 @@ def check(run: Run) -> None:
         duplicate_rows=run.cfg.pool.duplicate_rows,
         source=run.cfg.pool.source,
         seed=run.cfg.rng_seed,
+        splits=run.cfg.pool.splits,
         long_rows=run.cfg.pool.long_rows,
         resume=True,
       )

@@ -35,7 +35,7 @@ def read_files(cfg: Any) -> list[str]:
   given = cfg.select.search.development
   if given is None or isinstance(given, int | float):
     return []
-  files = base.split_files(given)
+  files = base.split_paths(given)
   return [] if len(files) == 1 and budget.is_budget(files[0]) else files
 
 

@@ -27,7 +27,7 @@ def image_folders(run: Run) -> list[str]:
   """Where the questions' images are; a task may have a folder of its own."""
   if not run.cfg.evaluate.tasks and run.cfg.pool.demo.rows:
     return [str(run.workdir.demo.path / "evaluation" / "images")]
-  own = base.split_files(run.cfg.evaluate.images)
+  own = base.split_paths(run.cfg.evaluate.images)
   return own or list(base.image_folders(run).folders)
 
 

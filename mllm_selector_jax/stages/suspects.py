@@ -1,6 +1,6 @@
 """What a user should know about the suspects of a selection."""
 
-from mllm_selector_jax.data import forms
+from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.rounds import read_rounds
 from mllm_selector_jax.data.table import PoolTable
 from mllm_selector_jax.selection.options import BOUNDED
@@ -39,6 +39,6 @@ def _describe(eligible: Eligible, chosen: Selection, shared: Shared) -> str:
 
 
 def _read_answer(pool: PoolTable, row: int) -> str:
-  rounds = read_rounds(forms.read_content(pool.record(row)).conversations)
+  rounds = read_rounds(record_schemas.read_content(pool.record(row)).conversations)
   text = " | ".join(each.answer.strip() for each in rounds)
   return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}..."

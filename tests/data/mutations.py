@@ -1,5 +1,6 @@
 """Records and pool files as nobody would write them, from a seed."""
 
+import gzip
 import io
 import json
 import random
@@ -21,7 +22,9 @@ from mllm_selector_jax.data.sources import make_finder
 from mllm_selector_jax.types import InputError, RowError
 from tests.data.formats_on_the_spot import IMAGE, TEXT, TURN, write_features
 
-KINDS = (".json", ".jsonl", ".parquet", ".tar", ".array_record", "tfds")
+KINDS = (
+  ".json", ".jsonl", ".jsonl.gz", ".parquet", ".arrow", ".tar", ".array_record", "tfds",
+)  # fmt: skip
 
 
 def _draw_images() -> list[bytes]:
@@ -102,6 +105,8 @@ def write_pool(kind: str, values: list, rng: random.Random, folder: Path) -> Pat
     path.write_bytes(b"[" + b", ".join(texts) + b"]")
   elif kind == ".jsonl":
     path.write_bytes(b"".join(text + b"\n" for text in texts))
+  elif kind == ".jsonl.gz":
+    path.write_bytes(gzip.compress(b"".join(text + b"\n" for text in texts), 1))
   elif kind == ".array_record":
     with open_writer(path) as writer:
       for text in texts:
@@ -111,7 +116,7 @@ def write_pool(kind: str, values: list, rng: random.Random, folder: Path) -> Pat
   elif kind == ".tar":
     _write_tar(path, texts, rng)
   else:
-    _write_parquet(path, values, rng)
+    _write_table(path, values, rng)
   return path
 
 
@@ -146,7 +151,7 @@ def _write_tfds(path: Path, values: list, rng: random.Random) -> None:
       writer.write(tf_example.encode(found))
 
 
-def _write_parquet(path: Path, values: list, rng: random.Random) -> None:
+def _write_table(path: Path, values: list, rng: random.Random) -> None:
   rows = [value if isinstance(value, dict) else {"value": value} for value in values]
   columns = {}
   for key in dict.fromkeys(key for row in rows for key in row):
@@ -163,6 +168,11 @@ def _write_parquet(path: Path, values: list, rng: random.Random) -> None:
     columns["images"] = pa.array([[{"bytes": data, "path": None}] for data in picked])
   columns["number"] = pa.array(range(len(rows)))
   table = pa.table(columns)
+  if path.suffix == ".arrow":
+    make = rng.choice((pa.ipc.new_stream, pa.ipc.new_file))
+    with make(path, table.schema) as writer:
+      writer.write_table(table, max_chunksize=rng.randint(1, 3))
+    return
   try:
     pq.write_table(table, path, row_group_size=rng.randint(1, 3))
   except pa.ArrowException:  # an empty struct, which Parquet cannot hold

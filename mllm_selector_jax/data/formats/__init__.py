@@ -3,12 +3,15 @@
 import collections
 import threading
 
-from mllm_selector_jax.data import storage
+from mllm_selector_jax.data import packed
 from mllm_selector_jax.data.formats.array_record_file import ArrayRecordFile
+from mllm_selector_jax.data.formats.arrow_file import ArrowFile
 from mllm_selector_jax.data.formats.base import HEAD, PoolFile, explain, measure
 from mllm_selector_jax.data.formats.json_file import JsonFile
 from mllm_selector_jax.data.formats.parquet_file import ParquetFile
 from mllm_selector_jax.data.formats.tar_file import TarFile
+from mllm_selector_jax.data.strangers import name_stranger
+from mllm_selector_jax.types import InputError
 
 __all__ = [
   "FORMATS",
@@ -20,21 +23,29 @@ __all__ = [
   "open_file",
 ]
 
-FORMATS: tuple[type[PoolFile], ...] = (ParquetFile, TarFile, ArrayRecordFile, JsonFile)
+FORMATS: tuple[type[PoolFile], ...] = (
+  ParquetFile,
+  ArrowFile,
+  TarFile,
+  ArrayRecordFile,
+  JsonFile,
+)
 _MOST_OPEN = 64  # files
 
 
 def find_format(path: str) -> type[PoolFile]:
-  """The format of a file, by its first bytes.
+  """The format of a file, by its first bytes, unpacked if it is packed.
 
   Raises:
-    InputError: it cannot be read.
+    InputError: it cannot be read, or stands for a file that is not there.
   """
   try:
-    with storage.open_binary(path) as file:
+    with packed.open_plain(path) as file:
       head = file.read(HEAD)
   except OSError as error:
     raise explain(path, error) from error
+  if stranger := name_stranger(head):
+    raise InputError(f"{path}: {stranger}.")
   # What is none of the others is read as JSON, which says what is wrong with it.
   return next((form for form in FORMATS if form.matches(path, head)), JsonFile)
 

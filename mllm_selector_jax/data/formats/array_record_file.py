@@ -32,7 +32,7 @@ class ArrayRecordFile(PoolFile):
     super().__init__(path)
     if storage.is_remote(path):
       raise InputError(f"{path}: ArrayRecord files are read from disk; copy it there.")
-    self._reader = array_record_module.ArrayRecordReader(path, _OPTIONS)
+    self._reader = array_record_module.ArrayRecordReader(self.place, _OPTIONS)
     if not self._reader.ok():
       raise InputError(f"{path}: not a whole ArrayRecord file. Copy it again.")
     self.extent = self._reader.num_records()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mllm_selector_jax.data import record_schemas, storage
+from mllm_selector_jax.data import packed, record_schemas, storage
 from mllm_selector_jax.types import InputError, Record, RowError
 
 HEAD = 512  # bytes that a format is recognised by
@@ -20,12 +20,16 @@ class PoolFile(abc.ABC):
 
   Attributes:
     name: of the format, for people.
-    path: of the file.
+    suffixes: of the files of a folder that are taken for this format's.
+    path: of the file, as it was given.
+    place: of its bytes: another file where this one is packed, see `packed`.
     extent: what the offsets of its records stay below.
   """
 
   name: ClassVar[str]
+  suffixes: ClassVar[tuple[str, ...]] = ()
   path: str
+  place: str
   extent: int
 
   def __init__(self, path: str):
@@ -35,7 +39,11 @@ class PoolFile(abc.ABC):
       InputError: it is missing or broken.
     """
     self.path = path
-    self.extent = measure(path)
+    try:
+      self.place = packed.unpack(path)
+      self.extent = storage.measure(self.place)
+    except OSError as error:
+      raise explain(path, error) from error
 
   @classmethod
   @abc.abstractmethod
@@ -103,6 +111,11 @@ def explain(path: str, error: OSError) -> InputError:
   if isinstance(error, FileNotFoundError):
     return InputError(f"{path}: the pool file is not there.")
   return InputError(f"{path}: cannot be read ({error.strerror or error}).")
+
+
+def first_line(error: Exception) -> str:
+  """An error's message, short enough to be a part of another."""
+  return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def changed(path: str, what: str) -> InputError:

@@ -1,17 +1,27 @@
-"""LLaVA's and LLaMA-Factory's files: a JSON list of records, or JSONL."""
+"""LLaVA's and LLaMA-Factory's files: JSON lists of records, JSONL and their like."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mllm_selector_jax.data import records
+from mllm_selector_jax.data import layouts, parsing, records
 from mllm_selector_jax.data.formats.base import PoolFile
 from mllm_selector_jax.types import Record
 
+# What stands before, between and after the records of a copy, by the file's kind.
+_BRACKETS = {
+  layouts.LIST: (b"[\n", b",\n", b"\n]\n"),
+  layouts.WRAPPED: (b"[\n", b",\n", b"\n]\n"),
+  layouts.LINES: (b"", b"\n", b"\n"),
+  layouts.OBJECTS: (b"", b"\n", b"\n"),
+  layouts.KEYED: (b"{\n", b",\n", b"\n}\n"),
+}
+
 
 class JsonFile(PoolFile):
-  """A JSON list, or an object a line; images are files of their own."""
+  """Objects in a list, a line each or by their ids; images are files of their own."""
 
   name = "JSON"
+  suffixes = (".json", ".jsonl", ".ndjson")
 
   @classmethod
   def matches(cls, path: str, head: bytes) -> bool:
@@ -21,18 +31,17 @@ class JsonFile(PoolFile):
     return records.read_records(self.path)
 
   def read(self, offset: int, length: int) -> Record:
-    value = records.record_at(self.path, offset, length)
-    return Record(offset, length, value)
+    return records.record_at(self.path, offset, length)
 
   def text(self, offset: int, length: int) -> bytes:
-    return records.record_bytes(self.path, offset, length)
+    data = records.record_bytes(self.path, offset, length)
+    return parsing.make_strict(records.split_key(data)[1])
 
   def copy(self, places: Iterable[tuple[int, int]], out: Path) -> None:
-    before, between, after = (b"[\n", b",\n", b"\n]\n")
-    if records.is_lines(self.path):
-      before, between, after = b"", b"\n", b"\n"
+    before, between, after = _BRACKETS[records.find_kind(self.path)]
     with open(out, "wb") as file:
       file.write(before)
       for number, place in enumerate(places):
-        file.write((between if number else b"") + self.text(*place))
+        data = records.record_bytes(self.path, *place)
+        file.write((between if number else b"") + data)
       file.write(after)

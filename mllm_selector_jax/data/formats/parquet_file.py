@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from mllm_selector_jax.data import record_schemas, storage
-from mllm_selector_jax.data.formats.base import PoolFile, changed, explain
+from mllm_selector_jax.data.formats.base import PoolFile, changed, explain, first_line
+from mllm_selector_jax.data.formats.columns import (
+  holds_bytes,
+  is_binary,
+  is_list,
+  mark_text_only,
+  size_batch,
+)
 from mllm_selector_jax.data.record_schemas import image_values
-from mllm_selector_jax.types import InputError, Record
-
-_BATCH_BYTES = 8 << 20  # that are Python objects at once
-_MOST_ROWS = 1024  # of a batch
+from mllm_selector_jax.types import InputError, Record, RowError
 
 
 class ParquetFile(PoolFile):
@@ -27,6 +31,7 @@ class ParquetFile(PoolFile):
   """
 
   name = "Parquet"
+  suffixes = (".parquet",)
 
   def __init__(self, path: str):
     import pyarrow as pa
@@ -36,7 +41,9 @@ class ParquetFile(PoolFile):
     try:
       # Unbuffered, a row group would be held whole in memory.
       self._file = pq.ParquetFile(
-        storage.open_binary(path), buffer_size=1 << 20, page_checksum_verification=True
+        storage.open_binary(self.place),
+        buffer_size=1 << 20,
+        page_checksum_verification=True,
       )
       schema = self._file.schema_arrow
       metadata = self._file.metadata
@@ -45,7 +52,7 @@ class ParquetFile(PoolFile):
       raise explain(path, error) from error
     except (pa.ArrowException, OSError, ValueError) as error:
       raise InputError(
-        f"{path}: not a whole Parquet file ({_first_line(error)}). Copy it again."
+        f"{path}: not a whole Parquet file ({first_line(error)}). Copy it again."
       ) from error
     if len(set(schema.names)) < len(schema.names):
       raise InputError(f"{path}: two columns have the same name.")
@@ -66,7 +73,7 @@ class ParquetFile(PoolFile):
   def records(self) -> Iterator[Record]:
     for group, start in enumerate(self._starts[:-1]):
       for batch in self._batches(group):
-        yield from _read_batch(batch, start)
+        yield from self._read(batch, start)
         start += batch.num_rows
 
   def read(self, offset: int, length: int) -> Record:
@@ -79,27 +86,23 @@ class ParquetFile(PoolFile):
         self._held = (group, self._read_group(group).combine_chunks())
       table = self._held[1]
     row = table.slice(offset - self._starts[group], 1).to_batches()[0]
-    return next(_read_batch(row, offset))._replace(length=length)
+    return next(self._read(row, offset))._replace(length=length)
 
   def count(self) -> int:
     return self.extent
 
   def image_names(self) -> Iterator[str]:
-    import pyarrow as pa
-
     wanted = [
       column
       for field in self._file.schema_arrow
       if record_schemas.is_image_field(field.name)
-      for column in [f"{field.name}.path" if _holds_bytes(field.type) else field.name]
-      if not (_holds_bytes(field.type) and _is_list(field.type))
-      and not (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type))
+      for column in [f"{field.name}.path" if holds_bytes(field.type) else field.name]
+      if not (holds_bytes(field.type) and is_list(field.type))
+      and not is_binary(field.type)
     ]
     for group in range(len(self._sizes) if wanted else 0):
       for batch in self._batches(group, wanted):
-        for record in _read_batch(batch, 0):
-          found, _ = image_values.read_fields(record.value)
-          yield from image_values.names_of(found.pictures)
+        yield from list_names(batch)
 
   def copy(self, places: Iterable[tuple[int, int]], out: Path) -> None:
     import pyarrow.parquet as pq
@@ -115,10 +118,12 @@ class ParquetFile(PoolFile):
   def done(self, record: Record) -> float:
     return (record.offset + 1) / self.extent
 
+  def _read(self, batch: Any, start: int) -> Iterator[Record]:
+    return mark_text_only(read_batch(batch, start), self._file.schema_arrow)
+
   def _batches(self, group: int, columns: list[str] | None = None) -> Iterator[Any]:
     rows = self._starts[group + 1] - self._starts[group]
-    each = max(1, self._sizes[group]) / max(1, rows)
-    size = max(1, min(_MOST_ROWS, int(_BATCH_BYTES / each)))
+    size = size_batch(self._sizes[group], rows)
     batches = self._file.iter_batches(size, [group], columns)
     found = 0
     while (batch := self._guard(group, lambda: next(batches, None))) is not None:
@@ -140,30 +145,22 @@ class ParquetFile(PoolFile):
       return function()
     except (pa.ArrowException, OSError, ValueError) as error:
       raise InputError(
-        f"{self.path}: row group {group} is damaged ({_first_line(error)})."
+        f"{self.path}: row group {group} is damaged ({first_line(error)})."
         " Copy the file again."
       ) from error
 
 
-def _first_line(error: Exception) -> str:
-  return (str(error).splitlines() or [type(error).__name__])[0][:200]
+def list_names(batch: Any) -> Iterator[str]:
+  """Names of the images that a batch of image columns names."""
+  for record in read_batch(batch, 0):
+    try:
+      found, _ = image_values.read_fields(record.value or {})
+    except RowError:
+      continue
+    yield from image_values.names_of(found.pictures)
 
 
-def _is_list(kind: Any) -> bool:
-  import pyarrow as pa
-
-  return pa.types.is_list(kind) or pa.types.is_large_list(kind)
-
-
-def _holds_bytes(kind: Any) -> bool:
-  import pyarrow as pa
-
-  if _is_list(kind):
-    return _holds_bytes(kind.value_type)
-  return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-
-
-def _read_batch(batch: Any, start: int) -> Iterator[Record]:
+def read_batch(batch: Any, start: int) -> Iterator[Record]:
   """The batch's records; rows that hold no text where text is due are malformed."""
   length = -(-batch.nbytes // max(1, batch.num_rows))
   try:
@@ -182,4 +179,4 @@ def _convert(row: Any) -> dict[str, Any] | str:
   try:
     return row.to_pylist()[0]
   except (ValueError, OverflowError) as error:
-    return _first_line(error)
+    return first_line(error)

@@ -1,46 +1,76 @@
 """WebDataset: a tar of samples, `<key>.json` and `<key>.jpg` side by side."""
 
 import io
-import os
-import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from tarfile import TarInfo
+from typing import Any, BinaryIO
 
-from mllm_selector_jax.data import image_folders, parsing, records, storage
+from mllm_selector_jax.data import image_folders, packed, parsing, records
 from mllm_selector_jax.data.formats.base import PoolFile, changed, explain
+from mllm_selector_jax.data.formats.tar_members import (
+  BLOCK,
+  group_members,
+  is_header,
+  list_members,
+  name_sample,
+  read_member,
+  split_name,
+)
 from mllm_selector_jax.types import InputError, Picture, Record
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
-_BLOCK = 512  # bytes that a tar consists of
-_CHUNK = 1 << 20
+_TURNS = "conversations"  # the field of a record that is a bare list of turns
+_MOST_ALONE = 100_000  # keys of images without a record that are remembered
+# Fields of the metadata that img2dataset writes beside each image.
+_DOWNLOADED = {"url", "key", "status"}
 
 
 class TarFile(PoolFile):
-  """Samples whose members follow one another and share what precedes the first dot.
+  """Samples whose members follow one another and have one key.
 
-  The member `json` is the record. Members with an image's suffix are its images, in
-  order; other members, and what is no whole regular file, are not read.
+  The key is what precedes the first dot of a name; where each of several records
+  has a name with dots (`a.b.1.json`), what precedes the last. The member `json`, or
+  the only one whose name ends so (`conversations.json`), is the record, or the list
+  of its turns. Members with an image's suffix are its images, in order; of those
+  beside a plain `<key>.jpg`, only the ones with a number (`<key>.1.jpg`), not masks
+  (`<key>.mask.png`). Other members, and what is no whole regular file, are not read.
   """
 
   name = "WebDataset tar"
+  suffixes = (".tar",)
 
   @classmethod
   def matches(cls, path: str, head: bytes) -> bool:
-    return head[257:262] == b"ustar" or (
-      path.endswith(".tar") and len(head) == _BLOCK and head[:1].isalnum()
-    )
+    return is_header(head)
 
   def records(self) -> Iterator[Record]:
+    members, sound, lines = [], False, ""
+    alone: set[str] = set()  # keys of images without a record
     try:
-      with storage.open_binary(self.path) as file:
-        found = False
-        for members in _group(_list_members(self.path, file)):
-          found = True
-          yield _read_sample(file, members)
+      with packed.open_plain(self.path) as file:
+        for members in group_members(list_members(self.path, file)):
+          record = _read_sample(file, members)
+          key = name_sample(members)
+          if record.value is not None:
+            sound = True
+            if not record.pictures and key in alone:
+              detail = f"{key}: its image stands elsewhere in the tar; {_TOGETHER}"
+              record = record._replace(value=None, reason="malformed", detail=detail)
+          elif len(alone) < _MOST_ALONE and not any(map(_is_text, members)):
+            alone.add(key)
+          if split_name(members[0].name)[1] in ("jsonl", "ndjson", "csv", "parquet"):
+            lines = lines or members[0].name
+          yield record
     except OSError as error:
       raise explain(self.path, error) from error
-    if not found:
+    if lines and not sound:
+      raise InputError(
+        f"{self.path}: a tar of images and of {lines}, whose rows name them; expected"
+        " <key>.json beside each image. Unpack it, and give that file as pool.data and"
+        " the folder as pool.images."
+      )
+    if not members:
       raise InputError(
         f"{self.path}: the tar holds no sample; expected <key>.json beside its image."
       )
@@ -48,7 +78,7 @@ class TarFile(PoolFile):
   def read(self, offset: int, length: int) -> Record:
     piece = io.BytesIO(records.record_bytes(self.path, offset, length))
     try:
-      (members,) = _group(_list_members(self.path, piece))
+      (members,) = group_members(list_members(self.path, piece))
     except (InputError, ValueError) as error:
       raise changed(self.path, f"no sample at byte {offset:,}") from error
     return _read_sample(piece, members)._replace(offset=offset, length=length)
@@ -58,96 +88,89 @@ class TarFile(PoolFile):
 
   def text(self, offset: int, length: int) -> bytes:
     piece = io.BytesIO(records.record_bytes(self.path, offset, length))
-    for member in _list_members(self.path, piece):
-      if _split(member.name)[1] == "json":
-        return _read_member(piece, member)
-    raise changed(self.path, f"no sample at byte {offset:,}")
+    found = _find_texts(list(list_members(self.path, piece)))
+    if not found:
+      raise changed(self.path, f"no sample at byte {offset:,}")
+    data = read_member(piece, found[0])
+    if data.lstrip(b" \t\r\n").startswith(b"["):
+      data = b'{"%b": %b}' % (_TURNS.encode(), data)
+    return parsing.make_strict(data)
 
   def copy(self, places: Iterable[tuple[int, int]], out: Path) -> None:
     with open(out, "wb") as file:
       for place in places:
         file.write(records.record_bytes(self.path, *place))
-      file.write(bytes(2 * _BLOCK))
+      file.write(bytes(2 * BLOCK))
 
 
-def _split(name: str) -> tuple[str, str]:
-  """A member's key and its suffix."""
-  folder, slash, base = name.rpartition("/")
-  key, _, suffix = base.partition(".")
-  return f"{folder}{slash}{key}", suffix.lower()
+_TOGETHER = (
+  "the members of a sample must follow one another, as in a tar made with"
+  " `tar --sort=name`"
+)
 
 
-def _list_members(path: str, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-  """Regular members, in order; whatever ends the archive early is an error."""
-  end = file.seek(0, os.SEEK_END)
-  file.seek(0)
-  place = 0
-  try:
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-      while (member := archive.next()) is not None:
-        archive.members.clear()  # it would remember them all
-        if archive.offset > end or member.size < 0 or archive.offset <= place:
-          raise tarfile.ReadError("unexpected end of data")
-        hidden = os.path.basename(member.name).startswith(".")
-        if member.isreg() and member.sparse is None and not hidden:
-          yield member
-        place = archive.offset
-  # Broken headers make tarfile raise more than its own errors.
-  except (tarfile.TarError, ValueError, OverflowError, EOFError, KeyError) as error:
-    raise InputError(
-      f"{path}, byte {place:,}: the tar is broken there ({error}). Copy the file again."
-    ) from error
-  # tarfile takes a damaged header for the end.
-  file.seek(place)
-  while chunk := file.read(_CHUNK):
-    if chunk.strip(b"\0"):
-      raise InputError(
-        f"{path}, byte {place:,}: the tar ends here, and data follow: a header is"
-        " damaged, or several tars were joined. Copy the file again, or give each tar."
-      )
-    place += len(chunk)
+def _is_text(member: TarInfo) -> bool:
+  return split_name(member.name)[1].rpartition(".")[2] == "json"
 
 
-def _group(members: Iterable[tarfile.TarInfo]) -> Iterator[list[tarfile.TarInfo]]:
-  """Runs of members of one key."""
-  sample: list[tarfile.TarInfo] = []
-  for member in members:
-    if sample and _split(member.name)[0] != _split(sample[0].name)[0]:
-      yield sample
-      sample = []
-    sample.append(member)
-  if sample:
-    yield sample
+def _find_texts(members: list[TarInfo]) -> list[TarInfo]:
+  """The members that may be the sample's record; one, if it is sound."""
+  texts = [member for member in members if _is_text(member)]
+  plain = [member for member in texts if split_name(member.name)[1] == "json"]
+  return plain or texts
 
 
-def _read_sample(file: BinaryIO, members: list[tarfile.TarInfo]) -> Record:
+def _find_images(members: list[TarInfo]) -> list[TarInfo]:
+  """The members that are the sample's images."""
+  found = [(split_name(member.name)[1].rpartition("."), member) for member in members]
+  found = [(parts, member) for parts, member in found if parts[2] in SUFFIXES]
+  if any(not parts[0] for parts, _ in found):
+    found = [(p, member) for p, member in found if not p[0] or p[0][-1:].isdecimal()]
+  return [member for _, member in found]
+
+
+def _read_sample(file: BinaryIO, members: list[TarInfo]) -> Record:
   last = members[-1]
   offset = members[0].offset
-  length = last.offset_data + -(-last.size // _BLOCK) * _BLOCK - offset
-  key = _split(members[0].name)[0]
+  length = last.offset_data + -(-last.size // BLOCK) * BLOCK - offset
+  key = name_sample(members)
 
   def fault(reason: str, detail: str) -> Record:
     return Record(offset, length, None, reason, f"{key}: {detail}", id=key)
 
-  texts = [member for member in members if _split(member.name)[1] == "json"]
-  if len(texts) != 1:
+  texts = _find_texts(members)
+  if not texts:
+    return fault("malformed", f"no member .json beside it; {_TOGETHER}")
+  if len(texts) > 1:
     return fault("malformed", f"{len(texts)} members .json, a sample has one")
   if texts[0].size > records.MOST_BYTES:
     return fault("malformed", f"{texts[0].size:,} bytes of JSON")
-  value, detail = parsing.parse_bytes(_read_member(file, texts[0]))
+  value, detail = parsing.parse_bytes(read_member(file, texts[0]), _TURNS)
   if value is None:
     return fault("malformed", detail)
+  if detail := _name_other(value):
+    return fault("malformed", detail)
   pictures = []
-  for member in members:
-    if _split(member.name)[1].rpartition(".")[2] in SUFFIXES:
-      if member.size > image_folders.MOST_BYTES:
-        return fault("huge image", f"{member.size:,} bytes in {member.name}")
-      pictures.append(Picture(member.name, _read_member(file, member)))
+  for member in _find_images(members):
+    if member.size > image_folders.MOST_BYTES:
+      return fault("huge image", f"{member.size:,} bytes in {member.name}")
+    pictures.append(Picture(member.name, read_member(file, member)))
   if len(pictures) == 1 and isinstance(name := value.get("image"), str) and name:
     pictures = [pictures[0]._replace(name=name)]
   return Record(offset, length, value, pictures=tuple(pictures), id=key)
 
 
-def _read_member(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
-  file.seek(member.offset_data)
-  return file.read(member.size)
+def _name_other(value: dict[str, Any]) -> str:
+  """What a sample's JSON is, where it is known and no conversation."""
+  if _DOWNLOADED <= value.keys() and not value.keys() & {_TURNS, "messages", "texts"}:
+    return "img2dataset's metadata, a caption at best; it holds no conversation"
+  turns = value.get(_TURNS)
+  first = turns[0] if isinstance(turns, list) and turns else None
+  if (
+    len(value) == 1 and isinstance(first, dict) and {_TURNS, "messages"} & first.keys()
+  ):
+    return (
+      "a list of records, not one; unpack the tar, and give this file as pool.data and"
+      " the folder as pool.images"
+    )
+  return ""

@@ -174,8 +174,8 @@ def read_content(record: Record) -> Content:
   _refuse_no_question(turns)
   _refuse_other_media(turns, pictures)
   if not any(MARK in turn.text for turn in turns):
-    # An image of no bytes that nobody asks for is how some writers say none.
-    pictures = tuple(picture for picture in pictures if picture.data != b"")
+    # An image without bytes and name that nobody asks for is how some writers say none.
+    pictures = tuple(each for each in pictures if each.name or each.data != b"")
   turns, note = place_marks(turns, len(pictures), images.blanks)
   used = (*schema.fields, *image_fields, *system_field, *LABELS)
   if schema.fields[0] in ("instruction", "query"):
