@@ -1,6 +1,8 @@
 """Figures of a comparison: paired tests, Holm, differences, overlaps, the picture."""
 
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.merge_comparisons import merge, merge_by_budget
 from mllm_selector_jax.evaluation import intervals
 from mllm_selector_jax.stages.compare import page, plot, summary
 from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, WHOLE, Arm
@@ -199,6 +202,31 @@ def test_without_the_full_pool_there_is_no_difference_from_it():
     "By task, minus random",
     "By task, minus kl",
   ]
+  with Image.open(io.BytesIO(plot.draw(results))) as image:
+    assert image.size == (1650, 690)
+
+
+def test_the_readme_has_the_figures_of_the_stored_comparisons():
+  top = Path(__file__).parents[2]
+  files = sorted((top / "docs/headline").glob("12-*.json"))
+  found = [json.loads(path.read_text()) for path in files]
+  results, _ = merge_by_budget(found, ["kl", "random"], None)
+  lines = [x for x in results["table"] if x["part"] == "macro"]
+  held = [x for x in lines if x["strategy"] == "kl"]
+  assert [x["budget"] for x in held] == ["1%", "5%", "10%", "20%", "50%"]
+  assert [x["seeds"] for x in held] == [10, 10, 10, 10, 5]
+  assert all(x["minus_random"]["low"] > 0 for x in held)
+  points = [f"{100 * x['minus_random']['value']:.1f}" for x in held]
+  said = f"{', '.join(points[:-1])} and {points[-1]} points, each 95 % interval above 0"
+  assert said in (top / "README.md").read_text()
+  # Each budget is what it would be alone; only Holm's method looks at the others.
+  alone, _ = merge(found, ["kl", "random"], ["5%"], full=False)
+  (wanted,) = (
+    x for x in alone["table"] if x["strategy"] == "kl" and x["part"] == "macro"
+  )
+  assert held[1]["minus_random"]["p"] == wanted["minus_random"]["p"]
+  ps = [x["minus_random"]["p"] for x in held]
+  assert [x["minus_random"]["holm"] for x in held] == intervals.holm(ps)
   with Image.open(io.BytesIO(plot.draw(results))) as image:
     assert image.size == (1650, 690)
 

@@ -126,11 +126,12 @@ def tabulate(
         other = values[control, part, task]
         entry[name] = intervals.paired_test(own, other)._asdict()
     table.append(entry)
-  _adjust(table)
+  adjust(table)
   return table
 
 
-def _adjust(table: list[dict[str, Any]]) -> None:
+def adjust(table: list[dict[str, Any]]) -> None:
+  """Gives every difference of a table its `holm`; see `tabulate`."""
   families: dict[tuple, list[dict[str, Any]]] = {}
   for entry in table:
     for name in DIFFERENCES:
