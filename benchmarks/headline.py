@@ -11,7 +11,11 @@ answers. What `compare/results.json` says of each arm is kept under docs/headlin
 (12 % wrong), 0-* and 30-*; rivals-* (rivals-0-* without wrong answers), parts-* and
 duplicates-* are other arms, easy-* of benchmarks/headline_easy.py, and quantile/ of the
 older default.
-`benchmarks.merge_comparisons` reads such files together.
+`benchmarks.merge_comparisons` reads such files together. The README's picture has ten
+pools up to 20 % and five at 50 and 100 %:
+
+    python -m benchmarks.merge_comparisons docs/headline/12-*.json \
+      --strategies=kl,random --by_budget --plot=docs/headline.png
 """
 
 from mllm_selector_jax.configs import demo

@@ -2,10 +2,12 @@
 
     python -m benchmarks.merge_comparisons docs/headline/12-*.json [--plot=PNG]
       [--strategies=kl,top] [--budgets=5%,20%] [--first=kl] [--without_full]
+      [--by_budget]
 
 The strategies are held against random, the full pool and the first one. An arm that
 several files have for one seed counts once, the first file's. Seeds that lack an arm
-are left out of all, and named.
+are left out of all, and named; with --by_budget, out of the budgets at which they lack
+one, and nothing is held against the full pool, which has seeds of its own.
 """
 
 import argparse
@@ -23,11 +25,13 @@ def main():
   parser.add_argument("--budgets", help="all of them by default")
   parser.add_argument("--first", help="what the others are held against")
   parser.add_argument("--without_full", action="store_true", help="leave it out")
+  parser.add_argument("--by_budget", action="store_true", help="seeds of each budget")
   parser.add_argument("--plot", help="a PNG to write")
   arguments = parser.parse_args()
   found = [json.loads(Path(name).read_text()) for name in arguments.files]
   strategies, budgets = _split(arguments.strategies), _split(arguments.budgets)
-  results, missing = merge(
+  join = merge_by_budget if arguments.by_budget else merge
+  results, missing = join(
     found, strategies, budgets, arguments.first, not arguments.without_full
   )
   for seed, arms in missing.items():
@@ -90,6 +94,38 @@ def merge(
     "overlap": [],
   }
   return results, {seed: lacks for seed, lacks in missing.items() if lacks}
+
+
+def merge_by_budget(
+  found: list[dict],
+  strategies: list[str] | None,
+  budgets: list[str] | None,
+  first: str | None = None,
+  full: bool = True,
+) -> tuple[dict, dict[int, list[str]]]:
+  """The same, each budget over all seeds that have its arms; see `merge`."""
+  every = [line for results in found for line in results["arms"]]
+  rows = {line["budget"]: line["rows"] for line in every if line["strategy"] != FULL}
+  wanted = [one for one in sorted(rows, key=rows.get) if one in (budgets or rows)]
+  parts = [merge(found, strategies, [one], first, full=False) for one in wanted]
+  if full and any(line["strategy"] == FULL for line in every):
+    parts.insert(0, merge(found, [], [], first))
+  table = [entry for part, _ in parts for entry in part["table"]]
+  summary.adjust(table)
+  plans = [part["plan"] for part, _ in parts]
+  names = list(dict.fromkeys(name for plan in plans for name in plan["strategies"]))
+  plan = {
+    "seeds": sorted({seed for plan in plans for seed in plan["seeds"]}),
+    "strategies": names,
+    "first": first or summary.find_first(strategies or names),
+    "budgets": wanted,
+  }
+  missing: dict[int, list[str]] = {}
+  for _, lacks in parts:
+    for seed, arms in lacks.items():
+      missing.setdefault(seed, []).extend(arms)
+  arms = [line for part, _ in parts for line in part["arms"]]
+  return {"plan": plan, "arms": arms, "table": table, "overlap": []}, missing
 
 
 def _split(text: str | None) -> list[str] | None:

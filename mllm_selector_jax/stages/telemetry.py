@@ -39,7 +39,7 @@ def watch(run: Run, title: str, steps: int) -> Iterator[Callable[[Observed], Non
   peak = peak and peak * jax.device_count()
   path = run.workdir.logs / title.replace(" ", "-") / "steps.jsonl"
   window: list[Observed] = []
-  warm, spoken = False, time.monotonic()
+  spoken = time.monotonic()
 
   def speak():
     if window:
@@ -47,17 +47,16 @@ def watch(run: Run, title: str, steps: int) -> Iterator[Callable[[Observed], Non
       window.clear()
 
   def observe(observed: Observed) -> None:
-    nonlocal warm, spoken
+    nonlocal spoken
     line = {**observed.metrics, **rates([observed], peak)}
+    line["compiling"] = observed.compiling
     if peers.is_first_process():
       _append(path, line)
     if writer is not None:
       for name, value in line.items():
         if name != "step" and value is not None:
           writer.add_scalar(name, value, line["step"])
-    if warm:  # the first step of a process is mostly compilation
-      window.append(observed)
-    warm = True
+    window.append(observed)
     if time.monotonic() - spoken >= LINES_EVERY:
       spoken = time.monotonic()
       speak()

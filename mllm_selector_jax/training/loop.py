@@ -19,6 +19,7 @@ from mllm_selector_jax.checkpoint import Checkpoints
 from mllm_selector_jax.models import attention_check
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.training import timing
 from mllm_selector_jax.training.optimizer import (
   OptimizerOptions,
   make_optimizer,
@@ -37,14 +38,17 @@ class Observed(NamedTuple):
   Attributes:
     metrics: step (from 1), loss, learning_rate, grad_norm: what is kept.
     work: of the step's batch, over all processes.
-    seconds: since the step before was done; the first step's has compilation.
+    seconds: since the step before was done; without what lies between two steps,
+      such as saving a checkpoint, and without compilation.
     waited: of them, for the batch to be read.
+    compiling: seconds before the step; above 0 at the first batch of a shape.
   """
 
   metrics: dict[str, float]
   work: Work
   seconds: float
   waited: float
+  compiling: float = 0.0
 
 
 class _Sent(NamedTuple):
@@ -55,14 +59,20 @@ class _Sent(NamedTuple):
     values: what it will give.
     rows: the samples of this process in it.
     told: waits for whether to stop and the step's work, summed over the processes.
-    waited: seconds for its batch.
+    asked, ready: when its batch was asked for, and was there; compilation counts
+      as done before that.
+    read_end: waits for the step and gives when it was done.
+    compiling: seconds.
   """
 
   step: int
   values: dict[str, jax.Array]
   rows: np.ndarray
   told: Callable[[], np.ndarray]
-  waited: float
+  asked: float
+  ready: float
+  read_end: Callable[[], float]
+  compiling: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,15 +161,17 @@ def train(
   )
   count = make_count(config, params, trainable.keys())
   waiting: list[_Sent] = []
-  last = time.perf_counter()
+  programs: dict[tuple, Callable] = {}  # the compiled step by the batch's shapes
+  last = -math.inf  # when the newest step was done
   stop = False  # whether any process is asked to
 
   def collect(keep: int):
     nonlocal last, stop
     # Reading a step's metrics one step late keeps the device busy.
     while len(waiting) > keep:
-      step, values, rows, told, waited = waiting.pop(0)
-      asked, tokens, places, flops = told().tolist()
+      sent = waiting.pop(0)
+      step, values, rows = sent.step, sent.values, sent.rows
+      asked, tokens, places, flops = sent.told().tolist()
       stop |= asked > 0
       work = Work(int(tokens), int(places), flops)
       loss, grad_norm = float(values["loss"]), float(values["grad_norm"])
@@ -182,9 +194,9 @@ def train(
       metrics.append(
         {"step": step + 1, "loss": loss, "learning_rate": rate, "grad_norm": grad_norm}
       )
-      now = time.perf_counter()
-      observe(Observed(metrics[-1], work, now - last, waited))
-      last = now
+      span = timing.measure(last, sent.asked, sent.ready, sent.read_end())
+      last = span.end
+      observe(Observed(metrics[-1], work, span.seconds, span.waited, sent.compiling))
 
   def save():
     collect(0)
@@ -192,16 +204,35 @@ def train(
 
   with checkpoints or contextlib.nullcontext(), sharding.use(mesh):
     while done < steps:
-      begin = time.perf_counter()
+      asked_at = time.perf_counter()
       batch, owners = next(iterator)
-      waited = time.perf_counter() - begin
-      state, values = step_fn(state, frozen, sharding.put_rows(batch, mesh))
+      ready_at = time.perf_counter()
+      given = state, frozen, sharding.put_rows(batch, mesh)
+      shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(batch))
+      compiling = 0.0
+      if shapes not in programs:
+        begin = time.perf_counter()
+        programs[shapes] = step_fn.lower(*given).compile()
+        compiling = time.perf_counter() - begin
+      state, values = programs[shapes](*given)
+      read_end = timing.note_end(values)
       rows = np.unique(owners.item[owners.item >= 0])
       done += 1
       progress(done, steps)
       asked = stopped()
       told = peers.sum_later(np.array([asked, *count(batch)], np.float64), mesh)
-      waiting.append(_Sent(done - 1, values, rows, told, waited))
+      waiting.append(
+        _Sent(
+          done - 1,
+          values,
+          rows,
+          told,
+          asked_at + compiling,
+          ready_at + compiling,
+          read_end,
+          compiling,
+        )
+      )
       stop |= asked and jax.process_count() == 1
       collect(1)
       if stop and done < steps:

@@ -68,7 +68,9 @@ def test_every_step_is_logged_and_the_artifact_holds_no_time(aligned):
     "mfu",
     "padding",
     "waiting",
+    "compiling",
   }
+  assert logged[0]["compiling"] > logged[0]["seconds"] > 0 == logged[1]["compiling"]
   for line in logged:
     assert line["mfu"] is None  # no published peak of this processor
     assert 0 < line["padding"] < 1 and 0 <= line["waiting"] <= 1

@@ -1,6 +1,8 @@
 """Figures of a comparison: paired tests, Holm, differences, overlaps, the picture."""
 
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.merge_comparisons import merge, merge_by_budget
 from mllm_selector_jax.evaluation import intervals
 from mllm_selector_jax.stages.compare import page, plot, summary
 from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, WHOLE, Arm
@@ -83,9 +86,92 @@ def test_table_differences_quotients_and_families():
   assert (
     macro["random"]["minus_first"]["value"] == -macro["kl"]["minus_random"]["value"]
   )
-  tasks = [x for x in table if x["part"] == "task" and x["strategy"] == "kl"]
+  tasks = [x for x in table if x["part"] == "task" and x["minus_full"]]
+  assert len(tasks) == 3 * 3  # of every arm but the full pool
   found = [x["minus_full"]["holm"] for x in tasks]
   assert found == intervals.holm([x["minus_full"]["p"] for x in tasks])
+
+
+def draw_results(tasks, seeds=5):
+  """Results in which some differences are told from 0, and others are not."""
+  rng = np.random.default_rng(7)
+  budgets = ("5%", "20%")
+  names = (RANDOM, "kl", "top", "grouped")
+  arms = [Arm(FULL, WHOLE), *(Arm(name, text) for text in budgets for name in names)]
+  lines = []
+  for seed in range(seeds):
+    for place, arm in enumerate(arms):
+      scores = {
+        task: 0.5 + 0.01 * (place % 4) * number + rng.normal(0, 0.02)
+        for number, task in enumerate(tasks, 1)
+      }
+      macro = float(np.mean(list(scores.values())))
+      line = {**arm._asdict(), "seed": seed, "rows": 10, "tasks": scores}
+      lines.append({**line, "macro": macro, "overall": macro})
+  plan = {"seeds": list(range(seeds)), "strategies": [FULL, *names], "first": "kl"}
+  plan |= {"budgets": list(budgets), "variants": {}, "match": "epochs"}
+  table = summary.tabulate(lines, tasks, "kl")
+  results = {"plan": plan | {"fresh_pools": True}, "table": table, "overlap": []}
+  return results | {"tasks_left_out": []}
+
+
+def adjust(ps):
+  """Holm's method as he has it: step down until the first that is not rejected."""
+  order = np.argsort(ps)
+  limits = 0.05 / np.arange(len(ps), 0, -1)
+  passed = np.logical_and.accumulate(np.array(ps)[order] < limits)
+  return {int(place) for place in order[passed]}
+
+
+def test_a_star_stands_where_the_stated_rule_holds_and_nowhere_else():
+  results = draw_results(["a", "b", "c"])
+  tables = {table.title: table for table in page.list_tables(results, {"table": []})}
+  places = {
+    "minus_random": ("Mean of the tasks", "By task, minus random"),
+    "minus_full": ("Mean of the tasks", "By task, minus full"),
+    "minus_first": ("Mean of the tasks, minus kl", "By task, minus kl"),
+  }
+  seen = set()
+  for name, titles in places.items():
+    for title, part in zip(titles, ("macro", "task"), strict=True):
+      table = tables[title]
+      entries = [x for x in results["table"] if x["part"] == part and x[name]]
+      sure = adjust([entry[name]["p"] for entry in entries])
+      column = name.replace("_", " ").replace("first", "kl")
+      cells = {
+        tuple(line[:2]): dict(zip(table.head, line, strict=True))
+        for line in table.lines
+      }
+      for place, entry in enumerate(entries):
+        line = cells[entry["strategy"], entry["budget"]]
+        cell = line[column if part == "macro" else entry["task"]]
+        assert ("*" in cell) == (place in sure), (title, entry)
+        excludes = entry[name]["low"] > 0 or entry[name]["high"] < 0
+        seen.add((part, "*" in cell, excludes))
+      assert table.note == page.RULE
+  # Intervals that exclude 0 with and without a star, in both kinds of table.
+  for part in ("macro", "task"):
+    assert {(part, True, True), (part, False, True), (part, False, False)} <= seen
+  assert not {one for one in seen if one[1:] == (True, False)}
+
+
+def test_of_one_task_both_tables_say_the_same():
+  results = draw_results(["a"])
+  main, _, *others = page.list_tables(results, {"table": []})
+  by_task = next(table for table in others if table.title == "By task, minus random")
+  column = main.head.index("minus random")
+  wanted = {tuple(line[:2]): line[column] for line in main.lines}
+  found = {tuple(line[:2]): line[2] for line in by_task.lines}
+  assert found and found == {arm: wanted[arm] for arm in found}
+  assert len({"*" in cell for cell in found.values()}) == 2
+
+
+def test_the_rule_is_told_under_the_tables_of_page_and_markdown():
+  results = draw_results(["a", "b"])
+  text = page.format_markdown(results, {"table": []})
+  assert text.count(page.RULE.replace("*", "\\*")) == 5
+  html = page.render(results, {"table": []}, b"", "title")
+  assert html.count(page.RULE.split(".")[0]) == 5
 
 
 def test_a_full_pool_at_zero_gives_no_quotient():
@@ -109,13 +195,38 @@ def test_without_the_full_pool_there_is_no_difference_from_it():
   plan["first"] = summary.find_first(plan["strategies"])
   results = {"plan": plan, "table": table, "overlap": []}
   first, *others = page.list_tables(results, {"table": []})
-  assert first[1] == ["strategy", "budget", "rows", "accuracy", "minus random"]
-  assert [title for title, _, _ in others] == [
+  assert first.head == ["strategy", "budget", "rows", "accuracy", "minus random"]
+  assert [table.title for table in others] == [
     "Mean of the tasks, minus kl",
     "By task",
-    "By task, minus random (* p by Holm under .05)",
-    "By task, minus kl (* p by Holm under .05)",
+    "By task, minus random",
+    "By task, minus kl",
   ]
+  with Image.open(io.BytesIO(plot.draw(results))) as image:
+    assert image.size == (1650, 690)
+
+
+def test_the_readme_has_the_figures_of_the_stored_comparisons():
+  top = Path(__file__).parents[2]
+  files = sorted((top / "docs/headline").glob("12-*.json"))
+  found = [json.loads(path.read_text()) for path in files]
+  results, _ = merge_by_budget(found, ["kl", "random"], None)
+  lines = [x for x in results["table"] if x["part"] == "macro"]
+  held = [x for x in lines if x["strategy"] == "kl"]
+  assert [x["budget"] for x in held] == ["1%", "5%", "10%", "20%", "50%"]
+  assert [x["seeds"] for x in held] == [10, 10, 10, 10, 5]
+  assert all(x["minus_random"]["low"] > 0 for x in held)
+  points = [f"{100 * x['minus_random']['value']:.1f}" for x in held]
+  said = f"{', '.join(points[:-1])} and {points[-1]} points, each 95 % interval above 0"
+  assert said in (top / "README.md").read_text()
+  # Each budget is what it would be alone; only Holm's method looks at the others.
+  alone, _ = merge(found, ["kl", "random"], ["5%"], full=False)
+  (wanted,) = (
+    x for x in alone["table"] if x["strategy"] == "kl" and x["part"] == "macro"
+  )
+  assert held[1]["minus_random"]["p"] == wanted["minus_random"]["p"]
+  ps = [x["minus_random"]["p"] for x in held]
+  assert [x["minus_random"]["holm"] for x in held] == intervals.holm(ps)
   with Image.open(io.BytesIO(plot.draw(results))) as image:
     assert image.size == (1650, 690)
 

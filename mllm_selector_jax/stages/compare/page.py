@@ -3,21 +3,46 @@
 import base64
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from mllm_selector_jax.stages.compare.summary import MACRO
+from mllm_selector_jax.stages.compare.summary import LEVEL, MACRO, is_sure
 from mllm_selector_jax.stages.templates import make_environment
 
 DASH = "-"
+# Under every table of differences, whether by task or not.
+RULE = (
+  f"*: p (Holm) is below {LEVEL:g}. It is the p-value of the paired t-test over seeds,"
+  " adjusted by Holm's method for all differences of the same kind in the table. ± is"
+  " half of the 95 % interval of one difference alone, not adjusted, so that it may"
+  " exclude 0 without a star."
+)
+
+
+class Table(NamedTuple):
+  """One table as text.
+
+  Attributes:
+    title: what it shows.
+    head: names of its columns.
+    lines: cells, as many a line as the head has.
+    note: to stand under it; may be empty.
+  """
+
+  title: str
+  head: list[str]
+  lines: list[list[str]]
+  note: str = ""
 
 
 def format_markdown(results: dict[str, Any], costs: dict[str, Any]) -> str:
   """All tables, each under its title."""
   parts = []
-  for title, head, lines in list_tables(results, costs):
+  for title, head, lines, note in list_tables(results, costs):
     rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     rows += ["| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines]
     parts.append(f"**{title}**\n\n" + "\n".join(rows))
+    if note:
+      parts.append(note.replace("*", "\\*"))
   return "\n\n".join(parts) + "\n"
 
 
@@ -39,23 +64,22 @@ def render(
   )
 
 
-def list_tables(
-  results: dict[str, Any], costs: dict[str, Any]
-) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-  """Title, head and lines of every table, as text; no column is all dashes."""
-  for title, head, lines in _list_whole(results, costs):
-    some = [any(line[place] != DASH for line in lines) for place in range(len(head))]
-    yield (
-      title,
-      list(itertools.compress(head, some)),
-      [list(itertools.compress(line, some)) for line in lines],
+def list_tables(results: dict[str, Any], costs: dict[str, Any]) -> Iterator[Table]:
+  """Every table; no column is all dashes."""
+  for table in _list_whole(results, costs):
+    some = [
+      any(line[at] != DASH for line in table.lines) for at in range(len(table.head))
+    ]
+    yield table._replace(
+      head=list(itertools.compress(table.head, some)),
+      lines=[list(itertools.compress(line, some)) for line in table.lines],
     )
 
 
-def _list_whole(results, costs) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+def _list_whole(results: dict[str, Any], costs: dict[str, Any]) -> Iterator[Table]:
   table = results["table"]
   macro = [entry for entry in table if entry["part"] == MACRO]
-  yield (
+  yield Table(
     "Mean of the tasks",
     [
       *("strategy", "budget", "rows", "accuracy", "of the full pool's"),
@@ -70,10 +94,11 @@ def _list_whole(results, costs) -> Iterator[tuple[str, list[str], list[list[str]
       ]
       for entry in macro
     ],
+    RULE,
   )
   first = f"minus {results['plan']['first']}"
   if others := [entry for entry in macro if entry["minus_first"]]:
-    yield (
+    yield Table(
       f"Mean of the tasks, {first}",
       ["strategy", "budget", "accuracy", first, "p", "p (Holm)"],
       [
@@ -83,14 +108,15 @@ def _list_whole(results, costs) -> Iterator[tuple[str, list[str], list[list[str]
         ]
         for entry in others
       ],
+      RULE,
     )
   tasks = [entry for entry in table if entry["part"] == "task"]
   names = list(dict.fromkeys(entry["task"] for entry in tasks))
   for title, key in (
     ("By task", "mean"),
-    ("By task, minus random (* p by Holm under .05)", "minus_random"),
-    ("By task, minus full (* p by Holm under .05)", "minus_full"),
-    (f"By task, {first} (* p by Holm under .05)", "minus_first"),
+    ("By task, minus random", "minus_random"),
+    ("By task, minus full", "minus_full"),
+    (f"By task, {first}", "minus_first"),
   ):
     cells = {
       (entry["strategy"], entry["budget"], entry["task"]): _task_cell(entry[key])
@@ -103,9 +129,10 @@ def _list_whole(results, costs) -> Iterator[tuple[str, list[str], list[list[str]
       if set(line) != {DASH}:
         lines.append([*arm, *line])
     if names and lines:
-      yield title, ["strategy", "budget", *names], lines
+      note = "" if key == "mean" else RULE
+      yield Table(title, ["strategy", "budget", *names], lines, note)
   if costs["table"]:
-    yield (
+    yield Table(
       "Cost: means over seeds; selection is seed model, scoring, bound and strategy",
       [
         *("strategy", "budget", "selection, FLOPs", "tuning, FLOPs"),
@@ -124,7 +151,7 @@ def _list_whole(results, costs) -> Iterator[tuple[str, list[str], list[list[str]
       ],
     )
   if results["overlap"]:
-    yield (
+    yield Table(
       "Overlap of the selections: rows in both over rows in either (Jaccard)",
       ["budget", "strategy", "strategy", "overlap"],
       [
@@ -145,22 +172,20 @@ def interval(part: dict[str, Any] | None) -> str:
 def _test(part: dict[str, Any] | None) -> Sequence[str]:
   if part is None:
     return (DASH, DASH, DASH)
-  return _signed(part), _p(part["p"]), _p(part["holm"])
+  return _difference(part), _p(part["p"]), _p(part["holm"])
 
 
-def _signed(part: dict[str, Any]) -> str:
+def _difference(part: dict[str, Any]) -> str:
+  """A difference with half of its interval, and a star where `RULE` gives one."""
   value = round(part["value"], 3) + 0.0  # no minus before a nought
   half = "" if part["low"] is None else f" ± {(part['high'] - part['low']) / 2:.3f}"
-  return f"{value:+.3f}{half}"
+  return f"{value:+.3f}{half}" + (" *" if is_sure(part) else "")
 
 
 def _task_cell(part: dict[str, Any] | None) -> str:
   if part is None:
     return DASH
-  if "p" not in part:
-    return interval(part)
-  sure = part["holm"] is not None and part["holm"] < 0.05
-  return _signed(part) + (" *" if sure else "")
+  return _difference(part) if "p" in part else interval(part)
 
 
 def _p(value: float | None) -> str:

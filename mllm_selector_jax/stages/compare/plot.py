@@ -44,10 +44,10 @@ def draw(results: dict[str, Any]) -> bytes:
     own = [entry for entry in table if entry["strategy"] in strategies]
     if alone:
       _draw_ranks(left, right, full, own)
-      left.set_xlabel(f"accuracy at {own[0]['budget']}, {_seeds(results)}")
+      left.set_xlabel(f"accuracy at {own[0]['budget']}, {_seeds(table)}")
     else:
       _draw_curves(left, right, full, own, strategies)
-      _label(left, table, f"accuracy, {_seeds(results)}")
+      _label(left, table, f"accuracy, {_seeds(table)}")
       _label(right, table, "")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=6)
@@ -89,9 +89,12 @@ def _draw_ranks(left, right, full, table) -> None:
   right.xaxis.set_major_formatter(POINTS)
 
 
-def _seeds(results: dict[str, Any]) -> str:
-  count = len(results["plan"]["seeds"])
-  return "one seed" if count == 1 else f"mean and 95 % interval of {count} seeds"
+def _seeds(table: list[dict]) -> str:
+  counts = sorted({entry["seeds"] for entry in table})
+  if counts == [1]:
+    return "one seed"
+  span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+  return f"mean and 95 % interval of {span} seeds"
 
 
 def _style(place: int, name: str) -> dict[str, Any]:
@@ -133,8 +136,9 @@ def _draw_line(
 
 
 def _label(axes: Axes, table: list[dict], title: str) -> None:
+  mixed = len({entry["seeds"] for entry in table}) > 1  # merged comparisons
   ticks = {
-    entry["rows"]: entry["budget"]
+    entry["rows"]: entry["budget"] + (f"\n{entry['seeds']} seeds" if mixed else "")
     for entry in table
     if entry["strategy"] in (RANDOM, FULL)
   }

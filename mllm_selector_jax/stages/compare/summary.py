@@ -14,6 +14,7 @@ from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.tune import kept_rows
 
 MACRO, OVERALL = "macro", "overall"
+LEVEL = 0.05  # that an adjusted p-value must be below for a star
 # A difference's name and the arm that it is from, at an arm's budget, where "first" is
 # the strategy that the others are held against.
 DIFFERENCES = {
@@ -90,8 +91,9 @@ def tabulate(
     "rows" (mean), "seeds", "mean" (value, low, high), "of_full" (the same, of
     the quotients; None where the full pool has 0 or is no arm), "minus_random",
     "minus_full" and "minus_first" (value, low, high, p, count, holm; None where that is
-    no arm or the arm itself). `holm` is p adjusted over the other arms' macro or
-    overall, and for a task over the tasks of its arm.
+    no arm or the arm itself). `holm` is p adjusted by Holm over all differences of
+    that name in macro, in overall, or in all tasks: one an arm, by task one an arm
+    and task.
   """
   values: dict[tuple[Arm, str, str | None], list[float]] = {}
   rows: dict[Arm, list[int]] = {}
@@ -124,21 +126,26 @@ def tabulate(
         other = values[control, part, task]
         entry[name] = intervals.paired_test(own, other)._asdict()
     table.append(entry)
-  _adjust(table)
+  adjust(table)
   return table
 
 
-def _adjust(table: list[dict[str, Any]]) -> None:
+def adjust(table: list[dict[str, Any]]) -> None:
+  """Gives every difference of a table its `holm`; see `tabulate`."""
   families: dict[tuple, list[dict[str, Any]]] = {}
   for entry in table:
-    own = (entry["strategy"], entry["budget"]) if entry["part"] == "task" else ()
     for name in DIFFERENCES:
       if entry[name]:
-        families.setdefault((name, entry["part"], own), []).append(entry[name])
+        families.setdefault((name, entry["part"]), []).append(entry[name])
   for family in families.values():
     adjusted = intervals.holm([test["p"] for test in family])
     for test, p in zip(family, adjusted, strict=True):
       test["holm"] = p
+
+
+def is_sure(test: dict[str, Any]) -> bool:
+  """Whether a difference is told from 0: the only rule for a star, in every table."""
+  return test["holm"] is not None and test["holm"] < LEVEL
 
 
 def jaccard(first: Int[np.ndarray, " K"], second: Int[np.ndarray, " M"]) -> float:
