@@ -5,13 +5,16 @@ are files stay what they are (`llava`: inside the image folder) or become absolu
 (the others); images that lie inside pool files are written to a folder beside.
 """
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mllm_selector_jax.data import formats, forms
+import numpy as np
+
+from mllm_selector_jax.data import formats, forms, id_list
 from mllm_selector_jax.data.pictures import read_picture
 from mllm_selector_jax.data.prepare import describe
 from mllm_selector_jax.data.rounds import read_rounds
@@ -167,15 +170,10 @@ def export_trl(kept: Kept, out: Path) -> None:
 
 
 def export_ids(kept: Kept, out: Path) -> None:
-  """`ids.txt`: an id a line."""
-  ids = [kept.pool.id[row] for row in kept.rows]
-  for name in ids:
-    if len(name.splitlines()) > 1 or name.endswith("\n"):
-      raise InputError(
-        f"The id {name[:80]!r} holds a line break, so it fits no list of lines;"
-        " take the format weights."
-      )
-  (out / "ids.txt").write_bytes("".join(f"{name}\n" for name in ids).encode())
+  """`ids.txt`: id, row and hash of each row, see `id_list`."""
+  pool, rows = kept.pool, np.array(kept.rows, np.int64)
+  columns = zip(pool.id[rows], kept.rows, pool.hash[rows], strict=True)
+  id_list.write_lines(out / "ids.txt", itertools.starmap(id_list.Line, columns))
 
 
 def export_verbatim(kept: Kept, out: Path) -> None:

@@ -14,6 +14,7 @@ __all__ = [
   "FORMATS",
   "JsonFile",
   "OpenFiles",
+  "ParquetFile",
   "PoolFile",
   "find_format",
   "measure",
