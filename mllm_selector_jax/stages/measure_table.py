@@ -48,10 +48,10 @@ def format_notes(found: dict[str, Any]) -> list[str]:
   for line in found["sets"]:
     name = line["name"]
     if line.get("repeated"):
-      texts.append(f"{name}: {line['repeated']:,} entries name rows again.")
+      texts.append(f"{name}: entries that name rows again: {line['repeated']:,}.")
     if line.get("unscored"):
       texts.append(
-        f"{name}: {line['unscored']:,} rows of it were not scored, and are left out."
+        f"{name}: rows that were not scored, and are left out: {line['unscored']:,}."
       )
     texts += [f"{name}: {note}" for note in line.get("notes", ())]
   return texts

@@ -24,8 +24,8 @@ from mllm_selector_jax.types import InputError
 
 SHOWN = 5  # of the entries that an error names
 EXACT = (
-  "to be exact, give row numbers or hashes beside the ids, as exports/ids/ids.txt and"
-  " selection.parquet have them"
+  "To be exact, give row numbers or hashes beside the ids, as exports/ids/ids.txt and"
+  " selection.parquet have them."
 )
 
 
@@ -179,9 +179,9 @@ class _Search:
         self._take_all("ids", self._prefer(self._ids[code]))
     if missing:
       raise InputError(
-        f"{self._option}: {missing:,} records have no id, and no row of the pool has"
-        " their conversation; give records of this pool, or rows, hashes or ids of"
-        " pool.parquet."
+        f"{self._option}: no row of the pool has the conversation of {missing:,} of its"
+        " records, which have no id; give records of this pool, or rows, hashes or ids"
+        " of pool.parquet."
       )
     self._counts.update(alike.count())
 
@@ -313,18 +313,17 @@ def _name(entry: Reference) -> str:
 def _describe(counts: collections.Counter[str]) -> list[str]:
   """Notes on how rows were found, as far as there is something to say."""
   texts = {
-    "ids": "{} ids stand for several rows each, {} in all, and all of these are"
-    f" taken; {EXACT}.",
-    "hashes": "{} hashes stand for several rows of the same content each, {} in all,"
-    " and all of these are taken.",
-    "moved": "{} entries are found by their hash, since the pool's rows have another"
-    " order now.",
-    "changed": "{} entries have a hash that no row of the pool has, and are found by"
-    " their id: the rows' content was changed.",
-    "alike": "{} records are those of several rows, the same in text and in the name"
-    f" of the image but not in content; the first of these rows are taken; {EXACT}.",
-    "renamed": "{} records are found by their text alone, since their images have"
-    " other names in the pool.",
+    "ids": "ids that stand for several rows: {}; all of their {} rows are taken."
+    f" {EXACT}",
+    "hashes": "hashes of several equal rows: {}; all of their {} rows are taken.",
+    "moved": "entries found by their hash, since the pool's rows have another order"
+    " now: {}.",
+    "changed": "entries whose hash no row of the pool has, found by their id: {}; the"
+    " content of these rows was changed.",
+    "alike": "records that fit several rows, the same in text and image name but not in"
+    f" content: {{}}; the first of these rows are taken. {EXACT}",
+    "renamed": "records found by their text alone, since their images have other names"
+    " in the pool: {}.",
   }
   return [
     text.format(f"{counts[kind]:,}", f"{counts[f'rows of {kind}']:,}")
