@@ -27,9 +27,10 @@ mllm-selector [command] --config=FILE --workdir=DIR [--config.section.key=value 
   --config   a config file, or the bare name of a shipped one: {configs}
   --workdir  where everything is written
   --force    take a pool whose files changed, and check it again
-  --id       ids that explain is asked about, separated by commas
+  --id       rows that explain is asked about, separated by commas: ids, or row=N
   --arm      whose selection explain speaks of: main unless given
-  --ids      files of ids that measure is asked about, separated by commas
+  --ids      files of ids, or of records, that measure is asked about, separated by
+             commas
   --out      a JSON file that measure writes its figures to
 
   --coordinator=HOST:PORT --num_processes=N --process_id=I
@@ -186,7 +187,7 @@ def _parse(argv: list[str]) -> Call:
   num_processes = flags.DEFINE_integer("num_processes", None, "", flag_values=values)
   process_id = flags.DEFINE_integer("process_id", None, "", flag_values=values)
   num_devices = flags.DEFINE_integer("num_devices", None, "", flag_values=values)
-  ids = flags.DEFINE_list("id", [], "", flag_values=values)
+  ids = flags.DEFINE_string("id", "", "", flag_values=values)  # may hold commas
   arm = flags.DEFINE_string("arm", "main", "", flag_values=values)
   lists = flags.DEFINE_list("ids", [], "", flag_values=values)
   out = flags.DEFINE_string("out", "", "", flag_values=values)
@@ -216,7 +217,7 @@ def _parse(argv: list[str]) -> Call:
     process_id.value,
     num_devices.value,
     {
-      "ids": tuple(ids.value),
+      "ids": (ids.value,) if ids.value else (),
       "arm": arm.value,
       "lists": tuple(lists.value),
       "out": out.value,

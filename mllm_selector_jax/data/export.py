@@ -7,13 +7,16 @@ others); images that lie inside records or pool files are written to a folder be
 """
 
 import collections
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mllm_selector_jax.data import formats, record_schemas
+import numpy as np
+
+from mllm_selector_jax.data import formats, id_list, record_schemas
 from mllm_selector_jax.data.check import NO_NAME
 from mllm_selector_jax.data.formats.base import as_json
 from mllm_selector_jax.data.image_folders import AnyFolders, ImageFolders
@@ -231,15 +234,10 @@ def export_trl(kept: Kept, out: Path) -> None:
 
 
 def export_ids(kept: Kept, out: Path) -> None:
-  """`ids.txt`: an id a line."""
-  ids = [kept.pool.id[row] for row in kept.rows]
-  for name in ids:
-    if len(name.splitlines()) > 1 or name.endswith("\n"):
-      raise InputError(
-        f"The id {name[:80]!r} holds a line break, so it fits no list of lines;"
-        " take the format weights."
-      )
-  (out / "ids.txt").write_bytes("".join(f"{name}\n" for name in ids).encode())
+  """`ids.txt`: id, row and hash of each row, see `id_list`."""
+  pool, rows = kept.pool, np.array(kept.rows, np.int64)
+  columns = zip(pool.id[rows], kept.rows, pool.hash[rows], strict=True)
+  id_list.write_lines(out / "ids.txt", itertools.starmap(id_list.Line, columns))
 
 
 def export_verbatim(kept: Kept, out: Path) -> None:

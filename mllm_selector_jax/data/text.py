@@ -1,6 +1,6 @@
 """A column of text that stays in Arrow's memory: no Python object a row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,19 @@ class Text:
     """Which rows hold this text."""
     code = self._names.index(text).as_py()
     return self.codes == code if code >= 0 else np.zeros(len(self), bool)
+
+  def find(self, texts: Sequence[str]) -> Int[np.ndarray, " K"]:
+    """The code of each of these texts, -1 for one that no row holds."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+      wanted = pa.array(texts, self._names.type)
+    except UnicodeEncodeError:  # lone surrogates, which stand in no column
+      whole = [text.encode(errors="ignore").decode() == text for text in texts]
+      wanted = pa.array(texts, self._names.type, mask=~np.array(whole))
+    found = pc.index_in(wanted, value_set=self._names)
+    return np.array(found.fill_null(-1))
 
   def __arrow_array__(self, type: Any = None) -> Any:
     import pyarrow as pa

@@ -1,5 +1,6 @@
 """The score table: parts of all passes joined, one line a scored row, read back."""
 
+import collections
 import dataclasses
 import io
 from collections.abc import Iterable
@@ -210,11 +211,9 @@ def read_carried(folder: Path, pool: Any, ok: Bool[np.ndarray, " N"]) -> Scored:
     InputError: it is no score table, or its embeddings are of other lines.
   """
   lines = read_lines(folder)
-  known: dict[str, int] = {}
-  for place, value in enumerate(lines["hash"].to_pylist()):
-    known.setdefault(value, place)
-  rows = [row for row in np.flatnonzero(ok) if pool.hash[row] in known]
-  taken = np.array([known[pool.hash[row]] for row in rows], np.int64)
+  usable = np.flatnonzero(ok)
+  taken = _match(lines["hash"].to_pylist(), pool.hash[usable])
+  rows, taken = usable[taken >= 0], taken[taken >= 0]
   arrays = [np.load(p, mmap_mode="r", allow_pickle=False) for p in _stored(folder)]
   arrays = arrays or [np.empty((len(lines), 0), np.float32)]
   if sum(map(len, arrays)) != len(lines):
@@ -225,11 +224,26 @@ def read_carried(folder: Path, pool: Any, ok: Bool[np.ndarray, " N"]) -> Scored:
   file = np.searchsorted(ends, taken, side="right")
   return Scored(
     lines.take(taken).drop_columns(["row", "id"]),
-    np.array(rows, np.int64),
+    rows,
     arrays,
     file,
     taken - np.concatenate([[0], ends])[file],
   )
+
+
+def _match(lines: list[str], wanted: Iterable[str]) -> Int[np.ndarray, " n"]:
+  """The line of each wanted hash, -1 for none; of copies the first has the first.
+
+  Copies of one content differ in `seed`, and may be more here than there.
+  """
+  places: dict[str, list[int]] = collections.defaultdict(list)
+  for place in range(len(lines) - 1, -1, -1):
+    places[lines[place]].append(place)
+  found = []
+  for value in wanted:
+    left = places.get(value, [-1])
+    found.append(left.pop() if len(left) > 1 else left[0])
+  return np.array(found, np.int64)
 
 
 def read_elsewhere(

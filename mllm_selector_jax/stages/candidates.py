@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -21,10 +22,11 @@ from mllm_selector_jax.stages import base, held_out
 from mllm_selector_jax.stages.clusters import read_clusters, read_keys
 from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.stages.doubts import read_doubt
-from mllm_selector_jax.stages.lists import read_ids, read_shares
+from mllm_selector_jax.stages.lists import Reference, read_references, read_shares
+from mllm_selector_jax.stages.references import find_rows
 from mllm_selector_jax.types import InputError
 
-ID_LISTS = ("force_in", "leave_out", "like")
+LISTS = ("force_in", "leave_out", "like")  # of rows
 POOL_COLUMNS = ("source", "turns", "truncated", "has_image")
 
 
@@ -52,16 +54,19 @@ class Eligible(NamedTuple):
 
 
 def make_config(run: Run, **changes: Any) -> dict[str, Any]:
-  """The config's section with changes, ids and shares read from their files.
+  """The config's section with changes, lists and shares read from their files.
 
-  So a file's contents count as the setting, not its name.
+  Lists hold what they say of rows, see `lists.Reference`; `name_rows` makes numbers of
+  rows of it, so that a list's meaning counts as the setting, not its file.
   """
   config = {**plain(run.cfg.select), **changes}
   for name in ("control", "sweep", "search", "rounds"):
     del config[name]
   config["development"] = held_out.read_share(run.cfg)
-  for name in ID_LISTS:
-    config[name] = read_ids(config[name], f"select.{name}")
+  for name in LISTS:
+    option, value = f"select.{name}", config[name]
+    read = functools.partial(read_references, value, option)
+    config[name] = run.once((option, str(value)), read)
   config["target_shares"] = read_shares(config["target_shares"])
   with contextlib.suppress(TypeError, ValueError):  # a number given as text
     config["bound"] = float(config["bound"])
@@ -71,6 +76,48 @@ def make_config(run: Run, **changes: Any) -> dict[str, Any]:
       ' like go with target "like".'
     )
   return config
+
+
+def name_rows(
+  run: Run, config: dict[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+  """The config with its lists as row numbers, ascending.
+
+  Args:
+    run: of a workdir whose pool is checked.
+    config: from `make_config`.
+
+  Returns:
+    The config, and what must be said of how the rows were found, which is said.
+
+  Raises:
+    InputError: a list names what is no row, or is to keep one that was set aside.
+  """
+  notes = []
+  for name in LISTS:
+    if entries := config[name]:
+      pool, option = base.open_pool(run), f"select.{name}"
+      found = run.once(
+        (name, run.workdir.pool.digest(), tuple(entries)),
+        lambda: find_rows(pool, entries, option, run.progress),  # noqa: B023
+      )
+      aside = found.rows[~pool.ok[found.rows]]
+      if len(aside) and name != "leave_out":  # it is left out already
+        row = int(aside[0])
+        raise InputError(
+          f"{option} names row {row:,} (id {pool.id[row]!r}), which was set aside:"
+          f" {pool.reason[row]} ({len(aside):,} such rows). Take them out of the list."
+        )
+      config = {**config, name: found.rows.tolist()}
+      notes += [f"{option}: {note}" for note in found.notes]
+  for note in notes:
+    run.say(f"Warning: {note}", once=True)
+  return config, tuple(notes)
+
+
+def check_lists(run: Run, **changes: Any) -> None:
+  """Refuses, before anything is trained, lists that do not fit the checked pool."""
+  name_rows(run, make_config(run, **changes))
 
 
 def make_options(config: dict[str, Any]) -> SelectOptions:
@@ -149,12 +196,14 @@ def read_eligible(
 
   Args:
     run: of the workdir with pool and scores.
-    config: from `make_config`.
+    config: from `make_config`, or from the provenance of a selection, whose lists
+      are numbers of rows, or ids where an older version made it.
     rng: seed of the clusters.
     embeddings: whether they are wanted whatever the config asks for.
 
   Raises:
-    InputError: a signal or column that is not there, or an id that is no row's.
+    InputError: a signal or column that is not there, or a list's row that is not
+      scored.
   """
   options, wanted = make_options(config), list_signals(config)
   pool, table = base.open_pool(run), read_scores(run.workdir.scores.path)
@@ -197,19 +246,25 @@ def read_eligible(
   return Eligible(pool, rows, scores, groups, options)
 
 
-def _mark(pool, rows, ids: list[str], name: str) -> Bool[np.ndarray, " N"] | None:
-  if not ids:
+def _mark(
+  pool: PoolTable, rows: Int[np.ndarray, " N"], listed: list[Any], name: str
+) -> Bool[np.ndarray, " N"] | None:
+  if not listed:
     return None
-  wanted, own = set(ids), pool.id[rows]
-  unknown = wanted - set(own)
-  if name == "leave_out":  # a row that is set aside is left out already
-    unknown -= set(pool.id)
-  if unknown := sorted(unknown):
+  option = f"select.{name}"
+  if isinstance(listed[0], int):
+    wanted = np.array(listed, np.int64)
+  else:
+    entries = [Reference(e) if isinstance(e, str) else e for e in listed]
+    wanted = find_rows(pool, entries, option).rows
+  other = np.setdiff1d(wanted, rows)
+  if len(other) and name != "leave_out":  # what is not scored is left out already
+    row = int(other[0])
     raise InputError(
-      f"select.{name} names {unknown[0]!r}, which is no scored row's id"
-      f" ({len(unknown)} such); take ids from pool.parquet."
+      f"{option} names row {row:,} (id {pool.id[row]!r}), which has no score that is a"
+      f" number ({len(other):,} such rows). Take them out of the list."
     )
-  return np.array([each in wanted for each in own])
+  return np.isin(rows, wanted)
 
 
 class _Columns(Mapping):

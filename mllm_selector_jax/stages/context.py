@@ -26,7 +26,7 @@ class Run:
     workdir: where artifacts lie.
     console: for people.
     force: take a pool whose files changed.
-    ids: what `explain` is asked about.
+    ids: what `explain` is asked about, as `references` reads it.
     arm: whose selection that is.
     lists: files of ids that `measure` is asked about.
     out: where it writes its figures; empty for nowhere.
@@ -48,6 +48,7 @@ class Run:
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
   _stop: bool = False
   _said: set[str] = dataclasses.field(default_factory=set)
+  _known: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
   def stop(self) -> None:
     """Asks the stage at hand to save and leave (SIGTERM)."""
@@ -62,6 +63,12 @@ class Run:
       self.console.say(text)
     if once:
       self._said.add(text)
+
+  def once(self, key: Any, make: Callable[[], Any]) -> Any:
+    """What `make` gives, made once in a run for all that ask by this key."""
+    if key not in self._known:
+      self._known[key] = make()
+    return self._known[key]
 
   @contextlib.contextmanager
   def progress(

@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from mllm_selector_jax.data.table import PoolTable
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.stages import candidates
 from mllm_selector_jax.stages.compare.seeds import at_arm
 from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.lists import Reference
+from mllm_selector_jax.stages.references import list_rows
 from mllm_selector_jax.stages.report.findings import MEANINGS
 from mllm_selector_jax.types import InputError
 
 CHUNK = 8192  # rows whose embeddings are compared at once
+MOST = 10  # rows of one id that are explained
 # The option that a suspect row's reason comes from, and its value when off.
 BOUNDS = {
   "suspect: upper necessity bound": ("bound", 0.0),
@@ -26,6 +30,8 @@ BOUNDS = {
   "suspect: less likely with its image": ("visual", False),
   "suspect: nearly the same as another row": ("duplicates", 0.0),
 }
+# The option that names the rows of a reason.
+NAMED = {"forced in": "force_in", "left out": "leave_out"}
 
 
 def explain(run: Run) -> None:
@@ -35,7 +41,14 @@ def explain(run: Run) -> None:
 
 
 def explain_rows(run: Run, ids: tuple[str, ...], arm: str = "main") -> list[str]:
-  """One text an id, about the arm's selection as it stands in the workdir.
+  """One text a row, about the arm's selection as it stands in the workdir.
+
+  Before the rows of an id that several have stands a text that says so.
+
+  Args:
+    run: of the workdir.
+    ids: each an id, `row=N` or `hash=...`, or several with commas.
+    arm: whose selection.
 
   Raises:
     InputError: no id, an id that no row has, or a selection that is not there or
@@ -47,20 +60,30 @@ def explain_rows(run: Run, ids: tuple[str, ...], arm: str = "main") -> list[str]
   with at_arm(run, arm) as made:
     config = made["config"]
     eligible = candidates.read_eligible(run, config, made["seed"], embeddings=True)
-  pool_ids = eligible.pool.id
-  rows = [np.flatnonzero(pool_ids.equals(name)) for name in ids]
-  for name, found in zip(ids, rows, strict=True):
-    if not len(found):
-      raise InputError(f"--id={name}: no row of the pool has it; see pool.parquet.")
+  entries = [Reference(each, inline=True) for each in ids]
+  found = list_rows(eligible.pool, entries, "--id")
   chosen = eligible.select(config["budget"], made["seed"])
   context = _Context(eligible, chosen, config, made["seed"])
+  texts, done = [], 0
+  total = sum(min(len(rows), MOST) for rows in found)
   with run.progress("explain", "row") as progress:
-    texts = []
-    every = [int(row) for found in rows for row in found]
-    for row in every:
-      texts.append("\n".join(context.describe(row)))
-      progress(len(texts), len(every))
+    for rows in found:
+      if len(rows) > 1:
+        texts.append(_tell_several(eligible.pool, rows))
+      for row in rows[:MOST].tolist():
+        texts.append("\n".join(context.describe(row)))
+        done += 1
+        progress(done, total)
   return texts
+
+
+def _tell_several(pool: PoolTable, rows: Int[np.ndarray, " k"]) -> str:
+  named = ", ".join(f"{row:,}" for row in rows[:MOST].tolist())
+  names = sorted({pool.id[row] for row in rows[:MOST].tolist()})
+  more = len(rows) - MOST
+  return f"{', '.join(names)}: {len(rows):,} rows, {named}" + (
+    f" and {more:,} more, which --id=row=N explains" if more > 0 else ""
+  )
 
 
 @dataclasses.dataclass
@@ -133,7 +156,7 @@ class _Context:
   def _changes(self, place: int, reason: str, kept: bool) -> list[str]:
     lines = []
     total = int((~self.eligible.scores.flag("left_out")).sum())
-    if reason not in ("forced in", "left out"):
+    if reason not in NAMED:
       least = find_smallest(
         lambda rows: bool(self.eligible.select(str(rows), self.rng).kept[place]),
         total,
@@ -154,9 +177,8 @@ class _Context:
         f"  without select.{option}: {'' if other.kept[place] else 'not '}kept,"
         f" {other.reason[place]}"
       )
-    if reason in ("forced in", "left out"):
-      option = reason.replace(" ", "_")
-      lines.append(f"  would change it: taking its id out of select.{option}")
+    if reason in NAMED:
+      lines.append(f"  would change it: taking it out of select.{NAMED[reason]}")
     return lines
 
   def _neighbour(self, place: int) -> list[str]:

@@ -14,7 +14,7 @@ from mllm_selector_jax.types import InputError
 WEIGHTS = "weights"
 CARD = "card"
 FORMATS = (*export.EXPORTS, WEIGHTS, CARD)
-COLUMNS = ("row", "id", "necessity", "rank", "group", "group_name")
+COLUMNS = ("row", "id", "hash", "necessity", "rank", "group", "group_name")
 
 
 def export_selection(run: Run) -> None:
@@ -42,8 +42,12 @@ def _export(run: Run, arm: str, wanted: tuple[str, ...], selected: dict) -> None
 
   def build(folder: Path):
     table = _read_kept(selection.path / "selection.parquet")
+    pool = base.open_pool(run)
+    if "hash" not in table.column_names:  # a selection of an older version
+      rows = table["row"].to_numpy()
+      table = table.append_column("hash", [pool.hash[rows].tolist()])
     kept = export.Kept(
-      base.open_pool(run),
+      pool,
       table["row"].to_pylist(),
       images,
       folder / "images",

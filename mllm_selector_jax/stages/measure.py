@@ -1,4 +1,4 @@
-"""measure: how diverse lists of ids are, beside random rows and the pool itself."""
+"""measure: how diverse lists of rows are, beside random rows and the pool itself."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +10,12 @@ from mllm_selector_jax import artifacts, peers
 from mllm_selector_jax.selection import draws, measures
 from mllm_selector_jax.selection.kl import find_target
 from mllm_selector_jax.stages import candidates
+from mllm_selector_jax.stages.alike import Watch
 from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
-from mllm_selector_jax.stages.lists import read_ids
+from mllm_selector_jax.stages.lists import read_references
 from mllm_selector_jax.stages.measure_table import format_lines
+from mllm_selector_jax.stages.references import find_rows
 from mllm_selector_jax.types import InputError
 
 POOL = "the pool"
@@ -25,11 +27,12 @@ class Listed(NamedTuple):
 
   Attributes:
     kept: of the eligible rows.
-    about: how many ids it has, how many of them again and how many not scored.
+    about: "entries" of it, how many of them are "repeated", rows that are
+      "unscored", and "notes" on how its rows were found.
   """
 
   kept: Bool[np.ndarray, " N"]
-  about: dict[str, int]
+  about: dict[str, Any]
 
 
 def measure(run: Run) -> None:
@@ -55,15 +58,16 @@ def measure_files(run: Run, files: tuple[str, ...]) -> dict[str, Any]:
   """Measures of each file's rows, with groups and target as the config has them.
 
   Raises:
-    InputError: a file that is none, ids that no row has, or no scored row.
+    InputError: a file that is none, an entry that is no row's, or no scored row.
   """
   config = candidates.make_config(run, strategy="kl")
   seed = run.cfg.rng_seed
   # In a comparison's workdir the pool and the scores are those of the seed.
   own = [p for p in run.workdir.list_scored() if p.scored in (None, _at(run, seed))]
   with in_workdir(run, own[0] if own else run.workdir):
+    config, _ = candidates.name_rows(run, config)
     eligible = candidates.read_eligible(run, config, seed, embeddings=True)
-  listed = {name: read_listed(eligible, name) for name in files}
+  listed = {name: read_listed(eligible, name, run.progress) for name in files}
   found = measure_sets(
     run, eligible, {name: each.kept for name, each in listed.items()}, seed
   )
@@ -109,33 +113,31 @@ def measure_main(run: Run) -> None:
   run.make(work.measures, recipe, build)
 
 
-def read_listed(eligible: candidates.Eligible, name: str) -> Listed:
-  """The eligible rows that a file's ids name.
+def read_listed(eligible: candidates.Eligible, name: str, watch: Watch) -> Listed:
+  """The eligible rows that a file names.
 
   Raises:
-    InputError: no such file, ids that no row of the pool has, or no scored row.
+    InputError: no such file, an entry that is no row's, or no scored row.
   """
+  option = f"--ids={name}"
   if not Path(name).is_file():
-    raise InputError(f"--ids={name}: there is no such file.")
-  ids = read_ids(name, "--ids")
-  if not ids:
-    raise InputError(f"--ids={name}: the file names no id.")
-  wanted, own = set(ids), eligible.pool.id[eligible.rows]
-  if absent := sorted(wanted - set(own)):
-    every = set(eligible.pool.id)
-    if unknown := [each for each in absent if each not in every]:
-      some = ", ".join(map(repr, unknown[:5]))
-      raise InputError(
-        f"--ids={name}: {len(unknown):,} of {len(wanted):,} ids are no row's of the"
-        f" pool: {some}{', ...' if len(unknown) > 5 else ''}; see pool.parquet."
-      )
-  kept = np.array([each in wanted for each in own], bool)
+    raise InputError(f"{option}: there is no such file.")
+  entries = read_references(name, "--ids")
+  if not entries:
+    raise InputError(f"{option}: the file names no id.")
+  found = find_rows(eligible.pool, entries, option, watch)
+  kept = np.isin(eligible.rows, found.rows)
   if not kept.any():
     raise InputError(
-      f"--ids={name}: none of its {len(wanted):,} ids was scored; they were set aside,"
+      f"{option}: none of its {len(found.rows):,} rows was scored; they were set aside,"
       " see pool.parquet."
     )
-  about = {"ids": len(ids), "repeated": len(ids) - len(wanted), "unscored": len(absent)}
+  about = {
+    "entries": found.entries,
+    "repeated": found.repeated,
+    "unscored": len(found.rows) - int(kept.sum()),
+    "notes": list(found.notes),
+  }
   return Listed(kept, about)
 
 

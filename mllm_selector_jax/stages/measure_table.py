@@ -1,5 +1,6 @@
 """Measures of diversity in words, for the console and the report."""
 
+from collections.abc import Iterator
 from typing import Any
 
 HEAD = (
@@ -40,30 +41,42 @@ def format_lines(found: dict[str, Any]) -> list[str]:
 def format_notes(found: dict[str, Any]) -> list[str]:
   """What must be said beside the figures."""
   if found["missing"]:
-    return [f"Without distances and duplicates: {found['missing']['coverage_radius']}"]
-  texts = [
+    why = found["missing"]["coverage_radius"]
+    texts = [f"Without distances and duplicates: {why}"]
+  else:
+    texts = [_explain(found), *_list_samples(found)]
+  for line in found["sets"]:
+    name = line["name"]
+    if line.get("repeated"):
+      texts.append(f"{name}: entries that name rows again: {line['repeated']:,}.")
+    if line.get("unscored"):
+      texts.append(
+        f"{name}: rows that were not scored, and are left out: {line['unscored']:,}."
+      )
+    texts += [f"{name}: {note}" for note in line.get("notes", ())]
+  return texts
+
+
+def _explain(found: dict[str, Any]) -> str:
+  return (
     "KL to target in nats; even groups: how many groups of equal shares are as diverse."
     " Coverage radius and mean distance: the largest and the mean cosine distance of a"
     " pool row to its nearest kept row. Near-duplicates: kept rows with another kept"
     f" row above a cosine of {found['duplicate_cosine']:g}."
-  ]
+  )
+
+
+def _list_samples(found: dict[str, Any]) -> Iterator[str]:
+  """Of which rows the figures are where not all were compared."""
   for line in found["sets"]:
     name, pool, kept = line["name"], found["pool_rows"], line["rows"]
     if line["pool_rows_compared"] < pool:
-      texts.append(
+      yield (
         f"{name}: distances are of {line['pool_rows_compared']:,} pool rows drawn by"
         f" the seed {found['seed']}, so the radius is at least this."
       )
     if line["kept_rows_compared"] < kept:
-      texts.append(
+      yield (
         f"{name}: duplicates are of {line['kept_rows_compared']:,} kept rows drawn by"
         f" the seed {found['seed']}."
       )
-    if line.get("repeated"):
-      texts.append(f"{name}: {line['repeated']:,} ids stand in it more than once.")
-    if line.get("unscored"):
-      texts.append(
-        f"{name}: {line['unscored']:,} ids are of rows that were not scored, and left"
-        " out."
-      )
-  return texts

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from mllm_selector_jax.stages import base
-from mllm_selector_jax.stages.candidates import check_signals
+from mllm_selector_jax.stages.candidates import check_lists, check_signals
 from mllm_selector_jax.stages.check import check
 from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
@@ -37,6 +37,7 @@ def run(current: Run) -> None:
   check_signals(current)
   check_search(current)
   check(current)
+  check_lists(current)
   if task_names(current):
     check_settings(current)
     check_leakage(current)

@@ -36,6 +36,7 @@ def select(run: Run) -> None:
 def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -> None:
   """Makes one arm's selection with the config's other options, but for changes."""
   config = candidates.make_config(run, strategy=strategy, budget=budget, **changes)
+  config, notes = candidates.name_rows(run, config)
   inputs = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
   bounded = candidates.needs_doubt(candidates.make_options(config))
   if bounded:
@@ -52,6 +53,7 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
     for warning in chosen.warnings:
       run.say(f"select: {warning}")
     spent = doubts.read_flops(run, config["bound"]) if bounded else 0.0
+    chosen = chosen._replace(warnings=(*notes, *chosen.warnings))
     _write(folder, eligible.pool, eligible.rows, chosen, config, spent)
     proof = chosen.certificate
     run.say(
@@ -112,6 +114,7 @@ def _write(
     {
       "row": pa.array(np.arange(count), pa.int64()),
       "id": pa.array(pool.id, pa.string()),
+      "hash": pa.array(pool.hash, pa.string()),
       "kept": spread(chosen.kept, pa.bool_(), False),
       "rank": spread(rank, pa.int64()),
       "group": spread(chosen.group, pa.int32()),

@@ -13,14 +13,14 @@ def sweep(run: Run) -> None:
   """Makes `sweep/` where `select.sweep` names budgets or lambdas.
 
   `sweep.parquet` has a line a setting, `kept.parquet` a column a setting with
-  which of the eligible rows it keeps.
+  which of the eligible rows it keeps, beside their number, id and hash.
   """
   settings = run.cfg.select.sweep
   budgets = base.split_files(settings.budgets)
   weights = [float(each) for each in base.split_files(settings.kl_weights)]
   if not budgets and not weights:
     return
-  config = candidates.make_config(run)
+  config, _ = candidates.name_rows(run, candidates.make_config(run))
   budgets, weights = budgets or [config["budget"]], weights or [config["kl_weight"]]
   del config["budget"], config["kl_weight"]
   recipe = run.recipe(
@@ -34,8 +34,10 @@ def sweep(run: Run) -> None:
 
     eligible = candidates.read_eligible(run, config, run.cfg.rng_seed)
     lines = []
-    ids = pa.array(eligible.pool.id[eligible.rows].tolist(), pa.string())
-    kept = {"row": pa.array(eligible.rows), "id": ids}
+    kept = {"row": pa.array(eligible.rows)}
+    for name in ("id", "hash"):
+      column = getattr(eligible.pool, name)[eligible.rows]
+      kept[name] = pa.array(column.tolist(), pa.string())
     total = len(budgets) * len(weights)
     with run.progress("sweep", "selection") as progress:
       for weight in weights:

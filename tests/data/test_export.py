@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from mllm_selector_jax.data import export, formats, mixture, record_schemas
-from mllm_selector_jax.types import InputError
+from mllm_selector_jax.data import export, formats, id_list, mixture, record_schemas
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import make_record, talk, write_images
 from tests.data.test_formats import check_file
@@ -103,16 +102,13 @@ def test_verbatim_files_of_one_name_stay_apart(place, tmp_path):
 
 def test_ids(place, tmp_path):
   kept = open_kept(place, "llava", tmp_path)
-  text = (run("ids", kept, tmp_path) / "ids.txt").read_text()
-  assert text.split("\n") == [*(f"id-{n}" for n in KEPT), ""]
-  path = tmp_path / "odd.json"
-  path.write_text(json.dumps([{**make_record(0), "id": "a\nb"}]))
-  _, table = check_file(str(path), None, tmp_path / "odd.table")
-  (tmp_path / "odd").mkdir()
-  with pytest.raises(InputError, match="a line break"):
-    export.export_ids(
-      export.Kept(table, [0], None, tmp_path, tmp_path), tmp_path / "odd"
-    )
+  path = run("ids", kept, tmp_path) / "ids.txt"
+  assert path.read_text().split("\n") == [
+    "id\trow\thash",
+    *(f"id-{row}\t{row}\t{kept.pool.hash[row]}" for row in KEPT),
+    "",
+  ]
+  assert [line.row for line in id_list.read_lines(path)] == KEPT
 
 
 @pytest.mark.parametrize("name", ["llama_factory", "ms_swift", "llava", "trl"])

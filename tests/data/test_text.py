@@ -29,6 +29,12 @@ def test_reads_as_a_list_does(name):
   assert text[np.zeros(8, bool)].tolist() == []
   for value in ("b", "", "none of them"):
     assert text.equals(value).tolist() == [other == value for other in VALUES]
+  wanted = ["a", "no", "", "\ud800", 'é "\n']
+  found = text.find(wanted)
+  assert [code >= 0 for code in found] == [value in VALUES for value in wanted]
+  for value, code in zip(wanted, found, strict=True):
+    assert code < 0 or (text.codes == code).tolist() == [value == v for v in VALUES]
+  assert text.find([]).tolist() == []
   same = text.codes[:, None] == text.codes
   assert same.tolist() == [[one == other for other in VALUES] for one in VALUES]
   assert pa.array(text, pa.string()).to_pylist() == VALUES

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -45,7 +46,7 @@ def test_every_form_of_a_list_gives_the_same_figures(select, tmp_path):
   other = folder / "arms/random/selection/selected.json"
   assert measured(select, other)["sets"][0] | {"name": ""} == lines[4] | {
     "name": "",
-    **{key: lines[0][key] for key in ("ids", "repeated", "unscored")},
+    **{key: lines[0][key] for key in ("entries", "repeated", "unscored", "notes")},
   }
   select(**{"sweep.budgets": "25%"})
   swept = pq.read_table(folder / "sweep/sweep.parquet").to_pylist()[0]
@@ -105,7 +106,7 @@ def test_bad_lists_say_what_to_do(select, tmp_path):
   aside = [i for i in aside if i not in ids]
   file = tmp_path / "ids.txt"
   cases = [
-    ("\n".join([ids[0], "nobody", "no one"]), "2 of 3 ids .* 'no one', 'nobody';"),
+    ("\n".join([ids[0], "nobody", "no one"]), "2 of the 3 ids: 'no one', 'nobody';"),
     ("", "names no id"),
     ("[1, ", "not whole JSON"),
     ('[{"name": 1}]', "entry 0 has no id"),
@@ -121,8 +122,9 @@ def test_bad_lists_say_what_to_do(select, tmp_path):
   assert measured(select, file)["sets"][0]["unscored"] == len(set(aside)) > 0
   with pytest.raises(InputError, match="there is no such file"):
     measured(select, tmp_path / "none.txt")
-  with pytest.raises(InputError, match="no column id; it has"):
-    measured(select, folder / "clusters/auto-0/clusters.parquet")
+  with pytest.raises(InputError, match="no column id, row or hash; it has"):
+    pq.write_table(pa.table({"name": ids}), tmp_path / "names.parquet")
+    measured(select, tmp_path / "names.parquet")
   with pytest.raises(InputError, match="measure needs --ids"):
     select(stages.COMMANDS["measure"])
 

@@ -94,7 +94,10 @@ def test_ids_and_shares_come_from_files(select, tmp_path):
   ("settings", "message"),
   [
     ({"force_in": "nothing.txt"}, "there is no such file"),
-    ({"force_in": "no-such-id"}, "which is no scored row's id"),
+    (
+      {"force_in": "no-such-id"},
+      "select.force_in: no row of the pool has the id 'no-such-id'",
+    ),
     ({"target": "given", "target_shares": "{"}, "no JSON and no file of it"),
     ({"target": "given", "target_shares": '{"x": "y"}'}, "a number for each group"),
     ({"target": "given", "target_shares": '{"x": 1}'}, "'x', which is no group"),
@@ -167,7 +170,7 @@ def test_explain_refuses_what_it_cannot_explain(select):
   with pytest.raises(InputError, match="run `mllm-selector select`"):
     select(lambda run: explain_rows(run, ("a",)))
   select()
-  with pytest.raises(InputError, match="--id=nobody: no row"):
+  with pytest.raises(InputError, match="--id: no row of the pool has the id 'nobody'"):
     select(lambda run: explain_rows(run, ("nobody",)))
   with pytest.raises(InputError, match="needs --id"):
     select(stages.COMMANDS["explain"])

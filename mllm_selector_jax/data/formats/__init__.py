@@ -17,6 +17,7 @@ __all__ = [
   "FORMATS",
   "JsonFile",
   "OpenFiles",
+  "ParquetFile",
   "PoolFile",
   "find_format",
   "measure",

@@ -4,7 +4,7 @@
 The same turns and images give the same content in each, whatever the shape.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mllm_selector_jax.data.record_schemas.image_marks import (
@@ -35,7 +35,7 @@ from mllm_selector_jax.types import MARK, Picture, Record, RowError
 
 __all__ = [
   "GPT", "HUMAN", "LABELS", "PLACED", "REPEATED", "SCHEMAS", "SYSTEM", "Content",
-  "Schema", "Turn", "is_image_field", "read_content", "read_pictures",
+  "Schema", "Turn", "is_image_field", "read_as_is", "read_content", "read_pictures",
 ]  # fmt: skip
 
 _OTHER_MEDIA = ("video", "videos", "audio", "audios")
@@ -53,12 +53,14 @@ class Schema(NamedTuple):
     read: gives the turns, and takes the images that stand among them.
     form: the shape, in words.
     source: where it is published.
+    more: fields that are read where they are there.
   """
 
   fields: tuple[str, ...]
   read: Read
   form: str
   source: str
+  more: tuple[str, ...] = ()
 
 
 def _make_list_reader(field: str) -> Read:
@@ -96,24 +98,28 @@ SCHEMAS = (
     read_instruction,
     "`instruction`, `input`, `output`, and `history` as pairs",
     "Alpaca, LLaMA-Factory, ms-swift",
+    ("input", "history"),
   ),
   Schema(
     ("query", "response"),
     make_reader("query", "response"),
     "`query`, `response`, and `history` as pairs",
     "ms-swift",
+    ("history",),
   ),
   Schema(
     ("prompt", "response"),
     make_reader("prompt", "response"),
     "`prompt` and `response`",
     "LLaMA-Factory's renamed columns",
+    ("history",),
   ),
   Schema(
     ("question", "answer"),
     make_reader("question", "answer"),
     "`question` and `answer`",
-    "visual question answering sets, PreSel's and TIVE's lists",
+    "visual question answering sets",
+    ("history",),
   ),
 )
 
@@ -154,6 +160,29 @@ def read_content(record: Record) -> Content:
     RowError: it has no known form, its marks and images differ in number, or the
       record could not be read.
   """
+  content, blanks = _read_as_is(record)
+  turns, pictures = content.turns, content.pictures
+  _refuse_no_question(turns)
+  _refuse_other_media(turns, pictures)
+  if not any(MARK in turn.text for turn in turns):
+    # An image without bytes and name that nobody asks for is how some writers say none.
+    pictures = tuple(each for each in pictures if each.name or each.data != b"")
+  turns, note = place_marks(turns, len(pictures), blanks)
+  notes = () if note is None else (note,)
+  return content._replace(turns=tuple(turns), pictures=pictures, notes=notes)
+
+
+def read_as_is(record: Record) -> Content:
+  """A record's conversation and images, whether or not its marks fit its images.
+
+  Raises:
+    RowError: it has no known form, or the record could not be read.
+  """
+  return _read_as_is(record)[0]
+
+
+def _read_as_is(record: Record) -> tuple[Content, int]:
+  """What a record holds, and how many images it leaves empty."""
   value = record.value
   if value is None:
     raise RowError(record.reason, record.detail)
@@ -171,18 +200,10 @@ def read_content(record: Record) -> Content:
   # What lies beside the record, as in a tar, goes before what the record names.
   pictures = record.pictures or images.pictures or tuple(named)
   turns, system_field = _put_system_first(value, turns)
-  _refuse_no_question(turns)
-  _refuse_other_media(turns, pictures)
-  if not any(MARK in turn.text for turn in turns):
-    # An image without bytes and name that nobody asks for is how some writers say none.
-    pictures = tuple(each for each in pictures if each.name or each.data != b"")
-  turns, note = place_marks(turns, len(pictures), images.blanks)
-  used = (*schema.fields, *image_fields, *system_field, *LABELS)
-  if schema.fields[0] in ("instruction", "query"):
-    used += ("input", "history")
+  used = (*schema.fields, *schema.more, *image_fields, *system_field, *LABELS)
   unread = _list_unread(value, turns, used, schema.fields[0])
-  notes = () if note is None else (note,)
-  return Content(tuple(turns), pictures, notes, unread, used)
+  content = Content(tuple(turns), pictures, (), unread, used)
+  return content, images.blanks
 
 
 def read_pictures(record: Record) -> tuple[Picture, ...]:
@@ -223,7 +244,7 @@ def _put_system_first(
   return turns, ()
 
 
-def _refuse_no_question(turns: list[Turn]) -> None:
+def _refuse_no_question(turns: Sequence[Turn]) -> None:
   speakers = {turn.speaker for turn in turns}
   if GPT in speakers and HUMAN not in speakers:
     raise RowError(
@@ -231,7 +252,7 @@ def _refuse_no_question(turns: list[Turn]) -> None:
     )
 
 
-def _refuse_other_media(turns: list[Turn], pictures: tuple[Picture, ...]) -> None:
+def _refuse_other_media(turns: Sequence[Turn], pictures: tuple[Picture, ...]) -> None:
   """Refuses a question that opens with a video that the record does not bring."""
   for turn in turns:
     text = turn.text.lstrip()

@@ -48,6 +48,8 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
     if plan.fresh_pools:
       check(run)
       check_leakage(run)
+    for arm in plan.arms:
+      candidates.check_lists(run, **plan.changes(arm))
     if needs_seed(run):
       make_seed(run)
     score(run)
