@@ -14,6 +14,7 @@ from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.stages.context import Run, plain
+from mllm_selector_jax.stages.draw import is_drawn
 from mllm_selector_jax.types import ImageOptions, InputError, Params
 
 DEMO_BASE = Path(__file__).parents[1] / "data" / "demo" / "base"
@@ -150,7 +151,7 @@ def open_reader(run: Run, pool: table.PoolTable) -> loader.Reader:
 
 def pool_files(run: Run) -> list[str]:
   """The pool's data files; those of a drawn pool where the config draws one."""
-  if run.cfg.pool.demo.rows:
+  if is_drawn(run.cfg):
     return [str(run.workdir.demo.path / "pool.json")]
   files = split_files(run.cfg.pool.data)
   if not files:
@@ -162,7 +163,7 @@ def pool_files(run: Run) -> list[str]:
 
 
 def image_folder(run: Run) -> str | None:
-  if run.cfg.pool.demo.rows:
+  if is_drawn(run.cfg):
     return str(run.workdir.demo.path / "images")
   return run.cfg.pool.images or None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.candidates import check_signals
-from mllm_selector_jax.stages.check import check
+from mllm_selector_jax.stages.check import make_pool
 from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.evaluate import check_settings, evaluate
@@ -36,7 +36,7 @@ def run(current: Run) -> None:
   base.check_model(current)
   check_signals(current)
   check_search(current)
-  check(current)
+  make_pool(current)
   if task_names(current):
     check_settings(current)
     check_leakage(current)
