@@ -35,8 +35,13 @@ def get_config() -> ml_collections.ConfigDict:
   # A row of more than model.max_length tokens: cut, as LLaVA does, or "aside".
   cfg.pool.long_rows = "cut"
   cfg.pool.max_pixels = 64_000_000  # a larger image is set aside
+  # A run stops before anything is replaced or trained when more than this share of
+  # the pool's rows is set aside, or when the usable rows fall by more than this share
+  # of those in the workdir's pool.parquet. 1.0 lets it go on.
+  cfg.pool.most_aside = 0.2
+  cfg.pool.most_lost = 0.1
   cfg.pool.demo = ml_collections.ConfigDict()  # a pool drawn by the project
-  cfg.pool.demo.rows = 0  # 0 draws none
+  cfg.pool.demo.rows = 0  # 0 draws none; nor is one drawn where pool.data is given
   cfg.pool.demo.seed = 0
   cfg.pool.demo.wrong = 0.12  # share of rows with a wrong answer
   cfg.pool.demo.misaligned = 0.05  # share of rows with another row's image

@@ -76,15 +76,22 @@ class Artifact:
     path: the folder; with `files`, the common stem of their marker.
     files: names of the files beside `path`; empty for a folder.
     stage: the command that makes it, for messages.
+    bare: whether a folder's marker stands beside it, and not among what others read.
   """
 
   path: Path
   files: tuple[str, ...] = ()
   stage: str = ""
+  bare: bool = False
+
+  @property
+  def root(self) -> Path:
+    """The folder that the names of its outputs begin in."""
+    return self.path.parent if self.files or self.bare else self.path
 
   @property
   def marker(self) -> Path:
-    if self.files:
+    if self.files or self.bare:
       return self.path.with_name(f"{self.path.name}.{MARKER}")
     return self.path / MARKER
 
@@ -97,9 +104,7 @@ class Artifact:
     self._recover()
     try:
       return json.loads(self.marker.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-      return None
-    except ValueError:
+    except (FileNotFoundError, NotADirectoryError, ValueError):
       return None
 
   def digest(self) -> str:
@@ -117,12 +122,10 @@ class Artifact:
     made = self.provenance()
     if made is None:
       return ["not made yet"]
-    changed = recipe.differences(made)
-    if changed:
+    if changed := recipe.differences(made):
       return changed
-    folder = self.path.parent if self.files else self.path
     for name, wanted in made["outputs"].items():
-      path = folder / name
+      path = self.root / name
       if not path.is_file():
         return [f"{name} is gone"]
       if hash_file(path) != wanted:
@@ -145,6 +148,8 @@ class Artifact:
     yield self.partial
     note.unlink()
     outputs = _hash_outputs(self.partial)
+    if self.bare:
+      outputs = {f"{self.path.name}/{name}": own for name, own in outputs.items()}
     provenance = {
       **recipe.to_json(),
       "packages": package_versions(),
@@ -165,13 +170,18 @@ class Artifact:
 
   def _swap(self):
     old = self.path.with_name(f"{self.path.name}.old")
-    if old.exists():
-      shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
     if self.path.exists():
       os.replace(self.path, old)
     os.replace(self.partial, self.path)
+    self._bare_folder()
     _sync_folder(self.path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+  def _bare_folder(self):
+    # Until here the old marker's hashes tell that the folder is another.
+    if self.bare and (self.path / MARKER).exists():
+      os.replace(self.path / MARKER, self.marker)
 
   def _recover(self):
     """Ends a swap that was cut off between its two renames."""
@@ -180,11 +190,10 @@ class Artifact:
     if (self.partial / MARKER).exists():
       self._swap()
     old = self.path.with_name(f"{self.path.name}.old")
-    if old.exists():
-      if not self.path.exists():
-        os.replace(old, self.path)
-      else:
-        shutil.rmtree(old)
+    if old.exists() and not self.path.exists():
+      os.replace(old, self.path)
+    shutil.rmtree(old, ignore_errors=True)
+    self._bare_folder()
 
 
 def is_remote(path: str | os.PathLike) -> bool:

@@ -28,7 +28,7 @@ mllm-selector [command] --config=FILE --workdir=DIR [--config.section.key=value 
   --workdir  where everything is written
   --force    take a pool whose files changed, and check it again
   --id       rows that explain is asked about, separated by commas: ids, or row=N
-  --arm      whose selection explain speaks of: main unless given
+  --arm      whose selection explain or export-selection is about: main unless given
   --ids      files of ids, or of records, that measure is asked about, separated by
              commas
   --out      a JSON file that measure writes its figures to
@@ -46,6 +46,15 @@ Commands (none means run):
 
 Exit status: 0 done, 1 failed, 2 wrong input or configuration, 130 interrupted,
 143 stopped by SIGTERM. The same command goes on from what is whole."""
+
+
+# Flags that are about one command, and which.
+READ_BY = {
+  "id": ("explain",),
+  "arm": ("explain", "export-selection"),
+  "ids": ("measure",),
+  "out": ("measure",),
+}
 
 
 class Call(NamedTuple):
@@ -188,7 +197,7 @@ def _parse(argv: list[str]) -> Call:
   process_id = flags.DEFINE_integer("process_id", None, "", flag_values=values)
   num_devices = flags.DEFINE_integer("num_devices", None, "", flag_values=values)
   ids = flags.DEFINE_string("id", "", "", flag_values=values)  # may hold commas
-  arm = flags.DEFINE_string("arm", "main", "", flag_values=values)
+  arm = flags.DEFINE_string("arm", None, "", flag_values=values)
   lists = flags.DEFINE_list("ids", [], "", flag_values=values)
   out = flags.DEFINE_string("out", "", "", flag_values=values)
   try:
@@ -207,6 +216,7 @@ def _parse(argv: list[str]) -> Call:
     raise InputError(
       f"{' '.join(rest)!r} is not a command; there are {', '.join(COMMANDS)}."
     )
+  _refuse_unread(command, [f.name for f in (ids, arm, lists, out) if f.value])
   return Call(
     command,
     cfg,
@@ -223,6 +233,16 @@ def _parse(argv: list[str]) -> Call:
       "out": out.value,
     },
   )
+
+
+def _refuse_unread(command: str, given: list[str]) -> None:
+  """Refuses a flag that the command would not read."""
+  for name in given:
+    if command not in READ_BY[name]:
+      raise InputError(
+        f"--{name} is read by {' and '.join(READ_BY[name])}, and not by {command};"
+        " leave it out."
+      )
 
 
 def _resolve_config(argument: str) -> str:

@@ -19,10 +19,11 @@ def make(artifact, wanted, text="x"):
       artifacts.write_text(folder / name, text)
 
 
-@pytest.fixture(params=["folder", "files"])
+@pytest.fixture(params=["folder", "files", "bare"])
 def artifact(request, tmp_path):
   files = ("pool.txt", "summary.txt") if request.param == "files" else ()
-  return artifacts.Artifact(tmp_path / "pool", files)
+  bare = request.param == "bare"
+  return artifacts.Artifact(tmp_path / "pool", files, bare=bare)
 
 
 def output(artifact):
@@ -95,6 +96,20 @@ def test_a_swap_cut_between_its_renames_is_ended(tmp_path):
   make_old.mkdir()
   assert artifact.why_stale(recipe("20%")) == []
   assert not make_old.exists()
+
+
+def test_a_bare_folder_holds_its_outputs_alone_whenever_it_is_cut_off(tmp_path):
+  artifact = artifacts.Artifact(tmp_path / "llava", bare=True)
+  make(artifact, recipe(), "old")
+  assert [path.name for path in artifact.path.iterdir()] == ["data.txt"]
+  assert artifact.marker == tmp_path / "llava.provenance.json"
+  old = artifact.marker.read_bytes()
+  make(artifact, recipe("20%"), "new")
+  # As it stands after the renames and before the marker's own.
+  os.replace(artifact.marker, artifact.path / artifacts.MARKER)
+  artifact.marker.write_bytes(old)
+  assert artifact.why_stale(recipe("20%")) == []
+  assert [path.name for path in artifact.path.iterdir()] == ["data.txt"]
 
 
 def test_a_full_disk_is_one_message_and_leaves_the_old_file(tmp_path):

@@ -15,6 +15,7 @@ from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.stages.context import Run, plain
+from mllm_selector_jax.stages.draw import is_drawn
 from mllm_selector_jax.types import ImageOptions, InputError, Params
 
 DEMO_BASE = Path(__file__).parents[1] / "data" / "demo" / "base"
@@ -153,7 +154,7 @@ def open_reader(run: Run, pool: table.PoolTable) -> loader.Reader:
 
 def pool_files(run: Run) -> list[str]:
   """The pool's data files; those of a drawn pool where the config draws one."""
-  if run.cfg.pool.demo.rows:
+  if is_drawn(run.cfg):
     return [str(run.workdir.demo.path / "pool.json")]
   files = split_paths(run.cfg.pool.data)
   if not files:
@@ -171,7 +172,7 @@ def image_folders(run: Run) -> ImageFolders:
       f"pool.links={run.cfg.pool.links!r}: allowed are {' and '.join(LINKS)}."
     )
   folders: list[str] = split_paths(run.cfg.pool.images)
-  if run.cfg.pool.demo.rows:
+  if is_drawn(run.cfg):
     folders = [str(run.workdir.demo.path / "images")]
   return ImageFolders.of(folders, run.cfg.pool.links == "follow")
 

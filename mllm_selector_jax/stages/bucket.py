@@ -160,8 +160,7 @@ class Bucket:
     if not artifact.files and there.exists():
       there.rmtree()
     made = artifact.provenance()
-    folder = artifact.path.parent if artifact.files else artifact.path
-    self._send(folder / name for name in made["outputs"])
+    self._send(artifact.root / name for name in made["outputs"])
     if (partial / UNHASHED).exists():
       for name in self._list(partial / UNHASHED):
         target = there / UNHASHED / name

@@ -5,9 +5,9 @@ import json
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.data import check as pool_check
 from mllm_selector_jax.data import fingerprint, summary
-from mllm_selector_jax.stages import base
-from mllm_selector_jax.stages.context import Run
-from mllm_selector_jax.stages.draw import draw
+from mllm_selector_jax.stages import base, guard
+from mllm_selector_jax.stages.context import Run, plain
+from mllm_selector_jax.stages.draw import draw, is_drawn
 from mllm_selector_jax.types import InputError
 
 # Of cfg.model, what tokens and pixels follow from beside the base's own files.
@@ -16,8 +16,29 @@ _PROCESSING = ("conversation", "system", "row_system", "max_length", "pad_images
 
 def check(run: Run) -> None:
   """Makes `pool.parquet` and `pool_summary.json`, and says what they hold."""
-  if run.cfg.pool.demo.rows:
+  make_pool(run, look=True)
+
+
+def make_pool(run: Run, look: bool = False) -> None:
+  """Makes what `check` makes, as the start of a longer command.
+
+  Args:
+    run: the invocation.
+    look: whether nothing is made of the pool by this command, so that it may have any
+      number of rows set aside.
+
+  Raises:
+    InputError: no row can be used, or too many are lost, see `guard`.
+  """
+  drawn = plain(run.cfg.pool.demo) if is_drawn(run.cfg) else None
+  if drawn:
     draw(run)
+  elif run.cfg.pool.demo.rows:
+    run.say(
+      "check: pool.data is given, so the demo pool of"
+      f" pool.demo.rows={run.cfg.pool.demo.rows} is not drawn.",
+      once=True,
+    )
   files, folders = base.pool_files(run), base.image_folders(run)
   config = {
     "data": files,
@@ -29,7 +50,7 @@ def check(run: Run) -> None:
     "source": run.cfg.pool.source,
     "splits": run.cfg.pool.splits,
     "long_rows": run.cfg.pool.long_rows,
-    "demo": run.cfg.pool.demo if run.cfg.pool.demo.rows else None,
+    "demo": drawn,
     **{key: run.cfg.model[key] for key in _PROCESSING},
   }
   recipe = run.recipe(
@@ -41,11 +62,25 @@ def check(run: Run) -> None:
     },
   )
   _refuse_changed_bytes(run, recipe)
+  before = guard.read_before(run, drawn)
 
   def build(place):
+    path = place / guard.SUMMARY
+    # A check that was refused below is whole, and need not be done again.
+    if run.force or not path.exists():
+      artifacts.write_json(path, read(place))
+    if before is not None:
+      found = json.loads(path.read_text())
+      try:
+        guard.refuse_replacing(run, found, before, look)
+      except InputError:
+        run.say(summary.format_summary(found))
+        raise
+
+  def read(place):
     encoder, options = base.read_encoder(run)
     with run.progress("check", "row") as progress:
-      found = pool_check.check_pool(
+      return pool_check.check_pool(
         files,
         folders,
         encoder,
@@ -61,12 +96,11 @@ def check(run: Run) -> None:
         long_rows=run.cfg.pool.long_rows,
         resume=True,
       )
-    artifacts.write_json(place / "pool_summary.json", found)
 
   run.make(run.workdir.pool, recipe, build, again="--force" if run.force else "")
-  summary_path = run.workdir.pool.path.with_name("pool_summary.json")
-  found = json.loads(summary_path.read_text())
-  run.say(summary.format_summary(found))
+  run.say(summary.format_summary(guard.read_summary(run)))
+  if not look:
+    guard.refuse_aside(run)
 
 
 def _refuse_changed_bytes(run: Run, recipe: artifacts.Recipe) -> None:

@@ -27,7 +27,8 @@ class Run:
     console: for people.
     force: take a pool whose files changed.
     ids: what `explain` is asked about, as `references` reads it.
-    arm: whose selection that is.
+    arm: whose selection `explain` and `export-selection` are about; None where none
+      was named.
     lists: files of ids that `measure` is asked about.
     out: where it writes its figures; empty for nowhere.
     stage: the stage at hand, for messages.
@@ -40,7 +41,7 @@ class Run:
   console: Console
   force: bool = False
   ids: tuple[str, ...] = ()
-  arm: str = "main"
+  arm: str | None = None
   lists: tuple[str, ...] = ()
   out: str = ""
   stage: str = ""

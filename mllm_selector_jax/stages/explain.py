@@ -36,7 +36,7 @@ NAMED = {"forced in": "force_in", "left out": "leave_out"}
 
 def explain(run: Run) -> None:
   """Says why the rows of --id were kept or not in the arm of --arm."""
-  for text in explain_rows(run, run.ids, run.arm):
+  for text in explain_rows(run, run.ids, run.arm or "main"):
     run.say(text)
 
 

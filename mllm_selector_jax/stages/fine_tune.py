@@ -11,7 +11,7 @@ from mllm_selector_jax.data import chat_source, heights, loader, packing
 from mllm_selector_jax.models import huggingface, lora, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.selection import budget
-from mllm_selector_jax.stages import base, telemetry
+from mllm_selector_jax.stages import base, guard, telemetry
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer import OptimizerOptions
@@ -185,6 +185,8 @@ def find_idle(laid: heights.Laid) -> int:
 def tune_share(run: Run, stage: str, artifact: artifacts.Artifact) -> None:
   """Tunes the base on `<stage>.rows` of the pool, drawn at random."""
   cfg = run.cfg[stage]
+  run.workdir.pool.digest()  # says what to run where there is none
+  guard.refuse_aside(run)
   recipe = run.recipe(
     stage,
     {**recipe_config(cfg), "model": base.model_config(run)},

@@ -8,14 +8,14 @@ import jax
 from mllm_selector_jax import peers
 from mllm_selector_jax.data import prepare as preparing
 from mllm_selector_jax.stages import base
-from mllm_selector_jax.stages.check import check
+from mllm_selector_jax.stages.check import make_pool
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.types import InputError
 
 
 def prepare(run: Run) -> None:
   """Makes `prepared/`: the pool as a TFDS data set of records and image bytes."""
-  check(run)
+  make_pool(run)
   shard_rows = run.cfg.prepare.shard_rows
   workers = run.cfg.prepare.workers or os.cpu_count() or 1
   if shard_rows < 1 or workers < 1:

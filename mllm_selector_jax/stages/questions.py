@@ -6,15 +6,20 @@ from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.evaluation.tasks import Aside, Question
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.draw import is_drawn
 from mllm_selector_jax.types import InputError
 
 
 def task_names(run: Run) -> str | list[str]:
   """The evaluation's tasks; those of the drawn pool where the config draws one."""
-  given = run.cfg.evaluate.tasks
-  if not given and run.cfg.pool.demo.rows:
+  if _asks_drawn(run):
     return [str(run.workdir.demo.path / "evaluation" / "eval.jsonl")]
+  given = run.cfg.evaluate.tasks
   return given if isinstance(given, str) else list(given or ())
+
+
+def _asks_drawn(run: Run) -> bool:
+  return not run.cfg.evaluate.tasks and is_drawn(run.cfg)
 
 
 def question_files(run: Run) -> list[str]:
@@ -25,7 +30,7 @@ def question_files(run: Run) -> list[str]:
 
 def image_folders(run: Run) -> list[str]:
   """Where the questions' images are; a task may have a folder of its own."""
-  if not run.cfg.evaluate.tasks and run.cfg.pool.demo.rows:
+  if _asks_drawn(run):
     return [str(run.workdir.demo.path / "evaluation" / "images")]
   own = base.split_paths(run.cfg.evaluate.images)
   return own or list(base.image_folders(run).folders)
@@ -57,7 +62,7 @@ def hash_questions(run: Run) -> dict[str, str]:
     names = tasks.list_files(source)
     for name in names:
       if not storage.is_file(name):
-        drawn = not run.cfg.evaluate.tasks
+        drawn = _asks_drawn(run)
         raise InputError(
           f"{name}: the evaluation file is not there."
           + (" It is drawn with the pool: run `mllm-selector check`." if drawn else "")

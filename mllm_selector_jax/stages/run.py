@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.candidates import check_lists, check_signals
-from mllm_selector_jax.stages.check import check
+from mllm_selector_jax.stages.check import make_pool
 from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.evaluate import check_settings, evaluate
+from mllm_selector_jax.stages.exports import describe_stale
 from mllm_selector_jax.stages.leakage import check_leakage
 from mllm_selector_jax.stages.plan.estimate import duration
 from mllm_selector_jax.stages.plan.stage import plan
@@ -36,7 +37,7 @@ def run(current: Run) -> None:
   base.check_model(current)
   check_signals(current)
   check_search(current)
-  check(current)
+  make_pool(current)
   check_lists(current)
   if task_names(current):
     check_settings(current)
@@ -104,6 +105,9 @@ def _summary(current: Run, seconds: float) -> str:
     if path.exists():
       value = json.loads(path.read_text())["macro"]["value"]
       lines.append(f"  round {number:<4} macro accuracy {value:.3f}")
+  for arm in arms(current):
+    if stale := describe_stale(work, arm):
+      lines.append(f"  exports    {stale}")
   lines += [
     "Where things are:",
     f"  {work.path / 'report.html'}  (open it first)",

@@ -8,7 +8,7 @@ import numpy as np
 
 from mllm_selector_jax import artifacts, peers
 from mllm_selector_jax.scoring import engine, passes, table
-from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages import base, guard
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.types import InputError
 
@@ -19,6 +19,8 @@ WORK, SUMMARY = "passes", "summary.json"
 def score(run: Run) -> None:
   """Makes `scores/` with the seed model, or with `score.model` where given."""
   cfg = run.cfg.score
+  run.workdir.pool.digest()  # says what to run where there is none
+  guard.refuse_aside(run)
   if cfg.table is not None:
     _bring_in(run, _given(cfg.table, "score.table"))
     return

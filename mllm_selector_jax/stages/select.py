@@ -11,6 +11,7 @@ from mllm_selector_jax.data import table
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.stages import candidates, doubts, suspects
 from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.stages.exports import tell_stale
 from mllm_selector_jax.stages.sweep import sweep
 
 CONTROL = "random"
@@ -64,7 +65,8 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
     if chosen.spared or bounded:
       _tell_bound(run, chosen, config["bound"], spent)
 
-  run.make(run.workdir.selection(arm), recipe, build)
+  if run.make(run.workdir.selection(arm), recipe, build):
+    tell_stale(run, arm)
 
 
 def _tell_bound(run: Run, chosen: Selection, bound: str, spent: float) -> None:

@@ -119,8 +119,9 @@ class Workdir:
   def selection(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "selection", stage="select")
 
-  def exports(self, arm: str) -> Artifact:
-    return Artifact(self.path / "arms" / arm / "exports", stage="export-selection")
+  def export(self, arm: str, form: str) -> Artifact:
+    folder = self.path / "arms" / arm / "exports"
+    return Artifact(folder / form, stage="export-selection", bare=True)
 
   def tuned(self, arm: str) -> Artifact:
     return Artifact(self.path / "arms" / arm / "tuned", stage="tune")

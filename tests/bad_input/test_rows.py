@@ -92,6 +92,9 @@ def test_odd_rows_are_scored_or_set_aside_and_none_is_lost(command, tmp_path, ba
   assert reasons["no conversations"] == "malformed"
   assert reasons["film"] == "unsupported image"
   settings = {"score__model": base, "select__budget": 4, "select__control": False}
+  status, said = command("score", **settings)
+  assert status == 2 and f"{wanted - usable} of the pool's {wanted} rows" in said
+  settings["pool__most_aside"] = 1.0
   for stage in ("score", "select", "report"):
     status, said = command(stage, **settings)
     assert status == 0, said

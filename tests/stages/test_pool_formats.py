@@ -91,7 +91,7 @@ def test_seed_selection_and_export_of_a_tar(place, llava):
   work = run_stages(
     place, data, stages.check, stages.score, stages.select, stages.export_selection,
     stages.seed, **{"seed.rows": "6", "seed.batch": 4,
-    "export_selection.formats": "verbatim,trl,weights"},
+    "export_selection.formats": "verbatim,llava,trl,weights"},
   )  # fmt: skip
   arm = work / "arms/main"
   kept = json.loads((arm / "selection/selected.json").read_text())
@@ -101,6 +101,12 @@ def test_seed_selection_and_export_of_a_tar(place, llava):
   assert sorted(weights["rank"]) == list(range(len(kept)))
   assert pq.read_table(arm / "exports/trl/selected.parquet").num_rows == len(kept)
   assert (arm / "exports/verbatim/pool_tar.tar").exists()
+  # What names images as files has them beside it; what holds their bytes has none.
+  lines = json.loads((arm / "exports/llava/selected.json").read_text())
+  images = arm / "exports/llava/images"
+  assert all((images / line["image"]).is_file() for line in lines if "image" in line)
+  assert f"their images are in {images}" in (work / "log.txt").read_text()
+  assert [path.name for path in (arm / "exports/trl").iterdir()] == ["selected.parquet"]
   assert (work / "seed/hf/model.safetensors").exists()
 
 

@@ -10,6 +10,7 @@ import yaml
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection.strategies import STRATEGIES
 from mllm_selector_jax.stages import base
+from mllm_selector_jax.stages.draw import is_drawn
 from mllm_selector_jax.types import InputError
 
 RANDOM, FULL, WHOLE = "random", "full", "100%"
@@ -81,10 +82,12 @@ def read_plan(cfg: Any) -> Plan:
     raise InputError(
       f"compare.match={own.match!r}: allowed are {' and '.join(MATCHES)}."
     )
-  if own.fresh_pools and not cfg.pool.demo.rows:
+  if own.fresh_pools and not is_drawn(cfg):
     raise InputError(
-      "compare.fresh_pools draws the demo pool with each seed, and pool.demo.rows is"
-      " 0. Give --config.pool.demo.rows=N, or leave fresh_pools out."
+      "compare.fresh_pools draws the demo pool with each seed, and "
+      + ("pool.data is given" if cfg.pool.data else "pool.demo.rows is 0")
+      + ". Draw one by --config.pool.demo.rows=N without pool.data, or leave"
+      " fresh_pools out."
     )
   for place, seed in enumerate(seeds):
     if seed in seeds[:place]:

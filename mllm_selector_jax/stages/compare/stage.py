@@ -2,7 +2,7 @@
 
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.stages import base, candidates, fine_tune, flops
-from mllm_selector_jax.stages.check import check
+from mllm_selector_jax.stages.check import make_pool
 from mllm_selector_jax.stages.compare import costs, summary
 from mllm_selector_jax.stages.compare.arms import POOL, RANDOM, Plan, read_plan
 from mllm_selector_jax.stages.compare.seeds import at_seed, in_workdir
@@ -28,7 +28,7 @@ def compare(run: Run) -> None:
   base.check_model(run)
   if not plan.fresh_pools:
     with in_workdir(run, run.workdir.at_seed(plan.seeds[0], False)):
-      check(run)
+      make_pool(run)
       check_leakage(run)
   for place, seed in enumerate(plan.seeds):
     count = f"{place + 1} of {len(plan.seeds)}"
@@ -46,7 +46,7 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
   made = False
   try:
     if plan.fresh_pools:
-      check(run)
+      make_pool(run)
       check_leakage(run)
     for arm in plan.arms:
       candidates.check_lists(run, **plan.changes(arm))

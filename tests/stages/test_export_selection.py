@@ -1,0 +1,128 @@
+"""Exports: one format leaves the others, and what is older than its arm is named."""
+
+import json
+
+import pytest
+
+from mllm_selector_jax import main, stages
+from mllm_selector_jax.stages.exports import list_stale
+from mllm_selector_jax.types import InputError
+from tests import small_run
+
+SETTINGS = {"select.groups": "source", "select.bound": "none"}
+
+
+@pytest.fixture
+def give(select, base):
+  """Runs a stage on a copy of the scored workdir; gives what it said."""
+
+  def call(stage, arm=None, **settings):
+    _, folder = select(lambda run: None)
+    log = folder / "log.txt"
+    before = len(log.read_text())
+    settings = {"score.model": str(base), **SETTINGS, **settings}
+    with small_run.open_run(folder, base, **settings) as current:
+      current.arm = arm
+      stage(current)
+    return log.read_text()[before:], folder
+
+  return call
+
+
+def export(give, formats, **rest):
+  return give(stages.export_selection, **{"export_selection.formats": formats, **rest})
+
+
+def read_ids(folder, arm):
+  return (folder / f"arms/{arm}/exports/ids/ids.txt").read_text().split()
+
+
+def read_kept(folder, arm):
+  path = folder / f"arms/{arm}/selection/selected.json"
+  return [record["id"] for record in json.loads(path.read_text())]
+
+
+def test_each_format_is_an_artifact_of_its_own(give):
+  _, folder = give(stages.select)
+  export(give, "llava,ids")
+  out = folder / "arms/main/exports"
+  kept = small_run.read_bytes(out)
+  assert set(kept) == {
+    "llava/selected.json",
+    "ids/ids.txt",
+    "llava.provenance.json",
+    "ids.provenance.json",
+  }
+  made = json.loads(kept["llava.provenance.json"])
+  selection = folder / "arms/main/selection/provenance.json"
+  assert made["inputs"]["selection"] == json.loads(selection.read_text())["digest"]
+  assert made["config"]["format"] == "llava" and made["stage"] == "export-selection"
+  told, _ = export(give, "weights,ids")
+  assert "making arms/main/exports/weights" in told
+  assert "arms/main/exports/ids is unchanged, kept" in told and "Warning" not in told
+  found = small_run.read_bytes(out)
+  assert {name: found[name] for name in kept} == kept
+  assert set(found) - set(kept) == {
+    "weights/weights.parquet",
+    "weights.provenance.json",
+  }
+
+
+def test_exports_older_than_the_selection_are_named(give):
+  _, folder = give(stages.select)
+  export(give, "llava,ids")
+  told, _ = give(stages.select)
+  assert "Warning" not in told
+  told, _ = give(stages.select, **{"select.budget": "10%"})
+  out = folder / "arms/main/exports"
+  assert f"Warning: llava, ids in {out} are not of the selection as it is now" in told
+  assert "export-selection --config.export_selection.formats=llava,ids`" in told
+  told, _ = export(give, "ids", **{"select.budget": "10%"})
+  assert "exports/ids again: selection changed" in told
+  assert f"Warning: llava in {out} is not of the selection" in told
+  assert read_ids(folder, "main") == read_kept(folder, "main")
+  told, _ = export(give, "llava")
+  assert "Warning" not in told
+  told, _ = give(stages.select)  # the old budget again
+  assert "Warning: llava, ids" in told
+
+
+def test_exports_of_an_earlier_version_are_named(give, base):
+  _, folder = give(stages.select)
+  out = folder / "arms/main/exports"
+  (out / "llava").mkdir(parents=True)
+  (out / "provenance.json").write_text("{}")
+  with small_run.open_run(folder, base) as current:
+    assert list_stale(current.workdir, "main") == ["llava"]
+  told, _ = export(give, "llava")
+  assert "Warning" not in told and not (out / "provenance.json").exists()
+
+
+def test_an_arm_is_named_by_flag_or_config(give, base):
+  control = {"select.control": True}
+  _, folder = give(stages.select, **control)
+  export(give, "ids", arm="random")
+  assert not (folder / "arms/main/exports").exists()
+  assert read_ids(folder, "random") == read_kept(folder, "random")
+  export(give, "llava", **{"export_selection.arm": "random"})
+  assert (folder / "arms/random/exports/llava/selected.json").exists()
+  for arm in ("main", "other"):
+    with pytest.raises(InputError, match=f"--arm={arm} and .*'random' name two arms"):
+      export(give, "ids", arm=arm, **{"export_selection.arm": "random"})
+  told, _ = give(stages.select, **{**control, "select.budget": "10%"})
+  out = folder / "arms/random/exports"
+  assert f"Warning: llava, ids in {out} are not" in told
+  assert "export-selection --arm=random --config" in told
+
+
+def test_the_command_line_takes_the_arm_where_it_is_read(give, base, capfd):
+  _, folder = give(stages.select, **{"select.control": True})
+  given = ["x", "export-selection", "--config=demo", f"--workdir={folder}"]
+  given += [f"--config.model.path={base}", "--config.pool.demo.rows=120"]
+  given += ["--config.export_selection.formats=ids", "--arm=random"]
+  assert main.run(given) == 0, capfd.readouterr().err
+  assert read_ids(folder, "random") == read_kept(folder, "random")
+  given[1] = "select"
+  assert main.run(given) == 2
+  said = capfd.readouterr().err
+  assert "--arm is read by explain and export-selection, and not by select" in said
