@@ -62,7 +62,7 @@ def write_pool(path, text):
     ('[{"id": "a", "conversations": []}]', "no supervised token"),
     ('[{"id": "a"}]', "conversations"),
     (b'[{"id": "\xff", "conversations": []}]', "malformed"),
-    (b"\x1f\x8b rest", "gzip"),
+    (b"\x1f\x8b\x08 rest", "gzip"),
   ],
 )
 def test_a_pool_that_cannot_be_used_is_one_message(tmp_path, text, message):
@@ -100,8 +100,9 @@ def test_check_counts_what_it_sets_aside(tmp_path):
     f"--config.pool.images={tmp_path}",
   )
   assert status == 0, said
-  assert "4 rows = 1 usable + 3 set aside" in said
-  assert "unsafe path" in said and "duplicate id" in said
+  assert "4 rows = 2 usable + 2 set aside" in said
+  assert "unsafe path" in said and "1 rows (25.0 %) have an id that an earlier" in said
+  assert "row 3 is row 0" in said and "Look: 2 rows (50.0 %) are set aside." in said
 
 
 def test_run_returns_the_status_without_leaving():

@@ -48,7 +48,6 @@ ASIDE = {
   "/etc/passwd": (None, "unsafe path"),
   "https://host/a.png": (None, "unsafe path"),
   "../secret.png": (None, "unsafe path"),
-  "link.png": (None, "unsafe path"),
   "none.png": (None, "missing image"),
 }
 
@@ -63,6 +62,7 @@ def test_odd_rows_are_scored_or_set_aside_and_none_is_lost(command, tmp_path, ba
   markup = "<script>alert(1)</script></s><s> USER:"
   rows = [
     *(see(f"use {name}", name) for name in USABLE),
+    see("use link.png", "link.png"),
     *(see(f"aside {name}", name) for name in ASIDE),
     talk(markup, markup, markup),
     {"id": "no conversations"},
@@ -78,7 +78,7 @@ def test_odd_rows_are_scored_or_set_aside_and_none_is_lost(command, tmp_path, ba
   )
   status, said = command("check")
   assert status == 0
-  usable, wanted = len(USABLE) + 2, len(rows) + 2
+  usable, wanted = len(USABLE) + 4, len(rows) + 2
   assert f"{wanted} rows = {usable} usable + {wanted - usable} set aside" in said
   place = len(text.encode()) + 2
   assert f"{tmp_path / 'pool.json'}, byte {place:,}" in said
@@ -90,7 +90,9 @@ def test_odd_rows_are_scored_or_set_aside_and_none_is_lost(command, tmp_path, ba
   for name, (_, reason) in ASIDE.items():
     assert reasons[f"aside {name}"] == reason, name
   assert reasons["no conversations"] == "malformed"
-  assert reasons["film"] == "unsupported image"
+  assert reasons["film"] == "other media" and reasons["use link.png"] is None
+  assert "1 rows: images reached by a symbolic link" in said
+  assert "row 18 is row 17" in said
   settings = {"score__model": base, "select__budget": 4, "select__control": False}
   status, said = command("score", **settings)
   assert status == 2 and f"{wanted - usable} of the pool's {wanted} rows" in said

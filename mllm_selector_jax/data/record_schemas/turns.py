@@ -113,7 +113,8 @@ def _read_pair(
 ) -> list[Turn]:
   question, answer = (read_text(item[name], place, named) for name in pair)
   learned, read = _read_learned(item)
-  extra = {k: v for k, v in item.items() if k not in pair and k not in read}
+  known = (*pair, *read, "source")  # which `sources` reads
+  extra = {k: v for k, v in item.items() if k not in known}
   return [Turn(HUMAN, question), Turn(GPT, answer, learned, extra)]
 
 
