@@ -22,6 +22,8 @@ def read_ids(value: Any, name: str) -> list[str]:
   """
   if not value:
     return []
+  if isinstance(value, int):
+    return [str(value)]
   if not isinstance(value, str):
     return [str(each) for each in value]
   path = Path(value)
