@@ -94,7 +94,9 @@ def parse(name: str) -> tuple[str, str]:
   generation = found[1] if found else ""
   if generation in TPUS:
     return generation, found[3] or find_shape(name, generation, int(found[2]))
-  if generation in GPUS and found[2] and int(found[2]):
+  if generation in GPUS and found[2]:
+    if int(found[2]) < 1:
+      raise InputError(f"plan.topology={name!r}: 0 GPUs; give 1 or more.")
     return generation, found[2]
   raise InputError(
     f"plan.topology={name!r} is not known. Give a TPU slice, such as v5p-8, v5e-16 or"
