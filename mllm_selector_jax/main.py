@@ -19,6 +19,7 @@ from ml_collections import config_flags
 from mllm_selector_jax import configs
 from mllm_selector_jax.stages import COMMANDS, card, context, failures, processes
 from mllm_selector_jax.stages.memory import keep_freed_memory
+from mllm_selector_jax.stages.settings import check_settings
 from mllm_selector_jax.types import InputError, Stopped
 
 USAGE = """\
@@ -107,6 +108,7 @@ def _carry_out(command: str, current: context.Run) -> int:
   """Runs a command; whatever ends it is one message, also in the log."""
   before = signal.signal(signal.SIGTERM, lambda *_: current.stop())
   try:
+    check_settings(current, command)
     COMMANDS[command](current)
     return 0
   except Stopped as stopped:

@@ -47,6 +47,20 @@ _DEFAULT = Rules()
 _RULES = contextvars.ContextVar("rules", default=_DEFAULT)
 
 
+def check_shape(data: int, fsdp: int, tensor: int) -> None:
+  """Refuses axes that no number of devices has.
+
+  Raises:
+    InputError: an axis is 0 or below -1, or two are -1.
+  """
+  shape = [data, fsdp, tensor]
+  if shape.count(-1) > 1 or any(size == 0 or size < -1 for size in shape):
+    raise InputError(
+      f"mesh: data={data}, fsdp={fsdp}, tensor={tensor}; each must be positive,"
+      " and at most one may be -1 (whatever is left)."
+    )
+
+
 def make_mesh(
   data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Any = None
 ) -> Mesh:
@@ -56,12 +70,8 @@ def make_mesh(
     InputError: the axes do not multiply to the number of devices.
   """
   devices = jax.devices() if devices is None else devices
+  check_shape(data, fsdp, tensor)
   shape = [data, fsdp, tensor]
-  if shape.count(-1) > 1 or any(size == 0 or size < -1 for size in shape):
-    raise InputError(
-      f"mesh: data={data}, fsdp={fsdp}, tensor={tensor}; each must be positive,"
-      " and at most one may be -1 (whatever is left)."
-    )
   rest = math.prod(size for size in shape if size != -1)
   shape = [len(devices) // rest if size == -1 else size for size in shape]
   if math.prod(shape) != len(devices):

@@ -105,7 +105,12 @@ def _read_own(source: Source) -> Iterator[files.Row]:
     yield from files.read_rows(path)
 
 
-def _compile_rules(rules: Sequence[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
+def compile_rules(rules: Sequence[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
+  """The rules with their patterns compiled.
+
+  Raises:
+    InputError: a pattern is no regular expression.
+  """
   compiled = []
   for name, pattern in rules:
     try:
@@ -178,7 +183,7 @@ def read_questions(
     raise InputError("No evaluation file is given: name at least one.")
   if limit is not None and limit < 1:
     raise InputError(f"The limit of {limit} questions leaves none: use 1 or more.")
-  compiled = _compile_rules(rules)
+  compiled = compile_rules(rules)
   questions: list[Question] = []
   aside: list[Aside] = []
   seen: set[tuple[str, str]] = set()

@@ -173,17 +173,43 @@ class ScoreTable:
 
 def read_scores(folder: Path) -> ScoreTable:
   """Reads the parts of a score table; parts ascend in pool rows."""
+  table = read_lines(folder)
+  numeric = {name: table[name].to_numpy() for name in _list_numeric(table.schema)}
+  return ScoreTable(table["row"].to_numpy(), numeric, folder)
+
+
+def list_columns(folder: Path) -> list[str]:
+  """Names of the numeric columns of a score table, by its first part.
+
+  Raises:
+    InputError: there is no part, or it is damaged.
+  """
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  try:
+    return _list_numeric(pq.read_schema(_list_parts(folder)[0]))
+  except (pa.ArrowException, OSError) as error:
+    raise InputError(f"{folder} is damaged, or no score table: {error}") from error
+
+
+def _list_numeric(schema: Any) -> list[str]:
   import pyarrow as pa
 
-  table = read_lines(folder)
-  numeric = {
-    field.name: table[field.name].to_numpy()
-    for field in table.schema
+  return [
+    field.name
+    for field in schema
     if field.name != "row"
     and not pa.types.is_string(field.type)
     and not pa.types.is_list(field.type)
-  }
-  return ScoreTable(table["row"].to_numpy(), numeric, folder)
+  ]
+
+
+def _list_parts(folder: Path) -> list[Path]:
+  paths = sorted(folder.glob("part-*.parquet"))
+  if not paths:
+    raise InputError(f"{folder} holds no score table; run `mllm-selector score` first.")
+  return paths
 
 
 def read_lines(folder: Path) -> Any:
@@ -191,11 +217,11 @@ def read_lines(folder: Path) -> Any:
   import pyarrow as pa
   import pyarrow.parquet as pq
 
-  paths = sorted(folder.glob("part-*.parquet"))
-  if not paths:
-    raise InputError(f"{folder} holds no score table; run `mllm-selector score` first.")
   return pa.concat_tables(
-    [pq.read_table(path, page_checksum_verification=True) for path in paths]
+    [
+      pq.read_table(path, page_checksum_verification=True)
+      for path in _list_parts(folder)
+    ]
   )
 
 

@@ -56,7 +56,7 @@ def parse(text: str | int | Budget, name: str = "budget") -> Budget:
     name: the option's name, for the message.
 
   Raises:
-    InputError: it is not a budget, or it is 0 or negative.
+    InputError: it is not a budget, it is 0 or negative, or above 100 %.
   """
   if isinstance(text, Budget):
     return text
@@ -75,6 +75,10 @@ def parse(text: str | int | Budget, name: str = "budget") -> Budget:
     amount *= _SCALE[unit.removesuffix("tok")]
   if amount <= 0:
     raise InputError(f"{name} is {text!r}, which keeps nothing; {allowed}.")
+  if kind == "percent" and amount > 100:
+    raise InputError(
+      f"{name} is {text!r}, above 100%, which is all of the eligible rows; {allowed}."
+    )
   if kind == "rows" and amount.denominator != 1:
     hint = f', as "{float(100 * amount):g}%"' if amount < 1 else ""
     raise InputError(
@@ -132,8 +136,7 @@ def resolve(
       f"{name} is {budget.text} of {eligible:,} eligible rows, which leaves no row;"
       f" one row is {100 / eligible:.3g}%."
     )
-  above = rows > eligible or (budget.kind == "percent" and budget.amount > 100)
-  warning = _above(name, budget, f"{eligible:,} rows") if above else ""
+  warning = _above(name, budget, f"{eligible:,} rows") if rows > eligible else ""
   return Limit(min(rows, eligible), None, warning)
 
 

@@ -1,6 +1,6 @@
 """Groups of rows: clusters, columns, strata of necessity, and their products."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -87,6 +87,25 @@ def product(*parts: Groups) -> Groups:
   return Groups(index.astype(np.int32), tuple(names))
 
 
+def split_form(form: str) -> list[str]:
+  """The names in a product such as "source*kmeans"."""
+  return [part.strip() for part in form.split("*")]
+
+
+def check_form(form: str, columns: Collection[str]) -> None:
+  """Refuses groups by a name that is none.
+
+  Raises:
+    InputError: neither kmeans nor necessity nor one of the columns.
+  """
+  for name in split_form(form):
+    if name not in ("kmeans", "necessity", *columns):
+      raise InputError(
+        f"select.groups names {name!r}; there are kmeans, necessity and the columns"
+        f" {', '.join(sorted(columns)) or '(none)'}."
+      )
+
+
 def make_groups(
   form: str,
   columns: Mapping[str, np.ndarray],
@@ -106,8 +125,9 @@ def make_groups(
   Raises:
     InputError: an unknown column, or kmeans without clusters.
   """
+  check_form(form, columns)
   parts = []
-  for name in (part.strip() for part in form.split("*")):
+  for name in split_form(form):
     if name == "kmeans":
       if clusters is None:
         raise InputError(
@@ -117,11 +137,6 @@ def make_groups(
       parts.append(clusters())
     elif name == "necessity":
       parts.append(by_necessity(necessity, strata))
-    elif name in columns:
-      parts.append(by_column(columns[name], "" if name == "source" else name))
     else:
-      raise InputError(
-        f"select.groups names {name!r}; there are kmeans, necessity and the columns"
-        f" {', '.join(sorted(columns)) or '(none)'}."
-      )
+      parts.append(by_column(columns[name], "" if name == "source" else name))
   return parts[0] if len(parts) == 1 else product(*parts)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +12,9 @@ from jaxtyping import Bool, Int
 
 from mllm_selector_jax.data.table import PoolTable
 from mllm_selector_jax.scoring.signals import SIGNALS
-from mllm_selector_jax.scoring.table import ScoreTable, read_scores
+from mllm_selector_jax.scoring.table import ScoreTable, list_columns, read_scores
+from mllm_selector_jax.selection import budget, strategies
 from mllm_selector_jax.selection import groups as grouping
-from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.selection.candidates import MIXTURE_SIGNALS, Scores
 from mllm_selector_jax.selection.necessity import rank_normalise
 from mllm_selector_jax.selection.options import BOUNDED, HELD_OUT, SelectOptions
@@ -24,6 +25,7 @@ from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.stages.doubts import read_doubt
 from mllm_selector_jax.stages.lists import Reference, read_references, read_shares
 from mllm_selector_jax.stages.references import find_rows
+from mllm_selector_jax.stages.score import needs_seed
 from mllm_selector_jax.types import InputError
 
 LISTS = ("force_in", "leave_out", "like")  # of rows
@@ -59,17 +61,23 @@ def make_config(run: Run, **changes: Any) -> dict[str, Any]:
   Lists hold what they say of rows, see `lists.Reference`; `name_rows` makes numbers of
   rows of it, so that a list's meaning counts as the setting, not its file.
   """
-  config = {**plain(run.cfg.select), **changes}
-  for name in ("control", "sweep", "search", "rounds"):
-    del config[name]
-  config["development"] = held_out.read_share(run.cfg)
+  config = _draft_config(run.cfg, **changes)
   for name in LISTS:
     option, value = f"select.{name}", config[name]
     read = functools.partial(read_references, value, option)
     config[name] = run.once((option, str(value)), read)
   config["target_shares"] = read_shares(config["target_shares"])
-  with contextlib.suppress(TypeError, ValueError):  # a number given as text
-    config["bound"] = float(config["bound"])
+  return config
+
+
+def _draft_config(cfg: Any, **changes: Any) -> dict[str, Any]:
+  """The config's section with changes; what it names as files is not read yet."""
+  config = {**plain(cfg.select), **changes}
+  for name in ("control", "sweep", "search", "rounds"):
+    del config[name]
+  config["development"] = held_out.read_share(cfg)
+  config["target_shares"] = config["target_shares"] or None
+  config["bound"] = read_bound(config["bound"])
   if config["like"] and config["target"] != "like":
     raise InputError(
       f"select.like is given and select.target is {config['target']!r}; samples to be"
@@ -120,6 +128,13 @@ def check_lists(run: Run, **changes: Any) -> None:
   name_rows(run, make_config(run, **changes))
 
 
+def read_bound(value: Any) -> Any:
+  """A value of select.bound, where a number may be given as text."""
+  with contextlib.suppress(TypeError, ValueError):
+    return float(value)
+  return value
+
+
 def make_options(config: dict[str, Any]) -> SelectOptions:
   """The options of a selection from the config's section."""
   names = {field.name for field in dataclasses.fields(SelectOptions)}
@@ -153,21 +168,51 @@ def list_signals(config: dict[str, Any]) -> dict[str, str]:
   return wanted
 
 
-def check_signals(run: Run, **changes: Any) -> None:
-  """Refuses, before anything is scored, what the scores would not hold.
+def predict_columns(cfg: Any) -> list[str]:
+  """Columns that the score table of this config has, made here or brought in."""
+  if cfg.score.table is not None:
+    return list_columns(Path(cfg.score.table))
+  return ["supervised", "seed", "loss", *cfg.score.signals]
+
+
+def check_names(run: Run, there: Collection[str] | None = None, **changes: Any) -> None:
+  """Refuses, before anything is scored, signals and groups that there will not be.
 
   Args:
     run: the invocation.
+    there: columns of the score table; None for those that this config makes.
     **changes: to the settings of the config's section, as in `make_config`.
 
   Raises:
-    InputError: the selection reads a signal that is not in score.signals, or its
+    InputError: the selection reads a column that the score table lacks, or its
       settings are none.
   """
-  wanted, signals = list_signals(make_config(run, **changes)), run.cfg.score.signals
-  if run.cfg.score.table is None:
-    known = {name: option for name, option in wanted.items() if name in SIGNALS}
-    _check_signals(known, ("loss", *signals), signals)
+  there = predict_columns(run.cfg) if there is None else there
+  config = _draft_config(run.cfg, **changes)
+  _check_signals(list_signals(config), there, run.cfg.score.signals)
+  grouping.check_form(config["groups"], {*POOL_COLUMNS, *there})
+
+
+def check_pool(run: Run) -> None:
+  """Refuses, before anything is tuned, what the checked pool cannot give.
+
+  Raises:
+    InputError: a budget that leaves no row, ids that no usable row has, or groups by a
+      column of the pool that hardly repeats.
+  """
+  config, pool = make_config(run), base.open_pool(run)
+  rows = np.flatnonzero(pool.ok)
+  amounts = {"select.budget": run.cfg.select.budget}
+  if needs_seed(run):
+    amounts["seed.rows"] = run.cfg.seed.rows
+  for name, amount in amounts.items():
+    budget.resolve(amount, len(rows), pool.tokens[rows], name)
+  for name in ID_LISTS:
+    _mark(pool, rows, config[name], name)
+  for name in grouping.split_form(config["groups"]):
+    if name in POOL_COLUMNS:
+      values = getattr(pool, name)[rows]
+      grouping.by_column(values, "" if name == "source" else name)
 
 
 def _check_signals(

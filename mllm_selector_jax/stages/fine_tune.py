@@ -232,28 +232,18 @@ def make_options(section: Any) -> loop.LoopOptions:
 
 
 def check_section(section: Any, title: str) -> None:
-  for name in ("epochs", "batch", "row_length", "accumulate", "keep"):
-    if section[name] < 1:
-      raise InputError(f"{title}: {name}={section[name]}; it must be 1 or more.")
-  for name in ("save_every", "keep_best"):
-    if section[name] < 0:
-      raise InputError(f"{title}: {name}={section[name]}; it must be 0 or more.")
+  """Refuses a recipe whose settings, each right alone, do not go together."""
   if section.accumulate > section.batch:
     raise InputError(
       f"{title}: accumulate={section.accumulate} parts of a batch of {section.batch}"
       " samples; give as many at most."
     )
-  if section.spike < 0 or 0 < section.spike <= 1:
-    raise InputError(
-      f"{title}: spike={section.spike}; it must be above 1, or 0 for no limit."
-    )
-  if section.lora.rank < 0 or (section.lora.rank and section.trainable != "decoder"):
+  if section.lora.rank and section.trainable != "decoder":
     raise InputError(
       f"{title}: lora.rank={section.lora.rank} with trainable={section.trainable!r};"
       " LoRA trains adapters of the decoder, so that trainable must be 'decoder' and"
       " the rank 1 or more (0: no LoRA)."
     )
-  base.check_row_length(title.split()[0], section.row_length)
 
 
 def _write_rows(path: Path, pool, rows: np.ndarray) -> None:

@@ -16,27 +16,32 @@ def read_share(cfg: Any) -> float:
   """The share of the pool that is held out; 0 without a search or with files.
 
   Raises:
-    InputError: the option is neither a share below 100 % nor files.
+    InputError: as `parse`.
   """
   own = cfg.select.search
-  if not own.candidates or read_files(cfg):
-    return 0.0
-  found = budget.parse(own.development, OPTION)
-  if found.kind != "percent" or found.amount >= 100:
-    raise InputError(
-      f'{OPTION} is {own.development!r}; it is a share of the pool, as "10%", or'
-      " question files."
-    )
-  return float(found.amount / 100)
+  return parse(own.development)[0] if own.candidates else 0.0
 
 
 def read_files(cfg: Any) -> list[str]:
   """The development question files, none where a share is held out."""
-  given = cfg.select.search.development
-  if given is None or isinstance(given, int | float):
-    return []
-  files = base.split_paths(given)
-  return [] if len(files) == 1 and budget.is_budget(files[0]) else files
+  return parse(cfg.select.search.development)[1]
+
+
+def parse(value: Any) -> tuple[float, list[str]]:
+  """The share that `select.search.development` holds out, or its question files.
+
+  Raises:
+    InputError: it is neither a share below 100 % nor files.
+  """
+  files = base.split_paths(value) if isinstance(value, str | tuple | list) else []
+  if files and not (len(files) == 1 and budget.is_budget(files[0])):
+    return 0.0, files
+  found = budget.parse(files[0] if files else value, OPTION)
+  if found.kind != "percent" or found.amount >= 100:
+    raise InputError(
+      f'{OPTION} is {value!r}; it is a share of the pool, as "10%", or question files.'
+    )
+  return float(found.amount / 100), []
 
 
 def hold_out(

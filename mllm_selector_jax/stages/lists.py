@@ -52,6 +52,8 @@ def read_references(value: Any, name: str) -> list[Reference]:
   """
   if not value:
     return []
+  if isinstance(value, int):
+    return [str(value)]
   if not isinstance(value, str):
     return list(_read_values(list(value), name))
   if not _is_file(value):

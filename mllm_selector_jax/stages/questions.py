@@ -12,13 +12,14 @@ from mllm_selector_jax.types import InputError
 
 def task_names(run: Run) -> str | list[str]:
   """The evaluation's tasks; those of the drawn pool where the config draws one."""
-  if _asks_drawn(run):
+  if asks_drawn(run):
     return [str(run.workdir.demo.path / "evaluation" / "eval.jsonl")]
   given = run.cfg.evaluate.tasks
   return given if isinstance(given, str) else list(given or ())
 
 
-def _asks_drawn(run: Run) -> bool:
+def asks_drawn(run: Run) -> bool:
+  """Whether the questions are those that are drawn with the pool."""
   return not run.cfg.evaluate.tasks and is_drawn(run.cfg)
 
 
@@ -30,7 +31,7 @@ def question_files(run: Run) -> list[str]:
 
 def image_folders(run: Run) -> list[str]:
   """Where the questions' images are; a task may have a folder of its own."""
-  if _asks_drawn(run):
+  if asks_drawn(run):
     return [str(run.workdir.demo.path / "evaluation" / "images")]
   own = base.split_paths(run.cfg.evaluate.images)
   return own or list(base.image_folders(run).folders)
@@ -51,23 +52,31 @@ def questions_there(run: Run) -> list[Question]:
   return read_questions(run)[0] if there else []
 
 
+def check_files(run: Run) -> None:
+  """Refuses question files that are not there.
+
+  Raises:
+    InputError: one is not.
+  """
+  for name in question_files(run):
+    if not storage.is_file(name):
+      drawn = asks_drawn(run)
+      raise InputError(
+        f"{name}: the evaluation file is not there."
+        + (" It is drawn with the pool: run `mllm-selector check`." if drawn else "")
+      )
+
+
 def hash_questions(run: Run) -> dict[str, str]:
   """Digests of the files that the questions follow from, and how they are read.
 
   Raises:
     InputError: one is not there.
   """
+  check_files(run)
   digests = {}
   for source in tasks.parse_tasks(task_names(run)):
-    names = tasks.list_files(source)
-    for name in names:
-      if not storage.is_file(name):
-        drawn = _asks_drawn(run)
-        raise InputError(
-          f"{name}: the evaluation file is not there."
-          + (" It is drawn with the pool: run `mllm-selector check`." if drawn else "")
-        )
-    found = [storage.hash_file(name) for name in names]
+    found = [storage.hash_file(name) for name in tasks.list_files(source)]
     one = found[0] if len(found) == 1 else artifacts.hash_json(found)
     digests[f"{source.name or 'questions'} {len(digests)}"] = one
   return digests

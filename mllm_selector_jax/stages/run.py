@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 
 from mllm_selector_jax.stages import base
-from mllm_selector_jax.stages.candidates import check_lists, check_signals
+from mllm_selector_jax.stages.candidates import check_lists, check_names, check_pool
 from mllm_selector_jax.stages.check import make_pool
 from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
-from mllm_selector_jax.stages.evaluate import check_settings, evaluate
+from mllm_selector_jax.stages.evaluate import evaluate
 from mllm_selector_jax.stages.exports import describe_stale
 from mllm_selector_jax.stages.leakage import check_leakage
 from mllm_selector_jax.stages.plan.estimate import duration
@@ -24,23 +24,18 @@ from mllm_selector_jax.stages.seed import seed
 from mllm_selector_jax.stages.select import arms, select
 from mllm_selector_jax.stages.times import keep_times
 from mllm_selector_jax.stages.tune import tune
-from mllm_selector_jax.types import InputError
 
 
 def run(current: Run) -> None:
   """check, seed, score, select, tune, evaluate and report, then a summary."""
   start = time.monotonic()
-  if current.cfg.select.rounds < 1:
-    raise InputError(
-      f"select.rounds={current.cfg.select.rounds}; it must be 1 or more."
-    )
   base.check_model(current)
-  check_signals(current)
+  check_names(current)
   check_search(current)
   make_pool(current)
+  check_pool(current)
   check_lists(current)
   if task_names(current):
-    check_settings(current)
     check_leakage(current)
   if any(current.workdir.tuned(arm).provenance() is None for arm in arms(current)):
     plan(current)

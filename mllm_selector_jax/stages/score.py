@@ -24,17 +24,12 @@ def score(run: Run) -> None:
   if cfg.table is not None:
     _bring_in(run, _given(cfg.table, "score.table"))
     return
-  base.check_row_length("score", cfg.row_length)
   models = {"seed": _given(cfg.model, "score.model") or _seed_model(run)}
   wanted = passes.list_passes(tuple(cfg.signals))
   inputs = {"pool": run.workdir.pool.digest(), "model": _identity(run)}
   if any(own.model == "reference" for own in wanted):
+    check_reference(run.cfg)
     models["reference"] = _given(cfg.reference, "score.reference")
-    if models["reference"] is None:
-      raise InputError(
-        "score.signals has excess, the loss over a reference model's:"
-        " --config.score.reference=DIR gives that model."
-      )
     inputs["reference"] = base.hash_model(models["reference"])
   config = {"model": base.model_config(run), "signals": cfg.signals}
   recipe = run.recipe("score", config, inputs)
@@ -56,6 +51,23 @@ def make_options(cfg: Any) -> engine.ScoreOptions:
     seed=cfg.rng_seed,
     signals=tuple(cfg.score.signals),
   )
+
+
+def check_reference(cfg: Any) -> None:
+  """Refuses a signal that compares with a reference model where there is none."""
+  wanted = passes.list_passes(tuple(cfg.score.signals))
+  scored = cfg.score.table is None and any(own.model == "reference" for own in wanted)
+  if scored and cfg.score.reference is None:
+    raise InputError(
+      "score.signals has excess, the loss over a reference model's:"
+      " --config.score.reference=DIR gives that model."
+    )
+
+
+def check_folders(cfg: Any) -> None:
+  """Refuses folders of models or scores that are not there."""
+  for name in ("model", "table", "reference"):
+    _given(cfg.score[name], f"score.{name}")
 
 
 def needs_seed(run: Run) -> bool:

@@ -119,6 +119,19 @@ def _open_board(run: Run, title: str) -> Any:
   """TensorBoard's writer, where one is wanted; older steps of the same run stay."""
   if not run.cfg.log.tensorboard:
     return None
+  board = import_board()
+  if not peers.is_first_process():
+    return None
+  folder = run.workdir.logs / title.replace(" ", "-")
+  return board.SummaryWriter(str(folder))
+
+
+def import_board() -> Any:
+  """The package that writes TensorBoard's files.
+
+  Raises:
+    InputError: it is not installed.
+  """
   try:
     import tensorboardX
   except ImportError as error:
@@ -126,7 +139,4 @@ def _open_board(run: Run, title: str) -> Any:
       "log.tensorboard=True needs tensorboardX: pip install"
       " 'mllm_selector_jax[tensorboard]', or leave it out."
     ) from error
-  if not peers.is_first_process():
-    return None
-  folder = run.workdir.logs / title.replace(" ", "-")
-  return tensorboardX.SummaryWriter(str(folder))
+  return tensorboardX

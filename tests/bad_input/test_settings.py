@@ -12,13 +12,17 @@ from tests.models import tiny
 from tests.models.huggingface import bases
 
 
-@pytest.mark.parametrize("budget", ["0", "-1", "0.001%"])
-def test_a_budget_that_keeps_nothing(command, tmp_path, base, budget):
+@pytest.mark.parametrize("budget", ["0", "-1", "0.001%", "200%"])
+def test_a_budget_that_keeps_nothing_or_more_than_all(command, tmp_path, base, budget):
   write_pool(tmp_path, [talk("a"), talk("b")])
-  settings = {"score__model": base, "select__budget": budget}
-  assert command("check")[0] == command("score", **settings)[0] == 0
-  status, said = command("select", **settings)
-  assert status == 2 and "budget" in said
+  settings = {"score__model": base}
+  assert command("check")[0] == 0
+  # Only the last is a budget of a larger pool.
+  first = command("score", select__budget=budget, **settings)[0]
+  assert first == (0 if budget == "0.001%" else 2)
+  assert command("score", **settings)[0] == 0
+  status, said = command("select", select__budget=budget, **settings)
+  assert status == 2 and f"select.budget is {budget}" in said.replace("'", "")
 
 
 def test_a_budget_above_the_pool_keeps_all_and_warns(command, tmp_path, base):
@@ -154,7 +158,7 @@ def test_a_loss_that_is_no_number(command, tmp_path):
     ("seed", {"model__remat": "True"}, "none, full, dots"),
     ("seed", {"mesh__data": 3}, "does not fill the 8 devices"),
     ("seed", {"mesh__tensor": 8}, "tensor=8 does not divide the model's heads"),
-    ("seed", {"seed__lora__rank": -1}, "seed: lora.rank=-1"),
+    ("seed", {"seed__lora__rank": -1}, "seed.lora.rank=-1"),
     ("seed", {"seed__lora__rank": 2, "seed__lora__alpha": 0.0}, "alpha=0.0"),
     ("seed", {"seed__lora__rank": 2, "seed__trainable": "all"}, "must be 'decoder'"),
     ("score", {"score__model": "nowhere"}, "score.model=nowhere"),

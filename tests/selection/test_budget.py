@@ -80,7 +80,7 @@ def test_resolves_to_rows(text, eligible, rows):
   assert budget.resolve(text, eligible) == budget.Limit(rows)
 
 
-@pytest.mark.parametrize("text", ["11", "101%", "250%", "200tok"])
+@pytest.mark.parametrize("text", ["11", "200tok"])
 def test_above_what_is_eligible_everything_is_kept_with_a_warning(text):
   limit = budget.resolve(text, 10, np.full(10, 3))
   assert limit.rows == 10

@@ -43,8 +43,9 @@ SMALL = {
     ("variants", "kl: bound=none", "has 'kl', which is a strategy"),
     ("variants", "a-b: bound=none", "cannot be a folder's name"),
     ("variants", "a: strategy=klx", r"variants: a has 'klx' \(did you mean kl"),
-    ("variants", "a: strategy=ifd", "a has 'ifd', which needs the signal 'ifd'"),
-    ("variants", {"a": {"signal": "el3n"}}, "the signal 'el3n'"),
+    ("variants", "a: strategy=ifd", "strategy ifd needs the signal 'ifd'"),
+    ("variants", {"a": {"signal": "el3n"}}, "select.signal is 'el3n', which is no"),
+    ("variants", "a: groups=colour", "select.groups names 'colour'"),
   ],
 )
 def test_a_wrong_plan_is_refused_before_anything_is_made(

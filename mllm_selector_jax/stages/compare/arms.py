@@ -69,15 +69,14 @@ def read_plan(cfg: Any) -> Plan:
   """The plan of a config; `random` is always in it, and `full` by compare.full.
 
   Raises:
-    InputError: an empty list, an unknown strategy or setting, a signal that is not
-      scored, the same arm twice, a budget, seed or match that is none, or the full
-      pool both named and left out.
+    InputError: an empty list, an unknown strategy or setting, the same arm twice, a
+      budget, seed or match that is none, or the full pool both named and left out.
   """
   own = cfg.compare
   variants = _read_variants(own.variants, cfg)
   strategies = _read_list(own.strategies, "strategies", "kl,grouped")
   written = _read_list(own.budgets, "budgets", "5%,20%")
-  seeds = tuple(_read_seed(text) for text in _read_list(own.seeds, "seeds", "0,1,2"))
+  seeds = tuple(read_seed(text) for text in _read_list(own.seeds, "seeds", "0,1,2"))
   if own.match not in MATCHES:
     raise InputError(
       f"compare.match={own.match!r}: allowed are {' and '.join(MATCHES)}."
@@ -96,10 +95,9 @@ def read_plan(cfg: Any) -> Plan:
         " each seed once."
       )
   for name in strategies:
-    _check_strategy(name, "compare.strategies", cfg.select.signal, cfg)
+    check_strategy(name, "compare.strategies")
   for name, changes in variants.items():
-    signal = changes.get("signal", cfg.select.signal)
-    _check_strategy(changes["strategy"], f"compare.variants: {name}", signal, cfg)
+    check_strategy(changes["strategy"], f"compare.variants: {name}")
   _refuse_twins(strategies, written, seeds[0])
   if FULL in strategies and not own.full:
     raise InputError(
@@ -178,7 +176,12 @@ def _read_list(value: Any, name: str, example: str) -> list[str]:
   return found
 
 
-def _read_seed(text: str) -> int:
+def read_seed(text: str) -> int:
+  """A seed of `compare.seeds`.
+
+  Raises:
+    InputError: it is no whole number.
+  """
   if not text.isdecimal():
     raise InputError(
       f"compare.seeds has {text!r}; a seed is a whole number, 0 or more."
@@ -186,7 +189,12 @@ def _read_seed(text: str) -> int:
   return int(text)
 
 
-def _check_strategy(name: str, option: str, necessity: str, cfg: Any) -> None:
+def check_strategy(name: str, option: str) -> None:
+  """Refuses a name that no arm can have its strategy by.
+
+  Raises:
+    InputError: it is neither a strategy nor the full pool.
+  """
   if name == FULL:
     return
   if name not in STRATEGIES:
@@ -196,12 +204,6 @@ def _check_strategy(name: str, option: str, necessity: str, cfg: Any) -> None:
       + (f" (did you mean {near[0]}?)" if near else "")
       + f"; there are {', '.join(STRATEGIES)}."
     )
-  for signal in (*STRATEGIES[name].signals, necessity):
-    if signal != "loss" and signal not in cfg.score.signals:
-      raise InputError(
-        f"{option} has {name!r}, which needs the signal {signal!r}, and"
-        f" score.signals is {', '.join(cfg.score.signals)}; add it there."
-      )
 
 
 def _refuse_twins(strategies: list[str], written: list[str], seed: int) -> None:

@@ -7,7 +7,7 @@ from mllm_selector_jax.stages.compare import costs, summary
 from mllm_selector_jax.stages.compare.arms import POOL, RANDOM, Plan, read_plan
 from mllm_selector_jax.stages.compare.seeds import at_seed, in_workdir
 from mllm_selector_jax.stages.context import Run, plain
-from mllm_selector_jax.stages.evaluate import check_settings, evaluate_arm
+from mllm_selector_jax.stages.evaluate import check_tasks, evaluate_arm
 from mllm_selector_jax.stages.leakage import check_leakage
 from mllm_selector_jax.stages.score import needs_seed, score
 from mllm_selector_jax.stages.search.stage import check_search, search
@@ -22,13 +22,14 @@ def compare(run: Run) -> None:
   plan = read_plan(run.cfg)
   for arm in plan.arms:
     own = plan.changes(arm) | {"strategy": plan.strategy(arm)}
-    candidates.check_signals(run, **own)
+    candidates.check_names(run, **own)
   check_search(run)
-  check_settings(run)
+  check_tasks(run)
   base.check_model(run)
   if not plan.fresh_pools:
     with in_workdir(run, run.workdir.at_seed(plan.seeds[0], False)):
       make_pool(run)
+      candidates.check_pool(run)
       check_leakage(run)
   for place, seed in enumerate(plan.seeds):
     count = f"{place + 1} of {len(plan.seeds)}"
@@ -47,6 +48,7 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
   try:
     if plan.fresh_pools:
       make_pool(run)
+      candidates.check_pool(run)
       check_leakage(run)
     for arm in plan.arms:
       candidates.check_lists(run, **plan.changes(arm))

@@ -76,14 +76,28 @@ def describe(name: str) -> Topology:
   Raises:
     InputError: there is no such name, or the compiler is not installed.
   """
+  generation, size = parse(name)
+  if generation in TPUS:
+    return _describe_tpu(name, generation, size)
+  kind, memory = GPUS[generation]
+  devices = _fake_devices(int(size))
+  return Topology(name, kind, "gpu", memory, PEAKS[kind], devices, False)
+
+
+def parse(name: str) -> tuple[str, str]:
+  """The generation, and a TPU slice's shape in chips or the number of GPUs.
+
+  Raises:
+    InputError: there is no such name.
+  """
   found = re.fullmatch(r"([a-z0-9]+?)(?:-(\d+)|:(\d+(?:x\d+){1,2}))", name)
   generation = found[1] if found else ""
   if generation in TPUS:
-    return _describe_tpu(name, generation, found[2], found[3])
+    return generation, found[3] or find_shape(name, generation, int(found[2]))
   if generation in GPUS and found[2]:
-    kind, memory = GPUS[generation]
-    devices = _fake_devices(int(found[2]))
-    return Topology(name, kind, "gpu", memory, PEAKS[kind], devices, False)
+    if int(found[2]) < 1:
+      raise InputError(f"plan.topology={name!r}: 0 GPUs; give 1 or more.")
+    return generation, found[2]
   raise InputError(
     f"plan.topology={name!r} is not known. Give a TPU slice, such as v5p-8, v5e-16 or"
     " v6e:4x8, or GPUs, such as h100-8 or h200-1."
@@ -101,11 +115,8 @@ def find_shape(name: str, generation: str, count: int) -> str:
   return shapes[chips]
 
 
-def _describe_tpu(
-  name: str, generation: str, count: str | None, shape: str | None
-) -> Topology:
+def _describe_tpu(name: str, generation: str, shape: str) -> Topology:
   kind, memory, _ = TPUS[generation]
-  shape = shape or find_shape(name, generation, int(count))
   if importlib.util.find_spec("libtpu") is None:
     raise InputError(
       f"plan.topology={name!r} needs the TPU compiler: pip install"
@@ -141,8 +152,6 @@ def _describe_tpu(
 
 
 def _fake_devices(count: int) -> tuple[Any, ...]:
-  if count < 1:
-    raise InputError(f"plan.topology: {count} GPUs; give 1 or more.")
   try:
     jax.config.update("jax_num_cpu_devices", count)
   except RuntimeError:  # jax has its devices already

@@ -6,6 +6,7 @@ steps, the best part goes on with more, until one is left.
 
 import json
 import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.stages import base, flops, select
-from mllm_selector_jax.stages.candidates import check_signals
+from mllm_selector_jax.stages.candidates import check_names
 from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.held_out import read_share
@@ -21,11 +22,16 @@ from mllm_selector_jax.stages.search import development, space
 from mllm_selector_jax.stages.tune import kept_rows, tune_arm
 
 
-def check_search(run: Run) -> None:
-  """Refuses, before anything is made, settings that no candidate could have."""
+def check_search(run: Run, there: Collection[str] | None = None) -> None:
+  """Refuses, before anything is made, settings that no candidate could have.
+
+  Args:
+    run: the invocation.
+    there: columns of the score table, see `candidates.check_names`.
+  """
   if run.cfg.select.search.candidates:
     for settings in space.list_products(run.cfg):
-      check_signals(run, **settings)
+      check_names(run, there, **settings)
 
 
 def search(run: Run) -> dict[str, Any]:
