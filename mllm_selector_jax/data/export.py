@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mllm_selector_jax.data import formats, forms
+from mllm_selector_jax.data.packed import plain_name
 from mllm_selector_jax.data.pictures import read_picture
 from mllm_selector_jax.data.prepare import describe
 from mllm_selector_jax.data.rounds import read_rounds
@@ -216,7 +217,7 @@ def _name_files(files: list[str]) -> dict[str, str]:
     if shards and len(folders) > 1:
       place = f"{number}-{os.path.basename(folder)}/"
     for file in inside:
-      name = os.path.basename(file)
+      name = plain_name(os.path.basename(file))
       if file in shards:
         name = f"selected-train.array_record-{shards.index(file):05d}"
         name += f"-of-{len(shards):05d}"

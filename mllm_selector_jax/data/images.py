@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mllm_selector_jax.data import storage
+from mllm_selector_jax.data.strangers import name_stranger
 from mllm_selector_jax.types import ImageOptions, RowError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -128,6 +129,8 @@ def decode_image(data: bytes, max_pixels: int = 64_000_000) -> Image.Image:
   if not data:
     raise RowError("unreadable image", "the file is empty")
   if not _MAGIC.match(data):
+    if stranger := name_stranger(data[:512]):
+      raise RowError("unreadable image", stranger)
     raise RowError(
       "unsupported image", f"begins with {data[:8]!r}; allowed: {', '.join(FORMATS)}"
     )
