@@ -130,7 +130,7 @@ def decode_image(data: bytes, max_pixels: int = 64_000_000) -> Image.Image:
     raise RowError("unreadable image", "the file is empty")
   if not _MAGIC.match(data):
     if stranger := name_stranger(data[:512]):
-      raise RowError("unreadable image", stranger)
+      raise RowError("unsupported image", stranger)
     raise RowError(
       "unsupported image", f"begins with {data[:8]!r}; allowed: {', '.join(FORMATS)}"
     )

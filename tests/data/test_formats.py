@@ -150,7 +150,7 @@ def test_a_pointer_in_place_of_an_image(tmp_path):
   (tmp_path / "a.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
   pool = write_records(tmp_path / "p.json", [make_record(0, "a.png"), make_record(1)])
   _, table = check_file(pool, tmp_path, tmp_path / "out.parquet")
-  assert table.reason[0] == "unreadable image" and "Git LFS" in table.detail[0]
+  assert table.reason[0] == "unsupported image" and "Git LFS" in table.detail[0]
 
 
 @pytest.mark.parametrize("name", ["lines", "tar", "array_record", "parquet"])

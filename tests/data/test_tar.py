@@ -138,7 +138,7 @@ def test_what_is_no_pool_is_named(tmp_path):
     tmp_path, pack({"0.png": draw(0), "0.json": downloaded, "all.json": records})
   )
   assert [r.reason for r in found] == ["malformed"] * 2
-  assert "img2dataset" in found[0].detail and "list of records" in found[1].detail
+  assert "img2dataset" in found[0].detail and "an object, not a list" in found[1].detail
 
 
 def test_samples_that_do_not_stand_together_are_named(tmp_path):
