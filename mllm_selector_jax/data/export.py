@@ -20,6 +20,7 @@ from mllm_selector_jax.data import formats, id_list, record_schemas
 from mllm_selector_jax.data.check import NO_NAME
 from mllm_selector_jax.data.formats.base import as_json
 from mllm_selector_jax.data.image_folders import AnyFolders, ImageFolders
+from mllm_selector_jax.data.packed import plain_name
 from mllm_selector_jax.data.pictures import read_picture
 from mllm_selector_jax.data.prepare import describe
 from mllm_selector_jax.data.record_schemas import GPT, HUMAN, SYSTEM, Content, Turn
@@ -278,7 +279,7 @@ def _name_files(files: list[str]) -> dict[str, str]:
     if shards and len(folders) > 1:
       place = f"{number}-{os.path.basename(folder)}/"
     for file in inside:
-      name = os.path.basename(file)
+      name = plain_name(os.path.basename(file))
       if file in shards:
         name = f"selected-train.array_record-{shards.index(file):05d}"
         name += f"-of-{len(shards):05d}"

@@ -15,11 +15,11 @@ from mllm_selector_jax.types import InputError
 # Files that describe a data set; none of them is one.
 _METADATA = (
   "dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json",
-  "features.json", "config.json", "model.safetensors.index.json",
+  "features.json", "config.json",
 )  # fmt: skip
 # What a reader of ours would be expected for, and is not there.
 _UNREAD = re.compile(
-  r".+\.(csv|tsv|zip|7z|rar|xz|txt|pkl|pickle|pt|npz|lance|mds|xlsx|tfrecord.*)",
+  r".+\.(csv|tsv|zip|7z|rar|xz|pkl|pickle|npz|lance|mds|xlsx|tfrecord.*)",
   re.IGNORECASE,
 )
 _CACHE = re.compile(r"(cache-.+\.arrow|.+\.lock)")
@@ -104,6 +104,7 @@ def _take(folder: str, names: list[str], wanted: tuple[str, ...]) -> list[str]:
   if not wanted:
     return names
   kinds = {name: splits.find_split(name) for name in names}
+  there = list(dict.fromkeys(split for _, split in kinds.values() if split))
   # A folder in which a wanted split lies has nothing else that is wanted.
   with_wanted = {place for place, split in kinds.values() if split in wanted}
   taken = [
@@ -111,10 +112,10 @@ def _take(folder: str, names: list[str], wanted: tuple[str, ...]) -> list[str]:
     for name, (place, split) in kinds.items()
     if split in wanted or (split is None and place not in with_wanted)
   ]
-  if taken:
+  by_default = wanted == (splits.DEFAULT,)
+  if taken and (with_wanted or by_default or not there):
     return taken
-  there = list(dict.fromkeys(split for _, split in kinds.values()))
-  if len(there) == 1 and wanted == (splits.DEFAULT,):
+  if len(there) == 1 and by_default:
     return names
   raise InputError(
     f"{folder}: holds the splits {', '.join(there)}, and none of"

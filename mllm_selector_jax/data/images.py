@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from mllm_selector_jax.data.strangers import name_stranger
 from mllm_selector_jax.types import ImageOptions, RowError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -32,6 +33,8 @@ def decode_image(data: bytes, max_pixels: int = 64_000_000) -> Image.Image:
   if not data:
     raise RowError("unreadable image", "the file is empty")
   if not _MAGIC.match(data):
+    if stranger := name_stranger(data[:512]):
+      raise RowError("unsupported image", stranger)
     raise RowError(
       "unsupported image", f"begins with {data[:8]!r}; allowed: {', '.join(FORMATS)}"
     )

@@ -67,9 +67,11 @@ def find_layout(path: str, file: BinaryIO) -> Layout:
     InputError: it holds none.
   """
   offset, first = _find_start(path, file)
-  if first == b"[":
-    return Layout(LIST, offset)
   file.seek(offset)
+  if first == b"[":
+    line = _read_text(file.readline(window.CHUNK))
+    # A list of turns is a record, and stands on a line of its own.
+    return Layout(LINES if parsing.is_turn(peek(line, 0)) else LIST, offset)
   line = _read_text(file.readline(window.MOST_BYTES))
   end = Brackets("{").find_end(line, 0)
   if end is not None:
@@ -246,7 +248,8 @@ def _refuse_others(path: str, fields: set[str], objects: list[_Member]) -> None:
       f"{path}: a dataset_info.json as LLaMA-Factory has it, which names data sets"
       f" ({names}). Give their files as pool.data ({files})."
     )
-  if any(keys <= fields or keys <= inner for keys in _DESCRIPTIONS):
+  described = any(keys <= fields or keys <= inner for keys in _DESCRIPTIONS)
+  if described or fields == {"splits"}:  # the latter is a dataset_dict.json
     raise InputError(
       f"{path}: describes a data set of Hugging Face's datasets, and holds no record."
       " Give the folder that it lies in as pool.data."

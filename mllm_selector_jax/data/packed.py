@@ -111,12 +111,20 @@ def unpack(path: str | os.PathLike) -> str:
     plain = _known[path][1]
     if plain == path or os.path.exists(plain):
       return plain
-  with storage.open_binary(path) as file:
-    head = file.read(_HEAD)
-  packing = next((p for magic, p in _PACKINGS.items() if head.startswith(magic)), None)
-  plain = path if packing is None else _find_copy(path, packing)
+  plain = path
+  if packing := _find_packing(path):
+    plain = _find_copy(path, packing)
+    # Packed text may be UTF-16. What is packed twice is left to be named.
+    if packing.name != "UTF-16" and (inner := _find_packing(plain)):
+      plain = _find_copy(plain, inner) if inner.name == "UTF-16" else plain
   _known[path] = mark, plain
   return plain
+
+
+def _find_packing(path: str) -> _Packing | None:
+  with storage.open_binary(path) as file:
+    head = file.read(_HEAD)
+  return next((p for magic, p in _PACKINGS.items() if head.startswith(magic)), None)
 
 
 def _mark(path: str) -> Any:

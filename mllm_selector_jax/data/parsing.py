@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 MOST_LEVELS = 100  # of nesting
+TURNS = "conversations"  # the field of the turns that a record is bare of
+_TURN = ({"from", "value"}, {"role", "content"}, {"from", "content"}, {"role", "value"})
 _PYTHON = re.compile(r"\s*\{\s*'|\s*\[\s*\{\s*'")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -28,20 +30,14 @@ _KINDS = {
 }
 
 
-def parse_bytes(
-  data: bytes, list_field: str | None = None
-) -> tuple[dict[str, Any] | None, str]:
-  return parse(data.decode("utf-8", "surrogateescape"), list_field)
+def parse_bytes(data: bytes) -> tuple[dict[str, Any] | None, str]:
+  return parse(data.decode("utf-8", "surrogateescape"))
 
 
-def parse(
-  text: str, list_field: str | None = None
-) -> tuple[dict[str, Any] | None, str]:
+def parse(text: str) -> tuple[dict[str, Any] | None, str]:
   """The object that a text holds, and "" or what is wrong with it.
 
-  Args:
-    text: JSON.
-    list_field: where it holds a list, the field of an object that has it.
+  A bare list of turns, as Energon's converters write it, is an object that has it.
   """
   if fault := _find_invalid(text):
     return None, fault
@@ -58,17 +54,24 @@ def parse(
     if "integer string" in str(error):
       return None, "a number has thousands of digits"
     return None, str(error)
-  if list_field is not None and isinstance(value, list):
-    value = {list_field: value}
+  if isinstance(value, list) and value and is_turn(value[0]):
+    value = {TURNS: value}
   fault = find_fault(text, value)
   return (None, fault) if fault else (value, "")
 
 
+def is_turn(value: Any) -> bool:
+  """Whether an object is what somebody said, by its fields."""
+  return isinstance(value, dict) and any(pair <= value.keys() for pair in _TURN)
+
+
 def make_strict(data: bytes) -> bytes:
-  """A record's JSON as it is, but null for the numbers that JSON has no word for.
+  """A record's JSON as it is, but an object, and without what is no number of JSON.
 
   Text that is no record, or may be a part of one, stays as it is.
   """
+  if data.startswith(b"["):
+    data = b'{"%b": %b}' % (TURNS.encode(), data)
   if not _NO_NUMBER.search(data):
     return data
   value, _ = parse_bytes(data)

@@ -22,7 +22,7 @@ NAMES = {
   "evaluation": "eval",
 }
 _RECORDS = re.compile(r"(?P<stem>.+)\.array_record(-\d+-of-\d+)?")
-_SHARD = re.compile(r"[-_.](\d+[-_]of[-_]\d+|0\d*)$")
+_SHARD = re.compile(r"[-_.](\d+[-_]of[-_]\d+(-[0-9a-f]{6,})?|0\d*)$")
 _WORDS = re.compile(r"[-_. ]+|(?<=[a-z])(?=\d)", re.IGNORECASE)
 # Names that say nothing about what a file holds.
 _EMPTY = re.compile(

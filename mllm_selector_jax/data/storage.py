@@ -139,7 +139,7 @@ def split_paths(text: str) -> list[str]:
     start = stop
   # What stands in brackets may be several paths all the same.
   split = [
-    [name] if exists(name) or "," not in name else _split_where_there(name)
+    [name] if "," not in name or _is_path(name) else _split_where_there(name)
     for name in names
     if name
   ]

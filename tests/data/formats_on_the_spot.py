@@ -1,5 +1,6 @@
 """One pool of LLaVA records, written in every format that is read."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -61,6 +62,65 @@ def write_json(records: list[dict], folder: Path, out: Path, convert=None) -> st
 
 def write_lines(records: list[dict], folder: Path, out: Path) -> str:
   out.write_text("".join(json.dumps(record) + "\n" for record in records))
+  return str(out)
+
+
+def write_wrapped(records: list[dict], folder: Path, out: Path) -> str:
+  out.write_text(json.dumps({"info": {"year": 1}, "data": records}, indent=1))
+  return str(out)
+
+
+def write_by_id(records: list[dict], folder: Path, out: Path) -> str:
+  bare = [{key: value for key, value in r.items() if key != "id"} for r in records]
+  ids = (record["id"] for record in records)
+  out.write_text(json.dumps(dict(zip(ids, bare, strict=True))))
+  return str(out)
+
+
+def write_objects(records: list[dict], folder: Path, out: Path) -> str:
+  out.write_text("\n".join(json.dumps(record, indent=2) for record in records))
+  return str(out)
+
+
+def write_recoded(records: list[dict], folder: Path, out: Path) -> str:
+  out.write_text(json.dumps(records, ensure_ascii=False), encoding="utf-16")
+  return str(out)
+
+
+def write_gzip(records: list[dict], folder: Path, out: Path) -> str:
+  write_lines(records, folder, out)
+  out.write_bytes(gzip.compress(out.read_bytes()))
+  return str(out)
+
+
+def write_zstd(records: list[dict], folder: Path, out: Path) -> str:
+  write_tar(records, folder, out)
+  data = out.read_bytes()
+  with pa.CompressedOutputStream(str(out), "zstd") as stream:
+    stream.write(data)
+  return str(out)
+
+
+def write_arrow(
+  records: list[dict], folder: Path, out: Path, make=pa.ipc.new_stream
+) -> str:
+  table = pq.read_table(write_parquet(records, folder, out))
+  with make(out, table.schema) as writer:
+    writer.write_table(table, max_chunksize=4)
+  return str(out)
+
+
+def write_saved(records: list[dict], folder: Path, out: Path) -> str:
+  """As `datasets.save_to_disk` does: a folder for each split."""
+  for split in ("train", "test"):
+    (out / split).mkdir(parents=True)
+    write_arrow(records, folder, out / split / "data-00000-of-00001.arrow")
+    files = [{"filename": "data-00000-of-00001.arrow"}]
+    state = {"_data_files": files, "_fingerprint": "", "_split": split}
+    (out / split / "state.json").write_text(json.dumps(state))
+    (out / split / "dataset_info.json").write_text("{}")
+    (out / split / "cache-0123.arrow").write_bytes(b"what map left behind")
+  (out / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
   return str(out)
 
 
@@ -169,6 +229,15 @@ WRITERS = {
   "tfds": ("", write_tfds),
   "array_record": (".array_record", write_array_record),
   "mixture": (".yaml", write_mixture),
+  "wrapped": (".json", write_wrapped),
+  "by id": (".json", write_by_id),
+  "objects": (".json", write_objects),
+  "utf-16": (".json", write_recoded),
+  "gzip": (".jsonl.gz", write_gzip),
+  "zstd": (".tar", write_zstd),
+  "arrow": (".arrow", write_arrow),
+  "feather": (".feather", lambda *to: write_arrow(*to, pa.ipc.new_file)),
+  "saved": ("", write_saved),
 }
 
 

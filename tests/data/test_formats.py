@@ -1,14 +1,17 @@
 """Every format of a pool gives the same rows."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mllm_selector_jax.data import check, formats, mixture, record_schemas
+from mllm_selector_jax.data.formats.arrow_file import ArrowFile
 from mllm_selector_jax.data.formats.json_file import JsonFile
 from mllm_selector_jax.data.table import read_table
+from mllm_selector_jax.types import InputError
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import (
   OPTIONS,
@@ -16,6 +19,7 @@ from tests.data.pools_on_the_spot import (
   make_record,
   talk,
   write_images,
+  write_records,
 )
 
 SAME = (
@@ -35,7 +39,8 @@ def make_records() -> list[dict]:
 def check_file(path: str, folder, out, **options):
   data = [path]
   encoder = make_encoder()
-  found = check.check_pool(data, str(folder), encoder, OPTIONS, 10_000, out, **options)
+  folder = folder and str(folder)
+  found = check.check_pool(data, folder, encoder, OPTIONS, 10_000, out, **options)
   return found, read_table(out)
 
 
@@ -74,7 +79,8 @@ def test_a_row_at_random_is_the_one_of_the_stream(pools, name):
     content = record_schemas.read_content(table.record(row))
     assert content.conversations == wanted[row]["conversations"]
     assert len(content.pictures) == ("image" in wanted[row])
-    assert json.loads(table.text(row))["id"] == wanted[row]["id"]
+    if name != "by id":
+      assert json.loads(table.text(row))["id"] == wanted[row]["id"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,13 +102,79 @@ def test_a_copy_holds_the_records_as_they_were(pools, name, tmp_path):
   ]
 
 
+@pytest.mark.parametrize("name", ["saved", "arrow", "feather"])
+def test_arrow_is_mapped_and_found_whole(pools, name):
+  path = mixture.expand([pools[name][0]])[0].file
+  file = formats.open_file(path)
+  assert type(file) is ArrowFile and file.count() == 11
+  with pytest.raises(InputError, match="no row 11"):
+    file.read(11, 1)
+  assert list(file.image_names()) == [
+    record["image"] for record in make_records() if "image" in record
+  ]
+
+
+def test_arrow_that_is_broken(pools, tmp_path):
+  data = Path(pools["arrow"][0]).read_bytes()
+  path = tmp_path / "pool.arrow"
+  offsets = data.index(b"id-0id-1") - 64  # of the ids, before their text
+  for broken, told in (
+    (data[: len(data) // 2], "whole Arrow"),
+    (data[:offsets] + b"\x7f" * 40 + data[offsets + 40 :], "damaged"),
+  ):
+    path.write_bytes(broken)
+    with pytest.raises(InputError, match=told):
+      list(formats.open_file(str(path)).records())
+
+
+@pytest.mark.parametrize(
+  ("data", "told"),
+  [
+    (b"", "is empty"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1030\n",
+     "Git LFS pointer.*1,030 bytes.*git lfs pull"),
+    (b"<!DOCTYPE html><html>404", "an HTML or XML page"),
+    (b"\n<?xml version='1.0'?><Error>AccessDenied</Error>", "an HTML or XML page"),
+    (b"PK\x03\x04....", "packed with zip"), (b"\xfd7zXZ\0", "packed with xz"),
+    (b"\x80\x04\x95" + bytes(20), "a pickle"),
+  ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["a.json", "a.parquet", "a.tar", "a.arrow"])
+def test_what_stands_for_a_file_is_named(tmp_path, name, data, told):
+  (tmp_path / name).write_bytes(data)
+  with pytest.raises(InputError, match=told):
+    formats.open_file(str(tmp_path / name))
+
+
+def test_a_pointer_in_place_of_an_image(tmp_path):
+  (tmp_path / "a.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+  pool = write_records(tmp_path / "p.json", [make_record(0, "a.png"), make_record(1)])
+  _, table = check_file(pool, tmp_path, tmp_path / "out.parquet")
+  assert table.reason[0] == "unsupported image" and "Git LFS" in table.detail[0]
+
+
+@pytest.mark.parametrize("name", ["lines", "tar", "array_record", "parquet"])
+def test_no_number_elsewhere_costs_no_row(tmp_path, name):
+  records = [make_record(n, clip=float("nan"), more=[1e999]) for n in range(3)]
+  path = formats_on_the_spot.write_pool(name, records, tmp_path, tmp_path)
+  _, table = check_file(path, None, tmp_path / "out.parquet")
+  assert table.ok.all()
+
+  def refuse(word):
+    raise AssertionError(word)
+
+  for row in range(3):
+    value = json.loads(table.text(row), parse_constant=refuse)
+    assert (value["clip"], value["more"]) == (None, [None])
+
+
 def test_what_is_no_known_format_is_read_as_json(tmp_path):
   path = tmp_path / "pool.bin"
   path.write_bytes(b"\x89PNG and so on")
   assert type(formats.open_file(str(path))) is JsonFile
 
 
-@pytest.mark.parametrize("name", ["parquet", "tar", "tfds", "parquet texts"])
+@pytest.mark.parametrize("name", ["parquet", "tar", "tfds", "parquet texts", "arrow"])
 def test_images_inside_go_through_the_same_checks(tmp_path, name):
   folder = tmp_path / "images"
   names = ["good.png", "empty.png", "cut.png", "video.mp4", "wide.png"]

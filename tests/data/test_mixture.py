@@ -1,6 +1,7 @@
 """What `pool.data` names, and which rows of it are taken."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def take(folder, *entries, seed=0):
   [
     ("all", range(10)), ("first:3", range(3)), ("first:30%", range(3)),
     ("first:25%", range(3)), ("end:2", (8, 9)), ("end:15%", (8, 9)),
-    ("first:99", range(10)), ("end:99", range(10)),
+    ("first:99", range(10)), ("end:99", range(10)), ("first:0.5%", range(1)),
+    ("first:10.0%", range(1)), ("end:.1%", (9,)), ("'first: 25%'", range(3)),
   ],
 )  # fmt: skip
 def test_strategies(folder, strategy, ids):
@@ -102,6 +104,9 @@ def test_folders_patterns_and_splits(folder):
   [
     ("datasets: 3", "not a mixture"), ("[1", "not a mixture"), ("", "not a mixture"),
     ("datasets: []", "not a mixture"), ("a: &a [*a]", "anchors"),
+    ("datasets: &x [{json_path: a.jsonl}]", "anchors"),
+    ("datasets: [{json_path: a.jsonl, sampling_strategy: 'first:1.5'}]", "allowed are"),
+    ("datasets: [{json_path: '{a,c}.jsonl'}]", "c.jsonl: the pool file is not there"),
     ("datasets: [{}]", "names no json_path"), ("datasets: [3]", "no json_path"),
     ("datasets: [{json_path: a.jsonl, sampling_strategy: some}]", "'some'; allowed"),
     ("datasets: [{json_path: a.jsonl, sampling_strategy: 'first:-1'}]", "allowed are"),
@@ -115,6 +120,56 @@ def test_a_mixture_that_cannot_be_followed(folder, text, told):
   data = [str(folder / "mix.yaml")]
   with pytest.raises(InputError, match=told):
     check.check_pool(data, None, make_encoder(), OPTIONS, 100, folder / "o.parquet")
+
+
+def test_what_yaml_says_is_read_as_yaml(folder):
+  (folder / "a.jsonl").rename(folder / "q&a.jsonl")
+  text = """# Q&A part of the mix & more
+datasets:
+  - json_path: q&a.jsonl   # released
+    sampling_strategy: "first:20%"
+  - json_path: 'b.jsonl'
+    sampling_strategy: end:1
+  - json_path: b.jsonl
+    sampling_strategy: end:1
+"""
+  (folder / "mix.yaml").write_text(text)
+  parts = mixture.expand([str(folder / "mix.yaml")])
+  assert [(os.path.basename(part.file), part.take) for part in parts] == [
+    ("q&a.jsonl", "first:20%"), ("b.jsonl", "end:1"), ("b.jsonl", "end:1")
+  ]  # fmt: skip
+  out = folder / "out.parquet"
+  data = [str(folder / "mix.yaml")]
+  found = check.check_pool(
+    data, None, make_encoder(), OPTIONS, 100, out, duplicate_ids="keep"
+  )
+  assert found["rows"] == found["ok"] == 4
+
+
+def test_braces_are_several_files(folder):
+  wanted = [str(folder / "a.jsonl"), str(folder / "b.jsonl")]
+  (folder / "mix.yaml").write_text("datasets: [{json_path: '{a, b}.jsonl'}]")
+  for data in (str(folder / "mix.yaml"), f"{folder}/{{a,b}}.json{{l}}"):
+    assert [part.file for part in mixture.expand([data])] == wanted
+  (folder / "{a,b}.jsonl").touch()  # by that name it is one
+  name = str(folder / "{a,b}.jsonl")
+  assert mixture.expand([name]) == [mixture.Part(name)]
+
+
+def test_brackets_and_patterns(folder):
+  inside = folder / "set[1](a,b)"
+  inside.mkdir()
+  write(inside, "x.jsonl", 0, 1)
+  write(inside, "y[2].jsonl", 0, 1)
+  for name, wanted in (
+    (f"{inside}/*.jsonl", ["x.jsonl", "y[2].jsonl"]),
+    (f"{inside}/y[2].jsonl", ["y[2].jsonl"]),
+    (f"{inside}/[xz].jsonl", ["x.jsonl"]),
+    (str(inside), ["x.jsonl", "y[2].jsonl"]),
+    (f"{folder}/set*", ["x.jsonl", "y[2].jsonl"]),
+  ):
+    found = [os.path.basename(part.file) for part in mixture.expand([name])]
+    assert found == wanted, name
 
 
 def test_the_fingerprint_follows_mixture_and_files(folder):

@@ -195,7 +195,7 @@ def test_what_is_no_number_is_null(tmp_path, form, word):
 
 
 def test_text_that_may_be_cut_is_not_made_strict():
-  for data in (b'{"a": NaN, "b', b'{"a": 1e400}, {', b"[NaN]", b'{"a": 1e300}'):
+  for data in (b'{"a": NaN, "b', b'{"a": 1e400}, {', b'{"a": 1e300}'):
     assert parsing.make_strict(data) == data
 
 
@@ -353,6 +353,20 @@ def test_a_comma_after_the_last_record(tmp_path):
   check_layout(path, layouts.LIST)
 
 
+@pytest.mark.parametrize("form", ["lines", "list"])
+def test_bare_lists_of_turns_are_conversations(tmp_path, form):
+  talks = [[{"from": "human", "value": "]"}], [{"role": "user", "content": "é"}]]
+  texts = [json.dumps(talk) for talk in talks]
+  path = write(
+    tmp_path, "\n".join(texts) if form == "lines" else f"[{', '.join(texts)}]"
+  )
+  rows = [{"conversations": talk} for talk in talks]
+  assert values(path) == rows
+  for record, text, row in zip(read(path), texts, rows, strict=True):
+    assert records.record_at(path, record.offset, record.length) == record
+    assert json.loads(parsing.make_strict(text.encode())) == row
+
+
 def test_a_file_of_one_record(tmp_path):
   for indent, kind in ((None, layouts.LINES), (2, layouts.OBJECTS)):
     check_layout(write(tmp_path, dump(THREE[2], indent)), kind, THREE[2:])
@@ -372,6 +386,7 @@ def test_lines_after_a_broken_one_are_read(tmp_path):
     ({"mine": {"file_name": "m.json"}}, ("LLaMA-Factory", "m.json")),
     ({"mine": {"hf_hub_url": "a/b"}, "b": {"file_name": "b"}}, ("LLaMA-Factory",)),
     ({"_data_files": [{}], "_fingerprint": ""}, ("Give the folder",)),
+    ({"splits": ["train", "test"]}, ("Give the folder",)),
     ({"default": {"features": {}, "citation": ""}}, ("Give the folder",)),
     ({"id": {"0": 1}, "conversations": {"0": []}}, ("orient='records'",)),
   ],

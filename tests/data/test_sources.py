@@ -3,7 +3,7 @@
 import pytest
 
 from mllm_selector_jax.data import sources
-from mllm_selector_jax.types import InputError, Record
+from mllm_selector_jax.types import InputError, Picture, Record
 
 CASES = [
   ("auto", {}, "coco/train/1.jpg", "coco"),
@@ -36,6 +36,35 @@ def test_rules(rule, value, image, wanted):
 def test_a_source_that_the_file_knows():
   find = sources.make_finder("auto")
   assert find(Record(0, 1, {}, source="given"), "a/1.png", "f") == "given"
+
+
+INSIDE = (Picture(None, b"x"),)
+HUB = "hub/CLEVR-Math(MathV360K)/train-00000-of-00001.parquet"
+
+
+@pytest.mark.parametrize(
+  ("record", "image", "wanted"),
+  [
+    (Record(0, 1, {}, pictures=INSIDE), "image-0", "CLEVR-Math(MathV360K)"),
+    (Record(0, 1, {}, pictures=INSIDE), "1.jpg", "CLEVR-Math(MathV360K)"),
+    (Record(0, 1, {}, pictures=INSIDE), "/a/b/1.jpg", "CLEVR-Math(MathV360K)"),
+    (Record(0, 1, {}, pictures=()), None, "CLEVR-Math(MathV360K)"),
+    (Record(0, 1, {}, pictures=INSIDE), "coco/1.jpg", "coco"),
+    (Record(0, 1, {}, pictures=(), id="coco/0001"), None, "coco"),
+    (Record(0, 1, {"source": "s"}, pictures=INSIDE), "1.jpg", "s"),
+    (Record(0, 1, {}, pictures=(Picture("1.jpg"),)), "1.jpg", "image"),
+    (Record(0, 1, {}), None, "text"),
+  ],
+)  # fmt: skip
+def test_rows_of_files_with_images_inside_are_named_after_them(record, image, wanted):
+  assert sources.make_finder("auto")(record, image, HUB) == wanted
+
+
+def test_a_file_without_a_name():
+  find = sources.make_finder("auto")
+  record = Record(0, 1, {}, pictures=INSIDE)
+  assert find(record, "1.jpg", "data/train.parquet") == "image"
+  assert find(record._replace(pictures=()), None, "train.parquet") == "text"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Pools in a bucket: a real file system in memory stands where the cloud's would."""
 
+import gzip
+import json
+
 import pytest
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
@@ -74,3 +77,31 @@ def test_what_is_not_there(bucket, tmp_path):
   assert not storage.is_folder("gs://bucket/none")
   bucket.pipe("gs://bucket/part/a.jsonl", b"{}")
   assert storage.is_remote(mixture.expand(["gs://bucket/part/*.jsonl"])[0].file)
+
+
+def test_commas_in_paths(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for name in ("a,b.json", "c.json", "d", "e(x,y", "f,g"):
+    (tmp_path / name).mkdir() if name == "f,g" else (tmp_path / name).touch()
+  for text, wanted in (
+    ("a,b.json", ["a,b.json"]), ("c.json,d", ["c.json", "d"]),
+    ("c.json, a,b.json ,d", ["c.json", "a,b.json", "d"]),
+    (" x.json , y.json,", ["x.json", "y.json"]), ("", []),
+    ("e(x,y,c.json", ["e(x,y", "c.json"]), ("f,g,f,g", ["f,g", "f,g"]),
+    ("{p,q}.json,z", ["{p,q}.json", "z"]),
+    ("ai2d(a,b)/*.parquet,c.json", ["ai2d(a,b)/*.parquet", "c.json"]),
+    ("gs://b/x,gs://b/y", ["gs://b/x", "gs://b/y"]),
+  ):  # fmt: skip
+    assert storage.split_paths(text) == wanted, text
+
+
+def test_packed_files_and_folders_in_a_bucket(bucket, tmp_path):
+  lines = "".join(json.dumps(make_record(n)) + "\n" for n in range(3)).encode()
+  bucket.pipe("gs://bucket/set/sub/train.jsonl.gz", gzip.compress(lines))
+  bucket.pipe("gs://bucket/set/sub/test.jsonl", lines)
+  bucket.pipe("gs://bucket/set/.cache/train.jsonl", lines)
+  out = tmp_path / "out"
+  found = check.check_pool(["gs://bucket/set"], None, make_encoder(), OPTIONS, 9, out)
+  assert found["rows"] == 3
+  assert found["left_out_files"]["first"] == ["gs://bucket/set/sub/test.jsonl"]
+  assert read_table(out).record(2).value == make_record(2)

@@ -68,7 +68,7 @@ class ArrayRecordFile(PoolFile):
   def text(self, offset: int, length: int) -> bytes:
     data = self._read_known(offset)
     if self._features is None:
-      return data
+      return parsing.make_strict(data)
     if "record" in self._features:
       return tf_example.decode(data)["record"][0]
     return super().text(offset, length)

@@ -49,14 +49,15 @@ class ArrowFile(PoolFile):
       else:
         reader = pa.ipc.open_stream(source)
         batches = list(reader)
+      self._schema = reader.schema
+      names = self._schema.names
     except FileNotFoundError as error:
       raise explain(path, error) from error
     except (pa.ArrowException, OSError, ValueError) as error:
       raise InputError(
         f"{path}: not a whole Arrow file ({first_line(error)}). Copy it again."
       ) from error
-    self._schema = reader.schema
-    if len(set(self._schema.names)) < len(self._schema.names):
+    if len(set(names)) < len(names):
       raise InputError(f"{path}: two columns have the same name.")
     self._batches = batches
     sizes = (batch.num_rows for batch in batches)

@@ -45,7 +45,7 @@ class ParquetFile(PoolFile):
         buffer_size=1 << 20,
         page_checksum_verification=True,
       )
-      schema = self._file.schema_arrow
+      names = self._file.schema_arrow.names
       metadata = self._file.metadata
       groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     except FileNotFoundError as error:
@@ -54,7 +54,7 @@ class ParquetFile(PoolFile):
       raise InputError(
         f"{path}: not a whole Parquet file ({first_line(error)}). Copy it again."
       ) from error
-    if len(set(schema.names)) < len(schema.names):
+    if len(set(names)) < len(names):
       raise InputError(f"{path}: two columns have the same name.")
     self._starts = [0]
     for group in groups:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tarfile import TarInfo
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from mllm_selector_jax.data import image_folders, packed, parsing, records
 from mllm_selector_jax.data.formats.base import PoolFile, changed, explain
@@ -20,10 +20,10 @@ from mllm_selector_jax.data.formats.tar_members import (
 from mllm_selector_jax.types import InputError, Picture, Record
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
-_TURNS = "conversations"  # the field of a record that is a bare list of turns
 _MOST_ALONE = 100_000  # keys of images without a record that are remembered
 # Fields of the metadata that img2dataset writes beside each image.
 _DOWNLOADED = {"url", "key", "status"}
+_TALK = {"conversations", "messages", "texts"}
 
 
 class TarFile(PoolFile):
@@ -91,10 +91,7 @@ class TarFile(PoolFile):
     found = _find_texts(list(list_members(self.path, piece)))
     if not found:
       raise changed(self.path, f"no sample at byte {offset:,}")
-    data = read_member(piece, found[0])
-    if data.lstrip(b" \t\r\n").startswith(b"["):
-      data = b'{"%b": %b}' % (_TURNS.encode(), data)
-    return parsing.make_strict(data)
+    return parsing.make_strict(read_member(piece, found[0]).strip(b" \t\r\n"))
 
   def copy(self, places: Iterable[tuple[int, int]], out: Path) -> None:
     with open(out, "wb") as file:
@@ -145,11 +142,11 @@ def _read_sample(file: BinaryIO, members: list[TarInfo]) -> Record:
     return fault("malformed", f"{len(texts)} members .json, a sample has one")
   if texts[0].size > records.MOST_BYTES:
     return fault("malformed", f"{texts[0].size:,} bytes of JSON")
-  value, detail = parsing.parse_bytes(read_member(file, texts[0]), _TURNS)
+  value, detail = parsing.parse_bytes(read_member(file, texts[0]))
   if value is None:
     return fault("malformed", detail)
-  if detail := _name_other(value):
-    return fault("malformed", detail)
+  if _DOWNLOADED <= value.keys() and not value.keys() & _TALK:
+    return fault("malformed", "img2dataset's metadata, which holds no conversation")
   pictures = []
   for member in _find_images(members):
     if member.size > image_folders.MOST_BYTES:
@@ -158,19 +155,3 @@ def _read_sample(file: BinaryIO, members: list[TarInfo]) -> Record:
   if len(pictures) == 1 and isinstance(name := value.get("image"), str) and name:
     pictures = [pictures[0]._replace(name=name)]
   return Record(offset, length, value, pictures=tuple(pictures), id=key)
-
-
-def _name_other(value: dict[str, Any]) -> str:
-  """What a sample's JSON is, where it is known and no conversation."""
-  if _DOWNLOADED <= value.keys() and not value.keys() & {_TURNS, "messages", "texts"}:
-    return "img2dataset's metadata, a caption at best; it holds no conversation"
-  turns = value.get(_TURNS)
-  first = turns[0] if isinstance(turns, list) and turns else None
-  if (
-    len(value) == 1 and isinstance(first, dict) and {_TURNS, "messages"} & first.keys()
-  ):
-    return (
-      "a list of records, not one; unpack the tar, and give this file as pool.data and"
-      " the folder as pool.images"
-    )
-  return ""
