@@ -135,7 +135,7 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.tempering = 0.5  # power of the pool share
   # By group name, a dict, JSON text or a JSON file; groups left out get 0.
   cfg.select.target_shares = config_dict.placeholder(object)
-  cfg.select.like = config_dict.placeholder(object)  # ids, as force_in
+  cfg.select.like = config_dict.placeholder(object)  # rows, as force_in
   # Which rows are suspect: a number (the top share of each group's necessity), none,
   # quantile (0.15), gate (competence 0.6), tail_safe (of the top 0.2 what the seed
   # model gets wrong, in groups that it knows), mixture (the upper of two humps of each
@@ -153,8 +153,10 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.cap = 1.0  # the most of a group's rows, as a share of them
   cfg.select.within = "uniform"  # or sample, top
   cfg.select.temperature = 0.2  # of within = "sample"
-  # Ids to keep and to leave out: a list, "id,id", or a file with an id a line or
-  # JSON (ids, or records with ids, such as another run's selected.json).
+  # Rows to keep and to leave out: a list, "id,id,row=5,hash=...", or a file: ids.txt
+  # or weights as export-selection writes them, an id a line, JSON or Parquet (ids, row
+  # numbers, hashes, or whole records such as selected.json). An id stands for all rows
+  # that have it.
   cfg.select.force_in = config_dict.placeholder(object)
   cfg.select.leave_out = config_dict.placeholder(object)
   # Selections of every budget and lambda beside the arms, from the same scores.

@@ -1,8 +1,10 @@
 """Every shipped config: it loads, and has the default's keys and kinds of values."""
 
+import ast
 import dataclasses
 import importlib
 import pathlib
+import re
 
 import pytest
 from ml_collections import ConfigDict
@@ -12,7 +14,8 @@ from mllm_selector_jax.models.config import REMAT, LoraConfig
 from mllm_selector_jax.training.optimizer import OptimizerOptions
 from mllm_selector_jax.training.step import TRAINABLE
 
-FOLDER = pathlib.Path(__file__).parents[1] / "configs"
+ROOT = pathlib.Path(__file__).parents[1]
+FOLDER = ROOT / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 
 
@@ -62,3 +65,30 @@ def test_llava_s_recipes_are_its_scripts():
   assert full.mesh.fsdp == lora.mesh.fsdp == -1
   assert full.tune.group_by_modality_length and lora.tune.group_by_modality_length
   assert not align.align.group_by_modality_length
+
+
+def list_texts():
+  """Every text of the code with its place, and the documents."""
+  for path in sorted((ROOT / "mllm_selector_jax").rglob("*.py")):
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield f"{path.relative_to(ROOT)}:{node.lineno}", node.value
+  for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    yield path.name, path.read_text()
+
+
+def test_every_option_that_a_text_names_is_one():
+  cfg = default.get_config()
+  sections = {key for key, value in cfg.items() if isinstance(value, ConfigDict)}
+  known = {name for name, _ in flatten(cfg)}
+  known |= {name.rpartition(".")[0] for name in known}
+  name = rf"(?<![\w./-])(?:--config\.)?((?:{'|'.join(sections)})\.[a-z_.]*[a-z_])"
+  file = re.compile(r"\.(html|json|md|parquet|py|safetensors|table|tar|txt|yaml)\b")
+  wrong, found = [], set()
+  for place, text in list_texts():
+    for match in re.finditer(name, text):
+      if not file.search(match[1]) or match[1] in known:
+        found.add(match[1])
+        wrong += [f"{place}: {match[0]}"] * (match[1] not in known)
+  assert not wrong
+  assert {"select.force_in", "pool.data", "select.search.development"} <= found

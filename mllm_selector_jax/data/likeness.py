@@ -6,7 +6,7 @@ stands in the pool and as another format, or a trainer's export, has it.
 
 import hashlib
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.rounds import read_rounds
@@ -33,16 +33,19 @@ def read_likeness(record: Record) -> Likeness | None:
     return None
   try:
     rounds = read_rounds(content.conversations)
-    turns: Any = [[_strip(each.question), _strip(each.answer)] for each in rounds]
+    turns = [_strip(text) for each in rounds for text in (each.question, each.answer)]
   except RowError:
-    turns = content.conversations
-  text = json.dumps(turns, sort_keys=True, default=str)
+    turns = [json.dumps(content.conversations, sort_keys=True, default=str)]
+  # With their lengths, so that no two lists of turns are one text.
+  text = "".join(f"{len(turn)}:{turn}" for turn in turns)
   digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-  names = (picture.name for picture in content.pictures)
-  return Likeness(digest, next(names, None))
+  name = content.pictures[0].name if content.pictures else None
+  return Likeness(digest, name)
 
 
 def _strip(text: str) -> str:
   """A turn without marks, whose place some formats change or do not tell."""
+  if MARK not in text:
+    return text.strip()
   pieces = (piece.strip() for piece in text.split(MARK))
   return "\n".join(piece for piece in pieces if piece)

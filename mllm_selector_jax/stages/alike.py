@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
+from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.likeness import read_likeness
 from mllm_selector_jax.data.table import PoolTable
 
@@ -34,22 +35,32 @@ class Alike:
     pairs = sorted((int(row), code) for code, own in rows.items() for row in own)
     self._read(pairs)
 
-  def add_nameless(self, texts: Iterable[bytes]) -> None:
+  def add_nameless(self, wanted: Iterable[tuple[bytes, str | None]]) -> None:
     """Reads the records of rows without an id, and of others if that is not enough.
 
     Other rows may have an id that their record does not show, such as a tar's.
 
     Args:
-      texts: that are looked for.
+      wanted: text and image of the records that are looked for.
     """
+    wanted = set(wanted)
     usable = np.flatnonzero(self._pool.ok)
-    names = self._pool.id[usable]
-    pairs = zip(usable.tolist(), names, strict=True)
+    pairs = zip(usable.tolist(), self._pool.id[usable], strict=True)
     nameless = np.array([name == f"row-{row}" for row, name in pairs], bool)
-    for rows in (usable[nameless], usable[~nameless]):
-      if all((None, text) in self._rows for text in texts):
+    likely = self._may_show(usable, {_base(image) for _, image in wanted})
+    for mask in (nameless & likely, nameless & ~likely, ~nameless):
+      if all((None, text) in self._rows for text, _ in wanted):
         return
-      self._read([(int(row), None) for row in rows])
+      self._read([(int(row), None) for row in usable[mask]])
+
+  def _may_show(
+    self, rows: Int[np.ndarray, " n"], bases: set[str | None]
+  ) -> Bool[np.ndarray, " n"]:
+    """Which of the rows may have one of these images, without reading records."""
+    files, names = self._pool.file[rows], self._pool.image[rows]
+    plain = {file: formats.find_format(file) is formats.JsonFile for file in set(files)}
+    pairs = zip(files, names, strict=True)
+    return np.array([not plain[f] or _base(name) in bases for f, name in pairs], bool)
 
   def find(
     self, code: int | None, text: bytes, image: str | None
@@ -106,7 +117,7 @@ class Alike:
       return found, True
     if image is None:
       return rows, False
-    base = image.rpartition("/")[2]
+    base = _base(image)
     if found := by.get(("hash", base.partition(".")[0])):
       return found, True  # as our exports name images from inside a pool's file
     found = by.get(("base", base), [])
@@ -121,7 +132,7 @@ class Alike:
     names, digests = self._pool.image[rows], self._pool.image_hash[rows]
     for row, name, digest in zip(rows, names, digests, strict=True):
       labels = [("name", name), ("hash", digest)]
-      labels.append(("base", name and name.rpartition("/")[2]))
+      labels.append(("base", _base(name)))
       if row in self._own_image:
         labels.append(("name", self._own_image[row]))
       for label in dict.fromkeys(labels):
@@ -136,6 +147,10 @@ class _Queue:
     self.rows, self.is_image = rows, is_image
     self.left = iter(rows)
     self.asked = 0
+
+
+def _base(name: str | None) -> str | None:
+  return name and name.rpartition("/")[2]
 
 
 def _ends_alike(one: str, other: str) -> bool:

@@ -114,7 +114,7 @@ def name_rows(
         row = int(aside[0])
         raise InputError(
           f"{option} names row {row:,} (id {pool.id[row]!r}), which was set aside:"
-          f" {pool.reason[row]} ({len(aside):,} such rows). Take them out of the list."
+          f" {pool.reason[row]}. Take such rows ({len(aside):,}) out of the list."
         )
       config = {**config, name: found.rows.tolist()}
       notes += [f"{option}: {note}" for note in found.notes]
@@ -306,8 +306,8 @@ def _mark(
   if len(other) and name != "leave_out":  # what is not scored is left out already
     row = int(other[0])
     raise InputError(
-      f"{option} names row {row:,} (id {pool.id[row]!r}), which has no score that is a"
-      f" number ({len(other):,} such rows). Take them out of the list."
+      f"{option} names row {row:,} (id {pool.id[row]!r}), whose score is not a number."
+      f" Take such rows ({len(other):,}) out of the list."
     )
   return np.isin(rows, wanted)
 

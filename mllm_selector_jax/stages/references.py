@@ -166,7 +166,8 @@ class _Search:
     named = {code for _, code in self._records if code is not None}
     alike.add({code: self._prefer(self._ids[code]) for code in named})
     if len(named) < len({code for _, code in self._records}):
-      alike.add_nameless({entry.text for entry, code in self._records if code is None})
+      alone = (entry for entry, code in self._records if code is None)
+      alike.add_nameless((entry.text, entry.image) for entry in alone)
     missing = 0
     for entry, code in self._records:
       found = alike.find(code, entry.text, entry.image)

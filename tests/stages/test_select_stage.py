@@ -5,10 +5,17 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from mllm_selector_jax.configs import default
 
 from mllm_selector_jax import main, stages
 from mllm_selector_jax.selection import strategies
-from mllm_selector_jax.stages.explain import explain_rows, find_smallest, nearest
+from mllm_selector_jax.stages.explain import (
+  BOUNDS,
+  NAMED,
+  explain_rows,
+  find_smallest,
+  nearest,
+)
 from mllm_selector_jax.types import InputError
 
 
@@ -164,6 +171,17 @@ def test_explain_says_why_and_what_would_change_it(select):
       assert not read_selection(folder)["kept"][i]
     if reason.startswith("suspect: upper"):
       assert "without select.bound:" in text
+
+
+def test_explain_names_options_that_there_are(select):
+  options = {*NAMED.values(), *(option for option, _ in BOUNDS.values())}
+  assert options <= set(default.get_config().select)
+  given = {"force_in": "row=6", "leave_out": "row=7,row=8"}
+  select(**given)
+  texts, _ = select(lambda run: explain_rows(run, ("row=6,row=7",)))
+  for text, row, name in zip(texts, (6, 7), given, strict=True):
+    assert f"(row {row}," in text
+    assert text.splitlines()[-2] == f"  would change it: taking it out of select.{name}"
 
 
 def test_explain_refuses_what_it_cannot_explain(select):
