@@ -6,8 +6,8 @@ Each seed has its own pool, seed model and score table, and what has been made i
 kept, so a run that was stopped goes on. Prints, for every rule alone, how many rows
 it takes out, which share of them is rightly taken (precision), which share of all
 such rows it takes (recall), and the share of sound rows lost; then what each costs
-beside the scoring, and by task what the rules of `BY_TASK` find and lose of wrong or
-misaligned rows; means over the seeds.
+beside the scoring, by task what the rules of `BY_TASK` find and lose of wrong or
+misaligned rows, and how many of their suspects say yes and no; means over the seeds.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from mllm_selector_jax.configs import demo
 
 from mllm_selector_jax import stages
+from mllm_selector_jax.data.rounds import Round, hash_answers
 from mllm_selector_jax.selection.candidates import sort_out
 from mllm_selector_jax.selection.options import HELD_OUT, SelectOptions
 from mllm_selector_jax.stages import candidates, context, doubts
@@ -45,6 +46,7 @@ RULES = {
 }
 BY_TASK = ("bound 0.15", "gate", "tail_safe", "mixture", "probe", "thorough")
 SMALLEST = 3  # tasks that are the tail
+ANSWERS = ("yes", "no")
 KINDS = ("wrong", "misaligned", "wrong or misaligned", "duplicate")
 
 
@@ -101,6 +103,12 @@ def measure_tasks(eligible, truth, found) -> dict[str, tuple[float, ...]]:
   return result
 
 
+def count_answers(eligible, found) -> list[int]:
+  """How many of the rows found have each of `ANSWERS`."""
+  numbers = [hash_answers([Round("", answer)]) for answer in ANSWERS]
+  return [int((eligible.scores.answer[found] == number).sum()) for number in numbers]
+
+
 def measure(eligible, truth, found) -> dict[str, tuple[float, float]]:
   """By kind precision and recall; "taken" and "sound rows lost" as shares."""
   wrong = truth["wrong"][eligible.rows]
@@ -146,6 +154,7 @@ def main() -> None:
   arguments = parser.parse_args()
   found: dict[str, list] = {rule: [] for rule in RULES}
   tasks: dict[str, list] = {rule: [] for rule in BY_TASK}
+  said: dict[str, list] = {rule: [] for rule in BY_TASK}
   spent: dict[str, list] = {bound: [] for bound in HELD_OUT}
   for seed in map(int, arguments.seeds.split(",")):
     folder = arguments.workdir / f"seed-{seed}"
@@ -162,6 +171,7 @@ def main() -> None:
       found[rule].append(measure(eligible, truth, taken))
       if rule in BY_TASK:
         tasks[rule].append(measure_tasks(eligible, truth, taken))
+        said[rule].append(count_answers(eligible, taken))
     for bound, cost in costs.items():
       spent[bound].append(cost)
   heads = "".join(f" {kind}: precision | recall |" for kind in KINDS)
@@ -188,6 +198,11 @@ def main() -> None:
     }
     cells = "".join(f" {p:.2f} | {r:.2f} | {s:.2f} |" for _, p, r, s in means.values())
     print(f"| {name} | {means[BY_TASK[0]][0]:.0f} |{cells}")
+  print(f"\n| suspects that say |{''.join(f' {rule} |' for rule in BY_TASK)}")
+  print("|---" * (1 + len(BY_TASK)) + "|")
+  for place, answer in enumerate(ANSWERS):
+    means = [np.mean(each, axis=0)[place] for each in said.values()]
+    print(f"| {answer} |{''.join(f' {mean:.0f} |' for mean in means)}")
 
 
 if __name__ == "__main__":

@@ -82,23 +82,33 @@ def measure(
     the pool have its answer.
   """
   count = int(groups.max(initial=-1)) + 1
-  names, answer = np.unique(answers, return_inverse=True)
-  hit = (right & asked).astype(np.float64)
-  rows = np.bincount(answer, asked, len(names))
-  share = np.bincount(answer, hit, len(names)) / np.maximum(rows, 1)
-  # The answers of each group, in an order that no order of rows changes.
-  pairs, pair = np.unique(
-    groups.astype(np.int64) * max(len(names), 1) + answer, return_inverse=True
-  )
-  group, which = np.divmod(pairs, max(len(names), 1))
-  own = np.bincount(pair, asked, len(pairs))
-  hits = np.bincount(pair, hit, len(pairs))
-  given = (hits + PRIOR_ROWS * share[which]) / (own + PRIOR_ROWS)
-  weight = np.sqrt(own)
-  largest = np.zeros(count)
-  np.maximum.at(largest, group, own)
+  # Sorted by group and answer, so that no sum depends on the order of rows.
+  order = np.argsort(answers)
+  answer = np.cumsum(_starts(answers[order])) - 1
+  kind = np.uint16 if count <= 1 << 16 else np.int64  # short ones are sorted faster
+  regroup = np.argsort(groups[order].astype(kind), kind="stable")
+  order, answer = order[regroup], answer[regroup]
+  group, asked = groups[order], asked[order].astype(np.float64)
+  hit = right[order] * asked
+  rows = np.bincount(answer, asked)
+  share = np.bincount(answer, hit) / np.maximum(rows, 1)
+  starts = _starts(group) | _starts(answer)
+  first, pair = np.flatnonzero(starts), np.cumsum(starts) - 1
+  own, hits = np.bincount(pair, asked), np.bincount(pair, hit)
+  given = (hits + PRIOR_ROWS * share[answer[first]]) / (own + PRIOR_ROWS)
+  weight, largest = np.sqrt(own), np.zeros(count)
+  np.maximum.at(largest, group[first], own)
   guess = np.sqrt(np.maximum(largest - 1, 0))
-  reached = np.bincount(group, weight * given, count) - guess
-  most = np.bincount(group, weight, count) - guess
+  reached = np.bincount(group[first], weight * given, count) - guess
+  most = np.bincount(group[first], weight, count) - guess
   skill = np.where(largest > 0, reached / np.where(largest > 0, most, 1), 0)
-  return skill, given[pair], rows[answer].astype(np.int64)
+  given_of, rows_of = np.empty(len(order)), np.empty(len(order), np.int64)
+  given_of[order], rows_of[order] = given[pair], rows[answer]
+  return skill, given_of, rows_of
+
+
+def _starts(values: np.ndarray) -> Bool[np.ndarray, " N"]:
+  """Where a run of equal values begins."""
+  starts = np.ones(len(values), bool)
+  starts[1:] = values[1:] != values[:-1]
+  return starts
