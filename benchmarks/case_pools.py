@@ -13,6 +13,7 @@ for a link, and is one in the copy that is read. The settings are those of
 import argparse
 import collections
 import contextlib
+import functools
 import shutil
 import sys
 import tempfile
@@ -117,11 +118,27 @@ def examine(cases: Path, path: Path) -> Outcome:
   return Outcome(name, found["rows"], found["ok"], ", ".join(aside))
 
 
-def check(data: Path, images: Path | None, place: Path) -> dict[str, Any]:
-  """The check as the command does it; returns its summary."""
+@functools.cache
+def read_encoder(max_length: int | None = None) -> tuple[Any, Any]:
+  """The demo base's way from records to tokens and pixels; see `check`."""
   cfg = demo.get_config()
-  run = types.SimpleNamespace(cfg=cfg)
-  encoder, options = base.read_encoder(run)
+  cfg.model.max_length = max_length or cfg.model.max_length
+  return base.read_encoder(types.SimpleNamespace(cfg=cfg))
+
+
+def check(
+  data: Path, images: Path | None, place: Path, max_length: int | None = None
+) -> dict[str, Any]:
+  """The check as the command does it; returns its summary.
+
+  Args:
+    data: what `pool.data` names.
+    images: the image folder.
+    place: a folder for the table.
+    max_length: tokens of a row; None for the demo's.
+  """
+  cfg = demo.get_config()
+  encoder, options = read_encoder(max_length)
   return check_pool(
     base.split_files(str(data)),
     images and str(images),
