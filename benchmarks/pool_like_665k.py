@@ -1,4 +1,4 @@
-"""Lengths, images and turns like those of LLaVA's mix of 665,298 rows.
+"""Lengths, images, turns and names like those of LLaVA's mix of 665,298 rows.
 
 Counts by source are the published ones; so are 349,034 distinct paths, 5.2 rounds a
 row, 576 image tokens behind 35 of the system text, a mean of about 821 tokens, and
@@ -21,6 +21,7 @@ Any number of rows keeps the proportions. For small models `image_tokens` and
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt64
@@ -76,9 +77,7 @@ def draw_pool(
     later: share of the rows with image whose image stands in a later turn.
   """
   rng = np.random.default_rng(seed)
-  part = [COCO_ROWS, GENOME, GQA, OTHER, TEXT_ONLY]
-  edges = np.rint(np.cumsum([0, *part]) * (rows / ROWS)).astype(int)
-  coco, genome, gqa, other, text = np.diff(edges)
+  coco, genome, gqa, other, text = _split_rows(rows)
   images = [_spread(coco, round(coco * COCO_IMAGES / COCO_ROWS), rng)]
   place = int(images[0].max(initial=0))
   own = np.arange(place + 1, place + genome + gqa + other + 1)
@@ -105,6 +104,67 @@ def draw_pool(
     images=keys,
     turns=rng.geometric(1 / ROUNDS, rows).astype(np.int32),
   )
+
+
+class Names(NamedTuple):
+  """What rows are called, and their images.
+
+  Attributes:
+    ids: of each row: its image's, so that they repeat.
+    images: path of each row's image below the image folder; None for text alone.
+  """
+
+  ids: list[str]
+  images: list[str | None]
+
+
+# Beside the published counts by first folder (OCR-VQA 80,000, TextVQA 21,953): an id
+# is the stem of the image's file, and a hundredth of Visual Genome's rows have the id
+# of a COCO image, which is the same photograph. Genome's images lie in two folders,
+# as published; their shares are assumed.
+OCR_SHARE = 80_000 / OTHER
+SECOND_SHARE = 0.4
+SAME_PHOTOGRAPH = 0.01
+
+
+def draw_names(rows: int = ROWS, seed: int = 0) -> Names:
+  """Draws ids and paths as LLaVA's mix has them, in a shuffled order.
+
+  Args:
+    rows: of the pool; fewer keep the proportions.
+    seed: of the draw.
+  """
+  rng = np.random.default_rng([seed, 1])
+  coco, genome, gqa, other, text = _split_rows(rows)
+  ocr = round(other * OCR_SHARE)
+  photographs = _spread(coco, round(coco * COCO_IMAGES / COCO_ROWS), rng)
+  keys = [f"{number * 6 + 9:012d}" for number in range(photographs.max() + 1)]
+  names = [(keys[one], f"coco/train2017/{keys[one]}.jpg") for one in photographs]
+  again = rng.random(genome) < SAME_PHOTOGRAPH
+  second = rng.random(genome) < SECOND_SHARE
+  for number in range(genome):
+    place = f"VG_100K{'_2' if second[number] else ''}/{2_300_000 + number}"
+    id = keys[photographs[number % coco]] if again[number] else place
+    names.append((id, f"vg/{place}.jpg"))
+  for folder, count, first in (
+    ("gqa/images", gqa, 1_000_000),
+    ("ocr_vqa/images", ocr, 3_000_000),
+    ("textvqa/train_images", other - ocr, 5_000_000),
+  ):
+    stems = (str(first + number) for number in range(count))
+    names += [(stem, f"{folder}/{stem}.jpg") for stem in stems]
+  names += [(f"chat_{number}", None) for number in range(text)]
+  order = rng.permutation(len(names))
+  return Names(
+    [names[place][0] for place in order], [names[place][1] for place in order]
+  )
+
+
+def _split_rows(rows: int) -> list[int]:
+  """Rows of COCO, Visual Genome, GQA, the others with image, and text alone."""
+  part = [COCO_ROWS, GENOME, GQA, OTHER, TEXT_ONLY]
+  edges = np.rint(np.cumsum([0, *part]) * (rows / ROWS)).astype(int)
+  return np.diff(edges).tolist()
 
 
 def _spread(rows: int, images: int, rng: np.random.Generator) -> np.ndarray:

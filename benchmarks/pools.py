@@ -213,17 +213,13 @@ WRITERS = {
 
 
 def check(data: str, folder: str) -> tuple[float, str]:
-  from benchmarks.check import OPTIONS
+  from benchmarks.check import make_arguments
   from mllm_selector_jax.data.check import check_pool
-  from mllm_selector_jax.data.conversation import TEMPLATES, Encoder
-  from tests.tokenizers_on_the_spot import make_tokenizer
 
-  tokenizer = make_tokenizer("bytes")
-  token = tokenizer.convert_tokens_to_ids("<image>")
-  encoder = Encoder(tokenizer, TEMPLATES["vicuna_v1"], token, 576, 2048)
   out = os.path.join(folder, "table")
+  given = make_arguments(data, folder, out)
   start = time.perf_counter()
-  found = check_pool([data], folder, encoder, OPTIONS, 64_000_000, out)
+  found = check_pool(*given)
   assert not found["aside"], found["aside"]
   return time.perf_counter() - start, ""
 

@@ -150,7 +150,7 @@ def _read_label(record: dict, field: str) -> str | None:
 def make_question(
   record: dict,
   rules: Sequence[tuple[re.Pattern, str]],
-  stem: str,
+  default: str,
   where: str,
   folder: str | None = None,
   place: Place | None = None,
@@ -160,7 +160,7 @@ def make_question(
   Args:
     record: in the one form, or LLaVA's.
     rules: see `tasks.read_questions`.
-    stem: names the task where neither the record nor a rule does.
+    default: names the task where neither the record nor a rule does.
     where: the record stands, for messages.
     folder: the task's own image folder.
     place: of the record whose file holds the image.
@@ -193,7 +193,7 @@ def make_question(
   task = record.get("task")
   if task is None:
     named = (name for pattern, name in rules if pattern.search(question))
-    task = next(named, stem)
+    task = next(named, default)
   if not isinstance(task, str) or not task:
     raise _malformed('"task" is not text')
   choices = record.get("choices")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from mllm_selector_jax.data import storage
+from mllm_selector_jax.data.sources import FIELDS
 from mllm_selector_jax.evaluation import files
 from mllm_selector_jax.evaluation.published import BENCHMARKS, Source
 from mllm_selector_jax.evaluation.questions import Aside, Question, make_question
@@ -84,25 +85,38 @@ def list_files(source: Source) -> list[str]:
 def _read_source(source: Source, rules: Rules) -> Iterator[Question | Aside]:
   """Every row of a source as a question, or why it is none."""
   known = BENCHMARKS.get(source.name)
-  rows = known.rows(source) if known else _read_own(source)
-  for row in rows:
+  for row, default in _read_rows(source):
     record = row.value
     try:
       if row.error is not None:
         raise row.error
       if known:
         record = {"task": source.name, **known.convert(row)}
-      stem = os.path.splitext(os.path.basename(row.path))[0]
-      yield make_question(record, rules, stem, row.where, source.folder, row.place)
+      yield make_question(record, rules, default, row.where, source.folder, row.place)
     except RowError as error:
       id = record.get("id")
       id = id if isinstance(id, str | int) else None
       yield Aside(id, source.name or None, error.reason, f"{row.where}: {error.detail}")
 
 
-def _read_own(source: Source) -> Iterator[files.Row]:
+def _read_rows(source: Source) -> Iterator[tuple[files.Row, str]]:
+  """Rows, each with the task of a record that names none."""
+  if known := BENCHMARKS.get(source.name):
+    yield from ((row, source.name) for row in known.rows(source))
+    return
   for path in source.files:
-    yield from files.read_rows(path)
+    stem = os.path.splitext(os.path.basename(path))[0]
+    rows = list(files.read_rows(path))
+    names = [_find_name(row) for row in rows]
+    several = len(set(names) - {None}) > 1
+    for row, name in zip(rows, names, strict=True):
+      yield row, name if several and name else stem
+
+
+def _find_name(row: files.Row) -> str | None:
+  """What the record says that it comes from."""
+  values = () if row.error else (row.value.get(field) for field in FIELDS)
+  return next((str(v) for v in values if isinstance(v, str | int) and v != ""), None)
 
 
 def compile_rules(rules: Sequence[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
@@ -167,7 +181,8 @@ def read_questions(
   Args:
     tasks: see `parse_tasks`.
     rules: (task, regular expression over the question); the first that matches
-      names a record that has no "task"; if none does, the file's name does.
+      names the task of a record that has no "task". If none does, its "source" or
+      "data_source" does where the file has several of them, or else the file's name.
     limit: keep at most so many questions, evenly over tasks; None keeps all.
     seed: of that sample.
 

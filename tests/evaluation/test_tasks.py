@@ -108,6 +108,50 @@ def test_the_first_matching_rule_names_the_task_unless_the_record_does(tmp_path)
   assert [question.task for question in questions] == ["count", "red", "eval", "own"]
 
 
+def test_each_source_of_a_file_with_several_is_a_task(tmp_path):
+  turns = [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]
+  rows = [
+    PLAIN | {"id": 1, "source": "scenes"},
+    PLAIN | {"id": 2, "data_source": "charts"},
+    {"id": 3, "source": "scenes", "conversations": turns},
+    PLAIN | {"id": 4, "source": "scenes", "task": "own"},
+    PLAIN | {"id": 5},
+    PLAIN | {"id": 6, "source": "", "data_source": "charts"},
+    PLAIN | {"id": 7, "source": {"a": 1}},
+    PLAIN | {"id": 8, "source": "charts", "question": "how many?"},
+    PLAIN | {"id": 1, "source": "charts"},  # an id is unique inside its task
+    PLAIN | {"id": 10, "source": 7},
+  ]
+  path = _write(tmp_path, rows)
+  questions, aside = tasks.read_questions([path], [("count", "^how many")])
+  assert not aside
+  assert [question.task for question in questions] == [
+    *("scenes", "charts", "scenes", "own", "eval", "charts", "eval", "count"),
+    *("charts", "7"),
+  ]
+
+
+def test_a_file_with_one_source_is_one_task_of_its_name(tmp_path):
+  one = _write(tmp_path, [PLAIN | {"source": "scenes"}, PLAIN | {"id": 2}], "one.jsonl")
+  rows = [PLAIN | {"id": n, "source": name} for n, name in enumerate("aab")]
+  two = _write(tmp_path, rows, "two.json")
+  questions, _ = tasks.read_questions([one, two])
+  assert [question.task for question in questions] == ["one", "one", "a", "a", "b"]
+  sampled, _ = tasks.read_questions([two], limit=2)
+  assert {question.task for question in sampled} == {"a", "b"}
+
+
+def test_parquet_with_several_sources(tmp_path):
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  path = tmp_path / "held.parquet"
+  rows = [PLAIN | {"id": n, "data_source": name} for n, name in enumerate("ab")]
+  pq.write_table(pa.Table.from_pylist(rows), path)
+  questions, aside = tasks.read_questions([str(path)])
+  assert [question.task for question in questions] == ["a", "b"] and not aside
+
+
 def test_choices_are_asked_with_letters_and_answered_by_letter(tmp_path):
   row = PLAIN | {"choices": ["blue", "red", 3], "answers": ["red"]}
   question = _read_one(tmp_path, row)
