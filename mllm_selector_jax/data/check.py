@@ -3,9 +3,7 @@
 import collections
 import hashlib
 import itertools
-import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -24,8 +22,8 @@ from mllm_selector_jax.data.conversation import Encoder
 from mllm_selector_jax.data.image_folders import AnyFolders
 from mllm_selector_jax.data.pictures import Finding, Gallery
 from mllm_selector_jax.data.rounds import hash_answers, read_rounds, read_system
+from mllm_selector_jax.data.row_hash import hash_row
 from mllm_selector_jax.types import (
-  MARK,
   ImageOptions,
   InputError,
   Picture,
@@ -40,10 +38,6 @@ NO_NAME = "image"  # begins the name of an image that has none
 
 DUPLICATES = ("keep", "aside")  # what may be done with rows or ids that repeat
 LONG_ROWS = ("cut", "aside")
-
-# Blanks around an image's mark say nothing: exports write them as their format does.
-_MARK_BLANKS = re.compile(rf"[ \t\n]*{MARK}[ \t\n]*")
-_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 Progress = Callable[[int, int | None], None]
 
@@ -345,26 +339,3 @@ def _list_remarks(
     yield summary.SYSTEM_USED if encoder.takes_system else f"{summary.UNREAD}system"
   for field in content.unread:
     yield f"{summary.UNREAD}{field}"
-
-
-def hash_row(conversations: list[dict[str, Any]], image_hash: str | None) -> str:
-  """Identity of a row's content, whatever its id, place and format.
-
-  Args:
-    conversations: as `record_schemas.Content` has them.
-    image_hash: SHA-256 of the image file's bytes; None for text alone.
-  """
-  turns = [
-    {**turn, "value": _MARK_BLANKS.sub(_write_mark, turn["value"])}
-    if MARK in turn["value"]
-    else turn
-    for turn in conversations
-  ]
-  text = _CANONICAL.encode(turns)
-  return hashlib.sha256(f"{text}\n{image_hash or ''}".encode()).hexdigest()[:32]
-
-
-def _write_mark(match: re.Match) -> str:
-  """A mark on a line of its own, however the text has it."""
-  before = "\n" if match.start() else ""
-  return f"{before}{MARK}\n" if match.end() < len(match.string) else f"{before}{MARK}"

@@ -329,16 +329,8 @@ class Encoder:
     return ids, learned, find_inside(encoding, piece.asked, piece.text)
 
 
-def make_encoder(
-  name: str,
-  tokenizer: Any,
-  image_token: int,
-  patches: int,
-  max_length: int,
-  system: str | None = None,
-  row_system: bool = True,
-) -> Encoder:
-  """The encoder of a named template; arguments as `Encoder` has them.
+def make_encoder(name: str, *arguments: Any, **options: Any) -> Encoder:
+  """The encoder of a named template; the rest is what `Encoder` takes.
 
   Raises:
     InputError: no template is called so, or the tokenizer does not fit it.
@@ -347,7 +339,5 @@ def make_encoder(
     raise InputError(
       f"model.conversation={name!r}: allowed are {', '.join(TEMPLATES)}."
     )
-  template = TEMPLATES[name]
-  return Encoder(
-    tokenizer, template, image_token, patches, max_length, system, row_system
-  )
+  tokenizer, *others = arguments
+  return Encoder(tokenizer, TEMPLATES[name], *others, **options)

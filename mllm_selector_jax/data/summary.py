@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mllm_selector_jax.data.remedies import REMEDIES
 from mllm_selector_jax.data.table import Line
 from mllm_selector_jax.types import REASONS
 
@@ -24,32 +25,6 @@ _OTHER = f"{UNREAD}further fields"
 _MOST_DETAIL = 200  # characters
 _MOST_SOURCES = 20  # lines of the text
 _PERCENTILES = (5, 25, 50, 75, 95, 99)
-
-
-# By the reason for which a row is set aside, what would keep it.
-REMEDIES = {
-  "malformed": "docs/pools.md lists the forms that are read; convert the records",
-  "duplicate id": "--config.pool.duplicate_ids=keep takes an id for a mere label",
-  "duplicate row": "--config.pool.duplicate_rows=keep keeps rows that are the same",
-  "tool calls": "take the calls out of the conversations, or leave these rows out",
-  "other media": "this model takes still images alone; leave these rows out",
-  "no supervised token": "answers are empty, masked, or stand after"
-  " --config.model.max_length tokens",
-  "too long": "raise --config.model.max_length, or give --config.pool.long_rows=cut",
-  "masked by LLaVA": "LLaVA's own training loses such rows; another"
-  " --config.model.conversation does not",
-  "image marks": "put one <image> into the questions for each image of the record",
-  "several images": "this model takes one image a row; leave these rows out",
-  "missing image": "is --config.pool.images=FOLDER[,FOLDER] what the paths are"
-  " relative to?",
-  "unreadable image": "download or copy these files again",
-  "huge image": "raise --config.pool.max_pixels if these images are sound",
-  "unsupported image": "convert the files to JPEG or PNG",
-  "unsafe path": "add the folder that holds them to --config.pool.images;"
-  " --config.pool.links=follow follows links that lead out of it",
-  "not a number": "the model's loss of these rows is not finite",
-}
-assert REMEDIES.keys() == REASONS.keys()
 
 
 class Tally:

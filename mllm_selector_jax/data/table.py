@@ -23,7 +23,7 @@ class Line(NamedTuple):
   Attributes:
     row: dense index in the pool, over all files.
     id: the record's own, verbatim; other than text as JSON; "row-<row>" if none.
-    hash: of conversation and image bytes, see `check.hash_row`; None for a row set
+    hash: of conversation and image bytes, see `row_hash.hash_row`; None for a row set
       aside.
     source: where the row comes from.
     image: the image's path as the record has it, None for text alone.

@@ -4,7 +4,7 @@ import contextlib
 import json
 from typing import Any
 
-from mllm_selector_jax.data import summary
+from mllm_selector_jax.data import remedies
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.draw import is_drawn
 from mllm_selector_jax.types import InputError
@@ -125,7 +125,7 @@ def _refuse(faults: dict[str, str], found: dict, outcome: str) -> None:
     lines.append(
       f"Set aside: {named}" + (f", and {more} more reasons." if more > 0 else ".")
     )
-  lines += [f"  {name}: {summary.REMEDIES[name]}" for name in order[:LARGEST]]
+  lines += [f"  {name}: {remedies.REMEDIES[name]}" for name in order[:LARGEST]]
   options = " ".join(f"--config.{name}=1" for name in faults)
   lines.append(
     f"{outcome} Mend the pool or the setting, or go on with these rows by {options}."

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mllm_selector_jax.data import check, record_schemas, summary
+from mllm_selector_jax.data import check, record_schemas, remedies, summary
 from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.data.table import read_table
 from mllm_selector_jax.types import REASONS
@@ -76,7 +76,7 @@ def test_the_last_lines_say_what_would_keep_the_rows(folder):
   _, _, text = run(folder, [*good, *gone])
   assert text.endswith(
     "Look: 2 rows (1.3 %) are set aside.\n  No row is left of: gone\n"
-    f"  missing image, 2 rows: {summary.REMEDIES['missing image']}"
+    f"  missing image, 2 rows: {remedies.REMEDIES['missing image']}"
   )
   # Not above 1 %, but a whole source.
   _, _, text = run(folder, [*(2 * good), *gone])
@@ -84,7 +84,7 @@ def test_the_last_lines_say_what_would_keep_the_rows(folder):
   # Neither.
   _, _, text = run(folder, [*(2 * good), make_record(1, "none.png")])
   assert "Look:" not in text
-  assert summary.REMEDIES.keys() == REASONS.keys()
+  assert remedies.REMEDIES.keys() == REASONS.keys()
 
 
 def test_links_out_of_the_folder_can_be_refused(folder):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mllm_selector_jax.data import check, record_schemas
+from mllm_selector_jax.data import record_schemas, row_hash
 from mllm_selector_jax.data.record_schemas import refusals
 from mllm_selector_jax.types import MARK, Picture, Record, RowError
 
@@ -138,7 +138,7 @@ FORMS = {
 def test_one_conversation_in_every_form(name):
   content = read(FORMS[name])
   assert content.pictures == (Picture("a.png"),)
-  assert check.hash_row(content.conversations, "x") == check.hash_row(TALK, "x")
+  assert row_hash.hash_row(content.conversations, "x") == check.hash_row(TALK, "x")
   assert content.unread == ()
   placed = "no mark" in name or not any(MARK in str(v) for v in FORMS[name].values())
   named = "img" in str(FORMS[name]) or '"type"' in json.dumps(FORMS[name])
@@ -290,8 +290,8 @@ SYSTEM = {"from": "system", "value": "Be brief."}
 def test_a_system_text_comes_first_wherever_it_stands(value):
   found = read({"image": "a.png", **value})
   assert found.conversations[0] == SYSTEM and found.unread == ()
-  talk = check.hash_row([SYSTEM, *TALK], None)
-  assert check.hash_row(found.conversations, None) == talk
+  talk = row_hash.hash_row([SYSTEM, *TALK], None)
+  assert row_hash.hash_row(found.conversations, None) == talk
 
 
 @pytest.mark.parametrize("field", ["loss", "weight", "loss_weight", "train"])

@@ -1,0 +1,35 @@
+"""A row's content hash: the same in every format, and in every export read back."""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from mllm_selector_jax.types import MARK
+
+# Blanks around an image's mark say nothing: exports write them as their format does.
+_MARK_BLANKS = re.compile(rf"[ \t\n]*{MARK}[ \t\n]*")
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def hash_row(conversations: list[dict[str, Any]], image_hash: str | None) -> str:
+  """Identity of a row's content, whatever its id, place and format.
+
+  Args:
+    conversations: as `record_schemas.Content` has them.
+    image_hash: SHA-256 of the image file's bytes; None for text alone.
+  """
+  turns = [
+    {**turn, "value": _MARK_BLANKS.sub(_write_mark, turn["value"])}
+    if MARK in turn["value"]
+    else turn
+    for turn in conversations
+  ]
+  text = _CANONICAL.encode(turns)
+  return hashlib.sha256(f"{text}\n{image_hash or ''}".encode()).hexdigest()[:32]
+
+
+def _write_mark(match: re.Match) -> str:
+  """A mark on a line of its own, however the text has it."""
+  before = "\n" if match.start() else ""
+  return f"{before}{MARK}\n" if match.end() < len(match.string) else f"{before}{MARK}"
