@@ -140,7 +140,7 @@ def check(
   cfg = demo.get_config()
   encoder, options = read_encoder(max_length)
   return check_pool(
-    base.split_files(str(data)),
+    [str(data)],
     images and str(images),
     encoder,
     options,
