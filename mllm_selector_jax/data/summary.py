@@ -183,15 +183,7 @@ def format_summary(found: Mapping[str, Any]) -> str:
       f"not taken    {sum(left.values()):,} rows, by the mixture's strategies"
     )
   if left := found.get("left_out_files"):
-    names = [
-      _one_line(name.rstrip("/").rpartition("/")[2], 40) for name in left["first"]
-    ]
-    more = left["count"] - len(names)
-    lines.append(
-      f"left out     {left['count']:,} files of the folders given: {', '.join(names)}"
-      + (f" and {more:,} more" if more else "")
-      + "; pool.splits takes other splits"
-    )
+    lines.append(_format_left(left))
   if found["aside"]:
     lines += ["", *_format_aside(found["aside"])]
   if verdict := explain_aside(found):
@@ -280,6 +272,18 @@ def _format_lengths(found: Mapping[str, Any]) -> list[str]:
     counts = (values["least"], *marks, values["most"])
     lines.append((label, *(f"{count:,}" for count in counts)))
   return _align(lines)
+
+
+def _format_left(left: Mapping[str, Any]) -> str:
+  """The line for files of the folders given that are no part of the pool."""
+  count = left["count"]
+  # With its folder: data-00000-of-00001.arrow alone says nothing.
+  names = [_one_line("/".join(name.split("/")[-2:]), 60) for name in left["first"]]
+  more = f" and {count - len(names):,} more" if count > len(names) else ""
+  return (
+    f"left out     {count:,} {'file' if count == 1 else 'files'} of the folders given"
+    f" ({', '.join(names)}{more}); pool.splits takes other splits"
+  )
 
 
 def _format_aside(aside: Mapping[str, Mapping[str, Any]]) -> list[str]:

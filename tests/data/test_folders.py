@@ -133,7 +133,8 @@ def test_the_check_names_what_is_left_out(tmp_path):
   found = check.check_pool(data, None, make_encoder(), OPTIONS, 100, out)
   assert found["rows"] == 1 and found["left_out_files"]["count"] == 2
   text = summary.format_summary(found)
-  assert "left out     2 files of the folders given: dev.jsonl, test.jsonl;" in text
+  place = tmp_path.name
+  assert f"2 files of the folders given ({place}/dev.jsonl, {place}/test.jsonl)" in text
   assert "pool.splits" in text
   found = check.check_pool(data, None, make_encoder(), OPTIONS, 100, out, splits="all")
   assert found["rows"] == 3 and "left_out_files" not in found
