@@ -38,7 +38,7 @@ __all__ = [
   "Schema", "Turn", "is_image_field", "read_as_is", "read_content", "read_pictures",
 ]  # fmt: skip
 
-_OTHER_MEDIA = ("video", "videos", "audio", "audios")
+_OTHER_MEDIA = frozenset(("video", "videos", "audio", "audios"))
 _MEDIA_MARKS = ("<video>", "<audio>")
 _SYSTEMS = ("system", "system_prompt")
 LABELS = ("id", "source", "data_source")
@@ -186,9 +186,10 @@ def _read_as_is(record: Record) -> tuple[Content, int]:
   value = record.value
   if value is None:
     raise RowError(record.reason, record.detail)
-  for kind in _OTHER_MEDIA:
-    if value.get(kind):
-      raise RowError("other media", f"the record names {kind}")
+  if not _OTHER_MEDIA.isdisjoint(value):
+    for kind in sorted(_OTHER_MEDIA):
+      if value.get(kind):
+        raise RowError("other media", f"the record names {kind}")
   images, image_fields = read_fields(value)
   if record.reason is not None:
     raise RowError(record.reason, record.detail)
@@ -264,6 +265,8 @@ def _list_unread(
   value: Mapping[str, Any], turns: list[Turn], used: tuple[str, ...], field: str
 ) -> tuple[str, ...]:
   found = [name for name in value if name not in used and _is_there(value[name])]
+  if not found and not any(turn.extra for turn in turns):
+    return ()
   for turn in turns:
     if turn.extra:
       found += [f"{field}.{k}" for k, v in turn.extra.items() if _is_there(v)]

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import json
 import math
 import re
@@ -36,6 +37,10 @@ class Images(NamedTuple):
   blanks: int = 0
 
 
+_NONE = Images(())
+
+
+@functools.lru_cache(maxsize=4096)
 def is_image_field(name: str) -> bool:
   return name in FIELDS or _NUMBERED.fullmatch(name) is not None
 
@@ -46,6 +51,8 @@ def read_fields(value: Mapping[str, Any]) -> tuple[Images, tuple[str, ...]]:
   Raises:
     RowError: a field holds what is no image.
   """
+  if not any(map(is_image_field, value)):
+    return _NONE, ()
   blanks, read = 0, []
   for name in FIELDS:
     if name in value:

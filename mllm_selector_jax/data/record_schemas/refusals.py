@@ -20,10 +20,13 @@ _FORMS = (
   (("text",), "plain text for language modelling"),
 )
 _PREFERENCES = tuple(fields for fields, _ in _FORMS[:3])
+_SIGNS = frozenset(fields[-1] for fields in _PREFERENCES)
 
 
 def is_preference(value: Mapping[str, Any]) -> bool:
   """Whether a record ranks answers, so that none of them is simply to be learned."""
+  if _SIGNS.isdisjoint(value):
+    return False
   return any(_has(value, fields) for fields in _PREFERENCES)
 
 

@@ -18,6 +18,7 @@ SPEAKERS = {
 }
 TOOLS = ("function_call", "function", "tool_call", "tool_response", "tool")
 TOOLS += ("observation",)
+_PLAIN = frozenset((HUMAN, GPT, SYSTEM))
 _SPEAKER_FIELDS = ("from", "role")
 _TEXT_FIELDS = ("value", "content")
 _CALL_FIELDS = ("tool_calls", "function_call")
@@ -56,6 +57,8 @@ def read_turns(value: Any, named: list[Picture], field: str) -> list[Turn]:
   Raises:
     RowError: it is none of these, or the conversation calls tools.
   """
+  if isinstance(value, list) and (plain := _read_plain(value)) is not None:
+    return plain
   items = _list_items(value, field)
   turns: list[Turn] = []
   joins = False
@@ -71,6 +74,19 @@ def read_turns(value: Any, named: list[Picture], field: str) -> list[Turn]:
       turns.append(_read_turn(item, place, named))
       joins |= item.get("role") is not None
   return _join_speakers(turns) if joins else turns
+
+
+def _read_plain(items: list[Any]) -> list[Turn] | None:
+  """Turns of LLaVA's own form, which most rows have; None if one is of another."""
+  turns = []
+  for item in items:
+    if type(item) is not dict or len(item) != 2:
+      return None
+    speaker, text = item.get("from"), item.get("value")
+    if type(speaker) is not str or speaker not in _PLAIN or type(text) is not str:
+      return None
+    turns.append(Turn(speaker, text))
+  return turns
 
 
 def _list_items(value: Any, field: str) -> list[Any]:
