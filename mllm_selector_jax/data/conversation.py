@@ -145,6 +145,10 @@ class Encoder:
     ids = self.prompt("", has_image=True)
     return ids[: np.flatnonzero(ids == self.image_token)[-1] + 1]
 
+  @functools.cached_property
+  def _trunk_bytes(self) -> bytes:
+    return self.trunk.tobytes()
+
   def measure_trunk(self, sample: Sample) -> int:
     """Tokens that a row has in common with the others of its image.
 
@@ -153,7 +157,7 @@ class Encoder:
     that the others do not have).
     """
     length = len(self.trunk)
-    same = np.array_equal(sample.tokens[:length], self.trunk)
+    same = sample.tokens[:length].tobytes() == self._trunk_bytes
     return 0 if not same or sample.supervised[length : length + 1].any() else length
 
   def decode(self, ids: Sequence[int] | Int[np.ndarray, " L"]) -> str:

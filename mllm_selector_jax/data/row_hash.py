@@ -9,6 +9,7 @@ from mllm_selector_jax.types import MARK
 
 # Blanks around an image's mark say nothing: exports write them as their format does.
 _MARK_BLANKS = re.compile(rf"[ \t\n]*{MARK}[ \t\n]*")
+_FIRST = f"{MARK}\n"
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -20,9 +21,7 @@ def hash_row(conversations: list[dict[str, Any]], image_hash: str | None) -> str
     image_hash: SHA-256 of the image file's bytes; None for text alone.
   """
   turns = [
-    {**turn, "value": _MARK_BLANKS.sub(_write_mark, turn["value"])}
-    if MARK in turn["value"]
-    else turn
+    {**turn, "value": _normalise(turn["value"])} if MARK in turn["value"] else turn
     for turn in conversations
   ]
   text = _CANONICAL.encode(turns)
@@ -33,3 +32,11 @@ def _write_mark(match: re.Match) -> str:
   """A mark on a line of its own, however the text has it."""
   before = "\n" if match.start() else ""
   return f"{before}{MARK}\n" if match.end() < len(match.string) else f"{before}{MARK}"
+
+
+def _normalise(text: str) -> str:
+  """The text with each of its marks on a line of its own."""
+  if text.startswith(_FIRST) and text.count(MARK) == 1:
+    if text[len(_FIRST) : len(_FIRST) + 1].strip():
+      return text  # as most texts have it
+  return _MARK_BLANKS.sub(_write_mark, text)
