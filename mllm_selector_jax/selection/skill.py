@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt64
 LEAST_SKILL = 0.25  # of a group in which the model knows the answers apart
 LEAST_GIVEN = 0.2  # share of an answer's rows in which the model gives it
 LEAST_ROWS = 8  # of the pool with an answer; a share of fewer says nothing
-PRIOR_ROWS = 20  # of the pool that an answer's share in a group is drawn towards
+PRIOR = 0.1  # share of its rows by which a group is held for the whole pool
 
 
 class Skill(NamedTuple):
@@ -67,8 +67,9 @@ def measure(
   answers differ, and skill is then the share of rows that are right.
 
   How often an answer is given is its share in the group, drawn towards its share in
-  the whole pool as by `PRIOR_ROWS` more rows: clusters of embeddings gather the rows
-  to which a model gives one answer, and what it knows of the others is seen elsewhere.
+  the whole pool as by `PRIOR` times the group's rows more. Clusters of embeddings
+  gather the rows to which a model gives one answer: what it knows of the others is
+  seen elsewhere, unless they are too many to be wrong.
 
   Args:
     right: whether the model gives the row's answer.
@@ -95,7 +96,9 @@ def measure(
   starts = _starts(group) | _starts(answer)
   first, pair = np.flatnonzero(starts), np.cumsum(starts) - 1
   own, hits = np.bincount(pair, asked), np.bincount(pair, hit)
-  given = (hits + PRIOR_ROWS * share[answer[first]]) / (own + PRIOR_ROWS)
+  prior = PRIOR * np.bincount(group, asked, count)[group[first]]
+  prior = np.where(prior > 0, prior, 1)
+  given = (hits + prior * share[answer[first]]) / (own + prior)
   weight, largest = np.sqrt(own), np.zeros(count)
   np.maximum.at(largest, group[first], own)
   guess = np.sqrt(np.maximum(largest - 1, 0))

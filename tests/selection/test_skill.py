@@ -107,16 +107,36 @@ def test_an_answer_that_is_never_given_is_not_held_against_a_row():
   )
 
 
-def test_groups_of_one_answer_each_are_known_by_the_others():
+@pytest.mark.parametrize("kinds", [2, 6])
+@pytest.mark.parametrize("rows", [600, 60_000])
+def test_groups_of_one_answer_each_are_known_by_the_others(kinds, rows):
   """Clusters of embeddings gather the rows to which a model gives one answer."""
   rng = np.random.default_rng(0)
-  truth = rng.integers(0, 6, 1200)
-  wrong = rng.permutation(1200) < 144
-  answer = np.where(wrong, (truth + rng.integers(1, 6, 1200)) % 6, truth)
+  truth = rng.integers(0, kinds, rows)
+  wrong = rng.permutation(rows) < 0.12 * rows
+  answer = np.where(wrong, (truth + rng.integers(1, kinds, rows)) % kinds, truth)
   right = (answer == truth).astype(np.float64)
-  loss = np.where(wrong, 3.0, 0.1) + rng.normal(0, 0.05, 1200)
+  loss = np.where(wrong, 3.0, 0.1) + rng.normal(0, 0.05, rows)
   found = find_doubted(Doubt(loss, right), truth, answer.astype(np.uint64))
   np.testing.assert_array_equal(found.suspect, wrong)
+
+
+@pytest.mark.parametrize("skilled", [0.97, 0.8])
+def test_clusters_of_a_model_that_is_often_wrong_are_left_alone(skilled):
+  rng = np.random.default_rng(0)
+  truth = rng.integers(0, 2, 4000)
+  said = np.where(rng.random(4000) < skilled, truth, 1 - truth)
+  wrong = rng.random(4000) < 0.12
+  answer = np.where(wrong, 1 - truth, truth)
+  right = (answer == said).astype(np.float64)
+  loss = np.where(right > 0, 0.1, 3.0) + rng.normal(0, 0.05, 4000)
+  found = find_doubted(Doubt(loss, right), said, answer.astype(np.uint64)).suspect
+  if skilled < 0.9:  # most of what it would find is right
+    assert (~right.astype(bool) & ~wrong).sum() > (~right.astype(bool) & wrong).sum()
+    assert not found.any()
+  else:
+    np.testing.assert_array_equal(found, right == 0)
+    assert wrong[found].mean() > 0.75
 
 
 @given(st.integers(0, 2**32))
@@ -157,7 +177,8 @@ def test_skill_equals_a_loop_over_groups_and_answers(seed):
     for answer in set(answers[asked & (groups == group)].tolist()):
       pool = asked & (answers == answer)
       own = pool & (groups == group)
-      share = (right[own].sum() + 20 * right[pool].mean()) / (own.sum() + 20)
+      prior = 0.1 * (asked & (groups == group)).sum()
+      share = (right[own].sum() + prior * right[pool].mean()) / (own.sum() + prior)
       weights[answer] = own.sum()
       reached += math.sqrt(own.sum()) * share
       at = own & asked
