@@ -156,10 +156,12 @@ class _Context:
   def _changes(self, place: int, reason: str, kept: bool) -> list[str]:
     lines = []
     total = int((~self.eligible.scores.flag("left_out")).sum())
+    forced = int(self.eligible.scores.flag("forced_in").sum())
     if reason not in NAMED:
       least = find_smallest(
         lambda rows: bool(self.eligible.select(str(rows), self.rng).kept[place]),
         total,
+        max(1, forced),  # a smaller budget is refused
       )
       now = int(self.chosen.kept.sum())
       if least is None:
@@ -197,11 +199,13 @@ class _Context:
     ]
 
 
-def find_smallest(is_kept: Callable[[int], bool], most: int) -> int | None:
+def find_smallest(
+  is_kept: Callable[[int], bool], most: int, fewest: int = 1
+) -> int | None:
   """The smallest budget in rows that keeps a row; budgets nest. None if none does."""
   if not is_kept(most):
     return None
-  low, high = 1, most
+  low, high = fewest, most
   while low < high:
     middle = (low + high) // 2
     if is_kept(middle):

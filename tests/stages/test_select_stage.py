@@ -176,12 +176,16 @@ def test_explain_says_why_and_what_would_change_it(select):
 def test_explain_names_options_that_there_are(select):
   options = {*NAMED.values(), *(option for option, _ in BOUNDS.values())}
   assert options <= set(default.get_config().select)
-  given = {"force_in": "row=6", "leave_out": "row=7,row=8"}
-  select(**given)
+  given = {"force_in": "row=6,row=9,row=10", "leave_out": "row=7,row=8"}
+  _, folder = select(**given)
   texts, _ = select(lambda run: explain_rows(run, ("row=6,row=7",)))
   for text, row, name in zip(texts, (6, 7), given, strict=True):
     assert f"(row {row}," in text
     assert text.splitlines()[-2] == f"  would change it: taking it out of select.{name}"
+  # Budgets below the rows that are forced in are none.
+  kept = str(read_selection(folder)["reason"].index("kept"))
+  (text,), _ = select(lambda run: explain_rows(run, (f"row={kept}",)))
+  assert int(text.split("a budget below ")[1].split()[0]) > 3
 
 
 def test_explain_refuses_what_it_cannot_explain(select):
