@@ -240,7 +240,7 @@ def _format_remarks(found: Mapping[str, Any]) -> list[str]:
       " --config.pool.duplicate_rows=aside leaves them out"
     )
   lines += [
-    f"of these     {count:,} rows: {_one_line(remark, 80)}"
+    f"noted        {count:,} rows: {_one_line(remark, 80)}"
     for remark, count in found["remarks"].items()
   ]
   return ["", *lines] if lines else []
