@@ -22,6 +22,7 @@ from mllm_selector_jax.artifacts import Artifact
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.strategies import STRATEGIES
 from mllm_selector_jax.stages import base, candidates
+from mllm_selector_jax.stages.bucket import RECIPE
 from mllm_selector_jax.stages.console import Console
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.workdir import Workdir
@@ -127,8 +128,11 @@ def _find_commit() -> str | None:
 def _hash_files(folder: Path) -> dict[str, str]:
   paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
   names = {path.relative_to(folder).as_posix(): path for path in paths}
+  left_out = (CARD, RECIPE)  # the latter is of the artifact that is being made
   return {
-    name: artifacts.hash_file(path) for name, path in names.items() if name != CARD
+    name: artifacts.hash_file(path)
+    for name, path in names.items()
+    if name not in left_out
   }
 
 

@@ -12,7 +12,9 @@ from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.stages import base as bases
 from mllm_selector_jax.stages.flops import make_row_rates, row_flops
 from mllm_selector_jax.stages.plan import estimate, stage
+from mllm_selector_jax.stages.settings import check_settings
 from mllm_selector_jax.training import work
+from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.models import tiny
 from tests.scoring.pools import make_pool
@@ -99,8 +101,9 @@ def test_scoring_counts_a_shared_trunk_once():
 
 @pytest.mark.parametrize("mfu", [0.0, 1.5])
 def test_a_share_of_the_peak_that_cannot_be_is_refused(workdir, base, mfu):
-  with pytest.raises(ValueError, match=r"plan.mfu"):
-    planned(workdir, base, **{"plan.mfu": mfu})
+  with small_run.open_run(workdir, base, **{"plan.mfu": mfu}) as current:
+    with pytest.raises(InputError, match=r"plan\.mfu"):
+      check_settings(current, "plan")
 
 
 def test_durations_read_as_people_say_them():
