@@ -166,6 +166,9 @@ def test_a_bare_id_takes_all_its_rows_and_says_so(place, tmp_path):
   (note,) = found.notes
   assert "ids that stand for several rows: 2; all of their 9 rows are taken" in note
   assert "row numbers or hashes beside the ids, as exports/ids/ids.txt" in note
+  found = find(pool, f"hash={pool.hash[4]}")
+  assert found.rows.tolist() == [4, 13]
+  assert "hashes of several equal rows: 1; all of their 2 rows" in found.notes[0]
   # Rows that were set aside do not count where others of the id can be used.
   rows = [
     {**r, "image": "no.png"} if n == 3 else r for n, r in enumerate(make_records())
