@@ -46,6 +46,7 @@ def open_run(place, folder, rows=None, **overrides):
   data.write_text(json.dumps(records(place) if rows is None else rows))
   values = {
     "pool.demo.rows": 0,
+    "pool.most_aside": 0.3,  # a quarter of a small drawn pool is broken
     "pool.data": str(data),
     "pool.images": str(place / "drawn/demo_pool/images"),
     "score.model": str(place / "model"),
