@@ -197,8 +197,8 @@ def check_pool(run: Run) -> None:
   """Refuses, before anything is tuned, what the checked pool cannot give.
 
   Raises:
-    InputError: a budget that leaves no row, ids that no usable row has, or groups by a
-      column of the pool that hardly repeats.
+    InputError: a budget that leaves no row, or groups by a column of the pool that
+      hardly repeats.
   """
   config, pool = make_config(run), base.open_pool(run)
   rows = np.flatnonzero(pool.ok)
@@ -207,8 +207,6 @@ def check_pool(run: Run) -> None:
     amounts["seed.rows"] = run.cfg.seed.rows
   for name, amount in amounts.items():
     budget.resolve(amount, len(rows), pool.tokens[rows], name)
-  for name in ID_LISTS:
-    _mark(pool, rows, config[name], name)
   for name in grouping.split_form(config["groups"]):
     if name in POOL_COLUMNS:
       values = getattr(pool, name)[rows]
