@@ -197,9 +197,10 @@ def check_pool(run: Run) -> None:
   """Refuses, before anything is tuned, what the checked pool cannot give.
 
   Raises:
-    InputError: a budget that leaves no row, or groups by a column of the pool that
-      hardly repeats.
+    InputError: a budget that leaves no row, a list that names what is no usable row,
+      or groups by a column of the pool that hardly repeats.
   """
+  check_lists(run)
   config, pool = make_config(run), base.open_pool(run)
   rows = np.flatnonzero(pool.ok)
   amounts = {"select.budget": run.cfg.select.budget}

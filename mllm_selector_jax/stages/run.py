@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from mllm_selector_jax.stages import base
-from mllm_selector_jax.stages.candidates import check_lists, check_names, check_pool
+from mllm_selector_jax.stages.candidates import check_names, check_pool
 from mllm_selector_jax.stages.check import make_pool
 from mllm_selector_jax.stages.compare.seeds import in_workdir
 from mllm_selector_jax.stages.context import Run
@@ -34,7 +34,6 @@ def run(current: Run) -> None:
   check_search(current)
   make_pool(current)
   check_pool(current)
-  check_lists(current)
   if task_names(current):
     check_leakage(current)
   if any(current.workdir.tuned(arm).provenance() is None for arm in arms(current)):

@@ -14,6 +14,7 @@ import pytest
 
 from mllm_selector_jax import stages
 from mllm_selector_jax.data import records
+from mllm_selector_jax.data.table import read_table
 from mllm_selector_jax.types import InputError, RunError, Stopped
 from tests import small_run
 from tests.models import tiny
@@ -136,7 +137,8 @@ def test_stopped_scoring_goes_on_to_the_same_bytes(base, workdir, tmp_path):
   with small_run.open_run(folder, base) as current:
     checks = iter([False, True])
     current.stopped = lambda: next(checks)
-    with pytest.raises(Stopped, match=r"scoring stopped after \d+ of 108 rows"):
+    rows = int(read_table(folder / "pool.parquet").ok.sum())
+    with pytest.raises(Stopped, match=rf"scoring stopped after \d+ of {rows} rows"):
       stages.score(current)
   assert not (folder / "scores").exists()
   with small_run.open_run(folder, base) as current:

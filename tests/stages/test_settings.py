@@ -290,7 +290,7 @@ def test_names_are_those_of_the_score_table_that_is_there(base, scored):
     ({"select.budget": "0.1%"}, "select.budget is 0.1% of 60 eligible rows"),
     ({"seed.rows": "0.1%"}, "seed.rows is 0.1% of 60 eligible rows"),
     ({"select.groups": "source"}, "'source', which has 60 different values in 60"),
-    ({"select.leave_out": "nobody"}, "select.leave_out names 'nobody'"),
+    ({"select.leave_out": "nobody"}, "select.leave_out: no row of the pool has the id"),
   ],
 )
 def test_what_the_pool_cannot_give_stops_a_run_after_its_check(
@@ -310,5 +310,7 @@ def test_one_number_is_a_list_of_one(scored, base):
   settings = {"select.sweep.kl_weights": 0.4, "select.sweep.budgets": 30}
   settings |= {"select.force_in": 5, "compare.seeds": 3}
   with small_run.open_run(scored, base, **settings) as current:
-    with pytest.raises(InputError, match="names '5', which is no"):
+    with pytest.raises(
+      InputError, match="select.force_in: no row of the pool has the id '5'"
+    ):
       check_settings(current, "select")
