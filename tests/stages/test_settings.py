@@ -310,7 +310,5 @@ def test_one_number_is_a_list_of_one(scored, base):
   settings = {"select.sweep.kl_weights": 0.4, "select.sweep.budgets": 30}
   settings |= {"select.force_in": 5, "compare.seeds": 3}
   with small_run.open_run(scored, base, **settings) as current:
-    with pytest.raises(
-      InputError, match="select.force_in: no row of the pool has the id '5'"
-    ):
+    with pytest.raises(InputError, match="no row of the pool has the id '5'"):
       check_settings(current, "select")
