@@ -50,10 +50,10 @@ def read_references(value: Any, name: str) -> list[Reference]:
   Raises:
     InputError: the file is none of these, or is not there.
   """
+  if isinstance(value, int) and not isinstance(value, bool):
+    return [Reference(str(value))]
   if not value:
     return []
-  if isinstance(value, int):
-    return [str(value)]
   if not isinstance(value, str):
     return list(_read_values(list(value), name))
   if not _is_file(value):
