@@ -83,7 +83,7 @@ def test_a_wrong_image_folder_leaves_a_finished_workdir_as_it_is(
       make(current)
   told = str(refused.value)
   assert f"fall from {ROWS} in {folder / 'pool.parquet'} to 4, by 83.3%" in told
-  assert "missing image 20" in told and "Is pool.images the folder" in told
+  assert "missing image 20" in told and "--config.pool.images=FOLDER" in told
   assert "Nothing was replaced" in told and "--config.pool.most_lost=1" in told
   # A look alone may have any number of rows set aside, but may not lose a good pool.
   look = make is stages.check
@@ -140,5 +140,5 @@ def test_a_pool_that_is_drawn_otherwise_is_another_pool(base, tmp_path):
   assert len(read_table(tmp_path / "pool.parquet")) == 48
   settings = {"pool.demo.rows": 48, "model.max_length": 72, "pool.long_rows": "aside"}
   with small_run.open_run(tmp_path, base, **settings) as current:
-    with pytest.raises(InputError, match="too long 11"):
+    with pytest.raises(InputError, match="too long 12"):
       stages.check(current)
