@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mllm_selector_jax import main, stages
+from mllm_selector_jax.data import id_list
 from mllm_selector_jax.stages.exports import list_stale
 from mllm_selector_jax.types import InputError
 from tests import small_run
@@ -34,7 +35,8 @@ def export(give, formats, **rest):
 
 
 def read_ids(folder, arm):
-  return (folder / f"arms/{arm}/exports/ids/ids.txt").read_text().split()
+  path = folder / f"arms/{arm}/exports/ids/ids.txt"
+  return [line.id for line in id_list.read_lines(path)]
 
 
 def read_kept(folder, arm):
