@@ -72,6 +72,8 @@ def _is_file(value: str) -> bool:
 
 def _read_file(path: Path, what: str) -> Iterator[Reference]:
   try:
+    if not path.stat().st_size:
+      return iter(())
     if id_list.is_id_list(path):
       return (
         Reference(line.id, line.row, line.hash or None)
