@@ -114,7 +114,7 @@ def test_bad_lists_say_what_to_do(select, tmp_path):
     ("[1, ", "not whole JSON"),
     ('[{"name": 1}]', "entry 0 has no id"),
     ("PAR1 and no more", "Parquet file is damaged"),
-    (b"\xff\xfe\x00", "no text or not whole JSON"),
+    (b"\x80\xfe\x00", "no text or not whole JSON"),
     ("\n".join(aside), "none of its .* was scored"),
   ]
   for text, message in cases:
