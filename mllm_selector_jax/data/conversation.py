@@ -22,7 +22,7 @@ from mllm_selector_jax.data.literal import (
   make_literal,
 )
 from mllm_selector_jax.data.pieces import Piece, clip_pieces, join_parts
-from mllm_selector_jax.data.rounds import read_rounds, read_system
+from mllm_selector_jax.data.rounds import Dialogue, read_dialogue
 from mllm_selector_jax.data.templates import WRITTEN, Part, Template
 from mllm_selector_jax.types import MARK, InputError, RowError, Sample
 
@@ -89,6 +89,7 @@ class Encoder:
     begins = tokenizer.bos_token_id is not None and begin == [tokenizer.bos_token_id]
     # As at inference: a tokenizer that adds no BOS there gets none here.
     self._begin = begin if begins and self._layout.adds_begin else []
+    self._image = np.full(patches, image_token, np.int32)
     # A longer text has more tokens than are kept: megabytes are not tokenised.
     longest = max(map(len, self._first.get_vocab()))
     self._most_text = longest * (max_length + 64)
@@ -97,7 +98,7 @@ class Encoder:
     self._splits = self._must_split()
 
   def encode(self, conversations: Any, has_image: bool) -> Sample:
-    """One conversation as tokens.
+    """One conversation, as a list of turns or a `Dialogue`, as tokens.
 
     Raises:
       RowError: it cannot be learned from; the reason says why.
@@ -157,8 +158,10 @@ class Encoder:
     that the others do not have).
     """
     length = len(self.trunk)
-    same = sample.tokens[:length].tobytes() == self._trunk_bytes
-    return 0 if not same or sample.supervised[length : length + 1].any() else length
+    if sample.tokens[:length].tobytes() != self._trunk_bytes:
+      return 0
+    answered = len(sample.tokens) > length and sample.supervised[length]
+    return 0 if answered else length
 
   def decode(self, ids: Sequence[int] | Int[np.ndarray, " L"]) -> str:
     """Text of token ids, without the special ones and without outer blanks."""
@@ -179,15 +182,12 @@ class Encoder:
     pieces = join_parts(parts, questions, answers, self._layout.apart)
     for place, piece in enumerate(pieces):
       if piece.text is None:
-        ids += self._image() if piece.token is None else [piece.token]
+        ids += self._image.tolist() if piece.token is None else [piece.token]
         continue
       last = place == len(pieces) - 1
       text = piece.text.rstrip(" ") if last else piece.text
       ids += self._encode(text, piece.follows).ids
     return ids
-
-  def _image(self) -> list[int]:
-    return [self.image_token] * self.patches
 
   def _read_question(self, text: str, has_image: bool) -> str:
     """A question without its mark; where its image stands first, on a new line."""
@@ -198,7 +198,9 @@ class Encoder:
 
   def _plan(self, conversations: Any, has_image: bool) -> _Plan:
     """The pieces to be tokenised, and where LLaVA would give up."""
-    rounds = read_rounds(conversations)
+    if not isinstance(conversations, Dialogue):
+      conversations = read_dialogue(conversations)
+    rounds = conversations.rounds
     if not any(own.answer.strip() for own in rounds):
       raise RowError("no supervised token", "no turn from gpt holds an answer")
     masked = {turn for turn, own in enumerate(rounds) if not own.learned}
@@ -224,7 +226,7 @@ class Encoder:
     ]
     answers = [own.answer for own in rounds]
     image = marked.index(True) if has_image else None
-    system = read_system(conversations) if self.takes_system else None
+    system = conversations.system if self.takes_system else None
     parts = self._layout.parts(len(rounds), image, system is not None)
     whole = join_parts(
       parts, questions, answers, self._layout.apart, system or "", masked
@@ -255,7 +257,7 @@ class Encoder:
         lost = piece.turn if counted < self.max_length else None
         continue
       if piece.text is None:
-        ids = self._image() if piece.token is None else [piece.token]
+        ids = self._image if piece.token is None else (piece.token,)
         learned, asked = piece.learned, ()
       else:
         ids, learned, asked = self._encode_piece(piece, encodings)

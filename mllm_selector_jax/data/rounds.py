@@ -1,7 +1,6 @@
 """A record's conversation, read as rounds of question and answer."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,27 @@ class Round(NamedTuple):
   question: str
   answer: str
   learned: bool = True
+
+
+class Dialogue(NamedTuple):
+  """A conversation as it is learned from.
+
+  Attributes:
+    rounds: its questions and answers.
+    system: its own system text; None if it has none.
+  """
+
+  rounds: list[Round]
+  system: str | None
+
+
+def read_dialogue(conversations: Any) -> Dialogue:
+  """A record's conversation, see `read_rounds` and `read_system`.
+
+  Raises:
+    RowError: it is not a list of alternating human and gpt turns.
+  """
+  return Dialogue(read_rounds(conversations), read_system(conversations))
 
 
 def read_rounds(conversations: Any) -> list[Round]:
@@ -70,5 +90,6 @@ def hash_answers(rounds: Sequence[Round]) -> int:
   Case, blanks around an answer and full stops at its end make no difference.
   """
   texts = [r.answer.strip().rstrip(".。").rstrip().casefold() for r in rounds]
-  digest = hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).digest()
+  data = "\0".join(texts).encode("utf-8", "surrogatepass")
+  digest = hashlib.blake2b(data, digest_size=8).digest()
   return int.from_bytes(digest, "big") or 1

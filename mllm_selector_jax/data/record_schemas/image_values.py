@@ -51,8 +51,11 @@ def read_fields(value: Mapping[str, Any]) -> tuple[Images, tuple[str, ...]]:
   Raises:
     RowError: a field holds what is no image.
   """
-  if not any(map(is_image_field, value)):
+  there = [name for name in value if is_image_field(name)]
+  if not there:
     return _NONE, ()
+  if len(there) == 1:
+    return read_images(value[there[0]]), (there[0],)
   blanks, read = 0, []
   for name in FIELDS:
     if name in value:
@@ -62,7 +65,7 @@ def read_fields(value: Mapping[str, Any]) -> tuple[Images, tuple[str, ...]]:
         return found, tuple(read)
       blanks += found.blanks
   numbered = sorted(
-    (int(match[1]), name) for name in value if (match := _NUMBERED.fullmatch(name))
+    (int(match[1]), name) for name in there if (match := _NUMBERED.fullmatch(name))
   )
   pictures: list[Picture] = []
   for _, name in numbered:
@@ -87,8 +90,7 @@ def read_images(value: Any) -> Images:
   listed = value if isinstance(value, list) else [value]
   pictures, blanks = [], 0
   for each in listed:
-    found = read_image(each)
-    if found is not None:
+    if (found := read_image(each)) is not None:
       pictures.append(found)
     elif each is not None and not isinstance(each, float):
       blanks += 1
