@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import gc
-import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mllm_selector_jax.data import (
-  formats,
   mixture,
   record_schemas,
   sources,
@@ -25,11 +23,15 @@ from mllm_selector_jax.data.image_folders import AnyFolders
 from mllm_selector_jax.data.pictures import Finding, Gallery
 from mllm_selector_jax.data.rounds import Dialogue, hash_answers, read_dialogue
 from mllm_selector_jax.data.row_hash import hash_row
+from mllm_selector_jax.data.row_reading import (
+  PendingRow,
+  PoolReading,
+  SeenTexts,
+  describe_row,
+)
 from mllm_selector_jax.types import (
   ImageOptions,
   InputError,
-  Picture,
-  Record,
   RowError,
 )
 
@@ -37,7 +39,6 @@ BLOCK_ROWS = 512  # that are tokenised at once
 BLOCK_BYTES = 16 << 20  # of their records
 AHEAD = 2  # blocks whose images are read while another is tokenised
 COLLECT_AFTER = 50_000  # new objects; Python's own 700 cost a fifth of the time
-NO_NAME = "image"  # begins the name of an image that has none
 
 DUPLICATES = ("keep", "aside")  # what may be done with rows or ids that repeat
 LONG_ROWS = ("cut", "aside")
@@ -103,8 +104,8 @@ def check_pool(
     raise InputError("No pool file is given: name at least one.")
   parts, left_out = mixture.find_files(data, splits)
   find_source = sources.make_finder(source)
-  ids = _Seen() if duplicate_ids == "aside" else None
-  contents = _Seen() if duplicate_rows == "aside" else None
+  ids = SeenTexts() if duplicate_ids == "aside" else None
+  contents = SeenTexts() if duplicate_rows == "aside" else None
   tally = summary.Tally()
   done = Parts(out, resume)
   for checked in done.read():
@@ -113,9 +114,9 @@ def check_pool(
       ids.add(checked.line.id)
     if contents is not None and checked.line.hash is not None:
       contents.add(checked.line.hash)
-  reading = _Reading(parts, seed)
+  reading = PoolReading(parts, seed)
 
-  def request(block: list[_Row]) -> None:
+  def request(block: list[PendingRow]) -> None:
     gallery.request(
       (row.row, row.picture) for row in block if row.picture and not row.fault
     )
@@ -125,7 +126,7 @@ def check_pool(
     _collect_seldom(),
   ):
     found = itertools.islice(reading, done.rows, None)
-    rows = (_describe(*item, find_source, ids) for item in found)
+    rows = (describe_row(*item, find_source, ids) for item in found)
     for block in _look_ahead(_split(rows), request, AHEAD):
       for checked in _finish(block, gallery, encoder, long_rows == "cut", contents):
         done.add(checked)
@@ -150,118 +151,15 @@ def check_pool(
 def _collect_seldom() -> Iterator[None]:
   """Lets Python look for reference cycles less often: records have none."""
   thresholds = gc.get_threshold()
-  gc.set_threshold(max(COLLECT_AFTER, thresholds[0]) if thresholds[0] else 0)
+  if thresholds[0]:  # 0 turns collection off, and stays
+    gc.set_threshold(max(COLLECT_AFTER, thresholds[0]))
   try:
     yield
   finally:
     gc.set_threshold(*thresholds)
 
 
-class _Seen:
-  """Texts seen so far, each remembered by a short hash."""
-
-  def __init__(self):
-    self._digests: set[bytes] = set()
-
-  def add(self, text: str) -> bool:
-    """Remembers a text; whether it was there before."""
-    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-    known = digest in self._digests
-    self._digests.add(digest)
-    return known
-
-
-class _Row(NamedTuple):
-  """A row on its way: what is known without its image and its tokens."""
-
-  row: int
-  file: str
-  offset: int
-  length: int
-  done: float
-  id: str
-  source: str
-  image: str | None = None
-  picture: Picture | None = None
-  content: record_schemas.Content | None = None
-  fault: RowError | None = None
-
-
-class _Reading:
-  """Goes through the files' records, and counts those that are not taken."""
-
-  def __init__(self, parts: Sequence[mixture.Part], seed: int):
-    self.not_taken = collections.Counter()
-    self._parts = parts
-    self._seed = seed
-
-  def __iter__(self) -> Iterator[tuple[int, str, Record, float]]:
-    number = itertools.count()
-    sizes = [formats.measure(part.file) for part in self._parts]
-    ends = list(itertools.accumulate(sizes))
-    for part, size, end in zip(self._parts, sizes, ends, strict=True):
-      file = formats.open_file(part.file)
-      taken = mixture.choose(part, file.count, self._seed)
-      for place, record in enumerate(file.records()):
-        if taken is not None and not _holds(taken, place):
-          self.not_taken[part.file] += 1
-          continue
-        done = (end - size * (1 - file.done(record))) / max(1, ends[-1])
-        yield next(number), part.file, record, done
-
-
-def _holds(ascending: np.ndarray, value: int) -> bool:
-  place = np.searchsorted(ascending, value)
-  return place < len(ascending) and ascending[place] == value
-
-
-def _describe(
-  row: int,
-  file: str,
-  record: Record,
-  done: float,
-  find_source: sources.FindSource,
-  ids: _Seen | None,
-) -> _Row:
-  place = row, file, record.offset, record.length, done
-  if record.value is None:
-    # It has no id to be found by.
-    where = f"{file}, byte {record.offset:,}"
-    fault = RowError(record.reason, f"{where}: {record.detail}")
-    name = record.id or f"row-{row}"
-    return _Row(*place, name, record.source or "unknown", fault=fault)
-  name = record.value.get("id")
-  if name is None:
-    name = f"row-{row}" if record.id is None else record.id
-  name = sources.as_text(name)
-  picture, content, fault = None, None, None
-  try:
-    content = record_schemas.read_content(record)
-    picture = next(iter(content.pictures), None)
-    if len(content.pictures) > 1:
-      raise RowError("several images", f"the record has {len(content.pictures)}")
-  except RowError as error:
-    fault = error.with_traceback(None)
-    if content is None:
-      picture = _find_picture(record)
-  image = None
-  if picture is not None:
-    image = picture.name or f"{NO_NAME}-{record.offset}"
-  source = find_source(record, image, file)
-  if ids is not None and ids.add(name):
-    fault = RowError("duplicate id", "an earlier row has this id")
-  return _Row(*place, name, source, image, picture, content, fault)
-
-
-def _find_picture(record: Record) -> Picture | None:
-  """The first image of a row that cannot be used, to be shown nevertheless."""
-  try:
-    return next(iter(record_schemas.read_pictures(record)), None)
-  except RowError:
-    return None
-
-
-def _split(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+def _split(rows: Iterable[PendingRow]) -> Iterator[list[PendingRow]]:
   """Blocks bounded in rows and in bytes."""
   block, size = [], 0
   for row in rows:
@@ -275,10 +173,12 @@ def _split(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
 
 
 def _look_ahead(
-  blocks: Iterable[list[_Row]], request: Callable[[list[_Row]], None], count: int
-) -> Iterator[list[_Row]]:
+  blocks: Iterable[list[PendingRow]],
+  request: Callable[[list[PendingRow]], None],
+  count: int,
+) -> Iterator[list[PendingRow]]:
   """The blocks, each requested while `count` earlier ones are in work."""
-  waiting: collections.deque[list[_Row]] = collections.deque()
+  waiting: collections.deque[list[PendingRow]] = collections.deque()
   for block in blocks:
     request(block)
     waiting.append(block)
@@ -288,65 +188,84 @@ def _look_ahead(
 
 
 def _finish(
-  block: list[_Row],
+  block: list[PendingRow],
   gallery: Gallery,
   encoder: Encoder,
   cut: bool,
-  contents: _Seen | None,
+  contents: SeenTexts | None,
 ) -> Iterator[Checked]:
   """The block's lines, in order, each with what the summary counts beside it."""
-  looked = [(row, *_look(row, gallery)) for row in block]
+  looked = [_look(row, gallery) for row in block]
   samples = iter(
     encoder.encode_many(
       [
-        (each, row.image is not None)
-        for row, _, _, each in looked
-        if isinstance(each, Dialogue)
+        (seen.dialogue, seen.row.image is not None)
+        for seen in looked
+        if seen.dialogue is not None
       ]
     )
   )
-  for row, picture, talk, each in looked:
-    sample = next(samples) if isinstance(each, Dialogue) else each
-    content, remarks = None, ()
+  for row, picture, conversations, dialogue, fault in looked:
+    sample, content, remarks = fault or next(samples), None, ()
     if not cut and not isinstance(sample, RowError) and sample.truncated:
       sample = RowError("too long", f"more than {encoder.max_length:,} tokens")
     if not isinstance(sample, RowError):
-      content = hash_row(talk, picture.hash)
+      content = hash_row(conversations, picture.hash)
       if contents is not None and contents.add(content):
         sample = RowError("duplicate row", "an earlier row holds the same")
     if isinstance(sample, RowError):
-      found = (0, 0, 0, 0, "aside", sample.reason, sample.detail, False)
+      cells = (0, 0, 0, 0, "aside", sample.reason, sample.detail, False)
       content, answer = None, 0
     else:
-      answer = hash_answers([r for r in each.rounds if r.learned])
+      answer = hash_answers([turn for turn in dialogue.rounds if turn.learned])
       supervised = int(np.count_nonzero(sample.supervised))
       trunk = encoder.measure_trunk(sample)
-      found = (len(each.rounds), len(sample.tokens), supervised, trunk)
-      found += ("ok", None, None, sample.truncated)
-      remarks = tuple(_list_remarks(row.content, talk, each, encoder, picture))
+      cells = (len(dialogue.rounds), len(sample.tokens), supervised, trunk)
+      cells += ("ok", None, None, sample.truncated)
+      remarks = tuple(
+        _list_remarks(row.content, conversations, dialogue, encoder, picture)
+      )
     line = table.Line(
       row.row, row.id, content, row.source, row.image, picture.hash,
-      picture.pixels, *found, row.file, row.offset, row.length, answer,
+      picture.pixels, *cells, row.file, row.offset, row.length, answer,
     )  # fmt: skip
     yield Checked(line, picture.size, remarks)
 
 
-def _look(
-  row: _Row, gallery: Gallery
-) -> tuple[Finding, list[dict[str, Any]], Dialogue | RowError]:
-  """A row's image, its conversation, and what is read of it or its fault."""
+class _Looked(NamedTuple):
+  """A row whose image has been looked at and whose conversation has been read.
+
+  Attributes:
+    row: as its record was read.
+    picture: what was found of its image.
+    conversations: its turns, empty where they cannot be used.
+    dialogue: what is learned from them; None where there is a fault.
+    fault: why the row is set aside, as far as that is known without its tokens.
+  """
+
+  row: PendingRow
+  picture: Finding
+  conversations: list[dict[str, Any]]
+  dialogue: Dialogue | None
+  fault: RowError | None
+
+
+def _look(row: PendingRow, gallery: Gallery) -> _Looked:
+  """Waits for a row's image and reads its conversation, unless it has a fault."""
   picture = Finding(None, 0)
   if row.fault is not None:
-    return picture, [], row.fault
+    return _Looked(row, picture, [], None, row.fault)
   if row.image is not None:
     picture = gallery.get(row.row, row.picture)
     if picture.reason is not None:
-      return picture, [], RowError(picture.reason, picture.detail)
+      fault = RowError(picture.reason, picture.detail)
+      return _Looked(row, picture, [], None, fault)
   conversations = row.content.conversations
   try:
-    return picture, conversations, read_dialogue(conversations)
+    dialogue, fault = read_dialogue(conversations), None
   except RowError as error:
-    return picture, conversations, error.with_traceback(None)
+    dialogue, fault = None, error.with_traceback(None)
+  return _Looked(row, picture, conversations, dialogue, fault)
 
 
 def _list_remarks(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mllm_selector_jax.data import formats, record_schemas
-from mllm_selector_jax.data.check import NO_NAME
 from mllm_selector_jax.data.formats.base import as_json
 from mllm_selector_jax.data.image_folders import AnyFolders, ImageFolders
 from mllm_selector_jax.data.pictures import read_picture
 from mllm_selector_jax.data.record_schemas import SYSTEM, Content
+from mllm_selector_jax.data.row_reading import NO_NAME
 from mllm_selector_jax.data.table import PoolTable
 from mllm_selector_jax.types import InputError, Picture, RowError
 

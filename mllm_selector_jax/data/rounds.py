@@ -1,6 +1,7 @@
 """A record's conversation, read as rounds of question and answer."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -90,6 +91,5 @@ def hash_answers(rounds: Sequence[Round]) -> int:
   Case, blanks around an answer and full stops at its end make no difference.
   """
   texts = [r.answer.strip().rstrip(".。").rstrip().casefold() for r in rounds]
-  data = "\0".join(texts).encode("utf-8", "surrogatepass")
-  digest = hashlib.blake2b(data, digest_size=8).digest()
+  digest = hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).digest()
   return int.from_bytes(digest, "big") or 1

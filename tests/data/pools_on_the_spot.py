@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mllm_selector_jax.data.check import check_pool
 from mllm_selector_jax.data.conversation import TEMPLATES, Encoder
+from mllm_selector_jax.data.table import PoolTable, read_table
 from mllm_selector_jax.types import ImageOptions
 from tests.tokenizers_on_the_spot import make_tokenizer
 
@@ -44,3 +46,13 @@ def write_images(folder: Path, *names: str) -> None:
 def write_records(path: Path, records: list) -> str:
   path.write_text(json.dumps(records, ensure_ascii=False))
   return str(path)
+
+
+def check_records(
+  folder: Path, records: list, max_length: int = 2048, **options
+) -> tuple[dict, PoolTable]:
+  """The summary and the table of a check of these records."""
+  path, out = write_records(folder / "pool.json", records), folder / "pool.parquet"
+  images, encoder = str(folder / "images"), make_encoder(max_length)
+  summary = check_pool([path], images, encoder, OPTIONS, 10_000, out, **options)
+  return summary, read_table(out)

@@ -1,5 +1,7 @@
 """The check of a pool: every row in comes out, usable or with its reason."""
 
+import contextlib
+import gc
 import hashlib
 import itertools
 import json
@@ -8,12 +10,13 @@ import os
 import numpy as np
 import pytest
 
-from mllm_selector_jax.data import check, images, pictures, summary
+from mllm_selector_jax.data import check, images, pictures
 from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.data.table import read_table
 from mllm_selector_jax.types import InputError, RunError
 from tests.data.pools_on_the_spot import (
   OPTIONS,
+  check_records,
   make_encoder,
   make_record,
   talk,
@@ -26,22 +29,6 @@ from tests.data.pools_on_the_spot import (
 def folder(tmp_path):
   write_images(tmp_path / "images", "a/1.png", "a/2.png", "b/1.png", "top.png")
   return tmp_path
-
-
-def run(folder, records, max_length=2048, **options):
-  """The summary and the table of a check of these records."""
-  path = write_records(folder / "pool.json", records)
-  out = folder / "pool.parquet"
-  found = check.check_pool(
-    [path],
-    str(folder / "images"),
-    make_encoder(max_length),
-    OPTIONS,
-    10_000,
-    out,
-    **options,
-  )
-  return found, read_table(out)
 
 
 def aside(table):
@@ -62,7 +49,7 @@ def test_good_rows(folder):
     {**make_record(6), "image": None},
     {**make_record(7, "a/2.png"), "image": ["a/2.png"]},
   ]
-  found, table = run(folder, records)
+  found, table = check_records(folder, records)
   assert table.ok.all()
   assert (found["rows"], found["ok"], found["aside"]) == (8, 8, {})
   assert table.id.tolist() == [f"id-{n}" for n in range(8)]
@@ -145,7 +132,7 @@ def test_every_bad_row_is_set_aside_with_its_reason(folder, tmp_path):
     *itertools.chain(*bad.values()),
     make_record(99),
   ]
-  found, table = run(folder, records)
+  found, table = check_records(folder, records)
   wanted = {}
   for reason, rows in bad.items():
     wanted.update(
@@ -179,111 +166,29 @@ def test_bytes_that_are_no_record(folder):
   assert table.id.tolist()[1:] == [f"row-{n}" for n in range(1, 6)]
 
 
-def test_ids(folder):
-  ids = ["007", 7, 7.5, None, {"a": [1]}, True, "é\n<script>", ""]
-  records = [{**make_record(n), "id": given} for n, given in enumerate(ids)]
-  records.append({"conversations": talk("a", "b")})
-  _, table = run(folder, records)
-  assert table.ok.all()
-  assert table.id.tolist() == [
-    "007", "7", "7.5", "row-3", '{"a": [1]}', "true", "é\n<script>", "", "row-8"
-  ]  # fmt: skip
-
-
 def test_long_rows_are_cut_and_counted_or_set_aside(folder):
   records = [make_record(0), make_record(1, conversations=talk("what?", "two " * 200))]
-  found, table = run(folder, records, max_length=150)
+  found, table = check_records(folder, records, max_length=150)
   assert found["truncated"] == 1 and table.ok.all()
   assert table.tokens[1] == 150 and table.truncated.tolist() == [False, True]
-  found, table = run(folder, records, max_length=150, long_rows="aside")
+  found, table = check_records(folder, records, max_length=150, long_rows="aside")
   assert aside(table) == {1: ("too long", "more than 150 tokens")}
   assert found["truncated"] == 0 and found["aside"]["too long"]["rows"] == 1
   with pytest.raises(InputError, match="long_rows='drop'"):
-    run(folder, records, long_rows="drop")
-
-
-def test_an_id_is_a_label_that_may_repeat(folder):
-  records = [make_record(0, "a/1.png"), {**make_record(1), "id": "id-0"}]
-  records += [{**make_record(n), "id": ""} for n in (2, 3)]
-  found, table = run(folder, records)
-  assert table.ok.all() and len(set(table.hash)) == 4
-  assert table.id.tolist() == ["id-0", "id-0", "", ""]
-  assert found["distinct_ids"] == 2 and found["duplicates"]["rows"] == 0
-  assert "2 rows (50.0 %) have an id that an earlier row has" in (
-    summary.format_summary(found)
-  )
-  found, table = run(folder, records, duplicate_ids="aside")
-  assert table.reason.tolist() == [None, "duplicate id", None, "duplicate id"]
-  assert "duplicate_ids=keep" in summary.format_summary(found)
-  with pytest.raises(InputError, match="duplicate_ids='drop'"):
-    run(folder, records, duplicate_ids="drop")
-
-
-def test_rows_of_the_same_content_are_kept_and_counted(folder):
-  write_images(folder / "images", "c/same_as_a1.png")
-  records = [
-    make_record(0, "a/1.png"),
-    make_record(1),
-    {**make_record(0, "c/same_as_a1.png"), "id": "other"},
-    make_record(1),
-    make_record(0, "a/2.png"),
-  ]
-  found, table = run(folder, records)
-  assert table.ok.all()
-  assert found["duplicates"] == {
-    "rows": 2, "examples": [{"row": 2, "same_as": 0}, {"row": 3, "same_as": 1}]
-  }  # fmt: skip
-  assert "row 2 is row 0, row 3 is row 1" in summary.format_summary(found)
-  found, table = run(folder, records, duplicate_rows="aside")
-  assert table.reason.tolist() == [None, None, *2 * ["duplicate row"], None]
-  assert not any(table.hash[[2, 3]])
-  with pytest.raises(InputError, match="duplicate_rows='drop'"):
-    run(folder, records, duplicate_rows="drop")
-
-
-def test_an_id_is_taken_over_all_files(folder):
-  one = write_records(folder / "1.json", [make_record(0), make_record(1)])
-  two = write_records(folder / "2.json", [make_record(1), make_record(2)])
-  out = folder / "out.parquet"
-  check.check_pool(
-    [one, two], None, make_encoder(), OPTIONS, 100, out, duplicate_ids="aside"
-  )
-  table = read_table(out)
-  assert table.ok.tolist() == [True, True, False, True]
-  assert table.row.tolist() == [0, 1, 2, 3]
-  assert table.file.tolist() == [one, one, two, two]
-  assert table.record(3).value == make_record(2)
+    check_records(folder, records, long_rows="drop")
 
 
 def test_source_from_a_named_field(folder):
   records = [make_record(0, kind="x"), make_record(1, "a/1.png", source="s")]
   records.append(make_record(2, kind={"a": 1}))
-  _, table = run(folder, records, source="field:kind")
+  _, table = check_records(folder, records, source="field:kind")
   assert table.source.tolist() == ["x", "s", '{"a": 1}']
-
-
-def test_hash_is_of_conversation_and_image_alone(folder):
-  write_images(folder / "images", "c/same_as_a1.png")
-  records = [
-    make_record(0, "a/1.png"),
-    {**make_record(0, "c/same_as_a1.png"), "id": "other", "note": 1},
-    {**make_record(0, "a/2.png"), "id": "other image"},
-    {**make_record(1, "a/1.png"), "id": "other words"},
-    {**make_record(0), "id": "no image"},
-  ]
-  turns = records[0]["conversations"]
-  flipped = [dict(reversed(turn.items())) for turn in turns]
-  records.append({"conversations": flipped, "image": "a/1.png", "id": "key order"})
-  _, table = run(folder, records)
-  assert table.hash[0] == table.hash[1] == table.hash[5]
-  assert len(set(table.hash)) == 4
-  assert all(len(value) == 32 for value in table.hash)
 
 
 def test_cut_rows_are_counted(folder):
   records = [make_record(0), make_record(1, "a/1.png")]
   whole = len(make_encoder().encode(records[1]["conversations"], True).tokens)
-  found, table = run(folder, records, whole - 1)
+  found, table = check_records(folder, records, whole - 1)
   assert table.truncated.tolist() == [False, True]
   assert found["truncated"] == 1
   assert table.tokens[1] == whole - 1
@@ -293,11 +198,11 @@ def test_cut_rows_are_counted(folder):
 def test_the_same_pool_gives_the_same_bytes(folder, monkeypatch):
   records = [make_record(n, f"a/{n % 2 + 1}.png") for n in range(40)]
   records += [make_record(n, "none.png") for n in range(40, 50)]
-  found, _ = run(folder, records, workers=1)
+  found, _ = check_records(folder, records, workers=1)
   one = (folder / "pool.parquet").read_bytes()
   monkeypatch.setattr(check, "BLOCK_ROWS", 7)
   monkeypatch.setattr(pictures, "TASK_IMAGES", 1)
-  again, _ = run(folder, records, workers=4)
+  again, _ = check_records(folder, records, workers=4)
   assert (folder / "pool.parquet").read_bytes() == one
   assert json.dumps(found) == json.dumps(again)
 
@@ -305,7 +210,7 @@ def test_the_same_pool_gives_the_same_bytes(folder, monkeypatch):
 def test_blocks_are_bounded_in_bytes(folder, monkeypatch):
   monkeypatch.setattr(check, "BLOCK_BYTES", 300)
   monkeypatch.setattr(check.table, "GROUP_ROWS", 7)
-  found, table = run(folder, [make_record(n) for n in range(30)])
+  found, table = check_records(folder, [make_record(n) for n in range(30)])
   assert found["ok"] == len(table) == 30
   assert table.row.tolist() == list(range(30))
 
@@ -319,7 +224,7 @@ def test_each_image_is_decoded_once(folder, monkeypatch):
     return read(folders, place, name)
 
   monkeypatch.setattr(ImageFolders, "read_place", watch)
-  run(folder, [make_record(n, f"a/{n % 2 + 1}.png") for n in range(2000)])
+  check_records(folder, [make_record(n, f"a/{n % 2 + 1}.png") for n in range(2000)])
   assert sorted(seen) == ["a/1.png", "a/2.png"]
 
 
@@ -337,7 +242,7 @@ def test_no_image_folder(folder):
 def test_nothing_usable_is_an_error_with_the_reasons(folder):
   records = [make_record(n, "none.png") for n in range(7)] + [{"id": 1}]
   with pytest.raises(InputError) as caught:
-    run(folder, records)
+    check_records(folder, records)
   text = str(caught.value)
   assert "none of the 8 rows" in text
   assert "missing image" in text and "malformed" in text and "and 2 more" in text
@@ -346,7 +251,7 @@ def test_nothing_usable_is_an_error_with_the_reasons(folder):
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"[{}", b"hello"])
 def test_a_broken_file_leaves_the_old_table(folder, data):
-  run(folder, [make_record(0)])
+  check_records(folder, [make_record(0)])
   old = (folder / "pool.parquet").read_bytes()
   (folder / "pool.json").write_bytes(data)
   with pytest.raises(InputError, match=r"pool\.json"):
@@ -375,7 +280,9 @@ def test_no_file_and_no_place(folder):
 def test_progress_tells_rows_and_ends_at_the_total(folder, monkeypatch):
   monkeypatch.setattr(check, "BLOCK_ROWS", 10)
   calls = []
-  run(folder, [make_record(n) for n in range(95)], progress=lambda *a: calls.append(a))
+  check_records(
+    folder, [make_record(n) for n in range(95)], progress=lambda *a: calls.append(a)
+  )
   assert calls[-1] == (95, 95)
   assert [done for done, _ in calls] == [*range(10, 95, 10), 95, 95]
   assert all(85 <= total <= 105 for _, total in calls)
@@ -386,5 +293,25 @@ def test_an_interruption_in_progress_leaves_nothing(folder):
     raise KeyboardInterrupt
 
   with pytest.raises(KeyboardInterrupt):
-    run(folder, [make_record(0)], progress=stop)
+    check_records(folder, [make_record(0)], progress=stop)
   assert not list(folder.glob("*.parquet*")) + list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("before", [(700, 10, 10), (0, 10, 10), (90_000, 5, 5)])
+@pytest.mark.parametrize("fails", [False, True])
+def test_garbage_collection_is_as_it_was_after_a_check(folder, before, fails):
+  thresholds, during = gc.get_threshold(), []
+
+  def note(done, total):
+    during.append(gc.get_threshold()[0])
+    if fails:
+      raise KeyboardInterrupt
+
+  gc.set_threshold(*before)
+  try:
+    with pytest.raises(KeyboardInterrupt) if fails else contextlib.nullcontext():
+      check_records(folder, [make_record(0)], progress=note)
+    assert gc.get_threshold() == before
+    assert during[0] == {700: check.COLLECT_AFTER}.get(before[0], before[0])
+  finally:
+    gc.set_threshold(*thresholds)

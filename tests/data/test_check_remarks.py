@@ -131,10 +131,10 @@ def test_a_check_that_was_stopped_goes_on_by_part(folder, monkeypatch, stops):
   assert table.reason.tolist().count("duplicate row") == 19
   (folder / "pool.parquet").unlink()
   described = []
-  describe = check._describe
+  describe = check.describe_row
   monkeypatch.setattr(
     check,
-    "_describe",
+    "describe_row",
     lambda row, *rest: (described.append(row), describe(row, *rest))[1],
   )
   start = 0

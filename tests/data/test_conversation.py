@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from mllm_selector_jax.data.conversation import TEMPLATES, Encoder
-from mllm_selector_jax.data.rounds import read_rounds
+from mllm_selector_jax.data.rounds import read_dialogue, read_rounds
 from mllm_selector_jax.types import InputError, RowError
 from tests.tokenizers_on_the_spot import KINDS, make_tokenizer
 
@@ -212,6 +212,16 @@ def test_many_is_each():
       continue
     alone = encoder.encode(*row)
     for one, other in zip(alone, result, strict=True):
+      np.testing.assert_array_equal(one, other)
+
+
+def test_a_conversation_that_is_read_already_gives_the_same_tokens():
+  encoder = make_encoder("first")
+  system = [{"from": "system", "value": "Be brief."}]
+  for values in CONVERSATIONS.values():
+    conversations, has_image = system + talk(*values), "<image>" in "".join(values)
+    rows = [(conversations, has_image), (read_dialogue(conversations), has_image)]
+    for one, other in zip(*encoder.encode_many(rows), strict=True):
       np.testing.assert_array_equal(one, other)
 
 

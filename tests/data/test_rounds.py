@@ -21,7 +21,7 @@ def test_answers_are_the_same_but_for_case_blanks_and_full_stops():
 def test_other_answers_have_other_numbers():
   answers = [
     ("yes",), ("no",), ("yes!",), ("yes", "no"), ("no", "yes"), ("yes", "yes"),
-    ("yes no",), ("yes", ""), ("",), (".5",), ("5",), ("\udce9",),
+    ("yes no",), ("yes\0no",), ("yes", ""), ("",), (".5",), ("5",), ("\udce9",),
   ]  # fmt: skip
   found = [number(*each) for each in answers]
   assert len(set(found)) == len(answers) and all(0 < each < 2**64 for each in found)

@@ -226,7 +226,7 @@ def read_pictures(record: Record) -> tuple[Picture, ...]:
 def _find_schema(value: Mapping[str, Any]) -> Schema:
   if not is_preference(value):
     for schema in SCHEMAS:
-      if None not in map(value.get, schema.fields):
+      if all(value.get(field) is not None for field in schema.fields):
         return schema
   listed = tuple(dict.fromkeys(schema.fields[0] for schema in SCHEMAS))
   raise RowError("malformed", name_form(value, listed))

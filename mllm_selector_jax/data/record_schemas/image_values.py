@@ -90,7 +90,8 @@ def read_images(value: Any) -> Images:
   listed = value if isinstance(value, list) else [value]
   pictures, blanks = [], 0
   for each in listed:
-    if (found := read_image(each)) is not None:
+    found = read_image(each)
+    if found is not None:
       pictures.append(found)
     elif each is not None and not isinstance(each, float):
       blanks += 1
