@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from mllm_selector_jax import sharding
+from mllm_selector_jax.arrays import Array
 
 CHUNK = 1024  # supervised positions of a shard whose logits are held at once
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mllm_selector_jax.types import InputError
 
@@ -228,7 +228,7 @@ def parameter_shardings(tree: Any, axes: Any, mesh: Mesh, rules: Rules | None = 
   return jax.tree.map(sharding, tree, axes)
 
 
-def row_ways(mesh: Mesh) -> int:
+def row_ways(mesh: Mesh | AbstractMesh) -> int:
   """Over how many shards the rows of a batch are spread."""
   return mesh.shape["data"] * mesh.shape["fsdp"]
 

@@ -16,6 +16,14 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
+import jaxtyping
+
+import tests.shape_checks
+
+# Before the package is first imported: the hook rewrites modules as they are read.
+jaxtyping.install_import_hook(
+  "mllm_selector_jax", f"{tests.shape_checks.__name__}.check"
+)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Two programs in flight can starve each other of the threads that their

@@ -30,9 +30,9 @@ class Plan:
 
   row_length: int
   items: Int[np.ndarray, " n"]
-  trees: Int[np.ndarray, " t+1"]
-  trunks: Int[np.ndarray, " t"]
-  rows: Int[np.ndarray, " r+1"]
+  trees: Int[np.ndarray, " tree_bounds"]
+  trunks: Int[np.ndarray, " trees"]
+  rows: Int[np.ndarray, " row_bounds"]
 
   def __len__(self) -> int:
     """Packed rows."""
@@ -212,14 +212,17 @@ def _bounds(counts: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k+1"]:
 
 
 def _sum_by(
-  group: Int[np.ndarray, " n"], values: Num[np.ndarray, " n"], groups: int
+  group: Int[np.ndarray, " n"],
+  values: Bool[np.ndarray, " n"] | Int[np.ndarray, " n"],
+  groups: int,
 ) -> Int[np.ndarray, " g"]:
   # In float64, which is exact for whole numbers below 2^53.
   return np.bincount(group, values, minlength=groups).astype(np.int64)
 
 
 def _sum_runs(
-  values: Num[np.ndarray, " n"], bounds: Int[np.ndarray, " k+1"]
-) -> Num[np.ndarray, " k"]:
+  values: Bool[np.ndarray, " n"] | Num[np.ndarray, " n"],
+  bounds: Int[np.ndarray, " bounds"],
+) -> Num[np.ndarray, " bounds-1"]:
   """Sums of consecutive runs, none of them empty; small integers do not overflow."""
   return np.add.reduceat(values, bounds[:-1])

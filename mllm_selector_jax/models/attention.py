@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax import sharding
+from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import splash
 
 BLOCK = 128  # queries whose scores are held at once, in plain XLA

@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from mllm_selector_jax import sharding
+from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.types import Batch, Params
@@ -28,7 +29,7 @@ TOLERANCES = {
 
 
 def choose_kernel(
-  config: MllmConfig, params: Params, batch: Batch, warn: Callable[[str], None]
+  config: MllmConfig, params: Params, batch: Batch | None, warn: Callable[[str], None]
 ) -> MllmConfig:
   """The config with the attention kernel that may be used.
 
@@ -38,7 +39,7 @@ def choose_kernel(
   Args:
     config: whose `attention` says what to try.
     params: of the model.
-    batch: the first one, as the step will get it.
+    batch: the first one, as the step will get it; None will do for plain XLA.
     warn: told why the fast kernel is not used, where it is not.
   """
   kernel = wanted_kernel(config)

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from mllm_selector_jax import sharding
+from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models.attention import UNSEEN, Attend
 
 AXES = ("batch", "kv_heads", None, None)
@@ -75,7 +76,7 @@ def make_bias(
   prompt: int,
   answer: int,
   window: int | None = None,
-) -> Float[Array, "B T+n"]:
+) -> Float[Array, "B {prompt}+{answer}"]:
   """0 where the token generated at a step sees a place, `UNSEEN` elsewhere.
 
   Args:
@@ -109,7 +110,7 @@ def write(
   )
 
 
-def make_attend(past: Past, bias: Float[Array, "B T+n"]) -> Attend:
+def make_attend(past: Past, bias: Float[Array, "B seen"]) -> Attend:
   """Attention of one new token a row over a layer's places, both parts as one.
 
   The softmax is in float32 or better.

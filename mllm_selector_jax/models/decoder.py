@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, cache, stack
 from mllm_selector_jax.models.config import DecoderConfig, LoraConfig, MllmConfig
 from mllm_selector_jax.models.lora import AdaptedLinear

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models.config import LoraConfig, MllmConfig
 from mllm_selector_jax.types import Params
 

@@ -14,9 +14,10 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from mllm_selector_jax import sharding, types
+from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import cache, initial, lora
 from mllm_selector_jax.models.config import LoraConfig, MllmConfig
 from mllm_selector_jax.models.decoder import Decoder

@@ -5,8 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models.config import MllmConfig
 
 

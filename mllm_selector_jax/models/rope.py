@@ -5,8 +5,9 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.types import InputError
 
 KINDS = ("default", "linear", "llama3", "yarn")

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from mllm_selector_jax import sharding
+from mllm_selector_jax.arrays import Array
 
 BLOCKS = (512, 256, 128)  # tokens of a tile; the largest that divides the row
 ROWS = ("batch", "length")

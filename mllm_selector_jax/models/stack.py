@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from mllm_selector_jax import sharding
+from mllm_selector_jax.arrays import Array
 
 UNROLLED = 4  # layers or fewer: a quarter faster on CPUs; more compile too long
 

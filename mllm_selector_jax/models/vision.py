@@ -2,8 +2,9 @@
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Float, UInt8
 
+from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, stack
 from mllm_selector_jax.models.config import MllmConfig, VisionConfig
 from mllm_selector_jax.models.projector import ACTIVATION_FNS
@@ -23,7 +24,7 @@ def normalise_pixels(
 
 def cut_patches(
   pixels: Float[Array, "N S S 3"], side: int
-) -> Float[Array, "N P side*side*3"]:
+) -> Float[Array, "N P {side}*{side}*3"]:
   """The square patches, row by row, each flattened as (row, column, channel)."""
   count, size, _, channels = pixels.shape
   grid = size // side

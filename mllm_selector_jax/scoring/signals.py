@@ -7,9 +7,10 @@ summed in float64, so a sample's score does not depend on how it was packed.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from mllm_selector_jax import losses
+from mllm_selector_jax.arrays import Array
 
 # Columns that are means over a sample's supervised tokens, and of which sum.
 MEANS = {

@@ -48,11 +48,11 @@ def is_budget(text: str) -> bool:
   return _FORM.fullmatch(text.strip()) is not None
 
 
-def parse(text: str | int | Budget, name: str = "budget") -> Budget:
+def parse(text: object, name: str = "budget") -> Budget:
   """Reads a budget.
 
   Args:
-    text: "500", "500 rows", "5%", "2Mtok" (k, M, G or B), or a whole number.
+    text: a Budget, or "500", "500 rows", "5%", "2Mtok" (k, M, G or B), or a whole number.
     name: the option's name, for the message.
 
   Raises:

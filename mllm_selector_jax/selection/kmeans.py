@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
-from jaxtyping import Array, Bool, Float, Int, UInt64
+from jaxtyping import Array, Bool, Float, Int, UInt32, UInt64
 
 from mllm_selector_jax.selection import draws
 from mllm_selector_jax.types import InputError
@@ -238,7 +238,7 @@ def _plus_plus(
   clusters: int,
   sample: Float[Array, "n D"],
   valid: Bool[Array, " n"],
-  rng: Int[Array, ""],
+  rng: UInt32[Array, ""],
 ) -> Int[Array, " K"]:
   """Rows of the sample as first centres (Arthur and Vassilvitskii, 2007).
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from mllm_selector_jax.selection.candidates import REASONS, Candidates
 from mllm_selector_jax.selection.groups import Groups
@@ -82,7 +82,7 @@ def assemble(
   candidates: Candidates,
   groups: Groups,
   order: Int[np.ndarray, " K"],
-  code: Int[np.ndarray, " N"],
+  code: UInt8[np.ndarray, " N"],
   target: Float[np.ndarray, " G"] | None = None,
   quota: Float[np.ndarray, " G"] | None = None,
   floor: Int[np.ndarray, " G"] | None = None,

@@ -58,7 +58,7 @@ def coincide(
   return by_quota(scores, groups, budget, candidates, weights, score)
 
 
-def quotas(clusters: list[Float[np.ndarray, "n D"]]) -> Float[np.ndarray, " G"]:
+def quotas(clusters: list[Float[np.ndarray, "_ D"]]) -> Float[np.ndarray, " G"]:
   """Shares of the clusters; none is empty."""
   centres = np.stack([part.mean(0, dtype=np.float64) for part in clusters])
   centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-30)
