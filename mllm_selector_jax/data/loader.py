@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import hashlib
 import threading
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -41,6 +41,20 @@ class Cache:
       self._held += size
       while self._held > self._limit and self._values:
         self._held -= self._values.popitem(last=False)[1][1]
+
+
+@runtime_checkable
+class RowReader(Protocol):
+  """What reads rows for batches: the pool's `Reader`, or one that changes its rows.
+
+  Attributes:
+    encoder: conversation to tokens; its `image_token` marks an image's places.
+  """
+
+  encoder: Any
+
+  def read(self, row: int) -> assembly.Example:
+    """Gives the tokens and the pixels of a row."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +131,7 @@ class MakeBatch:
     shape: of the batch.
   """
 
-  reader: Reader
+  reader: RowReader
   shape: assembly.Shape
 
   def __call__(self, rows: list[list[assembly.Tree]]) -> tuple[Batch, assembly.Owners]:
@@ -137,7 +151,7 @@ class MakeStep:
     shapes: of batches.
   """
 
-  reader: Reader
+  reader: RowReader
   shapes: tuple[assembly.Shape, ...]
 
   def __call__(

@@ -89,7 +89,8 @@ def sum_by_item(
   valid = item >= 0
   owner = item[valid]
   return {
-    name: np.bincount(owner, values[valid].astype(np.float64), count)
+    # Of no tokens at all, bincount's zeros are whole numbers.
+    name: np.bincount(owner, values[valid], count).astype(np.float64)
     for name, values in tokens.items()
   }
 

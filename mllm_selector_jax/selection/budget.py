@@ -52,7 +52,8 @@ def parse(text: object, name: str = "budget") -> Budget:
   """Reads a budget.
 
   Args:
-    text: a Budget, or "500", "500 rows", "5%", "2Mtok" (k, M, G or B), or a whole number.
+    text: a Budget, a whole number, or "500", "500 rows", "5%", "2Mtok" (k, M, G
+      or B).
     name: the option's name, for the message.
 
   Raises:
