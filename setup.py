@@ -25,9 +25,8 @@ setuptools.setup(
   },
   package_data={
     "mllm_selector_jax": [
-      "data/demo/base/*",
-      "stages/compare/*.j2",
-      "stages/report/*.j2",
+      "demo/base/*",
+      "pages/*.j2",
     ],
   },
   install_requires=[

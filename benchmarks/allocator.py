@@ -21,14 +21,14 @@ STEPS, ROUNDS, ROWS, LENGTH = 20, 5, 16, 80
 def measure(keep: bool) -> dict[str, float]:
   """A step's milliseconds and faults in this process."""
   if keep:
-    from mllm_selector_jax.stages.memory import keep_freed_memory
+    from mllm_selector_jax.runs.memory import keep_freed_memory
 
     assert keep_freed_memory()
   import jax
 
+  from mllm_selector_jax.inputs.base_model import DEMO_BASE
   from mllm_selector_jax.models import huggingface
-  from mllm_selector_jax.stages.base import DEMO_BASE
-  from mllm_selector_jax.training import step as steps
+  from mllm_selector_jax.training import train_step as steps
   from mllm_selector_jax.types import Batch
 
   config = huggingface.read_config(DEMO_BASE)

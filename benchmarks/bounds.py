@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 from mllm_selector_jax.configs import demo
 
 from mllm_selector_jax import stages
-from mllm_selector_jax.data.rounds import Round, hash_answers
-from mllm_selector_jax.selection.candidates import sort_out
+from mllm_selector_jax.data.tokens.dialogue import Round, hash_answers
+from mllm_selector_jax.pipeline import candidates, heldout_models
+from mllm_selector_jax.runs import context
+from mllm_selector_jax.runs.times import keep_times, read_times
+from mllm_selector_jax.selection.eligibility import sort_out
 from mllm_selector_jax.selection.options import HELD_OUT, SelectOptions
-from mllm_selector_jax.stages import candidates, context, doubts
-from mllm_selector_jax.stages.times import keep_times, read_times
 
 NONE = {"bound": 0.0, "competence": None, "visual": False, "duplicates": 0.0}
 RULES = {
@@ -68,11 +69,11 @@ def score_pool(folder: Path, seed: int, rows: int):
     eligible = candidates.read_eligible(run, candidates.make_config(run), seed)
     found, costs = {}, {}
     for bound in HELD_OUT:
-      doubts.make_doubts(run, bound)
+      heldout_models.make_doubts(run, bound)
       keep_times(run, run.workdir.logs)
-      found[bound] = doubts.read_doubt(run, bound, eligible.rows)
-      seconds = doubts.add_seconds(read_times(run.workdir.logs), bound)
-      costs[bound] = doubts.read_flops(run, bound), seconds
+      found[bound] = heldout_models.read_doubt(run, bound, eligible.rows)
+      seconds = heldout_models.add_seconds(read_times(run.workdir.logs), bound)
+      costs[bound] = heldout_models.read_flops(run, bound), seconds
     return eligible, found, costs
 
 

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from mllm_selector_jax.configs import demo
 
-from mllm_selector_jax.data.check import check_pool
-from mllm_selector_jax.stages import base
+from mllm_selector_jax.data.pool.pool_check import check_pool
+from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.types import InputError
 
 TEXTS = (".json", ".jsonl", ".yaml", ".yml")
@@ -123,7 +123,7 @@ def read_encoder(max_length: int | None = None) -> tuple[Any, Any]:
   """The demo base's way from records to tokens and pixels; see `check`."""
   cfg = demo.get_config()
   cfg.model.max_length = max_length or cfg.model.max_length
-  return base.read_encoder(types.SimpleNamespace(cfg=cfg))
+  return base_model.read_encoder(types.SimpleNamespace(cfg=cfg))
 
 
 def check(

@@ -63,7 +63,7 @@ def write_images(folder: str, count: int) -> None:
 
 def make_arguments(data: str, images: str, out: str) -> list[Any]:
   """What `check_pool` of any version takes, in its order."""
-  from mllm_selector_jax.data.conversation import TEMPLATES, Encoder
+  from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
   from mllm_selector_jax.types import ImageOptions
   from tests.tokenizers_on_the_spot import make_tokenizer
 
@@ -77,7 +77,7 @@ def make_arguments(data: str, images: str, out: str) -> list[Any]:
 def measure_check(folder: str) -> dict[str, Any]:
   """Checks the pool in the folder with the package that is found first."""
   import mllm_selector_jax
-  from mllm_selector_jax.data.check import check_pool
+  from mllm_selector_jax.data.pool.pool_check import check_pool
 
   data, out = (os.path.join(folder, name) for name in ("pool.json", "pool.parquet"))
   given = make_arguments(data, folder, out)
@@ -130,11 +130,11 @@ def _run_side(place: Path, interpreter: str, folder: str) -> dict[str, Any]:
 
 def profile(folder: str, rows: int) -> None:
   """Times each step of this checkout, and prints what the pool holds."""
-  from mllm_selector_jax.data.check import check_pool
-  from mllm_selector_jax.data.fingerprint import fingerprint
-  from mllm_selector_jax.data.records import read_records
-  from mllm_selector_jax.data.summary import format_summary
-  from mllm_selector_jax.data.table import read_table
+  from mllm_selector_jax.data.files.fingerprint import fingerprint
+  from mllm_selector_jax.data.json_text.records import read_records
+  from mllm_selector_jax.data.pool.pool_check import check_pool
+  from mllm_selector_jax.data.pool.pool_summary import format_summary
+  from mllm_selector_jax.data.pool.pool_table import read_table
 
   data, out = (os.path.join(folder, name) for name in ("pool.json", "pool.parquet"))
 

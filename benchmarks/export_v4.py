@@ -23,7 +23,8 @@ import PIL.Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mllm_selector_jax.data import chat_source, conversation, images
+from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.models import huggingface, mllm, vision
 from tests.models import packed, tiny
 
@@ -99,11 +100,11 @@ def export(folder: Path, name: str, image: PIL.Image.Image) -> dict[str, np.ndar
   encoder = conversation.make_encoder(
     template, tokenizer, config.image_token, config.patches, 2048
   )
-  source, exact = chat_source.make_chat_template(encoder)
+  source, exact = template_source.make_chat_template(encoder)
   assert exact, name
   huggingface.write_model(folder / name, config, params, base, True, source)
   sample = encoder.encode(TALK, True)
-  pixels = images.to_pixels(image, options)
+  pixels = decoding.to_pixels(image, options)
   batch = packed.pack(config, [[(sample.tokens, pixels)]], len(sample.tokens))
   hidden = mllm.hidden_states(config, params, batch)[0]
   logits = np.asarray(hidden @ mllm.head(config, params).astype(hidden.dtype))

@@ -23,10 +23,12 @@ import numpy as np
 from benchmarks import scoring_models
 from benchmarks.pool_like_665k import draw_pool
 from mllm_selector_jax import sharding
-from mllm_selector_jax.data import check, conversation, loader, table
+from mllm_selector_jax.data.packing import loader
+from mllm_selector_jax.data.pool import pool_check, pool_table
+from mllm_selector_jax.data.tokens import conversation
+from mllm_selector_jax.demo import make_base
 from mllm_selector_jax.scoring import engine, passes
-from mllm_selector_jax.scoring.step import make_score_step
-from mllm_selector_jax.stages import demo_base
+from mllm_selector_jax.scoring.score_step import make_score_step
 from mllm_selector_jax.types import ImageOptions, Sample
 
 TOKEN = scoring_models.IMAGE_TOKEN
@@ -53,14 +55,14 @@ def measure_halves(arguments: argparse.Namespace) -> None:
   config = make_config(arguments)
   options = ImageOptions(config.vision.image_size, config.image_mean, config.image_std)
   encoder = conversation.make_encoder(
-    "vicuna_v1", demo_base.make_tokenizer(), TOKEN, config.patches, 2048, ""
+    "vicuna_v1", make_base.make_tokenizer(), TOKEN, config.patches, 2048, ""
   )
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / "pool.parquet"
-    check.check_pool(
+    pool_check.check_pool(
       [arguments.pool], arguments.images, encoder, options, 64_000_000, out
     )
-    pool = table.read_table(out)
+    pool = pool_table.read_table(out)
 
     def make_batches(shape):
       cache = loader.Cache(1 << 30)  # empty: every image is decoded once

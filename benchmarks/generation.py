@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scoring import cpu_time, integers, tune
-from mllm_selector_jax.stages.memory import keep_freed_memory
+from mllm_selector_jax.runs.memory import keep_freed_memory
 
 
 def read_arguments() -> argparse.Namespace:

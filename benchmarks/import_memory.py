@@ -33,9 +33,9 @@ def make(folder: Path, layers: int) -> None:
   """A random model with the layer shapes of a 1.3B Llama."""
   import transformers
 
+  from mllm_selector_jax.inputs.base_model import DEMO_BASE
   from mllm_selector_jax.models import huggingface
   from mllm_selector_jax.models.huggingface import mapping
-  from mllm_selector_jax.stages.base import DEMO_BASE
 
   config = transformers.LlavaConfig(
     vision_config=transformers.CLIPVisionConfig(image_size=336, patch_size=14),

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from mllm_selector_jax.comparison.comparison_plan import FULL, POOL
 from mllm_selector_jax.selection.measures import effective_groups
-from mllm_selector_jax.stages.compare.arms import FULL, POOL
 
 
 def main():

@@ -16,8 +16,8 @@ import json
 import numpy as np
 
 from benchmarks import kills
-from mllm_selector_jax.data.table import read_table
-from mllm_selector_jax.scoring.table import read_scores
+from mllm_selector_jax.data.pool.pool_table import read_table
+from mllm_selector_jax.scoring.score_table import read_scores
 
 
 class Scoring(kills.Case):

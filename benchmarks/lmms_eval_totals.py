@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from benchmarks.lmms_eval_cases import Case, Theirs, draw_letter
 from mllm_selector_jax.evaluation import metrics, totals
-from mllm_selector_jax.evaluation.questions import Question
+from mllm_selector_jax.evaluation.question import Question
 from mllm_selector_jax.evaluation.totals import Marked
 
 

@@ -14,8 +14,9 @@ import argparse
 import json
 from pathlib import Path
 
-from mllm_selector_jax.stages.compare import page, plot, summary
-from mllm_selector_jax.stages.compare.arms import FULL
+from mllm_selector_jax.comparison import comparison_summary
+from mllm_selector_jax.comparison.comparison_plan import FULL
+from mllm_selector_jax.pages import comparison_page, comparison_plot
 
 
 def main():
@@ -36,9 +37,9 @@ def main():
   )
   for seed, arms in missing.items():
     print(f"seed {seed} is left out: it lacks {', '.join(arms)}\n")
-  print(page.format_markdown(results, {"table": []}))
+  print(comparison_page.format_markdown(results, {"table": []}))
   if arguments.plot:
-    Path(arguments.plot).write_bytes(plot.draw(results))
+    Path(arguments.plot).write_bytes(comparison_plot.draw(results))
 
 
 def merge(
@@ -80,7 +81,7 @@ def merge(
   kept = [lines[seed][arm] for seed in seeds for arm in arms]
   tasks = set.intersection(*(set(line["tasks"]) for line in kept))
   names = list(dict.fromkeys(arm[0] for arm in arms))
-  first = first or summary.find_first(strategies or names)
+  first = first or comparison_summary.find_first(strategies or names)
   plan = {
     "seeds": seeds,
     "strategies": names,
@@ -90,7 +91,7 @@ def merge(
   results = {
     "plan": plan,
     "arms": kept,
-    "table": summary.tabulate(kept, sorted(tasks), first),
+    "table": comparison_summary.tabulate(kept, sorted(tasks), first),
     "overlap": [],
   }
   return results, {seed: lacks for seed, lacks in missing.items() if lacks}
@@ -111,13 +112,13 @@ def merge_by_budget(
   if full and any(line["strategy"] == FULL for line in every):
     parts.insert(0, merge(found, [], [], first))
   table = [entry for part, _ in parts for entry in part["table"]]
-  summary.adjust(table)
+  comparison_summary.adjust(table)
   plans = [part["plan"] for part, _ in parts]
   names = list(dict.fromkeys(name for plan in plans for name in plan["strategies"]))
   plan = {
     "seeds": sorted({seed for plan in plans for seed in plan["seeds"]}),
     "strategies": names,
-    "first": first or summary.find_first(strategies or names),
+    "first": first or comparison_summary.find_first(strategies or names),
     "budgets": wanted,
   }
   missing: dict[int, list[str]] = {}

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Num
 
 from benchmarks.pool_like_665k import PoolLengths, draw_pool
-from mllm_selector_jax.data.plan import Plan, make_plan
+from mllm_selector_jax.data.packing.tree_packing import Plan, make_plan
 
 
 def predict_saving(pool: PoolLengths) -> float:

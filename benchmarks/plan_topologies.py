@@ -18,10 +18,11 @@ import numpy as np
 
 from benchmarks import scoring_models
 from benchmarks.pool_like_665k import ROWS, draw_pool
+from mllm_selector_jax.pipeline.score_pool import make_options
+from mllm_selector_jax.planning import estimate, topology
 from mllm_selector_jax.scoring import passes
 from mllm_selector_jax.scoring.engine import plan_pass
-from mllm_selector_jax.stages.plan import estimate, stage, topology
-from mllm_selector_jax.stages.score import make_options
+from mllm_selector_jax.stages import plan
 
 CASES = {
   "full": ("llava15_7b", "v5p-8"),
@@ -71,7 +72,7 @@ def run_case(name: str, pool: Any, arguments: argparse.Namespace) -> None:
   sections = {} if score else {"tune": cfg.tune}
   count = len(rows) // 5
   given = config, sections, {"tune": count}, score, pool, found, cfg.mesh.to_dict()
-  for text in stage.describe_steps(*given):
+  for text in plan.describe_steps(*given):
     print(text, flush=True)
   if score:
     packed = plan_pass(passes.MAIN, pool, rows, config.patches, score)

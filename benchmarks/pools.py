@@ -214,7 +214,7 @@ WRITERS = {
 
 def check(data: str, folder: str) -> tuple[float, str]:
   from benchmarks.check import make_arguments
-  from mllm_selector_jax.data.check import check_pool
+  from mllm_selector_jax.data.pool.pool_check import check_pool
 
   out = os.path.join(folder, "table")
   given = make_arguments(data, folder, out)
@@ -227,7 +227,7 @@ def check(data: str, folder: str) -> tuple[float, str]:
 def prepare(data: str, folder: str, workers: int) -> tuple[float, str]:
   import pathlib
 
-  from mllm_selector_jax.data.prepare import write_shards
+  from mllm_selector_jax.data.pool.prepared_pool import write_shards
 
   out = pathlib.Path(folder, "prepared")
   out.mkdir()

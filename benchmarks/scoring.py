@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from mllm_selector_jax.stages.memory import keep_freed_memory
+from mllm_selector_jax.runs.memory import keep_freed_memory
 
 METHODS = ("B0", "B1", "B2", "unshared", "shared")
 
@@ -89,7 +89,7 @@ class Ours:
     self.run(setting)
 
   def run(self, setting) -> np.ndarray:
-    from mllm_selector_jax.scoring import engine, parts
+    from mllm_selector_jax.scoring import engine, score_parts
 
     length, rows, threads = setting
     count = len(self.pool.samples)
@@ -110,21 +110,21 @@ class Ours:
       )
       self.seconds = time.perf_counter() - begun[0], cpu_time() - begun[1]
       out = np.zeros(count)
-      for table, _ in parts.read_parts(Path(folder), self.counts["parts"]):
+      for table, _ in score_parts.read_parts(Path(folder), self.counts["parts"]):
         loss = table["loss"].to_numpy() / table["supervised"].to_numpy()
         out[table["row"].to_numpy()] = loss
     return out
 
   def work(self, setting):
     from benchmarks.scoring_flops import Work
-    from mllm_selector_jax.data import packing
+    from mllm_selector_jax.data.packing import row_packing
     from mllm_selector_jax.models import stack
     from mllm_selector_jax.models.attention import cut_blocks
 
     counts, tokens = self.counts, self.counts["executed_tokens"]
     few = stack.is_unrolled(self.config.decoder.layers)
     learned, answers = counts["executed_supervised"], counts["executed_answers"]
-    length = packing.row_length_for(self.pool.table.tokens, setting[0])
+    length = row_packing.row_length_for(self.pool.table.tokens, setting[0])
     return Work(
       tokens=tokens,
       pairs=tokens // length * sum((b - a) * b for a, b in cut_blocks(length)),

@@ -15,7 +15,7 @@ from mllm_selector_jax.models.huggingface import mapping
 from mllm_selector_jax.models.huggingface.families import read_decoder, read_tower
 from mllm_selector_jax.types import Params
 
-IMAGE_TOKEN = 4  # of the tokenizer of stages/demo_base.py
+IMAGE_TOKEN = 4  # of the tokenizer of demo/make_base.py
 
 # (vision, decoder) as transformers names it; the image's side comes with the run.
 SIZES = {

@@ -12,9 +12,11 @@ import numpy as np
 
 from benchmarks.pool_like_665k import draw_pool
 from benchmarks.scoring_models import IMAGE_TOKEN
-from mllm_selector_jax.data import conversation, images, records
+from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.json_text import records
+from mllm_selector_jax.data.tokens import conversation
+from mllm_selector_jax.demo import make_base
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.stages import demo_base
 from mllm_selector_jax.types import ImageOptions, Sample
 
 
@@ -51,7 +53,7 @@ def make_easy_vqa(data: str, folder: str, count: int, config: MllmConfig) -> Poo
   """The first rows of a pool of short questions, whole images at a time."""
   options = ImageOptions(config.vision.image_size, config.image_mean, config.image_std)
   encoder = conversation.make_encoder(
-    "vicuna_v1", demo_base.make_tokenizer(), IMAGE_TOKEN, config.patches, 2048, ""
+    "vicuna_v1", make_base.make_tokenizer(), IMAGE_TOKEN, config.patches, 2048, ""
   )
   found = [
     record.value for record in itertools.islice(records.read_records(data), count)
@@ -59,7 +61,7 @@ def make_easy_vqa(data: str, folder: str, count: int, config: MllmConfig) -> Poo
   samples = encoder.encode_many([(row["conversations"], True) for row in found])
   keys, pictures = [], {}
   for path in (row["image"] for row in found):
-    pixels = images.to_pixels(images.read_image(folder, path)[0], options)
+    pixels = decoding.to_pixels(decoding.read_image(folder, path)[0], options)
     keys.append(hashlib.sha256(pixels.tobytes()).hexdigest())
     pictures[keys[-1]] = pixels
   return Pool(samples, [encoder.measure_trunk(s) for s in samples], keys, pictures)

@@ -53,7 +53,7 @@ def describe(arguments: Any, config: MllmConfig, pool: Any) -> None:
   """Prints machine, model and pool."""
   import jax
 
-  from mllm_selector_jax.stages.plan.estimate import parameter_counts
+  from mllm_selector_jax.planning.estimate import parameter_counts
 
   table, sizes = pool.table, parameter_counts(config)
   rows = int(table.has_image.sum())
@@ -74,7 +74,7 @@ def measure_matmuls(arguments: Any) -> dict[str, float]:
   """FLOP/s of a square matmul, by jax and by torch."""
   import time
 
-  from mllm_selector_jax.stages.plan.estimate import measure_matmul
+  from mllm_selector_jax.planning.estimate import measure_matmul
 
   rates = {"jax": measure_matmul(arguments.dtype, arguments.matmul)}
   if "B" in arguments.methods:  # a rival

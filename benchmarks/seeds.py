@@ -21,9 +21,10 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.bounds import NONE, measure_tasks
 from mllm_selector_jax import stages
-from mllm_selector_jax.selection.candidates import sort_out
+from mllm_selector_jax.pipeline import candidates
+from mllm_selector_jax.runs import context
+from mllm_selector_jax.selection.eligibility import sort_out
 from mllm_selector_jax.selection.options import SelectOptions
-from mllm_selector_jax.stages import candidates, context
 
 SEEDS = "20%x1,20%x2,20%x4,20%x8,50%x1,50%x2,50%x3,100%x1,100%x2"
 BOUNDS = ("mixture", 0.15)

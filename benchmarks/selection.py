@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from mllm_selector_jax.selection import candidates, groups, kmeans, options, strategies
+from mllm_selector_jax.selection import eligibility, groups, kmeans, options, strategies
 
 
 def make_embeddings(rng, index: np.ndarray, count: int, width: int) -> np.ndarray:
@@ -22,7 +22,7 @@ def make_embeddings(rng, index: np.ndarray, count: int, width: int) -> np.ndarra
 
 def make_pool(
   rows: int, count: int, width: int = 0, signals: set[str] = frozenset()
-) -> tuple[candidates.Scores, groups.Groups]:
+) -> tuple[eligibility.Scores, groups.Groups]:
   """Random scores and groups with a long tail of sizes."""
   rng = np.random.default_rng(0)
   weights = 1 / np.arange(1, count + 1)
@@ -31,7 +31,7 @@ def make_pool(
   right = rng.random(rows) < 0.7
   loss = rng.exponential(np.where(right, 0.3, 2.0))
   signals = {name: rng.random(rows) for name in sorted(signals)}
-  scores = candidates.Scores(
+  scores = eligibility.Scores(
     necessity=loss,
     key=rng.integers(0, 2**64, rows, dtype=np.uint64),
     signals={**signals, "loss": loss, "accuracy": right.astype(np.float64)},

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scoring import cpu_time, integers
-from mllm_selector_jax.stages.memory import keep_freed_memory
+from mllm_selector_jax.runs.memory import keep_freed_memory
 
 
 def read_arguments() -> argparse.Namespace:
@@ -53,16 +53,16 @@ class Ours:
     import jax
 
     from mllm_selector_jax import sharding
-    from mllm_selector_jax.data import heights, loader, packing
+    from mllm_selector_jax.data.packing import batch_shapes, loader, row_packing
     from mllm_selector_jax.models import attention_check
     from mllm_selector_jax.models.axes import logical_axes
-    from mllm_selector_jax.training import optimizer, step, work
+    from mllm_selector_jax.training import optimizer, train_step, work
 
     self.jax, self.mesh = jax, sharding.make_mesh()
     lengths = pool.table.tokens
-    length = packing.row_length_for(lengths, row_length)
-    packed = [packing.pack(lengths[items], length) for items in steps]
-    self.laid = heights.lay_out(
+    length = row_packing.row_length_for(lengths, row_length)
+    packed = [row_packing.pack(lengths[items], length) for items in steps]
+    self.laid = batch_shapes.lay_out(
       [
         [[int(items[i]) for i in row] for row in rows]
         for items, rows in zip(steps, packed, strict=True)
@@ -74,7 +74,7 @@ class Ours:
       config.patches,
       arguments.side,
       sharding.row_ways(self.mesh),
-      heights.MOST,  # a run of so few steps would have one
+      batch_shapes.MOST,  # a run of so few steps would have one
     )
     self.make = loader.MakeStep(pool, self.laid.shapes)
     layout = sharding.parameter_shardings(params, logical_axes(params), self.mesh)
@@ -84,10 +84,10 @@ class Ours:
       laid = sharding.put_rows(self._batch(0), self.mesh)
       config = attention_check.choose_kernel(config, params, laid, print)
     self.kernel = config.attention
-    trained, self.frozen = step.split_params(params, "decoder")
+    trained, self.frozen = train_step.split_params(params, "decoder")
     made = optimizer.make_optimizer(options, len(steps))
-    self.state, shardings = step.init_state(made, trained)
-    self.fn = step.make_train_step(config, made, shardings)
+    self.state, shardings = train_step.init_state(made, trained)
+    self.fn = train_step.make_train_step(config, made, shardings)
     self.count = work.make_count(config, params, trained.keys())
     self.put = lambda batch: sharding.put_rows(batch, self.mesh)
     self.flops = self.places = self.tokens = 0.0
@@ -102,7 +102,7 @@ class Ours:
         self.fn(state, self.frozen, self.put(self._batch(number)))
 
   def _batch(self, number: int):
-    from mllm_selector_jax.data import loader
+    from mllm_selector_jax.data.packing import loader
 
     trees = loader.as_trees(self.laid.steps[number])
     return self.make((int(self.laid.which[number]), trees))[0]

@@ -17,9 +17,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from mllm_selector_jax import configs
-from mllm_selector_jax.stages import COMMANDS, card, context, failures, processes
-from mllm_selector_jax.stages.memory import keep_freed_memory
-from mllm_selector_jax.stages.settings import check_settings
+from mllm_selector_jax.pipeline import card
+from mllm_selector_jax.runs import context, failures, processes
+from mllm_selector_jax.runs.memory import keep_freed_memory
+from mllm_selector_jax.settings import check_settings
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, Stopped
 
 USAGE = """\

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.types import InputError
 
 MESH_AXES = ("data", "fsdp", "tensor")
@@ -176,7 +177,7 @@ def map_shards(
 
 
 def map_row_shards(
-  fn: Callable[..., Any], rows: Sequence[jax.Array], whole: Sequence[jax.Array]
+  fn: Callable[..., Any], rows: Sequence[Array], whole: Sequence[Array]
 ) -> Any:
   """`fn(*rows, *whole)` on each device's own rows; at once without a mesh.
 

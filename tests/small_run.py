@@ -6,7 +6,7 @@ import jax
 from mllm_selector_jax.configs import demo
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.stages import context
+from mllm_selector_jax.runs import context
 
 
 def make_config(base, **overrides):

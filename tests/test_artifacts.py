@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mllm_selector_jax import artifacts
+from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.types import InputError, RunError
 
 

@@ -12,7 +12,7 @@ from mllm_selector_jax.configs import default
 
 from mllm_selector_jax.models.config import REMAT, LoraConfig
 from mllm_selector_jax.training.optimizer import OptimizerOptions
-from mllm_selector_jax.training.step import TRAINABLE
+from mllm_selector_jax.training.train_step import TRAINABLE
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / "configs"

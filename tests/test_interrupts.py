@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from mllm_selector_jax import interrupts
+from mllm_selector_jax.runs import interrupts
 
 
 @pytest.fixture(autouse=True)

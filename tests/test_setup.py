@@ -98,7 +98,7 @@ def test_every_file_that_is_read_at_run_time_is_packed():
     if path.is_file() and path.suffix not in (".py", ".pyc")
   }
   assert others - packed == set()
-  assert PACKAGE / "data/demo/base/LICENSE" in packed
+  assert PACKAGE / "demo/base/LICENSE" in packed
   folders = {path.parent for path in PACKAGE.rglob("*.py")}
   assert {
     folder for folder in folders if not (folder / "__init__.py").exists()

@@ -14,7 +14,7 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
-from mllm_selector_jax.data.conversation import TEMPLATES
+from mllm_selector_jax.data.tokens.conversation import TEMPLATES
 
 KINDS = ("bytes", "first", "always", "normalizer")
 _SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]

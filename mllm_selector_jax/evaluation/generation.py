@@ -43,7 +43,7 @@ def bucket_length(length: int) -> int:
 
 
 def make_prompts(
-  prompts: Sequence[Int[np.ndarray, " L"]],
+  prompts: Sequence[Int[np.ndarray, " _"]],
   pixels: Sequence[UInt8[np.ndarray, "S S 3"] | None],
   config: MllmConfig,
   rows: int,

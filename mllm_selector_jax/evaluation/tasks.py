@@ -6,11 +6,11 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from mllm_selector_jax.data import storage
-from mllm_selector_jax.data.sources import FIELDS
-from mllm_selector_jax.evaluation import files
+from mllm_selector_jax.data.files import storage
+from mllm_selector_jax.data.pool.sources import FIELDS
+from mllm_selector_jax.evaluation import question_files
 from mllm_selector_jax.evaluation.published import BENCHMARKS, Source
-from mllm_selector_jax.evaluation.questions import Aside, Question, make_question
+from mllm_selector_jax.evaluation.question import Aside, Question, make_question
 from mllm_selector_jax.types import InputError, RowError
 
 __all__ = [
@@ -99,21 +99,21 @@ def _read_source(source: Source, rules: Rules) -> Iterator[Question | Aside]:
       yield Aside(id, source.name or None, error.reason, f"{row.where}: {error.detail}")
 
 
-def _read_rows(source: Source) -> Iterator[tuple[files.Row, str]]:
+def _read_rows(source: Source) -> Iterator[tuple[question_files.Row, str]]:
   """Rows, each with the task of a record that names none."""
   if known := BENCHMARKS.get(source.name):
     yield from ((row, source.name) for row in known.rows(source))
     return
   for path in source.files:
     stem = os.path.splitext(os.path.basename(path))[0]
-    rows = list(files.read_rows(path))
+    rows = list(question_files.read_rows(path))
     names = [_find_name(row) for row in rows]
     several = len(set(names) - {None}) > 1
     for row, name in zip(rows, names, strict=True):
       yield row, name if several and name else stem
 
 
-def _find_name(row: files.Row) -> str | None:
+def _find_name(row: question_files.Row) -> str | None:
   """What the record says that it comes from."""
   values = () if row.error else (row.value.get(field) for field in FIELDS)
   return next((str(v) for v in values if isinstance(v, str | int) and v != ""), None)

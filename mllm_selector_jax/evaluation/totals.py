@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mllm_selector_jax.evaluation.metrics import read_yes_no
-from mllm_selector_jax.evaluation.questions import Question
+from mllm_selector_jax.evaluation.question import Question
 
 MME_PARTS = {
   "perception": (

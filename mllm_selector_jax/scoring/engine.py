@@ -11,17 +11,18 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from mllm_selector_jax import peers, sharding
-from mllm_selector_jax.data import loader, packing
-from mllm_selector_jax.data.assembly import Counts, Shape
-from mllm_selector_jax.data.plan import Plan, make_plan
+from mllm_selector_jax import sharding
+from mllm_selector_jax.data.packing import loader, row_packing
+from mllm_selector_jax.data.packing.assembly import Counts, Shape
+from mllm_selector_jax.data.packing.tree_packing import Plan, make_plan
 from mllm_selector_jax.models import attention_check
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.scoring import leaks, parts, schedule, signals
-from mllm_selector_jax.scoring.columns import Output, make_columns
+from mllm_selector_jax.runs import peers
+from mllm_selector_jax.scoring import nonfinite, schedule, score_parts, signals
 from mllm_selector_jax.scoring.passes import MAIN, Pass, PassReader
-from mllm_selector_jax.scoring.step import make_score_step
+from mllm_selector_jax.scoring.sample_columns import Output, make_columns
+from mllm_selector_jax.scoring.score_step import make_score_step
 from mllm_selector_jax.types import InputError, Params, Stopped
 
 
@@ -83,7 +84,7 @@ def plan_pass(
     keys = (trunks > 0).astype(np.uint64)
   if not options.share:
     trunks = np.zeros_like(trunks)
-  length = packing.row_length_for(lengths, options.row_length)
+  length = row_packing.row_length_for(lengths, options.row_length)
   return make_plan(lengths, length, trunks, keys, table.supervised[rows])
 
 
@@ -103,7 +104,7 @@ class Layout:
 
   plan: Plan
   rows: Int[np.ndarray, " n"]
-  parts: list[schedule.Part]
+  score_parts: list[schedule.Part]
   batch_rows: int
   shape: Shape
   counts: Counts
@@ -214,13 +215,13 @@ class _Runner:
 
   def set_apart(self, outputs: list[Output]) -> list[Output]:
     """The outputs, with samples that are not finite scored alone once more."""
-    bad = leaks.find_not_finite(outputs)
+    bad = nonfinite.find_not_finite(outputs)
     if not len(bad):
       return outputs
-    steps = leaks.set_apart(bad, self.layout.counts, self.layout.shape)
+    steps = nonfinite.set_apart(bad, self.layout.counts, self.layout.shape)
     mine = [self.layout.own_rows(step) for step in steps]
     batches = iter(loader.read_batches(mine, self.make, self.threads))
-    return leaks.drop_rows(outputs, bad) + self.run(len(steps), batches)
+    return nonfinite.drop_rows(outputs, bad) + self.run(len(steps), batches)
 
 
 def run_pass(
@@ -282,7 +283,7 @@ def run_pass(
 
       outputs = runner.set_apart(runner.run(part.steps, batches, tell))
       if peers.is_first_process():
-        parts.write_part(folder, part.number, make_columns(part.rows, outputs))
+        score_parts.write_part(folder, part.number, make_columns(part.rows, outputs))
       done += len(part.rows)
       progress(done, len(rows))
       if peers.any_process(stopped()) and part is not waiting[-1]:
@@ -293,6 +294,6 @@ def run_pass(
 def _find_waiting(every: list[schedule.Part], folder: Path) -> list[schedule.Part]:
   """The parts that are not there yet, as the first process finds them."""
   first = peers.is_first_process()
-  there = [first and parts.is_written(folder, p.number, p.rows) for p in every]
+  there = [first and score_parts.is_written(folder, p.number, p.rows) for p in every]
   found = peers.agree(np.array(there, bool))
   return [part for part, written in zip(every, found, strict=True) if not written]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from mllm_selector_jax.data.loader import RowReader
+from mllm_selector_jax.data.packing.loader import RowReader
 from mllm_selector_jax.scoring import signals
 from mllm_selector_jax.types import Sample
 

@@ -9,8 +9,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int
 
-from mllm_selector_jax.data import assembly
-from mllm_selector_jax.data.plan import Plan
+from mllm_selector_jax.data.packing import assembly
+from mllm_selector_jax.data.packing.tree_packing import Plan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from mllm_selector_jax.selection.blocks import MOST, make_blocks
+from mllm_selector_jax.selection.pairwise import MOST, make_blocks
 
 
 def find_duplicates(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.selection import draws, objective, shares
-from mllm_selector_jax.selection.candidates import (
+from mllm_selector_jax.selection.eligibility import (
   CODE,
   Candidates,
   Scores,

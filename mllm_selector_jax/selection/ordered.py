@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import objective
-from mllm_selector_jax.selection.candidates import CODE, Candidates, Scores, fit
+from mllm_selector_jax.selection.eligibility import CODE, Candidates, Scores, fit
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.selection import Selection, assemble
 from mllm_selector_jax.selection.shares import normalise

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from mllm_selector_jax.selection.blocks import make_blocks
-from mllm_selector_jax.selection.doubt import Doubt
+from mllm_selector_jax.selection.heldout_loss import Doubt
+from mllm_selector_jax.selection.pairwise import make_blocks
 
 FOLDS = 4
 NEIGHBOURS = 10

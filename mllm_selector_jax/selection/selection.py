@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from mllm_selector_jax.selection.candidates import REASONS, Candidates
+from mllm_selector_jax.selection.eligibility import REASONS, Candidates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.objective import Certificate
 from mllm_selector_jax.selection.shared_answers import Shared

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int
 
-from mllm_selector_jax.selection import controls
-from mllm_selector_jax.selection.candidates import Scores
+from mllm_selector_jax.selection import baselines
+from mllm_selector_jax.selection.eligibility import Scores
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.kl import kl
 from mllm_selector_jax.selection.options import SelectOptions
@@ -39,11 +39,11 @@ class Strategy:
 
 STRATEGIES: dict[str, Strategy] = {
   "kl": Strategy(kl),
-  "grouped": Strategy(controls.grouped),
-  "random": Strategy(controls.random),
-  "stratified": Strategy(controls.stratified),
-  "top": Strategy(controls.top),
-  "middle": Strategy(controls.middle),
+  "grouped": Strategy(baselines.grouped),
+  "random": Strategy(baselines.random),
+  "stratified": Strategy(baselines.stratified),
+  "top": Strategy(baselines.top),
+  "middle": Strategy(baselines.middle),
   "perplexity": Strategy(by_signal.perplexity, ("perplexity",)),
   "el2n": Strategy(by_signal.el2n, ("el2n",)),
   "grand": Strategy(by_signal.grand, ("grand",)),

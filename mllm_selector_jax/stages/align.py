@@ -1,7 +1,7 @@
 """align: stage 1, teaches the projector alone on a pool of captions."""
 
-from mllm_selector_jax.stages.context import Run
-from mllm_selector_jax.stages.fine_tune import tune_share
+from mllm_selector_jax.pipeline.fine_tune import tune_share
+from mllm_selector_jax.runs.context import Run
 
 
 def align(run: Run) -> None:

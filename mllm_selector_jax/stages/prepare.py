@@ -5,11 +5,11 @@ import shutil
 
 import jax
 
-from mllm_selector_jax import peers
-from mllm_selector_jax.data import prepare as preparing
-from mllm_selector_jax.stages import base
-from mllm_selector_jax.stages.check import make_pool
-from mllm_selector_jax.stages.context import Run
+from mllm_selector_jax.data.pool import prepared_pool as preparing
+from mllm_selector_jax.inputs import base_model
+from mllm_selector_jax.pipeline.check_pool import make_pool
+from mllm_selector_jax.runs import peers
+from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.types import InputError
 
 
@@ -28,7 +28,7 @@ def prepare(run: Run) -> None:
   table = run.workdir.path / "pool.parquet"
   recipe = run.recipe(
     "prepare",
-    {"shard_rows": shard_rows, "images": base.image_folders(run).folders},
+    {"shard_rows": shard_rows, "images": base_model.image_folders(run).folders},
     {"pool": run.workdir.pool.digest()},
   )
 
@@ -36,7 +36,7 @@ def prepare(run: Run) -> None:
     with run.progress("prepare", "row") as progress:
       preparing.write_shards(
         table,
-        base.image_folders(run),
+        base_model.image_folders(run),
         folder,
         shard_rows,
         workers,
@@ -45,7 +45,7 @@ def prepare(run: Run) -> None:
       )
     peers.meet("prepare: all files are written")
     if peers.is_first_process():
-      rows = len(base.open_pool(run))
+      rows = len(base_model.open_pool(run))
       preparing.write_description(folder, rows, shard_rows)
       for name in run.workdir.pool.files:
         shutil.copyfile(table.with_name(name), folder / name)

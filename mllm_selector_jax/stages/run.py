@@ -6,30 +6,30 @@ import json
 import time
 from collections.abc import Iterator
 
-from mllm_selector_jax.stages import base
-from mllm_selector_jax.stages.candidates import check_names, check_pool
-from mllm_selector_jax.stages.check import make_pool
-from mllm_selector_jax.stages.compare.seeds import in_workdir
-from mllm_selector_jax.stages.context import Run
-from mllm_selector_jax.stages.evaluate import evaluate
-from mllm_selector_jax.stages.exports import describe_stale
-from mllm_selector_jax.stages.leakage import check_leakage
-from mllm_selector_jax.stages.plan.estimate import duration
-from mllm_selector_jax.stages.plan.stage import plan
-from mllm_selector_jax.stages.questions import task_names
-from mllm_selector_jax.stages.report.stage import report
-from mllm_selector_jax.stages.score import needs_seed, score
-from mllm_selector_jax.stages.search.stage import check_search
+from mllm_selector_jax.comparison.seeds import in_workdir
+from mllm_selector_jax.inputs import base_model
+from mllm_selector_jax.inputs.questions import task_names
+from mllm_selector_jax.pipeline.candidates import check_names, check_pool
+from mllm_selector_jax.pipeline.check_pool import make_pool
+from mllm_selector_jax.pipeline.evaluate_arm import evaluate
+from mllm_selector_jax.pipeline.exports import describe_stale
+from mllm_selector_jax.pipeline.leakage import check_leakage
+from mllm_selector_jax.pipeline.score_pool import needs_seed, score
+from mllm_selector_jax.pipeline.search.search_arms import check_search
+from mllm_selector_jax.pipeline.select_arm import arms, select
+from mllm_selector_jax.pipeline.tune_arm import tune
+from mllm_selector_jax.planning.estimate import duration
+from mllm_selector_jax.runs.context import Run
+from mllm_selector_jax.runs.times import keep_times
+from mllm_selector_jax.stages.plan import plan
+from mllm_selector_jax.stages.report import report
 from mllm_selector_jax.stages.seed import seed
-from mllm_selector_jax.stages.select import arms, select
-from mllm_selector_jax.stages.times import keep_times
-from mllm_selector_jax.stages.tune import tune
 
 
 def run(current: Run) -> None:
   """check, seed, score, select, tune, evaluate and report, then a summary."""
   start = time.monotonic()
-  base.check_model(current)
+  base_model.check_model(current)
   check_names(current)
   check_search(current)
   make_pool(current)

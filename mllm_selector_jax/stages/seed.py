@@ -1,7 +1,7 @@
 """seed: fine-tunes the base on a small random share of the pool."""
 
-from mllm_selector_jax.stages.context import Run
-from mllm_selector_jax.stages.fine_tune import tune_share
+from mllm_selector_jax.pipeline.fine_tune import tune_share
+from mllm_selector_jax.runs.context import Run
 
 
 def seed(run: Run) -> None:

@@ -14,18 +14,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllm_selector_jax import peers, sharding
-from mllm_selector_jax.checkpoint import Checkpoints
+from mllm_selector_jax import sharding
 from mllm_selector_jax.models import attention_check
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.runs import peers
+from mllm_selector_jax.runs.checkpoint import Checkpoints
 from mllm_selector_jax.training import timing
 from mllm_selector_jax.training.optimizer import (
   OptimizerOptions,
   make_optimizer,
   make_schedule,
 )
-from mllm_selector_jax.training.step import init_state, make_train_step, split_params
+from mllm_selector_jax.training.train_step import (
+  init_state,
+  make_train_step,
+  split_params,
+)
 from mllm_selector_jax.training.work import Work, make_count
 from mllm_selector_jax.types import Params, RunError, Stopped
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from mllm_selector_jax import artifacts
 from mllm_selector_jax.main import run
+from mllm_selector_jax.runs import artifacts
 from tests.bad_input.pools import encode, picture, see, talk, write_pool
 from tests.evaluation.published import layouts
 

@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 
-from mllm_selector_jax import artifacts
 from mllm_selector_jax.main import run
+from mllm_selector_jax.runs import artifacts
 from tests.bad_input.pools import talk, write_pool
 from tests.models import tiny
 from tests.models.huggingface import bases

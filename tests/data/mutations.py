@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 from PIL import Image
 
-from mllm_selector_jax.data import formats, mixture, record_schemas
+from mllm_selector_jax.data import formats, record_schemas
+from mllm_selector_jax.data.files import mixture
 from mllm_selector_jax.data.formats import tf_example
 from mllm_selector_jax.data.formats.array_record_file import open_writer
-from mllm_selector_jax.data.images import decode_image
-from mllm_selector_jax.data.pictures import read_picture
-from mllm_selector_jax.data.rounds import read_rounds
-from mllm_selector_jax.data.sources import make_finder
+from mllm_selector_jax.data.images.decoding import decode_image
+from mllm_selector_jax.data.images.pictures import read_picture
+from mllm_selector_jax.data.pool.sources import make_finder
+from mllm_selector_jax.data.tokens.dialogue import read_rounds
 from mllm_selector_jax.types import InputError, RowError
 from tests.data.formats_on_the_spot import IMAGE, TEXT, TURN, write_features
 

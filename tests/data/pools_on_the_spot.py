@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mllm_selector_jax.data.check import check_pool
-from mllm_selector_jax.data.conversation import TEMPLATES, Encoder
-from mllm_selector_jax.data.table import PoolTable, read_table
+from mllm_selector_jax.data.pool.pool_check import check_pool
+from mllm_selector_jax.data.pool.pool_table import PoolTable, read_table
+from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.types import ImageOptions
 from tests.tokenizers_on_the_spot import make_tokenizer
 

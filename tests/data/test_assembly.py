@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mllm_selector_jax.data import assembly, loader
+from mllm_selector_jax.data.packing import assembly, loader
 from mllm_selector_jax.types import Sample
 
 IMAGE = 4

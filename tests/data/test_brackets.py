@@ -5,7 +5,7 @@ import json
 import hypothesis
 from hypothesis import strategies as st
 
-from mllm_selector_jax.data.brackets import Brackets
+from mllm_selector_jax.data.json_text.brackets import Brackets
 from tests.data.test_records import JSON
 
 

@@ -6,8 +6,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from mllm_selector_jax.data.chat_source import make_chat_template
-from mllm_selector_jax.data.conversation import TEMPLATES, make_encoder
+from mllm_selector_jax.data.tokens.conversation import TEMPLATES, make_encoder
+from mllm_selector_jax.data.tokens.template_source import make_chat_template
 from tests.data.test_conversation import CONVERSATIONS, talk
 from tests.data.test_templates import CHATML, LISTED, PATCHES, TEXT, messages, oracle
 from tests.llama_like import KINDS, make_tokenizer

@@ -10,9 +10,10 @@ import os
 import numpy as np
 import pytest
 
-from mllm_selector_jax.data import check, images, pictures
-from mllm_selector_jax.data.image_folders import ImageFolders
-from mllm_selector_jax.data.table import read_table
+from mllm_selector_jax.data.images import decoding, pictures
+from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.pool import pool_check
+from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError, RunError
 from tests.data.pools_on_the_spot import (
   OPTIONS,
@@ -85,7 +86,7 @@ def test_every_bad_row_is_set_aside_with_its_reason(folder, tmp_path):
   (root / "cut.png").write_bytes(whole[: len(whole) // 2])
   (root / "video.mp4").write_bytes(b"\0\0\0\x20ftypisom" + b"\0" * 40)
   (root / "wide.png").write_bytes(b"")
-  images.Image.new("L", (101, 100)).save(root / "wide.png")
+  decoding.Image.new("L", (101, 100)).save(root / "wide.png")
   (folder / "secret.png").write_bytes(whole)
   os.mkfifo(root / "fifo.png")
   bad = {
@@ -158,7 +159,7 @@ def test_bytes_that_are_no_record(folder):
     b"[" + good + b', {"id": "\xff"}, {"id": NaN}, {"a": ' + b"[" * 10_000
     + b"]" * 10_000 + b'}, {"a": "\\ud800"}, {"a": ' + b"1" * 5000 + b"}]"
   )  # fmt: skip
-  check.check_pool(
+  pool_check.check_pool(
     [str(path)], None, make_encoder(), OPTIONS, 100, folder / "out.parquet"
   )
   table = read_table(folder / "out.parquet")
@@ -200,7 +201,7 @@ def test_the_same_pool_gives_the_same_bytes(folder, monkeypatch):
   records += [make_record(n, "none.png") for n in range(40, 50)]
   found, _ = check_records(folder, records, workers=1)
   one = (folder / "pool.parquet").read_bytes()
-  monkeypatch.setattr(check, "BLOCK_ROWS", 7)
+  monkeypatch.setattr(pool_check, "BLOCK_ROWS", 7)
   monkeypatch.setattr(pictures, "TASK_IMAGES", 1)
   again, _ = check_records(folder, records, workers=4)
   assert (folder / "pool.parquet").read_bytes() == one
@@ -208,8 +209,8 @@ def test_the_same_pool_gives_the_same_bytes(folder, monkeypatch):
 
 
 def test_blocks_are_bounded_in_bytes(folder, monkeypatch):
-  monkeypatch.setattr(check, "BLOCK_BYTES", 300)
-  monkeypatch.setattr(check.table, "GROUP_ROWS", 7)
+  monkeypatch.setattr(pool_check, "BLOCK_BYTES", 300)
+  monkeypatch.setattr(pool_check.pool_table, "GROUP_ROWS", 7)
   found, table = check_records(folder, [make_record(n) for n in range(30)])
   assert found["ok"] == len(table) == 30
   assert table.row.tolist() == list(range(30))
@@ -233,9 +234,11 @@ def test_no_image_folder(folder):
     folder / "pool.json", [make_record(0, "a/1.png"), make_record(1)]
   )
   out = folder / "out.parquet"
-  check.check_pool([path], None, make_encoder(), OPTIONS, 100, out)
+  pool_check.check_pool([path], None, make_encoder(), OPTIONS, 100, out)
   assert read_table(out).reason.tolist() == ["missing image", None]
-  check.check_pool([path], str(folder / "nowhere"), make_encoder(), OPTIONS, 100, out)
+  pool_check.check_pool(
+    [path], str(folder / "nowhere"), make_encoder(), OPTIONS, 100, out
+  )
   assert read_table(out).reason.tolist() == ["missing image", None]
 
 
@@ -255,7 +258,7 @@ def test_a_broken_file_leaves_the_old_table(folder, data):
   old = (folder / "pool.parquet").read_bytes()
   (folder / "pool.json").write_bytes(data)
   with pytest.raises(InputError, match=r"pool\.json"):
-    check.check_pool(
+    pool_check.check_pool(
       [str(folder / "pool.json")],
       None,
       make_encoder(),
@@ -269,16 +272,16 @@ def test_a_broken_file_leaves_the_old_table(folder, data):
 
 def test_no_file_and_no_place(folder):
   with pytest.raises(InputError, match="No pool file"):
-    check.check_pool([], None, make_encoder(), OPTIONS, 100, folder / "x.parquet")
+    pool_check.check_pool([], None, make_encoder(), OPTIONS, 100, folder / "x.parquet")
   path = write_records(folder / "pool.json", [make_record(0)])
   with pytest.raises(RunError, match="could not be written"):
-    check.check_pool(
+    pool_check.check_pool(
       [path], None, make_encoder(), OPTIONS, 100, folder / "no" / "x.parquet"
     )
 
 
 def test_progress_tells_rows_and_ends_at_the_total(folder, monkeypatch):
-  monkeypatch.setattr(check, "BLOCK_ROWS", 10)
+  monkeypatch.setattr(pool_check, "BLOCK_ROWS", 10)
   calls = []
   check_records(
     folder, [make_record(n) for n in range(95)], progress=lambda *a: calls.append(a)
@@ -312,6 +315,6 @@ def test_garbage_collection_is_as_it_was_after_a_check(folder, before, fails):
     with pytest.raises(KeyboardInterrupt) if fails else contextlib.nullcontext():
       check_records(folder, [make_record(0)], progress=note)
     assert gc.get_threshold() == before
-    assert during[0] == {700: check.COLLECT_AFTER}.get(before[0], before[0])
+    assert during[0] == {700: pool_check.COLLECT_AFTER}.get(before[0], before[0])
   finally:
     gc.set_threshold(*thresholds)

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from mllm_selector_jax.data import check, record_schemas, remedies, summary
-from mllm_selector_jax.data.image_folders import ImageFolders
-from mllm_selector_jax.data.table import read_table
+from mllm_selector_jax.data import record_schemas
+from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.pool import pool_check, pool_summary, remedies
+from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import REASONS
 from tests.data.pools_on_the_spot import (
   OPTIONS,
@@ -23,8 +24,10 @@ def run(folder, records, images=None, encoder=None, **options):
   out = folder / "pool.parquet"
   images = folder / "images" if images is None else images
   encoder = encoder or make_encoder()
-  found = check.check_pool([path], images, encoder, OPTIONS, 10_000, out, **options)
-  return found, read_table(out), summary.format_summary(found)
+  found = pool_check.check_pool(
+    [path], images, encoder, OPTIONS, 10_000, out, **options
+  )
+  return found, read_table(out), pool_summary.format_summary(found)
 
 
 @pytest.fixture
@@ -50,9 +53,9 @@ def test_what_is_read_otherwise_is_counted(folder):
     "not read: tools": 2,
     record_schemas.PLACED: 1,
     record_schemas.REPEATED: 1,
-    summary.LINKED: 1,
-    summary.MASKED: 1,
-    summary.SYSTEM_USED: 1,
+    pool_summary.LINKED: 1,
+    pool_summary.MASKED: 1,
+    pool_summary.SYSTEM_USED: 1,
   }
   for remark, count in found["remarks"].items():
     assert f"{count:,} rows: {remark}" in text
@@ -60,7 +63,7 @@ def test_what_is_read_otherwise_is_counted(folder):
   encoder.takes_system = False
   found, _, _ = run(folder, records, encoder=encoder)
   assert found["remarks"]["not read: system"] == 1
-  assert summary.SYSTEM_USED not in found["remarks"]
+  assert pool_summary.SYSTEM_USED not in found["remarks"]
 
 
 def test_fields_without_end_are_counted_together(folder):
@@ -93,7 +96,7 @@ def test_links_out_of_the_folder_can_be_refused(folder):
   (folder / "images/in.png").symlink_to("1.png")
   records = [make_record(0, "out/3.png"), make_record(1, "in.png")]
   found, table, _ = run(folder, records)
-  assert table.ok.all() and found["remarks"] == {summary.LINKED: 2}
+  assert table.ok.all() and found["remarks"] == {pool_summary.LINKED: 2}
   images = ImageFolders.of(folder / "images", links=False)
   found, table, text = run(folder, records, images)
   assert table.reason.tolist() == ["unsafe path", None]
@@ -120,8 +123,8 @@ def stop_after(rows):
 
 @pytest.mark.parametrize("stops", [[25], [12, 31], [12, 13, 25, 47]])
 def test_a_check_that_was_stopped_goes_on_by_part(folder, monkeypatch, stops):
-  monkeypatch.setattr(check.table, "GROUP_ROWS", 10)
-  monkeypatch.setattr(check, "BLOCK_ROWS", 6)
+  monkeypatch.setattr(pool_check.pool_table, "GROUP_ROWS", 10)
+  monkeypatch.setattr(pool_check, "BLOCK_ROWS", 6)
   records = [make_record(n % 40, f"{n % 2 + 1}.png") for n in range(60)]
   records[7] = {"id": "broken"}
   records[33] = {**make_record(33), "tools": "x"}
@@ -131,9 +134,9 @@ def test_a_check_that_was_stopped_goes_on_by_part(folder, monkeypatch, stops):
   assert table.reason.tolist().count("duplicate row") == 19
   (folder / "pool.parquet").unlink()
   described = []
-  describe = check.describe_row
+  describe = pool_check.describe_row
   monkeypatch.setattr(
-    check,
+    pool_check,
     "describe_row",
     lambda row, *rest: (described.append(row), describe(row, *rest))[1],
   )
@@ -141,8 +144,8 @@ def test_a_check_that_was_stopped_goes_on_by_part(folder, monkeypatch, stops):
   for rows in stops:
     end = start
     while end < rows:  # a check stops at the end of a block
-      end += check.BLOCK_ROWS
-    start = end // check.table.GROUP_ROWS * check.table.GROUP_ROWS
+      end += pool_check.BLOCK_ROWS
+    start = end // pool_check.pool_table.GROUP_ROWS * pool_check.pool_table.GROUP_ROWS
     with pytest.raises(KeyboardInterrupt):
       run(folder, records, resume=True, progress=stop_after(rows), **options)
   described.clear()
@@ -154,8 +157,8 @@ def test_a_check_that_was_stopped_goes_on_by_part(folder, monkeypatch, stops):
 
 
 def test_a_new_check_does_not_go_on_from_an_old_one(folder, monkeypatch):
-  monkeypatch.setattr(check.table, "GROUP_ROWS", 10)
-  monkeypatch.setattr(check, "BLOCK_ROWS", 6)
+  monkeypatch.setattr(pool_check.pool_table, "GROUP_ROWS", 10)
+  monkeypatch.setattr(pool_check, "BLOCK_ROWS", 6)
   with pytest.raises(KeyboardInterrupt):
     run(folder, [make_record(n) for n in range(40)], progress=stop_after(30))
   assert list(folder.glob(".*"))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from mllm_selector_jax.data.conversation import TEMPLATES, Encoder
-from mllm_selector_jax.data.rounds import read_dialogue, read_rounds
+from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
+from mllm_selector_jax.data.tokens.dialogue import read_dialogue, read_rounds
 from mllm_selector_jax.types import InputError, RowError
 from tests.tokenizers_on_the_spot import KINDS, make_tokenizer
 

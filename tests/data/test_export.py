@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from mllm_selector_jax.data import export, formats, id_list, mixture, record_schemas
+from mllm_selector_jax.data import formats, record_schemas
+from mllm_selector_jax.data.files import id_list, mixture
+from mllm_selector_jax.data.pool import pool_export
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import make_record, talk, write_images
 from tests.data.test_formats import check_file
@@ -26,7 +28,7 @@ def place(tmp_path_factory):
   return folder
 
 
-def open_kept(place, name, out) -> export.Kept:
+def open_kept(place, name, out) -> pool_export.Kept:
   data = place / name.replace(" ", "_")
   data.mkdir(exist_ok=True)
   path = data / "done"
@@ -37,13 +39,13 @@ def open_kept(place, name, out) -> export.Kept:
   _, table = check_file(path.read_text(), place / "images", out / "pool.table")
   assert table.ok.all()
   folder = str(place / "images")
-  return export.Kept(table, KEPT, folder, out / "images", out / "images")
+  return pool_export.Kept(table, KEPT, folder, out / "images", out / "images")
 
 
 def run(name, kept, out):
   folder = out / name
   folder.mkdir()
-  export.EXPORTS[name](kept, folder)
+  pool_export.EXPORTS[name](kept, folder)
   return folder
 
 
@@ -96,8 +98,11 @@ def test_verbatim_files_of_one_name_stay_apart(place, tmp_path):
     (tmp_path / str(number)).mkdir()
     path = tmp_path / f"{number}/p.json"
     parts.append(formats_on_the_spot.write_json(make_records(), place, path))
-  assert export._name_files(parts) == {parts[0]: "0-0/p.json", parts[1]: "1-1/p.json"}
-  assert export._name_files(parts[:1]) == {parts[0]: "p.json"}
+  assert pool_export._name_files(parts) == {
+    parts[0]: "0-0/p.json",
+    parts[1]: "1-1/p.json",
+  }
+  assert pool_export._name_files(parts[:1]) == {parts[0]: "p.json"}
 
 
 def test_ids(place, tmp_path):
@@ -145,7 +150,7 @@ def test_datasets_loads_what_is_verbatim(place, tmp_path):
     out.mkdir()
     path = formats_on_the_spot.write_pool(name, records, place / "images", out)
     _, table = check_file(path, place / "images", out / "pool.table")
-    kept = export.Kept(table, KEPT, str(place / "images"), out, out)
+    kept = pool_export.Kept(table, KEPT, str(place / "images"), out, out)
     (file,) = run("verbatim", kept, out).iterdir()
     data = datasets.load_dataset(
       kind, data_files=str(file), split="train", cache_dir=str(tmp_path / "cache")
@@ -158,7 +163,7 @@ def test_a_system_turn_is_kept_for_those_who_read_it(tmp_path):
   record["conversations"].insert(0, {"from": "system", "value": "be brief"})
   path = formats_on_the_spot.write_json([record], tmp_path, tmp_path / "pool.json")
   _, table = check_file(path, None, tmp_path / "pool.table")
-  kept = export.Kept(table, [0], None, tmp_path, tmp_path)
+  kept = pool_export.Kept(table, [0], None, tmp_path, tmp_path)
   written = run("llama_factory", kept, tmp_path) / "selected.json"
   (row,) = json.loads(written.read_text())
   assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant"]

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mllm_selector_jax.data.fingerprint import fingerprint
+from mllm_selector_jax.data.files.fingerprint import fingerprint
 from mllm_selector_jax.types import InputError
 from tests.data.pools_on_the_spot import (
   make_record,

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.data import check, formats, mixture, record_schemas
+from mllm_selector_jax.data import formats, record_schemas
+from mllm_selector_jax.data.files import mixture
 from mllm_selector_jax.data.formats.arrow_file import ArrowFile
 from mllm_selector_jax.data.formats.json_file import JsonFile
-from mllm_selector_jax.data.table import read_table
+from mllm_selector_jax.data.pool import pool_check
+from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import (
@@ -40,7 +42,7 @@ def check_file(path: str, folder, out, **options):
   data = [path]
   encoder = make_encoder()
   folder = folder and str(folder)
-  found = check.check_pool(data, folder, encoder, OPTIONS, 10_000, out, **options)
+  found = pool_check.check_pool(data, folder, encoder, OPTIONS, 10_000, out, **options)
   return found, read_table(out)
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mllm_selector_jax.data import assembly, heights, loader, packing
+from mllm_selector_jax.data.packing import assembly, batch_shapes, loader, row_packing
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.training import step
+from mllm_selector_jax.training import train_step
 from tests.training import toy
 
 
@@ -19,7 +19,7 @@ def waste(rows, chosen):
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=30), st.integers(1, 4))
 def test_the_numbers_are_the_best_of_all(rows, most):
-  found = heights.choose_heights(np.array(rows), most)
+  found = batch_shapes.choose_heights(np.array(rows), most)
   assert found == sorted(set(found)) and len(found) <= most and found[-1] == max(rows)
   choices = (
     chosen
@@ -33,9 +33,11 @@ def test_the_numbers_are_the_best_of_all(rows, most):
 def lay_out(count, most=None, shards=1):
   samples = toy.random_samples(24)
   lengths = np.array([len(one.tokens) for one, _ in samples.values()])
-  steps = packing.training_steps(24, lengths, 5, -(-count // 5), 0, 32)[:count]
+  steps = row_packing.training_steps(24, lengths, 5, -(-count // 5), 0, 32)[:count]
   few = np.full(24, 2), np.ones(24, int), [x[1] is not None for x in samples.values()]
-  return steps, heights.lay_out(steps, *few, 32, toy.CONFIG.patches, 8, shards, most)
+  return steps, batch_shapes.lay_out(
+    steps, *few, 32, toy.CONFIG.patches, 8, shards, most
+  )
 
 
 @pytest.mark.parametrize("shards", [1, 2])
@@ -64,7 +66,7 @@ def test_a_loss_does_not_hang_on_the_shape():
   def loss(rows, shape):
     trees = loader.as_trees(rows)
     batch, _ = assembly.assemble(trees, samples, shape, toy.CONFIG.image_token)
-    return float(step.batch_loss(toy.CONFIG, params, batch))
+    return float(train_step.batch_loss(toy.CONFIG, params, batch))
 
   smallest = int(np.flatnonzero(laid.which == 0)[0])
   found = [loss(steps[smallest], shape) for shape in laid.shapes]

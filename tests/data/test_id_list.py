@@ -2,7 +2,7 @@
 
 import pytest
 
-from mllm_selector_jax.data import id_list
+from mllm_selector_jax.data.files import id_list
 
 ODD = [
   "",

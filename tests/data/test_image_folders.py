@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mllm_selector_jax.data.image_folders import MOST_BYTES, ImageFolders
+from mllm_selector_jax.data.images.image_folders import MOST_BYTES, ImageFolders
 from tests.data.test_images import encode, picture, reason_of
 
 

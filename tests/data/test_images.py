@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.data import images
+from mllm_selector_jax.data.images import decoding
 from mllm_selector_jax.types import ImageOptions, RowError
 
 HALF = (0.5, 0.5, 0.5)
@@ -31,7 +31,7 @@ def encode(image, form, **options):
 
 
 def decode(data, **options):
-  return np.asarray(images.decode_image(data, **options))
+  return np.asarray(decoding.decode_image(data, **options))
 
 
 def reason_of(function, *arguments, **options):
@@ -147,7 +147,7 @@ def test_exif_rotation_is_ignored():
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_gray_of_32_bits_is_refused(mode):
   data = encode(Image.new(mode, (4, 4)), "TIFF")
-  assert reason_of(images.decode_image, data) == "unsupported image"
+  assert reason_of(decoding.decode_image, data) == "unsupported image"
 
 
 def test_lab_is_converted():
@@ -155,24 +155,24 @@ def test_lab_is_converted():
   assert decode(encode(white, "TIFF")).min() >= 253
 
 
-@pytest.mark.parametrize("form", images.FORMATS)
+@pytest.mark.parametrize("form", decoding.FORMATS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_truncated_files_are_unreadable(form, share):
   noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
   data = encode(Image.fromarray(noise), form)
   cut = data[: int(len(data) * share)]
-  assert reason_of(images.decode_image, cut) == "unreadable image"
+  assert reason_of(decoding.decode_image, cut) == "unreadable image"
 
 
 def test_a_truncated_jpeg_that_passes_verify():
   data = encode(picture(200, 200), "JPEG")[:-400]
   Image.open(io.BytesIO(data)).verify()
-  assert reason_of(images.decode_image, data) == "unreadable image"
+  assert reason_of(decoding.decode_image, data) == "unreadable image"
 
 
 def test_any_flipped_byte_gives_an_image_or_a_row_error():
   rng = np.random.default_rng(0)
-  for form in images.FORMATS:
+  for form in decoding.FORMATS:
     data = bytearray(encode(picture(), form))
     for _ in range(40):
       broken = bytearray(data)
@@ -180,7 +180,7 @@ def test_any_flipped_byte_gives_an_image_or_a_row_error():
       with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-          assert images.decode_image(bytes(broken), 10_000).mode == "RGB"
+          assert decoding.decode_image(bytes(broken), 10_000).mode == "RGB"
         except RowError:
           pass
 
@@ -200,7 +200,7 @@ def test_any_flipped_byte_gives_an_image_or_a_row_error():
   ids=["eps", "fits", "svg", "mp4", "html", "avi", "ppm", "zero"],
 )
 def test_other_formats_are_refused(data):
-  assert reason_of(images.decode_image, data) == "unsupported image"
+  assert reason_of(decoding.decode_image, data) == "unsupported image"
 
 
 def test_the_pixel_cap_holds_before_decoding():
@@ -210,10 +210,10 @@ def test_the_pixel_cap_holds_before_decoding():
   bomb += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
   with warnings.catch_warnings():
     warnings.simplefilter("error")
-    assert reason_of(images.decode_image, bomb) == "huge image"
+    assert reason_of(decoding.decode_image, bomb) == "huge image"
   data = encode(picture(40, 24), "PNG")
   assert decode(data, max_pixels=40 * 24).shape == (24, 40, 3)
-  assert reason_of(images.decode_image, data, max_pixels=40 * 24 - 1) == "huge image"
+  assert reason_of(decoding.decode_image, data, max_pixels=40 * 24 - 1) == "huge image"
 
 
 def test_our_cap_replaces_pillows(monkeypatch):
@@ -228,7 +228,7 @@ def test_our_cap_replaces_pillows(monkeypatch):
 @pytest.mark.parametrize("size", [(1, 300), (300, 1), (1, 201)])
 def test_thin_images_whose_square_explodes(size):
   data = encode(Image.new("RGB", size), "PNG")
-  assert reason_of(images.decode_image, data) == "huge image"
+  assert reason_of(decoding.decode_image, data) == "huge image"
   assert decode(encode(Image.new("RGB", (1, 200)), "PNG")).shape == (200, 1, 3)
 
 
@@ -260,7 +260,7 @@ def test_padding_is_llavas_processor(shape, size):
   wanted = processor(size, do_pad=True, image_mean=mean).preprocess(
     [image], return_tensors="np"
   )["pixel_values"][0]
-  found = images.to_pixels(image, ImageOptions(size, mean, HALF))
+  found = decoding.to_pixels(image, ImageOptions(size, mean, HALF))
   np.testing.assert_array_equal(found, wanted.transpose(1, 2, 0))
 
 
@@ -271,7 +271,7 @@ def test_cropping_is_clips_processor(shape, resample):
   wanted = processor(20, do_pad=False, resample=resample).preprocess(
     [image], return_tensors="np"
   )["pixel_values"][0]
-  found = images.to_pixels(
+  found = decoding.to_pixels(
     image, ImageOptions(20, HALF, HALF, pad=False, resample=resample)
   )
   np.testing.assert_array_equal(found, wanted.transpose(1, 2, 0))
@@ -279,7 +279,7 @@ def test_cropping_is_clips_processor(shape, resample):
 
 def test_padding_by_hand():
   image = Image.new("RGB", (4, 2), (10, 20, 30))
-  found = images.to_pixels(image, ImageOptions(4, HALF, HALF, background=(1, 2, 3)))
+  found = decoding.to_pixels(image, ImageOptions(4, HALF, HALF, background=(1, 2, 3)))
   wanted = np.full((4, 4, 3), (1, 2, 3))
   wanted[1:3] = 10, 20, 30
   np.testing.assert_array_equal(found, wanted)
@@ -289,5 +289,5 @@ def test_padding_by_hand():
 def test_a_square_of_the_right_size_is_untouched():
   image = picture(32, 32)
   for pad in (False, True):
-    found = images.to_pixels(image, ImageOptions(32, HALF, HALF, pad=pad))
+    found = decoding.to_pixels(image, ImageOptions(32, HALF, HALF, pad=pad))
     np.testing.assert_array_equal(found, np.asarray(image))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mllm_selector_jax.data import layouts, parsing, records, window
+from mllm_selector_jax.data.json_text import json_layouts, parsing, records, window
 from tests.data.test_records import GOOD, fails, read, values, write
 
 THREE = [{"id": "a", "image": "é", "conversations": []}, {"id": 2, "conversations": []}]
@@ -41,14 +41,14 @@ def test_a_list_inside_one_object(tmp_path, monkeypatch, indent, bom, most, arou
   monkeypatch.setattr(window, "MOST_BYTES", most)
   monkeypatch.setattr(window, "CHUNK", 64)
   value = {key: THREE if inner == 0 else inner for key, inner in around.items()}
-  check_layout(write(tmp_path, bom + dump(value, indent)), layouts.WRAPPED)
+  check_layout(write(tmp_path, bom + dump(value, indent)), json_layouts.WRAPPED)
 
 
 @pytest.mark.parametrize("indent", [None, 2])
 def test_records_by_their_ids(tmp_path, indent):
   by_id = {"x": THREE[0], 'é "q"': THREE[1], "z": {"messages": []}}
   path = write(tmp_path, dump(by_id, indent))
-  check_layout(path, layouts.KEYED, list(by_id.values()))
+  check_layout(path, json_layouts.KEYED, list(by_id.values()))
   assert [record.id for record in read(path)] == list(by_id)
 
 
@@ -57,18 +57,18 @@ def test_records_by_their_ids(tmp_path, indent):
 def test_objects_after_each_other(tmp_path, between, indent):
   path = write(tmp_path, between.join(dump(row, indent) for row in THREE) + between)
   lines = indent is None and "\n" in between
-  check_layout(path, layouts.LINES if lines else layouts.OBJECTS)
+  check_layout(path, json_layouts.LINES if lines else json_layouts.OBJECTS)
 
 
 @pytest.mark.parametrize("between", ["", "\n", ",", " , "])
 def test_lists_after_each_other(tmp_path, between):
   path = write(tmp_path, dump(THREE, None) + between + dump(THREE[:1], 1) + " ")
-  check_layout(path, layouts.LIST, THREE + THREE[:1])
+  check_layout(path, json_layouts.LIST, THREE + THREE[:1])
 
 
 def test_a_comma_after_the_last_record(tmp_path):
   path = write(tmp_path, dump(THREE, 1)[:-1] + ",\n]\n")
-  check_layout(path, layouts.LIST)
+  check_layout(path, json_layouts.LIST)
 
 
 @pytest.mark.parametrize("form", ["lines", "list"])
@@ -86,7 +86,7 @@ def test_bare_lists_of_turns_are_conversations(tmp_path, form):
 
 
 def test_a_file_of_one_record(tmp_path):
-  for indent, kind in ((None, layouts.LINES), (2, layouts.OBJECTS)):
+  for indent, kind in ((None, json_layouts.LINES), (2, json_layouts.OBJECTS)):
     check_layout(write(tmp_path, dump(THREE[2], indent)), kind, THREE[2:])
 
 

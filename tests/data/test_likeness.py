@@ -2,7 +2,7 @@
 
 import pytest
 
-from mllm_selector_jax.data.likeness import read_likeness
+from mllm_selector_jax.data.pool.likeness import read_likeness
 from mllm_selector_jax.types import Picture, Record
 from tests.data import formats_on_the_spot as forms
 from tests.data.pools_on_the_spot import make_record, talk

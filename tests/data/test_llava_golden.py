@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks.llava_cases import MASKED, picture
-from mllm_selector_jax.data import images
-from mllm_selector_jax.data.conversation import TEMPLATES, Encoder
+from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.types import ImageOptions, RowError
 from tests import llama_like
 
@@ -84,5 +84,5 @@ def test_the_golden_file_covers_what_it_must():
 def test_pixels_are_llavas(place):
   golden = GOLDEN["pixels"][place]
   options = ImageOptions(8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-  found = images.to_pixels(picture(*golden["shape"]), options)
+  found = decoding.to_pixels(picture(*golden["shape"]), options)
   assert found.ravel().tolist() == golden["pixels"]

@@ -14,8 +14,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mllm_selector_jax.data import check, export, formats, mixture, packed, records
-from mllm_selector_jax.data.table import read_table
+from mllm_selector_jax.data import formats
+from mllm_selector_jax.data.files import compressed, mixture
+from mllm_selector_jax.data.json_text import records
+from mllm_selector_jax.data.pool import pool_check, pool_export
+from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError, RunError
 from tests.data.pools_on_the_spot import OPTIONS, make_encoder, make_record
 
@@ -78,15 +81,15 @@ def test_utf_16(tmp_path, encoding, pack):
 def test_the_table_names_the_file_that_was_given(tmp_path, place):
   path, out = str(tmp_path / "pool.jsonl.gz"), tmp_path / "out.parquet"
   Path(path).write_bytes(gzip.compress(LINES))
-  check.check_pool([path], None, make_encoder(), OPTIONS, 100, out)
+  pool_check.check_pool([path], None, make_encoder(), OPTIONS, 100, out)
   table = read_table(out)
   assert table.file.tolist() == [path] * 5
   (copy,) = place.iterdir()
   copy.unlink()  # as a machine's cleaning does, while a run is on
   assert table.record(3).value == ROWS[3]
-  kept = export.Kept(table, [1, 3], None, tmp_path / "images", tmp_path)
+  kept = pool_export.Kept(table, [1, 3], None, tmp_path / "images", tmp_path)
   (tmp_path / "verbatim").mkdir()
-  export.export_verbatim(kept, tmp_path / "verbatim")
+  pool_export.export_verbatim(kept, tmp_path / "verbatim")
   (part,) = mixture.expand([str(tmp_path / "verbatim")])
   assert part.file.endswith("verbatim/pool.jsonl")
   assert [r.value for r in records.read_records(part.file)] == [ROWS[1], ROWS[3]]
@@ -117,7 +120,7 @@ def test_packed_data_that_are_broken(tmp_path, place, kind, fault):
 
 @pytest.mark.parametrize("kind", PACK)
 def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch, place, kind):
-  monkeypatch.setattr(packed, "LEAST_CAP", 1 << 20)
+  monkeypatch.setattr(compressed, "LEAST_CAP", 1 << 20)
   (tmp_path / "pool.json").write_bytes(PACK[kind](bytes(40 << 20)))
   with pytest.raises(InputError, match=r"unpacks to more than [0-9,]+ bytes"):
     formats.open_file(str(tmp_path / "pool.json"))
@@ -166,4 +169,4 @@ def test_names_without_their_packing():
     ("a.jsonl.gz", "a.jsonl"), ("a.tgz", "a.tar"), ("a.TAR.ZST", "a.TAR"),
     ("a.json", "a.json"), (".gz", ".gz"),
   ):  # fmt: skip
-    assert packed.plain_name(name) == plain
+    assert compressed.plain_name(name) == plain

@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mllm_selector_jax.data import packing
+from mllm_selector_jax.data.packing import row_packing
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=200))
 def test_every_item_once_and_no_row_too_long(lengths):
-  rows = packing.pack(lengths, 64)
+  rows = row_packing.pack(lengths, 64)
   assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
   assert all(sum(lengths[i] for i in row) <= 64 for row in rows)
 
@@ -21,24 +21,24 @@ def test_best_fit_is_near_the_lower_bound(lengths):
   lower = -(-sum(lengths) // 64)
   big = sum(length > 32 for length in lengths)
   optimum_at_least = max(lower, big)
-  optimum_at_most = len(packing.pack(lengths, 64))
+  optimum_at_most = len(row_packing.pack(lengths, 64))
   assert optimum_at_most <= 2 * optimum_at_least + 1
   assert optimum_at_least <= optimum_at_most
 
 
 def test_items_that_fill_a_row_exactly():
-  assert packing.pack([3, 5, 4, 4], 8) == [[1, 0], [2, 3]]
+  assert row_packing.pack([3, 5, 4, 4], 8) == [[1, 0], [2, 3]]
 
 
 def test_row_length_grows_only_for_longer_samples():
-  assert packing.row_length_for(np.array([5, 100]), 128) == 128
-  assert packing.row_length_for(np.array([5, 129]), 128) == 256
+  assert row_packing.row_length_for(np.array([5, 100]), 128) == 128
+  assert row_packing.row_length_for(np.array([5, 129]), 128) == 256
 
 
 @pytest.mark.parametrize("row_length", [40, 200])
 def test_steps_do_not_depend_on_the_packing(row_length):
   lengths = np.random.default_rng(0).integers(5, 40, 23)
-  steps = packing.training_steps(23, lengths, 5, 2, 7, row_length)
+  steps = row_packing.training_steps(23, lengths, 5, 2, 7, row_length)
   assert len(steps) == 10
   samples = [sorted(i for row in step for i in row) for step in steps]
   assert [len(step) for step in samples] == [5, 5, 5, 5, 3] * 2
@@ -53,8 +53,8 @@ def test_grouped_steps_have_one_modality_and_every_sample_once(count, share):
   rng = np.random.default_rng(3)
   lengths, has_image = rng.integers(5, 40, count), rng.random(count) < share
   given = count, lengths, 8, 2, 7, 64, has_image
-  steps = packing.training_steps(*given)
-  assert steps == packing.training_steps(*given)  # of the seed alone
+  steps = row_packing.training_steps(*given)
+  assert steps == row_packing.training_steps(*given)  # of the seed alone
   half = len(steps) // 2
   assert half == -(-count // 8)
   whole = has_image.sum() // 8 + (~has_image).sum() // 8

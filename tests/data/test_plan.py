@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.pool_like_665k import draw_pool
-from mllm_selector_jax.data.plan import make_plan
+from mllm_selector_jax.data.packing.tree_packing import make_plan
 
 LENGTH = 40
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.data import prepare
 from mllm_selector_jax.data.formats import tf_example
+from mllm_selector_jax.data.pool import prepared_pool
 from mllm_selector_jax.types import InputError
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import make_record, write_images
@@ -53,11 +53,11 @@ def prepare_file(path, folder, out, workers=1, shard_rows=4):
   made = out / "made"
   made.mkdir(exist_ok=True)
   calls = []
-  prepare.write_shards(
+  prepared_pool.write_shards(
     out / "pool.table", str(folder / "images"), made, shard_rows, workers,
     lambda *a: calls.append(a),
   )  # fmt: skip
-  prepare.write_description(made, len(table), shard_rows)
+  prepared_pool.write_description(made, len(table), shard_rows)
   assert calls[-1] == (len(table), len(table))
   return table, made
 
@@ -154,7 +154,7 @@ def test_an_image_that_is_gone_is_told(folder, tmp_path):
   check_file(path, tmp_path / "images", tmp_path / "pool.table")
   (tmp_path / "images/1.png").unlink()
   with pytest.raises(InputError, match="changed since the pool was checked"):
-    prepare.write_shards(
+    prepared_pool.write_shards(
       tmp_path / "pool.table", str(tmp_path / "images"), tmp_path, 4, 1, lambda *a: None
     )
   assert not list(tmp_path.glob(".*")) + list(tmp_path.glob("*.array_record*"))

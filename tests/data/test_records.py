@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from mllm_selector_jax.data import parsing, records, window
+from mllm_selector_jax.data.json_text import parsing, records, window
 from mllm_selector_jax.types import InputError
 
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax.data import check, export
-from mllm_selector_jax.data.table import read_table
+from mllm_selector_jax.data.pool import pool_check, pool_export
+from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import MARK
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import OPTIONS, make_encoder, write_images
@@ -67,7 +67,7 @@ def place(tmp_path_factory):
 
 
 def check_rows(path, images, out):
-  found = check.check_pool(
+  found = pool_check.check_pool(
     [str(path)], images, make_encoder(), OPTIONS, 10_000, out, splits="all"
   )
   table = read_table(out)
@@ -77,12 +77,12 @@ def check_rows(path, images, out):
 
 def export_all(table, images, name, out):
   """The export's file or folder, the folders of its images, and what is told."""
-  kept = export.Kept(
+  kept = pool_export.Kept(
     table, list(range(len(table))), images, out / "images", out / "images"
   )
   folder = out / name
   folder.mkdir()
-  export.EXPORTS[name](kept, folder)
+  pool_export.EXPORTS[name](kept, folder)
   return folder / FILES[name], [kept.images, images], kept.ignored
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mllm_selector_jax.data.conversation import TEMPLATES, make_encoder
+from mllm_selector_jax.data.tokens.conversation import TEMPLATES, make_encoder
 from mllm_selector_jax.types import RowError
 from tests.data.test_conversation import CONVERSATIONS, oracle_text, oracle_tokens, talk
 from tests.data.test_templates import BLANK, PATCHES, SOURCES, messages, oracle

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mllm_selector_jax.data import sources
+from mllm_selector_jax.data.pool import sources
 from mllm_selector_jax.types import InputError, Picture, Record
 
 CASES = [

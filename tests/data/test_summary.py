@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 
-from mllm_selector_jax.data import summary
+from mllm_selector_jax.data.pool import pool_summary
 from mllm_selector_jax.types import REASONS
 from tests.data.test_table import make_line
 
 
 def tally(lines, size=100):
-  counts = summary.Tally()
+  counts = pool_summary.Tally()
   for line in lines:
     counts.add(line, 0 if line.image_hash is None else size)
   return counts.result()
@@ -58,7 +58,7 @@ def test_lengths_against_numpy():
 def test_text_for_people():
   lines = [make_line(n, source=f"s{n % 30}") for n in range(1200)]
   lines += [aside(n, "missing image") for n in range(1200, 1207)]
-  text = summary.format_summary(tally(lines))
+  text = pool_summary.format_summary(tally(lines))
   assert text.startswith("1,207 rows = 1,200 usable + 7 set aside")
   assert "missing image" in text and REASONS["missing image"] in text
   assert "row 1,200 (id 1200): why" in text
@@ -69,19 +69,19 @@ def test_text_for_people():
 
 def test_hostile_text_cannot_move_the_cursor():
   lines = [make_line(0), aside(1, "malformed", id="\x1b[2J\r\nx", source="\x1b[31m")]
-  text = summary.format_summary(tally(lines))
+  text = pool_summary.format_summary(tally(lines))
   assert "\x1b" not in text and "\r" not in text
 
 
 def test_a_pool_of_text_alone():
-  text = summary.format_summary(tally([make_line(0, image_hash=None, image=None)]))
+  text = pool_summary.format_summary(tally([make_line(0, image_hash=None, image=None)]))
   assert "0 distinct" in text and "1 rows (100.0 %)" in text
 
 
 def test_nothing_usable():
   found = tally([aside(n, "missing image") for n in range(3)])
-  text = summary.explain_nothing(["pool.json"], found)
+  text = pool_summary.explain_nothing(["pool.json"], found)
   assert text.startswith("pool.json: none of the 3 rows can be used.")
   assert "pool.images" in text
   json.dumps(found, allow_nan=False)
-  summary.format_summary(found)
+  pool_summary.format_summary(found)

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax.data import table
+from mllm_selector_jax.data.pool import pool_table
 from mllm_selector_jax.types import InputError, RunError
 
 
 def make_line(row, **changes):
-  line = table.Line(
+  line = pool_table.Line(
     row, f"id {row}", f"{row:016x}" * 2, "source", "a/1.png", "f" * 64, "e" * 32, 2,
     90 + row, 7, 5, "ok",
     None, None, False, "pool.json", 10 * row, 9, 2**64 - 1 - row,
@@ -19,9 +19,9 @@ def make_line(row, **changes):
 
 
 def write(path, lines, group=100):
-  with table.open_writer(path) as writer:
+  with pool_table.open_writer(path) as writer:
     for start in range(0, len(lines), group):
-      writer.write_table(table.make_table(lines[start : start + group]))
+      writer.write_table(pool_table.make_table(lines[start : start + group]))
 
 
 LINES = [
@@ -35,7 +35,7 @@ LINES = [
 @pytest.mark.parametrize("group", [1, 3, 100])
 def test_round_trip(tmp_path, group):
   write(tmp_path / "t.parquet", LINES, group)
-  pool = table.read_table(tmp_path / "t.parquet")
+  pool = pool_table.read_table(tmp_path / "t.parquet")
   assert len(pool) == 4
   for row, line in enumerate(LINES):
     assert pool.read_row(row) == line
@@ -63,7 +63,7 @@ def test_a_table_of_an_earlier_version_knows_no_answers(tmp_path):
   write(tmp_path / "t.parquet", LINES)
   old = pq.read_table(tmp_path / "t.parquet").drop_columns(["answer"])
   pq.write_table(old, tmp_path / "old.parquet")
-  pool = table.read_table(tmp_path / "old.parquet")
+  pool = pool_table.read_table(tmp_path / "old.parquet")
   assert pool.answer.tolist() == [0] * 4 and pool.answer.dtype == np.uint64
   assert pool.read_row(1) == LINES[1]._replace(answer=0)
 
@@ -71,8 +71,11 @@ def test_a_table_of_an_earlier_version_knows_no_answers(tmp_path):
 def test_an_error_leaves_the_old_file(tmp_path):
   write(tmp_path / "t.parquet", LINES)
   old = (tmp_path / "t.parquet").read_bytes()
-  with pytest.raises(ZeroDivisionError), table.open_writer(tmp_path / "t.parquet") as w:
-    w.write_table(table.make_table(LINES[:1]))
+  with (
+    pytest.raises(ZeroDivisionError),
+    pool_table.open_writer(tmp_path / "t.parquet") as w,
+  ):
+    w.write_table(pool_table.make_table(LINES[:1]))
     _ = 1 / 0
   assert (tmp_path / "t.parquet").read_bytes() == old
   assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
@@ -80,13 +83,13 @@ def test_an_error_leaves_the_old_file(tmp_path):
 
 def test_what_is_not_a_table(tmp_path):
   with pytest.raises(InputError, match="not there"):
-    table.read_table(tmp_path / "none.parquet")
+    pool_table.read_table(tmp_path / "none.parquet")
   (tmp_path / "text.parquet").write_text("hello")
   with pytest.raises(InputError, match="whole Parquet"):
-    table.read_table(tmp_path / "text.parquet")
+    pool_table.read_table(tmp_path / "text.parquet")
   pq.write_table(pa.table({"row": [1]}), tmp_path / "other.parquet")
   with pytest.raises(InputError, match="lacks the columns detail"):
-    table.read_table(tmp_path / "other.parquet")
+    pool_table.read_table(tmp_path / "other.parquet")
 
 
 def test_a_flipped_byte_is_found(tmp_path):
@@ -94,13 +97,13 @@ def test_a_flipped_byte_is_found(tmp_path):
   write(tmp_path / "t.parquet", lines)
   data = bytearray((tmp_path / "t.parquet").read_bytes())
   group = pq.read_metadata(tmp_path / "t.parquet").row_group(0)
-  place = table.Line._fields.index("tokens")
+  place = pool_table.Line._fields.index("tokens")
   column = group.column(place)
   start = column.dictionary_page_offset or column.data_page_offset
   data[start + column.total_compressed_size // 2] ^= 0xFF
   (tmp_path / "t.parquet").write_bytes(bytes(data))
   with pytest.raises(RunError, match="damaged"):
-    _ = table.read_table(tmp_path / "t.parquet").tokens
+    _ = pool_table.read_table(tmp_path / "t.parquet").tokens
 
 
 def test_the_record_is_read_from_its_file(tmp_path):
@@ -110,7 +113,7 @@ def test_the_record_is_read_from_its_file(tmp_path):
     tmp_path / "t.parquet",
     [make_line(0, file=str(path), offset=11, length=len('{"b": "é"}'.encode()))],
   )
-  pool = table.read_table(tmp_path / "t.parquet")
+  pool = pool_table.read_table(tmp_path / "t.parquet")
   assert pool.record(0).value == {"b": "é"}
   path.write_text('[{"a": 1},  {"b": "é"}]')
   with pytest.raises(InputError, match="changed"):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from mllm_selector_jax.data.chat import ChatTemplate
-from mllm_selector_jax.data.conversation import TEMPLATES, Encoder, make_encoder
+from mllm_selector_jax.data.tokens.chat_template import ChatTemplate
+from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder, make_encoder
 from mllm_selector_jax.types import InputError, RowError
 from tests.data.test_conversation import CONVERSATIONS, talk
 from tests.llama_like import KINDS, make_tokenizer

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mllm_selector_jax.data.text import Text
+from mllm_selector_jax.data.pool.text_column import Text
 
 VALUES = ["b", None, "a", "b", "", 'é "\n', None, "a"]
 COLUMNS = {
@@ -42,7 +42,7 @@ def test_reads_as_a_list_does(name):
 
 
 def test_many_blocks(monkeypatch):
-  monkeypatch.setattr("mllm_selector_jax.data.text._BLOCK", 3)
+  monkeypatch.setattr("mllm_selector_jax.data.pool.text_column._BLOCK", 3)
   assert list(Text(COLUMNS["one chunk"])) == VALUES
 
 

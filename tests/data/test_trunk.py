@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.data import check, images
-from mllm_selector_jax.data.plan import make_plan
-from mllm_selector_jax.data.table import read_table
+from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.packing.tree_packing import make_plan
+from mllm_selector_jax.data.pool import pool_check
+from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import ImageOptions
 from tests.data.pools_on_the_spot import (
   OPTIONS,
@@ -62,7 +63,9 @@ def folder(tmp_path):
 def run(folder, records, options=OPTIONS):
   path = write_records(folder / "pool.json", records)
   out = folder / "pool.parquet"
-  check.check_pool([path], str(folder / "images"), make_encoder(), options, 10_000, out)
+  pool_check.check_pool(
+    [path], str(folder / "images"), make_encoder(), options, 10_000, out
+  )
   return read_table(out)
 
 
@@ -118,9 +121,9 @@ def test_pixels_are_those_that_the_model_reads(folder):
 def test_one_decode_of_an_image_serves_both_hashes(folder, monkeypatch):
   calls = []
   for name in ("decode_image", "to_pixels"):
-    real = getattr(images, name)
+    real = getattr(decoding, name)
     monkeypatch.setattr(
-      images,
+      decoding,
       name,
       lambda *given, real=real, name=name: (calls.append(name), real(*given))[1],
     )

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.data.conversation import TEMPLATES, Encoder
+from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.evaluation import intervals
-from mllm_selector_jax.evaluation.evaluate import evaluate_model, summarise
+from mllm_selector_jax.evaluation.asking import evaluate_model, summarise
 from mllm_selector_jax.evaluation.tasks import Aside, Question
 from mllm_selector_jax.evaluation.totals import Marked
 from mllm_selector_jax.models import huggingface

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mllm_selector_jax.evaluation import leakage
-from mllm_selector_jax.evaluation.questions import LETTER_PROMPT, SHORT_PROMPT, Question
+from mllm_selector_jax.evaluation import pool_overlap
+from mllm_selector_jax.evaluation.question import LETTER_PROMPT, SHORT_PROMPT, Question
 
 
 def ask(text, id=0, task="t"):
@@ -15,8 +15,10 @@ def ask(text, id=0, task="t"):
 def find(questions, pool):
   """(id, kind, row) of each leak."""
   rows = [(row, pixels, [text]) for row, (pixels, text) in enumerate(pool)]
-  index = leakage.Index(questions)
-  return [(leak.id, leak.kind, leak.row) for leak in leakage.find_leaks(index, rows)]
+  index = pool_overlap.Index(questions)
+  return [
+    (leak.id, leak.kind, leak.row) for leak in pool_overlap.find_leaks(index, rows)
+  ]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ def test_nearly_the_same_text_alone_is_a_kind_of_its_own():
   asked = [(ask("what color is plum?"), None)]
   pool = [(None, "tell me, what is the color of plum?")]
   assert find(asked, pool) == [(0, "text", 0)]
-  assert "text" not in leakage.REFUSED
+  assert "text" not in pool_overlap.REFUSED
   assert find(asked, [*pool, (None, "What color is plum")]) == [(0, "same", 1)]
 
 

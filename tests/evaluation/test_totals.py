@@ -7,9 +7,9 @@ import pytest
 from sklearn import metrics as sklearn
 
 from mllm_selector_jax.evaluation import totals
-from mllm_selector_jax.evaluation.evaluate import summarise
+from mllm_selector_jax.evaluation.asking import summarise
 from mllm_selector_jax.evaluation.metrics import mark
-from mllm_selector_jax.evaluation.questions import Question
+from mllm_selector_jax.evaluation.question import Question
 from mllm_selector_jax.evaluation.totals import Marked
 
 

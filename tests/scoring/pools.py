@@ -4,7 +4,7 @@ import types
 
 import numpy as np
 
-from mllm_selector_jax.scoring import engine, parts, passes
+from mllm_selector_jax.scoring import engine, passes, score_parts
 from mllm_selector_jax.types import Sample
 from tests.training.toy import CONFIG
 
@@ -98,7 +98,7 @@ def score(
 
 
 def read(folder, count):
-  found = list(parts.read_parts(folder, count))
+  found = list(score_parts.read_parts(folder, count))
   columns = {
     name: np.concatenate([table[name].to_numpy() for table, _ in found])
     for name in found[0][0].column_names

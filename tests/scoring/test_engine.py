@@ -7,7 +7,7 @@ import pytest
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.scoring import engine, passes
-from mllm_selector_jax.scoring.step import make_score_step
+from mllm_selector_jax.scoring.score_step import make_score_step
 from mllm_selector_jax.types import Batch, InputError, Stopped
 from tests.models import packed
 from tests.scoring import pools

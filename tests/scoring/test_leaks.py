@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mllm_selector_jax.data.assembly import Counts, Shape
-from mllm_selector_jax.scoring import engine, leaks, passes
+from mllm_selector_jax.data.packing.assembly import Counts, Shape
+from mllm_selector_jax.scoring import engine, nonfinite, passes
 from mllm_selector_jax.types import Stopped
 from tests.models import packed
 from tests.scoring import pools
@@ -58,7 +58,7 @@ def test_a_packed_neighbour_would_not_be_finite_without_it(
   params, tmp_path, monkeypatch
 ):
   _, pool = make_case({2})
-  monkeypatch.setattr(leaks, "find_not_finite", lambda outputs: np.zeros(0, int))
+  monkeypatch.setattr(nonfinite, "find_not_finite", lambda outputs: np.zeros(0, int))
   _, found, _ = pools.score(pool, params, tmp_path, mesh())
   assert (~np.isfinite(found["loss"])).sum() > 1
 
@@ -97,7 +97,7 @@ def test_every_step_fits_the_shape():
   )
   shape = Shape(8, 64, 2, images=2, supervised=24, answers=5, patches=4, side=8)
   rows = np.flatnonzero(rng.random(50) < 0.7)
-  steps = leaks.set_apart(rows, counts, shape)
+  steps = nonfinite.set_apart(rows, counts, shape)
   assert all(len(step) == shape.rows for step in steps)
   laid = [items for step in steps for trees in step for _, items in trees]
   assert laid == [[row] for row in rows]
@@ -107,7 +107,7 @@ def test_every_step_fits_the_shape():
       sums = [count[own].sum() for count in counts]
       assert sums[0] <= 2 and sums[1] <= 24 and sums[2] <= 5
   assert len(steps) < len(rows)  # some are beside each other, in rows of their own
-  assert leaks.set_apart([], counts, shape) == []
+  assert nonfinite.set_apart([], counts, shape) == []
 
 
 def test_other_options_do_not_mix_parts(tmp_path):

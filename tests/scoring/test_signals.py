@@ -2,9 +2,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mllm_selector_jax.data.assembly import Owners
+from mllm_selector_jax.data.packing.assembly import Owners
 from mllm_selector_jax.scoring import signals
-from mllm_selector_jax.scoring.columns import make_columns
+from mllm_selector_jax.scoring.sample_columns import make_columns
 
 
 def random_case(seed=0, n=9, width=6, vocab=13):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from mllm_selector_jax.selection.candidates import Scores
+from mllm_selector_jax.selection.eligibility import Scores
 from mllm_selector_jax.selection.groups import Groups
 
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mllm_selector_jax.selection import doubt, draws
-from mllm_selector_jax.selection.candidates import CODE, Scores, sort_out
+from mllm_selector_jax.selection import draws, heldout_loss
+from mllm_selector_jax.selection.eligibility import CODE, Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.types import InputError
@@ -21,7 +21,7 @@ def test_suspects_are_the_upper_hump_and_the_tail_is_spared():
   groups = np.repeat(np.arange(3), [200, 200, 25])
   right = np.where(wrong | (groups == 1), 0.0, 1.0)
   loss[:2] = np.nan
-  found = doubt.find_doubted(doubt.Doubt(loss, right), groups)
+  found = heldout_loss.find_doubted(heldout_loss.Doubt(loss, right), groups)
   taken = found.suspect[groups == 0]
   assert (taken & wrong[:200]).sum() >= 28 and (taken & ~wrong[:200]).sum() == 0
   assert not found.suspect[groups > 0].any()
@@ -31,10 +31,12 @@ def test_suspects_are_the_upper_hump_and_the_tail_is_spared():
     "rows of which nothing is known": {"groups": 1, "rows": 2},
   }
   # A row that the held-out model gets right is not suspect, whatever its loss.
-  found = doubt.find_doubted(doubt.Doubt(loss, np.ones(len(loss))), groups)
+  found = heldout_loss.find_doubted(
+    heldout_loss.Doubt(loss, np.ones(len(loss))), groups
+  )
   assert not found.suspect.any()
-  nothing = doubt.Doubt(np.full(425, np.nan), right)
-  assert not doubt.find_doubted(nothing, groups).suspect.any()
+  nothing = heldout_loss.Doubt(np.full(425, np.nan), right)
+  assert not heldout_loss.find_doubted(nothing, groups).suspect.any()
 
 
 def test_no_group_loses_more_than_its_part():
@@ -42,10 +44,12 @@ def test_no_group_loses_more_than_its_part():
   loss = np.concatenate([two_humps(rng, 110, 90), two_humps(rng, 170, 30)])
   right = np.concatenate([np.repeat([1, 0], [110, 90]), np.repeat([1, 0], [170, 30])])
   groups = np.repeat([0, 1], 200)
-  found = doubt.find_doubted(doubt.Doubt(loss, right), groups).suspect
+  found = heldout_loss.find_doubted(heldout_loss.Doubt(loss, right), groups).suspect
   assert found[:200].sum() == 60 and 25 <= found[200:].sum() <= 30
   assert loss[:200][found[:200]].min() > np.sort(loss[:200])[-61]
-  alone = doubt.find_doubted(doubt.Doubt(loss[200:], right[200:]), groups[200:])
+  alone = heldout_loss.find_doubted(
+    heldout_loss.Doubt(loss[200:], right[200:]), groups[200:]
+  )
   np.testing.assert_array_equal(alone.suspect, found[200:])
 
 
@@ -57,16 +61,16 @@ def test_halves_go_by_content_and_spread_every_group(parts):
   groups = rng.integers(0, 7, 500)
   groups[400:450] = groups[:50]
   tie = draws.draw(0, key, "thorough")
-  part = doubt.draw_halves(tie, groups, parts)
+  part = heldout_loss.draw_halves(tie, groups, parts)
   np.testing.assert_array_equal(part[400:450], part[:50])
   for group in range(7):
     own = np.unique(tie[groups == group], return_index=True)[1]
     sizes = np.bincount(part[groups == group][own], minlength=parts)
     assert sizes.max() - sizes.min() <= 1
   order = rng.permutation(500)
-  again = doubt.draw_halves(tie[order], groups[order], parts)
+  again = heldout_loss.draw_halves(tie[order], groups[order], parts)
   np.testing.assert_array_equal(again, part[order])
-  assert len(doubt.draw_halves(tie[:0], groups[:0])) == 0
+  assert len(heldout_loss.draw_halves(tie[:0], groups[:0])) == 0
 
 
 def test_the_bound_mixture_goes_by_the_seeds_own_loss():
@@ -80,7 +84,7 @@ def test_the_bound_mixture_goes_by_the_seeds_own_loss():
   groups = Groups(np.repeat([0, 1], 200), ("a", "b"))
   options = SelectOptions(bound="mixture")
   found = sort_out(scores, groups, 0, options, True)
-  expected = doubt.find_doubted(doubt.Doubt(loss, right), groups.index)
+  expected = heldout_loss.find_doubted(heldout_loss.Doubt(loss, right), groups.index)
   np.testing.assert_array_equal(found.suspect, expected.suspect)
   assert (found.suspect & wrong)[:200].sum() >= 28 and not found.suspect[200:].any()
   assert found.spared == {

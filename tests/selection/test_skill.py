@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mllm_selector_jax.selection import necessity, skill
-from mllm_selector_jax.selection.candidates import CODE, Scores, sort_out
-from mllm_selector_jax.selection.doubt import Doubt, find_doubted
+from mllm_selector_jax.selection.eligibility import CODE, Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.heldout_loss import Doubt, find_doubted
 from mllm_selector_jax.selection.options import SelectOptions
 
 YES, NO = 11, 2**64 - 5

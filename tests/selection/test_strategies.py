@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from mllm_selector_jax.selection.candidates import REASONS, Scores
+from mllm_selector_jax.selection.eligibility import REASONS, Scores
 from mllm_selector_jax.selection.options import STRATEGIES, SelectOptions
 from mllm_selector_jax.selection.strategies import select
 from tests.selection.pools import make_pool, permute

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mllm_selector_jax.selection.candidates import Scores
+from mllm_selector_jax.selection.eligibility import Scores
 from mllm_selector_jax.selection.options import STRATEGIES, SelectOptions
 from mllm_selector_jax.selection.strategies import select
 from mllm_selector_jax.types import InputError

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from mllm_selector_jax import stages
-from mllm_selector_jax.stages import telemetry
+from mllm_selector_jax.pipeline import telemetry
 from mllm_selector_jax.training.loop import Observed
 from mllm_selector_jax.training.work import Work
 from tests import small_run

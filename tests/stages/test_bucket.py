@@ -7,8 +7,7 @@ import tempfile
 import pytest
 from etils import epath
 
-from mllm_selector_jax import stages
-from mllm_selector_jax.data import demo
+from mllm_selector_jax import demo, stages
 from mllm_selector_jax.types import InputError, Stopped
 from tests import gcs, small_run
 from tests.models import tiny

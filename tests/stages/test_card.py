@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from mllm_selector_jax.configs import default
 
-from mllm_selector_jax import artifacts, main, stages
-from mllm_selector_jax.stages import card
+from mllm_selector_jax import main, stages
+from mllm_selector_jax.pipeline import card
+from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.types import InputError
 from tests import small_run
 

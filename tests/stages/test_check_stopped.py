@@ -5,11 +5,11 @@ import signal
 
 import pytest
 
-from mllm_selector_jax.data import table
+from mllm_selector_jax.data.pool import pool_table
 from tests.models import tiny
 from tests.real_processes import Forked, wait_for, write_config
 
-ROWS = 2 * table.GROUP_ROWS + 500
+ROWS = 2 * pool_table.GROUP_ROWS + 500
 FILES = ("pool.parquet", "pool_summary.json")
 
 

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mllm_selector_jax import stages
+from mllm_selector_jax.pipeline.explain_rows import explain_rows
 from mllm_selector_jax.selection import groups, kmeans
-from mllm_selector_jax.stages.explain import explain_rows
 from mllm_selector_jax.types import InputError
 
 

@@ -14,14 +14,14 @@ from PIL import Image
 
 from benchmarks.merge_comparisons import merge
 from mllm_selector_jax import stages
+from mllm_selector_jax.comparison.comparison_plan import RANDOM
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.pipeline import card, flops
+from mllm_selector_jax.pipeline.explain_rows import explain_rows
+from mllm_selector_jax.pipeline.measure_sets import measure_files
 from mllm_selector_jax.selection import measures
-from mllm_selector_jax.stages import card, flops
-from mllm_selector_jax.stages.compare.arms import RANDOM
-from mllm_selector_jax.stages.explain import explain_rows
-from mllm_selector_jax.stages.measure import measure_files
-from mllm_selector_jax.training import step, work
+from mllm_selector_jax.training import train_step, work
 from tests import small_run
 from tests.training import toy
 
@@ -162,7 +162,7 @@ def test_flops_of_rows_are_those_that_training_counts_of_its_batches(
     config = dataclasses.replace(config, lora=LoraConfig(rank, 1.0))
     params = mllm.abstract(config)
   count = work.make_count(
-    config, params, step.split_params(params, trainable)[0].keys()
+    config, params, train_step.split_params(params, trainable)[0].keys()
   )
   counted = sum(count(batch).flops for batch, _ in toy.make_batches(epochs=2))
   found = flops.row_flops(rates, rows).sum() * 2
@@ -264,9 +264,9 @@ def test_a_search_is_of_the_strategy_itself_and_its_cost_is_told(base, tmp_path)
   ("rows", "steps", "batch"), [(10, 3, 4), (10, 4, 4), (10, 7, 3), (3, 5, 8)]
 )
 def test_samples_of_steps_are_those_of_the_packing(rows, steps, batch):
-  from mllm_selector_jax.data import packing
+  from mllm_selector_jax.data.packing import row_packing
 
-  made = packing.training_steps(rows, np.full(rows, 5), batch, 9, 0, 20)[:steps]
+  made = row_packing.training_steps(rows, np.full(rows, 5), batch, 9, 0, 20)[:steps]
   seen = sum(len(items) for step in made for items in step)
   assert flops.count_samples(rows, steps, batch) == seen
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks.merge_comparisons import merge, merge_by_budget
+from mllm_selector_jax.comparison import comparison_summary
+from mllm_selector_jax.comparison.comparison_plan import FULL, RANDOM, WHOLE, Arm
 from mllm_selector_jax.evaluation import intervals
-from mllm_selector_jax.stages.compare import page, plot, summary
-from mllm_selector_jax.stages.compare.arms import FULL, RANDOM, WHOLE, Arm
+from mllm_selector_jax.pages import comparison_page, comparison_plot
 
 VALUES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=12)
 
@@ -68,7 +69,7 @@ def test_table_differences_quotients_and_families():
     arm: np.array([x["macro"] for x in lines if x["strategy"] == arm.strategy])
     for arm in arms
   }
-  table = summary.tabulate(lines, ["a", "b", "c"], "kl")
+  table = comparison_summary.tabulate(lines, ["a", "b", "c"], "kl")
   macro = {x["strategy"]: x for x in table if x["part"] == "macro"}
   full, control, kl, top = (values[arm] for arm in arms)
   wanted = [scipy.stats.ttest_rel(own, control).pvalue for own in (kl, top)]
@@ -110,7 +111,7 @@ def draw_results(tasks, seeds=5):
       lines.append({**line, "macro": macro, "overall": macro})
   plan = {"seeds": list(range(seeds)), "strategies": [FULL, *names], "first": "kl"}
   plan |= {"budgets": list(budgets), "variants": {}, "match": "epochs"}
-  table = summary.tabulate(lines, tasks, "kl")
+  table = comparison_summary.tabulate(lines, tasks, "kl")
   results = {"plan": plan | {"fresh_pools": True}, "table": table, "overlap": []}
   return results | {"tasks_left_out": []}
 
@@ -125,7 +126,9 @@ def adjust(ps):
 
 def test_a_star_stands_where_the_stated_rule_holds_and_nowhere_else():
   results = draw_results(["a", "b", "c"])
-  tables = {table.title: table for table in page.list_tables(results, {"table": []})}
+  tables = {
+    table.title: table for table in comparison_page.list_tables(results, {"table": []})
+  }
   places = {
     "minus_random": ("Mean of the tasks", "By task, minus random"),
     "minus_full": ("Mean of the tasks", "By task, minus full"),
@@ -148,7 +151,7 @@ def test_a_star_stands_where_the_stated_rule_holds_and_nowhere_else():
         assert ("*" in cell) == (place in sure), (title, entry)
         excludes = entry[name]["low"] > 0 or entry[name]["high"] < 0
         seen.add((part, "*" in cell, excludes))
-      assert table.note == page.RULE
+      assert table.note == comparison_page.RULE
   # Intervals that exclude 0 with and without a star, in both kinds of table.
   for part in ("macro", "task"):
     assert {(part, True, True), (part, False, True), (part, False, False)} <= seen
@@ -157,7 +160,7 @@ def test_a_star_stands_where_the_stated_rule_holds_and_nowhere_else():
 
 def test_of_one_task_both_tables_say_the_same():
   results = draw_results(["a"])
-  main, _, *others = page.list_tables(results, {"table": []})
+  main, _, *others = comparison_page.list_tables(results, {"table": []})
   by_task = next(table for table in others if table.title == "By task, minus random")
   column = main.head.index("minus random")
   wanted = {tuple(line[:2]): line[column] for line in main.lines}
@@ -168,10 +171,10 @@ def test_of_one_task_both_tables_say_the_same():
 
 def test_the_rule_is_told_under_the_tables_of_page_and_markdown():
   results = draw_results(["a", "b"])
-  text = page.format_markdown(results, {"table": []})
-  assert text.count(page.RULE.replace("*", "\\*")) == 5
-  html = page.render(results, {"table": []}, b"", "title")
-  assert html.count(page.RULE.split(".")[0]) == 5
+  text = comparison_page.format_markdown(results, {"table": []})
+  assert text.count(comparison_page.RULE.replace("*", "\\*")) == 5
+  html = comparison_page.render(results, {"table": []}, b"", "title")
+  assert html.count(comparison_page.RULE.split(".")[0]) == 5
 
 
 def test_a_full_pool_at_zero_gives_no_quotient():
@@ -179,7 +182,9 @@ def test_a_full_pool_at_zero_gives_no_quotient():
     {**arm._asdict(), "rows": 1, "macro": value, "overall": value, "tasks": {}}
     for arm, value in ((Arm(FULL, WHOLE), 0.0), (Arm(RANDOM, "5%"), 0.5))
   ]
-  assert {entry["of_full"] is None for entry in summary.tabulate(lines, [])} == {True}
+  assert {
+    entry["of_full"] is None for entry in comparison_summary.tabulate(lines, [])
+  } == {True}
 
 
 def test_without_the_full_pool_there_is_no_difference_from_it():
@@ -189,12 +194,12 @@ def test_without_the_full_pool_there_is_no_difference_from_it():
     for arm in arms
     for value in (0.25, 0.5)
   ]
-  table = summary.tabulate(lines, ["a"], "kl")
+  table = comparison_summary.tabulate(lines, ["a"], "kl")
   assert {(e["of_full"], e["minus_full"]) for e in table} == {(None, None)}
   plan = {"seeds": [0, 1], "strategies": [RANDOM, "kl"], "budgets": ["5%", "20%"]}
-  plan["first"] = summary.find_first(plan["strategies"])
+  plan["first"] = comparison_summary.find_first(plan["strategies"])
   results = {"plan": plan, "table": table, "overlap": []}
-  first, *others = page.list_tables(results, {"table": []})
+  first, *others = comparison_page.list_tables(results, {"table": []})
   assert first.head == ["strategy", "budget", "rows", "accuracy", "minus random"]
   assert [table.title for table in others] == [
     "Mean of the tasks, minus kl",
@@ -202,7 +207,7 @@ def test_without_the_full_pool_there_is_no_difference_from_it():
     "By task, minus random",
     "By task, minus kl",
   ]
-  with Image.open(io.BytesIO(plot.draw(results))) as image:
+  with Image.open(io.BytesIO(comparison_plot.draw(results))) as image:
     assert image.size == (1650, 690)
 
 
@@ -227,7 +232,7 @@ def test_the_readme_has_the_figures_of_the_stored_comparisons():
   assert held[1]["minus_random"]["p"] == wanted["minus_random"]["p"]
   ps = [x["minus_random"]["p"] for x in held]
   assert [x["minus_random"]["holm"] for x in held] == intervals.holm(ps)
-  with Image.open(io.BytesIO(plot.draw(results))) as image:
+  with Image.open(io.BytesIO(comparison_plot.draw(results))) as image:
     assert image.size == (1650, 690)
 
 
@@ -236,7 +241,7 @@ SETS = st.lists(st.integers(0, 30), unique=True)
 
 @given(SETS, SETS)
 def test_jaccard_equals_sets(first, second):
-  found = summary.jaccard(np.array(first, int), np.array(second, int))
+  found = comparison_summary.jaccard(np.array(first, int), np.array(second, int))
   either = set(first) | set(second)
   assert found == (len(set(first) & set(second)) / len(either) if either else 1)
 
@@ -256,9 +261,9 @@ def test_picture_has_a_row_a_strategy_where_there_is_one_budget(budgets):
   def size(strategies):
     own = [line for line in lines if line["strategy"] in (FULL, *strategies)]
     plan = {"seeds": [0, 1, 2], "strategies": [FULL, *strategies], "budgets": budgets}
-    results = {"plan": plan, "table": summary.tabulate(own, [])}
-    drawn = plot.draw(results)
-    assert drawn == plot.draw(results)
+    results = {"plan": plan, "table": comparison_summary.tabulate(own, [])}
+    drawn = comparison_plot.draw(results)
+    assert drawn == comparison_plot.draw(results)
     with Image.open(io.BytesIO(drawn)) as image:
       return image.size
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mllm_selector_jax import stages
-from mllm_selector_jax.stages.compare.arms import read_plan
+from mllm_selector_jax.comparison.comparison_plan import read_plan
 from mllm_selector_jax.types import InputError
 from tests import small_run
 

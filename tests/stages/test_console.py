@@ -1,6 +1,6 @@
 """What people see of a long stage: the rate, the time left, and the log."""
 
-from mllm_selector_jax.stages import console
+from mllm_selector_jax.runs import console
 
 
 def test_the_rate_leaves_out_compilation_and_what_was_done_before():

@@ -1,8 +1,9 @@
 """The script that makes the tiny base, at a small size."""
 
+from mllm_selector_jax.demo import make_base
 from mllm_selector_jax.models import huggingface
-from mllm_selector_jax.stages import assemble, demo_base
-from mllm_selector_jax.stages.console import Console
+from mllm_selector_jax.runs.console import Console
+from mllm_selector_jax.stages import assemble
 from tests.small_run import read_bytes
 
 
@@ -13,9 +14,9 @@ def test_the_base_is_made_twice_with_the_same_bytes(monkeypatch, tmp_path):
     ("EPOCHS", 2),
     ("LAST_EPOCHS", 1),
   ):
-    monkeypatch.setattr(demo_base, name, value)
+    monkeypatch.setattr(make_base, name, value)
   for name in ("one", "two"):
-    demo_base.make_base(tmp_path / name, Console(tmp_path / f"{name}.txt"))
+    make_base.make_base(tmp_path / name, Console(tmp_path / f"{name}.txt"))
   assert read_bytes(tmp_path / "one") == read_bytes(tmp_path / "two")
   config = huggingface.read_config(tmp_path / "one")
   assert huggingface.read_params(tmp_path / "one", config).keys() == {

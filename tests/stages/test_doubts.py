@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mllm_selector_jax import stages
-from mllm_selector_jax.selection import doubt
-from mllm_selector_jax.stages import candidates, doubts
-from mllm_selector_jax.stages.explain import explain_rows
+from mllm_selector_jax.pipeline import candidates, heldout_models
+from mllm_selector_jax.pipeline.explain_rows import explain_rows
+from mllm_selector_jax.selection import heldout_loss
 from mllm_selector_jax.types import InputError, Stopped
 from tests import small_run
 
@@ -72,13 +72,13 @@ def test_halves_score_each_other_and_go_on_where_they_stopped(run_at, monkeypatc
   for name in ("rounds/fold-2", "doubts", "arms"):
     shutil.rmtree(folder / name)
   place = len((folder / "log.txt").read_text())
-  tune_half = doubts._tune_half
+  tune_half = heldout_models._tune_half
 
   def stop_once(run, *rest):
-    monkeypatch.setattr(doubts, "_tune_half", tune_half)
+    monkeypatch.setattr(heldout_models, "_tune_half", tune_half)
     raise Stopped("before fold-1")
 
-  monkeypatch.setattr(doubts, "_tune_half", stop_once)
+  monkeypatch.setattr(heldout_models, "_tune_half", stop_once)
   with pytest.raises(Stopped):
     run_at(**settings)
   run_at(**settings)
@@ -111,9 +111,9 @@ def test_suspects_of_a_held_out_loss_are_left_out_and_explained(run_at, monkeypa
   worst = made["row"][int(np.nanargmax(made["loss"]))]
 
   def one(found, groups, answers):
-    return doubt.Doubted(found.loss == np.nanmax(found.loss), {})
+    return heldout_loss.Doubted(found.loss == np.nanmax(found.loss), {})
 
-  monkeypatch.setattr("mllm_selector_jax.selection.candidates.find_doubted", one)
+  monkeypatch.setattr("mllm_selector_jax.selection.eligibility.find_doubted", one)
   settings = {"select.bound": "probe", "select.groups": "source"}
   settings["select.budget"] = "50%"
   _, folder = run_at(**settings)

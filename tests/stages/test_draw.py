@@ -5,8 +5,8 @@ import json
 import pyarrow.parquet as pq
 from mllm_selector_jax.configs import demo
 
-from mllm_selector_jax.stages import context
-from mllm_selector_jax.stages.draw import draw
+from mllm_selector_jax.inputs.drawn_demo import draw
+from mllm_selector_jax.runs import context
 
 
 def test_the_shares_of_the_config_are_those_of_the_pool(tmp_path):

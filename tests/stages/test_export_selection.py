@@ -5,8 +5,8 @@ import json
 import pytest
 
 from mllm_selector_jax import main, stages
-from mllm_selector_jax.data import id_list
-from mllm_selector_jax.stages.exports import list_stale
+from mllm_selector_jax.data.files import id_list
+from mllm_selector_jax.pipeline.exports import list_stale
 from mllm_selector_jax.types import InputError
 from tests import small_run
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from mllm_selector_jax.configs import default
 
-from mllm_selector_jax.data import assembly, loader
+from mllm_selector_jax.data.packing import assembly, loader
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.stages import fine_tune
-from mllm_selector_jax.training import step
+from mllm_selector_jax.pipeline import fine_tune
+from mllm_selector_jax.training import train_step
 from tests.training import toy
 
 
@@ -37,7 +37,7 @@ def losses(samples, laid, count):
   params, steps = mllm.init(toy.CONFIG, 0), laid.steps[:count]
   shape = laid.largest
   return [
-    float(step.batch_loss(toy.CONFIG, params, batch))
+    float(train_step.batch_loss(toy.CONFIG, params, batch))
     for batch, _ in (
       assembly.assemble(loader.as_trees(one), samples, shape, toy.CONFIG.image_token)
       for one in steps

@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from mllm_selector_jax import stages
-from mllm_selector_jax.data.table import read_table
-from mllm_selector_jax.stages import guard
+from mllm_selector_jax.data.pool.pool_table import read_table
+from mllm_selector_jax.inputs import guard
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.data.pools_on_the_spot import make_record, write_images

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mllm_selector_jax import main, stages
+from mllm_selector_jax.pipeline.measure_sets import measure_files
 from mllm_selector_jax.selection import measures
-from mllm_selector_jax.stages.measure import measure_files
 from mllm_selector_jax.types import InputError
 from tests.stages.test_select_stage import read_selection
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mllm_selector_jax import stages
-from mllm_selector_jax.data import records
-from mllm_selector_jax.data.table import read_table
+from mllm_selector_jax.data.json_text import records
+from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError, RunError, Stopped
 from tests import small_run
 from tests.models import tiny
@@ -299,7 +299,7 @@ def test_a_stage_without_what_it_needs_says_what_to_run(base, tmp_path):
 def test_scores_do_not_depend_on_batching(base, workdir, tmp_path):
   folder = tmp_path / "work"
   shutil.copytree(workdir, folder)
-  from mllm_selector_jax.scoring.table import read_scores
+  from mllm_selector_jax.scoring.score_table import read_scores
 
   wanted = read_scores(folder / "scores")
   wanted_embeddings = wanted.embeddings()

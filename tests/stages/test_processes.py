@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from mllm_selector_jax.scoring.table import read_scores
-from mllm_selector_jax.stages import processes
+from mllm_selector_jax.runs import processes
+from mllm_selector_jax.scoring.score_table import read_scores
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.models import tiny

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax.data import export, id_list
-from mllm_selector_jax.data.table import read_table
-from mllm_selector_jax.stages.lists import read_references
-from mllm_selector_jax.stages.references import find_rows, list_rows
+from mllm_selector_jax.data.files import id_list
+from mllm_selector_jax.data.pool import pool_export
+from mllm_selector_jax.data.pool.pool_table import read_table
+from mllm_selector_jax.inputs.lists import read_references
+from mllm_selector_jax.inputs.references import find_rows, list_rows
 from mllm_selector_jax.types import InputError
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import talk, write_images
@@ -103,13 +104,13 @@ def test_records_without_ids_are_as_many_rows(place, tmp_path, name):
 
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("name", ["llava", "parquet", "tar"])
-@pytest.mark.parametrize("form", list(export.EXPORTS))
+@pytest.mark.parametrize("form", list(pool_export.EXPORTS))
 def test_what_is_exported_names_its_rows(place, tmp_path, name, named, form):
   pool = open_pool(place, name, named)
   images = tmp_path / "images"
-  kept = export.Kept(pool, KEPT, str(place / "images"), images, images)
+  kept = pool_export.Kept(pool, KEPT, str(place / "images"), images, images)
   (tmp_path / form).mkdir()
-  export.EXPORTS[form](kept, tmp_path / form)
+  pool_export.EXPORTS[form](kept, tmp_path / form)
   path = next(
     path for path in (tmp_path / form).iterdir() if path.name != "dataset_info.json"
   )

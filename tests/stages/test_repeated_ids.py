@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mllm_selector_jax import main, stages
-from mllm_selector_jax.stages import card
-from mllm_selector_jax.stages.explain import explain_rows
-from mllm_selector_jax.stages.measure import measure_files
+from mllm_selector_jax.pipeline import card
+from mllm_selector_jax.pipeline.explain_rows import explain_rows
+from mllm_selector_jax.pipeline.measure_sets import measure_files
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.data.pools_on_the_spot import talk, write_images

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.stages.report import build_report, findings, gather
-from mllm_selector_jax.stages.report import page as pages
-from mllm_selector_jax.stages.report import samples as cards
-from mllm_selector_jax.stages.report.provenance import DASH
+from mllm_selector_jax.pages import build_report, findings, gather
+from mllm_selector_jax.pages import report_page as pages
+from mllm_selector_jax.pages import samples as cards
+from mllm_selector_jax.pages.provenance import DASH
 from mllm_selector_jax.types import InputError, RunError
 from tests.stages import synthetic_workdir
 

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mllm_selector_jax.stages.report import findings, gather, plots
-from mllm_selector_jax.stages.report import samples as cards
+from mllm_selector_jax.pages import findings, gather, plots
+from mllm_selector_jax.pages import samples as cards
 from mllm_selector_jax.types import Picture
 from tests.stages import synthetic_workdir
 

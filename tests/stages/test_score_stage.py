@@ -11,10 +11,10 @@ import pytest
 import safetensors.numpy
 
 from mllm_selector_jax import stages
+from mllm_selector_jax.inputs import base_model as opened
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.scoring import engine
-from mllm_selector_jax.scoring.table import read_lines, read_scores
-from mllm_selector_jax.stages import base as opened
+from mllm_selector_jax.scoring.score_table import read_lines, read_scores
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.models import packed, tiny

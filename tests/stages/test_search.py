@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from mllm_selector_jax import stages
-from mllm_selector_jax.stages import held_out
-from mllm_selector_jax.stages.base import open_pool
-from mllm_selector_jax.stages.clusters import read_keys
-from mllm_selector_jax.stages.search import development, space, stage
+from mllm_selector_jax.inputs import held_out
+from mllm_selector_jax.inputs.base_model import open_pool
+from mllm_selector_jax.pipeline.clusters import read_keys
+from mllm_selector_jax.pipeline.search import development, search_arms, search_space
 from mllm_selector_jax.types import InputError, Stopped
 from tests import small_run
 from tests.real_processes import Forked, wait_for, write_config
@@ -208,7 +208,7 @@ def test_a_search_that_makes_no_sense_is_refused(base, tmp_path, settings, messa
   given = {**SEARCH, **{f"select.search.{k}": v for k, v in settings.items()}}
   with small_run.open_run(tmp_path, base, **given) as current:
     with pytest.raises(InputError, match=message):
-      stage.search(current)
+      search_arms.search(current)
 
 
 @pytest.mark.parametrize("make", [stages.run, stages.compare])
@@ -236,7 +236,7 @@ def test_candidates_are_drawn_from_all_products(base):
   settings = {**SEARCH, "select.search.tempering": "0,1", "select.search.bound": "none"}
   settings["select.search.candidates"] = 5
   cfg = small_run.make_config(base, **settings)
-  found = space.list_candidates(cfg)
+  found = search_space.list_candidates(cfg)
   assert len(found) == 5 and len({str(each) for each in found}) == 5
   assert found[0] == {
     "signal": "loss",
@@ -245,13 +245,15 @@ def test_candidates_are_drawn_from_all_products(base):
     "tempering": 0.5,
     "bound": "mixture",
   }
-  assert space.list_candidates(cfg) == found
+  assert search_space.list_candidates(cfg) == found
   settings["select.search.candidates"] = 100
-  assert len(space.list_candidates(small_run.make_config(base, **settings))) == 18
+  assert (
+    len(search_space.list_candidates(small_run.make_config(base, **settings))) == 18
+  )
   for key, value in (("strategy", "random"), ("target", "pool")):
     cfg = small_run.make_config(base, **settings, **{f"select.{key}": value})
     with pytest.raises(InputError, match=f"select.{key} is '{value}'"):
-      space.list_candidates(cfg)
+      search_space.list_candidates(cfg)
 
 
 def test_measures_are_means_of_sources_in_any_order():

@@ -8,14 +8,14 @@ import pytest
 from mllm_selector_jax.configs import default
 
 from mllm_selector_jax import main, stages
-from mllm_selector_jax.selection import strategies
-from mllm_selector_jax.stages.explain import (
+from mllm_selector_jax.pipeline.explain_rows import (
   BOUNDS,
   NAMED,
   explain_rows,
   find_smallest,
   nearest,
 )
+from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.types import InputError
 
 

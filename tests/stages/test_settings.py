@@ -8,9 +8,9 @@ import pytest
 from mllm_selector_jax.configs import default
 
 from mllm_selector_jax import main, stages
-from mllm_selector_jax.stages import context
-from mllm_selector_jax.stages.settings import check_settings
-from mllm_selector_jax.stages.settings.keys import KEYS, check_keys
+from mllm_selector_jax.runs import context
+from mllm_selector_jax.settings import check_settings
+from mllm_selector_jax.settings.keys import KEYS, check_keys
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.data.pools_on_the_spot import make_record

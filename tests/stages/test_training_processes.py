@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax.scoring.table import read_scores
+from mllm_selector_jax.scoring.score_table import read_scores
 from tests import small_run
 from tests.models import tiny
 from tests.real_processes import Forked, fork_many, write_config

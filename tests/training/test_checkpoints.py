@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from mllm_selector_jax import checkpoint, sharding
+from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
+from mllm_selector_jax.runs import checkpoint
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer import OptimizerOptions
 from mllm_selector_jax.types import Stopped

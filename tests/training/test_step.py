@@ -7,7 +7,7 @@ import pytest
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.training import optimizer as optimizers
-from mllm_selector_jax.training import step
+from mllm_selector_jax.training import train_step
 from mllm_selector_jax.types import InputError
 from tests.training import toy
 
@@ -31,7 +31,7 @@ def test_loss_is_the_mean_over_supervised_tokens():
   params = mllm.init(toy.CONFIG, 0)
   batch, _ = toy.make_batches()[0]
   np.testing.assert_allclose(
-    step.batch_loss(toy.CONFIG, params, batch),
+    train_step.batch_loss(toy.CONFIG, params, batch),
     full_logits_loss(params, batch),
     rtol=1e-5,
   )
@@ -43,7 +43,9 @@ def test_packing_changes_neither_loss_nor_gradient():
   for row_length in (14, 64):
     batch, _ = toy.make_batches(row_length=row_length)[0]
     found.append(
-      jax.value_and_grad(lambda p, b=batch: step.batch_loss(toy.CONFIG, p, b))(params)
+      jax.value_and_grad(lambda p, b=batch: train_step.batch_loss(toy.CONFIG, p, b))(
+        params
+      )
     )
   assert found[0][1].keys() == found[1][1].keys()
   jax.tree.map(
@@ -51,17 +53,17 @@ def test_packing_changes_neither_loss_nor_gradient():
   )
 
 
-@pytest.mark.parametrize("trainable", step.TRAINABLE)
+@pytest.mark.parametrize("trainable", train_step.TRAINABLE)
 def test_only_the_trainable_part_changes(trainable):
   params = mllm.init(toy.CONFIG, 0)
-  part, frozen = step.split_params(params, trainable)
+  part, frozen = train_step.split_params(params, trainable)
   assert {*part, *frozen} == {*params} and part
   options = optimizers.OptimizerOptions(1e-2)
   optimizer = optimizers.make_optimizer(options, 10)
   part = jax.tree.map(jnp.copy, part)
   before = jax.tree.map(np.asarray, part)
-  state = step.State(part, optimizer.init(part))
-  step_fn = step.make_train_step(toy.CONFIG, optimizer)
+  state = train_step.State(part, optimizer.init(part))
+  step_fn = train_step.make_train_step(toy.CONFIG, optimizer)
   for batch, _ in toy.make_batches()[:2]:
     state, metrics = step_fn(state, frozen, jax.tree.map(jnp.asarray, batch))
   assert np.isfinite(metrics["loss"]) and metrics["grad_norm"] > 0
@@ -72,7 +74,7 @@ def test_only_the_trainable_part_changes(trainable):
 def test_an_adapter_takes_the_decoder_s_place_and_the_base_has_no_state():
   base = mllm.init(toy.CONFIG, 0)
   _, params = mllm.add_adapter(toy.CONFIG, base, LoraConfig(2, 4.0), seed=0)
-  part, frozen = step.split_params(params, "decoder")
+  part, frozen = train_step.split_params(params, "decoder")
   assert part.keys() == {"projector", "adapter"}
   assert frozen.keys() == {"vision", "decoder"}
   optimizer = optimizers.make_optimizer(optimizers.OptimizerOptions(1e-2), 10)
@@ -105,7 +107,7 @@ def test_the_projector_can_have_its_own_rate():
 
 def test_an_unknown_trainable_set_names_the_known_ones():
   with pytest.raises(InputError, match="projector, decoder, all"):
-    step.split_params({}, "vision")
+    train_step.split_params({}, "vision")
 
 
 def test_schedule_rises_to_its_peak_and_falls_to_zero():

@@ -11,7 +11,7 @@ import pytest
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.stages import telemetry
+from mllm_selector_jax.pipeline import telemetry
 from mllm_selector_jax.training import loop, timing
 from mllm_selector_jax.training.optimizer import OptimizerOptions
 from mllm_selector_jax.types import Stopped

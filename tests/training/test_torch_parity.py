@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.data import packing
+from mllm_selector_jax.data.packing import row_packing
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.training import loop
@@ -108,7 +108,7 @@ def test_losses_of_twenty_steps_are_torch_s(tmp_path, trained):
     model.model.vision_tower.requires_grad_(False)
   samples = toy.random_samples(24)
   lengths = np.array([len(samples[i][0].tokens) for i in range(24)])
-  steps = packing.training_steps(24, lengths, 6, 5, 0, 32)
+  steps = row_packing.training_steps(24, lengths, 6, 5, 0, 32)
   batches = toy.Batches(samples, steps, 32)
   _, metrics = loop.train(
     config,

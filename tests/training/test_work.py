@@ -9,7 +9,7 @@ import pytest
 
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig
-from mllm_selector_jax.training import step, work
+from mllm_selector_jax.training import train_step, work
 from tests.training import toy
 
 # Wide enough that products with weights are nearly all.
@@ -32,12 +32,12 @@ def make_case(rank):
 )
 def test_a_step_costs_what_the_compiler_counts(trainable, rank):
   config, params = make_case(rank)
-  trained, frozen = step.split_params(params, trainable)
+  trained, frozen = train_step.split_params(params, trainable)
   # One sample with an image fills each row, so that little is masked or padded.
   batch = full_batch()
 
   def loss(trained, frozen):
-    return step.batch_loss(config, {**frozen, **trained}, batch)
+    return train_step.batch_loss(config, {**frozen, **trained}, batch)
 
   lowered = jax.jit(jax.grad(loss)).lower(trained, frozen)
   counted = lowered.compile().cost_analysis()["flops"]

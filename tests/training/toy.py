@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mllm_selector_jax.data import assembly, loader, packing
+from mllm_selector_jax.data.packing import assembly, loader, row_packing
 from mllm_selector_jax.models.config import DecoderConfig, MllmConfig, VisionConfig
 from mllm_selector_jax.types import Sample
 
@@ -66,5 +66,5 @@ def make_batches(count=24, batch=6, epochs=2, row_length=32, multiple=1, seed=0)
   """`multiple`: shards of a batch."""
   samples = random_samples(count, seed)
   lengths = np.array([len(samples[i][0].tokens) for i in range(count)])
-  steps = packing.training_steps(count, lengths, batch, epochs, seed, row_length)
+  steps = row_packing.training_steps(count, lengths, batch, epochs, seed, row_length)
   return Batches(samples, steps, row_length, multiple)

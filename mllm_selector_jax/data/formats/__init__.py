@@ -3,14 +3,14 @@
 import collections
 import threading
 
-from mllm_selector_jax.data import packed
+from mllm_selector_jax.data.files import compressed
+from mllm_selector_jax.data.files.stand_ins import name_stranger
 from mllm_selector_jax.data.formats.array_record_file import ArrayRecordFile
 from mllm_selector_jax.data.formats.arrow_file import ArrowFile
-from mllm_selector_jax.data.formats.base import HEAD, PoolFile, explain, measure
 from mllm_selector_jax.data.formats.json_file import JsonFile
 from mllm_selector_jax.data.formats.parquet_file import ParquetFile
+from mllm_selector_jax.data.formats.pool_file import HEAD, PoolFile, explain, measure
 from mllm_selector_jax.data.formats.tar_file import TarFile
-from mllm_selector_jax.data.strangers import name_stranger
 from mllm_selector_jax.types import InputError
 
 __all__ = [
@@ -41,7 +41,7 @@ def find_format(path: str) -> type[PoolFile]:
     InputError: it cannot be read, or stands for a file that is not there.
   """
   try:
-    with packed.open_plain(path) as file:
+    with compressed.open_plain(path) as file:
       head = file.read(HEAD)
   except OSError as error:
     raise explain(path, error) from error

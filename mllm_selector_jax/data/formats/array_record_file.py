@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mllm_selector_jax.data import parsing, records, storage
+from mllm_selector_jax.data.files import storage
 from mllm_selector_jax.data.formats import tf_example
-from mllm_selector_jax.data.formats.base import PoolFile, changed
+from mllm_selector_jax.data.formats.pool_file import PoolFile, changed
+from mllm_selector_jax.data.json_text import parsing, records
 from mllm_selector_jax.types import REASONS, InputError, Picture, Record
 
 _SIGNATURE = bytes.fromhex("83af70d10d884a3f")  # of Riegeli, which it is made of

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mllm_selector_jax.data import record_schemas, storage
-from mllm_selector_jax.data.formats.base import PoolFile, changed, explain, first_line
+from mllm_selector_jax.data import record_schemas
+from mllm_selector_jax.data.files import storage
 from mllm_selector_jax.data.formats.columns import (
   holds_bytes,
   is_binary,
@@ -18,6 +18,12 @@ from mllm_selector_jax.data.formats.columns import (
   size_batch,
 )
 from mllm_selector_jax.data.formats.parquet_file import list_names, read_batch
+from mllm_selector_jax.data.formats.pool_file import (
+  PoolFile,
+  changed,
+  explain,
+  first_line,
+)
 from mllm_selector_jax.types import InputError, Record
 
 _FILE = b"ARROW1"

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mllm_selector_jax.data import layouts, parsing, records
-from mllm_selector_jax.data.formats.base import PoolFile
+from mllm_selector_jax.data.formats.pool_file import PoolFile
+from mllm_selector_jax.data.json_text import json_layouts, parsing, records
 from mllm_selector_jax.types import Record
 
 # What stands before, between and after the records of a copy, by the file's kind.
 _BRACKETS = {
-  layouts.LIST: (b"[\n", b",\n", b"\n]\n"),
-  layouts.WRAPPED: (b"[\n", b",\n", b"\n]\n"),
-  layouts.LINES: (b"", b"\n", b"\n"),
-  layouts.OBJECTS: (b"", b"\n", b"\n"),
-  layouts.KEYED: (b"{\n", b",\n", b"\n}\n"),
+  json_layouts.LIST: (b"[\n", b",\n", b"\n]\n"),
+  json_layouts.WRAPPED: (b"[\n", b",\n", b"\n]\n"),
+  json_layouts.LINES: (b"", b"\n", b"\n"),
+  json_layouts.OBJECTS: (b"", b"\n", b"\n"),
+  json_layouts.KEYED: (b"{\n", b",\n", b"\n}\n"),
 }
 
 

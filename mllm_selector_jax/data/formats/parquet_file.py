@@ -9,14 +9,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mllm_selector_jax.data import record_schemas, storage
-from mllm_selector_jax.data.formats.base import PoolFile, changed, explain, first_line
+from mllm_selector_jax.data import record_schemas
+from mllm_selector_jax.data.files import storage
 from mllm_selector_jax.data.formats.columns import (
   holds_bytes,
   is_binary,
   is_list,
   mark_text_only,
   size_batch,
+)
+from mllm_selector_jax.data.formats.pool_file import (
+  PoolFile,
+  changed,
+  explain,
+  first_line,
 )
 from mllm_selector_jax.data.record_schemas import image_values
 from mllm_selector_jax.types import InputError, Record, RowError

@@ -6,8 +6,8 @@ from pathlib import Path
 from tarfile import TarInfo
 from typing import BinaryIO
 
-from mllm_selector_jax.data import image_folders, packed, parsing, records
-from mllm_selector_jax.data.formats.base import PoolFile, changed, explain
+from mllm_selector_jax.data.files import compressed
+from mllm_selector_jax.data.formats.pool_file import PoolFile, changed, explain
 from mllm_selector_jax.data.formats.tar_members import (
   BLOCK,
   group_members,
@@ -17,6 +17,8 @@ from mllm_selector_jax.data.formats.tar_members import (
   read_member,
   split_name,
 )
+from mllm_selector_jax.data.images import image_folders
+from mllm_selector_jax.data.json_text import parsing, records
 from mllm_selector_jax.types import InputError, Picture, Record
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
@@ -48,7 +50,7 @@ class TarFile(PoolFile):
     members, sound, lines = [], False, ""
     alone: set[str] = set()  # keys of images without a record
     try:
-      with packed.open_plain(self.path) as file:
+      with compressed.open_plain(self.path) as file:
         for members in group_members(list_members(self.path, file)):
           record = _read_sample(file, members)
           key = name_sample(members)

@@ -4,7 +4,7 @@ A benchmark is one entry of `BENCHMARKS`; its name is what the config calls it.
 """
 
 from mllm_selector_jax.evaluation.published import letters, short, yes_no
-from mllm_selector_jax.evaluation.published.base import Benchmark, Source
+from mllm_selector_jax.evaluation.published.benchmark import Benchmark, Source
 
 __all__ = ["BENCHMARKS", "Benchmark", "Source"]
 

@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from mllm_selector_jax.evaluation import files
-from mllm_selector_jax.evaluation.files import Row
+from mllm_selector_jax.evaluation import question_files
 from mllm_selector_jax.evaluation.metrics import MMBENCH_LETTERS
-from mllm_selector_jax.evaluation.published.base import (
+from mllm_selector_jax.evaluation.published.benchmark import (
   Benchmark,
   Source,
   choice_list,
@@ -19,33 +18,34 @@ from mllm_selector_jax.evaluation.published.base import (
   need_files,
   text,
 )
-from mllm_selector_jax.evaluation.questions import LETTERS, Question, ask_choices
+from mllm_selector_jax.evaluation.question import LETTERS, Question, ask_choices
+from mllm_selector_jax.evaluation.question_files import Row
 from mllm_selector_jax.types import InputError, RowError
 
 TURN = 1_000_000  # MMBench's index of a rotated row is the first's plus so many
 
 
 def _read_each(source: Source) -> Iterator[Row]:
-  return itertools.chain.from_iterable(map(files.read_rows, source.files))
+  return itertools.chain.from_iterable(map(question_files.read_rows, source.files))
 
 
 def read_scienceqa(source: Source) -> Iterator[Row]:
   """The test split of problems.json (by pid_splits.json where given), or Parquet."""
   paths = need_files(source, 1, 99, "problems.json, or Parquet files")
   for path in paths:
-    files.check_file(path)
-  if all(map(files.is_parquet, paths)):
+    question_files.check_file(path)
+  if all(map(question_files.is_parquet, paths)):
     for row in _read_each(source):
       yield row._replace(value={"id": f"row-{row.number}", **row.value})
     return
   need_files(source, 1, 2, "problems.json, and pid_splits.json at most")
   wanted = None
   if len(paths) == 2:
-    wanted = files.read_object(paths[1]).get("test")
+    wanted = question_files.read_object(paths[1]).get("test")
     if not isinstance(wanted, list):
       raise InputError(f'{paths[1]}: expected the test split\'s ids under "test".')
     wanted = set(wanted)
-  for row in files.read_keyed(paths[0]):
+  for row in question_files.read_keyed(paths[0]):
     value = row.value
     split = value.get("split", "test")
     if row.error is None:
@@ -139,7 +139,7 @@ def read_ai2d(source: Source) -> Iterator[Row]:
   need_files(source, 0, 1, "AI2D's folder, and ai2d_test_ids.csv at most")
   wanted = None
   for path in source.files:
-    files.check_file(path)
+    question_files.check_file(path)
     with open(path, encoding="utf-8", errors="replace") as file:
       wanted = set(re.findall(r"\d+", file.read()))
   questions = os.path.join(source.folder, "questions")
@@ -149,7 +149,7 @@ def read_ai2d(source: Source) -> Iterator[Row]:
     if not name.endswith(".json") or (wanted and name.split(".")[0] not in wanted):
       continue
     path = os.path.join(questions, name)
-    value = files.read_object(path)
+    value = question_files.read_object(path)
     asked = value.get("questions")
     for number, (question, more) in enumerate(
       asked.items() if isinstance(asked, dict) else ()

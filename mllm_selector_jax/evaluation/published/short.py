@@ -5,9 +5,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from mllm_selector_jax.evaluation import files
-from mllm_selector_jax.evaluation.files import Row
-from mllm_selector_jax.evaluation.published.base import (
+from mllm_selector_jax.evaluation import question_files
+from mllm_selector_jax.evaluation.published.benchmark import (
   Benchmark,
   Source,
   answer_list,
@@ -16,6 +15,7 @@ from mllm_selector_jax.evaluation.published.base import (
   short,
   text,
 )
+from mllm_selector_jax.evaluation.question_files import Row
 from mllm_selector_jax.types import InputError, RowError
 
 UNANSWERABLE = (
@@ -24,12 +24,12 @@ UNANSWERABLE = (
 
 
 def _is_parquet(path: str) -> bool:
-  files.check_file(path)
-  return files.is_parquet(path)
+  question_files.check_file(path)
+  return question_files.is_parquet(path)
 
 
 def _each(source: Source) -> Iterator[Row]:
-  return itertools.chain.from_iterable(map(files.read_rows, source.files))
+  return itertools.chain.from_iterable(map(question_files.read_rows, source.files))
 
 
 def read_vqav2(source: Source) -> Iterator[Row]:
@@ -41,7 +41,7 @@ def read_vqav2(source: Source) -> Iterator[Row]:
   paths = need_files(source, 2, 2, what)
   held = {}
   for path in paths:
-    value = files.read_object(path)
+    value = question_files.read_object(path)
     held |= {
       kind: (path, value) for kind in ("questions", "annotations") if kind in value
     }
@@ -51,12 +51,12 @@ def read_vqav2(source: Source) -> Iterator[Row]:
     )
   annotations = {
     row.value.get("question_id"): row.value
-    for row in files.list_members(*held["annotations"], "annotations")
+    for row in question_files.list_members(*held["annotations"], "annotations")
   }
   path, value = held["questions"]
   # "val2014"; the images of both test splits are named after their year.
   split = str(value.get("data_subtype", "val2014")).replace("-dev", "")
-  for row in files.list_members(path, value, "questions"):
+  for row in question_files.list_members(path, value, "questions"):
     if row.error is None:
       number = row.value.get("image_id")
       own = annotations.get(row.value.get("question_id"), {})
@@ -87,7 +87,7 @@ def read_gqa(source: Source) -> Iterator[Row]:
   """Questions by id, or Parquet of instructions and, in files of its own, images."""
   if not all(map(_is_parquet, source.files)):
     need_files(source, 1, 1, "one JSON file of questions, or Parquet files")
-    yield from files.read_keyed(source.files[0])
+    yield from question_files.read_keyed(source.files[0])
     return
   asked, places = [], {}
   for row in _each(source):
@@ -128,9 +128,11 @@ def read_data(source: Source) -> Iterator[Row]:
   """The list under "data" (TextVQA, DocVQA), or Parquet."""
   for path in source.files:
     if _is_parquet(path):
-      yield from files.read_rows(path)
+      yield from question_files.read_rows(path)
     else:
-      yield from files.list_members(path, files.read_object(path), "data")
+      yield from question_files.list_members(
+        path, question_files.read_object(path), "data"
+      )
 
 
 def convert_textvqa(row: Row) -> dict[str, Any]:

@@ -5,15 +5,15 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from mllm_selector_jax.evaluation import files
-from mllm_selector_jax.evaluation.files import Row
-from mllm_selector_jax.evaluation.published.base import (
+from mllm_selector_jax.evaluation import question_files
+from mllm_selector_jax.evaluation.published.benchmark import (
   Benchmark,
   Source,
   need_files,
   short,
   text,
 )
+from mllm_selector_jax.evaluation.question_files import Row
 from mllm_selector_jax.evaluation.totals import MME_PARTS
 from mllm_selector_jax.types import InputError, RowError
 
@@ -29,7 +29,7 @@ def _yes_no(value: dict[str, Any], *names: str) -> str:
 
 
 def _read_each(source: Source) -> Iterator[Row]:
-  return itertools.chain.from_iterable(map(files.read_rows, source.files))
+  return itertools.chain.from_iterable(map(question_files.read_rows, source.files))
 
 
 def convert_pope(row: Row) -> dict[str, Any]:

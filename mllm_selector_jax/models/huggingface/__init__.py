@@ -11,9 +11,9 @@ import os
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 from mllm_selector_jax.models.huggingface.adapter import write_adapter
-from mllm_selector_jax.models.huggingface.assemble import assemble
-from mllm_selector_jax.models.huggingface.config import read_config
-from mllm_selector_jax.models.huggingface.parts import list_folders
+from mllm_selector_jax.models.huggingface.join_parts import assemble
+from mllm_selector_jax.models.huggingface.model_config import read_config
+from mllm_selector_jax.models.huggingface.model_parts import list_folders
 from mllm_selector_jax.models.huggingface.processor import read_processor
 from mllm_selector_jax.models.huggingface.reader import check_weights, read_params
 from mllm_selector_jax.models.huggingface.source import find_model

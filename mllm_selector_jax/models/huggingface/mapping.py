@@ -11,10 +11,11 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from mllm_selector_jax import peers, types
+from mllm_selector_jax import types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import path_name
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.runs import peers
 
 VISION = "vision_tower.vision_model."
 DECODER = "language_model.model."

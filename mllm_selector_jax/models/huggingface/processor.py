@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mllm_selector_jax.models.huggingface.parts import (
+from mllm_selector_jax.models.huggingface.model_parts import (
   IMAGE,
   LOCAL,
   PAD,

@@ -19,7 +19,7 @@ from mllm_selector_jax.models import initial, mllm
 from mllm_selector_jax.models.axes import path_name
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
-from mllm_selector_jax.models.huggingface.parts import Parts, find_parts
+from mllm_selector_jax.models.huggingface.model_parts import Parts, find_parts
 from mllm_selector_jax.models.huggingface.weights import Entry, Tensors, list_files
 from mllm_selector_jax.types import InputError
 

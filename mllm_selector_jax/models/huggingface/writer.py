@@ -10,19 +10,20 @@ from typing import Any
 
 import safetensors.numpy
 
-from mllm_selector_jax import peers, types
+from mllm_selector_jax import types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
-from mllm_selector_jax.models.huggingface.config import read_config
 from mllm_selector_jax.models.huggingface.families import read_tower
-from mllm_selector_jax.models.huggingface.parts import IMAGE, Parts, find_parts
+from mllm_selector_jax.models.huggingface.model_config import read_config
+from mllm_selector_jax.models.huggingface.model_parts import IMAGE, Parts, find_parts
 from mllm_selector_jax.models.huggingface.processor import (
   describe_image_options,
   parts_image_options,
   read_tokenizer,
 )
 from mllm_selector_jax.models.huggingface.source import read_json
+from mllm_selector_jax.runs import peers
 
 # Carried over byte by byte where the source has them.
 CARRIED = (
@@ -54,7 +55,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
   _write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def _without_dropped(value: dict[str, Any]) -> dict[str, Any]:
+def _without_dropped(value: dict) -> dict:
   return {
     key: _without_dropped(item) if isinstance(item, dict) else item
     for key, item in value.items()

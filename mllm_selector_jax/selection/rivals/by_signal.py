@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mllm_selector_jax.selection.candidates import Scores, drop, sort_out
+from mllm_selector_jax.selection.eligibility import Scores, drop, sort_out
 from mllm_selector_jax.selection.groups import Groups, by_embedding
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, by_gain, by_quota

@@ -4,8 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection import shares
-from mllm_selector_jax.selection.blocks import MOST
-from mllm_selector_jax.selection.candidates import Scores, sort_out
+from mllm_selector_jax.selection.eligibility import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import (
@@ -14,6 +13,7 @@ from mllm_selector_jax.selection.ordered import (
   most_rows,
   quota_order,
 )
+from mllm_selector_jax.selection.pairwise import MOST
 from mllm_selector_jax.selection.rivals.greedy import candidate_blocks
 from mllm_selector_jax.selection.selection import Selection
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from mllm_selector_jax.selection.candidates import Scores, drop, sort_out
+from mllm_selector_jax.selection.eligibility import Scores, drop, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, by_gain, by_score, most_rows

@@ -5,7 +5,7 @@ import heapq
 import numpy as np
 from jaxtyping import Float
 
-from mllm_selector_jax.selection.candidates import Scores, sort_out
+from mllm_selector_jax.selection.eligibility import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from mllm_selector_jax.selection.blocks import MOST, make_blocks
-from mllm_selector_jax.selection.candidates import Candidates
+from mllm_selector_jax.selection.eligibility import Candidates
 from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.pairwise import MOST, make_blocks
 
 # From unit embeddings, how many of its first rows are forced, and how many
 # picks are wanted: the picks, their gains (never increasing), and what each row
@@ -59,7 +59,7 @@ def pick_greedily(
 
 def candidate_blocks(
   candidates: Candidates, groups: Groups, whole: bool = True, most: int = MOST
-) -> list[Int[np.ndarray, " n"]]:
+) -> list[Int[np.ndarray, " _"]]:
   """The remaining rows in blocks; inside, forced ones first, then as drawn."""
   return make_blocks(
     np.flatnonzero(candidates.remaining),

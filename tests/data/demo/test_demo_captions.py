@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.data.demo import (
-  caption_examples,
-  captions,
-  draw_captions,
-  vocabulary,
-)
-from mllm_selector_jax.data.demo.language import QUESTIONS, WORDS, tokens
+from mllm_selector_jax.demo import caption_examples, captions, draw_captions, vocabulary
+from mllm_selector_jax.demo.language import QUESTIONS, WORDS, tokens
 from mllm_selector_jax.types import InputError
 
 NUMBERS = ("zero", "one", "two", "three", "four")

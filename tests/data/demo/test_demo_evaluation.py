@@ -8,7 +8,7 @@ import demo_oracle
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.data.demo import (
+from mllm_selector_jax.demo import (
   TASKS,
   EvaluationOptions,
   PoolOptions,
@@ -17,9 +17,9 @@ from mllm_selector_jax.data.demo import (
   draw_pool,
   vocabulary,
 )
-from mllm_selector_jax.data.demo.drawing import draw
-from mllm_selector_jax.data.demo.language import SHORT_ANSWER, tokens
-from mllm_selector_jax.data.demo.scenes import to_json
+from mllm_selector_jax.demo.drawing import draw
+from mllm_selector_jax.demo.language import SHORT_ANSWER, tokens
+from mllm_selector_jax.demo.scenes import to_json
 from mllm_selector_jax.types import InputError
 
 QUESTIONS = 45
@@ -92,7 +92,7 @@ def test_nothing_is_shared_with_pool_or_captions(evaluation, tmp_path):
 
 def test_answers_are_right(evaluation):
   """The files, rebuilt from scenes that the oracle reads."""
-  from mllm_selector_jax.data.demo import evaluation as module
+  from mllm_selector_jax.demo import drawn_questions as module
 
   folder, _, lines = evaluation
   for task in TASKS:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.data.demo import BROKEN, MIXTURE, TASKS, PoolOptions, draw_pool
-from mllm_selector_jax.data.demo.language import SHORT_ANSWER, tokens, vocabulary
+from mllm_selector_jax.demo import BROKEN, MIXTURE, TASKS, PoolOptions, draw_pool
+from mllm_selector_jax.demo.language import SHORT_ANSWER, tokens, vocabulary
 from mllm_selector_jax.types import REASONS, InputError
 
 OPTIONS = PoolOptions(rows=1500, seed=3)
@@ -236,7 +236,7 @@ def test_the_same_options_give_the_same_bytes(tmp_path):
   # Another process, another hash seed: nothing may follow from either.
   code = (
     "import sys\nfrom pathlib import Path\n"
-    "from mllm_selector_jax.data.demo import PoolOptions, draw_pool\n"
+    "from mllm_selector_jax.demo import PoolOptions, draw_pool\n"
     "draw_pool(Path(sys.argv[1]), PoolOptions(rows=150, seed=7))\n"
   )
   root = Path(__file__).parents[3]

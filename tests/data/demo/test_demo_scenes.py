@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.data.demo import drawing, language, scenes
-from mllm_selector_jax.data.demo.tasks import TASKS
+from mllm_selector_jax.demo import drawing, language, scenes
+from mllm_selector_jax.demo.question_families import TASKS
 
 COUNT = 300
 

@@ -6,8 +6,8 @@ import demo_oracle
 import numpy as np
 import pytest
 
-from mllm_selector_jax.data.demo import language, scenes
-from mllm_selector_jax.data.demo.tasks import TASKS
+from mllm_selector_jax.demo import language, scenes
+from mllm_selector_jax.demo.question_families import TASKS
 
 COUNT = 400
 

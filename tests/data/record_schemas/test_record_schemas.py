@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mllm_selector_jax.data import record_schemas, row_hash
+from mllm_selector_jax.data import record_schemas
+from mllm_selector_jax.data.pool import row_hash
 from mllm_selector_jax.data.record_schemas import refusals
 from mllm_selector_jax.types import MARK, Picture, Record, RowError
 

@@ -3,8 +3,8 @@
 import pytest
 
 from mllm_selector_jax.evaluation import tasks
-from mllm_selector_jax.evaluation.evaluate import Pictures
-from mllm_selector_jax.evaluation.questions import LETTER_PROMPT, SHORT_PROMPT
+from mllm_selector_jax.evaluation.asking import Pictures
+from mllm_selector_jax.evaluation.question import LETTER_PROMPT, SHORT_PROMPT
 from mllm_selector_jax.types import ImageOptions
 from tests.evaluation.published import layouts
 

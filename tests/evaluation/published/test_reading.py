@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mllm_selector_jax.evaluation import tasks
-from mllm_selector_jax.evaluation.evaluate import Pictures
+from mllm_selector_jax.evaluation.asking import Pictures
 from mllm_selector_jax.types import ImageOptions, InputError
 from tests.evaluation.published import layouts
 

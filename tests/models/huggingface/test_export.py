@@ -8,7 +8,8 @@ import PIL.Image
 import pytest
 import transformers
 
-from mllm_selector_jax.data import chat_source, conversation, images
+from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import writer
 from tests.data.test_conversation import talk
@@ -39,7 +40,7 @@ def export(folder, name, system=None, **overrides):
   encoder = conversation.make_encoder(
     name, tokenizer, config.image_token, config.patches, 2048, system
   )
-  source, exact = chat_source.make_chat_template(encoder)
+  source, exact = template_source.make_chat_template(encoder)
   assert exact
   out = folder / "out"
   params = huggingface.read_params(base, config)
@@ -89,7 +90,7 @@ def test_a_processor_of_the_export_asks_and_masks_as_we_train(
   )
   assert np.ravel(found["input_ids"]).tolist() == sample.tokens.tolist()
   pixels = np.asarray(found["pixel_values"][0]).transpose(1, 2, 0)
-  np.testing.assert_array_equal(pixels, images.to_pixels(image, options))
+  np.testing.assert_array_equal(pixels, decoding.to_pixels(image, options))
   marked = processor.tokenizer.apply_chat_template(
     messages(VALUES), return_dict=True, return_assistant_tokens_mask=True
   )
@@ -107,7 +108,7 @@ def test_an_older_chat_template_is_replaced(tmp_path):
     old / "tokenizer_config.json", lambda x: x.update(chat_template="old")
   )
   config = huggingface.read_config(old)
-  source, _ = chat_source.make_chat_template(encoder)
+  source, _ = template_source.make_chat_template(encoder)
   huggingface.write_model(
     tmp_path / "new", config, huggingface.read_params(old, config), old, True, source
   )

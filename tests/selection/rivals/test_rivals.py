@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mllm_selector_jax.selection import kmeans
-from mllm_selector_jax.selection.candidates import sort_out
+from mllm_selector_jax.selection.eligibility import sort_out
 from mllm_selector_jax.selection.options import STRATEGIES, SelectOptions
 from mllm_selector_jax.selection.rivals import (
   by_signal,

@@ -9,8 +9,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.stages.plan import counting
-from mllm_selector_jax.training import step
+from mllm_selector_jax.planning import counting
+from mllm_selector_jax.training import train_step
 from tests.training.test_work import WIDE, full_batch
 
 
@@ -64,11 +64,11 @@ def test_what_each_shard_does_is_summed():
 
 def test_a_training_step_costs_what_the_compiler_counts():
   params = mllm.init(WIDE, 0)
-  trained, frozen = step.split_params(params, "decoder")
+  trained, frozen = train_step.split_params(params, "decoder")
   batch = full_batch()
 
   def loss(trained, frozen):
-    return step.batch_loss(WIDE, {**frozen, **trained}, batch)
+    return train_step.batch_loss(WIDE, {**frozen, **trained}, batch)
 
   traced = jax.jit(jax.grad(loss)).trace(trained, frozen)
   counted = traced.lower().compile().cost_analysis()["flops"]

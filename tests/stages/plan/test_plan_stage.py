@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from mllm_selector_jax import stages
-from mllm_selector_jax.data.plan import make_plan
+from mllm_selector_jax.data.packing.tree_packing import make_plan
+from mllm_selector_jax.inputs import base_model as bases
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.config import LoraConfig
-from mllm_selector_jax.stages import base as bases
-from mllm_selector_jax.stages.flops import make_row_rates, row_flops
-from mllm_selector_jax.stages.plan import estimate, stage
-from mllm_selector_jax.stages.settings import check_settings
+from mllm_selector_jax.pipeline.flops import make_row_rates, row_flops
+from mllm_selector_jax.planning import estimate
+from mllm_selector_jax.settings import check_settings
+from mllm_selector_jax.stages import plan
 from mllm_selector_jax.training import work
 from mllm_selector_jax.types import InputError
 from tests import small_run
@@ -41,7 +42,7 @@ def planned(workdir, base, **overrides):
   with small_run.open_run(workdir, base, **overrides) as current:
     stages.COMMANDS["plan"](current)
     config = huggingface.read_config(base)
-    jobs = stage.list_jobs(current, config, bases.open_pool(current))
+    jobs = plan.list_jobs(current, config, bases.open_pool(current))
     disk = estimate.disk_bytes(config, [current.cfg.tune], 100)
   return {job.name: job.flops for job in jobs}, disk, log.read_text()[before:]
 

@@ -11,9 +11,9 @@ from mllm_selector_jax.configs import default
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.planning import advice, programs, topology
 from mllm_selector_jax.scoring.engine import ScoreOptions
-from mllm_selector_jax.stages.plan import advice, programs, topology
-from mllm_selector_jax.training import optimizer, step
+from mllm_selector_jax.training import optimizer, train_step
 from mllm_selector_jax.types import InputError
 from tests.scoring.pools import make_pool
 from tests.training import toy
@@ -90,9 +90,9 @@ def test_arguments_are_those_of_real_arrays():
   program = programs.compile_train("tune", config, *given)
   config, params = mllm.add_adapter(config, params, LoraConfig(4, 256.0), 0)
   layout = jax.tree.map(lambda x: x.sharding, programs.abstract_params(config, mesh))
-  trained, frozen = step.split_params(jax.device_put(params, layout), "decoder")
+  trained, frozen = train_step.split_params(jax.device_put(params, layout), "decoder")
   made = optimizer.make_optimizer(optimizer.OptimizerOptions(1e-3), 4)
-  state, _ = step.init_state(made, trained)
+  state, _ = train_step.init_state(made, trained)
   batch = programs.abstract_batch(program.shape, mesh)
   held = sum(
     x.addressable_shards[0].data.nbytes for x in jax.tree.leaves((state, frozen))

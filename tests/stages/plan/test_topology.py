@@ -6,7 +6,7 @@ import re
 import jax
 import pytest
 
-from mllm_selector_jax.stages.plan import topology
+from mllm_selector_jax.planning import topology
 from mllm_selector_jax.types import InputError
 
 

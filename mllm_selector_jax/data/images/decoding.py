@@ -1,0 +1,115 @@
+"""An image file to pixels: safely, and exactly as LLaVA-1.5 prepares them.
+
+Of an animation the first frame is taken. Transparency is dropped, not blended,
+and an EXIF rotation is ignored, both as LLaVA does. Gray of 16 bits is scaled to 8,
+where LLaVA would clip it to white.
+"""
+
+import io
+import re
+import threading
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from mllm_selector_jax.data.files.stand_ins import name_stranger
+from mllm_selector_jax.types import ImageOptions, RowError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MOST_RATIO = 200  # of the longer to the shorter side
+_MAGIC = re.compile(
+  rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|BM|GIF8|II\*\0|MM\0\*", re.DOTALL
+)
+_LOCK = threading.Lock()
+
+
+def decode_image(data: bytes, max_pixels: int = 64_000_000) -> Image.Image:
+  """A file's bytes as an RGB image, fully decoded.
+
+  Raises:
+    RowError: "unreadable image", "huge image" or "unsupported image".
+  """
+  if not data:
+    raise RowError("unreadable image", "the file is empty")
+  if not _MAGIC.match(data):
+    if stranger := name_stranger(data[:512]):
+      raise RowError("unsupported image", stranger)
+    raise RowError(
+      "unsupported image", f"begins with {data[:8]!r}; allowed: {', '.join(FORMATS)}"
+    )
+  try:
+    image = _open(data)
+    _check_size(image.width, image.height, max_pixels)
+    image.load()
+    return _to_rgb(image)
+  except RowError:
+    raise
+  # Pillow raises almost anything on broken files, and no file may end a run.
+  except Exception as error:
+    detail = str(error) or type(error).__name__
+    raise RowError("unreadable image", detail[:200]) from error
+
+
+def _open(data: bytes) -> Image.Image:
+  """Reads the header, without Pillow's own limit: the caller has another."""
+  with _LOCK:
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+      return Image.open(io.BytesIO(data), formats=FORMATS)
+    finally:
+      Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+  short, long = sorted((width, height))
+  if width * height > max_pixels:
+    raise RowError(
+      "huge image", f"{width:,} x {height:,} pixels, {max_pixels:,} allowed"
+    )
+  # Preparing pads to a square or fits the shorter side: thin images explode.
+  if long > MOST_RATIO * short or long * long > 4 * max_pixels:
+    raise RowError(
+      "huge image", f"{width:,} x {height:,} pixels: its padded square is too large"
+    )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+  mode = image.mode
+  if mode.startswith("I;16"):
+    gray = np.asarray(image).astype(np.uint32)
+    image = Image.fromarray(((gray + 128) // 257).astype(np.uint8))
+  elif mode in ("I", "F"):
+    raise RowError("unsupported image", "32-bit gray has no defined white")
+  elif mode in ("P", "PA", "LA", "La", "RGBa"):
+    image = image.convert("RGBA")
+  try:
+    return image.convert("RGB")
+  except ValueError as error:
+    raise RowError("unsupported image", f"colours of mode {mode}") from error
+
+
+def to_pixels(image: Image.Image, options: ImageOptions) -> UInt8[np.ndarray, "S S 3"]:
+  """The square of pixels that the vision tower reads, not yet normalised.
+
+  With `pad`, as LLaVA-1.5: a centred square of the background, resized. Otherwise
+  as CLIP: the shorter side resized, the centre cropped.
+  """
+  size, (width, height) = options.size, image.size
+  if options.pad:
+    if width != height:
+      side = max(width, height)
+      square = Image.new("RGB", (side, side), options.background)
+      square.paste(image, ((side - width) // 2, (side - height) // 2))
+      image = square
+    image = image.resize((size, size), options.resample)
+  else:
+    short, long = sorted((width, height))
+    longer = int(size * long / short)
+    image = image.resize(
+      (size, longer) if width <= height else (longer, size), options.resample
+    )
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    image = image.crop((left, top, left + size, top + size))
+  return np.asarray(image)

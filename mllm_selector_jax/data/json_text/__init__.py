@@ -1,0 +1,1 @@
+"""Records of a file of JSON, read as a stream and at random."""

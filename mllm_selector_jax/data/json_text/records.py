@@ -1,0 +1,287 @@
+"""Reads the records of a pool file of JSON, as a stream and at random.
+
+A fault inside one record makes that record malformed and the reading goes on; a
+fault between records, after which nothing can be trusted, ends it with an
+`InputError` that names file, byte and line. How a file holds its records is found by
+`layouts`.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from mllm_selector_jax.data.files import compressed
+from mllm_selector_jax.data.json_text import json_layouts, parsing
+from mllm_selector_jax.data.json_text.window import (
+  CHUNK,
+  MOST_BYTES,
+  EndsInside,
+  Window,
+)
+from mllm_selector_jax.types import InputError, Record
+
+
+def read_records(path: str | os.PathLike) -> Iterator[Record]:
+  """Every record of a file, in order, in memory that does not grow with it.
+
+  Raises:
+    InputError: the file is missing, empty, cut off, or holds no records.
+  """
+  path = os.fspath(path)
+  try:
+    with compressed.open_plain(path) as file:
+      layout = json_layouts.find_layout(path, file)
+      file.seek(layout.offset)
+      if layout.kind == json_layouts.LINES:
+        yield from _read_lines(path, file, layout.offset)
+      else:
+        yield from _READERS[layout.kind](_Stream(path, file, layout.offset))
+  except FileNotFoundError as error:
+    raise InputError(f"{path}: the pool file is not there.") from error
+  except OSError as error:
+    raise InputError(
+      f"{path}: cannot be read ({error.strerror}); expected a file with"
+      f" {json_layouts.FORM}."
+    ) from error
+
+
+def find_kind(path: str | os.PathLike) -> str:
+  """How a file holds its records: a kind of `layouts.Layout`."""
+  with compressed.open_plain(path) as file:
+    return json_layouts.find_layout(os.fspath(path), file).kind
+
+
+def record_bytes(path: str | os.PathLike, offset: int, length: int) -> bytes:
+  """One record as it stands in the file; of an object's member, with its key."""
+  try:
+    with compressed.open_plain(path) as file:
+      file.seek(offset)
+      data = file.read(length)
+  except OSError as error:
+    raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+  if len(data) != length:
+    raise InputError(
+      f"{path} ends before byte {offset + length:,}: it changed since the pool was"
+      " checked. Put the old file back or check the pool again."
+    )
+  return data
+
+
+def record_at(path: str | os.PathLike, offset: int, length: int) -> Record:
+  """One record, parsed.
+
+  Raises:
+    InputError: no record stands there (any more).
+  """
+  key, data = split_key(record_bytes(path, offset, length))
+  value, detail = parsing.parse_bytes(data)
+  if value is None:
+    raise InputError(
+      f"{path}, byte {offset:,}: no record ({detail}); the file changed since the"
+      " pool was checked. Put the old file back or check the pool again."
+    )
+  return Record(offset, length, value, id=key)
+
+
+def split_key(data: bytes) -> tuple[str | None, bytes]:
+  """The key and the value of an object's member; no key before a bare record."""
+  if data.startswith(b'"'):
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+      key, end = parsing.DECODER.raw_decode(text)
+      before, colon, after = text[end:].partition(":")
+    except ValueError:
+      return None, data
+    if colon and not before.strip():
+      # A lone surrogate is no character, and a key may become an id.
+      key = key.encode("utf-8", "replace").decode()
+      return key, after.strip(" \t\r\n").encode("utf-8", "surrogateescape")
+  return None, data
+
+
+class _Stream(Window):
+  """The window over an open pool file, with errors that say where they are."""
+
+  def __init__(self, path: str, file: BinaryIO, offset: int):
+    super().__init__(file, offset)
+    self._path = path
+    self._lines = file
+
+  def fault(self, found: str, expected: str) -> InputError:
+    return json_layouts.structure_error(
+      self._path, self._lines, self.offset, found, expected
+    )
+
+  def take_known(self) -> str | None:
+    """As `take_value`.
+
+    Raises:
+      InputError: the file ends before the value does.
+    """
+    try:
+      return self.take_value()
+    except EndsInside as error:
+      hint = f" Its first fault: {error.fault}." if error.fault else ""
+      line = json_layouts.line_of(self._lines, error.offset)
+      raise InputError(
+        f"{self._path}: the file ends at byte {self.offset:,} inside the record that"
+        f" begins at byte {error.offset:,} (line {line:,}).{hint} Copy the file again"
+        " if it was cut off, or correct this record."
+      ) from None
+
+  def take_record(self) -> Record:
+    """The next value, taken as a record."""
+    offset = self.offset
+    if self.next_character() == "{":
+      offset = self.offset
+      try:
+        value, end = parsing.DECODER.raw_decode(self.text, self.place)
+      except (ValueError, RecursionError):
+        pass  # broken, or it goes on in the next chunk
+      else:
+        text = self.take(end)
+        detail = parsing.find_fault(text, value)
+        return _make_record(offset, self.offset - offset, value, detail)
+    text = self.take_known()
+    length = self.offset - offset
+    if text is None:
+      return _make_record(offset, length, None, _too_large(length))
+    return _make_record(offset, length, *parsing.parse(text))
+
+
+def _read_list(stream: _Stream) -> Iterator[Record]:
+  """One list, or several after each other."""
+  found = False
+  while stream.next_character():
+    for record in _read_elements(stream):
+      found = True
+      yield record
+    if (mark := stream.next_character()) == ",":
+      stream.take_character()
+      mark = stream.next_character()
+    if mark not in ("", "["):
+      raise stream.fault(mark, "nothing after the list's ]")
+  if not found:
+    raise InputError(
+      f"{stream._path}: the list is empty; a pool needs at least one record."
+    )
+
+
+def _read_elements(stream: _Stream) -> Iterator[Record]:
+  """A list's elements; a comma may follow the last one."""
+  stream.take_character()
+  mark = stream.next_character()
+  while mark != "]":
+    if mark in ("", ",", "}", ":"):
+      raise stream.fault(mark, "a record")
+    yield stream.take_record()
+    mark = stream.next_character()
+    if mark not in (",", "]"):
+      raise stream.fault(mark, "a comma before the next record, or ]")
+    if mark == ",":
+      stream.take_character()
+      mark = stream.next_character()
+  stream.take_character()
+
+
+def _read_wrapped(stream: _Stream) -> Iterator[Record]:
+  """The list that is a member of the file's one object."""
+  found = False
+  for record in _read_elements(stream):
+    found = True
+    yield record
+  if not found:
+    raise InputError(
+      f"{stream._path}: the list is empty; a pool needs at least one record."
+    )
+  while (mark := stream.take_character()) == ",":
+    if stream.next_character() == "}":
+      continue
+    key = stream.take_known()
+    if stream.take_character() != ":":
+      raise stream.fault("", f"a colon after {key}")
+    is_list, offset = stream.next_character() == "[", stream.offset
+    first = json_layouts.peek(stream.text, stream.place) if is_list else None
+    stream.take_known()
+    if json_layouts.is_record(first):
+      raise InputError(
+        f"{stream._path}, byte {offset:,}: the object has a second list of records,"
+        f" {(key or '')[:80]}. Write the one that is meant to a file of its own."
+      )
+  if mark != "}" or stream.next_character():
+    raise stream.fault(mark, "the end of the object that holds the records")
+
+
+def _read_keyed(stream: _Stream) -> Iterator[Record]:
+  """The members of the file's one object; a key is an id where there is none."""
+  stream.take_character()
+  mark = stream.next_character()
+  while mark != "}":
+    if mark != '"':
+      raise stream.fault(mark, "a key in quotes")
+    offset, text = stream.offset, stream.take_known()
+    if stream.take_character() != ":":
+      raise stream.fault(stream.next_character(), "a colon after the key")
+    record = stream.take_record()
+    key = split_key(f"{text}:".encode("utf-8", "surrogateescape"))[0]
+    record = record._replace(offset=offset, length=stream.offset - offset, id=key)
+    if key is None:
+      record = record._replace(value=None, reason="malformed", detail="a broken key")
+    yield record
+    mark = stream.next_character()
+    if mark not in (",", "}"):
+      raise stream.fault(mark, "a comma before the next record, or }")
+    if mark == ",":
+      stream.take_character()
+      mark = stream.next_character()
+  stream.take_character()
+  if mark := stream.next_character():
+    raise stream.fault(mark, "nothing after the object's }")
+
+
+def _read_objects(stream: _Stream) -> Iterator[Record]:
+  """Objects after each other, whatever their lines; commas may stand between them."""
+  while mark := stream.next_character():
+    if mark != "{":
+      raise stream.fault(mark, "an object")
+    yield stream.take_record()
+    if stream.next_character() == ",":
+      stream.take_character()
+
+
+_READERS = {
+  json_layouts.LIST: _read_list,
+  json_layouts.WRAPPED: _read_wrapped,
+  json_layouts.KEYED: _read_keyed,
+  json_layouts.OBJECTS: _read_objects,
+}
+
+
+def _read_lines(path: str, file: BinaryIO, offset: int) -> Iterator[Record]:
+  """An object a line; a comma may follow it."""
+  while line := file.readline(MOST_BYTES + 1):
+    size, cut = len(line), len(line) > MOST_BYTES and not line.endswith(b"\n")
+    if cut:
+      while rest := file.readline(CHUNK):
+        size += len(rest)
+        if rest.endswith(b"\n"):
+          break
+      yield _make_record(offset, size, None, _too_large(size))
+    elif body := line.strip(json_layouts.SPACE):
+      start = offset + len(line) - len(line.lstrip(json_layouts.SPACE))
+      if body.endswith(b"},"):
+        body = body[:-1]
+      yield _make_record(start, len(body), *parsing.parse_bytes(body))
+    offset += size
+
+
+def _make_record(
+  offset: int, length: int, value: dict[str, Any] | None, detail: str
+) -> Record:
+  if detail:
+    return Record(offset, length, None, "malformed", detail)
+  return Record(offset, length, value)
+
+
+def _too_large(size: int) -> str:
+  return f"{size:,} bytes, the limit of a record is {MOST_BYTES:,}"

@@ -1,0 +1,105 @@
+"""Shapes of training's steps: few, since each is compiled, and little empty.
+
+Steps of as many samples need more or fewer packed rows. One shape for all would have
+rows of padding in nearly every step.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from mllm_selector_jax.data.packing import assembly, row_packing
+
+MOST = 3  # shapes, each a compilation
+STEPS_EACH = 100  # steps that pay for one more of them
+
+
+class Laid(NamedTuple):
+  """The packed rows of every step, and the shapes of their batches.
+
+  Attributes:
+    steps: rows of items.
+    which: the number of each step's shape.
+    shapes: with ever more rows; the last one holds every step.
+  """
+
+  steps: list[row_packing.Rows]
+  which: Int[np.ndarray, " s"]
+  shapes: tuple[assembly.Shape, ...]
+
+  @property
+  def largest(self) -> assembly.Shape:
+    return self.shapes[-1]
+
+
+def choose_heights(rows: Int[np.ndarray, " s"], most: int) -> list[int]:
+  """At most so many numbers of rows that waste the fewest, by dynamic programming.
+
+  A step is given the smallest number that is not below its own.
+
+  Args:
+    rows: what each step needs.
+    most: how many numbers.
+
+  Returns:
+    Numbers, ascending; the last is the most that a step needs.
+  """
+  sizes, counts = np.unique(rows, return_counts=True)
+  below = np.concatenate([[0], np.cumsum(counts)])
+  # least[i]: what the steps of the i smallest sizes take, the last number given to i's.
+  least = np.full(len(sizes) + 1, np.inf)
+  least[0] = 0
+  choices = []
+  for _ in range(min(most, len(sizes))):
+    taken = np.full_like(least, np.inf)
+    choice = np.zeros(len(least), int)
+    for end in range(1, len(least)):
+      cost = least[:end] + (below[end] - below[:end]) * sizes[end - 1]
+      choice[end] = np.argmin(cost)
+      taken[end] = cost[choice[end]]
+    least = taken
+    choices.append(choice)
+  end, found = len(sizes), []
+  for choice in reversed(choices):
+    found.append(int(sizes[end - 1]))
+    end = choice[end]
+  return found[::-1]
+
+
+def lay_out(
+  steps: Sequence[row_packing.Rows],
+  supervised: Int[np.ndarray, " n"],
+  turns: Int[np.ndarray, " n"],
+  has_image: Sequence[bool] | np.ndarray,
+  length: int,
+  patches: int,
+  side: int,
+  shards: int = 1,
+  most: int | None = None,
+) -> Laid:
+  """Gives every step the smallest of few shapes that hold them all.
+
+  Args:
+    steps: of packed rows of items.
+    supervised, turns, has_image: of each item.
+    length: tokens of a row.
+    patches, side: tokens and pixels of an image.
+    shards: over how many shards a step's rows are spread.
+    most: shapes; None: one, and one more every `STEPS_EACH` steps up to `MOST`.
+  """
+  if most is None:
+    most = min(MOST, 1 + len(steps) // STEPS_EACH)
+  needed = np.array([-(-max(len(step), 1) // shards) * shards for step in steps])
+  heights = choose_heights(needed, most)
+  which = np.searchsorted(heights, needed)
+  shapes = []
+  for number in range(len(heights)):
+    own = [steps[place] for place in np.flatnonzero(which == number)]
+    shapes.append(
+      assembly.find_steps_shape(
+        own, supervised, turns, has_image, length, patches, side, shards
+      )
+    )
+  return Laid(list(steps), which, tuple(shapes))

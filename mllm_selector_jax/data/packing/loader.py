@@ -1,0 +1,185 @@
+"""From rows of the checked pool to packed batches, read ahead by grain."""
+
+import collections
+import dataclasses
+import hashlib
+import threading
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mllm_selector_jax.data import record_schemas
+from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.images.pictures import read_picture
+from mllm_selector_jax.data.packing import assembly, row_packing
+from mllm_selector_jax.data.pool.pool_table import PoolTable
+from mllm_selector_jax.data.tokens.conversation import Encoder
+from mllm_selector_jax.types import Batch, ImageOptions, InputError, Picture, RowError
+
+
+class Cache:
+  """The most recently used values, up to a number of bytes; thread-safe."""
+
+  def __init__(self, limit: int):
+    self._limit = limit
+    self._held = 0
+    self._values: collections.OrderedDict = collections.OrderedDict()
+    self._lock = threading.Lock()
+
+  def get(self, key: Any) -> Any:
+    with self._lock:
+      if key not in self._values:
+        return None
+      self._values.move_to_end(key)
+      return self._values[key][0]
+
+  def put(self, key: Any, value: Any, size: int) -> None:
+    with self._lock:
+      if key in self._values:
+        return
+      self._values[key] = value, size
+      self._held += size
+      while self._held > self._limit and self._values:
+        self._held -= self._values.popitem(last=False)[1][1]
+
+
+@runtime_checkable
+class RowReader(Protocol):
+  """What reads rows for batches: the pool's `Reader`, or one that changes its rows.
+
+  Attributes:
+    encoder: conversation to tokens; its `image_token` marks an image's places.
+  """
+
+  encoder: Any
+
+  def read(self, row: int) -> assembly.Example:
+    """Gives the tokens and the pixels of a row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+  """Reads rows of a checked pool as the model sees them.
+
+  Attributes:
+    table: the checked pool.
+    encoder: conversation to tokens.
+    folders: of the images.
+    options: how pixels are prepared.
+    max_pixels: larger images are refused.
+    cache: holds tokens and pixels that were read.
+  """
+
+  table: PoolTable
+  encoder: Encoder
+  folders: ImageFolders
+  options: ImageOptions
+  max_pixels: int
+  cache: Cache
+
+  def read(self, row: int) -> assembly.Example:
+    """The tokens and the pixels of a row.
+
+    Raises:
+      InputError: the row's record or image is not the one that was checked.
+    """
+    name, digest = self.table.image[row], self.table.image_hash[row]
+    sample = self.cache.get(("row", row))
+    pixels = None if name is None else self.cache.get(("image", name, digest))
+    if sample is not None and (name is None or pixels is not None):
+      return sample, pixels
+    try:
+      content = record_schemas.read_content(self.table.record(row))
+      if sample is None:
+        sample = self.encoder.encode(content.conversations, name is not None)
+    except RowError as error:
+      raise _changed(f"the record of row {row}", f"it is unusable ({error})") from error
+    self.cache.put(("row", row), sample, 13 * len(sample.tokens) + 300)
+    if name is not None and pixels is None:
+      pixels = self._pixels(f"{name} (row {row})", content.pictures, digest)
+      self.cache.put(("image", name, digest), pixels, pixels.nbytes + 300)
+    return sample, pixels
+
+  def _pixels(
+    self, what: str, pictures: tuple[Picture, ...], digest: str
+  ) -> UInt8[np.ndarray, "S S 3"]:
+    if len(pictures) != 1:
+      raise _changed(what, f"the record has {len(pictures)} images")
+    try:
+      data = read_picture(pictures[0], self.folders)
+      if hashlib.sha256(data).hexdigest() != digest:
+        raise _changed(what, "its bytes are others")
+      image = decoding.decode_image(data, self.max_pixels)
+    except RowError as error:
+      raise _changed(what, f"it cannot be used ({error})") from error
+    return decoding.to_pixels(image, self.options)
+
+
+def _changed(what: str, how: str) -> InputError:
+  return InputError(
+    f"{what} changed since the pool was checked: {how}. Put the old file back, or"
+    " run with --force to check the pool again."
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeBatch:
+  """A step's packed rows of pool rows to a batch: grain's map function.
+
+  Attributes:
+    reader: reads rows.
+    shape: of the batch.
+  """
+
+  reader: RowReader
+  shape: assembly.Shape
+
+  def __call__(self, rows: list[list[assembly.Tree]]) -> tuple[Batch, assembly.Owners]:
+    wanted = {item for trees in rows for _, items in trees for item in items}
+    examples = {row: self.reader.read(row) for row in sorted(wanted)}
+    return assembly.assemble(
+      rows, examples, self.shape, self.reader.encoder.image_token
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeStep:
+  """The same of a step that has one of several shapes: (its number, packed rows).
+
+  Attributes:
+    reader: reads rows.
+    shapes: of batches.
+  """
+
+  reader: RowReader
+  shapes: tuple[assembly.Shape, ...]
+
+  def __call__(
+    self, step: tuple[int, list[list[assembly.Tree]]]
+  ) -> tuple[Batch, assembly.Owners]:
+    which, rows = step
+    return MakeBatch(self.reader, self.shapes[which])(rows)
+
+
+def as_trees(step: row_packing.Rows) -> list[list[assembly.Tree]]:
+  """Rows of items as rows of trees without trunks."""
+  return [[(0, [item]) for item in items] for items in step]
+
+
+def read_batches(steps: Any, make: MakeBatch | MakeStep, threads: int = 2):
+  """A grain data set of (Batch, Owners), one a step, in order, read ahead.
+
+  Args:
+    steps: a sequence of the steps' packed rows, of trees of pool rows; for `MakeStep`
+      each with the number of its shape.
+    make: reads and packs one step.
+    threads: that read ahead; 0 reads on demand.
+  """
+  import grain
+
+  options = grain.ReadOptions(
+    num_threads=threads, prefetch_buffer_size=2 * threads if threads else 0
+  )
+  return grain.MapDataset.source(steps).map(make).to_iter_dataset(options)

@@ -1,0 +1,118 @@
+"""Parts of a check: whole ones stay, so that a check that was cut off goes on.
+
+A part is one row group of the pool's table, with what the summary counts beside it.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mllm_selector_jax.data.pool import pool_table
+from mllm_selector_jax.types import RunError
+
+
+class Checked(NamedTuple):
+  """A line of the table, and what the summary counts beside it.
+
+  Attributes:
+    line: of the pool's table.
+    image_bytes: size of the image's file, 0 where there is none.
+    remarks: what is told of the row though it is usable, see `summary`.
+  """
+
+  line: pool_table.Line
+  image_bytes: int = 0
+  remarks: tuple[str, ...] = ()
+
+
+class Parts:
+  """The parts that are whole, and the one that is being filled.
+
+  Args:
+    out: the table's file, beside which the parts lie until it is whole.
+    resume: whether the parts that are there are kept; otherwise they are removed.
+
+  Raises:
+    RunError: the folder cannot be written to.
+  """
+
+  def __init__(self, out: str | os.PathLike, resume: bool):
+    self._out = Path(out)
+    self.folder = self._out.with_name(f".{self._out.name}.parts")
+    self._waiting: list[Checked] = []
+    if not resume:
+      shutil.rmtree(self.folder, ignore_errors=True)
+    self.count = 0
+    while self._path(self.count).exists():
+      self.count += 1
+
+  @property
+  def rows(self) -> int:
+    """Rows of the whole parts."""
+    return self.count * pool_table.GROUP_ROWS
+
+  def read(self) -> Iterator[Checked]:
+    """What the whole parts hold, in order."""
+    import pyarrow.parquet as pq
+
+    for number in range(self.count):
+      columns = pq.read_table(
+        self._path(number), page_checksum_verification=True
+      ).to_pydict()
+      sizes, remarks = columns.pop("image_bytes"), columns.pop("remarks")
+      lines = (columns[name] for name in pool_table.Line._fields)
+      for *line, size, told in zip(*lines, sizes, remarks, strict=True):
+        yield Checked(pool_table.Line(*line), size, tuple(told))
+
+  def add(self, checked: Checked) -> None:
+    self._waiting.append(checked)
+    if len(self._waiting) == pool_table.GROUP_ROWS:
+      self._write()
+
+  def finish(self) -> None:
+    """Joins the parts to the table, which appears when it is whole.
+
+    Raises:
+      RunError: it cannot be written.
+    """
+    import pyarrow.parquet as pq
+
+    with pool_table.open_writer(self._out) as writer:
+      for number in range(self.count):
+        found = pq.read_table(self._path(number), page_checksum_verification=True)
+        writer.write_table(found.drop_columns(["image_bytes", "remarks"]))
+      if self._waiting:
+        writer.write_table(pool_table.make_table([own.line for own in self._waiting]))
+    shutil.rmtree(self.folder, ignore_errors=True)
+
+  def _write(self) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    lines, sizes, remarks = zip(*self._waiting, strict=True)
+    columns = pool_table.make_table(lines)
+    columns = columns.append_column("image_bytes", pa.array(sizes, pa.int64()))
+    columns = columns.append_column(
+      "remarks", pa.array([list(told) for told in remarks], pa.list_(pa.string()))
+    )
+    path = self._path(self.count)
+    partial = path.with_suffix(".writing")
+    try:
+      self.folder.mkdir(parents=True, exist_ok=True)
+      with open(partial, "wb") as file:
+        pq.write_table(columns, file, compression="zstd", write_page_checksum=True)
+        file.flush()
+        os.fsync(file.fileno())
+      os.replace(partial, path)
+    except OSError as error:
+      partial.unlink(missing_ok=True)
+      raise RunError(
+        f"{path}: could not be written ({error.strerror or error})."
+      ) from error
+    self._waiting.clear()
+    self.count += 1
+
+  def _path(self, number: int) -> Path:
+    return self.folder / f"{number:06d}.parquet"

@@ -1,0 +1,246 @@
+"""The checked pool on disk: one line a row, written as a stream, read by column."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped, UInt64
+
+from mllm_selector_jax.data import formats
+from mllm_selector_jax.data.pool.text_column import Text
+from mllm_selector_jax.types import InputError, Record, RunError
+
+GROUP_ROWS = 16_384  # rows of a Parquet row group, and of a part of the check
+
+
+class Line(NamedTuple):
+  """One row of the pool; the attributes are the table's columns.
+
+  Attributes:
+    row: dense index in the pool, over all files.
+    id: the record's own, verbatim; other than text as JSON; "row-<row>" if none.
+    hash: of conversation and image bytes, see `row_hash.hash_row`; None for a row set
+      aside.
+    source: where the row comes from.
+    image: the image's path as the record has it, None for text alone.
+    image_hash: SHA-256 of the image file's bytes, None if it was not readable.
+    pixels: hash of the square of pixels that the model reads, None as `image_hash`.
+    turns, tokens, supervised: counts; 0 for a row set aside.
+    trunk: tokens through the end of an image in the first turn, which rows of the
+      same pixels share; 0 where there is none, see `Encoder.measure_trunk`.
+    status: "ok" or "aside".
+    reason, detail: why it is set aside; None for a row that is not.
+    truncated: whether the row's end is cut off.
+    file, offset, length: where the record stands, see `types.Record`.
+    answer: equal where the row's answers are, see `rounds.hash_answers`; 0 for a row
+      set aside, and for all rows of a table that an earlier version wrote.
+  """
+
+  row: int
+  id: str
+  hash: str | None
+  source: str
+  image: str | None
+  image_hash: str | None
+  pixels: str | None
+  turns: int
+  tokens: int
+  supervised: int
+  trunk: int
+  status: str
+  reason: str | None
+  detail: str | None
+  truncated: bool
+  file: str
+  offset: int
+  length: int
+  answer: int = 0
+
+
+_NUMBERS = {
+  "row": "int64",
+  "turns": "int32",
+  "tokens": "int32",
+  "supervised": "int32",
+  "trunk": "int32",
+  "truncated": "bool",
+  "offset": "int64",
+  "length": "int64",
+  "answer": "uint64",
+}
+_TEXT = [name for name in Line._fields if name not in _NUMBERS]
+
+
+def _schema():
+  import pyarrow as pa
+
+  return pa.schema(
+    [(name, pa.type_for_alias(_NUMBERS.get(name, "string"))) for name in Line._fields]
+  )
+
+
+def make_table(lines: Sequence[Line]) -> Any:
+  """Lines as a pyarrow table."""
+  import pyarrow as pa
+
+  schema = _schema()
+  arrays = [
+    pa.array(column, field.type)
+    for column, field in zip(zip(*lines, strict=True), schema, strict=True)
+  ]
+  return pa.Table.from_arrays(arrays, schema=schema)
+
+
+@contextlib.contextmanager
+def open_writer(path: str | os.PathLike) -> Iterator[Any]:
+  """A Parquet writer whose file appears, whole, when the block ends without an error.
+
+  Raises:
+    RunError: the file cannot be written.
+  """
+  import pyarrow.parquet as pq
+
+  path = Path(path)
+  partial = path.with_name(f".{path.name}.writing")
+  try:
+    with open(partial, "wb") as file:
+      with pq.ParquetWriter(
+        file, _schema(), compression="zstd", write_page_checksum=True
+      ) as writer:
+        yield writer
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+  except OSError as error:
+    raise RunError(f"{path}: could not be written ({error.strerror or error}).") from (
+      error
+    )
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def _lazy(name: str) -> functools.cached_property:
+  return functools.cached_property(lambda table: table._read_column(name))
+
+
+class PoolTable:
+  """The checked pool; a column is read from disk when it is first asked for.
+
+  The columns are those of `Line`; numbers are numpy arrays.
+
+  Attributes:
+    has_answers: whether the table has the column `answer`, which those of an earlier
+      version lack.
+  """
+
+  row: Int[np.ndarray, " N"] = _lazy("row")
+  id: Text = _lazy("id")
+  hash: Text = _lazy("hash")
+  source: Text = _lazy("source")
+  image: Text = _lazy("image")
+  image_hash: Text = _lazy("image_hash")
+  pixels: Text = _lazy("pixels")
+  turns: Int[np.ndarray, " N"] = _lazy("turns")
+  tokens: Int[np.ndarray, " N"] = _lazy("tokens")
+  supervised: Int[np.ndarray, " N"] = _lazy("supervised")
+  trunk: Int[np.ndarray, " N"] = _lazy("trunk")
+  status: Text = _lazy("status")
+  reason: Text = _lazy("reason")
+  detail: Text = _lazy("detail")
+  truncated: Bool[np.ndarray, " N"] = _lazy("truncated")
+  file: Text = _lazy("file")
+  offset: Int[np.ndarray, " N"] = _lazy("offset")
+  length: Int[np.ndarray, " N"] = _lazy("length")
+  answer: UInt64[np.ndarray, " N"] = _lazy("answer")
+
+  def __init__(self, path: str | os.PathLike):
+    import pyarrow.parquet as pq
+
+    self.path = os.fspath(path)
+    try:
+      metadata = pq.read_metadata(self.path)
+    except FileNotFoundError as error:
+      raise InputError(f"{self.path} is not there; check the pool first.") from error
+    except (OSError, ValueError) as error:
+      raise InputError(
+        f"{self.path} is not a whole Parquet file; check the pool again."
+      ) from error
+    self.has_answers = "answer" in metadata.schema.names
+    optional = {"answer"}
+    if missing := sorted(set(Line._fields) - optional - set(metadata.schema.names)):
+      raise InputError(
+        f"{self.path} lacks the columns {', '.join(missing)}; check the pool again."
+      )
+    self._rows = metadata.num_rows
+
+  def __len__(self) -> int:
+    return self._rows
+
+  @functools.cached_property
+  def ok(self) -> Bool[np.ndarray, " N"]:
+    """Which rows can be used."""
+    return self.status.equals("ok")
+
+  @functools.cached_property
+  def has_image(self) -> Bool[np.ndarray, " N"]:
+    return self.image.codes >= 0
+
+  @functools.cached_property
+  def pixel_keys(self) -> UInt64[np.ndarray, " N"]:
+    """Equal where `pixels` are, 0 where there are none: a plan's images."""
+    return (self.pixels.codes.astype(np.int64) + 1).astype(np.uint64)
+
+  def _read_column(self, name: str) -> Shaped[np.ndarray, " N"] | Text:
+    import pyarrow.parquet as pq
+
+    if name == "answer" and not self.has_answers:
+      return np.zeros(len(self), np.uint64)
+    is_text = name in _TEXT
+    try:
+      table = pq.read_table(
+        self.path,
+        columns=[name],
+        read_dictionary=[name] if is_text else None,
+        page_checksum_verification=True,
+      )
+    except OSError as error:
+      raise RunError(
+        f"{self.path}: column {name} is damaged ({error}); check the pool again."
+      ) from error
+    return Text(table[name]) if is_text else table[name].to_numpy()
+
+  def record(self, row: int) -> Record:
+    """The row's record, read from the pool's file.
+
+    Raises:
+      InputError: the file changed since the pool was checked.
+    """
+    file = self._files.get(self.file[row])
+    return file.read(int(self.offset[row]), int(self.length[row]))
+
+  def text(self, row: int) -> bytes:
+    """The row's record as JSON: as it stands there, where it is JSON."""
+    file = self._files.get(self.file[row])
+    return file.text(int(self.offset[row]), int(self.length[row]))
+
+  @functools.cached_property
+  def _files(self) -> formats.OpenFiles:
+    return formats.OpenFiles()
+
+  def read_row(self, row: int) -> Line:
+    """All columns of one row."""
+    cells = (getattr(self, name)[row] for name in Line._fields)
+    return Line(*(c.item() if isinstance(c, np.generic) else c for c in cells))
+
+
+def read_table(path: str | os.PathLike) -> PoolTable:
+  """Opens a checked pool.
+
+  Raises:
+    InputError: it is not there, or not one.
+  """
+  return PoolTable(path)

@@ -1,0 +1,141 @@
+"""Goes through a pool's records, and reads each as a row that is to be checked."""
+
+import collections
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mllm_selector_jax.data import formats, record_schemas
+from mllm_selector_jax.data.files import mixture
+from mllm_selector_jax.data.pool import sources
+from mllm_selector_jax.types import Picture, Record, RowError
+
+NO_NAME = "image"  # begins the name of an image that has none
+
+
+class SeenTexts:
+  """Texts seen so far, each remembered by a short hash."""
+
+  def __init__(self):
+    self._digests: set[bytes] = set()
+
+  def add(self, text: str) -> bool:
+    """Remembers a text; whether it was there before."""
+    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    known = digest in self._digests
+    self._digests.add(digest)
+    return known
+
+
+class PendingRow(NamedTuple):
+  """What is known of a row before its image is read and its text tokenised.
+
+  Attributes:
+    row: its number in the pool.
+    file, offset, length: where its record stands, in bytes or records.
+    done: the share of the pool's bytes that has been read.
+    id, source: its labels.
+    image: the name of its image; None for text alone.
+    picture: the image itself, as the record names or holds it.
+    content: its conversation and images; None where they cannot be read.
+    fault: why it is set aside; None where nothing is wrong so far.
+  """
+
+  row: int
+  file: str
+  offset: int
+  length: int
+  done: float
+  id: str
+  source: str
+  image: str | None = None
+  picture: Picture | None = None
+  content: record_schemas.Content | None = None
+  fault: RowError | None = None
+
+
+class PoolReading:
+  """Goes through the files' records, and counts those that are not taken."""
+
+  def __init__(self, parts: Sequence[mixture.Part], seed: int):
+    self.not_taken = collections.Counter()
+    self._parts = parts
+    self._seed = seed
+
+  def __iter__(self) -> Iterator[tuple[int, str, Record, float]]:
+    number = itertools.count()
+    sizes = [formats.measure(part.file) for part in self._parts]
+    ends = list(itertools.accumulate(sizes))
+    for part, size, end in zip(self._parts, sizes, ends, strict=True):
+      file = formats.open_file(part.file)
+      taken = mixture.choose(part, file.count, self._seed)
+      for place, record in enumerate(file.records()):
+        if taken is not None and not _holds(taken, place):
+          self.not_taken[part.file] += 1
+          continue
+        done = (end - size * (1 - file.done(record))) / max(1, ends[-1])
+        yield next(number), part.file, record, done
+
+
+def _holds(ascending: np.ndarray, value: int) -> bool:
+  place = np.searchsorted(ascending, value)
+  return place < len(ascending) and ascending[place] == value
+
+
+def describe_row(
+  row: int,
+  file: str,
+  record: Record,
+  done: float,
+  find_source: sources.FindSource,
+  ids: SeenTexts | None,
+) -> PendingRow:
+  """Reads a record as a conversation with its image, or finds its fault.
+
+  Args:
+    row: its number in the pool.
+    file: that holds it.
+    record: as the file's format gives it.
+    done: the share of the pool's bytes that has been read.
+    find_source: names the row's source.
+    ids: those of earlier rows, where a row that repeats one is set aside.
+  """
+  place = row, file, record.offset, record.length, done
+  if record.value is None:
+    # It has no id to be found by.
+    where = f"{file}, byte {record.offset:,}"
+    fault = RowError(record.reason, f"{where}: {record.detail}")
+    name = record.id or f"row-{row}"
+    return PendingRow(*place, name, record.source or "unknown", fault=fault)
+  name = record.value.get("id")
+  if name is None:
+    name = f"row-{row}" if record.id is None else record.id
+  name = sources.as_text(name)
+  picture, content, fault = None, None, None
+  try:
+    content = record_schemas.read_content(record)
+    picture = next(iter(content.pictures), None)
+    if len(content.pictures) > 1:
+      raise RowError("several images", f"the record has {len(content.pictures)}")
+  except RowError as error:
+    fault = error.with_traceback(None)
+    if content is None:
+      picture = _find_picture(record)
+  image = None
+  if picture is not None:
+    image = picture.name or f"{NO_NAME}-{record.offset}"
+  source = find_source(record, image, file)
+  if ids is not None and ids.add(name):
+    fault = RowError("duplicate id", "an earlier row has this id")
+  return PendingRow(*place, name, source, image, picture, content, fault)
+
+
+def _find_picture(record: Record) -> Picture | None:
+  """The first image of a row that cannot be used, to be shown nevertheless."""
+  try:
+    return next(iter(record_schemas.read_pictures(record)), None)
+  except RowError:
+    return None

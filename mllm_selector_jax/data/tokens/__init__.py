@@ -1,0 +1,1 @@
+"""A conversation as the tokens that a model reads, and the template that frames it."""

@@ -1,0 +1,114 @@
+"""A row's parts, filled with its turns, joined to the pieces that are tokenised."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from mllm_selector_jax.data.tokens.conversation_templates import (
+  ANSWER,
+  FRAME,
+  IMAGE,
+  QUESTION,
+  SYSTEM,
+  Part,
+)
+
+
+class Piece(NamedTuple):
+  """Text that is tokenised as one, or one special token, or the image.
+
+  Attributes:
+    text: None for a token or the image.
+    token: id of a special token; None for the image.
+    follows: whether the text goes on after a special token.
+    turn: the round that it begins in.
+    learned: (start, stop, round) of supervised characters, or of the token.
+    shared: whether no turn's own text is in it.
+    asked: (start, stop) of the characters of questions.
+  """
+
+  text: str | None
+  token: int | None
+  follows: bool
+  turn: int
+  learned: tuple[tuple[int, int, int], ...]
+  shared: bool
+  asked: tuple[tuple[int, int], ...] = ()
+
+
+def join_parts(
+  parts: Iterable[Part],
+  questions: Sequence[str],
+  answers: Sequence[str],
+  apart: bool,
+  system: str = "",
+  masked: Collection[int] = (),
+) -> list[Piece]:
+  """The pieces of a row.
+
+  Args:
+    parts: of the layout for so many rounds.
+    questions: text of each round's question, without the image's mark.
+    answers: text of each round's answer; an empty one's round is not learned.
+    apart: whether text after an image begins anew.
+    system: the row's own system text, if the parts have a place for one.
+    masked: rounds whose answers are not learned either.
+  """
+  pieces: list[Piece] = []
+  text, learned, shared, begun, follows = "", [], True, 0, False
+  asked: list[tuple[int, int]] = []
+
+  def flush() -> None:
+    nonlocal text, learned, shared, asked
+    if text:
+      spans = tuple(learned), shared, tuple(asked)
+      pieces.append(Piece(text, None, follows, begun, *spans))
+    text, learned, shared, asked = "", [], True, []
+
+  for part in parts:
+    is_learned = (
+      part.learned and part.turn not in masked and answers[part.turn].strip() != ""
+    )
+    if part.kind <= ANSWER:
+      if part.kind == FRAME:
+        new = part.text
+      else:
+        if part.kind == SYSTEM:
+          new = system
+        else:
+          new = (questions if part.kind == QUESTION else answers)[part.turn]
+        new = new.lstrip() if part.left else new
+        new = new.rstrip() if part.right else new
+        shared = False
+        if part.kind == QUESTION and new:
+          asked.append((len(text), len(text) + len(new)))
+      if not text:
+        begun = part.turn
+      if is_learned and new:
+        start, stop = len(text), len(text) + len(new)
+        if learned and learned[-1][1:] == (start, part.turn):
+          start = learned.pop()[0]
+        learned.append((start, stop, part.turn))
+      text += new
+      continue
+    flush()
+    token = None if part.kind == IMAGE else part.token
+    span = ((0, 1, part.turn),) if is_learned else ()
+    pieces.append(Piece(None, token, False, part.turn, span, True))
+    follows = part.kind != IMAGE or not apart
+  flush()
+  return pieces
+
+
+def clip_pieces(pieces: list[Piece], longest: int) -> list[Piece]:
+  """The pieces up to an enormous text, of which no more is kept than matters."""
+  for place, piece in enumerate(pieces):
+    if piece.text is not None and len(piece.text) > longest:
+      learned = tuple(
+        (start, min(stop, longest), turn)
+        for start, stop, turn in piece.learned
+        if start < longest
+      )
+      asked = tuple((a, min(b, longest)) for a, b in piece.asked if a < longest)
+      cut = piece._replace(text=piece.text[:longest], learned=learned, asked=asked)
+      return [*pieces[:place], cut]
+  return pieces

@@ -1,0 +1,32 @@
+"""The easy head of the pool: tasks of which the tiny base has seen right answers."""
+
+from collections.abc import Iterator
+
+from PIL import Image
+
+from mllm_selector_jax.demo.drawing import draw
+from mllm_selector_jax.demo.pool_mixture import PoolOptions, plan_pool
+
+HEAD = ("shape", "color")
+
+
+def head_examples(rows: int, seed: int) -> Iterator[tuple[Image.Image, str, str]]:
+  """Images with a question of the head and its right answer, in memory.
+
+  The scenes are none of the evaluation set's; another seed than a pool's has
+  other scenes.
+  """
+  options = PoolOptions(
+    rows=rows,
+    seed=seed,
+    mixture=tuple((task, 1.0) for task in HEAD),
+    wrong=0,
+    misaligned=0,
+    duplicates=0,
+    shared=0,
+    hinted=0,
+    multi_turn=0,
+    broken=0,
+  )
+  for row in plan_pool(options):
+    yield draw(row.scene), row.questions[0], row.answers[0]

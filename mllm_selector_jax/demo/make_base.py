@@ -1,0 +1,253 @@
+"""Makes the tiny base that the package ships, from nothing.
+
+  python -m mllm_selector_jax.demo.make_base --out=DIR
+
+A tokenizer is trained on the demo's words. A random LLaVA-form model learns to
+caption drawn scenes, half of them as in LLaVA's stage 1 (image, then caption),
+half as the answer to a request, with questions of the pool's easy head among
+them; then from these questions alone, asked as the pool asks them, for a brief
+answer. All parts are trained. The same versions of the packages on the same kind
+of machine give the same bytes.
+"""
+
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from mllm_selector_jax import demo, sharding
+from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.packing import assembly, loader, row_packing
+from mllm_selector_jax.data.tokens import conversation
+from mllm_selector_jax.demo.language import CAPTION_PROMPTS, SHORT_ANSWER
+from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.runs.console import Console
+from mllm_selector_jax.training import loop
+from mllm_selector_jax.training.optimizer import OptimizerOptions
+from mllm_selector_jax.types import ImageOptions
+
+SEED = 20_240
+CAPTIONS = 30_000
+QUESTIONS = 10_000  # of the pool's easy head
+EPOCHS = 6
+LAST_EPOCHS = 3  # of the questions alone
+BATCH = 64
+ROW_LENGTH = 96
+SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
+# What other pools of short answers say, so that their words are few tokens.
+MORE_TEXT = (
+  "Answer the question using a single word or phrase.",
+  "what color is the shape? does the image contain a rectangle? is there not a"
+  " triangle? what shape is present in the image? no yes gray teal brown circle",
+)
+
+
+def make_tokenizer():
+  """A byte-level BPE tokenizer: the demo's words are one token each."""
+  import tokenizers
+  import transformers
+  from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+  core = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
+  core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  core.decoder = decoders.ByteLevel()
+  trainer = trainers.BpeTrainer(
+    vocab_size=1024,
+    special_tokens=list(SPECIAL),
+    initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    show_progress=False,
+  )
+  words = demo.vocabulary()
+  template = conversation.TEMPLATES["vicuna_v1"]
+  texts = [f" {word}" for word in words] + [*words]
+  texts += [f"{template.user}{text}{template.assistant}" for text in MORE_TEXT]
+  texts += [f"\n{prompt}{SHORT_ANSWER}" for prompt in CAPTION_PROMPTS]
+  core.train_from_iterator(texts, trainer)
+  core.post_processor = processors.TemplateProcessing(
+    single="<s> $A", special_tokens=[("<s>", 1)]
+  )
+  return transformers.PreTrainedTokenizerFast(
+    tokenizer_object=core,
+    unk_token="<unk>",
+    bos_token="<s>",
+    eos_token="</s>",
+    pad_token="<pad>",
+    additional_special_tokens=["<image>"],
+    model_max_length=512,
+    chat_template=CHAT_TEMPLATE,
+  )
+
+
+# The conversation as the package writes it with an empty system text.
+CHAT_TEMPLATE = (
+  "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+  "USER: {% if message['content'] is string %}{{ message['content'] }}{% else %}"
+  "{% for part in message['content'] if part['type'] == 'image' %}<image>\n"
+  "{% endfor %}{% for part in message['content'] if part['type'] == 'text' %}"
+  "{{ part['text'] }}{% endfor %}{% endif %}{% else %} ASSISTANT: "
+  "{% generation %}{% if message['content'] is string %}{{ message['content'] }}"
+  "{% else %}{{ message['content'][0]['text'] }}{% endif %}{{ eos_token }}"
+  "{% endgeneration %}{% endif %}{% endfor %}"
+  "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+)
+
+
+def make_fresh(folder: Path) -> None:
+  """A randomly initialised LLaVA directory of one million parameters."""
+  import transformers
+  from transformers.models.llava import LlavaImageProcessorPil
+
+  tokenizer = make_tokenizer()
+  vocabulary = -(-len(tokenizer) // 64) * 64
+  config = transformers.LlavaConfig(
+    vision_config=transformers.CLIPVisionConfig(
+      hidden_size=64,
+      intermediate_size=256,
+      num_hidden_layers=3,
+      num_attention_heads=4,
+      image_size=32,
+      patch_size=8,
+      projection_dim=64,
+    ),
+    text_config=transformers.LlamaConfig(
+      vocab_size=vocabulary,
+      hidden_size=128,
+      intermediate_size=352,
+      num_hidden_layers=3,
+      num_attention_heads=4,
+      num_key_value_heads=2,
+      max_position_embeddings=512,
+      rms_norm_eps=1e-5,
+      bos_token_id=1,
+      eos_token_id=2,
+      pad_token_id=3,
+    ),
+    image_token_index=SPECIAL.index("<image>"),
+    image_seq_length=16,
+  )
+  processor = LlavaImageProcessorPil(
+    do_pad=True,
+    size={"shortest_edge": 32},
+    crop_size={"height": 32, "width": 32},
+  )
+  huggingface.write_fresh(folder, config, tokenizer, processor, SEED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+  """Tokenised samples and their pixels in memory, read as a pool's rows are."""
+
+  encoder: conversation.Encoder
+  examples: list[assembly.Example]
+  options: ImageOptions
+
+  def read(self, row: int) -> assembly.Example:
+    return self.examples[row]
+
+
+def draw_examples(folder: Path, progress) -> tuple[Drawn, Drawn]:
+  """Draws and tokenises what the model of a directory is to learn, first and last."""
+  config = huggingface.read_config(folder)
+  tokenizer, options = huggingface.read_processor(folder)
+  plain, chat = (
+    conversation.Encoder(
+      tokenizer,
+      conversation.TEMPLATES[name],
+      config.image_token,
+      config.patches,
+      ROW_LENGTH,
+      system="",
+    )
+    for name in ("plain", "vicuna_v1")
+  )
+
+  def encode(encoder, asked, answer):
+    return encoder.encode(
+      [
+        {"from": "human", "value": f"<image>\n{asked}"},
+        {"from": "gpt", "value": answer},
+      ],
+      has_image=True,
+    )
+
+  first, last = [], []
+  for row, (image, caption) in enumerate(demo.caption_examples(CAPTIONS, SEED)):
+    prompt = CAPTION_PROMPTS[row % len(CAPTION_PROMPTS)]
+    sample = encode((plain, chat)[row % 2], prompt, caption)
+    first.append((sample, decoding.to_pixels(image, options)))
+    progress(len(first), CAPTIONS + QUESTIONS)
+  for image, question, answer in demo.head_examples(QUESTIONS, SEED):
+    pixels = decoding.to_pixels(image, options)
+    first.append((encode(chat, question, answer), pixels))
+    last.append((encode(chat, question + SHORT_ANSWER, answer), pixels))
+    progress(len(first), CAPTIONS + QUESTIONS)
+  return Drawn(chat, first, options), Drawn(chat, last, options)
+
+
+def make_base(out: Path, console: Console) -> None:
+  """Writes the pretrained directory."""
+  with tempfile.TemporaryDirectory() as folder:
+    fresh = Path(folder)
+    make_fresh(fresh)
+    with console.progress("draw", "picture") as progress:
+      drawn, brief = draw_examples(fresh, progress)
+    config = huggingface.read_config(fresh)
+    params = huggingface.read_params(fresh, config)
+    params, first = _train(config, params, drawn, EPOCHS, 2e-3, console)
+    params, last = _train(config, params, brief, LAST_EPOCHS, 5e-4, console)
+    out.mkdir(parents=True, exist_ok=True)
+    huggingface.write_model(out, config, params, fresh)
+  license_text = Path(__file__).parents[2] / "LICENSE"
+  if license_text.exists():
+    shutil.copyfile(license_text, out / "LICENSE")
+  for name, losses in (("all", first), ("questions", last)):
+    console.say(f"{name}: {len(losses):,} steps, {losses[0]:.3f} -> {losses[-1]:.3f}")
+  console.say(f"see {out}")
+
+
+def _train(config, params, drawn, epochs, learning_rate, console):
+  """The parameters after some epochs of the samples, and the loss of every step."""
+  samples = [sample for sample, _ in drawn.examples]
+  lengths = np.array([len(sample.tokens) for sample in samples])
+  steps = row_packing.training_steps(
+    len(samples), lengths, BATCH, epochs, SEED, ROW_LENGTH
+  )
+  shape = assembly.find_steps_shape(
+    steps,
+    np.array([sample.supervised.sum() for sample in samples]),
+    np.ones(len(samples), int),
+    np.ones(len(samples), bool),
+    ROW_LENGTH,
+    config.patches,
+    drawn.options.size,
+  )
+  steps = [loader.as_trees(step) for step in steps]
+  options = loop.LoopOptions(
+    OptimizerOptions(learning_rate, warmup=0.05, weight_decay=0.01, b2=0.99), "all"
+  )
+  with console.progress("pretrain", "step") as progress:
+    params, metrics = loop.train(
+      config,
+      params,
+      loader.read_batches(steps, loader.MakeBatch(drawn, shape)),
+      len(steps),
+      options,
+      sharding.make_mesh(devices=jax.devices()[:1]),
+      progress=progress,
+    )
+  return params, [step["loss"] for step in metrics]
+
+
+def _main(_) -> None:
+  with tempfile.TemporaryDirectory() as folder:
+    make_base(Path(flags.FLAGS.out), Console(Path(folder) / "log.txt"))
+
+
+if __name__ == "__main__":
+  # Here alone, since other commands have an --out of their own.
+  flags.DEFINE_string("out", None, "Where the directory is written.", required=True)
+  app.run(_main)

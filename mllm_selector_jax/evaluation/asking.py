@@ -1,0 +1,324 @@
+"""Asks a model the questions of an evaluation, marks its answers, sums them up."""
+
+import collections
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Int, UInt8
+
+from mllm_selector_jax import sharding
+from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.packing.loader import Cache
+from mllm_selector_jax.data.tokens.conversation import Encoder
+from mllm_selector_jax.evaluation import (
+  generation,
+  intervals,
+  metrics,
+  question_files,
+  totals,
+)
+from mllm_selector_jax.evaluation.question import Aside, Question
+from mllm_selector_jax.evaluation.totals import Marked
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.runs import peers
+from mllm_selector_jax.types import ImageOptions, InputError, Params, RowError
+
+MAX_PIXELS = 64_000_000  # of an image
+CACHE_BYTES = 256 * 2**20  # of prepared images, which questions share
+
+
+def summarise(marked: Iterable[Marked], aside: Sequence[Aside] = ()) -> dict[str, Any]:
+  """Shares with 95 % intervals by task, over tasks and over questions.
+
+  Args:
+    marked: questions with their answers and scores.
+    aside: questions that were not asked.
+
+  Returns:
+    What results.json holds: "tasks" (a dict a task; "totals" in it is what the
+    benchmark itself reports, see `totals`), "macro", "overall" and "aside" (a
+    count, counts by reason, and every question). A task's count is of questions; of
+    MMBench's groups, which are right as a whole.
+
+  Raises:
+    InputError: no question was asked.
+  """
+  by_task: dict[str, list[Marked]] = {}
+  for item in marked:
+    by_task.setdefault(item.question.task, []).append(item)
+  reasons = collections.Counter(item.reason for item in aside)
+  if not by_task:
+    counts = ", ".join(f"{reason}: {count}" for reason, count in reasons.items())
+    first = f" First: {aside[0].detail}." if aside else ""
+    raise InputError(
+      f"No evaluation question is left to ask; set aside: {counts or 'none'}.{first}"
+      " Check the evaluation file and the image folder."
+    )
+  scores = {task: totals.group_scores(items) for task, items in by_task.items()}
+
+  def entry(values: list[float], **more) -> dict[str, Any]:
+    correct = sum(values)
+    exact = int(correct) if correct == int(correct) else correct
+    counts = {"count": len(values), "correct": exact}
+    return more | counts | intervals.score_interval(values)._asdict()
+
+  tasks = {}
+  for task, items in sorted(by_task.items()):
+    names = ", ".join(sorted({item.question.metric for item in items}))
+    tasks[task] = entry(scores[task], metric=names)
+    if own := totals.make_totals(items):
+      tasks[task]["totals"] = own
+  return {
+    "tasks": tasks,
+    "macro": intervals.macro_interval(scores)._asdict(),
+    "overall": entry([score for values in scores.values() for score in values]),
+    "aside": {
+      "count": len(aside),
+      "reasons": dict(sorted(reasons.items())),
+      "questions": [item._asdict() for item in aside],
+    },
+  }
+
+
+class Pictures:
+  """Reads and prepares the questions' images; those that are asked again are kept.
+
+  Args:
+    folders: the evaluation's; the first that holds an image gives it.
+    options: how pixels are prepared.
+    max_pixels: larger images are refused.
+  """
+
+  def __init__(self, folders: Sequence[str], options: ImageOptions, max_pixels: int):
+    self._folders = folders
+    self._options = options
+    self._max_pixels = max_pixels
+    self._cache = Cache(CACHE_BYTES)
+    self._insides = question_files.Insides()
+
+  def read(self, question: Question) -> UInt8[np.ndarray, "S S 3"]:
+    """The pixels of a question's image.
+
+    Raises:
+      RowError: it is nowhere, or cannot be used.
+    """
+    key = question.place or (question.folder, question.image)
+    pixels = self._cache.get(key)
+    if pixels is None:
+      data = self._read_bytes(question)
+      image = decoding.decode_image(data, self._max_pixels)
+      pixels = decoding.to_pixels(image, self._options)
+      self._cache.put(key, pixels, pixels.nbytes)
+    return pixels
+
+  def _read_bytes(self, question: Question) -> bytes:
+    path = question.image
+    if question.place is not None:
+      return self._insides.read(question.place)
+    folders = self._folders if question.folder is None else [question.folder]
+    return ImageFolders.of(folders).read(path)
+
+
+def _answer(
+  order: Sequence[int],
+  prompts: dict[int, Int[np.ndarray, " L"]],
+  with_image: set[int],
+  read: Callable[[int], UInt8[np.ndarray, "S S 3"] | None],
+  config: MllmConfig,
+  params: Params,
+  encoder: Encoder,
+  batch_size: int,
+  max_new_tokens: int,
+  mesh: Mesh | None,
+) -> Iterator[list[tuple[int, str]]]:
+  """Batch by batch, the questions' places with the decoded answers.
+
+  Each process reads the images of its share of a batch's rows.
+
+  Args:
+    order: places of the questions, in the order in which they are asked.
+    prompts: token ids by place.
+    with_image: the places whose question has one.
+    read: gives a question's pixels.
+    config, params, encoder, batch_size, max_new_tokens, mesh: of `evaluate_model`.
+  """
+  tokenizer = encoder.tokenizer
+  ends = {tokenizer.eos_token_id, encoder.end} - {None}
+  # Without an end answers are of full length: -1 is never chosen.
+  eos = sorted(ends) or [-1]
+  vocabulary = min(len(tokenizer), config.decoder.vocab)
+  generate = generation.make_generate(config, max_new_tokens, eos, vocabulary)
+  ways = sharding.row_ways(mesh) if mesh else 1
+  rows = -(-batch_size // ways) * ways
+  share, shares = peers.row_share(mesh) if mesh else (0, 1)
+  each = rows // shares
+  closing = encoder.template.closing
+
+  def read_text(row: Int[np.ndarray, " new"]) -> str:
+    (places,) = np.nonzero(np.isin(row, eos))
+    text = encoder.decode(row[: places[0]] if len(places) else row)
+    return text.partition(closing)[0].strip() if closing else text.strip()
+
+  def finish(batch: Sequence[int], ids) -> list[tuple[int, str]]:
+    answers = zip(batch, np.asarray(ids), strict=False)
+    return [(place, read_text(row)) for place, row in answers]
+
+  running = None
+  for start in range(0, len(order), rows):
+    batch = order[start : start + rows]
+    own = batch[share * each : (share + 1) * each]
+    given = generation.make_prompts(
+      [prompts[place] for place in own],
+      [read(place) for place in own],
+      config,
+      each,
+      max(len(prompts[place]) for place in batch),
+      any(place in with_image for place in batch),
+    )
+    # The device answers this batch while the next one is read.
+    ids = generate(params, *(sharding.put_rows(given, mesh) if mesh else given))
+    if running:
+      yield finish(*running)
+    running = batch, ids
+  if running:
+    yield finish(*running)
+
+
+def evaluate_model(
+  config: MllmConfig,
+  params: Params,
+  encoder: Encoder,
+  image_folder: str | Sequence[str] | None,
+  image_options: ImageOptions,
+  questions: Sequence[Question],
+  batch_size: int = 64,
+  max_new_tokens: int = 16,
+  mesh: Mesh | None = None,
+  progress: Callable[[int, int], None] | None = None,
+  aside: Sequence[Aside] = (),
+  max_pixels: int = MAX_PIXELS,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+  """Asks every question, greedily, and marks the answers.
+
+  A question whose image is missing or broken, or that is too long for the model,
+  is set aside with its reason and counts neither as right nor as wrong. In a run of
+  several processes all must call it; each reads its share of every batch.
+
+  Args:
+    config: the model.
+    params: its parameters.
+    encoder: from questions to tokens and back.
+    image_folder: where the images are; of several folders, the first that holds
+      an image gives it.
+    image_options: how pixels are prepared.
+    questions: what to ask; see `tasks.read_questions`.
+    batch_size: questions answered at once, rounded up to the mesh's shards.
+    max_new_tokens: longest answer, in tokens, its end included.
+    mesh: the devices that the rows are spread over; it must be in context
+      (`sharding.use`). None uses the default device.
+    progress: called first, and after every batch, with the questions done and
+      their total.
+    aside: questions that were set aside before, to be counted with these.
+    max_pixels: larger images are refused.
+
+  Returns:
+    The results (see `summarise`) and one prediction a question asked, in the
+    order of `questions`: id, task, question, answers, prediction, score.
+
+  Raises:
+    InputError: nothing is left to ask, or a setting below 1.
+  """
+  for name, value in ("batch_size", batch_size), ("max_new_tokens", max_new_tokens):
+    if value < 1:
+      raise InputError(f"evaluate: {name} is {value}; it must be 1 or more.")
+  folders = [image_folder] if isinstance(image_folder, str) else image_folder or []
+  longest = config.decoder.max_length - max_new_tokens
+  failed: dict[int, Aside] = {}
+  prompts: dict[int, Int[np.ndarray, " L"]] = {}
+
+  def fail(place: int, error: RowError) -> None:
+    question = questions[place]
+    parts = question.where, question.image, error.detail
+    detail = ": ".join(part for part in parts if part)
+    failed[place] = Aside(question.id, question.task, error.reason, detail)
+
+  for place, question in enumerate(questions):
+    try:
+      prompt = encoder.prompt(question.question, question.image is not None)
+      if len(prompt) > longest:
+        raise RowError(
+          "too long", f"a prompt of {len(prompt)} tokens; at most {longest} fit"
+        )
+    except RowError as error:
+      fail(place, error)
+    else:
+      prompts[place] = prompt
+  # Like lengths together to pad little, text alone apart to spare the vision
+  # tower, questions of an image side by side so that it is read once.
+  order = sorted(
+    prompts,
+    key=lambda place: (
+      questions[place].image is not None,
+      generation.bucket_length(len(prompts[place])),
+      questions[place].folder or "",
+      questions[place].place or (questions[place].image or "",),
+      place,
+    ),
+  )
+  pictures = Pictures(folders, image_options, max_pixels)
+
+  def read(place: int) -> UInt8[np.ndarray, "S S 3"] | None:
+    question = questions[place]
+    if question.image is None:
+      return None
+    try:
+      return pictures.read(question)
+    except RowError as error:
+      fail(place, error)
+      return None
+
+  answers: dict[int, str] = {}
+  if progress:
+    progress(0, len(questions))
+  for batch in _answer(
+    order,
+    prompts,
+    {place for place in order if questions[place].image is not None},
+    read,
+    config,
+    params,
+    encoder,
+    min(batch_size, max(1, len(order))),
+    max_new_tokens,
+    mesh,
+  ):
+    answers.update(batch)
+    if progress:
+      progress(len(answers) + len(questions) - len(order), len(questions))
+  # Each process knows of the images that it could not read itself.
+  for text in peers.gather_text(json.dumps([*failed.items()])):
+    failed |= {place: Aside(*values) for place, values in json.loads(text)}
+  answers = {place: text for place, text in answers.items() if place not in failed}
+  predictions, marked = [], []
+  for place in sorted(answers):
+    question = questions[place]
+    score = metrics.mark(
+      question.metric, answers[place], question.answers, question.choices
+    )
+    marked.append(Marked(question, answers[place], score))
+    predictions.append(
+      {
+        "id": question.id,
+        "task": question.task,
+        "question": question.question,
+        "answers": list(question.answers),
+        "prediction": answers[place],
+        "score": score,
+      }
+    )
+  every = [*aside, *(failed[place] for place in sorted(failed))]
+  return summarise(marked, every), predictions

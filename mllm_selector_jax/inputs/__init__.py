@@ -1,0 +1,1 @@
+"""What the config names, opened: base model, pool, questions and lists of rows."""

@@ -1,0 +1,189 @@
+"""The base model and the checked pool, opened as the config says."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mllm_selector_jax import sharding
+from mllm_selector_jax.data.files import storage
+from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.packing import loader
+from mllm_selector_jax.data.pool import pool_table
+from mllm_selector_jax.data.tokens import conversation
+from mllm_selector_jax.inputs.drawn_demo import is_drawn
+from mllm_selector_jax.models import huggingface, mllm
+from mllm_selector_jax.models.axes import logical_axes
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.runs import artifacts
+from mllm_selector_jax.runs.context import Run, plain
+from mllm_selector_jax.types import ImageOptions, InputError, Params
+
+DEMO_BASE = Path(__file__).parents[1] / "demo" / "base"
+LINKS = ("follow", "refuse")
+DTYPES = ("auto", "float32", "bfloat16")
+CACHE_BYTES = 1 << 30  # of tokens and pixels that are read again every epoch
+
+
+def base_path(run: Run) -> Path:
+  """The base's directory; a hub name is looked up in the hub's cache first."""
+  name = run.cfg.model.path
+  return DEMO_BASE if name == "demo" else huggingface.find_model(name)
+
+
+def hash_processing(run: Run) -> str:
+  """Identity of what turns records into tokens and pixels: all but the weights."""
+  files = [
+    [path.name, artifacts.hash_file(path)]
+    for folder in huggingface.list_folders(base_path(run))
+    for path in sorted(folder.iterdir())
+    if path.is_file() and path.suffix in (".json", ".jinja", ".model", ".txt")
+  ]
+  return artifacts.hash_json(files)
+
+
+@functools.lru_cache(maxsize=4)
+def _hash_folders(paths: tuple[Path, ...]) -> str:
+  digests = [artifacts.hash_folder(path) for path in paths]
+  return digests[0] if len(digests) == 1 else artifacts.hash_json(digests)
+
+
+def hash_model(path: Path) -> str:
+  """Identity of a model's directories; read once a process."""
+  folders = huggingface.list_folders(path)
+  return _hash_folders(tuple(folder.absolute() for folder in folders))
+
+
+def model_config(run: Run) -> dict[str, Any]:
+  """What of cfg.model a result follows from, beside the base's own bytes."""
+  config = plain(run.cfg.model)
+  # Kernels and recomputation agree to rounding, as numbers of devices do.
+  del config["path"], config["attention"], config["remat"]
+  return {**config, "dtype": dtype(run)}
+
+
+def dtype(run: Run) -> str:
+  """The compute type: bfloat16 is slow on CPUs and right on accelerators."""
+  wanted = run.cfg.model.dtype
+  if wanted != "auto":
+    return wanted
+  return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
+  """What turns records into tokens and pixels; no weights are read."""
+  path = base_path(run)
+  config = huggingface.read_config(path)
+  tokenizer, options = huggingface.read_processor(path, run.cfg.model.pad_images)
+  encoder = conversation.make_encoder(
+    run.cfg.model.conversation,
+    tokenizer,
+    image_token=config.image_token,
+    patches=config.patches,
+    max_length=run.cfg.model.max_length,
+    system=run.cfg.model.system,
+    row_system=run.cfg.model.row_system,
+  )
+  return encoder, options
+
+
+def check_model(run: Run) -> None:
+  """Refuses a base whose files do not fit, before anything long is begun."""
+  read_encoder(run)
+  path = base_path(run)
+  config = huggingface.read_config(path)
+  check_mesh(run, config)
+  huggingface.check_weights(path, config)
+
+
+def check_mesh(run: Run, config: MllmConfig) -> None:
+  """Refuses a mesh that does not fit the devices or the model."""
+  check_model_mesh(run.mesh, config)
+
+
+def check_model_mesh(mesh: Mesh, config: MllmConfig) -> None:
+  """Refuses a mesh that would cut one of the model's heads."""
+  sharding.check_heads(
+    mesh,
+    heads=config.decoder.heads,
+    key_value_heads=config.decoder.kv_heads,
+    vision_heads=config.vision.heads,
+  )
+
+
+def read_model(run: Run, path: Path) -> tuple[MllmConfig, Params]:
+  """A model directory's config, and its parameters laid out over the mesh."""
+  options = run.cfg.model
+  config = huggingface.read_config(
+    path, dtype=dtype(run), remat=options.remat, attention=options.attention
+  )
+  check_mesh(run, config)
+  abstract = mllm.abstract(config)
+  shardings = sharding.parameter_shardings(abstract, logical_axes(abstract), run.mesh)
+  return config, huggingface.read_params(path, config, shardings)
+
+
+def open_pool(run: Run) -> pool_table.PoolTable:
+  """The checked pool; the check stage made it."""
+  run.workdir.pool.digest()
+  return pool_table.read_table(run.workdir.pool.path.with_name("pool.parquet"))
+
+
+def open_reader(run: Run, pool: pool_table.PoolTable) -> loader.Reader:
+  """Reads rows of the checked pool for this base."""
+  encoder, options = read_encoder(run)
+  return loader.Reader(
+    table=pool,
+    encoder=encoder,
+    folders=image_folders(run),
+    options=options,
+    max_pixels=run.cfg.pool.max_pixels,
+    cache=loader.Cache(CACHE_BYTES),
+  )
+
+
+def pool_files(run: Run) -> list[str]:
+  """The pool's data files; those of a drawn pool where the config draws one."""
+  if is_drawn(run.cfg):
+    return [str(run.workdir.demo.path / "pool.json")]
+  files = split_paths(run.cfg.pool.data)
+  if not files:
+    raise InputError(
+      "pool.data names no file. Give --config.pool.data=FILE (JSON, JSONL, Parquet,"
+      " a tar, a TFDS folder or a mixture in YAML) and --config.pool.images=FOLDER."
+    )
+  return files
+
+
+def image_folders(run: Run) -> ImageFolders:
+  """Where the pool's images are; those of a drawn pool where the config draws one."""
+  folders: list[str] = split_paths(run.cfg.pool.images)
+  if is_drawn(run.cfg):
+    folders = [str(run.workdir.demo.path / "images")]
+  return ImageFolders.of(folders, run.cfg.pool.links == LINKS[0])
+
+
+def split_files(value: str | tuple | list | float | None) -> list[str]:
+  """A file (or name or number), several separated by commas, or a list of them."""
+  if isinstance(value, int | float):
+    return [str(value)]
+  if not value:
+    return []
+  if isinstance(value, str):
+    return [name.strip() for name in value.split(",") if name.strip()]
+  return [str(name) for name in value]
+
+
+def split_paths(value: str | tuple | list | None) -> list[str]:
+  """As `split_files`, but a comma may be a part of a path that is there."""
+  return storage.split_paths(value) if isinstance(value, str) else split_files(value)
+
+
+def draw_rows(pool: pool_table.PoolTable, count: int, seed: int) -> np.ndarray:
+  """That many usable rows at random, ascending."""
+  rows = np.flatnonzero(pool.ok)
+  chosen = np.random.default_rng(seed).permutation(rows)[:count]
+  return np.sort(chosen)

@@ -1,0 +1,81 @@
+"""From a model directory's config.json, of any form, to our configuration."""
+
+import os
+
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.huggingface.families import read_decoder, read_tower
+from mllm_selector_jax.models.huggingface.model_parts import Parts, find_parts
+from mllm_selector_jax.models.huggingface.processor import parts_image_options
+from mllm_selector_jax.types import InputError
+
+
+def read_config(
+  path: str | os.PathLike,
+  dtype: str = "float32",
+  remat: str = "none",
+  attention: str = "auto",
+) -> MllmConfig:
+  """The configuration of a model directory (or hub name).
+
+  Args:
+    path: a Hugging Face directory in LLaVA form, or LLaVA's own checkpoint.
+    dtype: of the computation.
+    remat: what the backward pass recomputes; see `MllmConfig`.
+    attention: the kernel; see `MllmConfig`.
+
+  Raises:
+    InputError: what is in config.json that we cannot do.
+  """
+  return parts_config(find_parts(path), dtype, remat, attention)
+
+
+def parts_config(
+  parts: Parts, dtype: str = "float32", remat: str = "none", attention: str = "auto"
+) -> MllmConfig:
+  """The configuration of a model made of these parts; see `read_config`."""
+  whole = parts.config
+  problems = []
+
+  def attempt(function, *args, **kwargs):
+    try:
+      return function(*args, **kwargs)
+    except InputError as error:
+      problems.append(str(error).rstrip("."))
+
+  vision = attempt(read_tower, whole.vision_config)
+  decoder = attempt(
+    read_decoder, whole.text_config, tied=bool(whole.tie_word_embeddings)
+  )
+  if not isinstance(whole.vision_feature_layer, int):
+    problems.append(
+      f"vision_feature_layer is {whole.vision_feature_layer!r}, only a single number"
+      " can be run"
+    )
+  if not whole.multimodal_projector_bias:
+    problems.append("multimodal_projector_bias is False, only True can be run")
+  if not problems:
+    # Of the processor only what is done on the device matters here.
+    options = parts_image_options(parts, pad=True)
+    config = attempt(
+      MllmConfig,
+      vision=vision,
+      decoder=decoder,
+      image_token=whole.image_token_index,
+      feature_layer=whole.vision_feature_layer,
+      select=whole.vision_feature_select_strategy,
+      projector_activation=whole.projector_hidden_act,
+      image_mean=options.mean,
+      image_std=options.std,
+      dtype=dtype,
+      remat=remat,
+      attention=attention,
+    )
+  if not problems and parts.tokens_an_image not in (None, config.patches):
+    problems.append(
+      f"image_seq_length is {parts.tokens_an_image}, but the vision tower gives"
+      f" {config.patches} tokens an image"
+    )
+  if problems:
+    path = parts.decoder / "config.json"
+    raise InputError(f"{path}: {'; '.join(problems)}.")
+  return config

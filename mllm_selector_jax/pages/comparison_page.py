@@ -1,0 +1,202 @@
+"""The comparison for people: a Markdown table, and one self-contained page."""
+
+import base64
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from mllm_selector_jax.comparison.comparison_summary import LEVEL, MACRO, is_sure
+from mllm_selector_jax.pages.page_templates import make_environment
+
+DASH = "-"
+# Under every table of differences, whether by task or not.
+RULE = (
+  f"*: p (Holm) is below {LEVEL:g}. It is the p-value of the paired t-test over seeds,"
+  " adjusted by Holm's method for all differences of the same kind in the table. ± is"
+  " half of the 95 % interval of one difference alone, not adjusted, so that it may"
+  " exclude 0 without a star."
+)
+
+
+class Table(NamedTuple):
+  """One table as text.
+
+  Attributes:
+    title: what it shows.
+    head: names of its columns.
+    lines: cells, as many a line as the head has.
+    note: to stand under it; may be empty.
+  """
+
+  title: str
+  head: list[str]
+  lines: list[list[str]]
+  note: str = ""
+
+
+def format_markdown(results: dict[str, Any], costs: dict[str, Any]) -> str:
+  """All tables, each under its title."""
+  parts = []
+  for title, head, lines, note in list_tables(results, costs):
+    rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows += ["| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines]
+    parts.append(f"**{title}**\n\n" + "\n".join(rows))
+    if note:
+      parts.append(note.replace("*", "\\*"))
+  return "\n\n".join(parts) + "\n"
+
+
+def render(
+  results: dict[str, Any], costs: dict[str, Any], picture: bytes, title: str
+) -> str:
+  """HTML without scripts and without references to anything outside of it."""
+  uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+  return (
+    make_environment()
+    .get_template("comparison.html.j2")
+    .render(
+      title=title,
+      plan=results["plan"],
+      picture=uri,
+      tables=list(list_tables(results, costs)),
+      left_out=results["tasks_left_out"],
+    )
+  )
+
+
+def list_tables(results: dict[str, Any], costs: dict[str, Any]) -> Iterator[Table]:
+  """Every table; no column is all dashes."""
+  for table in _list_whole(results, costs):
+    some = [
+      any(line[at] != DASH for line in table.lines) for at in range(len(table.head))
+    ]
+    yield table._replace(
+      head=list(itertools.compress(table.head, some)),
+      lines=[list(itertools.compress(line, some)) for line in table.lines],
+    )
+
+
+def _list_whole(results: dict[str, Any], costs: dict[str, Any]) -> Iterator[Table]:
+  table = results["table"]
+  macro = [entry for entry in table if entry["part"] == MACRO]
+  yield Table(
+    "Mean of the tasks",
+    [
+      *("strategy", "budget", "rows", "accuracy", "of the full pool's"),
+      *("minus random", "p", "p (Holm)", "minus full", "p", "p (Holm)"),
+    ],
+    [
+      [
+        *(entry["strategy"], entry["budget"], f"{entry['rows']:,.0f}"),
+        *(interval(entry["mean"]), interval(entry["of_full"])),
+        *_test(entry["minus_random"]),
+        *_test(entry["minus_full"]),
+      ]
+      for entry in macro
+    ],
+    RULE,
+  )
+  first = f"minus {results['plan']['first']}"
+  if others := [entry for entry in macro if entry["minus_first"]]:
+    yield Table(
+      f"Mean of the tasks, {first}",
+      ["strategy", "budget", "accuracy", first, "p", "p (Holm)"],
+      [
+        [
+          *(entry["strategy"], entry["budget"], interval(entry["mean"])),
+          *_test(entry["minus_first"]),
+        ]
+        for entry in others
+      ],
+      RULE,
+    )
+  tasks = [entry for entry in table if entry["part"] == "task"]
+  names = list(dict.fromkeys(entry["task"] for entry in tasks))
+  for title, key in (
+    ("By task", "mean"),
+    ("By task, minus random", "minus_random"),
+    ("By task, minus full", "minus_full"),
+    (f"By task, {first}", "minus_first"),
+  ):
+    cells = {
+      (entry["strategy"], entry["budget"], entry["task"]): _task_cell(entry[key])
+      for entry in tasks
+    }
+    lines = []
+    for entry in macro:
+      arm = (entry["strategy"], entry["budget"])
+      line = [cells[*arm, name] for name in names]
+      if set(line) != {DASH}:
+        lines.append([*arm, *line])
+    if names and lines:
+      note = "" if key == "mean" else RULE
+      yield Table(title, ["strategy", "budget", *names], lines, note)
+  if costs["table"]:
+    yield Table(
+      "Cost: means over seeds; selection is seed model, scoring, bound and strategy",
+      [
+        *("strategy", "budget", "selection, FLOPs", "tuning, FLOPs"),
+        *("both, of tuning on the full pool", "selection, s", "tuning, s"),
+        "both, of tuning on the full pool, s",
+      ],
+      [
+        [
+          *(line["strategy"], line["budget"]),
+          *(_number(line[f"{name}_flops"], ".2e") for name in ("selection", "tune")),
+          _number(line["of_full_flops"], ".1%"),
+          *(_number(line[f"{name}_seconds"], ",.1f") for name in ("selection", "tune")),
+          _number(line["of_full_seconds"], ".1%"),
+        ]
+        for line in costs["table"]
+      ],
+    )
+  if results["overlap"]:
+    yield Table(
+      "Overlap of the selections: rows in both over rows in either (Jaccard)",
+      ["budget", "strategy", "strategy", "overlap"],
+      [
+        [line["budget"], line["first"], line["second"], interval(line["jaccard"])]
+        for line in results["overlap"]
+      ],
+    )
+
+
+def interval(part: dict[str, Any] | None) -> str:
+  """A mean with half of its interval."""
+  if part is None:
+    return DASH
+  half = "" if part["low"] is None else f" ± {(part['high'] - part['low']) / 2:.3f}"
+  return f"{part['value']:.3f}{half}"
+
+
+def _test(part: dict[str, Any] | None) -> Sequence[str]:
+  if part is None:
+    return (DASH, DASH, DASH)
+  return _difference(part), _p(part["p"]), _p(part["holm"])
+
+
+def _difference(part: dict[str, Any]) -> str:
+  """A difference with half of its interval, and a star where `RULE` gives one."""
+  value = round(part["value"], 3) + 0.0  # no minus before a nought
+  half = "" if part["low"] is None else f" ± {(part['high'] - part['low']) / 2:.3f}"
+  return f"{value:+.3f}{half}" + (" *" if is_sure(part) else "")
+
+
+def _task_cell(part: dict[str, Any] | None) -> str:
+  if part is None:
+    return DASH
+  return _difference(part) if "p" in part else interval(part)
+
+
+def _p(value: float | None) -> str:
+  if value is None:
+    return DASH
+  return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _number(value: float | None, form: str) -> str:
+  return DASH if value is None else format(value, form)
+
+
+def _escape(cell: str) -> str:
+  return cell.replace("|", "\\|").replace("\n", " ")

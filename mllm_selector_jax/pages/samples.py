@@ -1,0 +1,299 @@
+"""The rows that the page shows: which ones, their text and their thumbnails."""
+
+import base64
+import dataclasses
+import io
+import math
+import re
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mllm_selector_jax.data import formats, record_schemas
+from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.images.pictures import read_picture
+from mllm_selector_jax.pages import findings, tables
+from mllm_selector_jax.pages.gather import Pool, Selection
+from mllm_selector_jax.types import InputError, Picture, RowError
+
+THUMBNAIL = 128  # pixels, the longer side at most
+MAX_PIXELS = 64_000_000  # of an image that a thumbnail is made of
+MOST_BYTES = 3_000_000  # of all thumbnails together
+MOST_CARDS = 500
+MOST_TEXT = 300  # characters of one question or answer
+MOST_TURNS = 2  # rounds of one conversation
+MOST_RECORD = 1 << 20  # bytes of a record that are read
+_PNG_BYTES = 6_000  # a smaller image is kept exact
+_UNWRITABLE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+_COLUMNS = ("id", "image", "source", "file", "offset", "length", "reason", "detail")
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """One row as it is shown.
+
+  Attributes:
+    turns: who speaks, `question` or `answer`, and what, cut to a length.
+    more: how many rounds are left out.
+    picture: a data URI, or None; `no_picture` says why there is none.
+    facts: what is known about the row, label and text.
+    necessity: between 0 and 1, for a bar; None where there is none.
+  """
+
+  row: int
+  id: str
+  source: str
+  turns: list[tuple[str, str]]
+  more: int
+  picture: str | None
+  no_picture: str
+  facts: list[tuple[str, str]]
+  necessity: float | None
+  state: str
+  reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Pick:
+  """Rows of one kind, with what makes them worth a look."""
+
+  name: str
+  words: str
+  rows: Int[np.ndarray, " K"]
+
+
+def pick_rows(pool: Pool, selection: Selection | None) -> list[Pick]:
+  """Chooses the rows to show: the same for the same artifacts."""
+  picks = []
+  if selection is not None:
+    picks += _pick_selected(selection)
+  picks.append(
+    Pick(
+      "Set aside by the check",
+      "Up to four rows of each reason; they were never scored.",
+      _each_reason(pool, 4),
+    )
+  )
+  picks = [pick for pick in picks if len(pick.rows)]
+  assert sum(len(pick.rows) for pick in picks) <= MOST_CARDS
+  return picks
+
+
+def _pick_selected(selection: Selection) -> list[Pick]:
+  kept, suspect = selection.kept, findings.is_suspect(selection)
+  ranked = np.flatnonzero(kept & (selection.rank >= 0))
+  ranked = ranked[np.argsort(selection.rank[ranked], kind="stable")]
+  gain, threshold = selection.gain, findings.threshold_of(selection)
+  has_gain = np.isfinite(gain)
+  picks = [
+    Pick("Kept, taken first", "The first of the order.", ranked[:12]),
+    Pick("Kept, at random", "What the selection looks like.", _shuffled(kept)[:24]),
+  ]
+  if has_gain.any() and threshold is not None:
+    words = f"the threshold is a gain of {threshold:.4g}"
+    far = _shuffled(~kept & has_gain & ~suspect)
+    near = [_nearest(where, gain, threshold)[:4] for where in (kept, ~kept & ~suspect)]
+    picks += [
+      Pick(
+        "Near the threshold",
+        f"The last that were taken and the first that were not; {words}.",
+        np.concatenate(near),
+      ),
+      Pick("Below the threshold, at random", f"Not taken; {words}.", far[:16]),
+    ]
+  else:
+    passed = _shuffled(~kept & ~suspect & (selection.group >= 0))
+    picks.append(Pick("Not taken, at random", "Not in the selection.", passed[:16]))
+  picks.append(
+    Pick(
+      "Suspect, left out",
+      "Probably wrong, by the selection's bounds: wrong answers and misaligned"
+      " images gather here, and some rows that are merely hard.",
+      _shuffled(suspect)[:24],
+    )
+  )
+  return picks
+
+
+def _shuffled(where: Bool[np.ndarray, " N"]) -> Int[np.ndarray, " K"]:
+  """The rows in an order that follows from their numbers alone."""
+  rows = np.flatnonzero(where)
+  mixed = (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+  mixed ^= mixed >> np.uint64(29)
+  return rows[np.argsort(mixed * np.uint64(0xBF58476D1CE4E5B9), kind="stable")]
+
+
+def _nearest(
+  where: Bool[np.ndarray, " N"], gain: Float[np.ndarray, " N"], threshold: float
+) -> Int[np.ndarray, " K"]:
+  rows = np.flatnonzero(where & np.isfinite(gain))
+  return rows[np.argsort(np.abs(gain[rows] - threshold), kind="stable")]
+
+
+def _each_reason(pool: Pool, most: int) -> Int[np.ndarray, " K"]:
+  """One row of every reason, then a second of every reason, and so on."""
+  found = []
+  for line in findings.aside_lines(pool):
+    code = pool.reason.names.index(line["reason"])
+    rows = np.flatnonzero(pool.reason.codes == code)[:most]
+    found += [(turn, len(found), int(row)) for turn, row in enumerate(rows)]
+  return np.array([row for _, _, row in sorted(found)][:64], np.int64)
+
+
+def make_cards(
+  pool: Pool, selection: Selection | None, images: ImageFolders, picks: list[Pick]
+) -> list[tuple[Pick, list[Card]]]:
+  """Reads the picked rows' records and images; a broken one shows as such."""
+  wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *(p.rows for p in picks)]))
+  records = tables.read_rows(pool.path, wanted, _COLUMNS)
+  budget, groups = MOST_BYTES, []
+  for pick in picks:
+    cards = []
+    for row in map(int, pick.rows):
+      card = _make_card(row, records[row], pool, selection, images, budget)
+      budget -= len(card.picture or "")
+      cards.append(card)
+    groups.append((pick, cards))
+  return groups
+
+
+def _make_card(
+  row: int,
+  record: dict[str, Any],
+  pool: Pool,
+  selection: Selection | None,
+  images: ImageFolders,
+  budget: int,
+) -> Card:
+  turns, more = read_turns(record)
+  picture, no_picture = None, "no image" if pool.aside[row] else "text only"
+  if record.get("image"):
+    picture, no_picture = make_thumbnail(images, _find_picture(record))
+    if picture and len(picture) > budget:
+      picture, no_picture = None, "image left out to keep this page small"
+  state, reason, facts, necessity = "set aside", record.get("reason") or "", [], None
+  if pool.aside[row]:
+    if record.get("detail"):
+      facts.append(("detail", cut(str(record["detail"]), 200)))
+  elif selection is not None:
+    state = "kept" if selection.kept[row] else "not kept"
+    reason = _name(selection.reason, row)
+    facts, necessity = _decision(selection, row)
+  else:
+    state = "usable"
+  return Card(
+    row=row,
+    id=cut("no id" if record.get("id") is None else str(record["id"]), 80),
+    source=cut(str(record.get("source") or "no source"), 60),
+    turns=turns,
+    more=more,
+    picture=picture,
+    no_picture=no_picture,
+    facts=facts,
+    necessity=necessity,
+    state=state,
+    reason=cut("" if reason == state else reason, 80),
+  )
+
+
+def _decision(
+  selection: Selection, row: int
+) -> tuple[list[tuple[str, str]], float | None]:
+  facts, bar = [], None
+  group, necessity = int(selection.group[row]), float(selection.necessity[row])
+  if group >= 0:
+    label = findings.group_label(group, selection.group_names.get(group))
+    facts.append(("group", cut(label, 40)))
+  if selection.rank[row] >= 0:
+    facts.append(("rank, from 0", f"{selection.rank[row]:,}"))
+  if math.isfinite(necessity):
+    facts.append(("necessity", f"{necessity:.3f}"))
+    bar = necessity if 0 <= necessity <= 1 else None
+  gain, threshold = float(selection.gain[row]), float(selection.threshold[row])
+  if math.isfinite(gain):
+    facts.append(("gain", f"{gain:.4g}"))
+    if math.isfinite(threshold):
+      relation = "reached" if gain >= threshold else "not reached"
+      facts.append(("threshold", f"{threshold:.4g}, {relation}"))
+  return facts, bar
+
+
+def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
+  """The conversation's first rounds, cut; the bytes where it is none."""
+  try:
+    file = formats.open_file(record["file"])
+    offset, length = record["offset"], record["length"]
+    shown = min(length, MOST_RECORD) if isinstance(file, formats.JsonFile) else length
+    data = file.text(offset, shown)
+  except (InputError, OSError, KeyError, TypeError, ValueError):
+    return [("record", "The pool's file cannot be read any more.")], 0
+  try:
+    content = record_schemas.read_content(file.read(offset, length))
+    turns = [
+      (
+        "answer" if turn["from"] in ("gpt", "assistant") else "question",
+        cut(_without_mark(str(turn["value"]), record), MOST_TEXT),
+      )
+      for turn in content.conversations
+    ]
+    if turns:
+      return turns[: 2 * MOST_TURNS], max(0, math.ceil(len(turns) / 2) - MOST_TURNS)
+  except (ValueError, KeyError, TypeError):
+    pass
+  raw = data[: 4 * MOST_TEXT].decode("utf-8", "replace")
+  return [("record", cut(raw, MOST_TEXT))], 0
+
+
+def _without_mark(text: str, record: dict[str, Any]) -> str:
+  """Leaves out <image>, which the picture shows, unless it may be the trouble."""
+  return text if record.get("reason") else text.replace("<image>", "").strip()
+
+
+def make_thumbnail(images: ImageFolders, picture: Picture) -> tuple[str | None, str]:
+  """A data URI of a small picture, or None and why there is none."""
+  from PIL import Image
+
+  from mllm_selector_jax.data.images.decoding import decode_image
+
+  try:
+    image = decode_image(read_picture(picture, images), MAX_PIXELS)
+  except RowError as error:
+    return None, error.reason if images else "no image folder given"
+  image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
+  buffer = io.BytesIO()
+  image.save(buffer, "PNG", optimize=True)
+  kind = "png"
+  if buffer.tell() > _PNG_BYTES:
+    buffer, kind = io.BytesIO(), "jpeg"
+    image.save(buffer, "JPEG", quality=80)
+  encoded = base64.b64encode(buffer.getvalue()).decode()
+  return f"data:image/{kind};base64,{encoded}", ""
+
+
+def _find_picture(record: dict[str, Any]) -> Picture:
+  """The row's image: inside the pool's file, or of the image folder."""
+  try:
+    file = formats.open_file(record["file"])
+    pictures = record_schemas.read_pictures(
+      file.read(record["offset"], record["length"])
+    )
+  except (ValueError, KeyError, TypeError):
+    pictures = ()
+  inside = (picture for picture in pictures if picture.data is not None)
+  return next(inside, Picture(str(record["image"])))
+
+
+def cut(text: str, most: int) -> str:
+  """The text's beginning, with nothing in it that HTML cannot carry.
+
+  A lone surrogate cannot be written as UTF-8, and control characters are no
+  part of HTML; both become the replacement character.
+  """
+  text = _UNWRITABLE.sub("\ufffd", text[: most + 1])
+  return text if len(text) <= most else text[:most].rstrip() + "…"
+
+
+def _name(labels: tables.Labels, row: int) -> str:
+  code = labels.codes[row]
+  return labels.names[code] if code >= 0 else "no reason given"

@@ -1,0 +1,117 @@
+"""check: what a pool holds, and which of its rows cannot be used."""
+
+import json
+
+from mllm_selector_jax.data.files import fingerprint
+from mllm_selector_jax.data.pool import pool_check, pool_summary
+from mllm_selector_jax.inputs import base_model, guard
+from mllm_selector_jax.inputs.drawn_demo import draw, is_drawn
+from mllm_selector_jax.runs import artifacts
+from mllm_selector_jax.runs.context import Run, plain
+from mllm_selector_jax.types import InputError
+
+# Of cfg.model, what tokens and pixels follow from beside the base's own files.
+_PROCESSING = ("conversation", "system", "row_system", "max_length", "pad_images")
+
+
+def check(run: Run) -> None:
+  """Makes `pool.parquet` and `pool_summary.json`, and says what they hold."""
+  make_pool(run, look=True)
+
+
+def make_pool(run: Run, look: bool = False) -> None:
+  """Makes what `check` makes, as the start of a longer command.
+
+  Args:
+    run: the invocation.
+    look: whether nothing is made of the pool by this command, so that it may have any
+      number of rows set aside.
+
+  Raises:
+    InputError: no row can be used, or too many are lost, see `guard`.
+  """
+  drawn = plain(run.cfg.pool.demo) if is_drawn(run.cfg) else None
+  if drawn:
+    draw(run)
+  elif run.cfg.pool.demo.rows:
+    run.say(
+      "check: pool.data is given, so the demo pool of"
+      f" pool.demo.rows={run.cfg.pool.demo.rows} is not drawn.",
+      once=True,
+    )
+  files, folders = base_model.pool_files(run), base_model.image_folders(run)
+  config = {
+    "data": files,
+    "images": folders.folders,
+    "links": run.cfg.pool.links,
+    "max_pixels": run.cfg.pool.max_pixels,
+    "duplicate_ids": run.cfg.pool.duplicate_ids,
+    "duplicate_rows": run.cfg.pool.duplicate_rows,
+    "source": run.cfg.pool.source,
+    "splits": run.cfg.pool.splits,
+    "long_rows": run.cfg.pool.long_rows,
+    "demo": drawn,
+    **{key: run.cfg.model[key] for key in _PROCESSING},
+  }
+  recipe = run.recipe(
+    "check",
+    config,
+    {
+      "files": fingerprint.fingerprint(files, folders, run.cfg.pool.splits),
+      "processing": base_model.hash_processing(run),
+    },
+  )
+  _refuse_changed_bytes(run, recipe)
+  before = guard.read_before(run, drawn)
+
+  def build(place):
+    path = place / guard.SUMMARY
+    # A check that was refused below is whole, and need not be done again.
+    if run.force or not path.exists():
+      artifacts.write_json(path, read(place))
+    if before is not None:
+      found = json.loads(path.read_text())
+      try:
+        guard.refuse_replacing(run, found, before, look)
+      except InputError:
+        run.say(pool_summary.format_summary(found))
+        raise
+
+  def read(place):
+    encoder, options = base_model.read_encoder(run)
+    with run.progress("check", "row") as progress:
+      return pool_check.check_pool(
+        files,
+        folders,
+        encoder,
+        options,
+        run.cfg.pool.max_pixels,
+        place / "pool.parquet",
+        progress=progress,
+        duplicate_ids=run.cfg.pool.duplicate_ids,
+        duplicate_rows=run.cfg.pool.duplicate_rows,
+        source=run.cfg.pool.source,
+        seed=run.cfg.rng_seed,
+        splits=run.cfg.pool.splits,
+        long_rows=run.cfg.pool.long_rows,
+        resume=True,
+      )
+
+  run.make(run.workdir.pool, recipe, build, again="--force" if run.force else "")
+  run.say(pool_summary.format_summary(guard.read_summary(run)))
+  if not look:
+    guard.refuse_aside(run)
+
+
+def _refuse_changed_bytes(run: Run, recipe: artifacts.Recipe) -> None:
+  """Results of other bytes under the same names are not mixed unless forced."""
+  made = run.workdir.pool.provenance()
+  if made is None or run.force or run.workdir.seed.provenance() is None:
+    return
+  same = made["config"] == recipe.to_json()["config"]
+  if same and made["inputs"]["files"] != recipe.inputs["files"]:
+    raise InputError(
+      "The pool's files changed since they were checked, and there are results of"
+      f" the old ones in {run.workdir.path}. Put the old files back, give another"
+      " --workdir, or add --force to redo every stage with the new ones."
+    )

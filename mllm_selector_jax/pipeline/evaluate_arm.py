@@ -1,0 +1,92 @@
+"""evaluate: asks each arm's tuned model the questions of the evaluation set."""
+
+import json
+
+from mllm_selector_jax import sharding
+from mllm_selector_jax.evaluation.asking import evaluate_model
+from mllm_selector_jax.inputs import base_model
+from mllm_selector_jax.inputs.questions import (
+  hash_questions,
+  image_folders,
+  read_questions,
+  task_names,
+)
+from mllm_selector_jax.pipeline.leakage import check_leakage
+from mllm_selector_jax.pipeline.select_arm import arms
+from mllm_selector_jax.runs import artifacts, peers
+from mllm_selector_jax.runs.context import Run
+from mllm_selector_jax.types import InputError
+
+
+def evaluate(run: Run) -> None:
+  """Makes `arms/<name>/evaluation/` for every arm of the config."""
+  check_tasks(run)
+  check_leakage(run)
+  for arm in arms(run):
+    evaluate_arm(run, arm)
+
+
+def check_tasks(run: Run) -> None:
+  """Refuses a config by which no question would be asked."""
+  if not task_names(run):
+    raise InputError(
+      "evaluate.tasks names no file. Give --config.evaluate.tasks=FILE, questions"
+      " as JSONL or as LLaVA conversations, or a benchmark's files behind its name, as"
+      " in gqa:testdev_balanced_questions.json."
+    )
+
+
+def evaluate_arm(run: Run, arm: str) -> None:
+  """Makes one arm's results.json and predictions.jsonl."""
+  cfg = run.cfg.evaluate
+  config = {
+    **{name: cfg[name] for name in ("rules", "limit", "max_new_tokens")},
+    "model": base_model.model_config(run),
+  }
+  tuned = run.workdir.tuned(arm).digest()
+  inputs = hash_questions(run) | {"tuned": tuned}
+  recipe = run.recipe("evaluate", config, inputs)
+
+  def build(folder):
+    questions, aside = read_questions(run)
+    encoder, options = base_model.read_encoder(run)
+    config, params = base_model.read_model(run, run.workdir.tuned(arm).path / "hf")
+    with run.progress(f"evaluate {arm}", "question") as progress:
+      with sharding.use(run.mesh):
+        results, predictions = evaluate_model(
+          config,
+          params,
+          encoder,
+          image_folders(run),
+          options,
+          questions,
+          cfg.batch,
+          cfg.max_new_tokens,
+          run.mesh,
+          progress,
+          aside,
+          run.cfg.pool.max_pixels,
+        )
+    if peers.is_first_process():
+      artifacts.write_json(folder / "results.json", results)
+      lines = "".join(json.dumps(line) + "\n" for line in predictions)
+      artifacts.write_text(folder / "predictions.jsonl", lines)
+    macro = results["macro"]
+    run.say(
+      f"evaluate {arm}: macro accuracy {macro['value']:.3f}"
+      f" [{macro['low']:.3f}, {macro['high']:.3f}] over {len(results['tasks'])} tasks,"
+      f" {len(predictions):,} questions; {results['aside']['count']} set aside"
+    )
+    for line in _describe_aside(results["aside"]):
+      run.say(line)
+
+  run.make(run.workdir.evaluation(arm), recipe, build, together=True)
+
+
+def _describe_aside(aside: dict) -> list[str]:
+  """A line a reason, with its count and the first question."""
+  lines = []
+  for reason, count in aside["reasons"].items():
+    first = next(item for item in aside["questions"] if item["reason"] == reason)
+    lines.append(f"  set aside, {reason}: {count:,}; the first: {first['detail']}")
+  return lines

@@ -1,0 +1,83 @@
+"""Which settings a search compares, read from cfg.select.search."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from mllm_selector_jax.inputs import base_model
+from mllm_selector_jax.types import InputError
+
+SETTINGS = ("signal", "kl_weight", "groups", "tempering", "bound")
+
+
+def list_candidates(cfg: Any) -> list[dict[str, Any]]:
+  """Settings by candidate: the config's own first, then others as drawn.
+
+  All products of the alternatives, or `candidates` of them drawn by the rng seed.
+
+  Raises:
+    InputError: as `list_products`.
+  """
+  first, *others = list_products(cfg)
+  drawn = np.random.default_rng([cfg.rng_seed, len(others)]).permutation(len(others))
+  chosen = sorted(drawn[: cfg.select.search.candidates - 1])
+  return [first, *(others[place] for place in chosen)]
+
+
+def list_products(cfg: Any) -> list[dict[str, Any]]:
+  """All products of the alternatives, the config's own settings first.
+
+  Raises:
+    InputError: no alternative to compare, or a number that is none.
+  """
+  own = cfg.select.search
+  for name, least in (("candidates", 2), ("steps", 1), ("halving", 2)):
+    if own[name] < least:
+      raise InputError(
+        f"select.search.{name}={own[name]}; it must be {least} or more"
+        + (", or 0 for no search." if name == "candidates" else ".")
+      )
+  if cfg.select.strategy != "kl":
+    raise InputError(
+      f"select.search compares settings of kl, and select.strategy is"
+      f" {cfg.select.strategy!r}; set select.search.candidates=0 for no search."
+    )
+  first = {name: _read(name, cfg.select[name]) for name in SETTINGS}
+  choices = [_list_values(own[name], name, first[name]) for name in SETTINGS]
+  if own.tempering is not None and cfg.select.target != "tempered":
+    raise InputError(
+      "select.search.tempering compares powers of the target tempered, and"
+      f" select.target is {cfg.select.target!r}."
+    )
+  every = [dict(zip(SETTINGS, each, strict=True)) for each in _products(choices)]
+  others = [each for each in every if each != first]
+  if not others:
+    raise InputError(
+      "select.search has nothing to compare; give alternatives, as in"
+      " --config.select.search.kl_weight=0.2,0.4,1."
+    )
+  return [first, *others]
+
+
+def _products(choices: list[list[Any]]) -> list[tuple]:
+  return list(itertools.product(*choices))
+
+
+def _list_values(value: Any, name: str, first: Any) -> list[Any]:
+  given = [value] if isinstance(value, int | float) else base_model.split_files(value)
+  return list(dict.fromkeys([first, *(_read(name, each) for each in given)]))
+
+
+def _read(name: str, value: Any) -> Any:
+  """A value as `select` takes it: numbers as numbers."""
+  if name in ("signal", "groups"):
+    return str(value)
+  try:
+    return float(value)
+  except ValueError as error:
+    if name == "bound":
+      return str(value)
+    raise InputError(f"select.search.{name} has {value!r}, which is no number.") from (
+      error
+    )

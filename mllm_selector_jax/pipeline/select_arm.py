@@ -1,0 +1,198 @@
+"""select: which rows are kept, and for every row why or why not."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mllm_selector_jax.data.pool import pool_table
+from mllm_selector_jax.pipeline import candidates, heldout_models, suspects
+from mllm_selector_jax.pipeline.exports import tell_stale
+from mllm_selector_jax.pipeline.sweep import sweep
+from mllm_selector_jax.runs import artifacts
+from mllm_selector_jax.runs.context import Run
+from mllm_selector_jax.selection.selection import Selection
+
+CONTROL = "random"
+NOT_FINITE = "not a number"
+
+
+def arms(run: Run) -> tuple[str, ...]:
+  """The arms of a run: the configured strategy, and the random control."""
+  return ("main", CONTROL) if run.cfg.select.control else ("main",)
+
+
+def select(run: Run) -> None:
+  """Makes `arms/<name>/selection/` for every arm of the config."""
+  from mllm_selector_jax.pipeline.search.search_arms import (
+    search,  # its trials are arms
+  )
+
+  budget = run.cfg.select.budget
+  select_arm(run, "main", run.cfg.select.strategy, budget, **search(run))
+  if run.cfg.select.control:
+    select_arm(run, CONTROL, CONTROL, budget)
+  sweep(run)
+
+
+def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -> None:
+  """Makes one arm's selection with the config's other options, but for changes."""
+  config = candidates.make_config(run, strategy=strategy, budget=budget, **changes)
+  config, notes = candidates.name_rows(run, config)
+  inputs = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
+  bounded = candidates.needs_doubt(candidates.make_options(config))
+  if bounded:
+    inputs |= heldout_models.make_doubts(run, config["bound"])
+  recipe = run.recipe("select", config, inputs)
+
+  def build(folder):
+    eligible = candidates.read_eligible(run, config, run.cfg.rng_seed)
+    chosen = eligible.select(budget, run.cfg.rng_seed)
+    if aside := int(eligible.pool.ok.sum()) - len(eligible.rows):
+      run.say(f"select: {aside:,} rows have a score that is not a number, set aside")
+    found = suspects.list_warnings(eligible, chosen)
+    chosen = chosen._replace(warnings=(*chosen.warnings, *found))
+    for warning in chosen.warnings:
+      run.say(f"select: {warning}")
+    spent = heldout_models.read_flops(run, config["bound"]) if bounded else 0.0
+    chosen = chosen._replace(warnings=(*notes, *chosen.warnings))
+    _write(folder, eligible.pool, eligible.rows, chosen, config, spent)
+    proof = chosen.certificate
+    run.say(
+      f"select: {arm} keeps {int(chosen.kept.sum()):,} of {len(eligible.rows):,}"
+      f" eligible rows ({strategy}, budget {budget}"
+      + (f"; proved the best, gap {proof.gap:.1e})" if proof else ")")
+    )
+    if chosen.spared or bounded:
+      _tell_bound(run, chosen, config["bound"], spent)
+
+  if run.make(run.workdir.selection(arm), recipe, build):
+    tell_stale(run, arm)
+
+
+def _tell_bound(run: Run, chosen: Selection, bound: str, spent: float) -> None:
+  left = "; ".join(
+    f"{each['rows']:,} rows in {name} ({each['groups']:,})"
+    if name.startswith("groups")
+    else f"{each['rows']:,} {name}"
+    for name, each in chosen.spared.items()
+  )
+  cost = f" for {spent:.2e} FLOPs beside the scoring" if spent else ""
+  run.say(
+    f"select: {bound} takes out {int(chosen.table.suspects.sum()):,} suspect rows{cost}"
+    + (f"; left alone: {left}" if left else "; no row is left alone")
+  )
+
+
+def _write(
+  folder: Path,
+  pool: pool_table.PoolTable,
+  rows: np.ndarray,
+  chosen: Selection,
+  config: dict[str, Any],
+  spent: float,
+) -> None:
+  import pyarrow as pa
+
+  count = len(pool.ok)
+  names = np.array(chosen.table.name, dtype=object)
+
+  def spread(values, kind, missing=None):
+    full = np.full(count, missing, object)
+    full[rows] = [
+      None if isinstance(v, float) and math.isnan(v) else v for v in values.tolist()
+    ]
+    return pa.array(full.tolist(), kind)
+
+  reason = np.full(count, NOT_FINITE, object)
+  reason[~pool.ok] = [
+    f"set aside: {pool.reason[row]}" for row in np.flatnonzero(~pool.ok)
+  ]
+  reason[rows] = chosen.reason
+  rank = np.where(chosen.kept, chosen.rank, -1).astype(object)
+  rank[rank == -1] = None
+  threshold = np.full(len(rows), chosen.threshold)
+  threshold[~np.isfinite(threshold)] = np.nan
+  written = pa.table(
+    {
+      "row": pa.array(np.arange(count), pa.int64()),
+      "id": pa.array(pool.id, pa.string()),
+      "hash": pa.array(pool.hash, pa.string()),
+      "kept": spread(chosen.kept, pa.bool_(), False),
+      "rank": spread(rank, pa.int64()),
+      "group": spread(chosen.group, pa.int32()),
+      "group_name": spread(names[chosen.group], pa.string()),
+      "target_share": spread(chosen.table.target[chosen.group], pa.float64()),
+      "reached_share": spread(chosen.table.reached[chosen.group], pa.float64()),
+      "necessity": spread(chosen.necessity, pa.float64()),
+      "necessity_rank": spread(_rank(chosen.necessity), pa.int64()),
+      "gain": spread(chosen.gain, pa.float64()),
+      "threshold": spread(threshold, pa.float64()),
+      "reason": pa.array(reason.tolist(), pa.string()),
+    }
+  )
+  artifacts.write_table(folder / "selection.parquet", written)
+  kept = rows[chosen.kept]
+  _write_records(folder / "selected.json", pool, kept)
+  artifacts.write_json(
+    folder / "summary.json", _summarise(chosen, reason, rows, config, spent)
+  )
+
+
+def _rank(necessity: np.ndarray) -> np.ndarray:
+  """From 0 for the highest; rows that are equal share the first's place."""
+  ascending = np.sort(necessity)
+  return len(necessity) - np.searchsorted(ascending, necessity, side="right")
+
+
+def _write_records(path: Path, pool: pool_table.PoolTable, kept: np.ndarray) -> None:
+  """The kept records in the pool's order: byte for byte, where they are JSON."""
+  parts = [pool.text(row) for row in kept]
+  artifacts.write_bytes(path, b"[\n" + b",\n".join(parts) + b"\n]\n")
+
+
+def _summarise(chosen: Selection, reason, rows, config, spent) -> dict[str, Any]:
+  found = chosen.table
+
+  def number(value):
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+  groups = [
+    {
+      "group": place,
+      "name": found.name[place],
+      "size": int(found.size[place]),
+      "remaining": int(found.remaining[place]),
+      "suspects": int(found.suspects[place]),
+      "target_share": number(found.target[place]),
+      "reached_share": number(found.reached[place]),
+      "mean_necessity": number(found.mean[place]),
+      "quota": number(found.quota[place]),
+      "floor": int(found.floor[place]),
+      "kept": int(found.kept[place]),
+    }
+    for place in range(len(found.name))
+  ]
+  names, counts = np.unique(reason.astype(str), return_counts=True)
+  certificate = chosen.certificate
+  return {
+    "strategy": config["strategy"],
+    "budget": str(config["budget"]),
+    "signal": config["signal"],
+    "options": config,
+    "eligible": len(rows),
+    "kept": int(chosen.kept.sum()),
+    "threshold": number(chosen.threshold),
+    "warnings": list(chosen.warnings),
+    "bound": {
+      "suspects": int(chosen.table.suspects.sum()),
+      "flops": spent,
+      "spared": dict(chosen.spared),
+    },
+    "groups": groups,
+    "reasons": dict(zip(names.tolist(), counts.tolist(), strict=True)),
+    "certificate": certificate
+    and {key: number(value) for key, value in certificate._asdict().items()},
+  }

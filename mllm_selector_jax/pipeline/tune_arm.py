@@ -1,0 +1,54 @@
+"""tune: fine-tunes the base, from its start, on each arm's selection."""
+
+import numpy as np
+
+from mllm_selector_jax.inputs import base_model
+from mllm_selector_jax.pipeline import fine_tune
+from mllm_selector_jax.pipeline.select_arm import arms
+from mllm_selector_jax.runs.context import Run
+
+
+def tune(run: Run) -> None:
+  """Makes `arms/<name>/tuned/` for every arm of the config."""
+  for arm in arms(run):
+    tune_arm(run, arm)
+
+
+def tune_arm(run: Run, arm: str, steps: int | None = None) -> None:
+  """Makes one arm's tuned model from its kept rows.
+
+  Args:
+    run: the invocation.
+    arm: its name.
+    steps: how many, as many epochs as that takes; None is `tune.epochs`.
+  """
+  selection = run.workdir.selection(arm)
+  selection.digest()
+  recipe = run.recipe(
+    "tune",
+    {
+      **fine_tune.recipe_config(run.cfg.tune, steps),
+      "model": base_model.model_config(run),
+    },
+    {
+      # Not the whole selection: gains may change where the kept rows do not.
+      "selection": selection.provenance()["outputs"]["selected.json"],
+      "pool": run.workdir.pool.digest(),
+      "base": base_model.hash_model(base_model.base_path(run)),
+    },
+  )
+
+  def build(folder):
+    rows = kept_rows(run, arm)
+    fine_tune.fine_tune(run, run.cfg.tune, rows, folder, f"tune {arm}", steps)
+
+  run.make(run.workdir.tuned(arm), recipe, build, together=True)
+
+
+def kept_rows(run: Run, arm: str) -> np.ndarray:
+  """The pool rows that an arm's selection keeps, ascending."""
+  import pyarrow.parquet as pq
+
+  path = run.workdir.selection(arm).path / "selection.parquet"
+  table = pq.read_table(path, columns=["row", "kept"])
+  return table["row"].to_numpy()[table["kept"].to_numpy(zero_copy_only=False)]

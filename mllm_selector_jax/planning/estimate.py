@@ -1,0 +1,114 @@
+"""FLOPs of the long stages, counted row by row, and what they take in time and disk."""
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from mllm_selector_jax.data.packing.tree_packing import Plan
+from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models.config import LoraConfig, MllmConfig
+from mllm_selector_jax.pipeline.flops import make_row_rates, row_flops
+from mllm_selector_jax.training import work
+from mllm_selector_jax.training.train_step import split_params
+
+EFFICIENCY = 0.3  # of the measured matmul rate, a cautious guess
+SHARD_BYTES = 200  # of a score table's row, about, beside the embedding
+
+
+def train_flops(
+  config: MllmConfig, section: Any, pool: Any, rows: Int[np.ndarray, " n"]
+) -> float:
+  """FLOPs of an epoch on those rows by the section's recipe, mean of a sample."""
+  return float(row_flops(make_row_rates(config, section), pool)[rows].mean())
+
+
+def score_flops(
+  config: MllmConfig, pool: Any, rows: Int[np.ndarray, " n"], plan: Plan
+) -> float:
+  """FLOPs of one forward pass over those rows, each shared trunk once.
+
+  Args:
+    config: of the model.
+    pool: the checked one.
+    rows: of it, the plan's items.
+    plan: what of them is shared.
+  """
+  lengths = pool.tokens[rows].astype(np.float64)
+  spared = (np.diff(plan.trees) - 1).astype(np.float64)
+  trunks = plan.trunks.astype(np.float64)
+  keys = (lengths * (lengths + 1)).sum() - (spared * trunks * (trunks + 1)).sum()
+  rates = work.make_rates(config, mllm.abstract(config), None)
+  return rates.flops(
+    lengths.sum() - (spared * trunks).sum(),
+    keys / 2,
+    float(pool.supervised[rows].sum()),
+    float(plan.images(pool.has_image[rows]).sum()),
+  )
+
+
+def answer_flops(config: MllmConfig, tokens: float, new: int) -> float:
+  """FLOPs of answering a question of that length, with an image, in `new` tokens."""
+  rates = work.make_rates(config, mllm.abstract(config), None)
+  seen = tokens + new
+  return rates.flops(seen, seen * (seen + 1) / 2, new, 1)
+
+
+def parameter_counts(config: MllmConfig) -> dict[str, int]:
+  """Parameters of each part of the model."""
+  return {
+    name: sum(math.prod(x.shape) for x in jax.tree.leaves(part))
+    for name, part in mllm.abstract(config).items()
+  }
+
+
+def count_trainable(config: MllmConfig, section: Any) -> int:
+  """Parameters that a recipe trains: with LoRA the adapter's and the projector's."""
+  if section.lora.rank:
+    adapter = LoraConfig(section.lora.rank, section.lora.alpha)
+    config = dataclasses.replace(config, lora=adapter)
+  counts = parameter_counts(config)
+  return sum(split_params(counts, section.trainable)[0].values())
+
+
+def disk_bytes(config: MllmConfig, sections: list[Any], rows: int) -> float:
+  """What stays on disk: a model and a checkpoint a training, the scores.
+
+  Args:
+    config: of the model.
+    sections: the recipe of every training.
+    rows: that are scored.
+  """
+  model = sum(parameter_counts(config).values())
+  # Exported once (4 bytes a parameter); the last checkpoint has what is trained and
+  # Adam's two moments.
+  total = sum(4 * model + 12 * count_trainable(config, one) for one in sections)
+  return total + rows * (4 * min(config.decoder.width, 256) + SHARD_BYTES)
+
+
+def measure_matmul(dtype: str, side: int = 1024) -> float:
+  """FLOP/s of a square matmul on all devices of this process."""
+  x = jnp.ones((side, side), dtype)
+  fn = jax.jit(lambda a: a @ a)
+  fn(x).block_until_ready()
+  best = math.inf
+  for _ in range(3):
+    start = time.perf_counter()
+    fn(x).block_until_ready()
+    best = min(best, time.perf_counter() - start)
+  devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
+  return 2 * side**3 / best * devices
+
+
+def duration(seconds: Any) -> str:
+  """Seconds as people say them."""
+  if seconds < 90:
+    return f"{max(seconds, 1):.0f} s"
+  if seconds < 5400:
+    return f"{seconds / 60:.0f} min"
+  return f"{seconds / 3600:.1f} h"

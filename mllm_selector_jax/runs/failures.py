@@ -1,0 +1,104 @@
+"""What a command that failed says: one message, what to do, and its exit status."""
+
+import errno
+import re
+import shutil
+import traceback
+from pathlib import Path
+
+from mllm_selector_jax.runs import processes
+from mllm_selector_jax.types import InputError, RunError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+# XLA's, and those of the allocators beneath it.
+_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory|bad_alloc", re.IGNORECASE)
+_TUNING = (
+  "--config.model.remat=full, a larger --config.{0}.accumulate, a smaller"
+  " --config.{0}.row_length or a larger --config.mesh.fsdp"
+)
+# What makes each stage need less memory.
+KNOBS = {
+  "align": _TUNING.format("align"),
+  "seed": _TUNING.format("seed"),
+  "tune": _TUNING.format("tune"),
+  "score": "a smaller --config.score.batch_rows or --config.score.row_length",
+  "evaluate": "a smaller --config.evaluate.batch",
+  "select": "fewer --config.select.clusters",
+}
+
+
+def explain(error: BaseException, stage: str, workdir: Path | None) -> tuple[str, int]:
+  """The message for whatever ended a command, and the exit status.
+
+  Args:
+    error: what was raised.
+    stage: the stage at hand; "" before any.
+    workdir: where the run writes; None if there is none yet.
+  """
+  where = f"{stage}: " if stage else ""
+  if isinstance(error, InputError):
+    return str(error), 2
+  if isinstance(error, RunError):
+    return str(error) + _room(error, workdir), 1
+  if processes.is_lost(error):
+    return (
+      f"{where}another process of this run is gone ({_first_line(error)}). See what it"
+      " said, then start all of them again; they go on from what is whole.",
+      1,
+    )
+  if isinstance(error, MemoryError) or (
+    isinstance(error, RuntimeError) and _MEMORY.search(str(error))
+  ):
+    remedy = KNOBS.get(stage, "a smaller batch or row_length of the stage at hand")
+    return (
+      f"{where}out of memory ({_first_line(error)}). Give {remedy}; the same command"
+      " goes on from what is whole.",
+      1,
+    )
+  if isinstance(error, OSError):
+    return where + _explain_system(error, workdir), 1
+  text = f"{where}{type(error).__name__}: {_first_line(error)}"
+  if room := _room(error, workdir):
+    return text + room, 1
+  place = traceback.extract_tb(error.__traceback__)[-1:]
+  at = f" ({Path(place[0].filename).name}, line {place[0].lineno})" if place else ""
+  return (
+    f"{text}{at}. This is a fault of the program, not of your input"
+    + (f"; {workdir / 'log.txt'} has the traceback to report." if workdir else "."),
+    1,
+  )
+
+
+def is_expected(error: BaseException) -> bool:
+  """Whether the message alone is enough, so that no traceback need be kept."""
+  return isinstance(error, InputError | RunError)
+
+
+def _explain_system(error: OSError, workdir: Path | None) -> str:
+  names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+  name = " -> ".join(names) or str(workdir or "a file")
+  text = f"{name}: {error.strerror or _first_line(error)}"
+  if error.errno in _FULL:
+    return text + (_room(error, workdir) or ".")
+  if error.errno in _DENIED:
+    return text + ". Give this user the right to it, or another --workdir."
+  return text + ". The same command goes on from what is whole."
+
+
+def _room(error: BaseException, workdir: Path | None) -> str:
+  """What to do if the disk is full, "" if it is not that."""
+  code = getattr(error, "errno", None) or getattr(error.__cause__, "errno", None)
+  if code not in _FULL and "No space left on device" not in str(error):
+    return ""
+  free = ""
+  if workdir is not None and workdir.exists():
+    free = f" ({shutil.disk_usage(workdir).free:,} bytes are free under {workdir})"
+  return (
+    f"{free}. Make room and give the same command again; it goes on from what is whole."
+  )
+
+
+def _first_line(error: BaseException) -> str:
+  lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+  return lines[0][:300] if lines else type(error).__name__

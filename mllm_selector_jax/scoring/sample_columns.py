@@ -1,0 +1,66 @@
+"""From the token signals of a part's steps to a line for every sample."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mllm_selector_jax.data.packing.assembly import Owners
+from mllm_selector_jax.scoring import signals
+
+Output = tuple[dict[str, np.ndarray], Owners]
+
+
+def make_columns(rows: Int[np.ndarray, " n"], outputs: list[Output]) -> dict[str, Any]:
+  """Per-sample columns of a part: sums in float64, so packing does not matter.
+
+  Args:
+    rows: the part's pool rows, ascending.
+    outputs: for every step its token signals and, by option, "embedding", and
+      their owners, by pool row.
+
+  Returns:
+    "row", "supervised", "turn_losses" (a list a row), every sum of token signals
+    by name, and "embedding" [n, E] where there was one.
+  """
+  names = [name for name in outputs[0][0] if name != "embedding"]
+  sums = {name: np.zeros(len(rows)) for name in names}
+  supervised = np.zeros(len(rows), np.int64)
+  turn_losses: list[list[float]] = [[] for _ in rows]
+  for out, owners in outputs:
+    # Positions in the part; rows ascend, so a search finds them.
+    item = np.where(owners.item >= 0, np.searchsorted(rows, owners.item), -1)
+    tokens = {name: out[name] for name in names}
+    for name, value in signals.sum_by_item(tokens, item, len(rows)).items():
+      sums[name] += value
+    valid = item >= 0
+    supervised += np.bincount(item[valid], minlength=len(rows))
+    _add_turns(turn_losses, item[valid], owners.turn[valid], out["loss"][valid])
+  columns = {"row": rows, "supervised": supervised, "turn_losses": turn_losses, **sums}
+  if "embedding" in outputs[0][0]:
+    columns["embedding"] = _mean_embeddings(rows, outputs)
+  return columns
+
+
+def _mean_embeddings(
+  rows: Int[np.ndarray, " n"], outputs: list[Output]
+) -> Float[np.ndarray, "n E"]:
+  turns = np.zeros(len(rows), np.int64)
+  embeddings = np.zeros((len(rows), outputs[0][0]["embedding"].shape[-1]))
+  for out, owners in outputs:
+    answer = owners.answer_item >= 0
+    answer_of = np.searchsorted(rows, owners.answer_item[answer])
+    turns += np.bincount(answer_of, minlength=len(rows))
+    np.add.at(embeddings, answer_of, out["embedding"][answer].astype(np.float64))
+  return (embeddings / turns[:, None]).astype(np.float32)
+
+
+def _add_turns(turn_losses, item, turn, loss) -> None:
+  """Appends the mean loss of each turn; a sample lies in one packed row."""
+  starts = np.flatnonzero(np.diff(item, prepend=-1) | np.diff(turn, prepend=-1))
+  if not len(starts):
+    return
+  sums = np.add.reduceat(loss.astype(np.float64), starts)
+  counts = np.diff(starts, append=len(item))
+  for i, mean in zip(item[starts], sums / counts, strict=True):
+    turn_losses[i].append(float(mean))

@@ -1,0 +1,74 @@
+"""Finished parts of a pass on disk: written whole, found again, found damaged.
+
+A pass leaves its parts in a folder of its own until every pass is done and they
+are joined into the score table (table.py).
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from mllm_selector_jax.runs import artifacts
+
+
+def write_part(folder: Path, number: int, columns: dict[str, Any]) -> None:
+  """Writes a part's columns; its note comes last.
+
+  The note holds the hashes of the part's files, and of which rows it is: under
+  other options the same number is another part.
+  """
+  import pyarrow as pa
+
+  columns = dict(columns)
+  rows = _hash_rows(columns["row"])
+  embedding = columns.pop("embedding", None)
+  turns = pa.array(columns.pop("turn_losses"), pa.list_(pa.float64()))
+  arrays = {name: pa.array(values) for name, values in columns.items()}
+  files = [folder / f"part-{number:05d}.parquet"]
+  artifacts.write_table(files[0], pa.table({**arrays, "turn_losses": turns}))
+  if embedding is not None:
+    data = io.BytesIO()
+    np.save(data, embedding, allow_pickle=False)
+    files.append(folder / f"part-{number:05d}.npy")
+    artifacts.write_bytes(files[1], data.getvalue())
+  hashes = {path.name: artifacts.hash_file(path) for path in files}
+  artifacts.write_json(_note(folder, number), {"rows": rows, "files": hashes})
+
+
+def is_written(folder: Path, number: int, rows: Int[np.ndarray, " n"]) -> bool:
+  """Whether a part of these pool rows is there, whole and undamaged."""
+  try:
+    note = json.loads(_note(folder, number).read_text())
+    return note["rows"] == _hash_rows(rows) and all(
+      artifacts.hash_file(folder / name) == wanted
+      for name, wanted in note["files"].items()
+    )
+  except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    return False
+
+
+def read_parts(folder: Path, count: int) -> Iterator[tuple[Any, np.ndarray | None]]:
+  """Each part's columns, as a pyarrow table, and embeddings, kept on disk."""
+  import pyarrow.parquet as pq
+
+  for number in range(count):
+    path = folder / f"part-{number:05d}.parquet"
+    stored = path.with_suffix(".npy")
+    embedding = None
+    if stored.exists():
+      embedding = np.load(stored, mmap_mode="r", allow_pickle=False)
+    yield pq.read_table(path, page_checksum_verification=True), embedding
+
+
+def _note(folder: Path, number: int) -> Path:
+  return folder / f"part-{number:05d}.json"
+
+
+def _hash_rows(rows: Int[np.ndarray, " n"]) -> str:
+  return hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()

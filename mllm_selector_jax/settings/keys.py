@@ -1,0 +1,277 @@
+"""Every key of the config with what its value may be, whatever stage reads it.
+
+A new key is one more line. What holds between keys stands in `relations`.
+"""
+
+from typing import Any
+
+from mllm_selector_jax.comparison import comparison_plan
+from mllm_selector_jax.data.pool import pool_check, sources
+from mllm_selector_jax.data.tokens import conversation
+from mllm_selector_jax.evaluation import tasks
+from mllm_selector_jax.inputs import base_model, held_out
+from mllm_selector_jax.models.config import ATTENTION, REMAT
+from mllm_selector_jax.pipeline.candidates import read_bound
+from mllm_selector_jax.pipeline.export_arm import choose_forms
+from mllm_selector_jax.planning import topology
+from mllm_selector_jax.scoring.signals import SIGNALS
+from mllm_selector_jax.selection import budget
+from mllm_selector_jax.selection.options import TARGETS, SelectOptions
+from mllm_selector_jax.settings.kinds import (
+  POSITIVE,
+  SHARE,
+  Check,
+  each,
+  every,
+  flag,
+  folder_name,
+  ids,
+  mapping,
+  name,
+  number,
+  one_of,
+  optional,
+  parsed,
+  refuse,
+  sequence,
+  text,
+  texts,
+  whole,
+)
+from mllm_selector_jax.training.optimizer import MOMENTS
+from mllm_selector_jax.training.train_step import TRAINABLE
+from mllm_selector_jax.types import InputError
+
+MOST_TOKENS = 1 << 20  # of a packed row; attention over more fits nowhere
+MOST_SEED = (1 << 32) - 1  # that jax takes for a key
+
+
+def _amount(key: str, value: Any) -> None:
+  budget.parse(value, key)
+
+
+def _option(option: str) -> Check:
+  """What a parameter of a selection takes."""
+  return parsed(lambda value: SelectOptions(**{option: value}))
+
+
+def _written_option(option: str) -> Check:
+  """The same for a number that is written as text."""
+
+  def check(key: str, value: str) -> None:
+    try:
+      found = float(value)
+    except ValueError as error:
+      raise InputError(f"{key} has {value!r}, which is no number.") from error
+    _option(option)(key, found)
+
+  return check
+
+
+def _spike(key: str, value: Any) -> None:
+  number(0)(key, value)
+  if 0 < value <= 1:
+    refuse(key, value, "above 1, or 0 for no limit")
+
+
+def _signals(key: str, value: Any) -> None:
+  sequence(key, value)
+  for each_name in value:
+    if each_name not in SIGNALS:
+      raise InputError(f"{key} names {each_name!r}; there are {', '.join(SIGNALS)}.")
+
+
+def _candidates(key: str, value: Any) -> None:
+  whole(0)(key, value)
+  if value == 1:
+    refuse(key, value, "2 or more, or 0 for no search")
+
+
+def _axis(key: str, value: Any) -> None:
+  whole(-1)(key, value)
+  if value == 0:
+    refuse(key, value, "1 or more, or -1 for all devices that are left")
+
+
+def _rules(key: str, value: Any) -> None:
+  sequence(key, value)
+  for pair in value:
+    if not isinstance(pair, tuple | list) or [type(part) for part in pair] != [str] * 2:
+      refuse(key, value, "a list of pairs of a task and a regular expression, as texts")
+  parsed(tasks.compile_rules)(key, value)
+
+
+def _named(section: str, checks: dict[str, Check]) -> dict[str, Check]:
+  return {f"{section}.{key}": check for key, check in checks.items()}
+
+
+RECIPE: dict[str, Check] = {
+  "epochs": whole(1),
+  "batch": whole(1),
+  "accumulate": whole(1),
+  "learning_rate": POSITIVE,
+  "warmup": number(0, 1, "[)"),
+  "weight_decay": number(0, ends="[)"),
+  "b1": number(0, 1, "[)"),
+  "b2": number(0, 1, "[)"),
+  "clip": number(0, ends="(]"),
+  "first_moment": one_of(*MOMENTS),
+  "trainable": one_of(*TRAINABLE),
+  "projector_learning_rate": optional(POSITIVE),
+  "lora.rank": whole(0),
+  "lora.alpha": POSITIVE,
+  "group_by_modality_length": flag,
+  "row_length": whole(1, MOST_TOKENS),
+  "save_every": whole(0),
+  "keep": whole(1),
+  "keep_best": whole(0),
+  "spike": _spike,
+  "threads": whole(0),
+}
+
+POOL: dict[str, Check] = {
+  "data": texts,
+  "images": texts,
+  "links": one_of(*base_model.LINKS),
+  "splits": name,
+  "duplicate_ids": one_of(*pool_check.DUPLICATES),
+  "duplicate_rows": one_of(*pool_check.DUPLICATES),
+  "source": every(name, parsed(sources.make_finder)),
+  "long_rows": one_of(*pool_check.LONG_ROWS),
+  "max_pixels": whole(1),
+  "most_aside": SHARE,
+  "most_lost": SHARE,
+  "demo.rows": whole(0),
+  "demo.seed": whole(0, MOST_SEED),
+  "demo.wrong": SHARE,
+  "demo.misaligned": SHARE,
+  "demo.duplicates": SHARE,
+  "demo.questions": whole(1),
+}
+
+MODEL: dict[str, Check] = {
+  "path": name,
+  "dtype": one_of(*base_model.DTYPES),
+  "remat": one_of(*REMAT),
+  "attention": one_of(*ATTENTION),
+  "conversation": one_of(*conversation.TEMPLATES),
+  "system": optional(text),
+  "row_system": flag,
+  "pad_images": flag,
+  "max_length": whole(1, MOST_TOKENS),
+}
+
+SCORE: dict[str, Check] = {
+  "model": optional(name),
+  "table": optional(name),
+  "reference": optional(name),
+  "signals": _signals,
+  "row_length": whole(1, MOST_TOKENS),
+  "batch_rows": whole(1),
+  "part_rows": whole(1),
+  "share": flag,
+  "threads": whole(0),
+}
+
+_BOUND = parsed(lambda value: SelectOptions(bound=read_bound(value)))
+_OPTIONS = (
+  *("strategy", "kl_weight", "groups", "clusters", "strata", "tempering", "duplicates"),
+  *("floor", "cap", "within", "temperature"),
+)
+SELECT: dict[str, Check] = {
+  **{option: _option(option) for option in _OPTIONS},
+  "budget": _amount,
+  "signal": name,
+  "target": one_of(*TARGETS),
+  "target_shares": mapping,
+  "like": ids,
+  "bound": _BOUND,
+  "competence": SHARE,
+  "visual": flag,
+  "force_in": ids,
+  "leave_out": ids,
+  "sweep.budgets": each(_amount),
+  "sweep.kl_weights": each(_written_option("kl_weight")),
+  "search.candidates": _candidates,
+  "search.signal": texts,
+  "search.kl_weight": each(_written_option("kl_weight")),
+  "search.groups": each(_option("groups")),
+  "search.tempering": each(_written_option("tempering")),
+  "search.bound": each(_BOUND),
+  "search.development": parsed(held_out.parse),
+  "search.images": texts,
+  "search.steps": whole(1),
+  "search.halving": whole(2),
+  "rounds": whole(1),
+  "control": flag,
+}
+
+EVALUATE: dict[str, Check] = {
+  "tasks": every(texts, parsed(tasks.parse_tasks)),
+  "images": texts,
+  "allow_leakage": flag,
+  "rules": _rules,
+  "limit": whole(0),
+  "batch": whole(1),
+  "max_new_tokens": whole(1),
+}
+
+COMPARE: dict[str, Check] = {
+  "strategies": each(
+    lambda key, value: comparison_plan.check_strategy(value, key), least=1
+  ),
+  "variants": mapping,
+  "budgets": each(_amount, least=1),
+  "seeds": each(lambda key, value: comparison_plan.read_seed(value), least=1),
+  "full": flag,
+  "match": one_of(*comparison_plan.MATCHES),
+  "fresh_pools": flag,
+}
+
+KEYS: dict[str, Check] = {
+  "rng_seed": whole(0, MOST_SEED),
+  **_named("pool", POOL),
+  "prepare.shard_rows": whole(1),
+  "prepare.workers": whole(0),
+  **_named("model", MODEL),
+  "mesh.data": _axis,
+  "mesh.fsdp": _axis,
+  "mesh.tensor": _axis,
+  "log.tensorboard": flag,
+  "align.rows": _amount,
+  **_named("align", RECIPE),
+  "seed.rows": _amount,
+  **_named("seed", RECIPE),
+  **_named("score", SCORE),
+  **_named("select", SELECT),
+  "export_selection.arm": folder_name,
+  "export_selection.formats": every(texts, parsed(choose_forms)),
+  **_named("tune", RECIPE),
+  **_named("evaluate", EVALUATE),
+  **_named("compare", COMPARE),
+  "plan.topology": optional(every(name, parsed(topology.parse))),
+  "plan.mfu": number(0, 1, "(]"),
+  "report.title": text,
+}
+
+
+def check_keys(cfg: Any) -> None:
+  """Refuses a config with a value that is none of its key's.
+
+  Args:
+    cfg: the config, or a dict of dicts laid out as one.
+
+  Raises:
+    InputError: one line for each such key.
+  """
+  faults = []
+  for key, check in KEYS.items():
+    value = cfg
+    for part in key.split("."):
+      value = value[part]
+    try:
+      check(key, value)
+    except InputError as error:
+      faults.append(str(error))
+  if faults:
+    raise InputError("\n".join(faults))

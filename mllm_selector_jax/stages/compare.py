@@ -1,0 +1,119 @@
+"""compare: makes every arm that is not there, and the comparison of all."""
+
+from mllm_selector_jax.comparison import comparison_summary, costs
+from mllm_selector_jax.comparison.comparison_plan import POOL, RANDOM, Plan, read_plan
+from mllm_selector_jax.comparison.seeds import at_seed, in_workdir
+from mllm_selector_jax.inputs import base_model
+from mllm_selector_jax.pipeline import candidates, fine_tune, flops
+from mllm_selector_jax.pipeline.check_pool import make_pool
+from mllm_selector_jax.pipeline.evaluate_arm import check_tasks, evaluate_arm
+from mllm_selector_jax.pipeline.leakage import check_leakage
+from mllm_selector_jax.pipeline.score_pool import needs_seed, score
+from mllm_selector_jax.pipeline.search.search_arms import check_search, search
+from mllm_selector_jax.pipeline.select_arm import select_arm
+from mllm_selector_jax.pipeline.tune_arm import kept_rows, tune_arm
+from mllm_selector_jax.runs import artifacts
+from mllm_selector_jax.runs.context import Run, plain
+from mllm_selector_jax.runs.times import keep_times, read_times
+from mllm_selector_jax.stages.seed import seed as make_seed
+
+
+def compare(run: Run) -> None:
+  """Strategies x budgets x seeds from one base, with controls, in `compare/`."""
+  plan = read_plan(run.cfg)
+  for arm in plan.arms:
+    own = plan.changes(arm) | {"strategy": plan.strategy(arm)}
+    candidates.check_names(run, **own)
+  check_search(run)
+  check_tasks(run)
+  base_model.check_model(run)
+  if not plan.fresh_pools:
+    with in_workdir(run, run.workdir.at_seed(plan.seeds[0], False)):
+      make_pool(run)
+      candidates.check_pool(run)
+      check_leakage(run)
+  for place, seed in enumerate(plan.seeds):
+    count = f"{place + 1} of {len(plan.seeds)}"
+    run.say(f"compare: seed {seed} ({count}), {len(plan.arms)} arms")
+    run.seconds.clear()
+    with at_seed(run, plan, seed):
+      made = _make_seed(run, plan, seed)
+    # A table of the seeds so far, where there is news, since a seed may take a day.
+    if made or place == len(plan.seeds) - 1:
+      _summarise(run, plan._replace(seeds=plan.seeds[: place + 1]))
+
+
+def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
+  """Makes what one seed lacks; whether it lacked anything."""
+  made = False
+  try:
+    if plan.fresh_pools:
+      make_pool(run)
+      candidates.check_pool(run)
+      check_leakage(run)
+    for arm in plan.arms:
+      candidates.check_lists(run, **plan.changes(arm))
+    if needs_seed(run):
+      make_seed(run)
+    score(run)
+    made |= keep_times(run, run.workdir.path)
+    searched, steps = search(run), None
+    whole = POOL.name(seed)  # its rows are counted even if not tuned on
+    select_arm(run, whole, RANDOM, POOL.budget)
+    if plan.match == "steps":
+      steps = flops.count_steps(len(kept_rows(run, whole)), run.cfg.tune)
+    for arm in plan.arms:
+      name = arm.name(seed)
+      strategy, changes = plan.strategy(arm), plan.changes(arm)
+      if arm.strategy == run.cfg.select.strategy:
+        changes = searched
+      select_arm(run, name, strategy, arm.budget, **changes)
+      tune_arm(run, name, steps)
+      evaluate_arm(run, name)
+      made |= keep_times(run, run.workdir.path)
+  finally:
+    keep_times(run, run.workdir.path)
+  return made
+
+
+def _summarise(run: Run, plan: Plan) -> None:
+  work, inputs = run.workdir, {}
+  for seed in plan.seeds:
+    own = work.at_seed(seed, plan.fresh_pools)
+    inputs[f"scores {seed}"] = own.scores.digest()
+    for arm in plan.arms:
+      name = arm.name(seed)
+      inputs[f"{name} selection"] = work.selection(name).digest()
+      inputs[f"{name} tuned"] = work.tuned(name).digest()
+      inputs[f"{name} evaluation"] = work.evaluation(name).digest()
+  config = {
+    "arms": [arm.name(seed) for seed in plan.seeds for arm in plan.arms],
+    "match": plan.match,
+    "fresh_pools": plan.fresh_pools,
+    "variants": plan.variants,
+    "seed": fine_tune.recipe_config(run.cfg.seed),
+    "tune": fine_tune.recipe_config(run.cfg.tune),
+    "title": run.cfg.report.title,
+  }
+  recipe = run.recipe("compare", plain(config), inputs)
+
+  def build(folder):
+    from mllm_selector_jax.pages import comparison_page, comparison_plot
+
+    results = comparison_summary.summarise(run, plan)
+    spent = costs.find_costs(run, plan, results, read_times(work.path))
+    text = comparison_page.format_markdown(results, spent)
+    picture = comparison_plot.draw(results)
+    artifacts.write_json(folder / "results.json", results)
+    artifacts.write_json(folder / "costs.json", spent)
+    artifacts.write_text(folder / "table.md", text)
+    artifacts.write_table(
+      folder / "table.parquet", comparison_summary.make_table(results)
+    )
+    artifacts.write_bytes(folder / "accuracy.png", picture)
+    html = comparison_page.render(results, spent, picture, run.cfg.report.title)
+    artifacts.write_text(folder / "compare.html", html)
+    run.say(f"compare: over {len(plan.seeds)} seeds so far\n\n{text}")
+
+  run.make(work.comparison, recipe, build)
+  run.say(f"compare: {work.comparison.path / 'compare.html'} shows it")

@@ -1,0 +1,35 @@
+"""report: the stage that makes `report.html`."""
+
+from mllm_selector_jax.inputs import base_model
+from mllm_selector_jax.pages import build_report
+from mllm_selector_jax.pipeline.measure_sets import measure_main
+from mllm_selector_jax.runs import artifacts
+from mllm_selector_jax.runs.context import Run
+
+
+def report(run: Run) -> None:
+  """Makes `report.html` from whatever the other stages have left."""
+  work = run.workdir
+  measure_main(run)
+  inputs = {"pool": work.pool.digest()}
+  made = {"seed": work.seed, "scores": work.scores, "measures": work.measures}
+  made["search"] = work.search
+  for number in range(2, run.cfg.select.rounds + 1):
+    made[f"round {number}"] = work.at_round(number).evaluation("main")
+  for folder in sorted((work.path / "arms").glob("*")):
+    arm = folder.name
+    made |= {
+      f"{arm} selection": work.selection(arm),
+      f"{arm} tuned": work.tuned(arm),
+      f"{arm} evaluation": work.evaluation(arm),
+    }
+  for name, artifact in made.items():
+    if (provenance := artifact.provenance()) is not None:
+      inputs[name] = provenance["digest"]
+  recipe = run.recipe("report", run.cfg.report, inputs)
+
+  def build(folder):
+    text = build_report(work.path, base_model.image_folders(run), run.cfg.report.title)
+    artifacts.write_text(folder / "report.html", text)
+
+  run.make(work.report, recipe, build)
