@@ -1,1 +1,1 @@
-"""What the commands are made of: each function makes its artifact unless it is current."""
+"""What the commands are made of: each function makes an artifact that is not current."""
