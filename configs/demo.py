@@ -1,4 +1,4 @@
-"""The whole pipeline on a drawn pool and the tiny base, minutes on two cores."""
+"""The whole pipeline on a drawn pool with the tiny base; minutes on two CPU cores."""
 
 from mllm_selector_jax.configs import default
 
