@@ -1,4 +1,4 @@
-"""How far splash (interpreted on CPUs) is from XLA: the figures of docs/results.md.
+"""How far splash (interpreted on CPUs) is from XLA: figures of docs/results/parity.md.
 
 python benchmarks/attention.py [layers ...]
 """

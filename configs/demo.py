@@ -1,4 +1,4 @@
-"""The whole pipeline on a drawn pool and the tiny base, minutes on two cores."""
+"""The whole pipeline on a drawn pool with the tiny base; minutes on two CPU cores."""
 
 from mllm_selector_jax.configs import default
 
@@ -11,8 +11,9 @@ def get_config():
   cfg.model.system = ""  # the tiny base was trained without a system text
   cfg.model.max_length = 128
 
-  # One look at every row: as many steps as four at a fifth of them, and a loss that
-  # tells wrong answers better, since none is learned by heart (docs/results.md).
+  # One epoch over all rows takes 1.25 times the steps of four epochs over a fifth of
+  # them. Its loss tells wrong answers apart better, because the seed model memorises
+  # none of them (docs/results/selection.md, "The seed").
   cfg.seed.rows = "100%"
   cfg.seed.epochs = 1
   for section in (cfg.seed, cfg.tune):

@@ -12,7 +12,7 @@ def get_config():
   cfg = demo.get_config()
   cfg.pool.demo.rows = 0
   for section in (cfg.seed, cfg.score, cfg.tune):
-    section.row_length = 96  # two rows of the pool, of 42 to 47 tokens
+    section.row_length = 96  # room for two rows of the pool, of 42 to 47 tokens each
   cfg.evaluate.rules = (
     ("yes or no", r"^(is|does|are) "),
     ("colour", r"colou?r"),

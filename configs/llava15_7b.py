@@ -1,7 +1,7 @@
-"""LLaVA-1.5 7B, all of the decoder tuned, as scripts/v1_5/finetune.sh of LLaVA does.
+"""Full fine-tuning of LLaVA-1.5 7B by the recipe of LLaVA's scripts/v1_5/finetune.sh.
 
-The base is the aligned one (llava15_7b_align); a hub name of the tuned one stands in
-the default config. For 8 devices:
+The base should be an aligned one (llava15_7b_align); the hub name in the default config
+is that of a model which is already fine-tuned. For 8 devices:
 
 mllm-selector --config=llava15_7b --workdir=runs/full \
     --config.model.path=runs/align/aligned/hf \
@@ -14,8 +14,8 @@ from mllm_selector_jax.configs import default
 def get_config():
   cfg = default.get_config()
   cfg.model.remat = "full"
-  # Parameters, gradients and moments of 7B, float32, are over 100 GB: all devices
-  # share them.
+  # Parameters, gradients and optimizer moments of 7B parameters in float32 are over
+  # 100 GB, so they are sharded over all devices.
   cfg.mesh.data = 1
   cfg.mesh.fsdp = -1
   for section in (cfg.seed, cfg.tune):

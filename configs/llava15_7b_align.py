@@ -1,4 +1,4 @@
-"""Stage 1 of LLaVA-1.5 7B, the projector alone, as scripts/v1_5/pretrain.sh of LLaVA.
+"""Stage 1 of LLaVA-1.5 7B (projector only), as in LLaVA's scripts/v1_5/pretrain.sh.
 
 mllm-selector assemble --decoder=lmsys/vicuna-7b-v1.5 \
     --vision=openai/clip-vit-large-patch14-336 --out=bases/llava-7b

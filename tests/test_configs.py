@@ -73,8 +73,9 @@ def list_texts():
     for node in ast.walk(ast.parse(path.read_text())):
       if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield f"{path.relative_to(ROOT)}:{node.lineno}", node.value
-  for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-    yield path.name, path.read_text()
+  folders = (ROOT / "docs").rglob("*.md"), (ROOT / "launch").glob("*.md")
+  for path in sorted([ROOT / "README.md", *folders[0], *folders[1]]):
+    yield str(path.relative_to(ROOT)), path.read_text()
 
 
 def test_every_option_that_a_text_names_is_one():

@@ -20,7 +20,7 @@ from mllm_selector_jax.types import Batch, Params
 
 # How far vectors may be apart, relative to their length: of one attention, where
 # rounding gives a twentieth to a quarter of that and a key too many about 1; and
-# of the hidden states, where it grows with the layers (docs/results.md).
+# of the hidden states, where it grows with the layers (docs/results/parity.md).
 TOLERANCES = {
   "float32": (1e-5, 1e-4),
   "bfloat16": (2e-2, 2e-1),

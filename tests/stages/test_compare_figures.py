@@ -221,9 +221,14 @@ def test_the_readme_has_the_figures_of_the_stored_comparisons():
   assert [x["budget"] for x in held] == ["1%", "5%", "10%", "20%", "50%"]
   assert [x["seeds"] for x in held] == [10, 10, 10, 10, 5]
   assert all(x["minus_random"]["low"] > 0 for x in held)
-  points = [f"{100 * x['minus_random']['value']:.1f}" for x in held]
-  said = f"{', '.join(points[:-1])} and {points[-1]} points, each 95 % interval above 0"
-  assert said in (top / "README.md").read_text()
+  random = [x for x in lines if x["strategy"] == "random"]
+  readme = (top / "README.md").read_text()
+  for drawn, kept in zip(random, held, strict=True):
+    means = [f"{100 * x['mean']['value']:.1f}" for x in (drawn, kept)]
+    gain = kept["minus_random"]
+    half = 100 * (gain["high"] - gain["low"]) / 2
+    row = [kept["budget"].replace("%", " %"), *means, f"+{100 * gain['value']:.1f} ± "]
+    assert f"| {' | '.join(row)}{half:.1f} |" in readme
   # Each budget is what it would be alone; only Holm's method looks at the others.
   alone, _ = merge(found, ["kl", "random"], ["5%"], full=False)
   (wanted,) = (
