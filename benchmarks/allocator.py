@@ -3,7 +3,7 @@
   python benchmarks/allocator.py
 
 Two fresh processes train the tiny base on the same drawn batch, one with glibc's
-defaults and one with `stages.memory.keep_freed_memory`; five times, in turn. Prints
+defaults and one with `runs.memory.keep_freed_memory`; five times, in turn. Prints
 medians of the step's wall time, CPU time in the kernel, and page faults.
 """
 

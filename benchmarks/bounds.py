@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from mllm_selector_jax.configs import demo
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.data.tokens.dialogue import Round, hash_answers
 from mllm_selector_jax.pipeline import candidates, heldout_models
 from mllm_selector_jax.runs import context
 from mllm_selector_jax.runs.times import keep_times, read_times
 from mllm_selector_jax.selection.eligibility import sort_out
 from mllm_selector_jax.selection.options import HELD_OUT, SelectOptions
+from mllm_selector_jax.stages import COMMANDS
 
 NONE = {"bound": 0.0, "competence": None, "visual": False, "duplicates": 0.0}
 RULES = {
@@ -63,9 +63,9 @@ def score_pool(folder: Path, seed: int, rows: int):
   cfg.score.signals = (*cfg.score.signals, "visual")
   cfg.select.visual, cfg.select.competence, cfg.select.duplicates = True, 0.6, 0.9
   with context.open_run(cfg, str(folder)) as run:
-    stages.check(run)
-    stages.seed(run)
-    stages.score(run)
+    COMMANDS["check"](run)
+    COMMANDS["seed"](run)
+    COMMANDS["score"](run)
     eligible = candidates.read_eligible(run, candidates.make_config(run), seed)
     found, costs = {}, {}
     for bound in HELD_OUT:

@@ -22,7 +22,7 @@ from mllm_selector_jax.pipeline.score_pool import make_options
 from mllm_selector_jax.planning import estimate, topology
 from mllm_selector_jax.scoring import passes
 from mllm_selector_jax.scoring.engine import plan_pass
-from mllm_selector_jax.stages import plan
+from mllm_selector_jax.planning import jobs
 
 CASES = {
   "full": ("llava15_7b", "v5p-8"),
@@ -72,7 +72,7 @@ def run_case(name: str, pool: Any, arguments: argparse.Namespace) -> None:
   sections = {} if score else {"tune": cfg.tune}
   count = len(rows) // 5
   given = config, sections, {"tune": count}, score, pool, found, cfg.mesh.to_dict()
-  for text in plan.describe_steps(*given):
+  for text in jobs.describe_steps(*given):
     print(text, flush=True)
   if score:
     packed = plan_pass(passes.MAIN, pool, rows, config.patches, score)

@@ -5,6 +5,7 @@ turns from `benchmarks.pool_like_665k` and fills them with random tokens and pix
 """
 
 import hashlib
+import pathlib
 import itertools
 import types
 
@@ -61,7 +62,8 @@ def make_easy_vqa(data: str, folder: str, count: int, config: MllmConfig) -> Poo
   samples = encoder.encode_many([(row["conversations"], True) for row in found])
   keys, pictures = [], {}
   for path in (row["image"] for row in found):
-    pixels = decoding.to_pixels(decoding.read_image(folder, path)[0], options)
+    image = decoding.decode_image(pathlib.Path(folder, path).read_bytes())
+    pixels = decoding.to_pixels(image, options)
     keys.append(hashlib.sha256(pixels.tobytes()).hexdigest())
     pictures[keys[-1]] = pixels
   return Pool(samples, [encoder.measure_trunk(s) for s in samples], keys, pictures)

@@ -20,11 +20,11 @@ from mllm_selector_jax.configs import demo
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.bounds import NONE, measure_tasks
-from mllm_selector_jax import stages
 from mllm_selector_jax.pipeline import candidates
 from mllm_selector_jax.runs import context
 from mllm_selector_jax.selection.eligibility import sort_out
 from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.stages import COMMANDS
 
 SEEDS = "20%x1,20%x2,20%x4,20%x8,50%x1,50%x2,50%x3,100%x1,100%x2"
 BOUNDS = ("mixture", 0.15)
@@ -38,9 +38,9 @@ def score_pool(folder: Path, pool: int, rows: int, share: str, epochs: int):
   cfg.pool.demo.rows = rows
   cfg.seed.rows, cfg.seed.epochs = share, epochs
   with context.open_run(cfg, str(folder)) as run:
-    stages.check(run)
-    stages.seed(run)
-    stages.score(run)
+    COMMANDS["check"](run)
+    COMMANDS["seed"](run)
+    COMMANDS["score"](run)
     eligible = candidates.read_eligible(run, candidates.make_config(run), pool)
   table = pq.read_table(folder / "demo_pool" / "truth.parquet")
   truth = {name: table[name].to_numpy() for name in ("wrong", "misaligned")}

@@ -137,10 +137,7 @@ def _usage(command: str) -> str:
     from mllm_selector_jax.stages import assemble
 
     return assemble.__doc__ + flags.FLAGS.module_help(assemble)
-  lines = [
-    f"  {name:9} {(function.__doc__ or '').splitlines()[0]}"
-    for name, function in COMMANDS.items()
-  ]
+  lines = [f"  {name:9} {command.summary}" for name, command in COMMANDS.items()]
   lines.append(
     "  assemble  Makes a base from a decoder, a vision tower and a projector."
   )

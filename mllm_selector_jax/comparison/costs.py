@@ -50,41 +50,40 @@ def find_costs(
   lines = {line["arm"]: line for line in results["arms"]}
   seeds, arms = [], []
   for seed in plan.seeds:
-    with at_seed(run, plan, seed):
-      pool = base_model.open_pool(run)
-      shared = _find_shared(run, config, pool)
-      place, whole = f"seeds/{seed}", POOL.name(seed)
-      shared["seed_seconds"] = (
-        times.get(f"{place}/seed") if shared["seed_flops"] else 0.0
+    current = at_seed(run, plan, seed)
+    pool = base_model.open_pool(current)
+    shared = _find_shared(current, config, pool)
+    place, whole = f"seeds/{seed}", POOL.name(seed)
+    shared["seed_seconds"] = times.get(f"{place}/seed") if shared["seed_flops"] else 0.0
+    shared["score_seconds"] = times.get(f"{place}/scores")
+    row = flops.row_flops(flops.make_row_rates(config, current.cfg.tune), pool)
+    kept = kept_rows(current, whole)
+    epochs = current.cfg.tune.epochs
+    shared["full_flops"] = float(row[kept].mean()) * len(kept) * epochs
+    shared["full_seconds"] = times.get(f"arms/{whole}/tuned")
+    seeds.append({"seed": seed, **shared})
+    for arm in plan.arms:
+      name = arm.name(seed)
+      bound = candidates.make_config(current, **plan.changes(arm))["bound"]
+      bounded = bound if plan.strategy(arm) in BOUNDED else None
+      line = lines[name]
+      rows = flops.read_rows(current.workdir.tuned(name).path)
+      seen = flops.count_samples(line["rows"], line["steps"], current.cfg.tune.batch)
+      arms.append(
+        {
+          "arm": name,
+          **arm._asdict(),
+          "seed": seed,
+          "samples": seen,
+          **_find_searched(current, arm, bounded, times, place),
+          "bound_flops": heldout_models.read_flops(current, bounded),
+          "bound_seconds": heldout_models.add_seconds(times, bounded, f"{place}/"),
+          "tune_flops": float(row[rows].mean()) * seen,
+          "select_seconds": times.get(f"arms/{name}/selection"),
+          "tune_seconds": times.get(f"arms/{name}/tuned"),
+          "evaluate_seconds": times.get(f"arms/{name}/evaluation"),
+        }
       )
-      shared["score_seconds"] = times.get(f"{place}/scores")
-      row = flops.row_flops(flops.make_row_rates(config, run.cfg.tune), pool)
-      kept = kept_rows(run, whole)
-      shared["full_flops"] = float(row[kept].mean()) * len(kept) * run.cfg.tune.epochs
-      shared["full_seconds"] = times.get(f"arms/{whole}/tuned")
-      seeds.append({"seed": seed, **shared})
-      for arm in plan.arms:
-        name = arm.name(seed)
-        bound = candidates.make_config(run, **plan.changes(arm))["bound"]
-        bounded = bound if plan.strategy(arm) in BOUNDED else None
-        line = lines[name]
-        rows = flops.read_rows(run.workdir.tuned(name).path)
-        seen = flops.count_samples(line["rows"], line["steps"], run.cfg.tune.batch)
-        arms.append(
-          {
-            "arm": name,
-            **arm._asdict(),
-            "seed": seed,
-            "samples": seen,
-            **_find_searched(run, arm, bounded, times, place),
-            "bound_flops": heldout_models.read_flops(run, bounded),
-            "bound_seconds": heldout_models.add_seconds(times, bounded, f"{place}/"),
-            "tune_flops": float(row[rows].mean()) * seen,
-            "select_seconds": times.get(f"arms/{name}/selection"),
-            "tune_seconds": times.get(f"arms/{name}/tuned"),
-            "evaluate_seconds": times.get(f"arms/{name}/evaluation"),
-          }
-        )
   return {"seeds": seeds, "arms": arms, "table": tabulate(seeds, arms)}
 
 

@@ -1,1 +1,1 @@
-"""What the commands are made of: each function makes an artifact that is not current."""
+"""What the commands are made of: functions that make an artifact where it is stale."""

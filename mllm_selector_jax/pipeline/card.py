@@ -206,6 +206,7 @@ def _draw_again(
       if (folder / part).exists():
         (own / part).symlink_to((folder / part).absolute())
     workdir = Workdir(own, pooled=folder.absolute(), scored=own)
-    run = Run(cfg, workdir, Console(workdir.log), stage="verify")
+    run = Run(cfg, workdir, Console(workdir.log))
+    run.begin("verify")
     eligible = candidates.read_eligible(run, config, seed)
     return eligible, eligible.select(config["budget"], seed)

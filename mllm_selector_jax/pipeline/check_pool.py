@@ -1,4 +1,4 @@
-"""check: what a pool holds, and which of its rows cannot be used."""
+"""Makes the checked pool: what each row is, and which rows cannot be used."""
 
 import json
 
@@ -12,11 +12,6 @@ from mllm_selector_jax.types import InputError
 
 # Of cfg.model, what tokens and pixels follow from beside the base's own files.
 _PROCESSING = ("conversation", "system", "row_system", "max_length", "pad_images")
-
-
-def check(run: Run) -> None:
-  """Makes `pool.parquet` and `pool_summary.json`, and says what they hold."""
-  make_pool(run, look=True)
 
 
 def make_pool(run: Run, look: bool = False) -> None:

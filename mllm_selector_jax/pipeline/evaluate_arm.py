@@ -1,4 +1,4 @@
-"""evaluate: asks each arm's tuned model the questions of the evaluation set."""
+"""Asks an arm's tuned model the questions of the evaluation set."""
 
 import json
 
@@ -11,19 +11,9 @@ from mllm_selector_jax.inputs.questions import (
   read_questions,
   task_names,
 )
-from mllm_selector_jax.pipeline.leakage import check_leakage
-from mllm_selector_jax.pipeline.select_arm import arms
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.types import InputError
-
-
-def evaluate(run: Run) -> None:
-  """Makes `arms/<name>/evaluation/` for every arm of the config."""
-  check_tasks(run)
-  check_leakage(run)
-  for arm in arms(run):
-    evaluate_arm(run, arm)
 
 
 def check_tasks(run: Run) -> None:

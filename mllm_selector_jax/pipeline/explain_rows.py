@@ -1,4 +1,4 @@
-"""explain: why rows were kept or not, and what would have changed it."""
+"""Says why rows were kept or not, and what would have changed it."""
 
 import dataclasses
 import functools
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mllm_selector_jax.comparison.seeds import at_arm
 from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.inputs.lists import Reference
 from mllm_selector_jax.inputs.references import list_rows
 from mllm_selector_jax.pages.findings import MEANINGS
 from mllm_selector_jax.pipeline import candidates
+from mllm_selector_jax.pipeline.arms import at_arm
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
@@ -34,12 +34,6 @@ BOUNDS = {
 NAMED = {"forced in": "force_in", "left out": "leave_out"}
 
 
-def explain(run: Run) -> None:
-  """Says why the rows of --id were kept or not in the arm of --arm."""
-  for text in explain_rows(run, run.ids, run.arm or "main"):
-    run.say(text)
-
-
 def explain_rows(run: Run, ids: tuple[str, ...], arm: str = "main") -> list[str]:
   """One text a row, about the arm's selection as it stands in the workdir.
 
@@ -56,10 +50,10 @@ def explain_rows(run: Run, ids: tuple[str, ...], arm: str = "main") -> list[str]
   """
   if not ids:
     raise InputError("explain needs --id=ID, or several separated by commas.")
-  run.stage = "explain"
-  with at_arm(run, arm) as made:
-    config = made["config"]
-    eligible = candidates.read_eligible(run, config, made["seed"], embeddings=True)
+  run.begin("explain")
+  place, made = at_arm(run, arm)
+  config = made["config"]
+  eligible = candidates.read_eligible(place, config, made["seed"], embeddings=True)
   entries = [Reference(each, inline=True) for each in ids]
   found = list_rows(eligible.pool, entries, "--id")
   chosen = eligible.select(config["budget"], made["seed"])

@@ -1,14 +1,13 @@
-"""export-selection: an arm's kept rows in the forms that trainers read."""
+"""Writes an arm's kept rows in the forms that trainers read."""
 
 import shutil
 from pathlib import Path
 
 import numpy as np
 
-from mllm_selector_jax.comparison.seeds import at_arm
 from mllm_selector_jax.data.pool import pool_export
 from mllm_selector_jax.inputs import base_model
-from mllm_selector_jax.pipeline import card, exports
+from mllm_selector_jax.pipeline import card
 from mllm_selector_jax.pipeline.exports import BY_PATH, CARD, FORMATS, WEIGHTS
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
@@ -16,15 +15,6 @@ from mllm_selector_jax.types import InputError
 
 IMAGES = "images"  # that lie inside the pool's files, of a format that names paths
 COLUMNS = ("row", "id", "hash", "necessity", "rank", "group", "group_name")
-
-
-def export_selection(run: Run) -> None:
-  """Makes `arms/<name>/exports/<format>/`: the kept rows as trainers read them."""
-  arm, wanted = choose_arm(run), choose_forms(run.cfg.export_selection.formats)
-  with at_arm(run, arm) as selected:
-    for form in wanted:
-      _export(run, arm, form, selected)
-  exports.tell_stale(run, arm)
 
 
 def choose_arm(run: Run) -> str:
@@ -55,7 +45,8 @@ def choose_forms(formats: str | tuple[str, ...] | None) -> tuple[str, ...]:
   return wanted
 
 
-def _export(run: Run, arm: str, form: str, selected: dict) -> None:
+def export_arm(run: Run, arm: str, form: str, selected: dict) -> None:
+  """Makes the export of an arm's kept rows in one format; `selected` is provenance."""
   selection = run.workdir.selection(arm)
   images = base_model.image_folders(run)
   recipe = run.recipe(

@@ -1,4 +1,4 @@
-"""measure: how diverse lists of rows are, beside random rows and the pool itself."""
+"""Measures how diverse lists of rows are, beside random rows and the pool itself."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -6,13 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from mllm_selector_jax.comparison.seeds import in_workdir
 from mllm_selector_jax.inputs.alike import Watch
 from mllm_selector_jax.inputs.lists import read_references
 from mllm_selector_jax.inputs.references import find_rows
 from mllm_selector_jax.pipeline import candidates
-from mllm_selector_jax.pipeline.measure_lines import format_lines
-from mllm_selector_jax.runs import artifacts, peers
+from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection import draws, measures
 from mllm_selector_jax.selection.kl import find_target
@@ -35,25 +33,6 @@ class Listed(NamedTuple):
   about: dict[str, Any]
 
 
-def measure(run: Run) -> None:
-  """Says how diverse the rows of --ids=FILE[,FILE] are; --out=FILE keeps it as JSON."""
-  run.stage = "measure"
-  if not run.lists:
-    raise InputError(
-      "measure needs --ids=FILE, or several separated by commas: ids a line, JSON or"
-      " Parquet, such as arms/main/selection/selected.json."
-    )
-  if run.out and not Path(run.out).absolute().parent.is_dir():
-    raise InputError(f"--out={run.out}: there is no such folder.")
-  if peers.is_first_process():
-    found = measure_files(run, run.lists)
-    for line in format_lines(found):
-      run.say(line)
-    if run.out:
-      artifacts.write_json(Path(run.out), found)
-      run.say(f"measure: written to {run.out}")
-
-
 def measure_files(run: Run, files: tuple[str, ...]) -> dict[str, Any]:
   """Measures of each file's rows, with groups and target as the config has them.
 
@@ -64,9 +43,9 @@ def measure_files(run: Run, files: tuple[str, ...]) -> dict[str, Any]:
   seed = run.cfg.rng_seed
   # In a comparison's workdir the pool and the scores are those of the seed.
   own = [p for p in run.workdir.list_scored() if p.scored in (None, _at(run, seed))]
-  with in_workdir(run, own[0] if own else run.workdir):
-    config, _ = candidates.name_rows(run, config)
-    eligible = candidates.read_eligible(run, config, seed, embeddings=True)
+  place = run.at(own[0]) if own else run
+  config, _ = candidates.name_rows(place, config)
+  eligible = candidates.read_eligible(place, config, seed, embeddings=True)
   listed = {name: read_listed(eligible, name, run.progress) for name in files}
   found = measure_sets(
     run, eligible, {name: each.kept for name, each in listed.items()}, seed

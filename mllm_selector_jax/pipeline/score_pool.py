@@ -1,4 +1,4 @@
-"""score: every usable row's signals and embedding, by as few passes as they need."""
+"""Makes the score table: every usable row's signals and embedding."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMED = 20  # rows with a loss that is not finite, in the summary
 WORK, SUMMARY = "passes", "summary.json"
 
 
-def score(run: Run) -> None:
+def make_scores(run: Run) -> None:
   """Makes `scores/` with the seed model, or with `score.model` where given."""
   cfg = run.cfg.score
   run.workdir.pool.digest()  # says what to run where there is none

@@ -1,4 +1,4 @@
-"""select: which rows are kept, and for every row why or why not."""
+"""Makes an arm's selection: which rows are kept, and for every row why or why not."""
 
 import math
 from pathlib import Path
@@ -9,31 +9,11 @@ import numpy as np
 from mllm_selector_jax.data.pool import pool_table
 from mllm_selector_jax.pipeline import candidates, heldout_models, suspects
 from mllm_selector_jax.pipeline.exports import tell_stale
-from mllm_selector_jax.pipeline.sweep import sweep
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection.selection import Selection
 
-CONTROL = "random"
 NOT_FINITE = "not a number"
-
-
-def arms(run: Run) -> tuple[str, ...]:
-  """The arms of a run: the configured strategy, and the random control."""
-  return ("main", CONTROL) if run.cfg.select.control else ("main",)
-
-
-def select(run: Run) -> None:
-  """Makes `arms/<name>/selection/` for every arm of the config."""
-  from mllm_selector_jax.pipeline.search.search_arms import (
-    search,  # its trials are arms
-  )
-
-  budget = run.cfg.select.budget
-  select_arm(run, "main", run.cfg.select.strategy, budget, **search(run))
-  if run.cfg.select.control:
-    select_arm(run, CONTROL, CONTROL, budget)
-  sweep(run)
 
 
 def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -> None:

@@ -1,17 +1,10 @@
-"""tune: fine-tunes the base, from its start, on each arm's selection."""
+"""Fine-tunes the base, from its start, on an arm's selection."""
 
 import numpy as np
 
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.pipeline import fine_tune
-from mllm_selector_jax.pipeline.select_arm import arms
 from mllm_selector_jax.runs.context import Run
-
-
-def tune(run: Run) -> None:
-  """Makes `arms/<name>/tuned/` for every arm of the config."""
-  for arm in arms(run):
-    tune_arm(run, arm)
 
 
 def tune_arm(run: Run, arm: str, steps: int | None = None) -> None:

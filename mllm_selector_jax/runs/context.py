@@ -1,6 +1,7 @@
 """One invocation: its config, workdir, console, devices and wish to stop."""
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import time
@@ -19,6 +20,23 @@ from mllm_selector_jax.types import Stopped
 
 
 @dataclasses.dataclass
+class _Shared:
+  """What a run and those made from it by `Run.at` have in common.
+
+  Attributes:
+    stop: whether a SIGTERM asked the run to save and leave.
+    stage: the stage at hand, for messages.
+    said: texts that are said once.
+    known: what `once` has made, by key.
+  """
+
+  stop: bool = False
+  stage: str = ""
+  said: set[str] = dataclasses.field(default_factory=set)
+  known: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
   """What every stage is given.
 
@@ -32,7 +50,6 @@ class Run:
       was named.
     lists: files of ids that `measure` is asked about.
     out: where it writes its figures; empty for nowhere.
-    stage: the stage at hand, for messages.
     bucket: that the workdir is a copy of; None where it is a folder.
     seconds: what `make` took by artifact, `<name>.partial` where it was cut off.
   """
@@ -45,32 +62,54 @@ class Run:
   arm: str | None = None
   lists: tuple[str, ...] = ()
   out: str = ""
-  stage: str = ""
   bucket: Bucket | None = None
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-  _stop: bool = False
-  _said: set[str] = dataclasses.field(default_factory=set)
-  _known: dict[Any, Any] = dataclasses.field(default_factory=dict)
+  _shared: _Shared = dataclasses.field(default_factory=_Shared)
+
+  def at(
+    self, workdir: Workdir | None = None, settings: dict[str, Any] | None = None
+  ) -> "Run":
+    """Gives the same run with other folders or other settings.
+
+    Args:
+      workdir: where artifacts lie; None for the same place.
+      settings: values by key, as on the command line: `{"tune.batch": 8}`.
+    """
+    cfg = self.cfg
+    if settings:
+      cfg = copy.deepcopy(cfg)
+      cfg.update_from_flattened_dict(settings)
+    return dataclasses.replace(self, cfg=cfg, workdir=workdir or self.workdir)
+
+  @property
+  def stage(self) -> str:
+    """The stage at hand, for messages."""
+    return self._shared.stage
+
+  def begin(self, stage: str) -> None:
+    """Notes the stage at hand."""
+    self._shared.stage = stage
 
   def stop(self) -> None:
     """Asks the stage at hand to save and leave (SIGTERM)."""
-    self._stop = True
+    self._shared.stop = True
 
   def stopped(self) -> bool:
-    return self._stop
+    return self._shared.stop
 
   def say(self, text: str, once: bool = False) -> None:
     """Says it on the first process; with `once`, not if this run has said it."""
-    if peers.is_first_process() and not (once and text in self._said):
+    if peers.is_first_process() and not (once and text in self._shared.said):
       self.console.say(text)
     if once:
-      self._said.add(text)
+      self._shared.said.add(text)
 
   def once(self, key: Any, make: Callable[[], Any]) -> Any:
     """What `make` gives, made once in a run for all that ask by this key."""
-    if key not in self._known:
-      self._known[key] = make()
-    return self._known[key]
+    known = self._shared.known
+    if key not in known:
+      known[key] = make()
+    return known[key]
 
   @contextlib.contextmanager
   def progress(
@@ -83,7 +122,7 @@ class Run:
 
       def checked(done: int, total: int | None) -> None:
         update(done, total)
-        if leave and self._stop:
+        if leave and self.stopped():
           raise Stopped(f"{title} after {done:,} {unit}s")
 
       yield checked
@@ -123,14 +162,14 @@ class Run:
       Whether it was made.
     """
     name = self.workdir.name(artifact)
-    self.stage = recipe.stage
+    self.begin(recipe.stage)
     reasons = []
     if peers.is_first_process():
       reasons = artifact.why_stale(recipe) or ([again] if again else [])
     if not peers.agree(bool(reasons)):
       self.say(f"{recipe.stage}: {name} is unchanged, kept.")
       return False
-    if peers.any_process(self._stop):
+    if peers.any_process(self.stopped()):
       raise Stopped(f"before {name}")
     new = reasons == ["not made yet"]
     why = "" if new else f" again: {'; '.join(reasons[:4])}"

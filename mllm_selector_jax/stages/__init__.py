@@ -1,35 +1,43 @@
-"""One module a command; each makes its artifact unless it is current."""
+"""One short module a command; a command is imported when it is called."""
 
-from mllm_selector_jax.pipeline.check_pool import check
-from mllm_selector_jax.pipeline.evaluate_arm import evaluate
-from mllm_selector_jax.pipeline.explain_rows import explain
-from mllm_selector_jax.pipeline.export_arm import export_selection
-from mllm_selector_jax.pipeline.measure_sets import measure
-from mllm_selector_jax.pipeline.score_pool import score
-from mllm_selector_jax.pipeline.select_arm import select
-from mllm_selector_jax.pipeline.tune_arm import tune
-from mllm_selector_jax.stages.align import align
-from mllm_selector_jax.stages.compare import compare
-from mllm_selector_jax.stages.plan import plan
-from mllm_selector_jax.stages.prepare import prepare
-from mllm_selector_jax.stages.report import report
-from mllm_selector_jax.stages.run import run
-from mllm_selector_jax.stages.seed import seed
+import dataclasses
+import importlib
+from typing import Any
 
-COMMANDS = {
-  "run": run,
-  "check": check,
-  "prepare": prepare,
-  "plan": plan,
-  "align": align,
-  "seed": seed,
-  "score": score,
-  "select": select,
-  "tune": tune,
-  "evaluate": evaluate,
-  "compare": compare,
-  "report": report,
-  "explain": explain,
-  "measure": measure,
-  "export-selection": export_selection,
-}
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """A command of the command line.
+
+  Attributes:
+    name: of the function, and of the module in this folder that holds it.
+    summary: what it does, in a line of the help text.
+  """
+
+  name: str
+  summary: str
+
+  def __call__(self, run: Any) -> None:
+    """Runs the command; `run` is a `runs.context.Run`."""
+    module = importlib.import_module(f"{__name__}.{self.name}")
+    getattr(module, self.name)(run)
+
+
+_COMMANDS = (
+  Command("run", "Runs check, seed, score, select, tune, evaluate and report."),
+  Command("check", "Says what the pool holds and which rows cannot be used."),
+  Command("prepare", "Writes the pool once as a TFDS data set of records and images."),
+  Command("plan", "Estimates memory, time and disk of the long stages."),
+  Command("align", "Trains the base's projector alone, on a pool of captions."),
+  Command("seed", "Fine-tunes the base on a small random share: the seed model."),
+  Command("score", "Scores every usable row with the seed model or `score.model`."),
+  Command("select", "Selects the rows to keep for every arm of the config."),
+  Command("tune", "Fine-tunes the base on every arm's selection."),
+  Command("evaluate", "Asks every arm's tuned model the evaluation's questions."),
+  Command("compare", "Compares strategies, budgets and seeds from one base."),
+  Command("report", "Writes `report.html` from what the other stages have left."),
+  Command("explain", "Says why the rows of --id were kept or not."),
+  Command("measure", "Measures how diverse the rows of --ids are."),
+  Command("export_selection", "Writes an arm's kept rows as trainers read them."),
+)
+COMMANDS = {command.name.replace("_", "-"): command for command in _COMMANDS}

@@ -2,13 +2,13 @@
 
 from mllm_selector_jax.comparison import comparison_summary, costs
 from mllm_selector_jax.comparison.comparison_plan import POOL, RANDOM, Plan, read_plan
-from mllm_selector_jax.comparison.seeds import at_seed, in_workdir
+from mllm_selector_jax.comparison.seeds import at_seed
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.pipeline import candidates, fine_tune, flops
 from mllm_selector_jax.pipeline.check_pool import make_pool
 from mllm_selector_jax.pipeline.evaluate_arm import check_tasks, evaluate_arm
 from mllm_selector_jax.pipeline.leakage import check_leakage
-from mllm_selector_jax.pipeline.score_pool import needs_seed, score
+from mllm_selector_jax.pipeline.score_pool import make_scores, needs_seed
 from mllm_selector_jax.pipeline.search.search_arms import check_search, search
 from mllm_selector_jax.pipeline.select_arm import select_arm
 from mllm_selector_jax.pipeline.tune_arm import kept_rows, tune_arm
@@ -28,16 +28,15 @@ def compare(run: Run) -> None:
   check_tasks(run)
   base_model.check_model(run)
   if not plan.fresh_pools:
-    with in_workdir(run, run.workdir.at_seed(plan.seeds[0], False)):
-      make_pool(run)
-      candidates.check_pool(run)
-      check_leakage(run)
+    first = run.at(run.workdir.at_seed(plan.seeds[0], False))
+    make_pool(first)
+    candidates.check_pool(first)
+    check_leakage(first)
   for place, seed in enumerate(plan.seeds):
     count = f"{place + 1} of {len(plan.seeds)}"
     run.say(f"compare: seed {seed} ({count}), {len(plan.arms)} arms")
     run.seconds.clear()
-    with at_seed(run, plan, seed):
-      made = _make_seed(run, plan, seed)
+    made = _make_seed(at_seed(run, plan, seed), plan, seed)
     # A table of the seeds so far, where there is news, since a seed may take a day.
     if made or place == len(plan.seeds) - 1:
       _summarise(run, plan._replace(seeds=plan.seeds[: place + 1]))
@@ -55,7 +54,7 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
       candidates.check_lists(run, **plan.changes(arm))
     if needs_seed(run):
       make_seed(run)
-    score(run)
+    make_scores(run)
     made |= keep_times(run, run.workdir.path)
     searched, steps = search(run), None
     whole = POOL.name(seed)  # its rows are counted even if not tuned on

@@ -1,29 +1,26 @@
 """run: the whole pipeline, each stage skipped where nothing changed."""
 
-import contextlib
-import copy
 import json
 import time
-from collections.abc import Iterator
 
-from mllm_selector_jax.comparison.seeds import in_workdir
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.inputs.questions import task_names
+from mllm_selector_jax.pipeline.arms import arms
 from mllm_selector_jax.pipeline.candidates import check_names, check_pool
 from mllm_selector_jax.pipeline.check_pool import make_pool
-from mllm_selector_jax.pipeline.evaluate_arm import evaluate
 from mllm_selector_jax.pipeline.exports import describe_stale
 from mllm_selector_jax.pipeline.leakage import check_leakage
-from mllm_selector_jax.pipeline.score_pool import needs_seed, score
+from mllm_selector_jax.pipeline.score_pool import make_scores, needs_seed
 from mllm_selector_jax.pipeline.search.search_arms import check_search
-from mllm_selector_jax.pipeline.select_arm import arms, select
-from mllm_selector_jax.pipeline.tune_arm import tune
 from mllm_selector_jax.planning.estimate import duration
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.runs.times import keep_times
+from mllm_selector_jax.stages.evaluate import evaluate
 from mllm_selector_jax.stages.plan import plan
 from mllm_selector_jax.stages.report import report
 from mllm_selector_jax.stages.seed import seed
+from mllm_selector_jax.stages.select import select
+from mllm_selector_jax.stages.tune import tune
 
 
 def run(current: Run) -> None:
@@ -40,7 +37,7 @@ def run(current: Run) -> None:
     plan(current)
   if needs_seed(current):
     seed(current)
-  score(current)
+  make_scores(current)
   select(current)
   tune(current)
   if task_names(current):
@@ -48,30 +45,24 @@ def run(current: Run) -> None:
   else:
     current.say("evaluate: skipped, evaluate.tasks names no question file.")
   for number in range(2, current.cfg.select.rounds + 1):
-    with _at_round(current, number):
-      current.say(f"round {number}: the tuned model of the one before scores the pool")
-      score(current)
-      select(current)
-      tune(current)
-      if task_names(current):
-        evaluate(current)
+    later = _at_round(current, number)
+    later.say(f"round {number}: the tuned model of the one before scores the pool")
+    make_scores(later)
+    select(later)
+    tune(later)
+    if task_names(later):
+      evaluate(later)
   keep_times(current, current.workdir.logs)
   report(current)
   current.say(_summary(current, time.monotonic() - start))
 
 
-@contextlib.contextmanager
-def _at_round(current: Run, number: int) -> Iterator[None]:
-  """Lets the run stand for a later round: its main arm alone, in its own folders."""
-  before, cfg = current.cfg, copy.deepcopy(current.cfg)
-  cfg.score.model = cfg.score.table = None
-  cfg.select.control = False
-  with in_workdir(current, current.workdir.at_round(number)):
-    current.cfg = cfg
-    try:
-      yield
-    finally:
-      current.cfg = before
+def _at_round(current: Run, number: int) -> Run:
+  """Gives the run of a later round: its main arm alone, in its own folders."""
+  return current.at(
+    current.workdir.at_round(number),
+    {"score.model": None, "score.table": None, "select.control": False},
+  )
 
 
 def _summary(current: Run, seconds: float) -> str:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from mllm_selector_jax import stages
+from mllm_selector_jax.stages import COMMANDS
 from tests import small_run
 from tests.models import tiny
 from tests.real_processes import write_config
@@ -140,7 +140,7 @@ def test_two_local_processes_run_for_real(tmp_path):
   base = tiny.make_base(tmp_path / "base")
   folder = tmp_path / "work"
   with small_run.open_run(folder, base) as current:
-    stages.check(current)
+    COMMANDS["check"](current)
   config = write_config(tmp_path / "config.py", base, **{"score.model": str(base)})
   arguments = [f"--config={config}", f"--workdir={folder}"]
   local = [sys.executable, LAUNCH / "local.py", "--processes=2"]

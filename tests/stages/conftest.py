@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from mllm_selector_jax import stages
+from mllm_selector_jax.stages import COMMANDS
 from tests import small_run
 from tests.models import tiny
 
@@ -21,8 +21,8 @@ def scored(base, tmp_path_factory):
   folder = tmp_path_factory.mktemp("run") / "work"
   settings = {"score.model": str(base), "score.signals": SIGNALS}
   with small_run.open_run(folder, base, **settings) as current:
-    stages.check(current)
-    stages.score(current)
+    COMMANDS["check"](current)
+    COMMANDS["score"](current)
   return folder
 
 
@@ -32,7 +32,7 @@ def select(base, scored, tmp_path):
   folder = tmp_path / "work"
   shutil.copytree(scored, folder)
 
-  def call(stage=stages.select, **overrides):
+  def call(stage=COMMANDS["select"], **overrides):
     settings = {"score.model": str(base), "score.signals": SIGNALS}
     settings |= {f"select.{key}": value for key, value in overrides.items()}
     settings.setdefault("select.control", False)

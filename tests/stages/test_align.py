@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.pipeline import telemetry
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.training.loop import Observed
 from mllm_selector_jax.training.work import Work
 from tests import small_run
@@ -29,8 +29,8 @@ def aligned(tmp_path_factory):
   place = tmp_path_factory.mktemp("align")
   base = tiny.make_base(place / "base")
   with small_run.open_run(place / "work", base, **SETTINGS) as run:
-    stages.check(run)
-    stages.align(run)
+    COMMANDS["check"](run)
+    COMMANDS["align"](run)
   return place
 
 
@@ -53,7 +53,7 @@ def test_other_micro_batches_leave_it_as_it_is(aligned):
   settings = {**SETTINGS, "align.accumulate": 1, "model.remat": "full"}
   place = len((aligned / "work/log.txt").read_text())
   with small_run.open_run(aligned / "work", aligned / "base", **settings) as run:
-    stages.align(run)
+    COMMANDS["align"](run)
   assert "unchanged, kept" in (aligned / "work/log.txt").read_text()[place:]
 
 

@@ -7,7 +7,8 @@ import tempfile
 import pytest
 from etils import epath
 
-from mllm_selector_jax import demo, stages
+from mllm_selector_jax import demo
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, Stopped
 from tests import gcs, small_run
 from tests.models import tiny
@@ -71,7 +72,7 @@ def local(base, settings, tmp_path_factory):
   """The same run in a folder."""
   folder = tmp_path_factory.mktemp("local") / "work"
   with small_run.open_run(folder, base, **settings) as current:
-    stages.run(current)
+    COMMANDS["run"](current)
   return folder
 
 
@@ -95,23 +96,23 @@ def test_a_run_in_a_bucket_survives_the_loss_of_its_machines(
 ):
   work = f"{bucket}/run"
   with small_run.open_run(work, base, **settings) as current:
-    stages.check(current)
+    COMMANDS["check"](current)
     asked = iter([False, False, False, True])
     current.stopped = lambda: next(asked)
     with pytest.raises(Stopped, match="after step 4 of 6"):
-      stages.seed(current)
+      COMMANDS["seed"](current)
   assert (epath.Path(work) / "seed.partial/checkpoints/4").exists()
   forget()
   with small_run.open_run(work, base, **settings) as current:
-    stages.seed(current)
+    COMMANDS["seed"](current)
     current.stopped = iter([False, True]).__next__
     with pytest.raises(Stopped, match="scoring stopped after"):
-      stages.score(current)
+      COMMANDS["score"](current)
   parts = epath.Path(work) / "scores.partial/passes/main"
   assert len(list(parts.glob("part-*.json"))) == 2
   forget()
   with small_run.open_run(work, base, **settings) as current:
-    stages.run(current)
+    COMMANDS["run"](current)
   wanted = small_run.read_bytes(local)
   del wanted["report.html"], wanted["report.provenance.json"]  # names the workdir
   found = read_bucket(work)
@@ -123,7 +124,7 @@ def test_a_run_in_a_bucket_survives_the_loss_of_its_machines(
   forget()
   (epath.Path(work) / "arms/main/tuned/provenance.json").unlink()
   with small_run.open_run(work, base, **settings) as current:
-    stages.run(current)
+    COMMANDS["run"](current)
   said = (epath.Path(work) / "log.txt").read_text()
   last = said[said.rindex("check: pool is unchanged") :]
   assert last.count("unchanged, kept") == 9 and last.count("making") == 1
@@ -137,11 +138,11 @@ def test_what_a_bucket_has_of_another_recipe_is_not_gone_on_from(
   work, changed = f"{bucket}/changed", settings | {"seed.learning_rate": 5e-4}
   for one in (settings, changed):
     with small_run.open_run(work, base, **one) as current:
-      stages.check(current)
+      COMMANDS["check"](current)
       asked = iter([False, True])
       current.stopped = lambda asked=asked: next(asked)
       with pytest.raises(Stopped, match="after step 2 of 6"):
-        stages.seed(current)  # of the other recipe it would go on after step 2
+        COMMANDS["seed"](current)  # of the other recipe it would go on after step 2
     forget()
 
 
@@ -162,7 +163,7 @@ def test_a_bucket_that_is_not_there_is_named(bucket, settings, base):
 def test_a_marker_that_is_torn_counts_as_none(bucket, settings, base):
   work = f"{bucket}/torn"
   with small_run.open_run(work, base, **settings) as current:
-    stages.check(current)
+    COMMANDS["check"](current)
   marker = epath.Path(work) / "pool.provenance.json"
   marker.write_text(json.dumps({"config": {}})[:5])
   with small_run.open_run(work, base, **settings) as current:

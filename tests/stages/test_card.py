@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from mllm_selector_jax.configs import default
 
-from mllm_selector_jax import main, stages
+from mllm_selector_jax import main
 from mllm_selector_jax.pipeline import card
 from mllm_selector_jax.runs import artifacts
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
 
@@ -29,7 +30,7 @@ def published(request, select, base, tmp_path):
   _, folder = select(**request.param)
   settings = {"export_selection.formats": "ids,card", "score.model": str(base)}
   with small_run.open_run(folder, base, **settings) as current:
-    stages.export_selection(current)
+    COMMANDS["export-selection"](current)
   moved = tmp_path / "card"
   shutil.copytree(folder / "arms/main/exports/card", moved)
   shutil.rmtree(folder)  # nothing but the card is left

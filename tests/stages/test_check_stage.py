@@ -1,7 +1,7 @@
 """The check stage: what its table follows from."""
 
 from mllm_selector_jax.data.pool.pool_table import read_table
-from mllm_selector_jax.pipeline.check_pool import check
+from mllm_selector_jax.stages.check import check
 from tests import small_run
 from tests.models import tiny
 

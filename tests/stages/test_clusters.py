@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.pipeline.explain_rows import explain_rows
 from mllm_selector_jax.selection import groups, kmeans
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 
 
@@ -105,5 +105,5 @@ def test_scores_without_embeddings_have_no_clusters(select):
   for path in (folder / "scores/embeddings").glob("*.npy"):
     np.save(path, np.load(path)[:, :0])
   with pytest.raises(InputError, match="hold no embeddings"):
-    select(stages.select, groups="kmeans")
-  select(stages.select, groups="source")
+    select(COMMANDS["select"], groups="kmeans")
+  select(COMMANDS["select"], groups="source")

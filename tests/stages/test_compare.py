@@ -13,7 +13,6 @@ from mllm_selector_jax.configs import default
 from PIL import Image
 
 from benchmarks.merge_comparisons import merge
-from mllm_selector_jax import stages
 from mllm_selector_jax.comparison.comparison_plan import RANDOM
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig
@@ -21,6 +20,7 @@ from mllm_selector_jax.pipeline import card, flops
 from mllm_selector_jax.pipeline.explain_rows import explain_rows
 from mllm_selector_jax.pipeline.measure_sets import measure_files
 from mllm_selector_jax.selection import measures
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.training import train_step, work
 from tests import small_run
 from tests.training import toy
@@ -56,7 +56,7 @@ def base():
 def workdir(base, tmp_path_factory):
   folder = tmp_path_factory.mktemp("compared") / "work"
   with small_run.open_run(folder, base, **SMALL) as current:
-    stages.compare(current)
+    COMMANDS["compare"](current)
     assert current.cfg.rng_seed == 0 and current.workdir.scored is None
   return folder
 
@@ -186,14 +186,14 @@ def test_a_rerun_keeps_every_byte_and_a_lost_arm_is_made_again(base, workdir):
   wanted = small_run.read_bytes(workdir)
   place = len((workdir / "log.txt").read_text())
   with small_run.open_run(workdir, base, **SMALL) as current:
-    stages.compare(current)
+    COMMANDS["compare"](current)
   assert small_run.read_bytes(workdir) == wanted
   assert "making" not in (workdir / "log.txt").read_text()[place:]
   shutil.rmtree(workdir / "arms/kl-25%-4")
   shutil.rmtree(workdir / "compare")
   place = len((workdir / "log.txt").read_text())
   with small_run.open_run(workdir, base, **SMALL) as current:
-    stages.compare(current)
+    COMMANDS["compare"](current)
   told = (workdir / "log.txt").read_text()[place:]
   assert told.count("making") == 4  # its three parts, and the comparison
   found = small_run.read_bytes(workdir)
@@ -211,14 +211,14 @@ def test_equal_steps_and_one_pool_then_the_full_pool_too(base, tmp_path):
   settings |= {"compare.seeds": "7", "tune.batch": 16, "compare.strategies": "random"}
   settings["compare.variants"] = None
   with small_run.open_run(tmp_path, base, **settings, **{"compare.full": False}) as now:
-    stages.compare(now)
+    COMMANDS["compare"](now)
   assert not (tmp_path / "arms/full-100%-7/tuned").exists()
   (alone,) = read(tmp_path / "compare/results.json")["arms"]
   spent = read(tmp_path / "compare/costs.json")
   page = (tmp_path / "compare/compare.html").read_text()
   assert "minus full" not in page and "the whole pool" not in page
   with small_run.open_run(tmp_path, base, **settings) as current:
-    stages.compare(current)
+    COMMANDS["compare"](current)
   results = read(tmp_path / "compare/results.json")
   full, random = results["arms"]
   assert random == alone
@@ -245,7 +245,7 @@ def test_a_search_is_of_the_strategy_itself_and_its_cost_is_told(base, tmp_path)
   settings |= {"select.search.kl_weight": "2", "select.search.steps": 1}
   settings |= {"select.groups": "source", "select.search.development": "25%"}
   with small_run.open_run(tmp_path, base, **settings) as current:
-    stages.compare(current)
+    COMMANDS["compare"](current)
   found = read(tmp_path / "seeds/5/search/result/trials.json")
   won = found["candidates"][found["winner"]]["kl_weight"]
   weight = {
@@ -294,7 +294,7 @@ def test_an_arm_is_published_and_drawn_again(base, workdir, tmp_path):
   settings = {**SMALL, "export_selection.arm": "open-25%-4"}
   settings["export_selection.formats"] = "ids,card"
   with small_run.open_run(workdir, base, **settings) as current:
-    stages.export_selection(current)
+    COMMANDS["export-selection"](current)
   made = workdir / "arms/open-25%-4/exports"
   shutil.move(made, tmp_path / "exports")
   found = read(tmp_path / "exports/card/card.json")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.comparison.comparison_plan import read_plan
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
 
@@ -54,7 +54,7 @@ def test_a_wrong_plan_is_refused_before_anything_is_made(
   settings = {**SMALL, f"compare.{key}": value}
   with small_run.open_run(tmp_path, base, **settings) as current:
     with pytest.raises(InputError, match=message):
-      stages.compare(current)
+      COMMANDS["compare"](current)
   assert not (tmp_path / "seeds").exists()
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.pipeline import candidates, heldout_models
 from mllm_selector_jax.pipeline.explain_rows import explain_rows
 from mllm_selector_jax.selection import heldout_loss
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, Stopped
 from tests import small_run
 
@@ -25,7 +25,7 @@ def run_at(base, scored, tmp_path):
   folder = tmp_path / "work"
   shutil.copytree(scored, folder)
 
-  def call(stage=stages.select, **overrides):
+  def call(stage=COMMANDS["select"], **overrides):
     settings = {"score.model": str(base), "select.control": False, **overrides}
     settings["score.signals"] = ("loss", "accuracy", "perplexity", "el2n", "grand")
     settings["score.signals"] += ("visual", "ifd")

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from mllm_selector_jax import main, stages
+from mllm_selector_jax import main
 from mllm_selector_jax.data.files import id_list
 from mllm_selector_jax.pipeline.exports import list_stale
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
 
@@ -31,7 +32,9 @@ def give(select, base):
 
 
 def export(give, formats, **rest):
-  return give(stages.export_selection, **{"export_selection.formats": formats, **rest})
+  return give(
+    COMMANDS["export-selection"], **{"export_selection.formats": formats, **rest}
+  )
 
 
 def read_ids(folder, arm):
@@ -45,7 +48,7 @@ def read_kept(folder, arm):
 
 
 def test_each_format_is_an_artifact_of_its_own(give):
-  _, folder = give(stages.select)
+  _, folder = give(COMMANDS["select"])
   export(give, "llava,ids")
   out = folder / "arms/main/exports"
   kept = small_run.read_bytes(out)
@@ -71,11 +74,11 @@ def test_each_format_is_an_artifact_of_its_own(give):
 
 
 def test_exports_older_than_the_selection_are_named(give):
-  _, folder = give(stages.select)
+  _, folder = give(COMMANDS["select"])
   export(give, "llava,ids")
-  told, _ = give(stages.select)
+  told, _ = give(COMMANDS["select"])
   assert "Warning" not in told
-  told, _ = give(stages.select, **{"select.budget": "10%"})
+  told, _ = give(COMMANDS["select"], **{"select.budget": "10%"})
   out = folder / "arms/main/exports"
   assert f"Warning: llava, ids in {out} are not of the selection as it is now" in told
   assert "export-selection --config.export_selection.formats=llava,ids`" in told
@@ -85,12 +88,12 @@ def test_exports_older_than_the_selection_are_named(give):
   assert read_ids(folder, "main") == read_kept(folder, "main")
   told, _ = export(give, "llava")
   assert "Warning" not in told
-  told, _ = give(stages.select)  # the old budget again
+  told, _ = give(COMMANDS["select"])  # the old budget again
   assert "Warning: llava, ids" in told
 
 
 def test_exports_of_an_earlier_version_are_named(give, base):
-  _, folder = give(stages.select)
+  _, folder = give(COMMANDS["select"])
   out = folder / "arms/main/exports"
   (out / "llava").mkdir(parents=True)
   (out / "provenance.json").write_text("{}")
@@ -102,7 +105,7 @@ def test_exports_of_an_earlier_version_are_named(give, base):
 
 def test_an_arm_is_named_by_flag_or_config(give, base):
   control = {"select.control": True}
-  _, folder = give(stages.select, **control)
+  _, folder = give(COMMANDS["select"], **control)
   export(give, "ids", arm="random")
   assert not (folder / "arms/main/exports").exists()
   assert read_ids(folder, "random") == read_kept(folder, "random")
@@ -111,14 +114,14 @@ def test_an_arm_is_named_by_flag_or_config(give, base):
   for arm in ("main", "other"):
     with pytest.raises(InputError, match=f"--arm={arm} and .*'random' name two arms"):
       export(give, "ids", arm=arm, **{"export_selection.arm": "random"})
-  told, _ = give(stages.select, **{**control, "select.budget": "10%"})
+  told, _ = give(COMMANDS["select"], **{**control, "select.budget": "10%"})
   out = folder / "arms/random/exports"
   assert f"Warning: llava, ids in {out} are not" in told
   assert "export-selection --arm=random --config" in told
 
 
 def test_the_command_line_takes_the_arm_where_it_is_read(give, base, capfd):
-  _, folder = give(stages.select, **{"select.control": True})
+  _, folder = give(COMMANDS["select"], **{"select.control": True})
   given = ["x", "export-selection", "--config=demo", f"--workdir={folder}"]
   given += [f"--config.model.path={base}", "--config.pool.demo.rows=120"]
   given += ["--config.export_selection.formats=ids", "--arm=random"]

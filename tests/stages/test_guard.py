@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.inputs import guard
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.data.pools_on_the_spot import make_record, write_images
@@ -42,7 +42,7 @@ def finished(place, base, tmp_path_factory):
   """A workdir of a whole run on given data, and what its log says."""
   folder = tmp_path_factory.mktemp("finished") / "work"
   with open_run(folder, place, base) as current:
-    stages.run(current)
+    COMMANDS["run"](current)
   return folder
 
 
@@ -67,10 +67,12 @@ def test_given_data_go_before_the_drawn_pool(finished, place, base):
   assert "evaluate: skipped" in told and not (finished / "leakage").exists()
   with open_run(finished, place, base, **{"compare.fresh_pools": True}) as current:
     with pytest.raises(InputError, match=r"fresh_pools .* and pool.data is given"):
-      stages.compare(current)
+      COMMANDS["compare"](current)
 
 
-@pytest.mark.parametrize("make", [stages.run, stages.check, stages.prepare])
+@pytest.mark.parametrize(
+  "make", [COMMANDS["run"], COMMANDS["check"], COMMANDS["prepare"]]
+)
 def test_a_wrong_image_folder_leaves_a_finished_workdir_as_it_is(
   finished, place, base, tmp_path, make
 ):
@@ -86,7 +88,7 @@ def test_a_wrong_image_folder_leaves_a_finished_workdir_as_it_is(
   assert "missing image 20" in told and "--config.pool.images=FOLDER" in told
   assert "Nothing was replaced" in told and "--config.pool.most_lost=1" in told
   # A look alone may have any number of rows set aside, but may not lose a good pool.
-  look = make is stages.check
+  look = make is COMMANDS["check"]
   assert ("20 of the pool's 24 rows (83.3%) are set aside" in told) == (not look)
   assert ("--config.pool.most_aside=1" in told) == (not look)
   assert read_kept(folder) == wanted
@@ -94,17 +96,23 @@ def test_a_wrong_image_folder_leaves_a_finished_workdir_as_it_is(
   assert "24 rows = 4 usable + 20 set aside" in (folder / "log.txt").read_text()
   wrong["pool.most_lost"] = 1.0
   with open_run(folder, place, base, **wrong) as current:
-    stages.check(current)
+    COMMANDS["check"](current)
   assert int(read_table(folder / "pool.parquet").ok.sum()) == 4
 
 
 def test_a_first_look_shows_what_it_is_and_nothing_is_made_of_it(place, base, tmp_path):
   wrong = {"pool.images": str(tmp_path / "elsewhere"), "seed.rows": "100%"}
   with open_run(tmp_path / "work", place, base, **wrong) as current:
-    stages.check(current)
+    COMMANDS["check"](current)
   assert int(read_table(tmp_path / "work/pool.parquet").ok.sum()) == 4
   wrong["evaluate.tasks"] = wrong["select.search.images"] = "none.jsonl"
-  for make in (stages.run, stages.seed, stages.score, stages.compare, stages.prepare):
+  for make in (
+    COMMANDS["run"],
+    COMMANDS["seed"],
+    COMMANDS["score"],
+    COMMANDS["compare"],
+    COMMANDS["prepare"],
+  ):
     with open_run(tmp_path / "work", place, base, **wrong) as current:
       with pytest.raises(InputError, match=r"20 of .* 24 rows .*are set aside"):
         make(current)
@@ -122,11 +130,11 @@ def test_a_first_run_stops_after_its_check_and_goes_on_by_the_option(
   wrong = {"pool.images": str(tmp_path / "elsewhere")}
   with open_run(work, place, base, **wrong) as current:
     with pytest.raises(InputError, match=r"most_aside=0\.2 allows 20\.0%"):
-      stages.prepare(current)
+      COMMANDS["prepare"](current)
   wrong |= {"pool.most_aside": 0.9, "prepare.workers": 1}
   before = len((work / "log.txt").read_text())
   with open_run(work, place, base, **wrong) as current:
-    stages.prepare(current)
+    COMMANDS["prepare"](current)
   told = (work / "log.txt").read_text()[before:]
   assert "check: pool is unchanged, kept" in told
   assert (work / "prepared").exists()
@@ -135,10 +143,10 @@ def test_a_first_run_stops_after_its_check_and_goes_on_by_the_option(
 def test_a_pool_that_is_drawn_otherwise_is_another_pool(base, tmp_path):
   for rows in (120, 48):  # a quarter of the second is broken on purpose
     with small_run.open_run(tmp_path, base, **{"pool.demo.rows": rows}) as current:
-      stages.check(current)
+      COMMANDS["check"](current)
       guard.refuse_aside(current)
   assert len(read_table(tmp_path / "pool.parquet")) == 48
   settings = {"pool.demo.rows": 48, "model.max_length": 72, "pool.long_rows": "aside"}
   with small_run.open_run(tmp_path, base, **settings) as current:
     with pytest.raises(InputError, match="too long 12"):
-      stages.check(current)
+      COMMANDS["check"](current)

@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax import main, stages
+from mllm_selector_jax import main
 from mllm_selector_jax.pipeline.measure_sets import measure_files
 from mllm_selector_jax.selection import measures
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests.stages.test_select_stage import read_selection
 
@@ -129,7 +130,7 @@ def test_bad_lists_say_what_to_do(select, tmp_path):
     pq.write_table(pa.table({"name": ids}), tmp_path / "names.parquet")
     measured(select, tmp_path / "names.parquet")
   with pytest.raises(InputError, match="measure needs --ids"):
-    select(stages.COMMANDS["measure"])
+    select(COMMANDS["measure"])
 
 
 def test_measure_is_a_command(select, tmp_path, capfd):
@@ -153,7 +154,7 @@ def test_measure_is_a_command(select, tmp_path, capfd):
 
 def test_the_report_has_the_measures_of_the_arm_as_it_is(select):
   _, folder = select(control=False)
-  select(stages.report, control=False)
+  select(COMMANDS["report"], control=False)
   path = folder / "measures/measures.json"
   found = json.loads(path.read_text())
   names = [line["name"] for line in found["sets"]]
@@ -165,10 +166,10 @@ def test_the_report_has_the_measures_of_the_arm_as_it_is(select):
     assert all(now[key] == before[key] for key in measures.Measures._fields)
   radius = f"{found['sets'][0]['coverage_radius']:.4f}"
   assert radius in (folder / "report.html").read_text()
-  select(stages.report, control=False)
+  select(COMMANDS["report"], control=False)
   assert "measures is unchanged, kept" in (folder / "log.txt").read_text()
   select(budget="9", strategy="top", control=False)
-  select(stages.report, control=False)
+  select(COMMANDS["report"], control=False)
   assert json.loads(path.read_text())["sets"][0]["rows"] == 9
   assert "main (top)" in (folder / "report.html").read_text()
 
@@ -176,6 +177,6 @@ def test_the_report_has_the_measures_of_the_arm_as_it_is(select):
 def test_a_target_that_the_arm_did_not_read_leaves_the_report_whole(select):
   given = {"target": "given", "target_shares": '{"nobody": 1}', "strategy": "top"}
   _, folder = select(**given)
-  select(stages.report, **given)
+  select(COMMANDS["report"], **given)
   page = (folder / "report.html").read_text()
   assert "Not measured:" in page and "which is no group" in page

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import transformers
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.stages import COMMANDS
 from tests import small_run
 from tests.models import tiny
 
@@ -46,7 +46,7 @@ def workdir(tmp_path_factory):
   )
   tiny.make_tokenizer(300, SPECIAL).save_pretrained(base)
   with small_run.open_run(folder / "work", base, **OVERRIDES) as current:
-    stages.run(current)
+    COMMANDS["run"](current)
   return folder / "work"
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.data.json_text import records
 from mllm_selector_jax.data.pool.pool_table import read_table
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, RunError, Stopped
 from tests import small_run
 from tests.models import tiny
@@ -32,7 +32,7 @@ def base(tmp_path_factory):
 def workdir(base, tmp_path_factory):
   folder = tmp_path_factory.mktemp("run") / "work"
   with small_run.open_run(folder, base) as current:
-    stages.run(current)
+    COMMANDS["run"](current)
   return folder
 
 
@@ -96,7 +96,7 @@ def test_kept_records_are_the_pool_s_own_in_its_order(workdir):
 def test_an_unchanged_run_keeps_everything(base, workdir):
   before, place = small_run.read_bytes(workdir), len((workdir / "log.txt").read_text())
   with small_run.open_run(workdir, base) as current:
-    stages.run(current)
+    COMMANDS["run"](current)
   assert small_run.read_bytes(workdir) == before
   told = log_since(workdir, place)
   assert "making" not in told and told.count("unchanged, kept") == 14
@@ -107,11 +107,11 @@ def test_another_budget_redoes_only_what_follows(base, workdir, tmp_path):
   shutil.copytree(workdir, folder)
   place = len((folder / "log.txt").read_text())
   with small_run.open_run(folder, base, **{"select.budget": "10%"}) as current:
-    stages.select(current)
+    COMMANDS["select"](current)
   told = log_since(folder, place)
   assert "budget '25%' -> '10%'" in told
   with small_run.open_run(folder, base, **{"select.budget": "10%"}) as current:
-    stages.score(current)
+    COMMANDS["score"](current)
   assert "score: scores is unchanged, kept" in log_since(folder, place)
 
 
@@ -124,7 +124,7 @@ def test_a_damaged_part_is_found_and_made_again(base, workdir, tmp_path):
   flipped[len(flipped) // 3] ^= 1
   part.write_bytes(bytes(flipped))
   with small_run.open_run(folder, base) as current:
-    stages.score(current)
+    COMMANDS["score"](current)
   assert part.read_bytes() == wanted
   assert "is damaged" in (folder / "log.txt").read_text()
 
@@ -139,10 +139,10 @@ def test_stopped_scoring_goes_on_to_the_same_bytes(base, workdir, tmp_path):
     current.stopped = lambda: next(checks)
     rows = int(read_table(folder / "pool.parquet").ok.sum())
     with pytest.raises(Stopped, match=rf"scoring stopped after \d+ of {rows} rows"):
-      stages.score(current)
+      COMMANDS["score"](current)
   assert not (folder / "scores").exists()
   with small_run.open_run(folder, base) as current:
-    stages.score(current)
+    COMMANDS["score"](current)
   assert small_run.read_bytes(folder / "scores") == wanted
 
 
@@ -158,21 +158,21 @@ def test_pool_bytes_that_changed_under_results_are_refused(base, workdir, tmp_pa
     "pool.images": str(folder / "demo_pool/images"),
   }
   with small_run.open_run(folder, base, **overrides) as current:
-    stages.check(current)
+    COMMANDS["check"](current)
   data.write_text(json.dumps(pool[1:]))
   with small_run.open_run(folder, base, **overrides) as current:
     with pytest.raises(InputError, match="changed since they were checked"):
-      stages.check(current)
+      COMMANDS["check"](current)
   with small_run.open_run(folder, base, force=True, **overrides) as current:
-    stages.check(current)
+    COMMANDS["check"](current)
 
 
 def test_a_loss_that_is_not_finite_names_rows_and_leaves_no_model(base, tmp_path):
   overrides = {"seed.learning_rate": 1e30, "seed.clip": 1e30, "seed.epochs": 3}
   with small_run.open_run(tmp_path / "work", base, **overrides) as current:
-    stages.check(current)
+    COMMANDS["check"](current)
     with pytest.raises(RunError, match=r"row \d+ \(id demo-"):
-      stages.seed(current)
+      COMMANDS["seed"](current)
   assert not (tmp_path / "work/seed").exists()
 
 
@@ -182,7 +182,7 @@ def test_a_budget_that_keeps_nothing_is_refused(base, workdir, tmp_path, budget)
   shutil.copytree(workdir, folder)
   with small_run.open_run(folder, base, **{"select.budget": budget}) as current:
     with pytest.raises(InputError, match="budget"):
-      stages.select(current)
+      COMMANDS["select"](current)
 
 
 def test_a_budget_above_the_pool_keeps_everything_with_a_warning(
@@ -191,7 +191,7 @@ def test_a_budget_above_the_pool_keeps_everything_with_a_warning(
   folder = tmp_path / "work"
   shutil.copytree(workdir, folder)
   with small_run.open_run(folder, base, **{"select.budget": "9999"}) as current:
-    stages.select(current)
+    COMMANDS["select"](current)
   selection = read(folder / "arms/main/selection/selection.parquet")
   pool = read(folder / "pool.parquet")
   assert sum(selection["kept"]) == pool["status"].count("ok")
@@ -203,13 +203,13 @@ def test_signals_are_the_wanted_ones(base, workdir, tmp_path):
   shutil.copytree(workdir, folder)
   overrides = {"score.signals": ("el2n", "accuracy")}
   with small_run.open_run(folder, base, **overrides) as current:
-    stages.score(current)
+    COMMANDS["score"](current)
     with pytest.raises(InputError, match="needs the signal 'entropy'"):
       current.cfg.select.signal = "entropy"
-      stages.select(current)
+      COMMANDS["select"](current)
   with small_run.open_run(folder, base, **{"score.signals": ("lss",)}) as current:
     with pytest.raises(InputError, match="names 'lss'; there are"):
-      stages.score(current)
+      COMMANDS["score"](current)
 
 
 def test_only_the_drawing_code_knows_the_truth():
@@ -293,7 +293,7 @@ def test_a_stage_without_what_it_needs_says_what_to_run(base, tmp_path):
   for stage in ("seed", "score", "select", "tune", "evaluate", "report", "plan"):
     with small_run.open_run(tmp_path / "work", base) as current:
       with pytest.raises(InputError, match="run `mllm-selector"):
-        stages.COMMANDS[stage](current)
+        COMMANDS[stage](current)
 
 
 def test_scores_do_not_depend_on_batching(base, workdir, tmp_path):
@@ -313,7 +313,7 @@ def test_scores_do_not_depend_on_batching(base, workdir, tmp_path):
     "mesh.fsdp": 4,
   }
   with small_run.open_run(folder, base, devices=8, **overrides) as current:
-    stages.score(current)
+    COMMANDS["score"](current)
   found = read_scores(folder / "scores")
   np.testing.assert_array_equal(found.row, wanted.row)
   for name in ("loss", "loss_sum", "entropy", "el2n", "grand", "perplexity"):

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax import stages
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.data import formats_on_the_spot
@@ -59,13 +59,15 @@ def llava(place):
   data = formats_on_the_spot.write_pool(
     "llava", make_records(), place / "images", place
   )
-  return run_stages(place, data, stages.check, stages.score, stages.prepare)
+  return run_stages(
+    place, data, COMMANDS["check"], COMMANDS["score"], COMMANDS["prepare"]
+  )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_digest_and_the_same_scores(place, llava, name):
   data = formats_on_the_spot.write_pool(name, make_records(), place / "images", place)
-  work = run_stages(place, data, stages.check, stages.score)
+  work = run_stages(place, data, COMMANDS["check"], COMMANDS["score"])
   hashes = [
     pq.read_table(w / "pool.parquet")["hash"].to_pylist() for w in (work, llava)
   ]
@@ -77,20 +79,23 @@ def test_the_same_digest_and_the_same_scores(place, llava, name):
 
 def test_a_prepared_pool_needs_no_image_folder(place, llava):
   data = str(llava / "prepared")
-  work = run_stages(place, data, stages.check, stages.score, **{"pool.images": None})
+  work = run_stages(
+    place, data, COMMANDS["check"], COMMANDS["score"], **{"pool.images": None}
+  )
   np.testing.assert_array_equal(read_scores(work)["loss"], read_scores(llava)["loss"])
   told = json.loads((llava / "prepared/pool_summary.json").read_text())
   assert told["ok"] == 24
   place_of_log = len((llava / "log.txt").read_text())
-  run_stages(place, str(place / "pool_llava.json"), stages.prepare)
+  run_stages(place, str(place / "pool_llava.json"), COMMANDS["prepare"])
   assert "prepared is unchanged, kept" in (llava / "log.txt").read_text()[place_of_log:]
 
 
 def test_seed_selection_and_export_of_a_tar(place, llava):
   data = formats_on_the_spot.write_pool("tar", make_records(), place / "images", place)
   work = run_stages(
-    place, data, stages.check, stages.score, stages.select, stages.export_selection,
-    stages.seed, **{"seed.rows": "6", "seed.batch": 4,
+    place, data, COMMANDS["check"], COMMANDS["score"], COMMANDS["select"],
+    COMMANDS["export-selection"],
+    COMMANDS["seed"], **{"seed.rows": "6", "seed.batch": 4,
     "export_selection.formats": "verbatim,llava,trl,weights"},
   )  # fmt: skip
   arm = work / "arms/main"
@@ -114,5 +119,8 @@ def test_an_unknown_export_is_told(place, llava):
   data = str(place / "pool_llava.json")
   with pytest.raises(InputError, match="allowed are verbatim, llava"):
     run_stages(
-      place, data, stages.export_selection, **{"export_selection.formats": "ids,csv"}
+      place,
+      data,
+      COMMANDS["export-selection"],
+      **{"export_selection.formats": "ids,csv"},
     )

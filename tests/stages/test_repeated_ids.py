@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax import main, stages
+from mllm_selector_jax import main
 from mllm_selector_jax.pipeline import card
 from mllm_selector_jax.pipeline.explain_rows import explain_rows
 from mllm_selector_jax.pipeline.measure_sets import measure_files
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.data.pools_on_the_spot import talk, write_images
@@ -64,7 +65,7 @@ def scored(base, tmp_path_factory):
       found = [command(current) for command in commands]
     return found[-1], folder / work
 
-  call(stages.check, stages.score)
+  call(COMMANDS["check"], COMMANDS["score"])
   return call
 
 
@@ -77,7 +78,7 @@ def kept_rows(work):
 
 
 def test_a_selection_measured_by_its_own_files_has_as_many_rows(scored):
-  _, work = scored(stages.select, stages.export_selection)
+  _, work = scored(COMMANDS["select"], COMMANDS["export-selection"])
   table, kept = read_selection(work), kept_rows(work)
   pool = pq.read_table(work / "pool.parquet").to_pydict()
   assert table["hash"] == pool["hash"] and pool["status"] == ["ok"] * len(EVERY)
@@ -105,7 +106,9 @@ def test_a_selection_measured_by_its_own_files_has_as_many_rows(scored):
 
 def test_what_is_forced_in_is_those_rows_in_any_form(scored, tmp_path):
   wanted = [1, 6, 32, 33, 37, 41]  # of repeating ids, none, "" and a copy
-  _, work = scored(stages.select, select__force_in=",".join(f"row={r}" for r in wanted))
+  _, work = scored(
+    COMMANDS["select"], select__force_in=",".join(f"row={r}" for r in wanted)
+  )
   pool = pq.read_table(work / "pool.parquet").to_pydict()
   first = read_selection(work)
   forced = [row for row, why in enumerate(first["reason"]) if why == "forced in"]
@@ -121,19 +124,19 @@ def test_what_is_forced_in_is_those_rows_in_any_form(scored, tmp_path):
   (tmp_path / "ids.txt").write_text(f"id\trow\thash\n{text}")
   for name in ("list.parquet", "ids.txt"):
     place = len((work / "log.txt").read_text())
-    scored(stages.select, select__force_in=str(tmp_path / name))
+    scored(COMMANDS["select"], select__force_in=str(tmp_path / name))
     # The list's meaning is the setting, not its form.
     assert "main/selection is unchanged" in (work / "log.txt").read_text()[place:]
   records = [EVERY[row] for row in wanted[:-1]]
   (tmp_path / "records.json").write_text(json.dumps(records))
-  scored(stages.select, select__leave_out=str(tmp_path / "records.json"))
+  scored(COMMANDS["select"], select__leave_out=str(tmp_path / "records.json"))
   reason = read_selection(work)["reason"]
   assert [r for r, why in enumerate(reason) if why == "left out"] == wanted[:-1]
 
 
 def test_an_id_of_several_rows_says_what_it_took(scored, capsys):
   settings = {"select__leave_out": ["000000000005", ""], "select__force_in": "row-33"}
-  _, work = scored(stages.select, **settings)
+  _, work = scored(COMMANDS["select"], **settings)
   table = read_selection(work)
   named = [r for r, why in enumerate(table["reason"]) if why == "left out"]
   assert named == [20, 21, 22, 23, 36, 37, 38, 40, 41]
@@ -143,9 +146,9 @@ def test_an_id_of_several_rows_says_what_it_took(scored, capsys):
   summary = json.loads((work / "arms/main/selection/summary.json").read_text())
   assert len(summary["warnings"]) == 1 and said in summary["warnings"][0]
   with pytest.raises(InputError, match=r"no row of the pool has the id 'nobody'"):
-    scored(stages.select, select__force_in="nobody")
+    scored(COMMANDS["select"], select__force_in="nobody")
   alike = {"select__target": "like", "select__floor": 0.0, "select__budget": "3"}
-  _, work = scored(stages.select, select__like="row=33", **alike)
+  _, work = scored(COMMANDS["select"], select__like="row=33", **alike)
   table = read_selection(work)
   groups = {g for g, k in zip(table["group_name"], table["kept"], strict=True) if k}
   assert groups == {"text"}
@@ -155,13 +158,13 @@ def test_a_run_refuses_a_wrong_list_before_anything_is_trained(scored):
   with pytest.raises(
     InputError, match=r"select.force_in: entry 0 \(row 99\) is no row"
   ):
-    scored(stages.COMMANDS["run"], work="refused", select__force_in="row=99")
-  _, work = scored(stages.check, work="refused")
+    scored(COMMANDS["run"], work="refused", select__force_in="row=99")
+  _, work = scored(COMMANDS["check"], work="refused")
   assert (work / "pool.parquet").exists() and not (work / "scores").exists()
 
 
 def test_explain_takes_every_row_of_an_id(scored, tmp_path, capfd):
-  _, work = scored(stages.select)
+  _, work = scored(COMMANDS["select"])
   (head, *texts), _ = scored(lambda run: explain_rows(run, ("000000000000",)))
   assert head == "000000000000: 5 rows, 0, 1, 2, 3, 39"
   assert [text.split("\n")[0] for text in texts] == [
@@ -179,14 +182,14 @@ def test_explain_takes_every_row_of_an_id(scored, tmp_path, capfd):
 
 def test_a_card_of_repeated_ids_is_drawn_again(scored, tmp_path):
   given = {"select__force_in": "000000000001", "select__leave_out": "row=0,row=33"}
-  _, work = scored(stages.select, stages.export_selection, **given)
+  _, work = scored(COMMANDS["select"], COMMANDS["export-selection"], **given)
   folder = work / "arms/main/exports/card"
   with small_run.open_run(tmp_path / "w", "unused") as current:
     assert "20 of 42 rows are kept" in card.verify(folder, current.cfg)
 
 
 def test_scores_brought_in_go_to_the_rows_of_their_content(scored, tmp_path):
-  _, work = scored(stages.select)
+  _, work = scored(COMMANDS["select"])
   kept, scores = kept_rows(work), pq.read_table(work / "scores/part-00000.parquet")
   # One of the copies was seen by the model of these scores.
   brought = tmp_path / "scores"
@@ -200,20 +203,22 @@ def test_scores_brought_in_go_to_the_rows_of_their_content(scored, tmp_path):
   vectors = [np.load(path) for path in sorted((work / "scores/embeddings").glob("*"))]
   np.save(brought / "embeddings/part-00000.npy", np.concatenate(vectors))
   given = {"score__model": None, "score__table": str(brought)}
-  _, other = scored(stages.check, stages.score, work="brought", **given)
+  _, other = scored(COMMANDS["check"], COMMANDS["score"], work="brought", **given)
   paths = sorted((other / "scores").glob("part-*.parquet"))
   found = pa.concat_tables([pq.read_table(path) for path in paths])
   for name in ("row", "id", "hash", "loss", "seed"):
     assert found[name].to_pylist() == scores[name].to_pylist(), name
   # Without what is seen the selection is that of the scores' own workdir.
   given["score__table"] = str(work / "scores")
-  _, other = scored(stages.check, stages.score, stages.select, work="same", **given)
+  _, other = scored(
+    COMMANDS["check"], COMMANDS["score"], COMMANDS["select"], work="same", **given
+  )
   assert kept_rows(other).tolist() == kept.tolist()
   # A pool with one copy more takes the scores of the others.
   more = work.parent / "more.json"
   more.write_text(json.dumps([*EVERY, EVERY[3]]))
   _, other = scored(
-    stages.check, stages.score, work="more", pool__data=str(more), **given
+    COMMANDS["check"], COMMANDS["score"], work="more", pool__data=str(more), **given
   )
   found = pa.concat_tables(
     [pq.read_table(path) for path in sorted((other / "scores").glob("part-*"))]
@@ -223,7 +228,7 @@ def test_scores_brought_in_go_to_the_rows_of_their_content(scored, tmp_path):
 
 def test_sweep_and_seed_say_which_rows(scored):
   _, work = scored(
-    stages.select, stages.seed, select__sweep__budgets="5,10", seed__rows="8",
+    COMMANDS["select"], COMMANDS["seed"], select__sweep__budgets="5,10", seed__rows="8",
     seed__batch=4,
   )  # fmt: skip
   pool = pq.read_table(work / "pool.parquet").to_pydict()

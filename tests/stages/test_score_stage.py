@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.inputs import base_model as opened
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.scoring import engine
 from mllm_selector_jax.scoring.score_table import read_lines, read_scores
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.models import packed, tiny
@@ -32,7 +32,7 @@ def place(tmp_path_factory):
   with small_run.open_run(
     folder / "drawn", folder / "model", **{"pool.demo.rows": ROWS}
   ) as current:
-    stages.check(current)
+    COMMANDS["check"](current)
   return folder
 
 
@@ -57,8 +57,8 @@ def open_run(place, folder, rows=None, **overrides):
 
 def make_scores(place, folder, rows=None, **overrides):
   with open_run(place, folder, rows, **overrides) as current:
-    stages.check(current)
-    stages.score(current)
+    COMMANDS["check"](current)
+    COMMANDS["score"](current)
   return read_scores(folder / "scores")
 
 
@@ -142,9 +142,9 @@ def test_a_loss_that_is_not_finite_is_named_and_not_selected(place, scored, tmp_
   poison(place / "model", tmp_path / "poisoned", token)
   settings = {"score.model": str(tmp_path / "poisoned")}
   with open_run(place, tmp_path / "work", **settings) as current:
-    stages.check(current)
-    stages.score(current)
-    stages.select(current)
+    COMMANDS["check"](current)
+    COMMANDS["score"](current)
+    COMMANDS["select"](current)
     pool = opened.open_pool(current)
   bad = [int(row) for row, own in zip(rows, ids, strict=True) if token in own]
   found = read_scores(tmp_path / "work/scores")
@@ -159,7 +159,7 @@ def test_a_loss_that_is_not_finite_is_named_and_not_selected(place, scored, tmp_
 def test_excess_needs_a_reference(place, scored):
   with open_run(place, scored[0], **{"score.signals": ("excess",)}) as current:
     with pytest.raises(InputError, match=r"--config\.score\.reference=DIR"):
-      stages.score(current)
+      COMMANDS["score"](current)
 
 
 def test_added_rows_are_scored_without_the_old_ones(place, tmp_path, monkeypatch):
@@ -215,7 +215,7 @@ def test_a_changed_model_or_signal_makes_the_table_stale_by_name(
     settings |= changed
     start = len((folder / "log.txt").read_text())
     with open_run(place, folder, **settings) as current:
-      stages.score(current)
+      COMMANDS["score"](current)
     assert words in (folder / "log.txt").read_text()[start:]
   assert not read_scores(folder / "scores").signal("excess").any()  # the same model
 
@@ -227,14 +227,14 @@ def test_a_table_made_elsewhere_is_brought_in(place, scored, tmp_path):
   settings = {"score.model": None, "score.table": str(folder / "scores")}
   settings |= {"score.signals": ("loss", "visual"), "select.signal": "visual"}
   with open_run(place, tmp_path / "work", rows, **settings) as current:
-    stages.check(current)
-    stages.score(current)
+    COMMANDS["check"](current)
+    COMMANDS["score"](current)
     with pytest.raises(
       InputError, match=r"'accuracy'.*or give --config\.select\.bound"
     ):
-      stages.select(current)
+      COMMANDS["select"](current)
     current.cfg.select.bound = "quantile"
-    stages.select(current)
+    COMMANDS["select"](current)
   found = read_scores(tmp_path / "work/scores")
   hashes = read_lines(tmp_path / "work/scores")["hash"].to_pylist()
   old = read_lines(folder / "scores")["hash"].to_pylist()
@@ -280,6 +280,6 @@ def test_a_table_that_does_not_fit_is_one_message(
   with open_run(
     place, tmp_path / "work", rows, **settings, **{"score.signals": signals}
   ) as current:
-    stages.check(current)
+    COMMANDS["check"](current)
     with pytest.raises(InputError, match=words):
-      stages.score(current)
+      COMMANDS["score"](current)

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.inputs import held_out
 from mllm_selector_jax.inputs.base_model import open_pool
 from mllm_selector_jax.pipeline.clusters import read_keys
 from mllm_selector_jax.pipeline.search import development, search_arms, search_space
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, Stopped
 from tests import small_run
 from tests.real_processes import Forked, wait_for, write_config
@@ -38,7 +38,7 @@ def searched(base, scored, tmp_path_factory):
 def select_in(base, folder, **overrides):
   settings = {"score.model": str(base), **SEARCH, **overrides}
   with small_run.open_run(folder, base, **settings) as current:
-    stages.select(current)
+    COMMANDS["select"](current)
 
 
 def read(path):
@@ -79,7 +79,7 @@ def test_trials_are_halved_and_the_winner_makes_the_selection(searched):
 def test_the_report_shows_every_trial(base, searched):
   settings = {"score.model": str(base), **SEARCH}
   with small_run.open_run(searched, base, **settings) as current:
-    stages.report(current)
+    COMMANDS["report"](current)
   page = (searched / "report.html").read_text()
   assert "How the settings were chosen" in page and page.count("<td>dropped") == 2
   shutil.rmtree(searched / "measures")
@@ -211,7 +211,7 @@ def test_a_search_that_makes_no_sense_is_refused(base, tmp_path, settings, messa
       search_arms.search(current)
 
 
-@pytest.mark.parametrize("make", [stages.run, stages.compare])
+@pytest.mark.parametrize("make", [COMMANDS["run"], COMMANDS["compare"]])
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
@@ -272,7 +272,7 @@ def test_the_tuned_model_scores_the_next_round(base, scored, tmp_path):
   shutil.copytree(scored, folder)
   settings = {"score.model": str(base), "select.rounds": 2, "select.control": False}
   with small_run.open_run(folder, base, **settings) as current:
-    stages.run(current)
+    COMMANDS["run"](current)
     assert current.workdir.path == folder and current.cfg.score.model == str(base)
   own = folder / "rounds/2"
   made = read(own / "scores/provenance.json")
@@ -292,5 +292,5 @@ def test_the_tuned_model_scores_the_next_round(base, scored, tmp_path):
   assert not (own / "arms/random").exists() and not (own / "seed").exists()
   wanted = small_run.read_bytes(folder)
   with small_run.open_run(folder, base, **settings) as current:
-    stages.run(current)
+    COMMANDS["run"](current)
   assert small_run.read_bytes(folder) == wanted

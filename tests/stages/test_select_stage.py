@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from mllm_selector_jax.configs import default
 
-from mllm_selector_jax import main, stages
+from mllm_selector_jax import main
 from mllm_selector_jax.pipeline.explain_rows import (
   BOUNDS,
   NAMED,
@@ -16,6 +16,7 @@ from mllm_selector_jax.pipeline.explain_rows import (
   nearest,
 )
 from mllm_selector_jax.selection import strategies
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 
 
@@ -195,7 +196,7 @@ def test_explain_refuses_what_it_cannot_explain(select):
   with pytest.raises(InputError, match="--id: no row of the pool has the id 'nobody'"):
     select(lambda run: explain_rows(run, ("nobody",)))
   with pytest.raises(InputError, match="needs --id"):
-    select(stages.COMMANDS["explain"])
+    select(COMMANDS["explain"])
 
 
 def test_explain_is_a_command(select, capfd):

@@ -7,10 +7,11 @@ import json
 import pytest
 from mllm_selector_jax.configs import default
 
-from mllm_selector_jax import main, stages
+from mllm_selector_jax import main
 from mllm_selector_jax.runs import context
 from mllm_selector_jax.settings import check_settings
 from mllm_selector_jax.settings.keys import KEYS, check_keys
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.data.pools_on_the_spot import make_record
@@ -302,7 +303,7 @@ def test_what_the_pool_cannot_give_stops_a_run_after_its_check(
   work = tmp_path / "work"
   with small_run.open_run(work, base, **settings) as current:
     with pytest.raises(InputError, match=message):
-      stages.run(current)
+      COMMANDS["run"](current)
   assert (work / "pool.parquet").exists() and not (work / "seed").exists()
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax import stages
+from mllm_selector_jax.stages import COMMANDS
 from tests import small_run
 from tests.data.pools_on_the_spot import talk, write_records
 
@@ -48,10 +48,10 @@ def select(base, tmp_path):
     own = {f"select.{name}": value for name, value in options.items()}
     with small_run.open_run(folder, base, **settings, **own) as run:
       if not (folder / "scores").exists():
-        stages.check(run)
-        stages.score(run)
+        COMMANDS["check"](run)
+        COMMANDS["score"](run)
         raise_loss(folder / "scores")
-      stages.select(run)
+      COMMANDS["select"](run)
     summary = folder / "arms/main/selection/summary.json"
     return json.loads(summary.read_text())["warnings"], folder
 

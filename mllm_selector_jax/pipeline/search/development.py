@@ -1,9 +1,6 @@
 """What settings are compared on: held-out rows of the pool, or question files."""
 
-import contextlib
-import copy
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +38,16 @@ def check_files(run: Run) -> None:
 def measure_arm(run: Run, arm: str) -> None:
   """Makes one arm's `evaluation/` on the development split."""
   if read_files(run.cfg):
-    with _asking_development(run):
-      evaluate_arm.evaluate_arm(run, arm)
+    evaluate_arm.evaluate_arm(_asking_development(run), arm)
   else:
     _measure_rows(run, arm)
 
 
-@contextlib.contextmanager
-def _asking_development(run: Run) -> Iterator[None]:
-  before, cfg = run.cfg, copy.deepcopy(run.cfg)
-  cfg.evaluate.tasks = tuple(read_files(cfg))
-  cfg.evaluate.images = cfg.select.search.images
-  run.cfg = cfg
-  try:
-    yield
-  finally:
-    run.cfg = before
+def _asking_development(run: Run) -> Run:
+  """Gives the run whose evaluation asks the development questions."""
+  tasks = tuple(read_files(run.cfg))
+  images = run.cfg.select.search.images
+  return run.at(settings={"evaluate.tasks": tasks, "evaluate.images": images})
 
 
 def _measure_rows(run: Run, arm: str) -> None:

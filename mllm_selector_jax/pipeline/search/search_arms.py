@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from mllm_selector_jax.comparison.seeds import in_workdir
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.inputs.held_out import read_share
 from mllm_selector_jax.models import huggingface
@@ -64,22 +63,22 @@ def search(run: Run) -> dict[str, Any]:
 def _try(run: Run, number: int, settings: dict[str, Any], steps: int) -> dict[str, Any]:
   """One trial: selection, tune and its measure on the development split."""
   name, cfg = f"c{number:02d}-{steps}", run.cfg.select
-  with in_workdir(run, run.workdir.at_search()):
-    select_arm.select_arm(run, name, cfg.strategy, cfg.budget, **settings)
-    tune_arm(run, name, steps)
-    development.measure_arm(run, name)
-    path = run.workdir.evaluation(name).path / "results.json"
-    found = json.loads(path.read_text())
-    rows = kept_rows(run, name)
-    return {
-      "candidate": number,
-      "steps": steps,
-      "rows": len(rows),
-      "flops": _tune_flops(run, rows, steps),
-      "value": found["macro"]["value"],
-      "parts": {task: part["value"] for task, part in found["tasks"].items()},
-      "tuned": run.workdir.tuned(name).digest(),
-    }
+  place = run.at(run.workdir.at_search())
+  select_arm.select_arm(place, name, cfg.strategy, cfg.budget, **settings)
+  tune_arm(place, name, steps)
+  development.measure_arm(place, name)
+  path = place.workdir.evaluation(name).path / "results.json"
+  found = json.loads(path.read_text())
+  rows = kept_rows(place, name)
+  return {
+    "candidate": number,
+    "steps": steps,
+    "rows": len(rows),
+    "flops": _tune_flops(place, rows, steps),
+    "value": found["macro"]["value"],
+    "parts": {task: part["value"] for task, part in found["tasks"].items()},
+    "tuned": place.workdir.tuned(name).digest(),
+  }
 
 
 def _tune_flops(run: Run, rows: np.ndarray, steps: int) -> float:

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.data.packing.tree_packing import make_plan
 from mllm_selector_jax.inputs import base_model as bases
 from mllm_selector_jax.models import huggingface, mllm
@@ -13,7 +12,7 @@ from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.pipeline.flops import make_row_rates, row_flops
 from mllm_selector_jax.planning import estimate
 from mllm_selector_jax.settings import check_settings
-from mllm_selector_jax.stages import plan
+from mllm_selector_jax.stages import COMMANDS, plan
 from mllm_selector_jax.training import work
 from mllm_selector_jax.types import InputError
 from tests import small_run
@@ -31,7 +30,7 @@ def base(tmp_path_factory):
 def workdir(base, tmp_path_factory):
   folder = tmp_path_factory.mktemp("run") / "work"
   with small_run.open_run(folder, base) as current:
-    stages.check(current)
+    COMMANDS["check"](current)
   return folder
 
 
@@ -40,7 +39,7 @@ def planned(workdir, base, **overrides):
   log = workdir / "log.txt"
   before = len(log.read_text())
   with small_run.open_run(workdir, base, **overrides) as current:
-    stages.COMMANDS["plan"](current)
+    COMMANDS["plan"](current)
     config = huggingface.read_config(base)
     jobs = plan.list_jobs(current, config, bases.open_pool(current))
     disk = estimate.disk_bytes(config, [current.cfg.tune], 100)

@@ -1,0 +1,9 @@
+"""check: what a pool holds, and which of its rows cannot be used."""
+
+from mllm_selector_jax.pipeline.check_pool import make_pool
+from mllm_selector_jax.runs.context import Run
+
+
+def check(run: Run) -> None:
+  """Makes `pool.parquet` and `pool_summary.json`, and says what they hold."""
+  make_pool(run, look=True)

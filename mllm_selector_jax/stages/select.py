@@ -1,0 +1,16 @@
+"""select: which rows are kept, and for every row why or why not."""
+
+from mllm_selector_jax.pipeline.arms import CONTROL
+from mllm_selector_jax.pipeline.search.search_arms import search
+from mllm_selector_jax.pipeline.select_arm import select_arm
+from mllm_selector_jax.pipeline.sweep import sweep
+from mllm_selector_jax.runs.context import Run
+
+
+def select(run: Run) -> None:
+  """Makes `arms/<name>/selection/` for every arm of the config."""
+  budget = run.cfg.select.budget
+  select_arm(run, "main", run.cfg.select.strategy, budget, **search(run))
+  if run.cfg.select.control:
+    select_arm(run, CONTROL, CONTROL, budget)
+  sweep(run)
