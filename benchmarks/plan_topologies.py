@@ -19,10 +19,9 @@ import numpy as np
 from benchmarks import scoring_models
 from benchmarks.pool_like_665k import ROWS, draw_pool
 from mllm_selector_jax.pipeline.score_pool import make_options
-from mllm_selector_jax.planning import estimate, topology
+from mllm_selector_jax.planning import estimate, jobs, topology
 from mllm_selector_jax.scoring import passes
 from mllm_selector_jax.scoring.engine import plan_pass
-from mllm_selector_jax.planning import jobs
 
 CASES = {
   "full": ("llava15_7b", "v5p-8"),

@@ -5,8 +5,8 @@ turns from `benchmarks.pool_like_665k` and fills them with random tokens and pix
 """
 
 import hashlib
-import pathlib
 import itertools
+import pathlib
 import types
 
 import numpy as np

@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.data import formats
-from mllm_selector_jax.data.files import storage
 from mllm_selector_jax.data.formats.parquet_file import ParquetFile
 from mllm_selector_jax.data.json_text import parsing
 from mllm_selector_jax.data.json_text.records import read_records

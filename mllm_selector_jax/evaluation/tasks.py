@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from mllm_selector_jax.data.files import storage
+from mllm_selector_jax import storage
 from mllm_selector_jax.data.pool.sources import FIELDS
 from mllm_selector_jax.evaluation import question_files
 from mllm_selector_jax.evaluation.published import BENCHMARKS, Source

@@ -8,8 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mllm_selector_jax import sharding
-from mllm_selector_jax.data.files import storage
+from mllm_selector_jax import sharding, storage
 from mllm_selector_jax.data.images.image_folders import ImageFolders
 from mllm_selector_jax.data.packing import loader
 from mllm_selector_jax.data.pool import pool_table
@@ -37,7 +36,7 @@ def base_path(run: Run) -> Path:
 def hash_processing(run: Run) -> str:
   """Identity of what turns records into tokens and pixels: all but the weights."""
   files = [
-    [path.name, artifacts.hash_file(path)]
+    [path.name, storage.hash_file(path)]
     for folder in huggingface.list_folders(base_path(run))
     for path in sorted(folder.iterdir())
     if path.is_file() and path.suffix in (".json", ".jinja", ".model", ".txt")

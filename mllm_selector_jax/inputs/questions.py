@@ -1,6 +1,6 @@
 """The evaluation's questions, opened as the config says."""
 
-from mllm_selector_jax.data.files import storage
+from mllm_selector_jax import storage
 from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.evaluation.tasks import Aside, Question
 from mllm_selector_jax.inputs import base_model

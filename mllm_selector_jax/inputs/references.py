@@ -210,7 +210,7 @@ class _Search:
     usable = rows if self._every else rows[self._pool.ok[rows]]
     return usable if len(usable) else rows
 
-  def _take(self, rows: Sequence[int]) -> None:
+  def _take(self, rows: Sequence[int] | Int[np.ndarray, " k"]) -> None:
     new = False
     for row in rows:
       new |= not self._taken[row]

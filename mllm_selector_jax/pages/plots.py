@@ -13,7 +13,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -183,7 +183,7 @@ def plot_groups(lines: list[dict[str, Any]]) -> str:
 
 
 def plot_parts(
-  parts: list[tuple[str, str, Float[np.ndarray, " K"]]],
+  parts: list[tuple[str, str, Num[np.ndarray, " _"]]],
   label: str,
   threshold: tuple[float, str] | None = None,
   bounds: Float[np.ndarray, " G"] | None = None,
@@ -226,9 +226,7 @@ def plot_parts(
   return drawing.uri
 
 
-def plot_shapes(
-  parts: list[tuple[str, str, Float[np.ndarray, " K"]]], label: str
-) -> str:
+def plot_shapes(parts: list[tuple[str, str, Num[np.ndarray, " _"]]], label: str) -> str:
   """Outlines of several distributions, each as shares of its own rows."""
   parts = [part for part in parts if len(part[2])]
   edges, note = _edges(np.concatenate([values for _, _, values in parts]))
@@ -282,7 +280,7 @@ def _dots(
   axes.errorbar(value, spots, xerr=reach, linestyle="none", markersize=5, **style)
 
 
-def _edges(values: Float[np.ndarray, " N"]) -> tuple[np.ndarray, str]:
+def _edges(values: Num[np.ndarray, " N"]) -> tuple[np.ndarray, str]:
   """Bin edges over all but the farthest values, which go into the end bins."""
   if not len(values):
     return np.linspace(0, 1, BINS + 1), ""

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.pipeline import candidates
 from mllm_selector_jax.runs import artifacts
@@ -95,9 +96,7 @@ def _copy_pool(pool: Artifact, files: list[str], folder: Path) -> dict[str, Any]
   table = table.set_column(place, "file", [names])
   artifacts.write_table(folder / TABLE, table)
   shutil.copy(source / SUMMARY, folder / SUMMARY)
-  made["outputs"] = {
-    name: artifacts.hash_file(folder / name) for name in made["outputs"]
-  }
+  made["outputs"] = {name: storage.hash_file(folder / name) for name in made["outputs"]}
   artifacts.write_json(folder / pool.marker.name, made)
   return made
 
@@ -131,7 +130,7 @@ def _hash_files(folder: Path) -> dict[str, str]:
   names = {path.relative_to(folder).as_posix(): path for path in paths}
   left_out = (CARD, RECIPE)  # the latter is of the artifact that is being made
   return {
-    name: artifacts.hash_file(path)
+    name: storage.hash_file(path)
     for name, path in names.items()
     if name not in left_out
   }
@@ -175,7 +174,7 @@ def verify(folder: Path, cfg: Any) -> str:
     ) from error
   for name, wanted in hashes.items():
     path = folder / name
-    if not path.is_file() or artifacts.hash_file(path) != wanted:
+    if not path.is_file() or storage.hash_file(path) != wanted:
       raise InputError(f"{path} is not the file that was published; fetch it again.")
   pool, chosen = _draw_again(folder, cfg, config, seed)
   import pyarrow.parquet as pq

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.types import InputError, RunError
 
 FORMAT = 1  # raised when artifacts of an earlier version can no longer be read
@@ -128,7 +129,7 @@ class Artifact:
       path = self.root / name
       if not path.is_file():
         return [f"{name} is gone"]
-      if hash_file(path) != wanted:
+      if storage.hash_file(path) != wanted:
         return [f"{name} is damaged (its hash does not match)"]
     return []
 
@@ -196,11 +197,6 @@ class Artifact:
     self._bare_folder()
 
 
-def is_remote(path: str | os.PathLike) -> bool:
-  """Whether a path is of a bucket (gs://...)."""
-  return bool(re.match(r"\w+:/", os.fspath(path)))
-
-
 def recover(workdir: Path) -> None:
   """Ends every swap of a folder in a workdir that was cut off."""
   for depth in ("", "*/", "*/*/"):
@@ -211,18 +207,13 @@ def recover(workdir: Path) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
   """Writes a file that is either whole or not there."""
-  if is_remote(path):  # it appears when it is whole; there is no renaming
+  if storage.is_remote(path):  # it appears when it is whole; there is no renaming
     path.write_bytes(data)
     return
-  temporary = path.with_name(f".{path.name}.writing")
   try:
-    with open(temporary, "wb") as file:
-      file.write(data)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with storage.writing(path) as partial:
+      partial.write_bytes(data)
   except OSError as error:
-    temporary.unlink(missing_ok=True)
     raise RunError(
       f"{path}: {len(data):,} bytes could not be written ({error.strerror})."
     ) from error
@@ -245,12 +236,6 @@ def write_table(path: Path, columns: Any) -> None:
   buffer = io.BytesIO()
   pq.write_table(columns, buffer, compression="zstd", write_page_checksum=True)
   write_bytes(path, buffer.getvalue())
-
-
-def hash_file(path: os.PathLike) -> str:
-  """SHA-256 of a file's bytes, in hexadecimal."""
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_json(value: Any) -> str:
@@ -314,7 +299,7 @@ def _hash_outputs(folder: Path) -> dict[str, str]:
   for path in sorted(folder.rglob("*")):
     name = path.relative_to(folder)
     if path.is_file() and name.parts[0] != UNHASHED and str(name) != MARKER:
-      outputs[str(name)] = hash_file(path)
+      outputs[str(name)] = storage.hash_file(path)
   return outputs
 
 

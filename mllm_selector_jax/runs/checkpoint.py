@@ -17,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.runs import artifacts, interrupts, peers
 from mllm_selector_jax.types import InputError, RunError, Stopped
 
@@ -244,7 +245,7 @@ def _hash_files(place: epath.Path) -> dict[str, str]:
   Of a file in a bucket the size: its store checks what it is given, and shows it
   when it is whole.
   """
-  hash_file = _note_size if artifacts.is_remote(place) else artifacts.hash_file
+  hash_file = _note_size if storage.is_remote(place) else storage.hash_file
   files = []
   folders = [place]
   while folders:

@@ -11,6 +11,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax import sharding
 from mllm_selector_jax.runs.bucket import Bucket
@@ -241,7 +242,7 @@ def open_run(
     InputError: another process holds the workdir, or it cannot be written; or its
       bucket cannot be reached.
   """
-  bucket = Bucket(workdir) if artifacts.is_remote(workdir) else None
+  bucket = Bucket(workdir) if storage.is_remote(workdir) else None
   place = Workdir(bucket.folder if bucket else Path(workdir).absolute())
   with artifacts.lock(place.path) if _writes(bucket) else contextlib.nullcontext():
     run = Run(cfg, place, Console(place.log), force, bucket=bucket, **asked)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.runs import artifacts
 
 
@@ -37,7 +38,7 @@ def write_part(folder: Path, number: int, columns: dict[str, Any]) -> None:
     np.save(data, embedding, allow_pickle=False)
     files.append(folder / f"part-{number:05d}.npy")
     artifacts.write_bytes(files[1], data.getvalue())
-  hashes = {path.name: artifacts.hash_file(path) for path in files}
+  hashes = {path.name: storage.hash_file(path) for path in files}
   artifacts.write_json(_note(folder, number), {"rows": rows, "files": hashes})
 
 
@@ -46,7 +47,7 @@ def is_written(folder: Path, number: int, rows: Int[np.ndarray, " n"]) -> bool:
   try:
     note = json.loads(_note(folder, number).read_text())
     return note["rows"] == _hash_rows(rows) and all(
-      artifacts.hash_file(folder / name) == wanted
+      storage.hash_file(folder / name) == wanted
       for name, wanted in note["files"].items()
     )
   except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -122,7 +122,7 @@ def test_nothing_and_one():
   for sums in (none.sums(np.zeros(0)), none.tokens(np.zeros(0, int))):
     assert len(sums) == 0
   assert len(none.images(np.zeros(0, bool))) == 0
-  one = make_plan([8], 8, [5], np.array([3], np.uint64))
+  one = make_plan(np.array([8]), 8, np.array([5]), np.array([3], np.uint64))
   assert [one.row(0)] == [[(0, [0])]]
 
 
@@ -152,8 +152,10 @@ def test_a_group_is_split_into_the_fewest_trees():
 
 
 def test_text_fills_the_ends():
-  lengths = [17, 19, 6, 3]
-  plan = make_plan(lengths, 30, [10, 10, 0, 0], np.array([4, 4, 0, 0], np.uint64))
+  lengths = np.array([17, 19, 6, 3])
+  plan = make_plan(
+    lengths, 30, np.array([10, 10, 0, 0]), np.array([4, 4, 0, 0], np.uint64)
+  )
   assert plan.row(0) == [(10, [0, 1]), (0, [3])]
   assert plan.row(1) == [(0, [2])]
 
@@ -168,7 +170,7 @@ def test_without_keys_nothing_is_shared():
 @pytest.mark.parametrize("lengths", [[9], [0], [3, 9, 3]])
 def test_a_sample_that_no_row_holds_is_a_bug(lengths):
   with pytest.raises(AssertionError):
-    make_plan(lengths, 8)
+    make_plan(np.array(lengths), 8)
 
 
 @pytest.mark.parametrize(("row_length", "fill"), [(2048, 0.90), (4096, 0.95)])

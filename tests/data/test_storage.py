@@ -8,7 +8,8 @@ from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
-from mllm_selector_jax.data.files import fingerprint, mixture, storage
+from mllm_selector_jax import storage
+from mllm_selector_jax.data.files import fingerprint, mixture
 from mllm_selector_jax.data.pool import pool_check
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError

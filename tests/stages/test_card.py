@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from mllm_selector_jax.configs import default
 
-from mllm_selector_jax import main
+from mllm_selector_jax import main, storage
 from mllm_selector_jax.pipeline import card
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.stages import COMMANDS
@@ -69,7 +69,7 @@ def test_what_was_changed_is_named(published, capsys):
   with pytest.raises(InputError, match="is not the file that was published"):
     card.verify(published, default.get_config())
   found = json.loads((published / "card.json").read_text())
-  found["hashes"]["selection.parquet"] = artifacts.hash_file(path)
+  found["hashes"]["selection.parquet"] = storage.hash_file(path)
   artifacts.write_json(published / "card.json", found)
   with pytest.raises(InputError, match="120 of 120 rows come out otherwise; row 0"):
     card.verify(published, default.get_config())

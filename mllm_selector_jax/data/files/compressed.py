@@ -20,9 +20,9 @@ import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
-from mllm_selector_jax.data.files import storage
+from mllm_selector_jax import storage
 from mllm_selector_jax.types import InputError, RunError
 
 LEAST_CAP = 1 << 30  # bytes that any packed file may unpack to
@@ -36,10 +36,10 @@ class _Packing(NamedTuple):
   """A way of packing: its name, and what opens a packed file for reading."""
 
   name: str
-  open: Callable[[BinaryIO], Any]
+  open: Callable[[io.BufferedIOBase], Any]
 
 
-def _open_zstd(file: BinaryIO) -> Any:
+def _open_zstd(file: io.BufferedIOBase) -> Any:
   import pyarrow as pa
 
   return pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
@@ -48,7 +48,7 @@ def _open_zstd(file: BinaryIO) -> Any:
 class _Recoded(io.RawIOBase):
   """UTF-16 text as the bytes of UTF-8; what is invalid stays invalid."""
 
-  def __init__(self, file: BinaryIO, encoding: str):
+  def __init__(self, file: io.BufferedIOBase, encoding: str):
     self._file = file
     self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
 
@@ -88,7 +88,7 @@ def plain_name(name: str) -> str:
   return stem if suffix.lower() in _SUFFIXES and stem else name
 
 
-def open_plain(path: str | os.PathLike) -> BinaryIO:
+def open_plain(path: str | os.PathLike) -> io.BufferedIOBase:
   """A file's bytes as `storage.open_binary` gives them, unpacked if it is packed.
 
   Raises:

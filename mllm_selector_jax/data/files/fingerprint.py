@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.data import formats
-from mllm_selector_jax.data.files import mixture, splits, storage
+from mllm_selector_jax.data.files import mixture, splits
 from mllm_selector_jax.data.formats.pool_file import explain
 from mllm_selector_jax.data.images.image_folders import AnyFolders, ImageFolders
 

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.data import formats
-from mllm_selector_jax.data.files import compressed, splits, storage
+from mllm_selector_jax.data.files import compressed, splits
 from mllm_selector_jax.types import InputError
 
 # Files that describe a data set; none of them is one.

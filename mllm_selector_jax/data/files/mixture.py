@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mllm_selector_jax.data.files import folders, splits, storage
+from mllm_selector_jax import storage
+from mllm_selector_jax.data.files import folders, splits
 from mllm_selector_jax.types import InputError
 
 _STRATEGY = re.compile(r"(first|end|random):(\d+|\d*\.\d+(?=%))(%?)")

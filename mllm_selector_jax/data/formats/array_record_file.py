@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mllm_selector_jax.data.files import storage
+from mllm_selector_jax import storage
 from mllm_selector_jax.data.formats import tf_example
 from mllm_selector_jax.data.formats.pool_file import PoolFile, changed
 from mllm_selector_jax.data.json_text import parsing, records

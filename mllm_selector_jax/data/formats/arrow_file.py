@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.data import record_schemas
-from mllm_selector_jax.data.files import storage
 from mllm_selector_jax.data.formats.columns import (
   holds_bytes,
   is_binary,

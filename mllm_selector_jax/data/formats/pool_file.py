@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.data import record_schemas
-from mllm_selector_jax.data.files import compressed, storage
+from mllm_selector_jax.data.files import compressed
 from mllm_selector_jax.types import InputError, Record, RowError
 
 HEAD = 512  # bytes that a format is recognised by

@@ -4,7 +4,6 @@ import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tarfile import TarInfo
-from typing import BinaryIO
 
 from mllm_selector_jax.data.files import compressed
 from mllm_selector_jax.data.formats.pool_file import PoolFile, changed, explain
@@ -128,7 +127,7 @@ def _find_images(members: list[TarInfo]) -> list[TarInfo]:
   return [member for _, member in found]
 
 
-def _read_sample(file: BinaryIO, members: list[TarInfo]) -> Record:
+def _read_sample(file: io.BufferedIOBase, members: list[TarInfo]) -> Record:
   last = members[-1]
   offset = members[0].offset
   length = last.offset_data + -(-last.size // BLOCK) * BLOCK - offset

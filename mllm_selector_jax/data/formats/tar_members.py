@@ -1,10 +1,10 @@
 """The members of a tar, in order, and which of them are one sample."""
 
+import io
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from tarfile import TarInfo
-from typing import BinaryIO
 
 from mllm_selector_jax.types import InputError
 
@@ -30,12 +30,12 @@ def split_name(name: str) -> tuple[str, str]:
   return f"{folder}{slash}{key}", suffix.lower()
 
 
-def read_member(file: BinaryIO, member: TarInfo) -> bytes:
+def read_member(file: io.BufferedIOBase, member: TarInfo) -> bytes:
   file.seek(member.offset_data)
   return file.read(member.size)
 
 
-def list_members(path: str, file: BinaryIO) -> Iterator[TarInfo]:
+def list_members(path: str, file: io.BufferedIOBase) -> Iterator[TarInfo]:
   """Regular members, in order, of one tar or several that were joined.
 
   Raises:
@@ -47,7 +47,7 @@ def list_members(path: str, file: BinaryIO) -> Iterator[TarInfo]:
     place = yield from _list_one(path, file, place, end)
 
 
-def _list_one(path: str, file: BinaryIO, place: int, end: int):
+def _list_one(path: str, file: io.BufferedIOBase, place: int, end: int):
   """The members of the tar that begins at a place; gives where the next one does."""
   file.seek(place)
   try:
@@ -82,7 +82,7 @@ def _list_one(path: str, file: BinaryIO, place: int, end: int):
   return None
 
 
-def _read_at(file: BinaryIO, place: int) -> bytes:
+def _read_at(file: io.BufferedIOBase, place: int) -> bytes:
   file.seek(place)
   return file.read(_CHUNK)
 

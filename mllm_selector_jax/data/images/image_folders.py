@@ -15,7 +15,7 @@ import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from mllm_selector_jax.data.files import storage
+from mllm_selector_jax import storage
 from mllm_selector_jax.types import RowError
 
 MOST_BYTES = 1 << 28  # of a file

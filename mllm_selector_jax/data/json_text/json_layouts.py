@@ -5,9 +5,10 @@ One object whose one list of objects is the records (`{"data": [...]}`,
 the records (`{"id": {...}, ...}`) as those. What looks alike and is no pool is named.
 """
 
+import io
 import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from mllm_selector_jax.data.files.stand_ins import name_stranger
 from mllm_selector_jax.data.json_text import parsing, window
@@ -60,7 +61,7 @@ class _Member(NamedTuple):
   first: Any
 
 
-def find_layout(path: str, file: BinaryIO) -> Layout:
+def find_layout(path: str, file: io.BufferedIOBase) -> Layout:
   """How an open file holds its records.
 
   Raises:
@@ -98,7 +99,9 @@ def find_layout(path: str, file: BinaryIO) -> Layout:
   return Layout(kind, offset + window.count_bytes(before))
 
 
-def structure_error(path: str, file: BinaryIO, offset: int, found: str, expected: str):
+def structure_error(
+  path: str, file: io.BufferedIOBase, offset: int, found: str, expected: str
+):
   """The error for what stands where nothing can be told apart any more."""
   return InputError(
     f"{path}, byte {offset:,} (line {line_of(file, offset):,}): expected {expected},"
@@ -106,7 +109,7 @@ def structure_error(path: str, file: BinaryIO, offset: int, found: str, expected
   )
 
 
-def line_of(file: BinaryIO, offset: int) -> int:
+def line_of(file: io.BufferedIOBase, offset: int) -> int:
   """The line, from 1, in which a byte stands."""
   line = 1
   file.seek(0)
@@ -116,7 +119,7 @@ def line_of(file: BinaryIO, offset: int) -> int:
   return line
 
 
-def _find_start(path: str, file: BinaryIO) -> tuple[int, bytes]:
+def _find_start(path: str, file: io.BufferedIOBase) -> tuple[int, bytes]:
   """Where the first character stands that is not blank, and that character."""
   head = file.read(512)
   if not head.removeprefix(_BOM):
@@ -139,7 +142,7 @@ def _read_text(data: bytes) -> str:
   return data.decode("utf-8", "surrogateescape")
 
 
-def _next_character(file: BinaryIO) -> bytes:
+def _next_character(file: io.BufferedIOBase) -> bytes:
   while chunk := file.read(window.CHUNK):
     if rest := chunk.lstrip(SPACE):
       return rest[:1]

@@ -6,9 +6,10 @@ fault between records, after which nothing can be trusted, ends it with an
 `layouts`.
 """
 
+import io
 import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from mllm_selector_jax.data.files import compressed
 from mllm_selector_jax.data.json_text import json_layouts, parsing
@@ -102,7 +103,7 @@ def split_key(data: bytes) -> tuple[str | None, bytes]:
 class _Stream(Window):
   """The window over an open pool file, with errors that say where they are."""
 
-  def __init__(self, path: str, file: BinaryIO, offset: int):
+  def __init__(self, path: str, file: io.BufferedIOBase, offset: int):
     super().__init__(file, offset)
     self._path = path
     self._lines = file
@@ -257,7 +258,7 @@ _READERS = {
 }
 
 
-def _read_lines(path: str, file: BinaryIO, offset: int) -> Iterator[Record]:
+def _read_lines(path: str, file: io.BufferedIOBase, offset: int) -> Iterator[Record]:
   """An object a line; a comma may follow it."""
   while line := file.readline(MOST_BYTES + 1):
     size, cut = len(line), len(line) > MOST_BYTES and not line.endswith(b"\n")

@@ -1,8 +1,8 @@
 """Text that slides over a file of JSON, so that memory does not grow with it."""
 
 import codecs
+import io
 import re
-from typing import BinaryIO
 
 from mllm_selector_jax.data.json_text import parsing
 from mllm_selector_jax.data.json_text.brackets import Brackets
@@ -39,7 +39,7 @@ class Window:
     offset: of that character in the file, in bytes.
   """
 
-  def __init__(self, file: BinaryIO, offset: int):
+  def __init__(self, file: io.BufferedIOBase, offset: int):
     self.text = ""
     self.place = 0
     self.offset = offset

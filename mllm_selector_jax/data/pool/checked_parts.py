@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.data.pool import pool_table
 from mllm_selector_jax.types import RunError
 
@@ -98,16 +99,11 @@ class Parts:
       "remarks", pa.array([list(told) for told in remarks], pa.list_(pa.string()))
     )
     path = self._path(self.count)
-    partial = path.with_suffix(".writing")
     try:
       self.folder.mkdir(parents=True, exist_ok=True)
-      with open(partial, "wb") as file:
+      with storage.writing(path) as partial, open(partial, "wb") as file:
         pq.write_table(columns, file, compression="zstd", write_page_checksum=True)
-        file.flush()
-        os.fsync(file.fileno())
-      os.replace(partial, path)
     except OSError as error:
-      partial.unlink(missing_ok=True)
       raise RunError(
         f"{path}: could not be written ({error.strerror or error})."
       ) from error

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Shaped, UInt64
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.pool.text_column import Text
 from mllm_selector_jax.types import InputError, Record, RunError
@@ -105,16 +106,15 @@ def open_writer(path: str | os.PathLike) -> Iterator[Any]:
   import pyarrow.parquet as pq
 
   path = Path(path)
-  partial = path.with_name(f".{path.name}.writing")
   try:
-    with open(partial, "wb") as file:
-      with pq.ParquetWriter(
+    with (
+      storage.writing(path) as partial,
+      open(partial, "wb") as file,
+      pq.ParquetWriter(
         file, _schema(), compression="zstd", write_page_checksum=True
-      ) as writer:
-        yield writer
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(partial, path)
+      ) as writer,
+    ):
+      yield writer
   except OSError as error:
     raise RunError(f"{path}: could not be written ({error.strerror or error}).") from (
       error

@@ -19,10 +19,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.formats import tf_example
 from mllm_selector_jax.data.formats.array_record_file import open_writer
-from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.images.image_folders import AnyFolders, ImageFolders
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.data.pool.pool_table import PoolTable, read_table
 from mllm_selector_jax.types import InputError, RowError, RunError
@@ -45,7 +46,7 @@ def shard_names(rows: int, shard_rows: int) -> list[str]:
 
 def write_shards(
   table: str | os.PathLike,
-  images: ImageFolders,
+  images: AnyFolders,
   out: Path,
   shard_rows: int,
   workers: int,
@@ -162,18 +163,12 @@ def _features() -> dict:
 def _write_shard(task: tuple[str, ImageFolders, Path, int, int]) -> int:
   table, images, path, start, stop = task
   pool = _open_table(os.fspath(table))
-  partial = path.with_name(f".{path.name}.writing")
   try:
-    with open_writer(partial) as writer:
+    with storage.writing(path) as partial, open_writer(partial) as writer:
       for row in range(start, stop):
         writer.write(make_example(pool, row, images))
-    with open(partial, "rb+") as file:
-      os.fsync(file.fileno())
-    os.replace(partial, path)
   except (OSError, RuntimeError) as error:
     raise RunError(f"{path}: could not be written ({error}).") from error
-  finally:
-    partial.unlink(missing_ok=True)
   return stop - start
 
 

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
 
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
-from mllm_selector_jax.models.huggingface.writer import write_json
+from mllm_selector_jax.models.huggingface.writer import write_json, write_tensors
 from mllm_selector_jax.runs import peers
 from mllm_selector_jax.types import Params
 
@@ -51,10 +50,7 @@ def write_adapter(
     "inference_mode": True,
   }
   write_json(folder / "adapter_config.json", description)
-  part = folder / "adapter_model.safetensors.part"
-  safetensors.numpy.save_file(tensors, str(part), metadata={"format": "pt"})
-  part.chmod(0o644)
-  os.replace(part, part.with_suffix(""))
+  write_tensors(folder / "adapter_model.safetensors", tensors)
 
 
 def list_tensors(

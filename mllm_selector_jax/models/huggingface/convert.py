@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.types import InputError
 
 INDEX = "pytorch_model.bin.index.json"
@@ -50,9 +51,8 @@ def convert(path: str | os.PathLike) -> list[Path]:
   if index is not None:
     where = {tensor: targets[file] for tensor, file in index["weight_map"].items()}
     target = path / "model.safetensors.index.json"
-    part = target.with_name(target.name + ".part")
-    part.write_text(json.dumps({**index, "weight_map": where}, indent=1), "utf-8")
-    os.replace(part, target)
+    with storage.writing(target) as partial:
+      partial.write_text(json.dumps({**index, "weight_map": where}, indent=1), "utf-8")
     written.append(target)
   return written
 
@@ -75,10 +75,9 @@ def _convert_file(path: Path, target: Path) -> Path:
     raise InputError(f"{path} holds something else than a dict of tensors.")
   # Tensors that share memory, as tied ones do, are written one by one.
   own = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-  part = target.with_name(target.name + ".part")
-  save_file(own, str(part), metadata={"format": "pt"})
-  part.chmod(0o644)
-  os.replace(part, target)
+  with storage.writing(target) as partial:
+    save_file(own, str(partial), metadata={"format": "pt"})
+    partial.chmod(0o644)
   return target
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import safetensors.numpy
 
-from mllm_selector_jax import types
+from mllm_selector_jax import storage, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
@@ -44,10 +44,16 @@ SHARD_BYTES = 5 * 10**9
 DROPPED = ("_name_or_path", "transformers_version", "auto_map", "_commit_hash")
 
 
+def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
+  """Writes a safetensors file that is either whole or not there."""
+  with storage.writing(path) as partial:
+    safetensors.numpy.save_file(tensors, str(partial), metadata={"format": "pt"})
+    partial.chmod(0o644)  # safetensors makes files that only their owner reads
+
+
 def _write_text(path: Path, text: str) -> None:
-  part = path.with_name(path.name + ".part")
-  part.write_text(text, "utf-8")
-  os.replace(part, path)
+  with storage.writing(path) as partial:
+    partial.write_text(text, "utf-8")
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -127,10 +133,7 @@ def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> No
       continue
     batch = dict(itertools.islice(tensors, len(names)))
     assert list(batch) == names
-    part = folder / (file + ".part")
-    safetensors.numpy.save_file(batch, str(part), metadata={"format": "pt"})
-    part.chmod(0o644)  # safetensors makes files that only their owner reads
-    os.replace(part, folder / file)
+    write_tensors(folder / file, batch)
   if len(shards) > 1 and peers.is_first_process():
     where = {name: f for f, names in zip(files, shards, strict=True) for name in names}
     index = {"metadata": {"total_size": total}, "weight_map": where}

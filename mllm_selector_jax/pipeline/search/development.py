@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mllm_selector_jax import storage
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.inputs.held_out import OPTION, hold_out, read_files, read_share
 from mllm_selector_jax.inputs.questions import question_files
@@ -20,14 +21,14 @@ from mllm_selector_jax.types import InputError
 def check_files(run: Run) -> None:
   """Refuses development questions that are not there or that are the test's."""
   test = {
-    artifacts.hash_file(Path(name)): name
+    storage.hash_file(Path(name)): name
     for name in question_files(run)
     if Path(name).is_file()
   }
   for name in read_files(run.cfg):
     if not Path(name).is_file():
       raise InputError(f"{OPTION}={name}: there is no such file.")
-    if same := test.get(artifacts.hash_file(Path(name))):
+    if same := test.get(storage.hash_file(Path(name))):
       raise InputError(
         f"{OPTION}={name} is the same file as {same}, on which the result is measured:"
         " settings chosen there would make it look better than it is. Give other"

@@ -1,22 +1,25 @@
-"""Opens files by path, local or of a cloud bucket (gs://, s3://)."""
+"""Opens and writes files by path, local or of a cloud bucket (gs://, s3://)."""
 
+import contextlib
 import hashlib
 import io
 import os
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from pathlib import Path
 
 from mllm_selector_jax.types import InputError
 
-_REMOTE = re.compile(r"(gs|s3|az)://")
+# pathlib makes one slash of two.
+_REMOTE = re.compile(r"(gs|s3|az):/")
 
 
 def is_remote(path: str | os.PathLike) -> bool:
+  """Whether a path is of a bucket (gs://...)."""
   return bool(_REMOTE.match(os.fspath(path)))
 
 
-def open_binary(path: str | os.PathLike) -> BinaryIO:
+def open_binary(path: str | os.PathLike) -> io.BufferedIOBase:
   """A file's bytes, with seek.
 
   Raises:
@@ -44,6 +47,23 @@ def hash_file(path: str | os.PathLike) -> str:
   """SHA-256 of a file's bytes, in hexadecimal."""
   with open_binary(path) as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+  """Gives the path of a file to write, which becomes `path` when it is whole.
+
+  Raises:
+    OSError: it could not be written; nothing of it is left.
+  """
+  partial = path.with_name(f".{path.name}.writing")
+  try:
+    yield partial
+    with open(partial, "rb+") as file:
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
 
 
 def is_file(path: str | os.PathLike) -> bool:
