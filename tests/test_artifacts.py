@@ -117,7 +117,8 @@ def test_a_full_disk_is_one_message_and_leaves_the_old_file(tmp_path):
   artifacts.write_text(path, "old")
   script = (
     "import resource, signal, pathlib, sys\n"
-    "from mllm_selector_jax import artifacts, types\n"
+    "from mllm_selector_jax import types\n"
+    "from mllm_selector_jax.runs import artifacts\n"
     "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
     "try: artifacts.write_text(pathlib.Path(sys.argv[1]), 'x' * 5000)\n"
@@ -135,7 +136,7 @@ def test_a_full_disk_is_one_message_and_leaves_the_old_file(tmp_path):
 def test_a_second_process_is_told_who_holds_the_workdir(tmp_path):
   script = (
     "import pathlib, sys\n"
-    "from mllm_selector_jax import artifacts\n"
+    "from mllm_selector_jax.runs import artifacts\n"
     "with artifacts.lock(pathlib.Path(sys.argv[1])): print('held')\n"
   )
   command = [sys.executable, "-c", script, str(tmp_path)]

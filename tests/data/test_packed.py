@@ -131,11 +131,11 @@ def test_a_full_disk(tmp_path, place):
   (tmp_path / "pool.json").write_bytes(gzip.compress(os.urandom(1 << 18)))
   script = (
     "import resource, signal, sys, tempfile\n"
-    "from mllm_selector_jax.data import packed\n"
+    "from mllm_selector_jax.data.files import compressed\n"
     "from mllm_selector_jax.types import RunError\n"
     "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
-    "try:\n  packed.unpack(sys.argv[1])\n"
+    "try:\n  compressed.unpack(sys.argv[1])\n"
     "except RunError as error:\n  print(error)\n"
   )
   environment = os.environ | {"TMPDIR": tempfile.gettempdir()}

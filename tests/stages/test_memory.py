@@ -7,7 +7,7 @@ import pytest
 CODE = """
 import pathlib, sys
 import numpy as np
-from mllm_selector_jax.stages.memory import keep_freed_memory
+from mllm_selector_jax.runs.memory import keep_freed_memory
 if sys.argv[1] == "keep":
   assert keep_freed_memory()
 def resident():

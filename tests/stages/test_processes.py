@@ -128,7 +128,7 @@ def test_a_port_that_is_taken_is_refused():
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_process_whose_others_do_not_come_ends_with_a_message(number):
   code = (
-    "from mllm_selector_jax.stages import processes;"
+    "from mllm_selector_jax.runs import processes;"
     f"processes.join('127.0.0.1:{free_port()}', 2, {number}, timeout=1)"
   )
   ended = subprocess.run(
