@@ -136,7 +136,8 @@ def test_processes_and_restarts_give_the_same_bytes(folder, tmp_path):
   assert files[0].stat().st_mtime_ns == kept
   assert {file.name: file.read_bytes() for file in files} == wanted
   script = (
-    "import pathlib, sys; from mllm_selector_jax.data.pool import prepared_pool;"
+    "import pathlib, sys\n"
+    "from mllm_selector_jax.data.pool import prepared_pool\n"
     "prepared_pool.write_shards(sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), 4, 2,"
     " lambda *_: None)"
   )
