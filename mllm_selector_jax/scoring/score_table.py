@@ -91,7 +91,7 @@ def read_passes(
 
 
 def write_table(
-  folder: Path, scored: list[Scored], ids: np.ndarray, part_rows: int
+  folder: Path, scored: list[Scored], ids: np.ndarray | Text, part_rows: int
 ) -> Bool[np.ndarray, " n"]:
   """Writes `part-*.parquet` and `embeddings/part-*.npy`, in pool order.
 
