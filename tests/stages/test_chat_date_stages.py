@@ -7,8 +7,8 @@ import pytest
 import transformers
 from transformers.utils import chat_template_utils
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.inputs import base_model as bases
+from mllm_selector_jax.stages import COMMANDS
 from tests import small_run
 from tests.data.test_chat_date import LLAMA, MARKS, Clock
 from tests.models import tiny
@@ -49,8 +49,8 @@ def test_finished_stages_are_unchanged_and_have_the_same_tokens(base, monkeypatc
 
   def go(**more):
     with small_run.open_run(work, base, **settings, **more) as current:
-      stages.check(current)
-      stages.seed(current)
+      COMMANDS["check"](current)
+      COMMANDS["seed"](current)
       pool = bases.open_pool(current)
       reader = bases.open_reader(current, pool)
       return [reader.read(row)[0].tokens.tolist() for row in range(12)]

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mllm_selector_jax import stages
 from mllm_selector_jax.pipeline.explain_rows import explain_rows
+from mllm_selector_jax.stages import COMMANDS
 from tests import small_run
 from tests.models import tiny
 
@@ -35,9 +35,9 @@ def place(tmp_path_factory):
   ]
   (folder / "pool.json").write_text(json.dumps(records))
   with open_run(folder) as current:
-    stages.check(current)
-    stages.score(current)
-    stages.select(current)
+    COMMANDS["check"](current)
+    COMMANDS["score"](current)
+    COMMANDS["select"](current)
   return folder
 
 
@@ -60,7 +60,7 @@ def test_explain_and_the_report_show_them(place):
   }
   with open_run(place) as current:
     odd, even = explain_rows(current, ("r1", "r2"))
-    stages.report(current)
+    COMMANDS["report"](current)
   assert "special tokens kept as tokens: 2 (</box> 1, <box> 1)" in odd
   assert "special tokens left as text: 1 (<|im_end|> 1)" in odd
   assert "kept as tokens" not in even and "left as text: 1 (<|im_end|> 1)" in even
@@ -77,8 +77,8 @@ def test_the_option_makes_what_hangs_on_it_again(place):
 
   before = lengths()
   with open_run(place, **{"model.content_specials": "none"}) as current:
-    stages.check(current)
+    COMMANDS["check"](current)
     assert lengths()[0] == before[0] and lengths()[1] > before[1]
-    stages.score(current)
-    stages.select(current)
+    COMMANDS["score"](current)
+    COMMANDS["select"](current)
     assert "kept as tokens" not in explain_rows(current, ("r1",))[0]

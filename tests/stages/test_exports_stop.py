@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 import torch
 
-from mllm_selector_jax import stages
+from mllm_selector_jax.stages import COMMANDS
 from tests import small_run
 from tests.models.huggingface import bases
 from tests.models.huggingface.test_stops import ask_transformers, make_base
@@ -48,7 +48,7 @@ def workdir(tmp_path_factory):
   base = make_base(folder / "base", decoder="qwen2", num_hidden_layers=1)
   bases.edit_tensors(base, widen_head)
   with small_run.open_run(folder / "work", base, **OVERRIDES) as current:
-    stages.run(current)
+    COMMANDS["run"](current)
   return folder / "work"
 
 
