@@ -106,6 +106,6 @@ def test_every_file_that_is_read_at_run_time_is_packed():
 
 
 def test_the_base_is_small_and_licensed():
-  base = PACKAGE / "data" / "demo" / "base"
+  base = PACKAGE / "demo" / "base"
   assert sum(path.stat().st_size for path in base.iterdir()) <= 8_000_000
   assert "Apache License" in (base / "LICENSE").read_text()
