@@ -1,1 +1,1 @@
-"""The run itself: workdir, artifacts, checkpoints, console, processes, and the bucket."""
+"""The run itself: workdir, artifacts, checkpoints, console, processes, bucket."""
