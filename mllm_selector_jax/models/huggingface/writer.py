@@ -1,10 +1,10 @@
 """Model directories that transformers 4 and 5 both load, bit for bit the same."""
 
 import itertools
-import json
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mllm_selector_jax import storage, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
-from mllm_selector_jax.models.huggingface.families import read_tower
+from mllm_selector_jax.models.huggingface.families import count_image_tokens, read_tower
 from mllm_selector_jax.models.huggingface.model_config import read_config
 from mllm_selector_jax.models.huggingface.model_parts import IMAGE, Parts, find_parts
 from mllm_selector_jax.models.huggingface.processor import (
@@ -22,7 +22,17 @@ from mllm_selector_jax.models.huggingface.processor import (
   parts_image_options,
   read_tokenizer,
 )
-from mllm_selector_jax.models.huggingface.source import read_json
+from mllm_selector_jax.models.huggingface.source import read_json, write_json
+from mllm_selector_jax.models.huggingface.stops import (
+  GENERATION,
+  describe_generation,
+  list_ends,
+)
+from mllm_selector_jax.models.huggingface.tokenizer_files import (
+  finish_tokenizer,
+  save_tokenizer,
+  write_template,
+)
 from mllm_selector_jax.runs import peers
 
 # Carried over byte by byte where the source has them.
@@ -36,7 +46,6 @@ CARRIED = (
   "merges.txt",
   "chat_template.jinja",
   "chat_template.json",
-  "generation_config.json",
   "LICENSE",
 )
 SHARD_BYTES = 5 * 10**9
@@ -49,16 +58,6 @@ def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
   with storage.writing(path) as partial:
     safetensors.numpy.save_file(tensors, str(partial), metadata={"format": "pt"})
     partial.chmod(0o644)  # safetensors makes files that only their owner reads
-
-
-def _write_text(path: Path, text: str) -> None:
-  with storage.writing(path) as partial:
-    partial.write_text(text, "utf-8")
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-  """Writes a JSON file that is either whole or not there."""
-  _write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def _without_dropped(value: dict) -> dict:
@@ -83,6 +82,7 @@ def _describe_model(hf_config: Any) -> dict[str, Any]:
   for part in (value, text, vision):
     part["dtype"] = part["torch_dtype"] = "float32"
   value["tie_word_embeddings"] = text["tie_word_embeddings"] = tied
+  value["image_seq_length"] = count_image_tokens(hf_config)
   value["architectures"] = ["LlavaForConditionalGeneration"]
   return value
 
@@ -97,15 +97,6 @@ def _describe_processor(hf_config: Any, image_token: str) -> dict[str, Any]:
     "patch_size": hf_config.vision_config.patch_size,
     "vision_feature_select_strategy": hf_config.vision_feature_select_strategy,
   }
-
-
-def _describe_generation(hf_config: Any) -> dict[str, Any]:
-  text = hf_config.text_config
-  ids = {
-    key: getattr(text, key, None)
-    for key in ("bos_token_id", "eos_token_id", "pad_token_id")
-  }
-  return {key: value for key, value in ids.items() if value is not None}
 
 
 def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> None:
@@ -147,6 +138,7 @@ def write_model(
   source: str | os.PathLike,
   pad: bool = False,
   chat_template: str | None = None,
+  ends: Sequence[int] | None = None,
 ) -> None:
   """Writes a model directory; equal input gives equal bytes.
 
@@ -162,8 +154,10 @@ def write_model(
     pad: whether the model was tuned on padded images whatever the base's image
       processor does; the one written does as was done.
     chat_template: replaces the base's, so that the model is asked as it was tuned.
+    ends: ids of the tokens that end the model's answers, the one that it was tuned
+      to write first; None for the base's own.
   """
-  write_parts(folder, config, params, find_parts(source), pad, chat_template)
+  write_parts(folder, config, params, find_parts(source), pad, chat_template, ends)
 
 
 def write_parts(
@@ -173,11 +167,12 @@ def write_parts(
   parts: Parts,
   pad: bool = False,
   chat_template: str | None = None,
+  ends: Sequence[int] | None = None,
 ) -> None:
   """Writes a model made of these parts as one directory; see `write_model`."""
   folder = Path(folder)
   if peers.is_first_process():
-    _write_description(folder, config, parts, pad, chat_template)
+    _write_description(folder, config, parts, pad, chat_template, ends)
   _write_weights(folder, config, params)
 
 
@@ -187,11 +182,11 @@ def _write_description(
   parts: Parts,
   pad: bool,
   chat_template: str | None,
+  ends: Sequence[int] | None,
 ) -> None:
   """All that a model's directory holds beside the weights."""
   source = parts.decoder
   folder.mkdir(parents=True, exist_ok=True)
-  write_json(folder / "generation_config.json", _describe_generation(parts.config))
   for name in CARRIED:
     if not (source / name).is_file():
       continue
@@ -200,13 +195,12 @@ def _write_description(
     elif (source / name).resolve() != (folder / name).resolve():
       shutil.copyfile(source / name, folder / name)
   tokenizer = read_tokenizer(parts)
+  ends = list_ends(parts, tokenizer) if ends is None else ends
+  write_json(folder / GENERATION, describe_generation(parts, ends))
   if parts.added or not (source / "tokenizer.json").is_file():
-    tokenizer.save_pretrained(str(folder))
-  _name_tokenizer(folder / "tokenizer_config.json")
-  if chat_template is not None:
-    _write_text(folder / "chat_template.jinja", chat_template)
-    for name in ("tokenizer_config.json", "chat_template.json"):
-      _drop_template(folder / name)
+    save_tokenizer(tokenizer, folder)
+  finish_tokenizer(folder)
+  write_template(folder, chat_template)
   token = tokenizer.convert_ids_to_tokens(config.image_token)
   write_json(folder / "config.json", _describe_model(parts.config))
   write_json(
@@ -214,34 +208,6 @@ def _write_description(
     describe_image_options(parts_image_options(parts, pad)),
   )
   write_json(folder / "processor_config.json", _describe_processor(parts.config, token))
-
-
-def _name_tokenizer(path: Path) -> None:
-  """Gives a tokenizer that transformers 5 saved the names that 4 knows, too."""
-  if not path.is_file():
-    return
-  value = read_json(path)
-  if value.get("tokenizer_class") != "TokenizersBackend":
-    return
-  value["tokenizer_class"] = "PreTrainedTokenizerFast"
-  value.pop("backend", None)
-  extra = value.get("extra_special_tokens")
-  if isinstance(extra, list):
-    value.setdefault("additional_special_tokens", extra)
-    del value["extra_special_tokens"]
-  write_json(path, value)
-
-
-def _drop_template(path: Path) -> None:
-  """Takes an older chat template out of a file; the .jinja file holds the new one."""
-  if not path.is_file():
-    return
-  value = read_json(path)
-  if value.pop("chat_template", None) is not None:
-    if value:
-      write_json(path, value)
-    else:
-      path.unlink()
 
 
 def write_fresh(
@@ -271,7 +237,7 @@ def write_fresh(
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   tokenizer.save_pretrained(str(folder))
-  _name_tokenizer(folder / "tokenizer_config.json")
+  finish_tokenizer(folder)
   image_processor.save_pretrained(str(folder))
   write_json(folder / "config.json", _describe_model(hf_config))
   parts = find_parts(folder)
@@ -280,7 +246,8 @@ def write_fresh(
     describe_image_options(parts_image_options(parts)),
   )
   write_json(folder / "processor_config.json", _describe_processor(hf_config, IMAGE))
-  write_json(folder / "generation_config.json", _describe_generation(hf_config))
+  ends = list_ends(parts, tokenizer)
+  write_json(folder / GENERATION, describe_generation(parts, ends))
   config = read_config(folder)
   _write_weights(folder, config, mllm.init(config, seed))
   return config
