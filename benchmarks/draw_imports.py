@@ -2,7 +2,7 @@
 
   python benchmarks/draw_imports.py                       # the code as it is here
   python benchmarks/draw_imports.py --commit d292264      # the code of a commit
-  python benchmarks/draw_imports.py --lines d292264 HEAD  # a table of lines
+  python benchmarks/draw_imports.py --lines d292264 0fe9d2c  # a table of lines
   python benchmarks/draw_imports.py --write docs/imports.md
 
 A room is a top-level file or folder of the package, or one of `NESTED`. The drawing is
