@@ -12,9 +12,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mllm_selector_jax import storage
+from mllm_selector_jax import sharding, storage
 from mllm_selector_jax.runs import artifacts, peers
-from mllm_selector_jax import sharding
 from mllm_selector_jax.runs.bucket import Bucket
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.runs.workdir import Workdir

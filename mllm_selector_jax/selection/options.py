@@ -59,9 +59,9 @@ class SelectOptions:
       `competence` of .6 unless that is given; "tail_safe" takes of the top .2 what
       the seed model gets wrong, in groups of which it gets .3 of the rows right that
       it was not tuned on; "mixture" takes the upper of two humps of each group's loss,
-      "probe" and "thorough" that of a held-out loss (doubt.py). But for numbers and
-      "quantile", groups in which the model does no better than to give the commonest
-      answer are left alone (skill.py).
+      "probe" and "thorough" that of a held-out loss (heldout_loss.py). But for numbers
+      and "quantile", groups in which the model does no better than to give the
+      commonest answer are left alone (skill.py).
     competence: where the seed model gets at least this share of a group's rows
       wholly right, those that it does not are suspect; 0 or None is off.
     visual: whether rows that the image makes less likely are suspect.

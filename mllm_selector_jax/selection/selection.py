@@ -56,7 +56,7 @@ class Selection(NamedTuple):
       taken; -inf where the target share is 0.
     threshold: the smallest gain kept for its gain; NaN where there are none,
       infinity if floors and forced rows took the whole budget.
-    reason: for each row, one of `candidates.REASONS`.
+    reason: for each row, one of `eligibility.REASONS`.
     table: about each group.
     certificate: that no better selection exists, for `kl`.
     warnings: what the user should know.
@@ -94,7 +94,7 @@ def assemble(
   """Puts a selection together.
 
   Args:
-    candidates: from `candidates.sort_out`.
+    candidates: from `eligibility.sort_out`.
     groups: of all rows.
     order: the kept rows by rank.
     code: the reason of each row.

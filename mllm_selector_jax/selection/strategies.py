@@ -75,7 +75,7 @@ def select(
     options: `kl` with its defaults if not given.
 
   Raises:
-    InputError: see `candidates.sort_out`, `candidates.fit` and `budget`; or the
+    InputError: see `eligibility.sort_out`, `eligibility.fit` and `budget`; or the
       strategy needs a signal or embeddings that the scores do not hold.
   """
   options = options or SelectOptions()
