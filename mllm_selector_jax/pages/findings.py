@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.pages.gather import Arm, Pool, Selection
 from mllm_selector_jax.pages.tables import Labels
+from mllm_selector_jax.selection import bounds
 from mllm_selector_jax.types import REASONS
 
 NORMAL_95 = 1.959964  # the normal distribution's 97.5 % quantile
@@ -29,11 +30,7 @@ MEANINGS = {
   "held out for development": "settings are compared on it",
   "left out": "the configuration names it",
   "not a number": "a score that the strategy reads is not finite",
-  "suspect: upper necessity bound": "its loss is among its group's highest",
-  "suspect: wrong where the seed model is mostly right": "its answer may be wrong",
-  "suspect: less likely with its image": "its image may belong to another row",
-  "suspect: unlikely to the seed model": "its answer may be wrong",
-  "suspect: unlikely to a model that has not seen it": "its answer may be wrong",
+  **bounds.list_meanings(),
   "suspect: nearly the same as another row": "that row stands for it",
   "dropped: the instruction does not help (IFD above 1)": "by the strategy's rule",
   "dropped: nearly the same as a row before it": "by the strategy's rule",
@@ -199,7 +196,7 @@ def group_label(group: int, name: str | None) -> str:
 
 def reason_lines(selection: Selection) -> list[dict[str, Any]]:
   """How many rows were kept or not for each reason, kept ones first."""
-  lines = []
+  meanings, lines = selection.summary.get("meanings") or {}, []  # of plug-ins
   for kept in (True, False):
     where = selection.kept == kept
     counts = selection.reason.counts(where)
@@ -212,7 +209,9 @@ def reason_lines(selection: Selection) -> list[dict[str, Any]]:
         "reason": reason,
         "rows": n,
         "share": n / max(len(where), 1),
-        "meaning": MEANINGS.get(reason) or REASONS.get(reason.removeprefix(ASIDE), ""),
+        "meaning": MEANINGS.get(reason)
+        or REASONS.get(reason.removeprefix(ASIDE))
+        or meanings.get(reason, ""),
       }
       for reason, n in counts.items()
     ]

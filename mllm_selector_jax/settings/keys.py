@@ -17,6 +17,7 @@ from mllm_selector_jax.planning import topology
 from mllm_selector_jax.scoring.signals import SIGNALS
 from mllm_selector_jax.selection import budget
 from mllm_selector_jax.selection.options import TARGETS, SelectOptions
+from mllm_selector_jax.selection.strategies import find_strategy
 from mllm_selector_jax.settings.kinds import (
   POSITIVE,
   SHARE,
@@ -175,10 +176,11 @@ SCORE: dict[str, Check] = {
 
 _BOUND = parsed(lambda value: SelectOptions(bound=read_bound(value)))
 _OPTIONS = (
-  *("strategy", "kl_weight", "groups", "clusters", "strata", "tempering", "duplicates"),
+  *("kl_weight", "groups", "clusters", "strata", "tempering", "duplicates"),
   *("floor", "cap", "within", "temperature"),
 )
 SELECT: dict[str, Check] = {
+  "strategy": every(name, parsed(find_strategy)),
   **{option: _option(option) for option in _OPTIONS},
   "budget": _amount,
   "signal": name,
