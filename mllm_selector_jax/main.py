@@ -17,10 +17,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from mllm_selector_jax import configs
-from mllm_selector_jax.pipeline import card
-from mllm_selector_jax.runs import context, failures, processes
+from mllm_selector_jax.runs import failures, processes
 from mllm_selector_jax.runs.memory import keep_freed_memory
-from mllm_selector_jax.settings import check_settings
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, Stopped
 
@@ -90,12 +88,17 @@ def run(argv: list[str]) -> int:
       _assemble(argv)
       return 0
     if argv[1:2] == ["verify"]:
+      from mllm_selector_jax.pipeline import card
+
       print(card.verify(_parse_card(argv), _default_config()))
       return 0
     call = _parse(argv)
     processes.join(call.coordinator, call.num_processes, call.process_id)
     processes.check_devices(call.num_devices)
-    with context.open_run(call.cfg, call.workdir, call.force, **call.asked) as current:
+    # After the command line was read, since it takes seconds to import.
+    from mllm_selector_jax.runs.context import open_run
+
+    with open_run(call.cfg, call.workdir, call.force, **call.asked) as current:
       return _carry_out(call.command, current)
   except KeyboardInterrupt:
     print("Interrupted.", file=sys.stderr)
@@ -106,10 +109,12 @@ def run(argv: list[str]) -> int:
     return status
 
 
-def _carry_out(command: str, current: context.Run) -> int:
+def _carry_out(command: str, current: Any) -> int:
   """Runs a command; whatever ends it is one message, also in the log."""
   before = signal.signal(signal.SIGTERM, lambda *_: current.stop())
   try:
+    from mllm_selector_jax.settings import check_settings
+
     check_settings(current, command)
     COMMANDS[command](current)
     return 0

@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 MARK = "<image>"  # where an image stands in a conversation's text
 Params = dict[str, Any]  # nested, leaves are arrays, layers on the leading axis
@@ -145,16 +145,16 @@ class Batch(NamedTuple):
       what several samples begin with; -1 for none. None where no row has a trunk.
   """
 
-  tokens: Int[Array | np.ndarray, "B L"]
-  positions: Int[Array | np.ndarray, "B L"]
-  segments: Int[Array | np.ndarray, "B L"]
-  patches: Int[Array | np.ndarray, "B L"]
-  images: UInt8[Array | np.ndarray, "W M S S 3"]
-  predict: Int[Array | np.ndarray, "W T"]
-  targets: Int[Array | np.ndarray, "W T"]
-  weights: Float[Array | np.ndarray, "W T"]
-  answers: Int[Array | np.ndarray, "W A"]
-  prefixes: Int[Array | np.ndarray, "B L"] | None = None
+  tokens: Int[Any, "B L"]
+  positions: Int[Any, "B L"]
+  segments: Int[Any, "B L"]
+  patches: Int[Any, "B L"]
+  images: UInt8[Any, "W M S S 3"]
+  predict: Int[Any, "W T"]
+  targets: Int[Any, "W T"]
+  weights: Float[Any, "W T"]
+  answers: Int[Any, "W A"]
+  prefixes: Int[Any, "B L"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,6 @@ import contextlib
 import jax
 from mllm_selector_jax.configs import demo
 
-from mllm_selector_jax import sharding
 from mllm_selector_jax.runs import context
 
 
@@ -38,9 +37,8 @@ def make_config(base, **overrides):
 def open_run(folder, base, force=False, devices=1, **overrides):
   """A run in `folder`, on the first of the fake devices or on more of them."""
   cfg = make_config(base, **overrides)
-  with context.open_run(cfg, str(folder), force) as current:
-    mesh = cfg.mesh.to_dict()
-    current.mesh = sharding.make_mesh(**mesh, devices=jax.devices()[:devices])
+  first = jax.devices()[:devices]
+  with context.open_run(cfg, str(folder), force, devices=first) as current:
     yield current
 
 

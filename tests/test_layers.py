@@ -1,7 +1,10 @@
 """The table of docs/architecture.md against the imports of the code."""
 
 import ast
+import collections
+import graphlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,25 +13,37 @@ import pytest
 PACKAGE = "mllm_selector_jax"
 ROOT = pathlib.Path(__file__).parents[1]
 
-# Place -> places that it may import, beside itself and types.
+# Room -> rooms that it may import, beside itself and types.
+CORE = {"arrays", "losses", "models", "plugins", "runs", "sharding", "storage"}
+DATA = CORE | {"data"}
+INPUTS = DATA | {"demo", "evaluation", "inputs", "selection"}
+PIPELINE = INPUTS | {"pipeline", "scoring", "training"}
 ALLOWED = {
   "__init__": set(),
   "types": set(),
-  "sharding": set(),
-  "peers": {"sharding"},
-  "losses": {"sharding"},
-  "artifacts": set(),
-  "interrupts": set(),
-  "checkpoint": {"peers", "artifacts", "interrupts"},
-  "data": {"artifacts"},
-  "models": {"sharding", "peers"},
-  "training": {"losses", "models", "data", "checkpoint", "sharding", "peers"},
-  "scoring": {"losses", "models", "data", "artifacts", "sharding", "peers"},
-  "selection": {"sharding"},
-  "evaluation": {"losses", "models", "data", "artifacts", "sharding", "peers"},
-  "main": {"stages", "configs"},
+  "arrays": set(),
+  "plugins": set(),
+  "storage": set(),
+  "sharding": {"arrays"},
+  "runs": {"plugins", "sharding", "storage"},
+  "losses": {"arrays", "sharding"},
+  "data": {"plugins", "runs", "storage"},
+  "models": {"arrays", "runs", "sharding", "storage"},
+  "training": CORE,
+  "scoring": DATA,
+  "selection": {"arrays", "plugins", "sharding"},
+  "evaluation": DATA,
+  "demo": DATA | {"training"},
+  "inputs": INPUTS - {"inputs"},
+  "pipeline": PIPELINE - {"pipeline"},
+  "comparison": PIPELINE,
+  "planning": PIPELINE,
+  "pages": PIPELINE | {"comparison"},
+  "settings": PIPELINE | {"comparison", "planning"},
+  "stages": PIPELINE | {"comparison", "pages", "planning"},
+  "main": PIPELINE | {"configs", "settings", "stages"},
 }
-ALLOWED["stages"] = set(ALLOWED) - {"stages", "main", "__init__"}
+LONGEST_FILE = 350  # lines
 
 LIGHT = ("models", "losses", "scoring.signals", "selection")
 HEAVY = ("grain", "tensorflow_datasets", "ml_collections", "transformers", "pyarrow")
@@ -52,8 +67,15 @@ def place(path):
 FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
 
-def test_every_place_is_in_the_table():
+def test_every_room_is_in_the_table():
   assert {place(path) for path in FILES} == set(ALLOWED)
+
+
+def test_the_page_has_the_table():
+  page = (ROOT / "docs" / "architecture.md").read_text()
+  rows = re.findall(r"^\| `(\w+)(?:\.py|/)` \|.*\| (.*) \|$", page, re.MULTILINE)
+  table = {room: set(re.findall(r"\w+", rooms)) for room, rooms in rows}
+  assert table == {room: rooms for room, rooms in ALLOWED.items() if room != "__init__"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -65,9 +87,38 @@ def test_imports_follow_the_table(path):
       assert target in ALLOWED[own] | {own, "types"}, f"{path} imports {name}"
 
 
+def module(path):
+  """The dotted name of a file."""
+  parts = path.relative_to(ROOT).with_suffix("").parts
+  return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_imports_go_in_a_circle():
+  modules = {module(path): path for path in FILES}
+  graph = {}
+  for name, path in modules.items():
+    targets = {t if t in modules else t.rpartition(".")[0] for t in imports(path)}
+    graph[name] = targets & set(modules) - {name}
+  graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_no_two_files_have_one_name():
+  stems = collections.Counter(p.stem for p in FILES if "stages" not in p.parts)
+  del stems["__init__"]
+  assert [stem for stem, count in stems.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, "tests", "benchmarks"])
+def test_files_are_short(folder):
+  lines = {
+    path: len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")
+  }
+  assert {path: count for path, count in lines.items() if count > LONGEST_FILE} == {}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_data_and_artifacts_know_no_jax(path):
-  if place(path) in ("data", "artifacts", "types"):
+def test_data_knows_no_jax(path):
+  if place(path) in ("data", "storage", "types"):
     roots = {name.split(".")[0] for name in imports(path)}
     assert not roots & {"jax", "flax", "optax", "torch"}, path
 

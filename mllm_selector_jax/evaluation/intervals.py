@@ -1,18 +1,17 @@
 """95 % intervals and p-values: of shares, means over tasks, differences, over seeds."""
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
-# What a set without any spread of its own is given, since "no spread seen" in n
-# questions is not "no spread". Scores: two wrong and two right more (Agresti and
-# Coull 1998, "plus four"). Differences: the second moment of half a gain and
-# half a loss among two more pairs (Agresti and Min 2005).
+# What scores without any spread of their own are given, since "no spread seen" in n
+# questions is not "no spread": two wrong and two right more (Agresti and Coull
+# 1998, "plus four").
 EXTRA_SCORES = (0.0, 0.0, 1.0, 1.0)
-EXTRA_DIFFERENCES = (-math.sqrt(0.5), math.sqrt(0.5))
 
 
 class Interval(NamedTuple):
@@ -23,22 +22,33 @@ class Interval(NamedTuple):
   high: float | None
 
 
-class PairedDifference(NamedTuple):
-  """How much better the second of two prediction lists is.
+@dataclasses.dataclass(frozen=True)
+class Difference:
+  """How much better one arm answered the same questions than another one.
 
   Attributes:
-    overall: mean difference over all questions.
-    macro: mean over tasks of the tasks' mean differences.
-    tasks: mean difference of each task.
-    count: questions that both lists answer.
-    unpaired: questions that stand in one list only, and do not count.
+    value: the difference of their mean scores.
+    low, high: the 95 % interval.
+    questions: how many questions both answered.
   """
 
-  overall: Interval
-  macro: Interval
-  tasks: dict[str, Interval]
-  count: int
-  unpaired: int
+  value: float
+  low: float
+  high: float
+  questions: int
+
+  @property
+  def verdict(self) -> str:
+    if self.low > 0:
+      return "better"
+    return "worse" if self.high < 0 else "unclear"
+
+
+class PairedDifference(NamedTuple):
+  """Two arms on the questions that both answered, by task and over the tasks."""
+
+  tasks: dict[str, Difference]
+  macro: Difference
 
 
 class Test(NamedTuple):
@@ -111,63 +121,54 @@ def macro_interval(scores: Mapping[str, Sequence[float]]) -> Interval:
 
 
 def paired_difference(
-  first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]]
-) -> PairedDifference:
-  """Second minus first, question by question.
+  first: Mapping[tuple[str, str], float], second: Mapping[tuple[str, str], float]
+) -> PairedDifference | None:
+  """First minus second, on the questions that both answered; None where there is none.
+
+  The interval is that of the adjusted Wald method for paired proportions: one
+  question won and one lost are added to every task before the normal
+  approximation, so that few questions never look certain. The macro difference
+  weighs the tasks equally; its variance is the sum of theirs over T squared.
 
   Args:
-    first, second: predictions, each with "task", "id" and "score"; a task and an
-      id stand at most once in each.
+    first, second: scores in [0, 1] by task and question.
 
-  Returns:
-    Means of the differences with normal intervals.
-
-  Raises:
-    ValueError: the lists share no question.
+  References:
+    Bonett and Price, Adjusted Wald confidence interval for a difference of
+    binomial proportions based on paired data, 2012.
   """
-  left = {(item["task"], item["id"]): item["score"] for item in first}
-  right = {(item["task"], item["id"]): item["score"] for item in second}
-  tasks: dict[str, list[float]] = {}
-  for key, score in left.items():
-    if key in right:
-      tasks.setdefault(key[0], []).append(right[key] - score)
-  if not tasks:
-    raise ValueError("The two prediction lists share no question.")
-  every = [value for values in tasks.values() for value in values]
-  return PairedDifference(
-    overall=_stratified([every], EXTRA_DIFFERENCES, -1.0, 1.0),
-    macro=_stratified(tasks.values(), EXTRA_DIFFERENCES, -1.0, 1.0),
-    tasks={
-      task: _stratified([values], EXTRA_DIFFERENCES, -1.0, 1.0)
-      for task, values in tasks.items()
-    },
-    count=len(every),
-    unpaired=len(left) + len(right) - 2 * len(every),
+  by_task: dict[str, list[float]] = {}
+  for (task, name), score in sorted(first.items()):
+    if (task, name) in second:
+      by_task.setdefault(task, []).append(score - second[task, name])
+  if not by_task:
+    return None
+  parts = {task: _adjust(differences) for task, differences in by_task.items()}
+  tasks = {
+    task: _describe(value, centre, variance, len(by_task[task]))
+    for task, (value, centre, variance) in parts.items()
+  }
+  value, centre, variance = (
+    statistics.fmean(column) for column in zip(*parts.values(), strict=True)
   )
+  questions = sum(map(len, by_task.values()))
+  macro = _describe(value, centre, variance / len(parts), questions)
+  return PairedDifference(tasks, macro)
 
 
-def _student_two_sided(t: float, freedom: int) -> float:
-  """P(|T| < t) of Student's t, by Abramowitz and Stegun 26.7.3 and 26.7.4."""
-  angle = math.atan2(t, math.sqrt(freedom))
-  cos, sin = math.cos(angle), math.sin(angle)
-  odd = freedom % 2
-  term, total = (cos, 0.0) if odd else (1.0, 0.0)
-  for k in range(1 + odd, freedom, 2):
-    total += term
-    term *= cos**2 * k / (k + 1)
-  return 2 / math.pi * (angle + sin * total) if odd else sin * total
+def _adjust(differences: Sequence[float]) -> tuple[float, float, float]:
+  """Mean, mean with one more question won and lost, and that one's variance."""
+  widened = [*differences, 1.0, -1.0]
+  variance = statistics.pvariance(widened) / len(widened)
+  return statistics.fmean(differences), statistics.fmean(widened), variance
 
 
-def student_quantile(freedom: int) -> float:
-  """The t that 95 % of Student's distribution lies within, by bisection."""
-  low, high = 0.0, 16.0  # 12.7 at one degree of freedom
-  for _ in range(60):
-    middle = (low + high) / 2
-    if _student_two_sided(middle, freedom) < 0.95:
-      low = middle
-    else:
-      high = middle
-  return high
+def _describe(value: float, centre: float, variance: float, count: int) -> Difference:
+  half = Z * math.sqrt(variance)
+  # Of very few questions, all won or lost, the centre is drawn far from the value.
+  low = max(-1.0, min(centre - half, value))
+  high = min(1.0, max(centre + half, value))
+  return Difference(value, low, high, count)
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -178,8 +179,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
   value = statistics.fmean(values)
   if len(values) == 1:
     return Interval(value, None, None)
-  half = student_quantile(len(values) - 1) * statistics.stdev(values)
-  half /= math.sqrt(len(values))
+  half = _student_half(values)
   return Interval(value, value - half, value + half)
 
 
@@ -199,10 +199,19 @@ def paired_test(first: Sequence[float], second: Sequence[float]) -> Test:
   # Differences of equal decimals differ in their last bits.
   if count == 1 or max(differences) - min(differences) < 1e-12:
     return Test(value, None, None, None, count)
-  error = statistics.stdev(differences) / math.sqrt(count)
-  half = student_quantile(count - 1) * error
-  p = 1 - _student_two_sided(abs(value) / error, count - 1)
-  return Test(value, value - half, value + half, min(1.0, max(0.0, p)), count)
+  from scipy import stats  # slow to import
+
+  p = float(stats.ttest_1samp(differences, 0.0).pvalue)
+  half = _student_half(differences)
+  return Test(value, value - half, value + half, p, count)
+
+
+def _student_half(values: Sequence[float]) -> float:
+  """Half the width of Student's 95 % interval of a mean."""
+  from scipy import stats
+
+  error = statistics.stdev(values) / math.sqrt(len(values))
+  return float(stats.t.ppf(0.975, len(values) - 1)) * error
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:

@@ -1,112 +1,19 @@
 """What the page says in figures: shares, counts and the comparison of two arms."""
 
-import dataclasses
 import math
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mllm_selector_jax.pages.gather import Arm, Pool, Selection
+from mllm_selector_jax.pages.gather import Pool, Selection
 from mllm_selector_jax.pages.tables import Labels
-from mllm_selector_jax.selection import bounds
+from mllm_selector_jax.selection.reasons import MEANINGS
 from mllm_selector_jax.types import REASONS
 
-NORMAL_95 = 1.959964  # the normal distribution's 97.5 % quantile
 ASIDE = "set aside: "  # how the reason of a row that was never scored begins
 SUSPECT = "suspect"  # how the reason of a row that is probably wrong begins
 BOUND = "bound"  # what the reason of a row beyond its group's bound speaks of
-# What a selection's reasons mean.
-MEANINGS = {
-  "kept": "its turn came within the budget",
-  "floor": "its group had to get at least so many rows",
-  "forced in": "the configuration names it",
-  "kept to fill the budget": "suspect, but no other row was left",
-  "below threshold": "it adds less than the last row that was taken",
-  "tied with the threshold": "it adds as much as the last row; the draw decided",
-  "not drawn": "its turn did not come within the budget",
-  "target share 0": "its group was to get no row",
-  "above its group's cap": "its group gave all that it may",
-  "held out for development": "settings are compared on it",
-  "left out": "the configuration names it",
-  "not a number": "a score that the strategy reads is not finite",
-  **bounds.list_meanings(),
-  "suspect: nearly the same as another row": "that row stands for it",
-  "dropped: the instruction does not help (IFD above 1)": "by the strategy's rule",
-  "dropped: nearly the same as a row before it": "by the strategy's rule",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-  """How much better the first of two arms answered the same questions.
-
-  Attributes:
-    value: the difference of their mean scores.
-    low, high: the 95 % interval.
-    questions: how many questions both answered.
-  """
-
-  value: float
-  low: float
-  high: float
-  questions: int
-
-  @property
-  def verdict(self) -> str:
-    if self.low > 0:
-      return "better"
-    return "worse" if self.high < 0 else "unclear"
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-  """Two arms on the questions that both answered, by task and over the tasks."""
-
-  tasks: dict[str, Difference]
-  macro: Difference
-
-
-def compare(arm: Arm, control: Arm) -> Comparison | None:
-  """Joins the questions of two arms; None where they share none.
-
-  The interval is that of the adjusted Wald method for paired proportions: one
-  question won and one lost are added to every task before the normal
-  approximation, so that few questions never look certain. The macro difference
-  weighs the tasks equally; its variance is the sum of theirs over T squared.
-
-  References:
-    Bonett and Price, Adjusted Wald confidence interval for a difference of
-    binomial proportions based on paired data, 2012.
-  """
-  by_task: dict[str, list[float]] = {}
-  for (task, name), score in sorted(arm.scores.items()):
-    if (task, name) in control.scores:
-      by_task.setdefault(task, []).append(score - control.scores[task, name])
-  if not by_task:
-    return None
-  parts = {task: _adjusted(np.asarray(found)) for task, found in by_task.items()}
-  tasks = {
-    task: _interval(value, centre, variance, len(by_task[task]))
-    for task, (value, centre, variance) in parts.items()
-  }
-  value, centre, variance = np.mean(list(parts.values()), axis=0)
-  questions = sum(map(len, by_task.values()))
-  return Comparison(tasks, _interval(value, centre, variance / len(parts), questions))
-
-
-def _adjusted(differences: Float[np.ndarray, " Q"]) -> tuple[float, float, float]:
-  widened = np.concatenate([differences, [1.0, -1.0]])
-  variance = widened.var() / len(widened)
-  return float(differences.mean()), float(widened.mean()), float(variance)
-
-
-def _interval(value: float, centre: float, variance: float, n: int) -> Difference:
-  half = NORMAL_95 * math.sqrt(variance)
-  # Of very few questions, all won or lost, the centre is drawn far from the value.
-  low = max(-1.0, min(centre - half, value))
-  high = min(1.0, max(centre + half, value))
-  return Difference(float(value), float(low), float(high), n)
 
 
 def source_lines(pool: Pool, selection: Selection | None) -> list[dict[str, Any]]:

@@ -9,6 +9,11 @@ import jinja2
 import numpy as np
 
 from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.evaluation.intervals import (
+  Difference,
+  PairedDifference,
+  paired_difference,
+)
 from mllm_selector_jax.pages import findings, gather, plots, provenance, samples
 from mllm_selector_jax.pages.gather import Arm, Run, Selection
 from mllm_selector_jax.pages.page_templates import make_environment
@@ -49,7 +54,9 @@ def collect(run: Run, images: ImageFolders) -> dict[str, Any]:
   """Everything that the template names."""
   main = run.main
   control = run.control_of(main) if main else None
-  comparison = findings.compare(main, control) if main and control else None
+  comparison = (
+    paired_difference(main.scores, control.scores) if main and control else None
+  )
   selection = _chosen(run)
   return {
     "pool": run.pool,
@@ -122,7 +129,7 @@ def _shown_arms(run: Run) -> list[Arm]:
 
 def _arm_line(run: Run, arm: Arm) -> dict[str, Any]:
   control = run.control_of(arm)
-  comparison = findings.compare(arm, control) if control else None
+  comparison = paired_difference(arm.scores, control.scores) if control else None
   results = arm.results or {}
   tasks = (results.get("tasks") or {}).values()
   counts = {
@@ -140,8 +147,8 @@ def _arm_line(run: Run, arm: Arm) -> dict[str, Any]:
 
 
 def _differences(
-  comparison: findings.Comparison | None,
-) -> dict[str, findings.Difference]:
+  comparison: PairedDifference | None,
+) -> dict[str, Difference]:
   if comparison is None:
     return {}
   return comparison.tasks | {ALL_TASKS: comparison.macro}
@@ -235,7 +242,7 @@ def _pool_facts(run: Run) -> list[tuple[str, str]]:
   return facts
 
 
-def _charts(run: Run, comparison: findings.Comparison | None) -> dict[str, str]:
+def _charts(run: Run, comparison: PairedDifference | None) -> dict[str, str]:
   """Data URIs by name; a chart that has nothing to show is left out."""
   charts, selection = {}, _chosen(run)
   arms, results = _shown_arms(run), result_lines(_shown_arms(run))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.data import formats, record_schemas
-from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.images.image_folders import AnyFolders, ImageFolders
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.pages import findings, tables
 from mllm_selector_jax.pages.gather import Pool, Selection
@@ -250,7 +250,7 @@ def _without_mark(text: str, record: dict[str, Any]) -> str:
   return text if record.get("reason") else text.replace("<image>", "").strip()
 
 
-def make_thumbnail(images: ImageFolders, picture: Picture) -> tuple[str | None, str]:
+def make_thumbnail(images: AnyFolders, picture: Picture) -> tuple[str | None, str]:
   """A data URI of a small picture, or None and why there is none."""
   from PIL import Image
 

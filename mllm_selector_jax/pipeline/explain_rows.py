@@ -12,13 +12,12 @@ from jaxtyping import Float, Int
 from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.inputs.lists import Reference
 from mllm_selector_jax.inputs.references import list_rows
-from mllm_selector_jax.pages.findings import MEANINGS
 from mllm_selector_jax.pipeline import candidates
 from mllm_selector_jax.pipeline.arms import at_arm
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection.bounds import RULES, find_bound
-from mllm_selector_jax.selection.eligibility import DUPLICATE
 from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.reasons import DUPLICATE, MEANINGS
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
 

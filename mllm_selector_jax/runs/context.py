@@ -5,10 +5,11 @@ import copy
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from mllm_selector_jax import storage
@@ -37,7 +38,7 @@ class _Shared:
   known: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Run:
   """What every stage is given.
 
@@ -52,6 +53,7 @@ class Run:
     lists: files of ids that `measure` is asked about.
     out: where it writes its figures; empty for nowhere.
     bucket: that the workdir is a copy of; None where it is a folder.
+    devices: of the mesh; None for all that there are.
     seconds: what `make` took by artifact, `<name>.partial` where it was cut off.
   """
 
@@ -64,6 +66,7 @@ class Run:
   lists: tuple[str, ...] = ()
   out: str = ""
   bucket: Bucket | None = None
+  devices: Sequence[jax.Device] | None = None
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
   _shared: _Shared = dataclasses.field(default_factory=_Shared)
 
@@ -123,7 +126,7 @@ class Run:
 
       def checked(done: int, total: int | None) -> None:
         update(done, total)
-        if leave and self.stopped():
+        if leave and self._shared.stop:
           raise Stopped(f"{title} after {done:,} {unit}s")
 
       yield checked
@@ -136,7 +139,7 @@ class Run:
 
   @functools.cached_property
   def mesh(self) -> Mesh:
-    return sharding.make_mesh(**self.cfg.mesh.to_dict())
+    return sharding.make_mesh(**self.cfg.mesh.to_dict(), devices=self.devices)
 
   def recipe(self, stage: str, config: Any, inputs: dict[str, str]) -> artifacts.Recipe:
     return artifacts.Recipe(stage, plain(config), inputs, self.cfg.rng_seed)
@@ -170,7 +173,7 @@ class Run:
     if not peers.agree(bool(reasons)):
       self.say(f"{recipe.stage}: {name} is unchanged, kept.")
       return False
-    if peers.any_process(self.stopped()):
+    if peers.any_process(self._shared.stop):
       raise Stopped(f"before {name}")
     new = reasons == ["not made yet"]
     why = "" if new else f" again: {'; '.join(reasons[:4])}"
@@ -236,7 +239,7 @@ def open_run(
     cfg: the locked config.
     workdir: where artifacts lie.
     force: take a pool whose files changed.
-    asked: what a command is asked about, see `Run`: ids, arm, lists, out.
+    asked: other fields of `Run`: ids, arm, lists, out, devices.
 
   Raises:
     InputError: another process holds the workdir, or it cannot be written; or its

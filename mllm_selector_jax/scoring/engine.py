@@ -104,7 +104,7 @@ class Layout:
 
   plan: Plan
   rows: Int[np.ndarray, " n"]
-  score_parts: list[schedule.Part]
+  parts: list[schedule.Part]
   batch_rows: int
   shape: Shape
   counts: Counts

@@ -14,6 +14,7 @@ from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.heldout_loss import Doubt
 from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.reasons import CODE, DUPLICATE, REASONS
 from mllm_selector_jax.selection.shared_answers import Shared, find_shared
 from mllm_selector_jax.types import InputError
 
@@ -117,28 +118,6 @@ class Scores:
 
 
 FIELDS = [f for f in dataclasses.fields(Scores) if f.name not in ("signals", "doubt")]
-
-DUPLICATE = f"{bounds.PREFIX}nearly the same as another row"
-# Why a row was kept or not; a selection holds one of these for each row. What follows
-# "left out" are the reasons of suspects; a plug-in's own come after them.
-REASONS = (
-  "kept",
-  "floor",
-  "forced in",
-  "kept to fill the budget",
-  "below threshold",
-  "tied with the threshold",
-  "not drawn",
-  "target share 0",
-  "above its group's cap",
-  "held out for development",
-  "left out",
-  *bounds.list_reasons(),
-  DUPLICATE,
-  "dropped: the instruction does not help (IFD above 1)",
-  "dropped: nearly the same as a row before it",
-)
-CODE = {reason: code for code, reason in enumerate(REASONS)}
 
 
 class Candidates(NamedTuple):

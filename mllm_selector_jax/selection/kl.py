@@ -7,16 +7,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.selection import draws, objective, shares
-from mllm_selector_jax.selection.eligibility import (
-  CODE,
-  Candidates,
-  Scores,
-  fit,
-  sort_out,
-)
+from mllm_selector_jax.selection.eligibility import Candidates, Scores, fit, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, by_tie, resolve, shortage
+from mllm_selector_jax.selection.reasons import CODE
 from mllm_selector_jax.selection.selection import Selection, assemble
 from mllm_selector_jax.selection.sorting import float_key, sort_rows
 from mllm_selector_jax.selection.strategy import Strategy

@@ -13,7 +13,7 @@ from mllm_selector_jax.stages import COMMANDS
 
 def raising(error):
   def stage(current):
-    current.stage = "score"
+    current.begin("score")
     error()
 
   return stage

@@ -138,8 +138,8 @@ def test_processes_and_restarts_give_the_same_bytes(folder, tmp_path):
   script = (
     "import pathlib, sys\n"
     "from mllm_selector_jax.data.pool import prepared_pool\n"
-    "prepared_pool.write_shards(sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), 4, 2,"
-    " lambda *_: None)"
+    "table, images, out = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])\n"
+    "prepared_pool.write_shards(table, images, out, 4, 2, lambda *_: None)"
   )
   places = [tmp_path / "pool.table", folder / "images", tmp_path]
   subprocess.run([sys.executable, "-c", script, *map(str, places)], check=True)

@@ -81,71 +81,67 @@ def test_macro_covers_the_truth_about_as_often_as_it_says():
   assert 0.92 <= covered / 400 <= 0.98
 
 
-def _predictions(task, scores):
-  return [{"task": task, "id": i, "score": score} for i, score in enumerate(scores)]
+def _scores(task, values):
+  return {(task, str(number)): value for number, value in enumerate(values)}
 
 
-def test_paired_difference_equals_scipys_paired_statistics():
+def test_a_paired_difference_is_bonett_and_prices():
   rng = np.random.default_rng(2)
   before = rng.integers(0, 2, 200).astype(float)
   after = np.maximum(before, rng.random(200) < 0.2).astype(float)
-  out = intervals.paired_difference(
-    _predictions("a", before), reversed(_predictions("a", after))
+  found = intervals.paired_difference(_scores("a", after), _scores("a", before)).macro
+  # Their form: one pair more of each kind of discordance, in 2 more pairs.
+  won, lost, count = (after > before).sum() + 1, (after < before).sum() + 1, 202
+  centre = (won - lost) / count
+  half = scipy.stats.norm.ppf(0.975) * math.sqrt(
+    ((won + lost) / count - centre**2) / count
   )
-  difference = after - before
-  half = scipy.stats.norm.ppf(0.975) * scipy.stats.sem(difference)
-  expected = difference.mean(), difference.mean() - half, difference.mean() + half
-  np.testing.assert_allclose(out.overall, expected, rtol=1e-10)
-  np.testing.assert_allclose(out.macro, expected, rtol=1e-10)
-  assert (out.count, out.unpaired) == (200, 0)
-
-
-def test_paired_macro_weights_tasks_alike():
-  before = _predictions("a", [0.0] * 30 + [1.0] * 70) + _predictions("b", [0, 1, 0, 1])
-  after = _predictions("a", [0.0] * 20 + [1.0] * 80) + _predictions("b", [0, 0, 0, 1])
-  out = intervals.paired_difference(before, after)
-  assert out.macro.value == pytest.approx((0.1 - 0.25) / 2)
-  assert out.overall.value == pytest.approx((10 - 1) / 104)
-  gains = [1.0] * 10 + [0.0] * 90
-  losses = [-1.0, 0.0, 0.0, 0.0]
-  variance = (np.var(gains, ddof=1) / 100 + np.var(losses, ddof=1) / 4) / 4
-  assert out.macro.high - out.macro.value == pytest.approx(
-    1.96 * math.sqrt(variance), 1e-4
+  np.testing.assert_allclose(
+    (found.value, found.low, found.high),
+    ((after - before).mean(), centre - half, centre + half),
+    rtol=1e-10,
   )
-  assert out.tasks["a"].value == pytest.approx(0.1)
-  assert out.tasks["b"].value == pytest.approx(-0.25)
+  assert found.questions == 200
 
 
-def test_paired_difference_swaps_sign_with_its_arguments():
+def test_the_macro_difference_weighs_tasks_alike():
+  after = _scores("a", [0.0] * 20 + [1.0] * 80) | _scores("b", [0, 0, 0, 1])
+  before = _scores("a", [0.0] * 30 + [1.0] * 70) | _scores("b", [0, 1, 0, 1])
+  found = intervals.paired_difference(after, before)
+  assert found.macro.value == pytest.approx((0.1 - 0.25) / 2)
+  gains = [1.0] * 10 + [0.0] * 90 + [1.0, -1.0]
+  losses = [-1.0, 0.0, 0.0, 0.0] + [1.0, -1.0]
+  variance = (np.var(gains) / 102 + np.var(losses) / 6) / 4
+  assert found.macro.high - found.macro.low == pytest.approx(
+    2 * 1.96 * math.sqrt(variance), 1e-4
+  )
+  assert found.tasks["a"].value == pytest.approx(0.1)
+  assert found.tasks["b"].value == pytest.approx(-0.25)
+
+
+def test_a_paired_difference_swaps_sign_with_its_arguments():
   rng = np.random.default_rng(3)
-  first, second = (_predictions("a", rng.random(20)) for _ in range(2))
-  one = intervals.paired_difference(first, second).overall
-  other = intervals.paired_difference(second, first).overall
-  np.testing.assert_allclose(one, (-other.value, -other.high, -other.low), rtol=1e-12)
+  first, second = (_scores("a", rng.random(20)) for _ in range(2))
+  one = intervals.paired_difference(first, second).macro
+  other = intervals.paired_difference(second, first).macro
+  np.testing.assert_allclose(
+    (one.value, one.low, one.high), (-other.value, -other.high, -other.low), rtol=1e-12
+  )
 
 
-def test_paired_difference_counts_what_only_one_list_holds():
-  first = _predictions("a", [1, 0, 1]) + _predictions("b", [1])
-  second = _predictions("a", [1, 1])
-  out = intervals.paired_difference(first, second)
-  assert (out.count, out.unpaired) == (2, 2)
-  assert set(out.tasks) == {"a"}
-  with pytest.raises(ValueError, match="share no question"):
-    intervals.paired_difference(first, _predictions("c", [1]))
+def test_only_questions_that_both_answered_count():
+  first = _scores("a", [1, 0, 1]) | _scores("b", [1])
+  found = intervals.paired_difference(first, _scores("a", [1, 1]))
+  assert found.macro.questions == 2 and set(found.tasks) == {"a"}
+  assert intervals.paired_difference(first, _scores("c", [1])) is None
 
 
-def test_equal_predictions_differ_by_zero_with_a_width():
-  same = _predictions("a", [1.0] * 100)
-  value, low, high = intervals.paired_difference(same, same).overall
-  # Agresti and Min: half a gain and half a loss more, among two more pairs.
-  half = 1.96 * math.sqrt(1 / 102 / 101)
-  assert value == 0 and high == pytest.approx(half, rel=1e-3) and low == -high
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 10, 29, 100, 101])
-def test_student_quantile_equals_scipy(freedom):
-  expected = scipy.stats.t.ppf(0.975, freedom)
-  assert intervals.student_quantile(freedom) == pytest.approx(expected, rel=1e-10)
+def test_equal_scores_differ_by_zero_with_a_width():
+  same = _scores("a", [1.0] * 100)
+  found = intervals.paired_difference(same, same).macro
+  half = 1.96 * math.sqrt(2 / 102 / 102)
+  assert found.value == 0 and found.high == pytest.approx(half, rel=1e-3)
+  assert found.low == -found.high and found.verdict == "unclear"
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=9))

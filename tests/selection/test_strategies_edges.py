@@ -15,9 +15,7 @@ from tests.selection.pools import make_pool
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-  st.integers(0, 10**6), st.integers(60, 9000), st.sampled_from([*STRATEGIES])
-)
+@given(st.integers(0, 10**6), st.integers(60, 9000), st.sampled_from([*STRATEGIES]))
 def test_a_budget_in_tokens_is_the_longest_prefix(seed, tokens, strategy):
   scores, groups = make_pool(150, seed)
   options = SelectOptions(strategy)

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mllm_selector_jax.evaluation import intervals
 from mllm_selector_jax.pages import findings, gather, plots
 from mllm_selector_jax.pages import samples as cards
 from mllm_selector_jax.types import Picture
@@ -50,7 +51,7 @@ def test_difference_of_one_task_is_bonett_and_prices():
     make_arm(name, {("t", str(n)): pair[side] for n, pair in enumerate(pairs)})
     for side, name in enumerate(("main", "random"))
   ]
-  found = findings.compare(*arms)
+  found = intervals.paired_difference(*(arm.scores for arm in arms))
   first, second = (won + 1) / (len(pairs) + 2), (lost + 1) / (len(pairs) + 2)
   spread = (first + second - (first - second) ** 2) / (len(pairs) + 2)
   half = 1.959964 * np.sqrt(spread)
@@ -75,18 +76,20 @@ def test_difference_is_odd_and_holds_its_value(pairs):
   left = make_arm("left", {key: float(pair[0]) for key, pair in pairs.items()})
   turned = dict(reversed(pairs.items()))
   right = make_arm("right", {key: float(pair[1]) for key, pair in turned.items()})
-  there = findings.compare(left, right).macro
-  back = findings.compare(right, left).macro
+  there = intervals.paired_difference(left.scores, right.scores).macro
+  back = intervals.paired_difference(right.scores, left.scores).macro
   np.testing.assert_allclose(there.value, -back.value, atol=1e-12)
   np.testing.assert_allclose(there.low, -back.high, atol=1e-12)
   assert there.low <= there.value <= there.high
   assert there.questions == len(pairs)
-  assert findings.compare(left, left).macro.verdict == "unclear"
+  assert (
+    intervals.paired_difference(left.scores, left.scores).macro.verdict == "unclear"
+  )
 
 
 def test_arms_without_a_common_question_have_no_difference():
   left, right = make_arm("a", {("t", "1"): 1.0}), make_arm("b", {("u", "1"): 0.0})
-  assert findings.compare(left, right) is None
+  assert intervals.paired_difference(left.scores, right.scores) is None
 
 
 def test_shares_and_bounds_agree_with_a_plain_count(workdir):

@@ -160,7 +160,7 @@ def _features() -> dict:
   }
 
 
-def _write_shard(task: tuple[str, ImageFolders, Path, int, int]) -> int:
+def _write_shard(task: tuple[str | os.PathLike, AnyFolders, Path, int, int]) -> int:
   table, images, path, start, stop = task
   pool = _open_table(os.fspath(table))
   try:

@@ -32,7 +32,6 @@ __all__ = [
   "Suspects",
   "find_bound",
   "list_meanings",
-  "list_reasons",
 ]
 
 BOUNDS: dict[str, Bound] = {
@@ -99,12 +98,7 @@ def find_bound(value: float | str) -> Bound:
   return LOOKUP.find(value, "select.bound")
 
 
-def list_reasons() -> tuple[str, ...]:
-  """The reasons for which bounds and rules leave rows out, each once."""
-  return tuple(list_meanings())
-
-
 def list_meanings() -> dict[str, str]:
-  """What each of these reasons means, for reports."""
+  """What each reason means for which bounds and rules leave rows out."""
   every = [*RULES.values(), *BOUNDS.values()]
   return {each.reason: each.meaning for each in every if each.reason}

@@ -25,9 +25,9 @@ def find(inputs: Inputs) -> Suspects:
 
 BOUND = Bound(
   find,
-  words="of the top .2 of a group's necessity, the rows that the seed model does not get"
-  " wholly right, in groups of which it gets at least .3 wholly right among the rows"
-  " that it was not tuned on (among all rows, if it was tuned on all)",
+  words="of the top .2 of a group's necessity, the rows that the seed model does not"
+  " get wholly right, in groups of which it gets at least .3 wholly right among the"
+  " rows that it was not tuned on (among all rows, if it was tuned on all)",
   reason=quantile.REASON,
   meaning=quantile.MEANING,
   signals=("accuracy",),
