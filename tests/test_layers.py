@@ -19,7 +19,7 @@ DATA = CORE | {"data"}
 INPUTS = DATA | {"demo", "evaluation", "inputs", "selection"}
 PIPELINE = INPUTS | {"pipeline", "scoring", "training"}
 ALLOWED = {
-  "__init__": set(),
+  "__init__": {"api"},
   "types": set(),
   "arrays": set(),
   "plugins": set(),
@@ -41,6 +41,7 @@ ALLOWED = {
   "pages": PIPELINE | {"comparison"},
   "settings": PIPELINE | {"comparison", "planning"},
   "stages": PIPELINE | {"comparison", "pages", "planning"},
+  "api": PIPELINE | {"configs", "settings", "stages"},
   "main": PIPELINE | {"configs", "settings", "stages"},
 }
 LONGEST_FILE = 350  # lines

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mllm_selector_jax.data.pool.text_column import Text
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.scoring import score_parts, signals
 from mllm_selector_jax.types import InputError
@@ -90,7 +91,7 @@ def read_passes(
 
 
 def write_table(
-  folder: Path, scored: list[Scored], ids: np.ndarray, part_rows: int
+  folder: Path, scored: list[Scored], ids: np.ndarray | Text, part_rows: int
 ) -> Bool[np.ndarray, " n"]:
   """Writes `part-*.parquet` and `embeddings/part-*.npy`, in pool order.
 
