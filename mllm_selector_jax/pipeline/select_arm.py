@@ -21,8 +21,8 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
   config = candidates.make_config(run, strategy=strategy, budget=budget, **changes)
   config, notes = candidates.name_rows(run, config)
   inputs = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
-  inputs |= needs.identify_plugins(config)
   doubted = needs.find_held_out(needs.make_options(config))
+  inputs |= needs.identify_plugins(config)
   if doubted:
     inputs |= heldout_models.make_doubts(run, doubted)
   recipe = run.recipe("select", config, inputs)
