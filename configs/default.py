@@ -73,10 +73,18 @@ def get_config() -> ml_collections.ConfigDict:
   # The conversation template: vicuna_v1, plain, chatml, llama-2, or chat, the chat
   # template of the tokenizer.
   cfg.model.conversation = "vicuna_v1"
+  # The date that chat templates write which ask for today's, as Llama 3.1's does. It is
+  # the same for all stages, days and machines, and in the exported template.
+  cfg.model.chat_date = "2024-07-26"
   cfg.model.system = config_dict.placeholder(str)  # None: the template's text
   # True: a row's own system text replaces the template's. False: every row has the
   # template's text, as in LLaVA.
   cfg.model.row_system = True
+  # Special tokens of the base's tokenizer in a row's text. auto: those for content,
+  # such as <box>, are tokens, and those that frame turns, images or texts are plain
+  # text. none: all are plain text. Otherwise the names of those that are tokens,
+  # separated by commas.
+  cfg.model.content_specials = config_dict.FieldReference("auto", field_type=object)
   # True: images are padded to squares, as in the training of LLaVA-1.5. False: the
   # base's image processor decides (that of llava-hf crops them).
   cfg.model.pad_images = True

@@ -13,6 +13,7 @@ from mllm_selector_jax.data.images.image_folders import ImageFolders
 from mllm_selector_jax.data.packing import loader
 from mllm_selector_jax.data.pool import pool_table
 from mllm_selector_jax.data.tokens import conversation
+from mllm_selector_jax.data.tokens.specials import read_choice
 from mllm_selector_jax.inputs.drawn_demo import is_drawn
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.axes import logical_axes
@@ -85,6 +86,9 @@ def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
     max_length=run.cfg.model.max_length,
     system=run.cfg.model.system,
     row_system=run.cfg.model.row_system,
+    ends=huggingface.read_ends(path, tokenizer),
+    chat_date=run.cfg.model.chat_date,
+    content_specials=read_choice(run.cfg.model.content_specials),
   )
   return encoder, options
 

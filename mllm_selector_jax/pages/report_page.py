@@ -9,6 +9,7 @@ import jinja2
 import numpy as np
 
 from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.pool import special_counts
 from mllm_selector_jax.evaluation.intervals import (
   Difference,
   PairedDifference,
@@ -239,7 +240,7 @@ def _pool_facts(run: Run) -> list[tuple[str, str]]:
     middle = f"{np.median(tokens):,.0f}, {tokens.max():,}"
     facts.append(("tokens a row, median and most", middle))
     facts.append(("cut to the longest allowed", f"{int(pool.truncated.sum()):,}"))
-  return facts
+  return facts + special_counts.list_lines(pool.summary.get("specials") or {})
 
 
 def _charts(run: Run, comparison: PairedDifference | None) -> dict[str, str]:

@@ -4,6 +4,7 @@ import json
 
 from mllm_selector_jax.data.files import fingerprint
 from mllm_selector_jax.data.pool import pool_check, pool_summary
+from mllm_selector_jax.data.tokens import chat_date
 from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.inputs.drawn_demo import draw, is_drawn
 from mllm_selector_jax.runs import artifacts
@@ -11,7 +12,10 @@ from mllm_selector_jax.runs.context import Run, plain
 from mllm_selector_jax.types import InputError
 
 # Of cfg.model, what tokens and pixels follow from beside the base's own files.
-_PROCESSING = ("conversation", "system", "row_system", "max_length", "pad_images")
+_PROCESSING = (
+  *("conversation", "system", "row_system", "content_specials", "max_length"),
+  *("chat_date", "pad_images"),
+)
 
 
 def make_pool(run: Run, look: bool = False) -> None:
@@ -74,6 +78,12 @@ def make_pool(run: Run, look: bool = False) -> None:
 
   def read(place):
     encoder, options = base_model.read_encoder(run)
+    own = encoder.tokenizer.chat_template
+    if run.cfg.model.conversation == "chat" and chat_date.asks_date(str(own)):
+      run.say(
+        "check: the base's chat template writes the date of its rendering; in this run"
+        f" and in its models that is {run.cfg.model.chat_date} (model.chat_date)."
+      )
     with run.progress("check", "row") as progress:
       return pool_check.check_pool(
         files,

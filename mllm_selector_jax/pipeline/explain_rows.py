@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from mllm_selector_jax.data.pool import special_counts
 from mllm_selector_jax.data.pool.pool_table import PoolTable
+from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.inputs.lists import Reference
 from mllm_selector_jax.inputs.references import list_rows
 from mllm_selector_jax.pipeline import candidates
@@ -55,7 +57,9 @@ def explain_rows(run: Run, ids: tuple[str, ...], arm: str = "main") -> list[str]
   entries = [Reference(each, inline=True) for each in ids]
   found = list_rows(eligible.pool, entries, "--id")
   chosen = eligible.select(config["budget"], made["seed"])
-  context = _Context(eligible, chosen, config, made["seed"])
+  context = _Context(
+    eligible, chosen, config, made["seed"], _open_specials(place, eligible.pool)
+  )
   texts, done = [], 0
   total = sum(min(len(rows), MOST) for rows in found)
   with run.progress("explain", "row") as progress:
@@ -78,12 +82,32 @@ def _tell_several(pool: PoolTable, rows: Int[np.ndarray, " k"]) -> str:
   )
 
 
+def _open_specials(run: Run, pool: PoolTable) -> Callable[[int], list[str]]:
+  """Tells which special tokens a row's turns spell, in a pool where any does."""
+  found = guard.read_summary(run).get("specials") or {}
+  if not any(found.values()):
+    return lambda row: []
+  try:
+    reader = base_model.open_reader(run, pool)
+  except InputError:  # the base has moved; all else is told without it
+    return lambda row: []
+
+  def describe(row: int) -> list[str]:
+    tally = special_counts.SpecialTally()
+    tally.add(reader.count_specials(row))
+    lines = special_counts.list_lines(tally.result())
+    return [f"  {label}: {counts}" for label, counts in lines]
+
+  return describe
+
+
 @dataclasses.dataclass
 class _Context:
   eligible: candidates.Eligible
   chosen: Selection
   config: dict[str, Any]
   rng: int
+  list_specials: Callable[[int], list[str]]
 
   @functools.cached_property
   def _unit_embeddings(self) -> Float[np.ndarray, "N D"]:
@@ -107,6 +131,7 @@ class _Context:
       self._necessity(place),
       self._group(place),
       *self._gain(place),
+      *self.list_specials(row),
       *self._changes(place, reason, kept),
       *self._neighbour(place),
     ]

@@ -8,6 +8,8 @@ from typing import Any
 from mllm_selector_jax.comparison import comparison_plan
 from mllm_selector_jax.data.pool import pool_check, sources
 from mllm_selector_jax.data.tokens import conversation
+from mllm_selector_jax.data.tokens.chat_date import read_date
+from mllm_selector_jax.data.tokens.specials import read_choice
 from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.inputs import base_model, held_out
 from mllm_selector_jax.models.config import ATTENTION, REMAT
@@ -158,6 +160,8 @@ MODEL: dict[str, Check] = {
   "conversation": one_of(*conversation.TEMPLATES),
   "system": optional(text),
   "row_system": flag,
+  "content_specials": parsed(read_choice),
+  "chat_date": parsed(read_date),
   "pad_images": flag,
   "max_length": whole(1, MOST_TOKENS),
 }

@@ -14,8 +14,11 @@ from mllm_selector_jax.data.images import decoding
 from mllm_selector_jax.data.images.image_folders import ImageFolders
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.data.packing import assembly, row_packing
+from mllm_selector_jax.data.pool import special_counts
 from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.data.tokens.conversation import Encoder
+from mllm_selector_jax.data.tokens.dialogue import read_dialogue
+from mllm_selector_jax.data.tokens.specials import Count
 from mllm_selector_jax.types import Batch, ImageOptions, InputError, Picture, RowError
 
 
@@ -101,6 +104,14 @@ class Reader:
       pixels = self._pixels(f"{name} (row {row})", content.pictures, digest)
       self.cache.put(("image", name, digest), pixels, pixels.nbytes + 300)
     return sample, pixels
+
+  def count_specials(self, row: int) -> list[Count]:
+    """The added tokens that a row's turns spell; its image is not read."""
+    dialogue = read_dialogue(
+      record_schemas.read_content(self.table.record(row)).conversations
+    )
+    sample = self.encoder.encode(dialogue, self.table.image[row] is not None)
+    return special_counts.count_row(self.encoder, sample, dialogue)
 
   def _pixels(
     self, what: str, pictures: tuple[Picture, ...], digest: str

@@ -14,7 +14,12 @@ from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.files import mixture
 from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.data.images.pictures import Finding, Gallery
-from mllm_selector_jax.data.pool import pool_summary, pool_table, sources
+from mllm_selector_jax.data.pool import (
+  pool_summary,
+  pool_table,
+  sources,
+  special_counts,
+)
 from mllm_selector_jax.data.pool.checked_parts import Checked, Parts
 from mllm_selector_jax.data.pool.row_hash import hash_row
 from mllm_selector_jax.data.pool.row_reading import (
@@ -202,7 +207,8 @@ def _finish(
     )
   )
   for row, picture, conversations, dialogue, fault in looked:
-    sample, content, remarks = fault or next(samples), None, ()
+    sample, content = fault or next(samples), None
+    remarks, specials = (), ()
     if not cut and not isinstance(sample, RowError) and sample.truncated:
       sample = RowError("too long", f"more than {encoder.max_length:,} tokens")
     if not isinstance(sample, RowError):
@@ -221,11 +227,12 @@ def _finish(
       remarks = tuple(
         _list_remarks(row.content, conversations, dialogue, encoder, picture)
       )
+      specials = tuple(special_counts.count_row(encoder, sample, dialogue))
     line = pool_table.Line(
       row.row, row.id, content, row.source, row.image, picture.hash,
       picture.pixels, *cells, row.file, row.offset, row.length, answer,
     )  # fmt: skip
-    yield Checked(line, picture.size, remarks)
+    yield Checked(line, picture.size, remarks, specials)
 
 
 class _Looked(NamedTuple):

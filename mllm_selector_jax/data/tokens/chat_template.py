@@ -1,8 +1,8 @@
 """The tokenizer's own chat template, followed without giving turns to it as text.
 
 It renders placeholders; what stands around them is the frame, and what
-`{% generation %}` encloses is learned. So a turn that spells a special token stays
-text, and a pool's rows are not rendered one by one.
+`{% generation %}` encloses is learned. So a turn that spells a token of the frame
+stays text, and a pool's rows are not rendered one by one.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mllm_selector_jax.data.tokens.chat_date import DEFAULT, fix_date, read_date
 from mllm_selector_jax.data.tokens.conversation_templates import (
   ANSWER,
   IMAGE,
@@ -43,12 +44,12 @@ class ChatTemplate:
 
   Attributes:
     system: text of a system message; without one the template does as it likes.
+    date: that the template writes where it asks for the time, see `chat_date`.
   """
 
   system: str = ""
+  date: str = DEFAULT
   asks = True
-  closing = ""
-  separator = ""
 
   def bind(self, tokenizer: Any, image_token: int) -> "ChatLayout":
     """The layout of a tokenizer's rows.
@@ -61,7 +62,7 @@ class ChatTemplate:
         "model.conversation='chat': the base's tokenizer has no chat template. Put a"
         " chat_template.jinja into its directory, or choose another template."
       )
-    source = tokenizer.get_chat_template()
+    source = self.read_source(tokenizer)
     if not _GENERATION.search(source):
       raise InputError(
         "model.conversation='chat': the base's chat template does not say what is"
@@ -69,6 +70,10 @@ class ChatTemplate:
         " {% generation %} and {% endgeneration %}." + _OTHER
       )
     return ChatLayout(tokenizer, source, image_token, self.system)
+
+  def read_source(self, tokenizer: Any) -> str:
+    """The tokenizer's chat template, which writes the date that is fixed here."""
+    return fix_date(tokenizer.get_chat_template(), read_date(self.date))
 
   def breaks(self, turn: int, question: str, answer: str) -> bool:
     """Never: LLaVA knows no chat templates."""
@@ -93,7 +98,6 @@ class ChatLayout:
       for token, added in tokenizer.added_tokens_decoder.items()
       if added.special or token in special
     }
-    self.specials = tuple(self._specials.values())
     self.parts = functools.lru_cache(maxsize=256)(self._write)
     self._listed = True
     # Messages as lists of parts, as multimodal templates want them, or as text.
@@ -102,16 +106,14 @@ class ChatLayout:
     except InputError:
       self._listed = False
       self._write(1, 0)
+    self.specials = self._find_written()
     self.breaks_line = not self._listed
     try:
       self._write(1, None, True)
       self.takes_system = True
     except InputError:
       self.takes_system = False
-    one = self._write(1, None)
-    place = next(n for n, part in enumerate(one) if part.kind == ANSWER)
-    tokens = [part.token for part in one[place + 1 : place + 2] if part.kind == TOKEN]
-    self.end = tokens[0] if tokens else None
+    self.end, self.closing = self._find_end()
 
   def prompt(self, has_image: bool) -> tuple[Part, ...]:
     """The parts of a first question, up to where its answer is to begin."""
@@ -132,12 +134,44 @@ class ChatLayout:
         if token != self._image_token or ours[place - 1] != token
       ]
       messages = self._messages(2, image, [*_QUESTIONS], [*_ANSWERS])
-      theirs = self._tokenizer.apply_chat_template(messages, return_dict=True)
+      theirs = self._tokenizer.apply_chat_template(
+        messages, chat_template=self._source, return_dict=True
+      )
       if ours != list(theirs["input_ids"]):
         raise InputError(
           "model.conversation='chat': the base's chat template does more than to"
           " frame the turns, and cannot be followed." + _OTHER
         )
+
+  def _find_written(self) -> tuple[int, ...]:
+    """Ids of the added tokens that the template writes; they stand apart in frames."""
+    texts = [self._source]
+    for image in (None, 0):
+      messages = self._messages(2, image, _QUESTIONS, _ANSWERS)
+      texts.append(self._render(messages, prompt=False)[0])
+    written = []
+    for token, added in self._tokenizer.added_tokens_decoder.items():
+      name = added.content
+      # Tokens that are not special can be words; only marks of turns matter here, and
+      # one that swallows the blanks around it is better left to the tokenizer.
+      plain = not (added.lstrip or added.rstrip or added.single_word)
+      mark = name in self._specials or (name[:1] in ("<", "[", "|") and plain)
+      if mark and any(name in text for text in texts):
+        self._specials[name] = token
+        written.append(token)
+    return tuple(written)
+
+  def _find_end(self) -> tuple[int | None, str]:
+    """The token that ends an answer, None if none does, and the text before it."""
+    parts = self._write(1, None)
+    place = next(n for n, part in enumerate(parts) if part.kind == ANSWER)
+    closing = ""
+    for part in parts[place + 1 :]:
+      if part.kind == TOKEN:
+        # A blank before the token is a gap, which no answer is cut at.
+        return part.token, closing if closing.strip() else ""
+      closing += part.text if part.learned else ""
+    return None, closing
 
   def _messages(
     self,

@@ -14,15 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from mllm_selector_jax.data.tokens.answer_text import AnswerReader
 from mllm_selector_jax.data.tokens.chat_template import ChatTemplate
 from mllm_selector_jax.data.tokens.conversation_templates import WRITTEN, Part, Template
-from mllm_selector_jax.data.tokens.dialogue import Dialogue, read_dialogue
+from mllm_selector_jax.data.tokens.dialogue import Dialogue, check_rounds, read_dialogue
 from mllm_selector_jax.data.tokens.literal_tokenizer import (
   check_tokenizer,
   find_inside,
   find_span,
   make_literal,
 )
+from mllm_selector_jax.data.tokens.specials import AUTO, Choice, Specials
 from mllm_selector_jax.data.tokens.text_spans import Piece, clip_pieces, join_parts
 from mllm_selector_jax.types import MARK, InputError, RowError, Sample
 
@@ -50,10 +52,13 @@ class Encoder:
     system: replaces the template's system text; "" leaves it out.
     row_system: whether a row's own system text goes before the template's; otherwise
       the template's stands in every row, as LLaVA has it.
+    ends: ids that end an answer beside the template's and the tokenizer's own.
+    content_specials: which special tokens a turn's text may hold, see `Specials`.
 
   Attributes:
     takes_system: whether a row's own system text is used.
-    end: id of the token that ends an answer; None if no single one does.
+    answers: finds the end of a generated answer, and reads its text.
+    specials: which added tokens a turn's text may hold.
 
   Raises:
     InputError: the tokenizer is not a fast one, lacks a special token that the
@@ -70,6 +75,8 @@ class Encoder:
     max_length: int,
     system: str | None = None,
     row_system: bool = True,
+    ends: Sequence[int] = (),
+    content_specials: Choice = AUTO,
   ):
     if system is not None:
       template = dataclasses.replace(template, system=system)
@@ -80,11 +87,15 @@ class Encoder:
     self.max_length = max_length
     check_tokenizer(tokenizer, image_token)
     self._layout = template.bind(tokenizer, image_token)
-    self.end: int | None = self._layout.end
     self.takes_system = row_system and self._layout.takes_system
-    self._first, self._after = make_literal(
-      tokenizer, {image_token, *self._layout.specials}
+    layout = self._layout
+    if tokenizer.eos_token_id is not None:
+      ends = (*ends, tokenizer.eos_token_id)
+    self.specials = Specials(
+      tokenizer, image_token, layout.specials, ends, content_specials
     )
+    self._first, self._after = make_literal(tokenizer, self.specials.literal)
+    self.answers = AnswerReader(self._first, layout.end, layout.closing, ends)
     begin = tokenizer("a")["input_ids"][:1]
     begins = tokenizer.bos_token_id is not None and begin == [tokenizer.bos_token_id]
     # As at inference: a tokenizer that adds no BOS there gets none here.
@@ -163,11 +174,6 @@ class Encoder:
     answered = len(sample.tokens) > length and sample.supervised[length]
     return 0 if answered else length
 
-  def decode(self, ids: Sequence[int] | Int[np.ndarray, " L"]) -> str:
-    """Text of token ids, without the special ones and without outer blanks."""
-    text = self._first.decode([int(token) for token in ids], skip_special_tokens=True)
-    return text.strip()
-
   def _try(self, function, *arguments):
     try:
       return function(*arguments)
@@ -201,22 +207,7 @@ class Encoder:
     if not isinstance(conversations, Dialogue):
       conversations = read_dialogue(conversations)
     rounds = conversations.rounds
-    if not any(own.answer.strip() for own in rounds):
-      raise RowError("no supervised token", "no turn from gpt holds an answer")
-    masked = {turn for turn, own in enumerate(rounds) if not own.learned}
-    if len(masked) == len(rounds):
-      raise RowError("no supervised token", "the record masks every answer")
-    asked = sum(own.question.count(MARK) for own in rounds)
-    answered = sum(own.answer.count(MARK) for own in rounds)
-    marks = asked + answered
-    if not has_image and asked:
-      raise RowError("image marks", f"{asked} {MARK} in the questions, no image")
-    if has_image and marks > 1:
-      raise RowError("several images", f"{marks} {MARK} in the text")
-    if has_image and not marks:
-      raise RowError("image marks", f"an image, no {MARK} in a question")
-    if has_image and answered:
-      raise RowError("image marks", f"{MARK} stands in an answer")
+    masked = check_rounds(rounds, has_image)
     if not self.template.asks and len(rounds) > 1:
       raise RowError("malformed", f"{len(rounds)} rounds, this template takes one")
     marked = [MARK in own.question for own in rounds]
@@ -335,8 +326,15 @@ class Encoder:
     return ids, learned, find_inside(encoding, piece.asked, piece.text)
 
 
-def make_encoder(name: str, *arguments: Any, **options: Any) -> Encoder:
+def make_encoder(
+  name: str, *arguments: Any, chat_date: str | None = None, **options: Any
+) -> Encoder:
   """The encoder of a named template; the rest is what `Encoder` takes.
+
+  Args:
+    name: of the template.
+    arguments, options: of `Encoder`, without the template.
+    chat_date: that a chat template writes; None for the default.
 
   Raises:
     InputError: no template is called so, or the tokenizer does not fit it.
@@ -346,4 +344,7 @@ def make_encoder(name: str, *arguments: Any, **options: Any) -> Encoder:
       f"model.conversation={name!r}: allowed are {', '.join(TEMPLATES)}."
     )
   tokenizer, *others = arguments
-  return Encoder(tokenizer, TEMPLATES[name], *others, **options)
+  template = TEMPLATES[name]
+  if chat_date is not None and isinstance(template, ChatTemplate):
+    template = dataclasses.replace(template, date=chat_date)
+  return Encoder(tokenizer, template, *others, **options)

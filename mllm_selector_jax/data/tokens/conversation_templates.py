@@ -1,8 +1,8 @@
 """How a conversation's turns are framed: named templates, and a row's layout.
 
 A layout is the row as parts: text of the template, the turns' own text, special
-tokens and the image. Special tokens come from the template only; what a turn says
-is text, whatever it looks like.
+tokens and the image. Tokens that frame turns come from the template only; what a turn
+says is text, or a special token for content (see `specials`).
 """
 
 import dataclasses
@@ -108,6 +108,7 @@ class Layout:
 
   Attributes:
     end: id that ends an answer; None if no single token does.
+    closing: text that ends an answer, before `end` or in its place.
     adds_begin: whether the row opens with what the tokenizer opens texts with.
     takes_system: whether there is a place for a row's own system text.
     breaks_line: whether a question goes to a new line after its image.
@@ -132,6 +133,7 @@ class Layout:
     self.takes_system = template.asks
     self.specials = tuple(specials.values())
     self.end = specials.get(template.closing, eos)
+    self.closing = "" if template.closing in specials else template.closing
     self.parts = functools.lru_cache(maxsize=256)(self._write)
 
   def _write(
