@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from mllm_selector_jax.data.pool.text_column import Text
 from mllm_selector_jax.runs import artifacts
@@ -152,7 +152,7 @@ class ScoreTable:
   columns: dict[str, np.ndarray]
   folder: Path
 
-  def signal(self, name: str) -> Float[np.ndarray, " n"]:
+  def signal(self, name: str) -> Shaped[np.ndarray, " n"]:
     """A column by its name.
 
     Raises:
