@@ -6,7 +6,6 @@ that the config of the run gives are imported (`trusting`). A name that comes fr
 such as a question file or a published card, is refused unless the config gives it too.
 """
 
-import collections
 import contextlib
 import dataclasses
 import difflib
@@ -18,7 +17,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -29,29 +28,57 @@ _WRITTEN = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 _BREAKS = re.compile(r"[\s,;=]+")  # what may stand around a name in a setting
 
 Entry = TypeVar("Entry")
+# By setting the names that are trusted; the last one of each setting counts.
+_given: list[dict[str, tuple[str, ...]]] = []
 
 
 class PluginError(RuntimeError):
   """A plug-in's own code failed; the message names it, and where it failed."""
 
 
-_trusted: collections.Counter[str] = collections.Counter()
-
-
 @contextlib.contextmanager
-def trusting(settings: Iterable[str]) -> Iterator[None]:
+def trusting(settings: Mapping[str, Any]) -> Iterator[None]:
   """Lets the plug-ins that these settings name be imported, until the context ends.
 
   Args:
-    settings: names, or texts that hold several, such as "kl,my_module:mine" or
-      "a: bound=my_module:mine".
+    settings: values by key: names, texts that hold several, such as
+      "kl,my_module:mine" or "a: bound=my_module:mine", or lists and dicts of these.
   """
-  names = {name for text in settings for name in _BREAKS.split(text) if name}
-  _trusted.update(names)
+  entry = trust(settings)
   try:
     yield
   finally:
-    _trusted.subtract(names)
+    _given.remove(entry)
+
+
+def trust(settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+  """Trusts these settings until the process ends, as a worker of a run does.
+
+  Returns:
+    The names by key.
+  """
+  entry = {key: tuple(_split_names(value)) for key, value in settings.items()}
+  _given.append(entry)
+  return entry
+
+
+def list_given(key: str) -> tuple[str, ...]:
+  """The names that a setting gives, as far as settings are trusted."""
+  return next((each[key] for each in reversed(_given) if key in each), ())
+
+
+def _split_names(value: Any) -> Iterator[str]:
+  if isinstance(value, str):
+    yield from filter(None, _BREAKS.split(value))
+  elif isinstance(value, Mapping):
+    yield from _split_names(list(value.values()))
+  elif isinstance(value, list | tuple):
+    for each in value:
+      yield from _split_names(each)
+
+
+def _is_trusted(name: str) -> bool:
+  return any(name in names for each in _given for names in each.values())
 
 
 @contextlib.contextmanager
@@ -148,7 +175,7 @@ class Lookup(Generic[Entry]):
         + f"; allowed: {', '.join(self.list_names())}{self.others}. A {self.kind} of"
         " your own is given as module:function (docs/extending.md)."
       )
-    if not _trusted[name]:
+    if not _is_trusted(name):
       raise InputError(
         f"{where}: this plug-in is not named by the config of this run, and nothing is"
         " imported because data names it. If you trust it, name it in the config"

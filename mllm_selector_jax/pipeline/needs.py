@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mllm_selector_jax.scoring.signals import SIGNALS
+from mllm_selector_jax.scoring import signals
 from mllm_selector_jax.selection import bounds, strategies
 from mllm_selector_jax.selection.eligibility import list_rules
 from mllm_selector_jax.selection.options import SelectOptions
@@ -89,9 +89,10 @@ def check_signals(
   for name, option in wanted.items():
     if name in there:
       continue
-    if name not in SIGNALS:
+    known = signals.LOOKUP.list_names()
+    if name not in known and ":" not in name:  # which a plug-in's may have
       raise InputError(
-        f"{option} is {name!r}, which is no signal; there are {', '.join(SIGNALS)}, and"
+        f"{option} is {name!r}, which is no signal; there are {', '.join(known)}, and"
         f" the score table has {', '.join(sorted(there))}."
       )
     other = (

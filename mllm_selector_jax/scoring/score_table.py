@@ -70,7 +70,11 @@ def read_passes(
   made = signals.sample_columns(sums, supervised, controls)
   if "visual" in made:
     made["visual"] = np.where(pool.has_image[row], made["visual"], 0.0)
+  plugged = signals.find_plugged(wanted)
+  own = {name: main[name].to_numpy() for name in plugged if plugged[name].tokens}
+  made |= signals.plugged_columns(plugged, own, supervised, made)
   names = [name for name in signals.SIGNALS if name in {*wanted, "loss"}]
+  names += plugged
   columns = pa.table(
     {
       "hash": pa.array(pool.hash[row], pa.string()),
