@@ -52,6 +52,7 @@ setuptools.setup(
     "pyyaml>=6",
     "safetensors>=0.5",
     "scipy>=1.14",
+    "sentencepiece>=0.2",
     "tokenizers>=0.22",
     "tqdm>=4.66",
     "transformers>=5.23,<6",

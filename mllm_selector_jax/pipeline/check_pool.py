@@ -6,9 +6,10 @@ from mllm_selector_jax import plugins
 from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.files import fingerprint
 from mllm_selector_jax.data.pool import pool_check, pool_summary
-from mllm_selector_jax.data.tokens import chat_date
+from mllm_selector_jax.data.tokens import chat_date, template_likeness
 from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.inputs.drawn_demo import draw, is_drawn
+from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run, plain
 from mllm_selector_jax.types import InputError
@@ -88,7 +89,7 @@ def make_pool(run: Run, look: bool = False) -> None:
         f" and in its models that is {run.cfg.model.chat_date} (model.chat_date)."
       )
     with run.progress("check", "row") as progress:
-      return pool_check.check_pool(
+      found = pool_check.check_pool(
         files,
         folders,
         encoder,
@@ -104,9 +105,19 @@ def make_pool(run: Run, look: bool = False) -> None:
         long_rows=run.cfg.pool.long_rows,
         resume=True,
       )
+    remarks = huggingface.list_remarks(base_model.base_path(run))
+    chosen = run.cfg.model.conversation
+    if other := template_likeness.describe_other(chosen, encoder.tokenizer):
+      remarks.append(other)
+    if remarks:
+      found["base"] = remarks
+    return found
 
   run.make(run.workdir.pool, recipe, build, again="--force" if run.force else "")
-  run.say(pool_summary.format_summary(guard.read_summary(run)))
+  found = guard.read_summary(run)
+  run.say(pool_summary.format_summary(found))
+  for remark in found.get("base", ()):
+    run.say(f"check: the base: {remark}")
   if not look:
     guard.refuse_aside(run)
 

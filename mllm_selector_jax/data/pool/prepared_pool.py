@@ -23,7 +23,7 @@ from mllm_selector_jax import plugins, storage
 from mllm_selector_jax.data import formats, record_schemas
 from mllm_selector_jax.data.formats import tf_example
 from mllm_selector_jax.data.formats.array_record_file import open_writer
-from mllm_selector_jax.data.images.image_folders import AnyFolders, ImageFolders
+from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.data.pool.pool_table import PoolTable, read_table
 from mllm_selector_jax.types import InputError, RowError, RunError
@@ -203,7 +203,7 @@ def _open_table(path: str) -> PoolTable:
   return _OPEN[path]
 
 
-def make_example(pool: PoolTable, row: int, images: ImageFolders) -> bytes:
+def make_example(pool: PoolTable, row: int, images: AnyFolders) -> bytes:
   """One row as a tf.train.Example.
 
   Raises:

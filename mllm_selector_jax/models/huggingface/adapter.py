@@ -8,7 +8,8 @@ import numpy as np
 
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
-from mllm_selector_jax.models.huggingface.writer import write_json, write_tensors
+from mllm_selector_jax.models.huggingface.source import write_json
+from mllm_selector_jax.models.huggingface.writer import write_tensors
 from mllm_selector_jax.runs import peers
 from mllm_selector_jax.types import Params
 

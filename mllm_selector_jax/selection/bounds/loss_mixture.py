@@ -12,7 +12,8 @@ def find(inputs: Inputs) -> Suspects:
 
 BOUND = Bound(
   find,
-  words="the default, described above",
+  words="the default: the upper of two Gaussians that are fitted to the loss of each"
+  " group, as described above",
   reason="suspect: unlikely to the seed model",
   signals=("loss", "accuracy"),
   by_skill=True,
