@@ -4,7 +4,7 @@ import functools
 
 from mllm_selector_jax.selection.bounds.bound import Bound, Inputs
 from mllm_selector_jax.selection.heldout_loss import Suspects
-from mllm_selector_jax.selection.necessity import above_bound
+from mllm_selector_jax.selection.necessity import SMALL_GROUP, above_bound
 
 SHARE = 0.15  # of a group, for the name
 REASON = "suspect: upper necessity bound"
@@ -18,10 +18,11 @@ def find(inputs: Inputs, share: float = SHARE) -> Suspects:
 
 def of_share(share: float) -> Bound:
   """The bound of another share than `SHARE`."""
+  written = f"{share:g}".removeprefix("0")
   return Bound(
     functools.partial(find, share=share),
-    words="that share of each group with the highest necessity, in groups of 8 rows or"
-    " more",
+    words=f"the {written} of each group with the highest necessity, in groups of"
+    f" {SMALL_GROUP} rows or more; a number is that share instead",
     reason=REASON,
     meaning=MEANING,
   )
