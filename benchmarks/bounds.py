@@ -22,10 +22,12 @@ from mllm_selector_jax.data.tokens.dialogue import Round, hash_answers
 from mllm_selector_jax.pipeline import candidates, heldout_models
 from mllm_selector_jax.runs import context
 from mllm_selector_jax.runs.times import keep_times, read_times
+from mllm_selector_jax.selection.bounds import BOUNDS
 from mllm_selector_jax.selection.eligibility import sort_out
-from mllm_selector_jax.selection.options import HELD_OUT, SelectOptions
+from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.stages import COMMANDS
 
+HELD_OUT = tuple(name for name, bound in BOUNDS.items() if bound.held_out)
 NONE = {"bound": 0.0, "competence": None, "visual": False, "duplicates": 0.0}
 RULES = {
   "bound 0.05": {"bound": 0.05},
@@ -34,18 +36,14 @@ RULES = {
   "competence 0.5": {"competence": 0.5},
   "competence 0.6": {"competence": 0.6},
   "competence 0.7": {"competence": 0.7},
-  "gate": {"bound": "gate"},
-  "tail_safe": {"bound": "tail_safe"},
-  "mixture": {"bound": "mixture"},
-  "probe": {"bound": "probe"},
-  "thorough": {"bound": "thorough"},
+  **{name: {"bound": name} for name in BOUNDS if name not in ("none", "quantile")},
   "visual": {"visual": True},
   "bound 0.15 + competence 0.6": {"bound": 0.15, "competence": 0.6},
   "duplicates 0.9": {"duplicates": 0.9},
   "duplicates 0.99": {"duplicates": 0.99},
   "duplicates 0.999": {"duplicates": 0.999},
 }
-BY_TASK = ("bound 0.15", "gate", "tail_safe", "mixture", "probe", "thorough")
+BY_TASK = ("bound 0.15", *(name for name in RULES if name in BOUNDS))
 SMALLEST = 3  # tasks that are the tail
 ANSWERS = ("yes", "no")
 KINDS = ("wrong", "misaligned", "wrong or misaligned", "duplicate")

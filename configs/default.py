@@ -20,6 +20,8 @@ def get_config() -> ml_collections.ConfigDict:
   # or a LLaVA-NeXT mixture in YAML. Several are given by a pattern, by a list, or
   # separated by commas.
   cfg.pool.data = config_dict.placeholder(object)
+  # Formats of your own, as module:class, separated by commas (docs/extending.md).
+  cfg.pool.formats = config_dict.placeholder(object)
   # The splits of a folder that belong to the pool: names separated by commas
   # (train,val), or all. A folder without splits is read whole, and a file that is
   # named is always read.
@@ -118,7 +120,8 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.score.table = config_dict.placeholder(str)
   cfg.score.reference = config_dict.placeholder(str)  # a model, for the signal excess
   # Columns of the score table; loss is always included. The ones below are computed in
-  # one pass; visual, ifd and excess need one further pass each.
+  # one pass; visual, ifd and excess need one further pass each. A signal of your own is
+  # named as module:function (docs/extending.md).
   cfg.score.signals = (
     "loss",
     "loss_sum",
@@ -135,8 +138,8 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.score.threads = 2
 
   cfg.select = ml_collections.ConfigDict()
-  # kl, grouped, random, stratified, top, middle, perplexity, el2n, grand, ifd,
-  # visnec, d2, semdedup, k_center, facility_location, coincide, deita
+  # A strategy of docs/method.md (kl, random, d2, ...), or one of your own, as
+  # module:function (docs/extending.md).
   cfg.select.strategy = "kl"
   cfg.select.budget = "20%"
   cfg.select.signal = "loss"  # the column of the score table that is the necessity
@@ -154,7 +157,7 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.target_shares = config_dict.placeholder(object)
   cfg.select.like = config_dict.placeholder(object)  # rows, given as in force_in
   # The rule for suspect rows, which are left out because their answer is probably wrong
-  # (docs/method.md):
+  # (docs/method.md), or one of your own, as module:function (docs/extending.md):
   #   a number   the share of each group with the highest necessity
   #   none       no row is suspect
   #   quantile   the same as 0.15
@@ -228,6 +231,9 @@ def get_config() -> ml_collections.ConfigDict:
   # "a.jsonl;vqav2:questions.json,annotations.json".
   cfg.evaluate.tasks = config_dict.placeholder(object)
   cfg.evaluate.images = config_dict.placeholder(object)  # None: the pool's folders
+  # Metrics of your own that question files may name, as module:function, separated by
+  # commas (docs/extending.md).
+  cfg.evaluate.metrics = config_dict.placeholder(object)
   cfg.evaluate.allow_leakage = False  # True: ask questions that are in the pool
   cfg.evaluate.rules = ()  # (task, regex over the question); the first match decides
   cfg.evaluate.limit = 0  # most questions, evenly over the tasks; 0: all

@@ -14,7 +14,7 @@ PACKAGE = "mllm_selector_jax"
 ROOT = pathlib.Path(__file__).parents[1]
 
 # Room -> rooms that it may import, beside itself and types.
-CORE = {"arrays", "losses", "models", "runs", "sharding", "storage"}
+CORE = {"arrays", "losses", "models", "plugins", "runs", "sharding", "storage"}
 DATA = CORE | {"data"}
 INPUTS = DATA | {"demo", "evaluation", "inputs", "selection"}
 PIPELINE = INPUTS | {"pipeline", "scoring", "training"}
@@ -22,15 +22,16 @@ ALLOWED = {
   "__init__": {"api"},
   "types": set(),
   "arrays": set(),
+  "plugins": set(),
   "storage": set(),
   "sharding": {"arrays"},
-  "runs": {"sharding", "storage"},
+  "runs": {"plugins", "sharding", "storage"},
   "losses": {"arrays", "sharding"},
-  "data": {"storage"},
+  "data": {"plugins", "storage"},
   "models": {"arrays", "runs", "sharding", "storage"},
   "training": CORE,
   "scoring": DATA,
-  "selection": {"arrays", "sharding"},
+  "selection": {"arrays", "plugins", "sharding"},
   "evaluation": DATA,
   "demo": DATA | {"training"},
   "inputs": INPUTS - {"inputs"},

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
+from mllm_selector_jax import plugins
 from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.selection.eligibility import Scores
@@ -147,12 +148,15 @@ def select(
   labels = None if groups is None else _read_labels(groups, count)
   names = list(range(count)) if ids is None else _read_ids(ids, count)
   options.setdefault("bound", "mixture" if "accuracy" in columns else "quantile")
-  settings = _make_options(strategy, options)
+  trusted = {"strategy": strategy, "bound": options["bound"]}  # the caller names them
+  with plugins.trusting(trusted):
+    settings = _make_options(strategy, options)
+    reads = strategies.find_strategy(strategy).signals
 
   finite = np.isfinite(losses)
   if not finite.any():
     raise InputError(f"losses: none of {count:,} is a finite number.")
-  for name in strategies.STRATEGIES[strategy].signals:
+  for name in reads:
     if name in columns:
       finite &= np.isfinite(columns[name])
   rows = np.flatnonzero(finite)
@@ -174,7 +178,8 @@ def select(
     ),
   )
   grouped = _make_groups(pick(labels), scores, settings, seed)
-  chosen = strategies.select(scores, grouped, budget, seed, settings)
+  with plugins.trusting(trusted):
+    chosen = strategies.select(scores, grouped, budget, seed, settings)
   return _describe(chosen, grouped, rows, count, names)
 
 

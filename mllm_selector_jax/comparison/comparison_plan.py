@@ -10,10 +10,10 @@ import yaml
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.inputs.drawn_demo import is_drawn
 from mllm_selector_jax.selection import budget as budgets
-from mllm_selector_jax.selection.strategies import STRATEGIES
+from mllm_selector_jax.selection import strategies as table
 from mllm_selector_jax.types import InputError
 
-RANDOM, FULL, WHOLE = "random", "full", "100%"
+RANDOM, FULL, WHOLE = table.CONTROL, "full", "100%"
 MATCHES = ("epochs", "steps")
 VARIANT = re.compile(r"[A-Za-z0-9_.]+")
 # Of cfg.select, what is no setting of one selection or what all arms share.
@@ -27,7 +27,8 @@ class Arm(NamedTuple):
   budget: str
 
   def name(self, seed: int) -> str:
-    return f"{self.strategy}-{self.budget.replace(' ', '')}-{seed}"
+    strategy = self.strategy.replace(":", ".")  # of a plug-in
+    return f"{strategy}-{self.budget.replace(' ', '')}-{seed}"
 
 
 POOL = Arm(FULL, WHOLE)
@@ -121,7 +122,7 @@ def _read_variants(value: Any, cfg: Any) -> dict[str, dict[str, Any]]:
     where = f"compare.variants has {name!r}"
     if name in found:
       raise InputError(f"{where} twice; give each variant a name of its own.")
-    if not VARIANT.fullmatch(name) or name in (FULL, *STRATEGIES):
+    if not VARIANT.fullmatch(name) or name in (FULL, *table.LOOKUP.list_names()):
       raise InputError(
         f"{where}, which is a strategy or cannot be a folder's name; name a variant by"
         " letters, digits, dots and underscores."
@@ -199,13 +200,7 @@ def check_strategy(name: str, option: str) -> None:
   """
   if name == FULL:
     return
-  if name not in STRATEGIES:
-    near = difflib.get_close_matches(name, STRATEGIES, 1)
-    raise InputError(
-      f"{option} has {name!r}"
-      + (f" (did you mean {near[0]}?)" if near else "")
-      + f"; there are {', '.join(STRATEGIES)}."
-    )
+  table.LOOKUP.find(name, option, "has")
 
 
 def _refuse_twins(strategies: list[str], written: list[str], seed: int) -> None:

@@ -16,11 +16,11 @@ from mllm_selector_jax.comparison.seeds import at_seed
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.pipeline import candidates, flops, heldout_models
+from mllm_selector_jax.pipeline import candidates, flops, heldout_models, needs
 from mllm_selector_jax.pipeline.score_pool import needs_seed
 from mllm_selector_jax.pipeline.tune_arm import kept_rows
 from mllm_selector_jax.runs.context import Run
-from mllm_selector_jax.selection.options import BOUNDED
+from mllm_selector_jax.selection.bounds import find_bound
 
 KINDS = ("flops", "seconds")
 
@@ -64,8 +64,9 @@ def find_costs(
     seeds.append({"seed": seed, **shared})
     for arm in plan.arms:
       name = arm.name(seed)
-      bound = candidates.make_config(current, **plan.changes(arm))["bound"]
-      bounded = bound if plan.strategy(arm) in BOUNDED else None
+      changes = {"strategy": plan.strategy(arm), **plan.changes(arm)}
+      options = needs.make_options(candidates.make_config(current, **changes))
+      doubted = needs.find_held_out(options)
       line = lines[name]
       rows = flops.read_rows(current.workdir.tuned(name).path)
       seen = flops.count_samples(line["rows"], line["steps"], current.cfg.tune.batch)
@@ -75,9 +76,9 @@ def find_costs(
           **arm._asdict(),
           "seed": seed,
           "samples": seen,
-          **_find_searched(current, arm, bounded, times, place),
-          "bound_flops": heldout_models.read_flops(current, bounded),
-          "bound_seconds": heldout_models.add_seconds(times, bounded, f"{place}/"),
+          **_find_searched(current, arm, doubted, times, place),
+          "bound_flops": heldout_models.read_flops(current, doubted),
+          "bound_seconds": heldout_models.add_seconds(times, doubted, f"{place}/"),
           "tune_flops": float(row[rows].mean()) * seen,
           "select_seconds": times.get(f"arms/{name}/selection"),
           "tune_seconds": times.get(f"arms/{name}/tuned"),
@@ -99,17 +100,18 @@ def _find_shared(run: Run, config: MllmConfig, pool: Any) -> dict[str, float]:
   return found
 
 
-def _find_searched(run, arm, bounded, times, place) -> dict[str, float]:
+def _find_searched(run, arm, doubted, times, place) -> dict[str, float]:
   """What the search took by which an arm's settings were found; 0 without one."""
   cfg = run.cfg.select
   if not cfg.search.candidates or arm.strategy != cfg.strategy:
     return {"search_flops": 0.0, "search_seconds": 0.0}
   found = json.loads((run.workdir.search.path / "trials.json").read_text())
-  others = {each["bound"] for each in found["candidates"]} - {bounded}
+  tried = {find_bound(each["bound"]).held_out for each in found["candidates"]}
+  others = tried - {doubted}
   spent = sum(line["flops"] for line in found["trials"])
-  spent += sum(heldout_models.read_flops(run, bound) for bound in others)
+  spent += sum(heldout_models.read_flops(run, maker) for maker in others)
   taken = [value for name, value in times.items() if name.startswith(f"{place}/search")]
-  taken += [heldout_models.add_seconds(times, bound, f"{place}/") for bound in others]
+  taken += [heldout_models.add_seconds(times, maker, f"{place}/") for maker in others]
   return {"search_flops": spent, "search_seconds": _add(taken)}
 
 

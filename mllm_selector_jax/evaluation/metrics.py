@@ -9,8 +9,11 @@ import math
 import re
 import string
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from mllm_selector_jax import plugins
 from mllm_selector_jax.evaluation.vqa_text import normalise_textvqa, normalise_vqa
+from mllm_selector_jax.types import InputError
 
 CHARTQA_TOLERANCE = 0.05  # of the target
 ANLS_THRESHOLD = 0.5  # similarities below it count 0
@@ -215,6 +218,27 @@ METRICS: dict[str, Callable[..., float]] = {
   "ai2d": ai2d_match,
   "mmbench": mmbench_match,
 }
+
+
+def _adapt(name: str, found: Any) -> Callable[..., float]:
+  """A plug-in's metric, whose marks are checked."""
+  if not callable(found):
+    raise TypeError(
+      f"it is a {type(found).__name__}; a metric is a function (prediction, answers) ->"
+      " float."
+    )
+
+  def metric(prediction: str, answers: Sequence[str]) -> float:
+    with plugins.calling(f"the metric {name}"):
+      score = float(found(prediction, answers))
+    if not 0 <= score <= 1:
+      raise InputError(f"The metric {name} gave {score}; a mark is from 0 to 1.")
+    return score
+
+  return metric
+
+
+LOOKUP = plugins.Lookup("metric", f"{plugins.PACKAGE}.metrics", METRICS, _adapt)
 LETTERED = frozenset(("multiple_choice", "ai2d", "mmbench"))  # answers are letters
 ANNOTATED = frozenset(("vqa", "textvqa"))  # an answer an annotator, alike or not
 
@@ -225,7 +249,10 @@ def mark(
   answers: Sequence[str],
   choices: Sequence[str] | None = None,
 ) -> float:
-  """The mark by a metric of `METRICS`; only MMBench's looks at the options."""
+  """The mark by a metric of `METRICS`, or a plug-in's that evaluate.metrics names.
+
+  Only MMBench's looks at the options.
+  """
   if metric == "mmbench":
     return mmbench_match(prediction, answers, choices or ())
-  return METRICS[metric](prediction, answers)
+  return LOOKUP.find(metric, "evaluate.metrics", "has")(prediction, answers)

@@ -10,8 +10,8 @@ import string
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mllm_selector_jax.evaluation.metrics import ANNOTATED, LETTERED, METRICS
-from mllm_selector_jax.types import InputError, RowError
+from mllm_selector_jax.evaluation.metrics import ANNOTATED, LETTERED, LOOKUP
+from mllm_selector_jax.types import RowError
 
 MARK = "<image>"
 LETTERS = string.ascii_uppercase
@@ -37,7 +37,7 @@ class Question(NamedTuple):
       None for text alone.
     question: as the model is asked it, options included.
     answers: accepted ones; letters if the metric is one of `metrics.LETTERED`.
-    metric: a key of `metrics.METRICS`.
+    metric: a key of `metrics.METRICS`, or a plug-in's that evaluate.metrics names.
     choices: the options of a multiple choice, None elsewhere.
     category: what a benchmark's totals tell apart, None for nothing.
     group: questions that a benchmark marks together have the same; None for alone.
@@ -201,10 +201,8 @@ def make_question(
   if choices and len(choices) > len(LETTERS):
     raise _malformed(f"{len(choices)} choices, at most {len(LETTERS)} have a letter")
   metric = record.get("metric", "multiple_choice" if choices else "exact_match")
-  if not isinstance(metric, str) or metric not in METRICS:
-    raise InputError(
-      f"{where}: the metric {metric!r} is unknown. Use one of {', '.join(METRICS)}."
-    )
+  # What is no text is no name either, and the message says so.
+  LOOKUP.find(metric if isinstance(metric, str) else repr(metric), f"{where}: metric")
   answers = _strings(answers, "answers", gaps=metric in ANNOTATED)
   if metric in LETTERED:
     answers = _letter_answers(answers, choices)

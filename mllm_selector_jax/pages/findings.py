@@ -103,7 +103,7 @@ def group_label(group: int, name: str | None) -> str:
 
 def reason_lines(selection: Selection) -> list[dict[str, Any]]:
   """How many rows were kept or not for each reason, kept ones first."""
-  lines = []
+  meanings, lines = selection.summary.get("meanings") or {}, []  # of plug-ins
   for kept in (True, False):
     where = selection.kept == kept
     counts = selection.reason.counts(where)
@@ -116,7 +116,9 @@ def reason_lines(selection: Selection) -> list[dict[str, Any]]:
         "reason": reason,
         "rows": n,
         "share": n / max(len(where), 1),
-        "meaning": MEANINGS.get(reason) or REASONS.get(reason.removeprefix(ASIDE), ""),
+        "meaning": MEANINGS.get(reason)
+        or REASONS.get(reason.removeprefix(ASIDE))
+        or meanings.get(reason, ""),
       }
       for reason, n in counts.items()
     ]

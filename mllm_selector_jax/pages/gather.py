@@ -13,9 +13,8 @@ from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.pages import tables
 from mllm_selector_jax.runs.times import read_times
+from mllm_selector_jax.selection.strategies import CONTROL
 from mllm_selector_jax.types import InputError, RunError
-
-CONTROL = "random"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ from mllm_selector_jax.pages.provenance import DASH
 from mllm_selector_jax.pipeline.heldout_models import add_seconds
 from mllm_selector_jax.pipeline.measure_lines import format_notes
 from mllm_selector_jax.pipeline.search.search_arms import list_lines
+from mllm_selector_jax.selection.bounds import BOUNDS
 
 MOST_BYTES = 10_000_000  # of the whole page
 MOST_ARMS = 6  # in one chart or in the columns of one table
@@ -193,7 +194,10 @@ def _bound(run: Run, summary: dict[str, Any]) -> dict[str, Any] | None:
   name, told = (summary.get("options") or {}).get("bound"), summary.get("bound")
   if not told or not (told.get("flops") or told["spared"]):
     return None
-  return {**told, "name": name, "seconds": add_seconds(run.times, name)}
+  # Of a plug-in's bound the page does not know which held-out loss it had.
+  bound = BOUNDS.get(name)
+  seconds = add_seconds(run.times, bound.held_out) if bound else None
+  return {**told, "name": name, "seconds": seconds}
 
 
 def _certificate(summary: dict[str, Any]) -> dict[str, Any] | None:

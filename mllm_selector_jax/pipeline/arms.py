@@ -3,9 +3,8 @@
 from typing import Any
 
 from mllm_selector_jax.runs.context import Run
+from mllm_selector_jax.selection.strategies import CONTROL
 from mllm_selector_jax.types import InputError
-
-CONTROL = "random"
 
 
 def arms(run: Run) -> tuple[str, ...]:

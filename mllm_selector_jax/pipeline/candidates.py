@@ -16,15 +16,21 @@ from mllm_selector_jax.inputs.lists import Reference, read_references, read_shar
 from mllm_selector_jax.inputs.references import find_rows
 from mllm_selector_jax.pipeline.clusters import read_clusters, read_keys
 from mllm_selector_jax.pipeline.heldout_models import read_doubt
+from mllm_selector_jax.pipeline.needs import (
+  check_signals,
+  find_held_out,
+  list_signals,
+  make_options,
+  needs_embeddings,
+)
 from mllm_selector_jax.pipeline.score_pool import needs_seed
 from mllm_selector_jax.runs.context import Run, plain
 from mllm_selector_jax.scoring.score_table import ScoreTable, list_columns, read_scores
-from mllm_selector_jax.scoring.signals import SIGNALS
 from mllm_selector_jax.selection import budget, strategies
 from mllm_selector_jax.selection import groups as grouping
-from mllm_selector_jax.selection.eligibility import MIXTURE_SIGNALS, Scores
+from mllm_selector_jax.selection.eligibility import Scores
 from mllm_selector_jax.selection.necessity import rank_normalise
-from mllm_selector_jax.selection.options import BOUNDED, HELD_OUT, SelectOptions
+from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
 
@@ -135,39 +141,6 @@ def read_bound(value: Any) -> Any:
   return value
 
 
-def make_options(config: dict[str, Any]) -> SelectOptions:
-  """The options of a selection from the config's section."""
-  names = {field.name for field in dataclasses.fields(SelectOptions)}
-  given = {name: value for name, value in config.items() if name in names}
-  given["competence"] = given["competence"] or None
-  return SelectOptions(**given)
-
-
-def needs_doubt(options: SelectOptions) -> bool:
-  """Whether the strategy bounds suspects, and by a held-out loss."""
-  return options.bound in HELD_OUT and options.strategy in BOUNDED
-
-
-def list_signals(config: dict[str, Any]) -> dict[str, str]:
-  """The columns of the score table that a selection reads, and for which option."""
-  options = make_options(config)
-  own = f"select.strategy {options.strategy}"
-  wanted = {name: own for name in strategies.STRATEGIES[options.strategy].signals}
-  if options.strategy in BOUNDED:
-    if options.gate:
-      option = "select.competence" if options.competence else "select.bound gate"
-      wanted.setdefault("accuracy", option)
-    if options.tail_safe:
-      wanted.setdefault("accuracy", "select.bound tail_safe")
-    if options.bound == "mixture":
-      for name in MIXTURE_SIGNALS:
-        wanted.setdefault(name, "select.bound mixture")
-    if options.visual:
-      wanted.setdefault("visual", "select.visual")
-  wanted.setdefault(config["signal"], "select.signal")
-  return wanted
-
-
 def predict_columns(cfg: Any) -> list[str]:
   """Columns that the score table of this config has, made here or brought in."""
   if cfg.score.table is not None:
@@ -189,7 +162,7 @@ def check_names(run: Run, there: Collection[str] | None = None, **changes: Any) 
   """
   there = predict_columns(run.cfg) if there is None else there
   config = _draft_config(run.cfg, **changes)
-  _check_signals(list_signals(config), there, run.cfg.score.signals)
+  check_signals(list_signals(config), there, run.cfg.score.signals)
   grouping.check_form(config["groups"], {*POOL_COLUMNS, *there})
 
 
@@ -214,25 +187,6 @@ def check_pool(run: Run) -> None:
       grouping.by_column(values, "" if name == "source" else name)
 
 
-def _check_signals(
-  wanted: Mapping[str, str], there: Collection[str], asked: Collection[str]
-) -> None:
-  for name, option in wanted.items():
-    if name in there:
-      continue
-    if name not in SIGNALS:
-      raise InputError(
-        f"{option} is {name!r}, which is no signal; there are {', '.join(SIGNALS)}, and"
-        f" the score table has {', '.join(sorted(there))}."
-      )
-    other = ", or give --config.select.bound=quantile" if "bound" in option else ""
-    raise InputError(
-      f"{option} needs the signal {name!r}, which was not scored; add it to"
-      f" score.signals and run `mllm-selector score` again (it has"
-      f" {', '.join(asked)}){other}."
-    )
-
-
 def read_eligible(
   run: Run, config: dict[str, Any], rng: int, embeddings: bool = False
 ) -> Eligible:
@@ -251,14 +205,15 @@ def read_eligible(
   """
   options, wanted = make_options(config), list_signals(config)
   pool, table = base_model.open_pool(run), read_scores(run.workdir.scores.path)
-  strategy = strategies.STRATEGIES[options.strategy]
-  _check_signals(wanted, table.columns, run.cfg.score.signals)
+  strategy = strategies.find_strategy(options.strategy)
+  doubted = find_held_out(options)
+  check_signals(wanted, table.columns, run.cfg.score.signals)
   finite = np.isfinite(table.signal(config["signal"]))
   for name in strategy.signals:
     finite &= np.isfinite(table.signal(name))
   rows = table.row[finite]
   vectors = None
-  if strategy.embeddings or options.duplicates or embeddings:
+  if embeddings or needs_embeddings(options):
     vectors = table.embeddings()
     vectors = vectors if finite.all() else vectors[finite]
     if not vectors.shape[1]:  # a table made elsewhere may hold none
@@ -283,7 +238,7 @@ def read_eligible(
     forced_in=_mark(pool, rows, config["force_in"], "force_in"),
     left_out=left_out,
     held_out=apart,
-    doubt=read_doubt(run, options.bound, rows) if needs_doubt(options) else None,
+    doubt=read_doubt(run, doubted, rows) if doubted else None,
     answer=pool.answer[rows] if pool.has_answers else None,
   )
   groups = _make_groups(run, pool, table, finite, scores, options, rng)

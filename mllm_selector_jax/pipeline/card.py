@@ -19,7 +19,7 @@ import numpy as np
 
 from mllm_selector_jax import storage
 from mllm_selector_jax.inputs import base_model
-from mllm_selector_jax.pipeline import candidates
+from mllm_selector_jax.pipeline import candidates, needs
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.artifacts import Artifact
 from mllm_selector_jax.runs.bucket import RECIPE
@@ -27,7 +27,6 @@ from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.selection.selection import Selection
-from mllm_selector_jax.selection.strategies import STRATEGIES
 from mllm_selector_jax.types import InputError
 
 CARD, KEPT, README = "card.json", "selection.parquet", "README.md"
@@ -53,7 +52,8 @@ def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
   for found in clusters or ():
     shutil.copytree(found, folder / "clusters" / found.name, dirs_exist_ok=True)
   if "doubts" in made["inputs"]:
-    found = place.doubts(made["config"]["bound"]).path
+    maker = needs.find_held_out(needs.make_options(made["config"]))
+    found = place.doubts(maker).path
     shutil.copytree(found, folder / "doubts" / found.name, dirs_exist_ok=True)
   shutil.copy(selection.path / KEPT, folder / KEPT)
   summary = json.loads((selection.path / "summary.json").read_text())
@@ -103,8 +103,8 @@ def _copy_pool(pool: Artifact, files: list[str], folder: Path) -> dict[str, Any]
 
 def _stand_in(run: Run, made: dict[str, Any]) -> list[Path] | None:
   """Clusters that are read in place of embeddings; None if these are read."""
-  options = candidates.make_options(made["config"])
-  if STRATEGIES[options.strategy].embeddings or options.duplicates:
+  options = needs.make_options(made["config"])
+  if needs.needs_embeddings(options):
     return None
   if "kmeans" not in options.groups.split("*"):
     return []

@@ -2,6 +2,8 @@
 
 import json
 
+from mllm_selector_jax import plugins
+from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.files import fingerprint
 from mllm_selector_jax.data.pool import pool_check, pool_summary
 from mllm_selector_jax.data.tokens import chat_date, template_likeness
@@ -59,6 +61,7 @@ def make_pool(run: Run, look: bool = False) -> None:
     {
       "files": fingerprint.fingerprint(files, folders, run.cfg.pool.splits),
       "processing": base_model.hash_processing(run),
+      **formats.LOOKUP.identify(*plugins.list_given(formats.SETTING)),
     },
   )
   _refuse_changed_bytes(run, recipe)

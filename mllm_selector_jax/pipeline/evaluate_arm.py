@@ -2,7 +2,8 @@
 
 import json
 
-from mllm_selector_jax import sharding
+from mllm_selector_jax import plugins, sharding
+from mllm_selector_jax.evaluation import metrics
 from mllm_selector_jax.evaluation.asking import evaluate_model
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.inputs.questions import (
@@ -35,6 +36,7 @@ def evaluate_arm(run: Run, arm: str) -> None:
   }
   tuned = run.workdir.tuned(arm).digest()
   inputs = hash_questions(run) | {"tuned": tuned}
+  inputs |= metrics.LOOKUP.identify(*plugins.list_given("evaluate.metrics"))
   recipe = run.recipe("evaluate", config, inputs)
 
   def build(folder):

@@ -17,20 +17,18 @@ from mllm_selector_jax.inputs.references import list_rows
 from mllm_selector_jax.pipeline import candidates
 from mllm_selector_jax.pipeline.arms import at_arm
 from mllm_selector_jax.runs.context import Run
-from mllm_selector_jax.selection.reasons import MEANINGS
+from mllm_selector_jax.selection.bounds import RULES, find_bound
+from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.reasons import DUPLICATE, MEANINGS
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
 
 CHUNK = 8192  # rows whose embeddings are compared at once
 MOST = 10  # rows of one id that are explained
-# The option that a suspect row's reason comes from, and its value when off.
-BOUNDS = {
-  "suspect: upper necessity bound": ("bound", 0.0),
-  "suspect: wrong where the seed model is mostly right": ("competence", None),
-  "suspect: unlikely to the seed model": ("bound", 0.0),
-  "suspect: unlikely to a model that has not seen it": ("bound", 0.0),
-  "suspect: less likely with its image": ("visual", False),
-  "suspect: nearly the same as another row": ("duplicates", 0.0),
+# The options that make rows suspect, and what turns each off.
+OFF = {
+  name: "none" if name == "bound" else getattr(SelectOptions(), name)
+  for name in ("bound", *RULES, "duplicates")
 }
 # The option that names the rows of a reason.
 NAMED = {"forced in": "force_in", "left out": "leave_out"}
@@ -125,7 +123,7 @@ class _Context:
     reason = str(chosen.reason[place])
     kept = bool(chosen.kept[place])
     lines.append(
-      f"  {'kept' if kept else 'not kept'}: {reason} ({MEANINGS[reason]})"
+      f"  {'kept' if kept else 'not kept'}: {reason} ({self._meaning(reason)})"
       + (f"; rank {chosen.rank[place] + 1:,} of {chosen.kept.sum():,}" if kept else "")
     )
     return [
@@ -137,6 +135,10 @@ class _Context:
       *self._changes(place, reason, kept),
       *self._neighbour(place),
     ]
+
+  def _meaning(self, reason: str) -> str:
+    # Reasons that are not in the table are a plug-in's.
+    return MEANINGS.get(reason) or find_bound(self.eligible.options.bound).meaning
 
   def _necessity(self, place: int) -> str:
     values, own = self.eligible.scores.necessity, self.chosen.necessity[place]
@@ -189,10 +191,8 @@ class _Context:
         lines.append(f"  would change it: a budget below {least:,} rows (now {now:,})")
       else:
         lines.append(f"  would change it: a budget of {least:,} rows (now {now:,})")
-    if reason in BOUNDS:
-      option, off = BOUNDS[reason]
-      if option == "competence" and self.eligible.options.bound == "gate":
-        option, off = "bound", 0.0
+    if (option := find_option(reason, self.eligible.options)) is not None:
+      off = OFF[option]
       other = self.eligible.select(self.config["budget"], self.rng, **{option: off})
       lines.append(
         f"  without select.{option}: {'' if other.kept[place] else 'not '}kept,"
@@ -216,6 +216,15 @@ class _Context:
       f"  nearest kept row: {self.eligible.pool.id[row]} (row {row:,}), cosine"
       f" {cosine:.4f}, {'the same' if same else 'another'} group"
     ]
+
+
+def find_option(reason: str, options: SelectOptions) -> str | None:
+  """The option that makes a row suspect for this reason; None for other reasons."""
+  if reason == find_bound(options.bound).reason:
+    return "bound"
+  if reason == DUPLICATE:
+    return "duplicates"
+  return next((name for name, rule in RULES.items() if rule.reason == reason), None)
 
 
 def find_smallest(

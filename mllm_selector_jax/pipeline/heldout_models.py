@@ -1,13 +1,15 @@
-"""What models that have not seen a row say of its answer, for `select.bound`.
+"""What models that have not seen a row say of its answer: makers of held-out losses.
 
-`thorough`: the pool in two halves; a model tuned on each scores the other. `probe`:
-a head refitted on the stored embeddings, fold by fold. Both give `doubts.parquet`,
-of which a selection makes suspects group by group.
+A bound says which of them it needs (`Bound.held_out`). `thorough`: the pool in two
+halves; a model tuned on each scores the other. `probe`: a head refitted on the stored
+embeddings, fold by fold. Both give `doubts.parquet`, of which a selection makes
+suspects group by group.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -21,7 +23,8 @@ from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.scoring import passes, score_table
-from mllm_selector_jax.selection import draws, heldout_loss, probe
+from mllm_selector_jax.selection import draws, heldout_loss
+from mllm_selector_jax.selection.bounds import probe
 from mllm_selector_jax.types import InputError
 
 SECTION = "seed"  # whose recipe the models of the halves are tuned by
@@ -29,22 +32,41 @@ HALVES = 2
 _STEP = 1 << 12  # rows whose text is read at once
 
 
-def make_doubts(run: Run, bound: Any) -> dict[str, str]:
-  """Makes `doubts/<bound>/` where the bound asks for it.
+class Maker(NamedTuple):
+  """How a held-out loss is made.
+
+  Attributes:
+    make: makes `doubts/<name>/`, and what it follows from, and gives its digest.
+    timed: names of the artifacts that this takes, but for the last.
+  """
+
+  make: Callable[[Run, PoolTable, score_table.ScoreTable], str]
+  timed: tuple[str, ...] = ()
+
+
+def make_doubts(run: Run, maker: str) -> dict[str, str]:
+  """Makes `doubts/<maker>/`.
+
+  Args:
+    run: of a workdir with pool and scores.
+    maker: a name of `MAKERS`, as a bound's `held_out` gives it.
 
   Returns:
     What a selection follows from, beside scores and pool: a digest by its name.
+
+  Raises:
+    InputError: there is no such maker.
   """
-  if bound not in BUILDERS:
-    return {}
-  pool, scores = (
-    base_model.open_pool(run),
-    score_table.read_scores(run.workdir.scores.path),
-  )
-  return {"doubts": BUILDERS[bound](run, pool, scores)}
+  if maker not in MAKERS:
+    raise InputError(
+      f"select.bound needs the held-out loss {maker!r}; there are {', '.join(MAKERS)}."
+    )
+  pool = base_model.open_pool(run)
+  scores = score_table.read_scores(run.workdir.scores.path)
+  return {"doubts": MAKERS[maker].make(run, pool, scores)}
 
 
-def read_doubt(run: Run, bound: str, rows: Int[np.ndarray, " N"]) -> heldout_loss.Doubt:
+def read_doubt(run: Run, maker: str, rows: Int[np.ndarray, " N"]) -> heldout_loss.Doubt:
   """What is known of these pool rows, NaN where nothing is.
 
   Raises:
@@ -52,7 +74,7 @@ def read_doubt(run: Run, bound: str, rows: Int[np.ndarray, " N"]) -> heldout_los
   """
   import pyarrow.parquet as pq
 
-  artifact = run.workdir.doubts(bound)
+  artifact = run.workdir.doubts(maker)
   artifact.digest()
   found = pq.read_table(artifact.path / "doubts.parquet")
   place = np.searchsorted(found["row"].to_numpy(), rows)
@@ -61,34 +83,28 @@ def read_doubt(run: Run, bound: str, rows: Int[np.ndarray, " N"]) -> heldout_los
   return heldout_loss.Doubt(loss[place], right[place])
 
 
-def read_flops(run: Run, bound: Any) -> float:
-  """What the held-out loss of a bound took, beside the scoring: 0 of the others."""
-  if bound not in BUILDERS:
+def read_flops(run: Run, maker: str) -> float:
+  """What a held-out loss took beside the scoring; 0 for "", where there is none."""
+  if not maker:
     return 0.0
-  path = run.workdir.doubts(bound).path / "summary.json"
+  path = run.workdir.doubts(maker).path / "summary.json"
   return json.loads(path.read_text())["flops"]
 
 
-def add_seconds(times: dict[str, float], bound: Any, place: str = "") -> float | None:
+def add_seconds(times: dict[str, float], maker: str, place: str = "") -> float | None:
   """How long that took.
 
   Args:
     times: of `times.read_times`.
-    bound: the option.
+    maker: a name of `MAKERS`; "" where there is no held-out loss.
     place: the folder of the scores, by which the names begin.
 
   Returns:
     Seconds, None where they are not known.
   """
-  if bound not in BUILDERS:
+  if not maker:
     return 0.0
-  wanted = [f"doubts/{bound}"]
-  if bound == "thorough":
-    wanted += [
-      f"rounds/fold-{number + 1}/{part}"
-      for number in range(HALVES)
-      for part in ("seed", "scores")
-    ]
+  wanted = [f"doubts/{maker}", *MAKERS[maker].timed]
   found = [times.get(f"{place}{name}") for name in wanted]
   return None if None in found else float(sum(found))
 
@@ -254,4 +270,9 @@ def _write(
   artifacts.write_json(folder / "summary.json", summary)
 
 
-BUILDERS = {"probe": make_probe, "thorough": make_thorough}
+_FOLDS = tuple(
+  f"rounds/fold-{number + 1}/{part}"
+  for number in range(HALVES)
+  for part in ("seed", "scores")
+)
+MAKERS = {"probe": Maker(make_probe), "thorough": Maker(make_thorough, _FOLDS)}

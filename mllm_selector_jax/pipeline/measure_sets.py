@@ -14,6 +14,7 @@ from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection import draws, measures
 from mllm_selector_jax.selection.kl import find_target
+from mllm_selector_jax.selection.strategies import OBJECTIVE
 from mllm_selector_jax.types import InputError
 
 POOL = "the pool"
@@ -39,7 +40,7 @@ def measure_files(run: Run, files: tuple[str, ...]) -> dict[str, Any]:
   Raises:
     InputError: a file that is none, an entry that is no row's, or no scored row.
   """
-  config = candidates.make_config(run, strategy="kl")
+  config = candidates.make_config(run, strategy=OBJECTIVE)
   seed = run.cfg.rng_seed
   # In a comparison's workdir the pool and the scores are those of the seed.
   own = [p for p in run.workdir.list_scored() if p.scored in (None, _at(run, seed))]
@@ -77,7 +78,7 @@ def measure_main(run: Run) -> None:
   def build(folder):
     import pyarrow.parquet as pq
 
-    config = {**made["config"], "strategy": "kl"}
+    config = {**made["config"], "strategy": OBJECTIVE}
     path = chosen.path / "selection.parquet"
     kept = pq.read_table(path, columns=["kept"])["kept"].to_numpy()
     name = made["config"]["strategy"]

@@ -10,7 +10,7 @@ from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
-from mllm_selector_jax.scoring import engine, passes, score_table
+from mllm_selector_jax.scoring import engine, passes, score_table, signals
 from mllm_selector_jax.types import InputError
 
 NAMED = 20  # rows with a loss that is not finite, in the summary
@@ -28,6 +28,7 @@ def make_scores(run: Run) -> None:
   models = {"seed": _given(cfg.model, "score.model") or _seed_model(run)}
   wanted = passes.list_passes(tuple(cfg.signals))
   inputs = {"pool": run.workdir.pool.digest(), "model": _identity(run)}
+  inputs |= signals.LOOKUP.identify(*cfg.signals)
   for remark in huggingface.list_remarks(models["seed"]):
     run.say(f"score: the model: {remark}", once=True)
   if any(own.model == "reference" for own in wanted):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax.data.pool import pool_table
-from mllm_selector_jax.pipeline import candidates, heldout_models, suspects
+from mllm_selector_jax.pipeline import candidates, heldout_models, needs, suspects
 from mllm_selector_jax.pipeline.exports import tell_stale
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
@@ -21,9 +21,10 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
   config = candidates.make_config(run, strategy=strategy, budget=budget, **changes)
   config, notes = candidates.name_rows(run, config)
   inputs = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
-  bounded = candidates.needs_doubt(candidates.make_options(config))
-  if bounded:
-    inputs |= heldout_models.make_doubts(run, config["bound"])
+  doubted = needs.find_held_out(needs.make_options(config))
+  inputs |= needs.identify_plugins(config)
+  if doubted:
+    inputs |= heldout_models.make_doubts(run, doubted)
   recipe = run.recipe("select", config, inputs)
 
   def build(folder):
@@ -35,7 +36,7 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
     chosen = chosen._replace(warnings=(*chosen.warnings, *found))
     for warning in chosen.warnings:
       run.say(f"select: {warning}")
-    spent = heldout_models.read_flops(run, config["bound"]) if bounded else 0.0
+    spent = heldout_models.read_flops(run, doubted)
     chosen = chosen._replace(warnings=(*notes, *chosen.warnings))
     _write(folder, eligible.pool, eligible.rows, chosen, config, spent)
     proof = chosen.certificate
@@ -44,7 +45,7 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
       f" eligible rows ({strategy}, budget {budget}"
       + (f"; proved the best, gap {proof.gap:.1e})" if proof else ")")
     )
-    if chosen.spared or bounded:
+    if chosen.spared or doubted:
       _tell_bound(run, chosen, config["bound"], spent)
 
   if run.make(run.workdir.selection(arm), recipe, build):
@@ -157,6 +158,7 @@ def _summarise(chosen: Selection, reason, rows, config, spent) -> dict[str, Any]
   ]
   names, counts = np.unique(reason.astype(str), return_counts=True)
   certificate = chosen.certificate
+  meanings = needs.list_meanings(config)
   return {
     "strategy": config["strategy"],
     "budget": str(config["budget"]),
@@ -173,6 +175,7 @@ def _summarise(chosen: Selection, reason, rows, config, spent) -> dict[str, Any]
     },
     "groups": groups,
     "reasons": dict(zip(names.tolist(), counts.tolist(), strict=True)),
+    **({"meanings": meanings} if meanings else {}),
     "certificate": certificate
     and {key: number(value) for key, value in certificate._asdict().items()},
   }

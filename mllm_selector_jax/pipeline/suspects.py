@@ -4,9 +4,9 @@ from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.data.tokens.dialogue import read_rounds
 from mllm_selector_jax.pipeline.candidates import Eligible
-from mllm_selector_jax.selection.options import BOUNDED
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.shared_answers import Shared
+from mllm_selector_jax.selection.strategies import find_strategy
 
 MOST = 5  # shared answers that are told one by one
 _LETTERS = 60  # of an answer
@@ -14,7 +14,8 @@ _LETTERS = 60  # of an answer
 
 def list_warnings(eligible: Eligible, chosen: Selection) -> list[str]:
   """Says where suspects share one answer, or where nobody can tell."""
-  if not eligible.pool.has_answers and eligible.options.strategy in BOUNDED:
+  bounded = find_strategy(eligible.options.strategy).bounded
+  if not eligible.pool.has_answers and bounded:
     return [
       f"{eligible.pool.path} is of an earlier version and does not say which rows have"
       " the same answer, so that a model which knows only the commonest answer of a"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mllm_selector_jax.inputs import base_model
-from mllm_selector_jax.pipeline import candidates
+from mllm_selector_jax.pipeline import candidates, needs
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection import measures
@@ -27,7 +27,11 @@ def sweep(run: Run) -> None:
   recipe = run.recipe(
     "select",
     {**config, "budgets": budgets, "kl_weights": weights},
-    {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()},
+    {
+      "scores": run.workdir.scores.digest(),
+      "pool": run.workdir.pool.digest(),
+      **needs.identify_plugins(config),
+    },
   )
 
   def build(folder):

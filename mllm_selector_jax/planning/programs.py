@@ -22,6 +22,7 @@ from mllm_selector_jax.pipeline import fine_tune
 from mllm_selector_jax.planning import counting
 from mllm_selector_jax.scoring import engine
 from mllm_selector_jax.scoring.score_step import make_score_step
+from mllm_selector_jax.scoring.signals import list_token_signals
 from mllm_selector_jax.training import optimizer as optimizers
 from mllm_selector_jax.training import train_step
 from mllm_selector_jax.types import Batch, Params
@@ -172,7 +173,8 @@ def compile_score(
   """The step of the main pass over those rows, and how that pass goes."""
   layout = engine.lay_out(config, pool, rows, options, mesh, described=True)
   config = choose_attention(config, platform, layout.shape.length)
-  fn = make_score_step(config, options.seed, True)
+  plugged = list_token_signals(options.signals)
+  fn = make_score_step(config, options.seed, True, plugged)
   given = abstract_params(config, mesh), abstract_batch(layout.shape, mesh)
   count = sum(part.steps for part in layout.parts)
   return _compile("score", fn, given, mesh, count, layout.shape), layout

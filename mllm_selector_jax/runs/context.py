@@ -12,12 +12,19 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mllm_selector_jax import sharding, storage
+from mllm_selector_jax import plugins, sharding, storage
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.bucket import Bucket
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.types import Stopped
+
+# The settings that may name plug-ins.
+PLUGGED = (
+  *("pool.formats", "score.signals", "evaluate.metrics"),
+  *("select.strategy", "select.bound", "select.search.bound"),
+  *("compare.strategies", "compare.variants"),
+)
 
 
 @dataclasses.dataclass
@@ -253,10 +260,17 @@ def open_run(
     if peers.is_first_process():
       artifacts.recover(place.path)  # before others look
     peers.meet("the workdir is open")
-    yield run
+    with plugins.trusting({key: _read_setting(cfg, key) for key in PLUGGED}):
+      yield run
     if bucket and peers.is_first_process():
       bucket.close()
       run.say(f"All of it is in {workdir}.")
+
+
+def _read_setting(cfg: Any, key: str) -> Any:
+  for part in key.split("."):
+    cfg = cfg[part]
+  return plain(cfg)
 
 
 def _writes(bucket: Bucket | None) -> bool:

@@ -6,6 +6,7 @@ import shutil
 import traceback
 from pathlib import Path
 
+from mllm_selector_jax.plugins import PluginError
 from mllm_selector_jax.runs import processes
 from mllm_selector_jax.types import InputError, RunError
 
@@ -39,6 +40,9 @@ def explain(error: BaseException, stage: str, workdir: Path | None) -> tuple[str
   where = f"{stage}: " if stage else ""
   if isinstance(error, InputError):
     return str(error), 2
+  if isinstance(error, PluginError):
+    log = f"; {workdir / 'log.txt'} has the traceback" if workdir else ""
+    return f"{where}{error}. This is a fault of the plug-in{log}.", 1
   if isinstance(error, RunError):
     return str(error) + _room(error, workdir), 1
   if processes.is_lost(error):

@@ -37,7 +37,8 @@ class ScoreOptions:
     threads: that read ahead.
     share: whether samples of one image share its tokens.
     seed: of the embedding's projection.
-    signals: columns of the table, of `signals.SIGNALS`; the loss always is one.
+    signals: columns of the table, of `signals.SIGNALS` or plug-ins'; the loss always
+      is one.
   """
 
   row_length: int = 2048
@@ -52,11 +53,7 @@ class ScoreOptions:
     for name in ("row_length", "batch_rows", "part_rows"):
       if getattr(self, name) < 1:
         raise InputError(f"score.{name}={getattr(self, name)}: it must be 1 or more.")
-    unknown = sorted(set(self.signals) - set(signals.SIGNALS))
-    if unknown:
-      raise InputError(
-        f"score.signals names {unknown[0]!r}; there are {', '.join(signals.SIGNALS)}."
-      )
+    signals.find_plugged(sorted(self.signals))
 
 
 def plan_pass(
@@ -274,7 +271,12 @@ def run_pass(
     batches = itertools.chain([first], batches)
     laid = sharding.put_rows(first[0], mesh)
     config = attention_check.choose_kernel(config, params, laid, warn)
-    step = make_score_step(config, options.seed, own.whole)
+    step = make_score_step(
+      config,
+      options.seed,
+      own.whole,
+      signals.list_token_signals(options.signals) if own.whole else (),
+    )
     runner = _Runner(step, params, mesh, layout, make, options.threads)
     for part in waiting:
 

@@ -15,7 +15,10 @@ from mllm_selector_jax.types import Batch, Params
 
 @functools.lru_cache(maxsize=8)  # passes of one model are compiled once
 def make_score_step(
-  config: MllmConfig, seed: int = 0, whole: bool = True
+  config: MllmConfig,
+  seed: int = 0,
+  whole: bool = True,
+  plugged: tuple[tuple[str, Callable], ...] = (),
 ) -> Callable[[Params, Batch], dict[str, jax.Array]]:
   """A jitted (params, batch) -> token signals [W, T] and "embedding" [W, A, E].
 
@@ -23,9 +26,15 @@ def make_score_step(
     config: the model.
     seed: of the embedding's projection.
     whole: whether all is wanted, or "loss" alone.
+    plugged: names and functions of plug-ins' signals, where all is wanted.
   """
   matrix = signals.projection(config.decoder.width, seed) if whole else None
-  fn = signals.token_signals if whole else signals.token_losses
+
+  def measure(logits, targets, hidden):
+    if not whole:
+      return signals.token_losses(logits, targets, hidden)
+    own = signals.plugged_signals(plugged, logits, targets, hidden)
+    return signals.token_signals(logits, targets, hidden) | own
 
   def step(params: Params, batch: Batch):
     wanted, first = batch.predict, batch.predict.shape[1]
@@ -33,7 +42,7 @@ def make_score_step(
       wanted = jnp.concatenate([wanted, batch.answers], axis=1)
     states = mllm.hidden_states(config, params, batch, wanted)
     states, embedding = states[:, :first], states[:, first:]
-    out = losses.map_logits(fn, states, mllm.head(config, params), batch.targets)
+    out = losses.map_logits(measure, states, mllm.head(config, params), batch.targets)
     if not whole:
       return out
     embedding = embedding.astype(jnp.float32)

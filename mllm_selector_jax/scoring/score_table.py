@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from mllm_selector_jax.data.pool.text_column import Text
 from mllm_selector_jax.runs import artifacts
@@ -70,7 +70,11 @@ def read_passes(
   made = signals.sample_columns(sums, supervised, controls)
   if "visual" in made:
     made["visual"] = np.where(pool.has_image[row], made["visual"], 0.0)
+  plugged = signals.find_plugged(wanted)
+  own = {name: main[name].to_numpy() for name in plugged if plugged[name].tokens}
+  made |= signals.plugged_columns(plugged, own, supervised, made)
   names = [name for name in signals.SIGNALS if name in {*wanted, "loss"}]
+  names += plugged
   columns = pa.table(
     {
       "hash": pa.array(pool.hash[row], pa.string()),
@@ -152,7 +156,7 @@ class ScoreTable:
   columns: dict[str, np.ndarray]
   folder: Path
 
-  def signal(self, name: str) -> Float[np.ndarray, " n"]:
+  def signal(self, name: str) -> Shaped[np.ndarray, " n"]:
     """A column by its name.
 
     Raises:

@@ -4,13 +4,18 @@ On the device each supervised token gives a few numbers; on the host they are
 summed in float64, so a sample's score does not depend on how it was packed.
 """
 
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from mllm_selector_jax import losses
+from mllm_selector_jax import losses, plugins
 from mllm_selector_jax.arrays import Array
+from mllm_selector_jax.types import InputError
 
 # Columns that are means over a sample's supervised tokens, and of which sum.
 MEANS = {
@@ -28,6 +33,69 @@ CONTROLS = {
   "excess": ("reference", lambda loss, control: loss - control),
 }
 SIGNALS = (*MEANS, "loss_sum", "perplexity", *CONTROLS)
+# Columns of parts and of the table that are no signals.
+_TAKEN = (
+  *("row", "id", "hash", "seed", "supervised", "turn_losses", "embedding"),
+  *MEANS.values(),
+)
+
+Columns = Mapping[str, Float[np.ndarray, " n"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Signal:
+  """A plug-in's signal; it has one of these two functions.
+
+  Attributes:
+    tokens: from logits [n, V], targets [n] and final hidden states [n, D] of
+      supervised tokens to a number for each [n]. It runs on the device, under jit; a
+      row's signal is the mean over its tokens.
+    columns: from the other columns by name, each [n], to a number a row [n]. It runs
+      on the host, in float64.
+  """
+
+  tokens: Callable[..., Array] | None = None
+  columns: Callable[[Columns], np.ndarray] | None = None
+
+
+def _adapt(name: str, found: Any) -> Signal:
+  if isinstance(found, Signal):
+    if (found.tokens is None) == (found.columns is None):
+      raise TypeError("a Signal has either tokens or columns.")
+  elif callable(found):
+    found = Signal(tokens=found)
+  else:
+    raise TypeError(
+      f"it is a {type(found).__name__}; a signal is a function (logits, targets,"
+      " hidden) -> a number a token, or a scoring.signals.Signal."
+    )
+  if name in _TAKEN:
+    raise TypeError("the name is that of another column; choose another one.")
+  return found
+
+
+LOOKUP = plugins.Lookup(
+  "signal", f"{plugins.PACKAGE}.signals", dict.fromkeys(SIGNALS, Signal()), _adapt
+)
+
+
+def find_plugged(names: Iterable[str]) -> dict[str, Signal]:
+  """The plug-ins among the names of score.signals, by name.
+
+  Raises:
+    InputError: there is no such signal; see `plugins.Lookup.find`.
+  """
+  return {
+    name: LOOKUP.find(name, "score.signals", "names")
+    for name in names
+    if name not in SIGNALS
+  }
+
+
+def list_token_signals(names: Iterable[str]) -> tuple[tuple[str, Callable], ...]:
+  """Names and functions of the plug-ins that run on the device."""
+  found = find_plugged(names)
+  return tuple((name, each.tokens) for name, each in found.items() if each.tokens)
 
 
 def token_signals(
@@ -56,6 +124,63 @@ def token_signals(
     "el2n": el2n,
     "grand": norm * el2n,
   }
+
+
+def plugged_signals(
+  functions: tuple[tuple[str, Callable], ...],
+  logits: Float[Array, "n V"],
+  targets: Int[Array, " n"],
+  hidden: Float[Array, "n D"],
+) -> dict[str, Float[Array, " n"]]:
+  """The signals of plug-ins of each supervised token, float32.
+
+  Raises:
+    InputError: one is not a number a token.
+  """
+  out = {}
+  for name, function in functions:
+    with plugins.calling(f"the signal {name}"):
+      value = jnp.asarray(function(logits.astype(jnp.float32), targets, hidden))
+    if value.shape != targets.shape:
+      raise InputError(
+        f"The signal {name} has the shape {value.shape} where the targets have"
+        f" {targets.shape}; it must be a number a token."
+      )
+    out[name] = value.astype(jnp.float32)
+  return out
+
+
+def plugged_columns(
+  functions: Mapping[str, Signal],
+  sums: Columns,
+  supervised: Int[np.ndarray, " n"],
+  made: Columns,
+) -> dict[str, Float[np.ndarray, " n"]]:
+  """The columns of plug-ins, of token sums or of the other columns.
+
+  Args:
+    functions: by name.
+    sums: over a sample's tokens, of those that run on the device.
+    supervised: tokens of each sample.
+    made: the other columns.
+
+  Raises:
+    InputError: one is not a number a row.
+  """
+  out, there = {}, {**made, "supervised": supervised.astype(np.float64)}
+  for name, signal in functions.items():
+    if signal.tokens:
+      out[name] = sums[name] / supervised
+      continue
+    with plugins.calling(f"the signal {name}"):
+      value = np.asarray(signal.columns(there), np.float64)
+    if value.shape != supervised.shape:
+      raise InputError(
+        f"The signal {name} has the shape {value.shape} for {len(supervised):,} rows;"
+        " it must be a number a row."
+      )
+    out[name] = value
+  return out
 
 
 def token_losses(

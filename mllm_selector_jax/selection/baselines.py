@@ -16,6 +16,7 @@ from mllm_selector_jax.selection.ordered import (
   first,
 )
 from mllm_selector_jax.selection.selection import Selection
+from mllm_selector_jax.selection.strategy import Strategy
 
 
 def grouped(
@@ -74,3 +75,21 @@ def middle(
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   nearness = 1 - np.abs(2 * candidates.necessity - 1)
   return by_gain(scores, groups, budget, candidates, nearness)
+
+
+GROUPED = Strategy(
+  grouped,
+  takes="strata of necessity, quotas rising with it",
+  source="our reading of the paper's grouped sampling",
+  bounded=True,
+)
+STRATIFIED = Strategy(
+  stratified, takes="rows of each group by its size", source="control", groups=True
+)
+RANDOM = Strategy(random, takes="rows at random", source="control")
+TOP = Strategy(top, takes="the highest necessity")
+MIDDLE = Strategy(
+  middle,
+  takes="nearest to the median of necessity",
+  source="Marion et al. 2023, arXiv:2309.04564",
+)

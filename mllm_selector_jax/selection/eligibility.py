@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Bool, Float, Int, UInt8, UInt64
 
+from mllm_selector_jax.selection import bounds, draws, necessity
 from mllm_selector_jax.selection import budget as budgets
-from mllm_selector_jax.selection import draws, necessity
 from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.groups import Groups
-from mllm_selector_jax.selection.heldout_loss import Doubt, find_doubted
-from mllm_selector_jax.selection.options import HELD_OUT, SelectOptions
+from mllm_selector_jax.selection.heldout_loss import Doubt
+from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.reasons import CODE, DUPLICATE, REASONS
 from mllm_selector_jax.selection.shared_answers import Shared, find_shared
 from mllm_selector_jax.types import InputError
 
 STEP = 1 << 16  # embeddings scaled at once
-MIXTURE_SIGNALS = ("loss", "accuracy")  # that the bound of this name goes by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Scores:
     forced_in: kept whatever the scores say; counts against the budget.
     left_out: never kept.
     held_out: those of them that are kept apart to compare settings on.
-    doubt: what a model that has not seen the row says, for the bounds "probe" and
-      "thorough".
+    doubt: what a model that has not seen the row says, for bounds that need a
+      held-out loss.
     answer: equal where the rows' answers are; None where they are not known.
   """
 
@@ -119,30 +119,6 @@ class Scores:
 
 FIELDS = [f for f in dataclasses.fields(Scores) if f.name not in ("signals", "doubt")]
 
-# Why a row was kept or not; a selection holds one of these for each row.
-REASONS = (
-  "kept",
-  "floor",
-  "forced in",
-  "kept to fill the budget",
-  "below threshold",
-  "tied with the threshold",
-  "not drawn",
-  "target share 0",
-  "above its group's cap",
-  "held out for development",
-  "left out",
-  "suspect: upper necessity bound",
-  "suspect: wrong where the seed model is mostly right",
-  "suspect: less likely with its image",
-  "suspect: unlikely to the seed model",
-  "suspect: unlikely to a model that has not seen it",
-  "suspect: nearly the same as another row",
-  "dropped: the instruction does not help (IFD above 1)",
-  "dropped: nearly the same as a row before it",
-)
-CODE = {reason: code for code, reason in enumerate(REASONS)}
-
 
 class Candidates(NamedTuple):
   """Rows sorted into those that may be taken and those that may not.
@@ -155,8 +131,9 @@ class Candidates(NamedTuple):
     suspect: rows that fill the budget only when no other is left.
     code: the reason of suspect and left-out rows, by `CODE`; otherwise that of
       "not drawn".
-    spared: by reason the groups and rows that a mixture left alone.
+    spared: by reason the groups and rows that a bound left alone.
     shared: answers that most of the rows beyond a bound have.
+    reasons: what the codes stand for; `REASONS` and those of plug-ins.
   """
 
   necessity: Float[np.ndarray, " N"]
@@ -167,6 +144,19 @@ class Candidates(NamedTuple):
   code: Int[np.ndarray, " N"]
   spared: Mapping[str, dict[str, int]] = types.MappingProxyType({})
   shared: tuple[Shared, ...] = ()
+  reasons: tuple[str, ...] = REASONS
+
+
+def list_rules(options: SelectOptions) -> list[tuple[str, bounds.Bound]]:
+  """The rules that mark suspects, in their order, each with the option it is of."""
+  bound = bounds.find_bound(options.bound)
+  rules = [
+    (f"select.{name}", rule)
+    for name, rule in bounds.RULES.items()
+    # A bound for the same reason reads the option itself.
+    if getattr(options, name) and rule.reason != bound.reason
+  ]
+  return [*rules, (f"select.bound {options.bound}", bound)]
 
 
 def sort_out(
@@ -203,9 +193,9 @@ def sort_out(
   ranks = necessity.rank_normalise(scores.necessity, scores.flag("seen"))
   code = np.full(count, CODE["not drawn"], np.uint8)
   tie = draws.draw(rng, scores.key, options.strategy)
-  spared, shared = {}, ()
+  spared, shared, reasons = {}, (), REASONS
   if bounded:
-    spared = _mark_suspects(code, scores, ranks, groups.index, options)
+    spared, reasons = _mark_suspects(code, scores, ranks, groups.index, options)
     if scores.answer is not None:
       beyond = code != CODE["not drawn"]
       shared = find_shared(beyond, groups.index, scores.answer)
@@ -221,64 +211,73 @@ def sort_out(
       forced,
       options.duplicates,
     )
-    code[copies] = CODE["suspect: nearly the same as another row"]
+    code[copies] = CODE[DUPLICATE]
   suspect = code > CODE["left out"]
   remaining = ~suspect & ~left_out
-  return Candidates(ranks, tie, forced, remaining, suspect, code, spared, shared)
+  return Candidates(
+    ranks, tie, forced, remaining, suspect, code, spared, shared, reasons
+  )
 
 
-def _mark_suspects(code, scores, ranks, groups, options) -> dict[str, dict[str, int]]:
-  if options.visual:
-    found = necessity.misaligned(scores.signal("visual", "select.visual", False))
-    code[found] = CODE["suspect: less likely with its image"]
-  if options.gate:
-    failed = necessity.failed_where_competent(
-      scores.signal("accuracy", "select.competence"),
-      groups,
-      options.gate,
-      answers=scores.answer,
+def _mark_suspects(
+  code: UInt8[np.ndarray, " N"],
+  scores: Scores,
+  ranks: Float[np.ndarray, " N"],
+  groups: Int[np.ndarray, " N"],
+  options: SelectOptions,
+) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
+  """Marks what each rule finds; gives what was spared, and what codes stand for."""
+  spared: dict[str, dict[str, int]] = {}
+  reasons = REASONS
+  for option, rule in list_rules(options):
+    if rule.held_out and scores.doubt is None:
+      raise InputError(
+        f"{option} needs a held-out loss, which the scores do not hold; run"
+        " `mllm-selector select`, or choose otherwise."
+      )
+    found = rule.find(
+      bounds.Inputs(
+        necessity=ranks,
+        groups=groups,
+        signals={
+          name: scores.signal(name, option, rule.finite) for name in rule.signals
+        },
+        seen=scores.flag("seen"),
+        answers=scores.answer if rule.by_skill else None,
+        doubt=scores.doubt if rule.held_out else None,
+        embeddings=scores.unit_embeddings(option) if rule.embeddings else None,
+        competence=options.competence or 0.0,
+      )
     )
-    code[failed] = CODE["suspect: wrong where the seed model is mostly right"]
-  above = necessity.above_bound(ranks, groups, options.quantile)
-  if options.tail_safe:
-    # What the seed model was tuned on says little of what it knows.
-    unseen = ~scores.flag("seen")
-    above &= necessity.failed_where_competent(
-      scores.signal("accuracy", "select.bound"),
-      groups,
-      options.tail_safe,
-      unseen if unseen.any() else None,
-      scores.answer,
-    )
-  code[above] = CODE["suspect: upper necessity bound"]
-  if options.bound == "mixture":
-    loss, right = (
-      scores.signal(name, "select.bound mixture") for name in MIXTURE_SIGNALS
-    )
-    found = find_doubted(Doubt(loss, right), groups, scores.answer)
-    code[found.suspect] = CODE["suspect: unlikely to the seed model"]
-    return found.spared
-  if options.bound not in HELD_OUT:
-    return {}
-  if scores.doubt is None:
-    raise InputError(
-      f"select.bound {options.bound} needs a held-out loss, which the scores do not"
-      " hold; run `mllm-selector select`, or choose otherwise."
-    )
-  found = find_doubted(scores.doubt, groups, scores.answer)
-  code[found.suspect] = CODE["suspect: unlikely to a model that has not seen it"]
-  return found.spared
+    if found.suspect.any():
+      reasons = _with_reason(reasons, rule.reason)
+      code[found.suspect] = reasons.index(rule.reason)
+    spared |= found.spared
+  return spared, reasons
+
+
+def _with_reason(reasons: tuple[str, ...], reason: str) -> tuple[str, ...]:
+  return reasons if reason in reasons else (*reasons, reason)
 
 
 def drop(
   candidates: Candidates, mask: Bool[np.ndarray, " N"], reason: str
 ) -> Candidates:
-  """Rows that a strategy's own rule takes out, but for the forced ones."""
+  """Rows that a strategy's own rule takes out, but for the forced ones.
+
+  Args:
+    candidates: from `sort_out`.
+    mask: the rows.
+    reason: why, as `selection.parquet` is to say it.
+  """
   mask = mask & candidates.remaining & ~candidates.forced
-  code = candidates.code.copy()
-  code[mask] = CODE[reason]
+  reasons, code = _with_reason(candidates.reasons, reason), candidates.code.copy()
+  code[mask] = reasons.index(reason)
   return candidates._replace(
-    remaining=candidates.remaining & ~mask, suspect=candidates.suspect | mask, code=code
+    remaining=candidates.remaining & ~mask,
+    suspect=candidates.suspect | mask,
+    code=code,
+    reasons=reasons,
   )
 
 

@@ -35,7 +35,7 @@ class Doubt(NamedTuple):
   right: Float[np.ndarray, " N"]
 
 
-class Doubted(NamedTuple):
+class Suspects(NamedTuple):
   """Suspect rows, and what was left alone.
 
   Attributes:
@@ -52,7 +52,7 @@ def find_doubted(
   groups: Int[np.ndarray, " N"],
   answers: UInt64[np.ndarray, " N"] | None = None,
   least_right: float = LEAST_RIGHT,
-) -> Doubted:
+) -> Suspects:
   """Rows that likely belong to the upper hump of their group and are not got right.
 
   At most `MOST` of a group's rows, those of the highest loss.
@@ -98,7 +98,9 @@ def find_doubted(
     "rows whose answer is hardly ever given": tally_rows(never),
     "rows of which nothing is known": tally_rows(~known),
   }
-  return Doubted(suspect, {name: each for name, each in spared.items() if each["rows"]})
+  return Suspects(
+    suspect, {name: each for name, each in spared.items() if each["rows"]}
+  )
 
 
 def draw_halves(

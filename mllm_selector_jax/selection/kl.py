@@ -7,18 +7,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.selection import draws, objective, shares
-from mllm_selector_jax.selection.eligibility import (
-  CODE,
-  Candidates,
-  Scores,
-  fit,
-  sort_out,
-)
+from mllm_selector_jax.selection.eligibility import Candidates, Scores, fit, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, by_tie, resolve, shortage
+from mllm_selector_jax.selection.reasons import CODE
 from mllm_selector_jax.selection.selection import Selection, assemble
 from mllm_selector_jax.selection.sorting import float_key, sort_rows
+from mllm_selector_jax.selection.strategy import Strategy
 
 # Forced rows come first, then what floors decided, then what gains did.
 LEVEL = np.full(len(CODE), 2)
@@ -173,3 +169,16 @@ class _Plan:
     if self._options.within == "top":
       return np.full(len(self.sizes), np.nan)
     return rows * shares.ideal_quotas(self.means, self.shares, self._options.kl_weight)
+
+
+STRATEGY = Strategy(
+  kl,
+  takes="the maximum of the objective",
+  source="our reading of MLLM-Selector",
+  groups=True,
+  bounded=True,
+  settings=(
+    *("kl_weight", "target", "target_shares", "tempering"),
+    *("within", "temperature", "floor", "cap"),
+  ),
+)

@@ -4,34 +4,11 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+from mllm_selector_jax.selection.bounds import MOST, find_bound
 from mllm_selector_jax.types import InputError
 
-STRATEGIES = (
-  "kl",
-  "grouped",
-  "random",
-  "stratified",
-  "top",
-  "middle",
-  "perplexity",
-  "el2n",
-  "grand",
-  "ifd",
-  "visnec",
-  "d2",
-  "semdedup",
-  "k_center",
-  "facility_location",
-  "coincide",
-  "deita",
-)
-BOUNDED = ("kl", "grouped")  # those that leave suspects out
 TARGETS = ("tempered", "pool", "uniform", "given", "like")
 WITHIN = ("uniform", "sample", "top")
-BOUNDS = ("none", "quantile", "gate", "tail_safe", "mixture", "probe", "thorough")
-HELD_OUT = BOUNDS[-2:]  # by a loss of models that have not seen the row
-QUANTILE, GATE = 0.15, 0.6  # what the names stand for
-SAFE_QUANTILE, SAFE_GATE = 0.2, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +16,8 @@ class SelectOptions:
   """Parameters of a selection; checks itself.
 
   Attributes:
-    strategy: one of `STRATEGIES`.
+    strategy: a name of `strategies.STRATEGIES` or a plug-in's; whoever looks it up
+      checks it.
     kl_weight: lambda, what a nat of divergence from the target costs in units
       of mean necessity (which is in [0, 1]).
     groups: "kmeans", "source", "necessity", a column, or products ("a*b").
@@ -54,6 +32,7 @@ class SelectOptions:
     floor: rows that each group gets at least, as a share of its proportional
       part of the budget.
     cap: the most of a group's rows that are taken, as a share of them.
+  <<<<<<< HEAD
     bound: which rows are suspect, one of `BOUNDS` or a number. A number is the top
       share of each group's necessity, "quantile" is .15 and "none" 0; "gate" is a
       `competence` of .6 unless that is given; "tail_safe" takes of the top .2 what
@@ -62,6 +41,10 @@ class SelectOptions:
       "probe" and "thorough" that of a held-out loss (heldout_loss.py). But for numbers
       and "quantile", groups in which the model does no better than to give the
       commonest answer are left alone (skill.py).
+  =======
+    bound: which rows are suspect: a name of `bounds.BOUNDS`, a plug-in's, or a number,
+      which is the top share of each group's necessity.
+  >>>>>>> bounds
     competence: where the seed model gets at least this share of a group's rows
       wholly right, those that it does not are suspect; 0 or None is off.
     visual: whether rows that the image makes less likely are suspect.
@@ -87,11 +70,7 @@ class SelectOptions:
   duplicates: float = 0.0
 
   def __post_init__(self):
-    for name, allowed in (
-      ("strategy", STRATEGIES),
-      ("target", TARGETS),
-      ("within", WITHIN),
-    ):
+    for name, allowed in (("target", TARGETS), ("within", WITHIN)):
       if getattr(self, name) not in allowed:
         raise InputError(
           f"select.{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}."
@@ -101,14 +80,11 @@ class SelectOptions:
     self._check("temperature", 1e-6, 1e6)
     self._check("floor", 0, 1)
     self._check("cap", 1e-9, 1)
-    if isinstance(self.bound, str):
-      if self.bound not in BOUNDS:
-        raise InputError(
-          f"select.bound is {self.bound!r}; allowed: {', '.join(BOUNDS)}, or a number"
-          " from 0 to 0.9, the top share of each group's necessity."
-        )
-    else:
-      self._check("bound", 0, 0.9)
+    if not isinstance(self.strategy, str):
+      raise InputError(f"select.strategy is {self.strategy!r}; it must be a name.")
+    if not isinstance(self.bound, str):
+      self._check("bound", 0, MOST)
+    find_bound(self.bound)
     self._check("duplicates", 0, 1)
     self._check("clusters", 0, 10**7, whole=True)
     self._check("strata", 1, 1000, whole=True)
@@ -127,23 +103,6 @@ class SelectOptions:
         f" {'not ' if self.target_shares is None else ''}given; shares go with"
         ' target "given", and only with it.'
       )
-
-  @property
-  def quantile(self) -> float:
-    """The top share of each group's necessity that is suspect."""
-    if isinstance(self.bound, str):
-      return {"quantile": QUANTILE, "tail_safe": SAFE_QUANTILE}.get(self.bound, 0.0)
-    return self.bound
-
-  @property
-  def tail_safe(self) -> float:
-    """The share of a group's rows that must be right for its bound to hold; 0: off."""
-    return SAFE_GATE if self.bound == "tail_safe" else 0.0
-
-  @property
-  def gate(self) -> float:
-    """The share of rows wholly right that makes a group's others suspect; 0: off."""
-    return self.competence or (GATE if self.bound == "gate" else 0.0)
 
   def _check(self, name: str, low: float, high: float, whole: bool = False):
     value = getattr(self, name)

@@ -5,8 +5,9 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import objective
-from mllm_selector_jax.selection.eligibility import CODE, Candidates, Scores, fit
+from mllm_selector_jax.selection.eligibility import Candidates, Scores, fit
 from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.reasons import CODE
 from mllm_selector_jax.selection.selection import Selection, assemble
 from mllm_selector_jax.selection.shares import normalise
 from mllm_selector_jax.selection.sorting import float_key, sort_rows

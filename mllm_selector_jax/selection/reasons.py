@@ -1,7 +1,11 @@
-"""What the reasons of a selection mean, for people."""
+"""Why a row was kept or not, and what each reason means, for people."""
 
-# What a selection's reasons mean.
-MEANINGS = {
+from mllm_selector_jax.selection.bounds import PREFIX, list_meanings
+
+DUPLICATE = f"{PREFIX}nearly the same as another row"
+# Reasons in the order of their codes. What follows "left out" are those of rows that
+# fill the budget only when no other is left; a plug-in's own come after them.
+_MEANINGS = {
   "kept": "its turn came within the budget",
   "floor": "its group had to get at least so many rows",
   "forced in": "the configuration names it",
@@ -13,13 +17,15 @@ MEANINGS = {
   "above its group's cap": "its group gave all that it may",
   "held out for development": "settings are compared on it",
   "left out": "the configuration names it",
-  "not a number": "a score that the strategy reads is not finite",
-  "suspect: upper necessity bound": "its loss is among its group's highest",
-  "suspect: wrong where the seed model is mostly right": "its answer may be wrong",
-  "suspect: less likely with its image": "its image may belong to another row",
-  "suspect: unlikely to the seed model": "its answer may be wrong",
-  "suspect: unlikely to a model that has not seen it": "its answer may be wrong",
-  "suspect: nearly the same as another row": "that row stands for it",
+  **list_meanings(),
+  DUPLICATE: "that row stands for it",
   "dropped: the instruction does not help (IFD above 1)": "by the strategy's rule",
   "dropped: nearly the same as a row before it": "by the strategy's rule",
+}
+REASONS = tuple(_MEANINGS)  # a selection holds one of these for each row
+CODE = {reason: code for code, reason in enumerate(REASONS)}
+# Rows without a finite score do not come into a selection.
+MEANINGS = {
+  **_MEANINGS,
+  "not a number": "a score that the strategy reads is not finite",
 }

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from mllm_selector_jax.selection.eligibility import REASONS, Candidates
+from mllm_selector_jax.selection.eligibility import Candidates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.objective import Certificate
 from mllm_selector_jax.selection.shared_answers import Shared
@@ -56,11 +56,15 @@ class Selection(NamedTuple):
       taken; -inf where the target share is 0.
     threshold: the smallest gain kept for its gain; NaN where there are none,
       infinity if floors and forced rows took the whole budget.
+  <<<<<<< HEAD
     reason: for each row, one of `eligibility.REASONS`.
+  =======
+    reason: for each row, one of `reasons.REASONS` or a plug-in's.
+  >>>>>>> bounds
     table: about each group.
     certificate: that no better selection exists, for `kl`.
     warnings: what the user should know.
-    spared: by reason the groups and rows that a mixture left alone.
+    spared: by reason the groups and rows that a bound left alone.
     shared: answers that most of the rows beyond a bound have.
   """
 
@@ -137,7 +141,7 @@ def assemble(
     necessity=candidates.necessity,
     gain=np.full(rows, np.nan) if gain is None else gain,
     threshold=threshold,
-    reason=np.array(REASONS, dtype=object)[code],
+    reason=np.array(candidates.reasons, dtype=object)[code],
     table=table,
     certificate=certificate,
     warnings=tuple(text for text in warnings if text),

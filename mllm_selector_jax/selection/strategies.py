@@ -1,61 +1,94 @@
-"""The strategies by name: `(scores, groups, budget, rng, options) -> Selection`."""
+"""The strategies by name, each in a file of its own; a new one is one more line."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from mllm_selector_jax.selection import baselines
+from mllm_selector_jax import plugins
+from mllm_selector_jax.selection import baselines, kl
 from mllm_selector_jax.selection.eligibility import Scores
 from mllm_selector_jax.selection.groups import Groups
-from mllm_selector_jax.selection.kl import kl
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget
-from mllm_selector_jax.selection.rivals import by_signal
-from mllm_selector_jax.selection.rivals.coincide import coincide
-from mllm_selector_jax.selection.rivals.d2 import d2
-from mllm_selector_jax.selection.rivals.deita import deita
-from mllm_selector_jax.selection.rivals.facility_location import facility_location
-from mllm_selector_jax.selection.rivals.k_center import k_center
-from mllm_selector_jax.selection.rivals.semdedup import semdedup
+from mllm_selector_jax.selection.rivals import (
+  by_signal,
+  coincide,
+  d2,
+  deita,
+  facility_location,
+  k_center,
+  semdedup,
+)
 from mllm_selector_jax.selection.selection import Selection
+from mllm_selector_jax.selection.strategy import Strategy
+from mllm_selector_jax.types import InputError
 
-
-@dataclasses.dataclass(frozen=True)
-class Strategy:
-  """A strategy and what it reads beside necessity and groups.
-
-  Attributes:
-    function: makes the selection.
-    signals: columns of the score table.
-    embeddings: whether it compares embeddings.
-  """
-
-  function: Callable[..., Selection]
-  signals: tuple[str, ...] = ()
-  embeddings: bool = False
-
+CONTROL = "random"  # what every selection is held against
+OBJECTIVE = "kl"  # whose target shares the measures of any selection go by
 
 STRATEGIES: dict[str, Strategy] = {
-  "kl": Strategy(kl),
-  "grouped": Strategy(baselines.grouped),
-  "random": Strategy(baselines.random),
-  "stratified": Strategy(baselines.stratified),
-  "top": Strategy(baselines.top),
-  "middle": Strategy(baselines.middle),
-  "perplexity": Strategy(by_signal.perplexity, ("perplexity",)),
-  "el2n": Strategy(by_signal.el2n, ("el2n",)),
-  "grand": Strategy(by_signal.grand, ("grand",)),
-  "ifd": Strategy(by_signal.ifd, ("ifd",)),
-  "visnec": Strategy(by_signal.visnec, ("visual",), embeddings=True),
-  "d2": Strategy(d2, embeddings=True),
-  "semdedup": Strategy(semdedup, embeddings=True),
-  "k_center": Strategy(k_center, embeddings=True),
-  "facility_location": Strategy(facility_location, embeddings=True),
-  "coincide": Strategy(coincide, embeddings=True),
-  "deita": Strategy(deita, embeddings=True),
+  "kl": kl.STRATEGY,
+  "grouped": baselines.GROUPED,
+  "random": baselines.RANDOM,
+  "stratified": baselines.STRATIFIED,
+  "top": baselines.TOP,
+  "middle": baselines.MIDDLE,
+  "perplexity": by_signal.PERPLEXITY,
+  "el2n": by_signal.EL2N,
+  "grand": by_signal.GRAND,
+  "ifd": by_signal.IFD,
+  "visnec": by_signal.VISNEC,
+  "d2": d2.STRATEGY,
+  "semdedup": semdedup.STRATEGY,
+  "k_center": k_center.STRATEGY,
+  "facility_location": facility_location.STRATEGY,
+  "coincide": coincide.STRATEGY,
+  "deita": deita.STRATEGY,
 }
+
+
+def _adapt(name: str, found: Any) -> Strategy:
+  """A plug-in's strategy, whose selection is checked before it counts."""
+  if not isinstance(found, Strategy):
+    if not callable(found):
+      raise TypeError(
+        f"it is a {type(found).__name__}; a strategy is a function (scores, groups,"
+        " budget, rng, options) -> Selection, or a selection.strategy.Strategy."
+      )
+    found = Strategy(found, takes=(found.__doc__ or "").partition("\n")[0])
+  function = functools.partial(_call, name, found.function)
+  return dataclasses.replace(found, function=function)
+
+
+def _call(name, function, scores, groups, budget, rng, options) -> Selection:
+  with plugins.calling(f"select.strategy {name}"):
+    chosen = function(scores, groups, budget, rng, options)
+  if not isinstance(chosen, Selection):
+    raise InputError(
+      f"select.strategy {name} returned a {type(chosen).__name__}; a strategy returns a"
+      " selection.selection.Selection, as `ordered.by_gain` makes it."
+    )
+  if len(chosen.kept) != len(scores.key):
+    raise InputError(
+      f"select.strategy {name} decided about {len(chosen.kept):,} rows of"
+      f" {len(scores.key):,}; a selection has every row of the scores."
+    )
+  return chosen
+
+
+LOOKUP = plugins.Lookup("strategy", f"{plugins.PACKAGE}.strategies", STRATEGIES, _adapt)
+
+
+def find_strategy(name: str, option: str = "select.strategy") -> Strategy:
+  """Gives a strategy by its name, or a plug-in's.
+
+  Raises:
+    InputError: there is no such strategy; see `plugins.Lookup.find`.
+  """
+  return LOOKUP.find(name, option)
 
 
 def select(
@@ -75,13 +108,18 @@ def select(
     options: `kl` with its defaults if not given.
 
   Raises:
+  <<<<<<< HEAD
     InputError: see `eligibility.sort_out`, `eligibility.fit` and `budget`; or the
       strategy needs a signal or embeddings that the scores do not hold.
+  =======
+    InputError: there is no such strategy, or it needs a signal or embeddings that the
+      scores do not hold; see `eligibility.sort_out`, `eligibility.fit` and `budget`.
+  >>>>>>> bounds
   """
   options = options or SelectOptions()
   if not isinstance(groups, Groups):
     index = np.asarray(groups)
     names = map(str, range(int(index.max(initial=-1)) + 1))
     groups = Groups(index, tuple(names))
-  function = STRATEGIES[options.strategy].function
+  function = find_strategy(options.strategy).function
   return function(scores, groups, budget, rng, options)

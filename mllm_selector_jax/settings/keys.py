@@ -6,19 +6,21 @@ A new key is one more line. What holds between keys stands in `relations`.
 from typing import Any
 
 from mllm_selector_jax.comparison import comparison_plan
+from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.pool import pool_check, sources
 from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.data.tokens.chat_date import read_date
 from mllm_selector_jax.data.tokens.specials import read_choice
-from mllm_selector_jax.evaluation import tasks
+from mllm_selector_jax.evaluation import metrics, tasks
 from mllm_selector_jax.inputs import base_model, held_out
 from mllm_selector_jax.models.config import ATTENTION, REMAT
 from mllm_selector_jax.pipeline.candidates import read_bound
 from mllm_selector_jax.pipeline.export_arm import choose_forms
 from mllm_selector_jax.planning import topology
-from mllm_selector_jax.scoring.signals import SIGNALS
+from mllm_selector_jax.scoring import signals
 from mllm_selector_jax.selection import budget
 from mllm_selector_jax.selection.options import TARGETS, SelectOptions
+from mllm_selector_jax.selection.strategies import find_strategy
 from mllm_selector_jax.settings.kinds import (
   POSITIVE,
   SHARE,
@@ -78,9 +80,21 @@ def _spike(key: str, value: Any) -> None:
 
 def _signals(key: str, value: Any) -> None:
   sequence(key, value)
-  for each_name in value:
-    if each_name not in SIGNALS:
-      raise InputError(f"{key} names {each_name!r}; there are {', '.join(SIGNALS)}.")
+  for item in value:
+    name(key, item)
+  signals.find_plugged(value)
+
+
+def _metrics(key: str, value: Any) -> None:
+  texts(key, value)
+  for each_name in base_model.split_files(value):
+    metrics.LOOKUP.find(each_name, key, "names")
+
+
+def _formats(key: str, value: Any) -> None:
+  texts(key, value)
+  for item in base_model.split_files(value):
+    formats.LOOKUP.find(item, key, "names")
 
 
 def _candidates(key: str, value: Any) -> None:
@@ -135,6 +149,7 @@ POOL: dict[str, Check] = {
   "data": texts,
   "images": texts,
   "links": one_of(*base_model.LINKS),
+  "formats": _formats,
   "splits": name,
   "duplicate_ids": one_of(*pool_check.DUPLICATES),
   "duplicate_rows": one_of(*pool_check.DUPLICATES),
@@ -179,10 +194,11 @@ SCORE: dict[str, Check] = {
 
 _BOUND = parsed(lambda value: SelectOptions(bound=read_bound(value)))
 _OPTIONS = (
-  *("strategy", "kl_weight", "groups", "clusters", "strata", "tempering", "duplicates"),
+  *("kl_weight", "groups", "clusters", "strata", "tempering", "duplicates"),
   *("floor", "cap", "within", "temperature"),
 )
 SELECT: dict[str, Check] = {
+  "strategy": every(name, parsed(find_strategy)),
   **{option: _option(option) for option in _OPTIONS},
   "budget": _amount,
   "signal": name,
@@ -213,6 +229,7 @@ SELECT: dict[str, Check] = {
 EVALUATE: dict[str, Check] = {
   "tasks": every(texts, parsed(tasks.parse_tasks)),
   "images": texts,
+  "metrics": _metrics,
   "allow_leakage": flag,
   "rules": _rules,
   "limit": whole(0),

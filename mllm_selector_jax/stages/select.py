@@ -1,10 +1,10 @@
 """select: which rows are kept, and for every row why or why not."""
 
-from mllm_selector_jax.pipeline.arms import CONTROL
 from mllm_selector_jax.pipeline.search.search_arms import search
 from mllm_selector_jax.pipeline.select_arm import select_arm
 from mllm_selector_jax.pipeline.sweep import sweep
 from mllm_selector_jax.runs.context import Run
+from mllm_selector_jax.selection.strategies import CONTROL
 
 
 def select(run: Run) -> None:

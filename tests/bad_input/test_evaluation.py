@@ -36,7 +36,7 @@ def write(folder, *rows):
 @pytest.mark.parametrize(
   "row, words",
   [
-    (ASK | {"metric": "bleu"}, ["row 1 at byte", "'bleu' is unknown", "exact_match"]),
+    (ASK | {"metric": "bleu"}, ["row 1 at byte", "metric is 'bleu'", "exact_match"]),
     (None, ["benchmark 'vqa'", "did you mean"]),
   ],
 )

@@ -236,7 +236,7 @@ def test_one_id_may_stand_in_two_tasks_and_keeps_its_type(tmp_path):
     ("\n", "absent.jsonl.*blank"),
     ("[]", "absent.jsonl.*empty"),
     ("{}\n", "rows set aside: 1.*malformed"),
-    (json.dumps(PLAIN | {"metric": "bleu"}), "'bleu' is unknown.*exact_match"),
+    (json.dumps(PLAIN | {"metric": "bleu"}), "metric is 'bleu'; allowed: exact_match"),
   ],
 )
 def test_a_file_that_gives_no_question_is_refused(tmp_path, content, message):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mllm_selector_jax.selection import draws, heldout_loss
-from mllm_selector_jax.selection.eligibility import CODE, Scores, sort_out
+from mllm_selector_jax.selection.eligibility import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.reasons import CODE
 from mllm_selector_jax.types import InputError
 from tests.selection.test_mixture import two_humps
 

@@ -9,7 +9,9 @@ from mllm_selector_jax.types import InputError
 @pytest.mark.parametrize(
   ("field", "value"),
   [
-    ("strategy", "best"),
+    ("strategy", None),
+    ("bound", "best"),
+    ("bound", None),
     ("target", "given"),
     ("target", "flat"),
     ("within", "x"),

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mllm_selector_jax.selection import necessity, skill
-from mllm_selector_jax.selection.eligibility import CODE, Scores, sort_out
+from mllm_selector_jax.selection.eligibility import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.heldout_loss import Doubt, find_doubted
 from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.reasons import CODE
 
 YES, NO = 11, 2**64 - 5
 REASONS = {  # the reason of each bound that goes by what a model knows

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from mllm_selector_jax.selection.eligibility import REASONS, Scores
-from mllm_selector_jax.selection.options import STRATEGIES, SelectOptions
-from mllm_selector_jax.selection.strategies import select
+from mllm_selector_jax.selection.eligibility import Scores
+from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.reasons import REASONS
+from mllm_selector_jax.selection.strategies import STRATEGIES, select
 from tests.selection.pools import make_pool, permute
 
 CASES = [SelectOptions(strategy=name) for name in STRATEGIES] + [

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mllm_selector_jax.selection.eligibility import Scores
-from mllm_selector_jax.selection.options import STRATEGIES, SelectOptions
-from mllm_selector_jax.selection.strategies import select
+from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.strategies import STRATEGIES, select
 from mllm_selector_jax.types import InputError
 from tests.selection.pools import make_pool
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.integers(60, 9000), st.sampled_from(STRATEGIES))
+@given(st.integers(0, 10**6), st.integers(60, 9000), st.sampled_from([*STRATEGIES]))
 def test_a_budget_in_tokens_is_the_longest_prefix(seed, tokens, strategy):
   scores, groups = make_pool(150, seed)
   options = SelectOptions(strategy)

@@ -21,7 +21,7 @@ SMALL = {
   ("key", "value", "message"),
   [
     ("strategies", "kl,kl", "two arms would write to arms/kl-25%-3"),
-    ("strategies", "klx", r"has 'klx' \(did you mean kl\?\); there are kl"),
+    ("strategies", "klx", r"has 'klx' \(did you mean kl\?\); allowed: kl"),
     ("strategies", "", "compare.strategies is empty"),
     ("strategies", None, "compare.strategies is empty"),
     ("strategies", "ifd", "needs the signal 'ifd'"),

@@ -111,9 +111,9 @@ def test_suspects_of_a_held_out_loss_are_left_out_and_explained(run_at, monkeypa
   worst = made["row"][int(np.nanargmax(made["loss"]))]
 
   def one(found, groups, answers):
-    return heldout_loss.Doubted(found.loss == np.nanmax(found.loss), {})
+    return heldout_loss.Suspects(found.loss == np.nanmax(found.loss), {})
 
-  monkeypatch.setattr("mllm_selector_jax.selection.eligibility.find_doubted", one)
+  monkeypatch.setattr("mllm_selector_jax.selection.bounds.probe.find_doubted", one)
   settings = {"select.bound": "probe", "select.groups": "source"}
   settings["select.budget"] = "50%"
   _, folder = run_at(**settings)

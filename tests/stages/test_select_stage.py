@@ -9,8 +9,8 @@ from mllm_selector_jax.configs import default
 
 from mllm_selector_jax import main
 from mllm_selector_jax.pipeline.explain_rows import (
-  BOUNDS,
   NAMED,
+  OFF,
   explain_rows,
   find_smallest,
   nearest,
@@ -175,7 +175,7 @@ def test_explain_says_why_and_what_would_change_it(select):
 
 
 def test_explain_names_options_that_there_are(select):
-  options = {*NAMED.values(), *(option for option, _ in BOUNDS.values())}
+  options = {*NAMED.values(), *OFF}
   assert options <= set(default.get_config().select)
   given = {"force_in": "row=6,row=9,row=10", "leave_out": "row=7,row=8"}
   _, folder = select(**given)

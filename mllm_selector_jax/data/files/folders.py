@@ -59,7 +59,7 @@ def list_folder(folder: str, wanted: tuple[str, ...] = (splits.DEFAULT,)) -> Lis
 
 
 def _list_suffixes() -> list[str]:
-  return [suffix for each in formats.FORMATS for suffix in each.suffixes]
+  return [suffix for each in formats.list_formats() for suffix in each.suffixes]
 
 
 def _drop_metadata(folder: str, names: list[str]) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 import collections
 import threading
+from typing import Any
 
+from mllm_selector_jax import plugins
 from mllm_selector_jax.data.files import compressed
 from mllm_selector_jax.data.files.stand_ins import name_stranger
 from mllm_selector_jax.data.formats.array_record_file import ArrayRecordFile
@@ -15,11 +17,14 @@ from mllm_selector_jax.types import InputError
 
 __all__ = [
   "FORMATS",
+  "LOOKUP",
   "JsonFile",
   "OpenFiles",
   "ParquetFile",
   "PoolFile",
   "find_format",
+  "find_plugged",
+  "list_formats",
   "measure",
   "open_file",
 ]
@@ -31,7 +36,39 @@ FORMATS: tuple[type[PoolFile], ...] = (
   ArrayRecordFile,
   JsonFile,
 )
+
+
+def _adapt(name: str, found: Any) -> type[PoolFile]:
+  if not (isinstance(found, type) and issubclass(found, PoolFile)):
+    raise TypeError("a format is a subclass of data.formats.PoolFile.")
+  if missing := sorted(found.__abstractmethods__):
+    raise TypeError(f"the class lacks {', '.join(missing)}.")
+  return found
+
+
+LOOKUP = plugins.Lookup(
+  "format",
+  f"{plugins.PACKAGE}.formats",
+  {form.__name__: form for form in FORMATS},
+  _adapt,
+)
+SETTING = "pool.formats"
 _MOST_OPEN = 64  # files
+
+
+def find_plugged() -> tuple[type[PoolFile], ...]:
+  """The formats of plug-ins that pool.formats of the open run names.
+
+  Raises:
+    InputError: there is no such format; see `plugins.Lookup.find`.
+  """
+  names = plugins.list_given(SETTING)
+  return tuple(LOOKUP.find(name, SETTING, "names") for name in names)
+
+
+def list_formats() -> tuple[type[PoolFile], ...]:
+  """All formats, plug-ins' first, in the order in which they are tried."""
+  return (*find_plugged(), *FORMATS)
 
 
 def find_format(path: str) -> type[PoolFile]:
@@ -45,6 +82,10 @@ def find_format(path: str) -> type[PoolFile]:
       head = file.read(HEAD)
   except OSError as error:
     raise explain(path, error) from error
+  for form in find_plugged():
+    with plugins.calling(f"the format {form.__name__}"):
+      if form.matches(path, head):
+        return form
   if stranger := name_stranger(head):
     raise InputError(f"{path}: {stranger}.")
   # What is none of the others is read as JSON, which says what is wrong with it.

@@ -19,11 +19,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from mllm_selector_jax import storage
-from mllm_selector_jax.data import record_schemas
+from mllm_selector_jax import plugins, storage
+from mllm_selector_jax.data import formats, record_schemas
 from mllm_selector_jax.data.formats import tf_example
 from mllm_selector_jax.data.formats.array_record_file import open_writer
-from mllm_selector_jax.data.images.image_folders import AnyFolders, ImageFolders
+from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.data.pool.pool_table import PoolTable, read_table
 from mllm_selector_jax.types import InputError, RowError, RunError
@@ -82,7 +82,10 @@ def write_shards(
       results = map(_write_shard, tasks)
     else:
       pool = concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _begin_worker
+        workers,
+        multiprocessing.get_context("spawn"),
+        _begin_worker,
+        ({formats.SETTING: plugins.list_given(formats.SETTING)},),
       )
       # What ends this early leaves the files at work to be finished, no others.
       stack.callback(pool.shutdown, cancel_futures=True)
@@ -172,12 +175,13 @@ def _write_shard(task: tuple[str | os.PathLike, AnyFolders, Path, int, int]) -> 
   return stop - start
 
 
-def _begin_worker() -> None:
-  """Leaves stopping to the first process, and does not outlive it.
+def _begin_worker(trusted: dict[str, tuple[str, ...]]) -> None:
+  """Trusts the run's plug-ins, and leaves stopping to the first process.
 
-  A signal may go to all of them; and where the first one is killed, nobody else tells
-  its workers, which would wait for more work for ever.
+  A signal may go to all of them. A worker does not outlive the first process: where
+  that is killed, nobody else tells its workers, which would wait for ever.
   """
+  plugins.trust(trusted)
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)
   threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -199,7 +203,7 @@ def _open_table(path: str) -> PoolTable:
   return _OPEN[path]
 
 
-def make_example(pool: PoolTable, row: int, images: ImageFolders) -> bytes:
+def make_example(pool: PoolTable, row: int, images: AnyFolders) -> bytes:
   """One row as a tf.train.Example.
 
   Raises:

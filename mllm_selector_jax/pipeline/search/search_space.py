@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax.inputs import base_model
+from mllm_selector_jax.selection import strategies
+from mllm_selector_jax.selection.strategy import Strategy
 from mllm_selector_jax.types import InputError
 
 SETTINGS = ("signal", "kl_weight", "groups", "tempering", "bound")
@@ -38,9 +40,10 @@ def list_products(cfg: Any) -> list[dict[str, Any]]:
         f"select.search.{name}={own[name]}; it must be {least} or more"
         + (", or 0 for no search." if name == "candidates" else ".")
       )
-  if cfg.select.strategy != "kl":
+  if not _is_searched(strategies.find_strategy(cfg.select.strategy)):
+    able = [name for name, each in strategies.STRATEGIES.items() if _is_searched(each)]
     raise InputError(
-      f"select.search compares settings of kl, and select.strategy is"
+      f"select.search compares settings of {', '.join(able)}, and select.strategy is"
       f" {cfg.select.strategy!r}; set select.search.candidates=0 for no search."
     )
   first = {name: _read(name, cfg.select[name]) for name in SETTINGS}
@@ -58,6 +61,11 @@ def list_products(cfg: Any) -> list[dict[str, Any]]:
       " --config.select.search.kl_weight=0.2,0.4,1."
     )
   return [first, *others]
+
+
+def _is_searched(strategy: Strategy) -> bool:
+  """Whether a strategy reads the settings of which a search has alternatives."""
+  return strategy.bounded and {"kl_weight", "tempering"} <= set(strategy.settings)
 
 
 def _products(choices: list[list[Any]]) -> list[tuple]:

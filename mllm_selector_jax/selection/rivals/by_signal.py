@@ -7,6 +7,7 @@ from mllm_selector_jax.selection.groups import Groups, by_embedding
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, by_gain, by_quota
 from mllm_selector_jax.selection.selection import Selection
+from mllm_selector_jax.selection.strategy import Strategy
 
 VISNEC_CLUSTERS = 20
 
@@ -88,3 +89,36 @@ def _highest(name, scores, groups, budget, rng, options) -> Selection:
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   values = scores.signal(name, f"select.strategy {name}")
   return by_gain(scores, groups, budget, candidates, values)
+
+
+PERPLEXITY = Strategy(
+  perplexity,
+  takes="the highest perplexity",
+  source="Marion et al. 2023, arXiv:2309.04564",
+  signals=("perplexity",),
+)
+EL2N = Strategy(
+  el2n,
+  takes="the highest error norm",
+  source="Paul et al. 2021, arXiv:2107.07075",
+  signals=("el2n",),
+)
+GRAND = Strategy(
+  grand,
+  takes="the highest gradient norm",
+  source="Paul et al. 2021, arXiv:2107.07075",
+  signals=("grand",),
+)
+IFD = Strategy(
+  ifd,
+  takes="the highest ratio of loss with to loss without instruction, up to 1",
+  source="Li et al. 2023, arXiv:2308.12032",
+  signals=("ifd",),
+)
+VISNEC = Strategy(
+  visnec,
+  takes="the highest `visual` in each of 20 clusters, not below 0",
+  source="VisNec, 2025",
+  signals=("visual",),
+  embeddings=True,
+)

@@ -16,6 +16,7 @@ from mllm_selector_jax.selection.ordered import (
 from mllm_selector_jax.selection.pairwise import MOST
 from mllm_selector_jax.selection.rivals.greedy import candidate_blocks
 from mllm_selector_jax.selection.selection import Selection
+from mllm_selector_jax.selection.strategy import Strategy
 
 TEMPERATURE = 0.1
 CHUNK = 1024
@@ -106,3 +107,12 @@ def match_mean(
 
 def _kernel(x, y):
   return np.exp(x @ y.T - 1)  # unit vectors: |x - y|^2 = 2 - 2xy
+
+
+STRATEGY = Strategy(
+  coincide,
+  takes="cluster quotas by transferability and density, MMD inside",
+  source="Lee et al. 2024, arXiv:2406.10995",
+  embeddings=True,
+  groups=True,
+)

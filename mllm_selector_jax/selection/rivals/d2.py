@@ -11,6 +11,7 @@ from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
 from mllm_selector_jax.selection.rivals.greedy import candidate_blocks
 from mllm_selector_jax.selection.selection import Selection
+from mllm_selector_jax.selection.strategy import Strategy
 
 NEIGHBOURS = 5
 FORWARD = 1.0  # gamma of the spreading
@@ -102,3 +103,12 @@ def _take(score, near, weight, candidates, wanted):
   rest = rest[np.lexsort((tie[rest], -score[rest]))]
   order = np.concatenate([np.array(order, np.int64), rest])
   return order, np.where(candidates.remaining, score, np.nan)
+
+
+STRATEGY = Strategy(
+  d2,
+  takes="difficulty spread over a neighbour graph, lowered near what is kept",
+  source="Maharana et al. 2023, arXiv:2310.07931",
+  embeddings=True,
+  groups=True,
+)

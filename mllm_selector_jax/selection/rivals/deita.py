@@ -8,6 +8,7 @@ from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, by_gain, by_score, most_rows
 from mllm_selector_jax.selection.selection import Selection
+from mllm_selector_jax.selection.strategy import Strategy
 
 COSINE = 0.9
 CHUNK = 512
@@ -64,3 +65,11 @@ def find_near(
       count += 1
       np.maximum(closest[i + 1 :], inside[i, i + 1 :], out=closest[i + 1 :])
   return np.array(near, np.int64)
+
+
+STRATEGY = Strategy(
+  deita,
+  takes="by necessity, unless near to a kept row (cosine 0.9)",
+  source="Liu et al. 2023, arXiv:2312.15685",
+  embeddings=True,
+)

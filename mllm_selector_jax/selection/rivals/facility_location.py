@@ -11,6 +11,7 @@ from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
 from mllm_selector_jax.selection.rivals.greedy import pick_greedily
 from mllm_selector_jax.selection.selection import Selection
+from mllm_selector_jax.selection.strategy import Strategy
 
 
 def facility_location(
@@ -62,3 +63,12 @@ def cover_greedily(embeddings: Float[np.ndarray, "n D"], forced: int, wanted: in
   for row in (row for _, row in bounds):
     after[row] = add(row)
   return np.array(picks, np.int64), np.array(gains), after
+
+
+STRATEGY = Strategy(
+  facility_location,
+  takes="what covers the rows best by cosine",
+  source="Nemhauser et al. 1978; Minoux 1978; Wei et al. 2015",
+  embeddings=True,
+  groups=True,
+)

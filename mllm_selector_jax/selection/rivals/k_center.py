@@ -9,6 +9,7 @@ from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
 from mllm_selector_jax.selection.rivals.greedy import pick_greedily
 from mllm_selector_jax.selection.selection import Selection
+from mllm_selector_jax.selection.strategy import Strategy
 
 
 def k_center(
@@ -42,3 +43,12 @@ def farthest_first(embeddings: Float[np.ndarray, "n D"], forced: int, wanted: in
     np.minimum(squared, np.maximum(2 - 2 * product, 0), out=squared)
     squared[pick] = 0
   return np.array(picks, np.int64), np.sqrt(np.array(gains)), np.sqrt(squared)
+
+
+STRATEGY = Strategy(
+  k_center,
+  takes="the farthest from all kept rows",
+  source="Gonzalez 1985; Sener and Savarese 2018, arXiv:1708.00489",
+  embeddings=True,
+  groups=True,
+)

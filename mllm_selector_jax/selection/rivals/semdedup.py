@@ -9,6 +9,7 @@ from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, by_gain
 from mllm_selector_jax.selection.rivals.greedy import candidate_blocks
 from mllm_selector_jax.selection.selection import Selection
+from mllm_selector_jax.selection.strategy import Strategy
 
 CHUNK = 1024
 
@@ -46,3 +47,12 @@ def novelty(embeddings: Float[np.ndarray, "n D"]) -> Float[np.ndarray, " n"]:
   gain = np.empty(len(embeddings))
   gain[outwards] = 1 - found
   return gain
+
+
+STRATEGY = Strategy(
+  semdedup,
+  takes="what no row nearer to the outside of its cluster resembles",
+  source="Abbas et al. 2023, arXiv:2303.09540",
+  embeddings=True,
+  groups=True,
+)

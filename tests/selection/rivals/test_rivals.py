@@ -8,7 +8,7 @@ import pytest
 
 from mllm_selector_jax.selection import kmeans
 from mllm_selector_jax.selection.eligibility import sort_out
-from mllm_selector_jax.selection.options import STRATEGIES, SelectOptions
+from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.rivals import (
   by_signal,
   coincide,
@@ -18,7 +18,6 @@ from mllm_selector_jax.selection.rivals import (
   greedy,
   k_center,
 )
-from mllm_selector_jax.selection.strategies import STRATEGIES as FUNCTIONS
 from mllm_selector_jax.selection.strategies import select
 from tests.selection.test_strategies import make_pool
 
@@ -45,10 +44,6 @@ def drawn(pool, strategy):
 def unit(pool):
   x = pool[0].embeddings.astype(np.float64)
   return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-def test_the_registry_names_what_options_allow():
-  assert tuple(FUNCTIONS) == STRATEGIES
 
 
 @pytest.mark.parametrize("name", ["perplexity", "el2n", "grand"])

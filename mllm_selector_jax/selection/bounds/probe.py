@@ -1,9 +1,14 @@
-"""A head refitted on stored embeddings: what it, and near rows, say of an answer."""
+"""The bound `probe`: the mixture on what a refitted head says of an answer.
+
+The head is refitted on the stored embeddings, fold by fold, and near rows have a say.
+"""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from mllm_selector_jax.selection.heldout_loss import Doubt
+from mllm_selector_jax.selection.bounds import thorough
+from mllm_selector_jax.selection.bounds.bound import Bound, Inputs
+from mllm_selector_jax.selection.heldout_loss import Doubt, Suspects, find_doubted
 from mllm_selector_jax.selection.pairwise import make_blocks
 
 FOLDS = 4
@@ -107,3 +112,21 @@ def count_flops(
   head = 2.0 * rows * width * ((FOLDS - 1) * width + classes)
   solved = FOLDS * width**2 * (2 * width / 3 + 2 * classes)
   return head + solved + 2.0 * pairs * width
+
+
+def find(inputs: Inputs) -> Suspects:
+  """Rows of the upper hump of the head's doubt that it does not get right."""
+  return find_doubted(inputs.doubt, inputs.groups, inputs.answers)
+
+
+BOUND = Bound(
+  find,
+  words="the mixture and its gate on a held-out loss: a head is refitted on the stored"
+  " embeddings (a one-against-all ridge regression in four folds), and its support for"
+  " the first token of the answer is averaged with the share of the ten nearest rows of"
+  " the cluster that begin in the same way; rows of several turns are left alone",
+  reason=thorough.REASON,
+  cost="no pass over the pool",
+  held_out="probe",
+  by_skill=True,
+)

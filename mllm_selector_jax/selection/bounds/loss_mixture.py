@@ -1,0 +1,20 @@
+"""The bound `mixture`: the upper of two humps of each group's loss."""
+
+from mllm_selector_jax.selection.bounds.bound import Bound, Inputs
+from mllm_selector_jax.selection.heldout_loss import Doubt, Suspects, find_doubted
+
+
+def find(inputs: Inputs) -> Suspects:
+  """Rows of the upper hump of the seed model's loss that it does not get right."""
+  doubt = Doubt(inputs.signals["loss"], inputs.signals["accuracy"])
+  return find_doubted(doubt, inputs.groups, inputs.answers)
+
+
+BOUND = Bound(
+  find,
+  words="the default: the upper of two Gaussians that are fitted to the loss of each"
+  " group, as described above",
+  reason="suspect: unlikely to the seed model",
+  signals=("loss", "accuracy"),
+  by_skill=True,
+)
