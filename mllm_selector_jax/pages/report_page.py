@@ -9,7 +9,6 @@ import jinja2
 import numpy as np
 
 from mllm_selector_jax.data.images.image_folders import ImageFolders
-from mllm_selector_jax.data.pool import special_counts
 from mllm_selector_jax.evaluation.intervals import (
   Difference,
   PairedDifference,
@@ -81,7 +80,7 @@ def collect(run: Run, images: ImageFolders) -> dict[str, Any]:
     "charts": _charts(run, comparison),
     "unasked": _unasked(_shown_arms(run)),
     "scored": None if run.loss is None else int(np.isfinite(run.loss).sum()),
-    "pool_facts": _pool_facts(run),
+    "pool_facts": findings.pool_facts(run.pool),
     "accounts": provenance.list_accounts(run),
     "origins": provenance.list_origins(run),
     "packages": provenance.list_packages(run),
@@ -222,29 +221,6 @@ def _aside_content(run: Run) -> list[dict[str, Any]]:
   for line in lines:
     line["record"] = records[line["example"]]
   return lines
-
-
-def _pool_facts(run: Run) -> list[tuple[str, str]]:
-  pool = run.pool
-  usable = ~pool.aside
-  tokens, turns = pool.tokens[usable], pool.turns[usable]
-  with_image = int(pool.has_image[usable].sum())
-  facts = [
-    ("rows", f"{pool.rows:,}"),
-    ("usable", f"{int(usable.sum()):,}"),
-    ("set aside", f"{int(pool.aside.sum()):,}"),
-    ("sources", f"{len(pool.source.counts()):,}"),
-    ("with an image", f"{with_image:,}"),
-    ("text only", f"{int(usable.sum()) - with_image:,}"),
-    ("different image files", f"{pool.images:,}"),
-  ]
-  if len(turns) and turns.max() > 0:
-    facts.append(("rounds a row, mean and most", f"{turns.mean():.2f}, {turns.max()}"))
-  if len(tokens) and tokens.max() > 0:
-    middle = f"{np.median(tokens):,.0f}, {tokens.max():,}"
-    facts.append(("tokens a row, median and most", middle))
-    facts.append(("cut to the longest allowed", f"{int(pool.truncated.sum()):,}"))
-  return facts + special_counts.list_lines(pool.summary.get("specials") or {})
 
 
 def _charts(run: Run, comparison: PairedDifference | None) -> dict[str, str]:

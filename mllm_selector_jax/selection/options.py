@@ -32,19 +32,8 @@ class SelectOptions:
     floor: rows that each group gets at least, as a share of its proportional
       part of the budget.
     cap: the most of a group's rows that are taken, as a share of them.
-  <<<<<<< HEAD
-    bound: which rows are suspect, one of `BOUNDS` or a number. A number is the top
-      share of each group's necessity, "quantile" is .15 and "none" 0; "gate" is a
-      `competence` of .6 unless that is given; "tail_safe" takes of the top .2 what
-      the seed model gets wrong, in groups of which it gets .3 of the rows right that
-      it was not tuned on; "mixture" takes the upper of two humps of each group's loss,
-      "probe" and "thorough" that of a held-out loss (heldout_loss.py). But for numbers
-      and "quantile", groups in which the model does no better than to give the
-      commonest answer are left alone (skill.py).
-  =======
     bound: which rows are suspect: a name of `bounds.BOUNDS`, a plug-in's, or a number,
       which is the top share of each group's necessity.
-  >>>>>>> bounds
     competence: where the seed model gets at least this share of a group's rows
       wholly right, those that it does not are suspect; 0 or None is off.
     visual: whether rows that the image makes less likely are suspect.

@@ -56,11 +56,7 @@ class Selection(NamedTuple):
       taken; -inf where the target share is 0.
     threshold: the smallest gain kept for its gain; NaN where there are none,
       infinity if floors and forced rows took the whole budget.
-  <<<<<<< HEAD
-    reason: for each row, one of `eligibility.REASONS`.
-  =======
     reason: for each row, one of `reasons.REASONS` or a plug-in's.
-  >>>>>>> bounds
     table: about each group.
     certificate: that no better selection exists, for `kl`.
     warnings: what the user should know.

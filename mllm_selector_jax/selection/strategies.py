@@ -108,13 +108,8 @@ def select(
     options: `kl` with its defaults if not given.
 
   Raises:
-  <<<<<<< HEAD
-    InputError: see `eligibility.sort_out`, `eligibility.fit` and `budget`; or the
-      strategy needs a signal or embeddings that the scores do not hold.
-  =======
     InputError: there is no such strategy, or it needs a signal or embeddings that the
       scores do not hold; see `eligibility.sort_out`, `eligibility.fit` and `budget`.
-  >>>>>>> bounds
   """
   options = options or SelectOptions()
   if not isinstance(groups, Groups):
