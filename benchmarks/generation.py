@@ -9,7 +9,7 @@ A prompt is a row of the pool up to its first answer. Each side sorts prompts by
 answers them in batches with a KV cache, makes the same number of new tokens of each
 (no end stops early), and starts from tokens and pixels in memory (transformers'
 normalised beforehand, padded on the left). Ours are the batches of
-`evaluation.evaluate`: padded to buckets, text alone apart. Both are tuned over batch
+`evaluation.asking`: padded to buckets, text alone apart. Both are tuned over batch
 sizes, then take turns, `--repeats` times; medians are reported, compilation apart.
 """
 

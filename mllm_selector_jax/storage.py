@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from mllm_selector_jax.types import InputError
 
@@ -50,13 +50,13 @@ def hash_file(path: str | os.PathLike) -> str:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: PurePath) -> Iterator[Path]:
   """Gives the path of a file to write, which becomes `path` when it is whole.
 
   Raises:
     OSError: it could not be written; nothing of it is left.
   """
-  partial = path.with_name(f".{path.name}.writing")
+  partial = Path(path.with_name(f".{path.name}.writing"))
   try:
     yield partial
     with open(partial, "rb+") as file:

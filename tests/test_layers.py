@@ -27,7 +27,7 @@ ALLOWED = {
   "sharding": {"arrays"},
   "runs": {"plugins", "sharding", "storage"},
   "losses": {"arrays", "sharding"},
-  "data": {"plugins", "runs", "storage"},
+  "data": {"plugins", "storage"},
   "models": {"arrays", "runs", "sharding", "storage"},
   "training": CORE,
   "scoring": DATA,
@@ -72,11 +72,32 @@ def test_every_room_is_in_the_table():
   assert {place(path) for path in FILES} == set(ALLOWED)
 
 
+def read_table(page):
+  """Reads which rooms each room may import from the table of a page.
+
+  Words such as *core* are short for the rooms that the page says they stand for.
+  Rows about folders outside of the package are passed over.
+  """
+  text = " ".join(page.split())
+  short = dict(re.findall(r"\*(\w+)\* stands for ([\w, ]+?)(?=, and \*|\.)", text))
+  short = {word: re.findall(r"\w+", rooms) for word, rooms in short.items()}
+  table = {}
+  for name, rooms in re.findall(r"^\| `([\w./]+)` \|.*\|(.*)\|$", page, re.MULTILINE):
+    if not (ROOT / name).exists():
+      words = re.findall(r"\w+", rooms)
+      table[name] = {room for word in words for room in short.get(word, [word])}
+      table[name].discard("and")
+  return table
+
+
 def test_the_page_has_the_table():
-  page = (ROOT / "docs" / "architecture.md").read_text()
-  rows = re.findall(r"^\| `(\w+)(?:\.py|/)` \|.*\| (.*) \|$", page, re.MULTILINE)
-  table = {room: set(re.findall(r"\w+", rooms)) for room, rooms in rows}
-  assert table == {room: rooms for room, rooms in ALLOWED.items() if room != "__init__"}
+  table = read_table((ROOT / "docs" / "architecture.md").read_text())
+  for name in table:
+    assert (ROOT / PACKAGE / name).exists(), name
+  rooms = {re.sub(r"\.py$|/$", "", name): allowed for name, allowed in table.items()}
+  wanted = {room: allowed for room, allowed in ALLOWED.items() if room != "__init__"}
+  for room in rooms.keys() | wanted.keys():
+    assert rooms.get(room) == wanted.get(room), room
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

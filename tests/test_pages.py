@@ -53,3 +53,27 @@ def test_every_path_that_a_text_names_exists():
       missing += [f"{path.relative_to(ROOT)}: {match}"] * (not (ROOT / match).exists())
   assert not missing
   assert {"docs/results/parity.md", "tests/test_layers.py"} <= found
+
+
+def test_every_module_that_a_text_names_exists():
+  package = ROOT / "mllm_selector_jax"
+  folders = {path.name for path in package.iterdir() if path.is_dir()}
+  known = {"setup.py"}
+  for folder in (package.name, *FOLDERS.split("|")):
+    for path in (ROOT / folder).rglob("*.py"):
+      parts = path.relative_to(ROOT).parts
+      starts = range(1 if folder == "tests" else len(parts))  # tests: whole paths
+      known |= {"/".join(parts[start:]) for start in starts}
+  named = re.compile(r"(?<![\w./*<>-])([a-z_]\w*(?:/\w+)*\.py)\b")
+  found, missing = set(), []
+  for path in [*PAGES, *package.rglob("*.py")]:
+    if path.name == "CHANGELOG.md":
+      continue
+    for name in named.findall(path.read_text()):
+      top, slash, _ = name.partition("/")
+      if slash and top not in {*folders, *FOLDERS.split("|")}:
+        continue  # of another project
+      found.add(name)
+      missing += [f"{path.relative_to(ROOT)}: {name}"] * (name not in known)
+  assert not missing
+  assert {"types.py", "folders.py", "data/pool/row_hash.py"} <= found

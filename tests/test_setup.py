@@ -14,7 +14,8 @@ PACKAGE = ROOT / "mllm_selector_jax"
 OWN = {"mllm_selector_jax", "tests", "benchmarks", "configs"}
 # Read what only torch can, and say so where there is no torch.
 CONVERTERS = [
-  PACKAGE / "models" / "huggingface" / f"{name}.py" for name in ("convert", "merge")
+  PACKAGE / "models" / "huggingface" / name
+  for name in ("convert.py", "merge_adapter.py")
 ]
 
 
@@ -108,6 +109,6 @@ def test_every_file_that_is_read_at_run_time_is_packed():
 
 
 def test_the_base_is_small_and_licensed():
-  base = PACKAGE / "data" / "demo" / "base"
+  base = PACKAGE / "demo" / "base"
   assert sum(path.stat().st_size for path in base.iterdir()) <= 8_000_000
   assert "Apache License" in (base / "LICENSE").read_text()

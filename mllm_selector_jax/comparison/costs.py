@@ -33,7 +33,7 @@ def find_costs(
   Args:
     run: the invocation.
     plan: the arms and seeds.
-    results: of `summary.summarise`.
+    results: of `comparison_summary.summarise`.
     times: seconds by artifact; what is not there is not known.
 
   Returns:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mllm_selector_jax.data.pool import special_counts
 from mllm_selector_jax.pages.gather import Pool, Selection
 from mllm_selector_jax.pages.tables import Labels
 from mllm_selector_jax.selection.reasons import MEANINGS
@@ -14,6 +15,29 @@ from mllm_selector_jax.types import REASONS
 ASIDE = "set aside: "  # how the reason of a row that was never scored begins
 SUSPECT = "suspect"  # how the reason of a row that is probably wrong begins
 BOUND = "bound"  # what the reason of a row beyond its group's bound speaks of
+
+
+def pool_facts(pool: Pool) -> list[tuple[str, str]]:
+  """What the pool holds, in figures: labels and values."""
+  usable = ~pool.aside
+  tokens, turns = pool.tokens[usable], pool.turns[usable]
+  with_image = int(pool.has_image[usable].sum())
+  facts = [
+    ("rows", f"{pool.rows:,}"),
+    ("usable", f"{int(usable.sum()):,}"),
+    ("set aside", f"{int(pool.aside.sum()):,}"),
+    ("sources", f"{len(pool.source.counts()):,}"),
+    ("with an image", f"{with_image:,}"),
+    ("text only", f"{int(usable.sum()) - with_image:,}"),
+    ("different image files", f"{pool.images:,}"),
+  ]
+  if len(turns) and turns.max() > 0:
+    facts.append(("rounds a row, mean and most", f"{turns.mean():.2f}, {turns.max()}"))
+  if len(tokens) and tokens.max() > 0:
+    middle = f"{np.median(tokens):,.0f}, {tokens.max():,}"
+    facts.append(("tokens a row, median and most", middle))
+    facts.append(("cut to the longest allowed", f"{int(pool.truncated.sum()):,}"))
+  return facts + special_counts.list_lines(pool.summary.get("specials") or {})
 
 
 def source_lines(pool: Pool, selection: Selection | None) -> list[dict[str, Any]]:

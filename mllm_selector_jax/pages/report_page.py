@@ -8,8 +8,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from mllm_selector_jax.data.images.image_folders import ImageFolders
-from mllm_selector_jax.data.pool import special_counts
+from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.evaluation.intervals import (
   Difference,
   PairedDifference,
@@ -34,7 +33,7 @@ _PART = dict.fromkeys(("value", "low", "high", "count", "correct", "metric"))
 ALL_TASKS, ALL_QUESTIONS = "mean of the tasks", "all questions"
 
 
-def render(workdir: Path, images: ImageFolders, title: str) -> str:
+def render(workdir: Path, images: AnyFolders, title: str) -> str:
   run = gather.read_run(workdir)
   content = collect(run, images)
   template = _environment().get_template("report.html.j2")
@@ -52,7 +51,7 @@ def render(workdir: Path, images: ImageFolders, title: str) -> str:
   raise AssertionError(f"a report of {len(html):,} characters")
 
 
-def collect(run: Run, images: ImageFolders) -> dict[str, Any]:
+def collect(run: Run, images: AnyFolders) -> dict[str, Any]:
   """Everything that the template names."""
   main = run.main
   control = run.control_of(main) if main else None
@@ -81,7 +80,7 @@ def collect(run: Run, images: ImageFolders) -> dict[str, Any]:
     "charts": _charts(run, comparison),
     "unasked": _unasked(_shown_arms(run)),
     "scored": None if run.loss is None else int(np.isfinite(run.loss).sum()),
-    "pool_facts": _pool_facts(run),
+    "pool_facts": findings.pool_facts(run.pool),
     "accounts": provenance.list_accounts(run),
     "origins": provenance.list_origins(run),
     "packages": provenance.list_packages(run),
@@ -194,8 +193,7 @@ def _bound(run: Run, summary: dict[str, Any]) -> dict[str, Any] | None:
   name, told = (summary.get("options") or {}).get("bound"), summary.get("bound")
   if not told or not (told.get("flops") or told["spared"]):
     return None
-  # Of a plug-in's bound the page does not know which held-out loss it had.
-  bound = BOUNDS.get(name)
+  bound = BOUNDS.get(name)  # of a plug-in's the held-out loss is not known
   seconds = add_seconds(run.times, bound.held_out) if bound else None
   return {**told, "name": name, "seconds": seconds}
 
@@ -222,29 +220,6 @@ def _aside_content(run: Run) -> list[dict[str, Any]]:
   for line in lines:
     line["record"] = records[line["example"]]
   return lines
-
-
-def _pool_facts(run: Run) -> list[tuple[str, str]]:
-  pool = run.pool
-  usable = ~pool.aside
-  tokens, turns = pool.tokens[usable], pool.turns[usable]
-  with_image = int(pool.has_image[usable].sum())
-  facts = [
-    ("rows", f"{pool.rows:,}"),
-    ("usable", f"{int(usable.sum()):,}"),
-    ("set aside", f"{int(pool.aside.sum()):,}"),
-    ("sources", f"{len(pool.source.counts()):,}"),
-    ("with an image", f"{with_image:,}"),
-    ("text only", f"{int(usable.sum()) - with_image:,}"),
-    ("different image files", f"{pool.images:,}"),
-  ]
-  if len(turns) and turns.max() > 0:
-    facts.append(("rounds a row, mean and most", f"{turns.mean():.2f}, {turns.max()}"))
-  if len(tokens) and tokens.max() > 0:
-    middle = f"{np.median(tokens):,.0f}, {tokens.max():,}"
-    facts.append(("tokens a row, median and most", middle))
-    facts.append(("cut to the longest allowed", f"{int(pool.truncated.sum()):,}"))
-  return facts + special_counts.list_lines(pool.summary.get("specials") or {})
 
 
 def _charts(run: Run, comparison: PairedDifference | None) -> dict[str, str]:

@@ -28,7 +28,8 @@ def check_leakage(run: Run) -> None:
   """Makes `leakage/leakage.json`, the evaluation's questions that the pool holds.
 
   Raises:
-    InputError: there are some of `leakage.REFUSED`, and evaluate.allow_leakage is off.
+    InputError: there are some of `pool_overlap.REFUSED`, and evaluate.allow_leakage is
+      off.
   """
   cfg = run.cfg.evaluate
   config = {name: cfg[name] for name in ("rules", "limit")}

@@ -11,11 +11,10 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import re
 import shutil
 import socket
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from mllm_selector_jax import storage
@@ -205,8 +204,8 @@ def recover(workdir: Path) -> None:
         Artifact(path.with_suffix("")).provenance()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-  """Writes a file that is either whole or not there."""
+def write_bytes(path: PurePath, data: bytes) -> None:
+  """Writes a file that is either whole or not there, of a bucket by `epath.Path`."""
   if storage.is_remote(path):  # it appears when it is whole; there is no renaming
     path.write_bytes(data)
     return
@@ -219,15 +218,15 @@ def write_bytes(path: Path, data: bytes) -> None:
     ) from error
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: PurePath, text: str) -> None:
   write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: PurePath, value: Any) -> None:
   write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def write_table(path: Path, columns: Any) -> None:
+def write_table(path: PurePath, columns: Any) -> None:
   """Writes a pyarrow table as Parquet with page checksums, atomically."""
   import io
 

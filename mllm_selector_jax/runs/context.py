@@ -12,14 +12,12 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mllm_selector_jax import plugins, storage
+from mllm_selector_jax import plugins, sharding, storage
 from mllm_selector_jax.runs import artifacts, peers
-from mllm_selector_jax import sharding
 from mllm_selector_jax.runs.bucket import Bucket
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.types import Stopped
-
 
 # The settings that may name plug-ins.
 PLUGGED = (

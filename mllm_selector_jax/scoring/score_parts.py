@@ -1,7 +1,7 @@
 """Finished parts of a pass on disk: written whole, found again, found damaged.
 
 A pass leaves its parts in a folder of its own until every pass is done and they
-are joined into the score table (table.py).
+are joined into the score table (score_table.py).
 """
 
 import hashlib

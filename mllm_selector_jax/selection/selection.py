@@ -94,7 +94,7 @@ def assemble(
   """Puts a selection together.
 
   Args:
-    candidates: from `candidates.sort_out`.
+    candidates: from `eligibility.sort_out`.
     groups: of all rows.
     order: the kept rows by rank.
     code: the reason of each row.

@@ -215,7 +215,9 @@ def test_signals_are_the_wanted_ones(base, workdir, tmp_path):
 def test_only_the_drawing_code_knows_the_truth():
   for path in (ROOT / "mllm_selector_jax").rglob("*.py"):
     if "demo" not in path.parts:
-      assert "truth.parquet" not in path.read_text() or path.name == "draw.py", path
+      assert "truth.parquet" not in path.read_text() or path.name == "drawn_demo.py", (
+        path
+      )
 
 
 SAVE = {"seed.save_every": 1, "tune.save_every": 1}

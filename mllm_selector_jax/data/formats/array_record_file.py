@@ -1,7 +1,7 @@
 """ArrayRecord: TFDS data sets, prepared pools, or JSON records.
 
 Beside a TFDS data set's files lies `features.json`. A prepared pool is one whose
-feature `record` is the record's own JSON, see `data.prepare`. Without that file the
+feature `record` is the record's own JSON, see `prepared_pool`. Without that file the
 records are JSON.
 """
 
@@ -121,7 +121,7 @@ def _parse_json(number: int, data: bytes) -> Record:
 
 
 def _parse_prepared(number: int, length: int, found: dict[str, Any]) -> Record:
-  """A record as `data.prepare` wrote it; its images were looked up then."""
+  """A record as `prepared_pool` wrote it; its images were looked up then."""
   extra: dict[str, Any] = {
     "id": found.get("id") or None,
     "source": found.get("source") or None,

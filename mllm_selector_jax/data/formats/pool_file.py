@@ -24,7 +24,7 @@ class PoolFile(abc.ABC):
     name: of the format, for people.
     suffixes: of the files of a folder that are taken for this format's.
     path: of the file, as it was given.
-    place: of its bytes: another file where this one is packed, see `packed`.
+    place: of its bytes: another file where this one is packed, see `compressed`.
     extent: what the offsets of its records stay below.
   """
 

@@ -47,7 +47,7 @@ def read_records(path: str | os.PathLike) -> Iterator[Record]:
 
 
 def find_kind(path: str | os.PathLike) -> str:
-  """How a file holds its records: a kind of `layouts.Layout`."""
+  """How a file holds its records: a kind of `json_layouts.Layout`."""
   with compressed.open_plain(path) as file:
     return json_layouts.find_layout(os.fspath(path), file).kind
 

@@ -2,7 +2,7 @@
 
 A plan is made from lengths alone, before anything is read. Samples in a row
 never see one another: segments keep them apart (models/attention.py). Scoring,
-where samples of one image share its tokens, has plans of its own (plan.py).
+where samples of one image share its tokens, has plans of its own (tree_packing.py).
 """
 
 from collections.abc import Sequence

@@ -23,7 +23,7 @@ class Checked(NamedTuple):
   Attributes:
     line: of the pool's table.
     image_bytes: size of the image's file, 0 where there is none.
-    remarks: what is told of the row though it is usable, see `summary`.
+    remarks: what is told of the row though it is usable, see `pool_summary`.
     specials: the special tokens that its turns spell.
   """
 

@@ -88,7 +88,7 @@ def check_pool(
     splits: those that are taken of folders, with commas, or "all".
 
   Returns:
-    What the pool holds, as JSON can have it: see `summary.Tally`.
+    What the pool holds, as JSON can have it: see `pool_summary.Tally`.
 
   Raises:
     InputError: a file cannot be read, or no row can be used.

@@ -37,7 +37,7 @@ class Line(NamedTuple):
     reason, detail: why it is set aside; None for a row that is not.
     truncated: whether the row's end is cut off.
     file, offset, length: where the record stands, see `types.Record`.
-    answer: equal where the row's answers are, see `rounds.hash_answers`; 0 for a row
+    answer: equal where the row's answers are, see `dialogue.hash_answers`; 0 for a row
       set aside, and for all rows of a table that an earlier version wrote.
   """
 

@@ -81,7 +81,7 @@ class ChatTemplate:
 
 
 class ChatLayout:
-  """A chat template's rows as parts; attributes as `templates.Layout` has them."""
+  """A chat template's rows as parts, attributes as a named layout has them."""
 
   adds_begin = False
   apart = False

@@ -2,5 +2,5 @@
 
 Each docstring names its source and what differs. All are the first rows of an
 order, so budgets nest; forced rows come first. What compares embeddings works
-on unit vectors, and in `blocks` where all pairs would be too many.
+on unit vectors, and in `pairwise` where all pairs would be too many.
 """

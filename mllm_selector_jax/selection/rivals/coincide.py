@@ -32,7 +32,7 @@ def coincide(
   pairs, tau 0.1; inside, rows whose kernel mean stays nearest to the cluster's.
   What differs: one embedding of the seed model instead of five layers of a small
   one, the groups instead of 10,000 spherical clusters, a kernel of width 1 on unit
-  vectors; of a cluster above `blocks.MOST` rows that many, as drawn, stand for all
+  vectors; of a cluster above `pairwise.MOST` rows that many, as drawn, stand for all
   in density and kernel mean. A cluster that runs out leaves its rows to the others.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)

@@ -28,7 +28,7 @@ def d2(
   plus its k nearest neighbours', weighted by exp(-gamma d); a kept row takes
   exp(-gamma d) times its score from each of its neighbours. What differs: the
   own score is rank-normalised necessity; d is the distance of unit embeddings;
-  k is 5 and both gammas 1; neighbours of pools of more than `blocks.MOST` rows
+  k is 5 and both gammas 1; neighbours of pools of more than `pairwise.MOST` rows
   are those in the group.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)

@@ -22,7 +22,7 @@ def facility_location(
   Nemhauser, Wolsey and Fisher 1978 (greedy, at least 1 - 1/e of the best), lazily
   as Minoux 1978; for data selection Wei, Iyer and Bilmes 2015. What differs:
   similarity is the cosine of the seed model's embeddings, 0 where negative; in
-  pools of more than `blocks.MOST` rows it counts inside groups alone.
+  pools of more than `pairwise.MOST` rows it counts inside groups alone.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   embeddings = scores.unit_embeddings("select.strategy facility_location")

@@ -20,7 +20,7 @@ def k_center(
   Gonzalez 1985 (farthest first, at most twice the best radius); as a core-set
   for training Sener and Savarese 2018 (arXiv:1708.00489). What differs: unit
   embeddings of the seed model; the first row is drawn; in pools of more than
-  `blocks.MOST` rows distances count inside groups, each of which gets one row
+  `pairwise.MOST` rows distances count inside groups, each of which gets one row
   first. The gain is the distance to the nearest row kept before.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)

@@ -22,7 +22,7 @@ def semdedup(
   Abbas et al. 2023 (arXiv:2303.09540): in each k-means cluster rows go from the
   centroid's least similar on; a row goes if its cosine with one before it is
   above 1 - epsilon. Here epsilon is whatever meets the budget: rows are ranked
-  by 1 less that cosine. Clusters are the groups, cut at `blocks.MOST` rows.
+  by 1 less that cosine. Clusters are the groups, cut at `pairwise.MOST` rows.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   embeddings = scores.unit_embeddings("select.strategy semdedup")

@@ -1,0 +1,1 @@
+"""The run itself: workdir, artifacts, checkpoints, console, processes, bucket."""
