@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def choose_arm(run: Run) -> str:
   return run.arm or own
 
 
-def choose_forms(formats: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def choose_forms(formats: Any) -> tuple[str, ...]:
   """The formats of `export_selection.formats`, verbatim and llava unless given.
 
   Raises:

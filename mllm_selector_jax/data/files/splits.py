@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import Any
 
 from mllm_selector_jax import listing
 from mllm_selector_jax.data.files.compressed import plain_name
@@ -34,7 +35,7 @@ _EMPTY = re.compile(
 _MOST_FOLDERS = 4  # above a file that may name it
 
 
-def parse(value: str) -> tuple[str, ...]:
+def parse(value: Any) -> tuple[str, ...]:
   """The splits that `pool.splits` names; none where all are meant.
 
   Raises:
