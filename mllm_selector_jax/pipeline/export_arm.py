@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mllm_selector_jax import listing
 from mllm_selector_jax.data.pool import pool_export
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.pipeline import card
@@ -37,7 +38,7 @@ def choose_forms(formats: str | tuple[str, ...] | None) -> tuple[str, ...]:
   Raises:
     InputError: one is unknown.
   """
-  wanted = tuple(dict.fromkeys(base_model.split_files(formats))) or FORMATS[:2]
+  wanted = tuple(dict.fromkeys(listing.split_names(formats))) or FORMATS[:2]
   if any(form not in FORMATS for form in wanted):
     raise InputError(
       f"export_selection.formats={','.join(wanted)}: allowed are {', '.join(FORMATS)}."
