@@ -94,7 +94,10 @@ LISTS = {
   "compare.seeds": ("3", "11", read_plan("seeds")),
 }
 # Lists that have a form of their own.
-OTHERS = {"evaluate.rules": "pairs, which commas alone cannot write"}
+OTHERS = {
+  "evaluate.rules": "pairs, which commas alone cannot write",
+  "model.content_specials": "tokens such as [SEG], whose own brackets are no list's",
+}
 
 
 def write(values):
