@@ -53,7 +53,8 @@ ALLOWED = {
   "stages": PIPELINE | {"comparison", "pages", "planning"},
   "api": PIPELINE | {"configs", "settings", "stages"},
   "command_line": {"configs", "stages"},
-  "main": PIPELINE | {"command_line", "settings", "stages"},
+  "invocation": PIPELINE | {"command_line", "settings", "stages"},
+  "main": {"command_line", "invocation", "runs", "stages"},
 }
 LONGEST_FILE = 350  # lines
 
