@@ -28,7 +28,7 @@ def make_scores(run: Run) -> None:
   models = {"seed": _given(cfg.model, "score.model") or _seed_model(run)}
   wanted = passes.list_passes(base_model.scored_signals(run.cfg))
   inputs = {"pool": run.workdir.pool.digest(), "model": _identity(run)}
-  inputs |= signals.LOOKUP.identify(*cfg.signals)
+  inputs |= signals.LOOKUP.identify(*base_model.scored_signals(run.cfg))
   for remark in huggingface.list_remarks(models["seed"]):
     run.say(f"score: the model: {remark}", once=True)
   if any(own.model == "reference" for own in wanted):
