@@ -141,7 +141,7 @@ def _ways(mesh: Any, axes: tuple[str, ...] | str | None) -> int:
 
 def map_shards(
   fn: Callable[..., jax.Array],
-  arrays: Sequence[jax.Array],
+  arrays: Sequence[Array],
   axes: Sequence[Sequence[str | None]],
   out: Sequence[str | None],
 ) -> jax.Array:

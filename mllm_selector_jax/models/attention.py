@@ -21,7 +21,7 @@ BLOCK = 128  # queries whose scores are held at once, in plain XLA
 UNSEEN = -1e30  # large, but finite: a row of -inf would give NaN
 
 # (query [B L H d], key and value [B T Hkv d]) -> [B L H d]
-Attend = Callable[[Array, Array, Array], Array]
+Attend = Callable[[Array, Array, Array], jax.Array]
 
 
 class Layout(NamedTuple):
@@ -43,7 +43,7 @@ class Layout(NamedTuple):
   window: int | None = None
 
 
-def find_seen(layout: Layout) -> Bool[Array, "B L L"]:
+def find_seen(layout: Layout) -> Bool[jax.Array, "B L L"]:
   """Whether a query (row) sees a key (column)."""
   segments, positions, prefixes, window = layout
   place = jnp.arange(segments.shape[1])
@@ -72,7 +72,7 @@ def attend_biased(
   key: Float[Array, "B T Hkv d"],
   value: Float[Array, "B T Hkv d"],
   bias: Float[Array, "B 1 1 L T"] | None,
-) -> Float[Array, "B L H d"]:
+) -> Float[jax.Array, "B L H d"]:
   """Attention; query heads share key-value heads evenly.
 
   The softmax is in float32 or better. Written out, head by head and divided last,
@@ -117,7 +117,7 @@ def attend_causal(
   key: Float[Array, "B L Hkv d"],
   value: Float[Array, "B L Hkv d"],
   bias: Float[Array, "B 1 1 L L"],
-) -> Float[Array, "B L H d"]:
+) -> Float[jax.Array, "B L H d"]:
   """`attend_biased` where no query sees a later key."""
   blocks = [
     attend_biased(

@@ -47,6 +47,7 @@ def choose_kernel(
   if kernel == "xla":
     return plain
   fast = dataclasses.replace(config, attention=kernel)
+  assert batch is not None, "a fast kernel is checked on a batch"
   # Outside of `try`: what fails here, fails in the run as well.
   wanted = run_sample(plain, params, batch)
   try:

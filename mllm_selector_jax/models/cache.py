@@ -4,6 +4,7 @@ A prompt's are written once and only read after that; what is generated goes to 
 of its own, the same for all rows. So a step writes little, and copies nothing large.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.arrays import Array
-from mllm_selector_jax.models.attention import UNSEEN, Attend
+from mllm_selector_jax.models.attention import UNSEEN
 
 AXES = ("batch", "kv_heads", None, None)
 
@@ -41,7 +42,9 @@ class Past(NamedTuple):
   answer: Cache
 
 
-def lay_out(key: Float[Array, "B T Hkv d"], value: Float[Array, "B T Hkv d"]) -> Cache:
+def lay_out(
+  key: Float[jax.Array, "B T Hkv d"], value: Float[jax.Array, "B T Hkv d"]
+) -> Cache:
   """One layer's keys and values as they are kept."""
   return Cache(
     *(sharding.constrain(x.transpose(0, 2, 1, 3), AXES) for x in (key, value))
@@ -65,8 +68,9 @@ def places(layers: Layers) -> int:
 
 def pair(prompt: Layers, answer: Layers) -> list[Past] | Past:
   """Both in the form of a state of `stack.run_keeping`."""
-  if isinstance(prompt, list):
-    return [Past(*each) for each in zip(prompt, answer, strict=True)]
+  if isinstance(prompt, list) and isinstance(answer, list):
+    return [Past(*layer) for layer in zip(prompt, answer, strict=True)]
+  assert isinstance(prompt, Cache) and isinstance(answer, Cache), "both in one form"
   return Past(prompt, answer)
 
 
@@ -98,7 +102,10 @@ def make_bias(
 
 
 def write(
-  layer: Cache, key: Float[Array, "B 1 Hkv d"], value: Float[Array, "B 1 Hkv d"], step
+  layer: Cache,
+  key: Float[jax.Array, "B 1 Hkv d"],
+  value: Float[jax.Array, "B 1 Hkv d"],
+  step: Int[Array, ""],
 ) -> Cache:
   """One layer's answers with the new token's key and value at its place."""
   own = lay_out(key, value)
@@ -110,13 +117,13 @@ def write(
   )
 
 
-def make_attend(past: Past, bias: Float[Array, "B seen"]) -> Attend:
+def make_attend(past: Past, bias: Float[Array, "B seen"]) -> Callable[[Array], Array]:
   """Attention of one new token a row over a layer's places, both parts as one.
 
   The softmax is in float32 or better.
   """
 
-  def attend(query, *_):
+  def attend(query):
     batch, _, heads, width = query.shape
     shared = past.prompt.keys.shape[1]
     wide = jnp.promote_types(query.dtype, jnp.float32)

@@ -134,7 +134,7 @@ class Decoder(nnx.Module):
     if not decoder.tied:
       self.head = nnx.Param(jnp.zeros((decoder.width, decoder.vocab)))
 
-  def embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+  def embed(self, tokens: Int[Array, "B L"]) -> Float[jax.Array, "B L D"]:
     """The tokens' embeddings; ids outside the vocabulary are clipped."""
     embeddings = jnp.take(self.token_embedding[...], tokens, axis=0, mode="clip")
     return embeddings.astype(jnp.dtype(self.config.dtype))

@@ -30,10 +30,13 @@ class AdaptedLinear(nnx.Linear):
     self.lora_b = nnx.Param(jnp.zeros((lora.rank, outputs)))
     self.lora_scale = lora.scale
 
-  def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
+  def __call__(
+    self, inputs: Float[Array, "n inputs"], out_sharding: Any = None
+  ) -> Float[jax.Array, "n outputs"]:
     down, up = (p[...].astype(self.dtype) for p in (self.lora_a, self.lora_b))
-    change = (x.astype(self.dtype) @ down) @ up
-    return super().__call__(x) + change * self.lora_scale
+    change = (inputs.astype(self.dtype) @ down) @ up
+    base = super().__call__(jnp.asarray(inputs), out_sharding)
+    return base + change * self.lora_scale
 
 
 def detach(decoder: Params) -> tuple[Params, Params]:

@@ -1,22 +1,22 @@
 """The two linear layers that turn patch features into token embeddings."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
-from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models.config import MllmConfig
 
 
-def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def quick_gelu(x: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
   """The sigmoid approximation of GELU that CLIP was trained with."""
   return x * jax.nn.sigmoid(1.702 * x)
 
 
-ACTIVATION_FNS = {
+ACTIVATION_FNS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "gelu": functools.partial(jax.nn.gelu, approximate=False),
   "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
   "quick_gelu": quick_gelu,
@@ -33,5 +33,5 @@ class Projector(nnx.Module):
     self.first = nnx.Linear(config.vision.width, width, dtype=dtype, rngs=rngs)
     self.second = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
 
-  def __call__(self, features: Float[Array, "n W"]) -> Float[Array, "n D"]:
+  def __call__(self, features: Float[jax.Array, "n W"]) -> Float[jax.Array, "n D"]:
     return self.second(ACTIVATION_FNS[self.activation](self.first(features)))

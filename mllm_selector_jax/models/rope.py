@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
@@ -110,7 +111,7 @@ def rotate(
   x: Float[Array, "B L H d"],
   cos: Float[Array, "B L 1 h"],
   sin: Float[Array, "B L 1 h"],
-) -> Float[Array, "B L H d"]:
+) -> Float[jax.Array, "B L H d"]:
   """Turns the pairs (i, i + d/2) by their angles (RoFormer, Llama's pairing)."""
   left, right = jnp.split(x.astype(cos.dtype), 2, axis=-1)
   turned = jnp.concatenate(

@@ -19,7 +19,7 @@ def attend(
   segments: Int[Array, "B L"],
   prefixes: Int[Array, "B L"] | None = None,
   window: int | None = None,
-) -> Float[Array, "B L H d"]:
+) -> Float[jax.Array, "B L H d"]:
   """Causal attention inside segments and, with `prefixes`, to their trunks.
 
   Splash compares one id a query with one id a key, so a trunk takes a second
@@ -99,16 +99,23 @@ def _make_kernel(length: int, heads: int, window: int | None, residuals: bool):
   from jax.experimental.pallas.ops.tpu import splash_attention
 
   shape = (length, length)
-  if window is None:
-    mask = splash_attention.CausalMask(shape)
-  else:
+  mask: splash_attention.Mask = splash_attention.CausalMask(shape)
+  if window is not None:
     mask = splash_attention.LocalMask(shape, (window - 1, 0), offset=0)
   block = next(block for block in BLOCKS if length % block == 0)
-  names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq")
-  sizes = {f"block_{name}": block for name in (*names, "kv_dq")}
+  sizes = splash_attention.BlockSizes(
+    block_q=block,
+    block_kv=block,
+    block_kv_compute=block,
+    block_q_dkv=block,
+    block_kv_dkv=block,
+    block_kv_dkv_compute=block,
+    block_q_dq=block,
+    block_kv_dq=block,
+  )
   return splash_attention.make_splash_mha(
     splash_attention.MultiHeadMask([mask] * heads),
-    block_sizes=splash_attention.BlockSizes(**sizes),
+    block_sizes=sizes,
     head_shards=1,
     q_seq_shards=1,
     save_residuals=residuals,

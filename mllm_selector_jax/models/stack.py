@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
@@ -55,7 +56,7 @@ def run_layers(
   *args,
   count: int | None = None,
   remat: str = "none",
-) -> Float[Array, "B L D"]:
+) -> Float[jax.Array, "B L D"]:
   """Applies the first `count` layers (all by default), one after the other.
 
   Args:
@@ -78,7 +79,7 @@ def run_layers(
     step = jax.checkpoint(step, policy=_POLICIES[remat])
   depth = len(jax.tree.leaves(arrays)[0])
   unroll = max(depth, 1) if is_unrolled(depth) else 1
-  return jax.lax.scan(step, x, arrays, unroll=unroll)[0]
+  return jax.lax.scan(step, jnp.asarray(x), arrays, unroll=unroll)[0]
 
 
 def run_keeping(

@@ -1,5 +1,6 @@
 """The vision tower, CLIP's or SigLIP's: from uint8 images to patch features."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float, UInt8
@@ -15,26 +16,26 @@ def normalise_pixels(
   mean: tuple[float, float, float],
   std: tuple[float, float, float],
   dtype=jnp.float32,
-) -> Float[Array, "N S S 3"]:
+) -> Float[jax.Array, "N S S 3"]:
   """Pixels scaled to [0, 1], then standardised a channel; float32 or better."""
-  mean = jnp.asarray(mean, dtype).reshape(1, 1, 1, 3)
-  std = jnp.asarray(std, dtype).reshape(1, 1, 1, 3)
-  return (images.astype(dtype) / 255.0 - mean) / std
+  centre = jnp.asarray(mean, dtype).reshape(1, 1, 1, 3)
+  scale = jnp.asarray(std, dtype).reshape(1, 1, 1, 3)
+  return jnp.subtract(images.astype(dtype) / 255.0, centre) / scale
 
 
 def cut_patches(
   pixels: Float[Array, "N S S 3"], side: int
-) -> Float[Array, "N P {side}*{side}*3"]:
+) -> Float[jax.Array, "N P {side}*{side}*3"]:
   """The square patches, row by row, each flattened as (row, column, channel).
 
   What is left beyond the last whole patch is cut off, as a strided convolution does.
   """
   count, size, _, channels = pixels.shape
   grid = size // side
-  pixels = pixels[:, : grid * side, : grid * side]
-  pixels = pixels.reshape(count, grid, side, grid, side, channels)
-  pixels = pixels.transpose(0, 1, 3, 2, 4, 5)
-  return pixels.reshape(count, grid * grid, side * side * channels)
+  whole = jnp.asarray(pixels)[:, : grid * side, : grid * side]
+  cut = whole.reshape(count, grid, side, grid, side, channels)
+  patches = cut.transpose(0, 1, 3, 2, 4, 5)
+  return patches.reshape(count, grid * grid, side * side * channels)
 
 
 def _norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
@@ -61,8 +62,8 @@ class VisionBlock(nnx.Module):
     self.down = nnx.Linear(config.mlp, width, dtype=dtype, rngs=rngs)
 
   def __call__(
-    self, x: Float[Array, "N P1 W"], attend: attention.Attend
-  ) -> Float[Array, "N P1 W"]:
+    self, x: Float[jax.Array, "N P1 W"], attend: attention.Attend
+  ) -> Float[jax.Array, "N P1 W"]:
     count, length, width = x.shape
     split = (count, length, self.heads, width // self.heads)
     flat = x.reshape(-1, width)
@@ -105,7 +106,7 @@ class VisionTower(nnx.Module):
     )
     self.post_norm = _norm(vision.width, vision.epsilon, dtype, rngs)
 
-  def __call__(self, images: UInt8[Array, "N S S 3"]) -> Float[Array, "N P W"]:
+  def __call__(self, images: UInt8[Array, "N S S 3"]) -> Float[jax.Array, "N P W"]:
     config, vision = self.config, self.config.vision
     dtype = jnp.dtype(config.dtype)
     wide = jnp.promote_types(dtype, jnp.float32)

@@ -48,9 +48,10 @@ def set_apart(
     counts: of every pool row.
     shape: of a step, which some plan of the same pool rows fits.
   """
-  each = shape.rows // shape.shards
-  room = np.array([shape.images, shape.supervised, shape.answers, each])
-  shards, left = [], np.zeros(4)
+  shard_rows = shape.rows // shape.shards
+  room = np.array([shape.images, shape.supervised, shape.answers, shard_rows])
+  shards: list[list[list[assembly.Tree]]] = []
+  left = np.zeros(4)
   for row in rows:
     need = np.array([*(count[row] for count in counts), 1])
     if (need > left).any():
@@ -59,7 +60,7 @@ def set_apart(
     shards[-1].append([(0, [int(row)])])
     left = left - need
   shards += [[] for _ in range(-len(shards) % shape.shards)]
-  filled = [shard + [[]] * (each - len(shard)) for shard in shards]
+  filled = [shard + [[]] * (shard_rows - len(shard)) for shard in shards]
   return [
     [row for shard in filled[start : start + shape.shards] for row in shard]
     for start in range(0, len(filled), shape.shards)

@@ -52,19 +52,21 @@ def read_passes(
   """
   import pyarrow as pa
 
-  found = list(score_parts.read_parts(folders["main"], counts["main"]))
-  tables, embeddings = [table for table, _ in found], [array for _, array in found]
+  parts = list(score_parts.read_parts(folders["main"], counts["main"]))
+  tables = [table for table, _ in parts]
+  embeddings = [array for _, array in parts if array is not None]
+  assert len(embeddings) == len(tables), "every part of the main pass has embeddings"
   main = pa.concat_tables(tables)
   row = main["row"].to_numpy()
   order = np.argsort(row)
   controls = {}
   for name in folders.keys() - {"main"}:
-    found = pa.concat_tables(
+    control = pa.concat_tables(
       [t for t, _ in score_parts.read_parts(folders[name], counts[name])]
     )
-    place = np.searchsorted(row[order], found["row"].to_numpy())
+    place = np.searchsorted(row[order], control["row"].to_numpy())
     controls[name] = np.empty(len(row))
-    controls[name][order[place]] = found["loss"].to_numpy()
+    controls[name][order[place]] = control["loss"].to_numpy()
   sums = {name: main[name].to_numpy() for name in signals.MEANS.values()}
   supervised = main["supervised"].to_numpy()
   made = signals.sample_columns(sums, supervised, controls)
@@ -95,7 +97,7 @@ def read_passes(
 
 
 def write_table(
-  folder: Path, scored: list[Scored], ids: np.ndarray | Text, part_rows: int
+  folder: Path, scored: list[Scored], ids: np.ndarray | Text[str], part_rows: int
 ) -> Bool[np.ndarray, " n"]:
   """Writes `part-*.parquet` and `embeddings/part-*.npy`, in pool order.
 
@@ -308,14 +310,14 @@ def read_elsewhere(
     raise InputError(
       f"score.table={folder} is damaged, or no score table: {error}"
     ) from error
-  missing = np.setdiff1d(np.flatnonzero(ok), scored.row)
-  if len(missing):
-    row = int(missing[0])
+  unscored = np.setdiff1d(np.flatnonzero(ok), scored.row)
+  if len(unscored):
+    row = int(unscored[0])
     raise InputError(
-      f"score.table={folder} has no scores of {len(missing):,} of the {int(ok.sum()):,}"
-      f" usable rows, by the hash of their content: row {row} (id {pool.id[row]}) is"
-      " the first. It was made from another pool; give one of this pool, or leave"
-      " score.table out to score it here."
+      f"score.table={folder} has no scores of {len(unscored):,} of the"
+      f" {int(ok.sum()):,} usable rows, by the hash of their content: row {row}"
+      f" (id {pool.id[row]}) is the first. It was made from another pool; give one of"
+      " this pool, or leave score.table out to score it here."
     )
   return scored
 

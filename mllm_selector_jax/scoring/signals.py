@@ -137,7 +137,7 @@ def plugged_signals(
   Raises:
     InputError: one is not a number a token.
   """
-  out = {}
+  out: dict[str, Float[Array, " n"]] = {}
   for name, function in functions:
     with plugins.calling(f"the signal {name}"):
       value = jnp.asarray(function(logits.astype(jnp.float32), targets, hidden))
@@ -169,7 +169,7 @@ def plugged_columns(
   """
   out, there = {}, {**made, "supervised": supervised.astype(np.float64)}
   for name, signal in functions.items():
-    if signal.tokens:
+    if signal.columns is None:  # the device gave its sum over the row's tokens
       out[name] = sums[name] / supervised
       continue
     with plugins.calling(f"the signal {name}"):
@@ -245,6 +245,6 @@ def sample_columns(
   with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
     columns["perplexity"] = np.exp(columns["loss"])
     for name, (control, compare) in CONTROLS.items():
-      if control in (controls or {}):
+      if controls is not None and control in controls:
         columns[name] = compare(columns["loss"], controls[control] / supervised)
   return columns

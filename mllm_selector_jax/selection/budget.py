@@ -127,11 +127,11 @@ def resolve(
       )
     warning = _above(name, budget, f"{most:,} tokens") if limit > most else ""
     return Limit(eligible, limit, warning)
-  rows = budget.amount
   if budget.kind == "percent":
     # Half a row rounds up; the number of rows never falls as the share grows.
-    rows = (2 * eligible * budget.amount + 100) // 200
-  rows = int(rows)
+    rows = int((2 * eligible * budget.amount + 100) // 200)
+  else:
+    rows = int(budget.amount)
   if rows < 1:
     raise InputError(
       f"{name} is {budget.text} of {eligible:,} eligible rows, which leaves no row;"

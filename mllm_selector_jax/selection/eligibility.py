@@ -193,7 +193,9 @@ def sort_out(
   ranks = necessity.rank_normalise(scores.necessity, scores.flag("seen"))
   code = np.full(count, CODE["not drawn"], np.uint8)
   tie = draws.draw(rng, scores.key, options.strategy)
-  spared, shared, reasons = {}, (), REASONS
+  spared: dict[str, dict[str, int]] = {}
+  shared: tuple[Shared, ...] = ()
+  reasons = REASONS
   if bounded:
     spared, reasons = _mark_suspects(code, scores, ranks, groups.index, options)
     if scores.answer is not None:
@@ -305,6 +307,7 @@ def fit(limit: budgets.Limit, scores: Scores, candidates: Candidates, choose) ->
         " budget or force fewer."
       )
     return limit.rows
+  assert scores.tokens is not None, "a limit in tokens was resolved from them"
   if forced and int(scores.tokens[candidates.forced].sum()) > limit.tokens:
     raise InputError(
       f"The {forced:,} rows forced in have"

@@ -1,7 +1,7 @@
 """Groups of rows: clusters, columns, strata of necessity, and their products."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
@@ -9,8 +9,15 @@ from jaxtyping import Float, Int, UInt64
 from mllm_selector_jax.selection import kmeans
 from mllm_selector_jax.types import InputError
 
+
+class _KMeansOptions(TypedDict):
+  normalise: bool
+  tolerance: float
+  most_iterations: int
+
+
 # What a clustering follows from, beside the rows, their number and the seed.
-KMEANS = {"normalise": True, "tolerance": 1e-4, "most_iterations": 50}
+KMEANS: _KMeansOptions = {"normalise": True, "tolerance": 1e-4, "most_iterations": 50}
 
 
 class Groups(NamedTuple):
@@ -21,7 +28,8 @@ class Groups(NamedTuple):
     names: what each group is called; its length is the number of groups.
   """
 
-  index: Int[np.ndarray, " N"]
+  # Hides the method of tuples that finds a value, which nobody calls.
+  index: Int[np.ndarray, " N"]  # type: ignore[assignment]
   names: tuple[str, ...]
 
 

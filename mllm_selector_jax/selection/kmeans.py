@@ -93,15 +93,15 @@ def kmeans(
     labels, distances, sums = pool.assign(centres)
     inertia = float(distances.astype(np.float64).sum())
     sizes = np.bincount(labels, minlength=clusters)
-    empty = np.flatnonzero(sizes == 0)
-    far = pool.farthest(distances, len(empty))
+    vacant = np.flatnonzero(sizes == 0)
+    far = pool.farthest(distances, len(vacant))
     settled = previous - inertia <= tolerance * previous
     if iteration > 1 and settled and not len(far):
       break
     previous = inertia
     filled = sizes > 0
     centres[filled] = (sums[filled] / sizes[filled, None]).astype(np.float32)
-    centres[empty[: len(far)]] = far
+    centres[vacant[: len(far)]] = far
   else:
     labels, distances, _ = pool.assign(centres)
     inertia = float(distances.astype(np.float64).sum())
@@ -165,12 +165,13 @@ class _Chunks:
     """Up to `count` rows far from their centre, and far from each other."""
     count = min(count, RESTARTS)
     places = np.argsort(-distances, kind="stable")[: RESTART_ROWS if count else 0]
-    nearest, values, found = distances[places], self.rows(places), []
-    while len(found) < count and nearest.max(initial=0) > 0:
-      found.append(values[int(nearest.argmax())])
-      squared = np.square(values - found[-1][None, :]).sum(1)
+    nearest, values = distances[places], self.rows(places)
+    restarts: list[np.ndarray] = []
+    while len(restarts) < count and nearest.max(initial=0) > 0:
+      restarts.append(values[int(nearest.argmax())])
+      squared = np.square(values - restarts[-1][None, :]).sum(1)
       nearest = np.minimum(nearest, squared)
-    return np.array(found, np.float32).reshape(len(found), values.shape[1])
+    return np.array(restarts, np.float32).reshape(len(restarts), values.shape[1])
 
   def first_centres(self, clusters: int, rng: int) -> Float[np.ndarray, "K D"]:
     """Greedy k-means++ over the first rows of the drawn order."""

@@ -81,6 +81,7 @@ def most_rows(budget: Budget, scores: Scores) -> int:
   limit = resolve(budget, scores)
   if limit.tokens is None:
     return limit.rows
+  assert scores.tokens is not None, "`resolve` refuses a budget in tokens without them"
   tokens = np.sort(scores.tokens[~scores.flag("left_out")])
   return int(np.searchsorted(np.cumsum(tokens), limit.tokens, side="right"))
 

@@ -41,7 +41,7 @@ def sort_rows(
   packed = key >> np.uint64(64 - key_bits)
   packed <<= np.uint64(row_bits)
   packed |= np.arange(count, dtype=np.uint64)
-  if group_bits:
+  if group is not None and group_bits:
     packed |= group.astype(np.uint64) << np.uint64(64 - group_bits)
   packed.sort()
   rows = (packed & np.uint64((1 << row_bits) - 1)).view(np.int64)

@@ -74,7 +74,8 @@ def _drop_metadata(folder: str, names: list[str]) -> Iterator[str]:
     place, base = os.path.split(name)
     if base in _METADATA or _CACHE.fullmatch(base):
       continue
-    if saved.get(place) is not None and base not in saved[place]:
+    listed = saved.get(place)
+    if listed is not None and base not in listed:
       continue
     plain = compressed.plain_name(base).lower()
     if plain.endswith(suffixes) or ".array_record" in base:

@@ -101,7 +101,9 @@ def choose(
   """
   if part.take == "all":
     return None
-  kind, number, percent = _STRATEGY.fullmatch(part.take).groups()
+  match = _STRATEGY.fullmatch(part.take)
+  assert match is not None, part.take  # refused where the mixture was read
+  kind, number, percent = match.groups()
   if kind == "first" and not percent:
     return np.arange(int(number))
   rows = count()
@@ -121,15 +123,15 @@ def _find(name: str, wanted: tuple[str, ...]) -> folders.Listing:
   """The files that a path, a pattern or a folder stands for."""
   if storage.is_folder(name):
     return folders.list_folder(name, wanted)
-  found = folders.Listing([], [])
-  for each in _expand_braces(name):
-    for path in _match(each):
-      inside = ([path], [])
+  listing = folders.Listing([], [])
+  for pattern in _expand_braces(name):
+    for path in _match(pattern):
+      inside = folders.Listing([path], [])
       if path != name and storage.is_folder(path):
         inside = folders.list_folder(path, wanted)
-      found.files.extend(inside[0])
-      found.left_out.extend(inside[1])
-  return found
+      listing.files.extend(inside.files)
+      listing.left_out.extend(inside.left_out)
+  return listing
 
 
 def _match(name: str) -> list[str]:

@@ -103,7 +103,7 @@ def _strip(name: str) -> str:
     2
   ]  # as the hub's cache has it
   name = _SHARD.sub("", name.removeprefix("partial-"))
-  first, last = re.match(r"[A-Za-z]*", name)[0], re.search(r"[A-Za-z]*$", name)[0]
+  first, last = re.findall(r"^[A-Za-z]*", name)[0], re.findall(r"[A-Za-z]*$", name)[0]
   if first.lower() in NAMES:
     name = name[len(first) :]
   elif last.lower() in NAMES:

@@ -53,7 +53,8 @@ def _list_one(path: str, file: io.BufferedIOBase, place: int, end: int):
   try:
     with tarfile.open(fileobj=file, mode="r:") as archive:
       while (member := archive.next()) is not None:
-        archive.members.clear()  # it would remember them all
+        # It would remember them all; the attribute is not documented.
+        archive.members.clear()  # type: ignore[attr-defined]
         if archive.offset > end or member.size < 0 or archive.offset <= place:
           raise tarfile.ReadError("unexpected end of data")
         hidden = os.path.basename(member.name).startswith(".")

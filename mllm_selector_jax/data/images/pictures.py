@@ -18,6 +18,11 @@ from mllm_selector_jax.types import ImageOptions, Picture, RowError
 TASK_IMAGES = 16  # that a thread reads in one go
 
 
+# Of an image: its path, or its row where it lies inside a pool file; None where the
+# record names neither a path nor bytes.
+_Key = str | int | None
+
+
 class Finding(NamedTuple):
   """What is kept of an image: its hashes and size, or why it cannot be used.
 
@@ -80,10 +85,9 @@ class Gallery:
     self._options = options
     self._max_pixels = max_pixels
     self._pool = concurrent.futures.ThreadPoolExecutor(max(1, workers))
-    self._known: dict[str, Finding] = {}  # by path
+    self._known: dict[str | None, Finding] = {}  # by path
     self._inside: dict[str, Finding] = {}  # by hash
-    # By path, or by row where the image is inside a pool file.
-    self._requested: dict[str | int, concurrent.futures.Future] = {}
+    self._requested: dict[_Key, concurrent.futures.Future] = {}
 
   def __enter__(self) -> "Gallery":
     return self
@@ -93,7 +97,7 @@ class Gallery:
 
   def request(self, pictures: Iterable[tuple[int, Picture]]) -> None:
     """Begins to look at rows' images, given with the row's number."""
-    new: dict[str | int, Picture] = {}
+    new: dict[_Key, Picture] = {}
     for row, picture in pictures:
       key = row if picture.data is not None else picture.name
       if key not in self._known and key not in self._requested:
@@ -112,7 +116,7 @@ class Gallery:
       self._known[picture.name] = future.result()[picture.name]
     return self._known[picture.name]
 
-  def _look_at(self, pictures: dict[str | int, Picture]) -> dict[str | int, Finding]:
+  def _look_at(self, pictures: dict[_Key, Picture]) -> dict[_Key, Finding]:
     return {key: self._look_at_one(picture) for key, picture in pictures.items()}
 
   def _look_at_one(self, picture: Picture) -> Finding:
@@ -126,7 +130,7 @@ class Gallery:
     except RowError as error:
       return Finding(None, 0, None, error.reason, error.detail)
     pixels = np.ascontiguousarray(decoding.to_pixels(image, self._options))
-    hashed = hashlib.blake2b(pixels, digest_size=16).hexdigest()
+    hashed = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
     found = Finding(digest, len(data), hashed, linked=linked)
     if inside:
       self._inside[digest] = found

@@ -185,7 +185,9 @@ def peek(text: str, start: int) -> Any:
 
 
 def _skip(text: str, place: int) -> int:
-  return _BLANK.match(text, place).end()
+  blanks = _BLANK.match(text, place)
+  assert blanks is not None  # it also matches no blank at all
+  return blanks.end()
 
 
 def is_record(value: Any) -> bool:

@@ -143,11 +143,11 @@ class _Stream(Window):
         text = self.take(end)
         detail = parsing.find_fault(text, value)
         return _make_record(offset, self.offset - offset, value, detail)
-    text = self.take_known()
+    value_text = self.take_known()
     length = self.offset - offset
-    if text is None:
+    if value_text is None:
       return _make_record(offset, length, None, _too_large(length))
-    return _make_record(offset, length, *parsing.parse(text))
+    return _make_record(offset, length, *parsing.parse(value_text))
 
 
 def _read_list(stream: _Stream) -> Iterator[Record]:

@@ -69,7 +69,9 @@ class Window:
   def next_character(self) -> str:
     """The next character that is not blank, not taken; "" at the end."""
     while True:
-      end = _SPACE.match(self.text, self.place).end()
+      blanks = _SPACE.match(self.text, self.place)
+      assert blanks is not None  # it also matches no blank at all
+      end = blanks.end()
       self.offset += end - self.place
       self.place = end
       if end < len(self.text):

@@ -241,6 +241,7 @@ class _Writer:
     self.batch.positions[here] = np.arange(first, last)
     self.batch.segments[here] = self.segment
     if parent > 0:
+      assert self.batch.prefixes is not None, "a shape with trunks has prefixes"
       self.batch.prefixes[here] = parent
     if pixels is not None:
       (at,) = np.nonzero(tokens == self.image_token)

@@ -96,10 +96,10 @@ def lay_out(
   which = np.searchsorted(heights, needed)
   shapes = []
   for number in range(len(heights)):
-    own = [steps[place] for place in np.flatnonzero(which == number)]
+    alike = [steps[place] for place in np.flatnonzero(which == number).tolist()]
     shapes.append(
       assembly.find_steps_shape(
-        own, supervised, turns, has_image, length, patches, side, shards
+        alike, supervised, turns, has_image, length, patches, side, shards
       )
     )
   return Laid(list(steps), which, tuple(shapes))

@@ -56,7 +56,8 @@ class RowReader(Protocol):
     encoder: conversation to tokens; its `image_token` marks an image's places.
   """
 
-  encoder: Any
+  @property
+  def encoder(self) -> Any: ...
 
   def read(self, row: int) -> assembly.Example:
     """Gives the tokens and the pixels of a row."""
@@ -114,7 +115,7 @@ class Reader:
     return special_counts.count_row(self.encoder, sample, dialogue)
 
   def _pixels(
-    self, what: str, pictures: tuple[Picture, ...], digest: str
+    self, what: str, pictures: tuple[Picture, ...], digest: str | None
   ) -> UInt8[np.ndarray, "S S 3"]:
     if len(pictures) != 1:
       raise _changed(what, f"the record has {len(pictures)} images")

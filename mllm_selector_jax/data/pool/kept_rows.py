@@ -120,12 +120,16 @@ class Kept:
         f"Row {row:,} (id {self.pool.id[row]}) changed since the pool was checked:"
         f" {error}. Put the old file back, or check the pool again with --force."
       ) from error
+    assert record.value is not None, "no content is read without a value"
     return Row(row, record.value, content, name, data)
 
   def _name(self, row: int, picture: Picture, data: bytes) -> str:
     """The path by which a trainer finds an image."""
     if self._inside:
-      return self._write(self.pool.image_hash[row], data)
+      digest = self.pool.image_hash[row]
+      assert digest is not None, "a row with an image has its hash"
+      return self._write(digest, data)
+    assert picture.name is not None, "no image lies inside a pool file"
     path = os.path.abspath(self._folders.find(picture.name).path)
     plain = not os.path.isabs(picture.name) and "://" not in picture.name
     if plain and os.path.normpath(self.images / picture.name) == path:

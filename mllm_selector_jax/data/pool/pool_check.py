@@ -208,7 +208,10 @@ def _finish(
   )
   for row, picture, conversations, dialogue, fault in looked:
     sample, content = fault or next(samples), None
-    remarks, specials = (), ()
+    remarks: tuple[str, ...] = ()
+    specials: tuple[special_counts.Count, ...] = ()
+    reason: str | None = None
+    detail: str | None = None
     if not cut and not isinstance(sample, RowError) and sample.truncated:
       sample = RowError("too long", f"more than {encoder.max_length:,} tokens")
     if not isinstance(sample, RowError):
@@ -216,21 +219,24 @@ def _finish(
       if contents is not None and contents.add(content):
         sample = RowError("duplicate row", "an earlier row holds the same")
     if isinstance(sample, RowError):
-      cells = (0, 0, 0, 0, "aside", sample.reason, sample.detail, False)
+      counts, status, truncated = (0, 0, 0, 0), "aside", False
+      reason, detail = sample.reason, sample.detail
       content, answer = None, 0
     else:
+      assert dialogue is not None and row.content is not None, "there is no fault"
       answer = hash_answers([turn for turn in dialogue.rounds if turn.learned])
       supervised = int(np.count_nonzero(sample.supervised))
       trunk = encoder.measure_trunk(sample)
-      cells = (len(dialogue.rounds), len(sample.tokens), supervised, trunk)
-      cells += ("ok", None, None, sample.truncated)
+      counts = (len(dialogue.rounds), len(sample.tokens), supervised, trunk)
+      status, truncated = "ok", sample.truncated
       remarks = tuple(
         _list_remarks(row.content, conversations, dialogue, encoder, picture)
       )
       specials = tuple(special_counts.count_row(encoder, sample, dialogue))
     line = pool_table.Line(
       row.row, row.id, content, row.source, row.image, picture.hash,
-      picture.pixels, *cells, row.file, row.offset, row.length, answer,
+      picture.pixels, *counts, status, reason, detail, truncated, row.file,
+      row.offset, row.length, answer,
     )  # fmt: skip
     yield Checked(line, picture.size, remarks, specials)
 
@@ -259,16 +265,18 @@ def _look(row: PendingRow, gallery: Gallery) -> _Looked:
   if row.fault is not None:
     return _Looked(row, picture, [], None, row.fault)
   if row.image is not None:
+    assert row.picture is not None, "an image with a name is there"
     picture = gallery.get(row.row, row.picture)
     if picture.reason is not None:
       fault = RowError(picture.reason, picture.detail)
       return _Looked(row, picture, [], None, fault)
+  assert row.content is not None, "content that cannot be read is a fault"
   conversations = row.content.conversations
   try:
-    dialogue, fault = read_dialogue(conversations), None
+    dialogue = read_dialogue(conversations)
   except RowError as error:
-    dialogue, fault = None, error.with_traceback(None)
-  return _Looked(row, picture, conversations, dialogue, fault)
+    return _Looked(row, picture, conversations, None, error.with_traceback(None))
+  return _Looked(row, picture, conversations, dialogue, None)
 
 
 def _list_remarks(

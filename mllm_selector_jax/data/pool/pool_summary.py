@@ -74,6 +74,7 @@ class Tally:
     source = self._sources.setdefault(line.source, [0, 0])
     source[0] += 1
     if line.status != "ok":
+      assert line.reason is not None, "a row set aside has a reason"
       self._aside[line.reason] += 1
       examples = self._examples.setdefault(line.reason, [])
       if len(examples) < EXAMPLES:
@@ -83,6 +84,7 @@ class Tally:
     self.ok += 1
     source[1] += 1
     self._truncated += line.truncated
+    assert line.hash is not None, "a usable row has a hash"
     self._contents.append(int(line.hash[:16], 16))
     self._rows.append(line.row)
     self._turns.append(line.turns)
@@ -270,7 +272,7 @@ def _format_sources(sources: Mapping[str, Mapping[str, int]], rows: int) -> list
 
 def _format_lengths(found: Mapping[str, Any]) -> list[str]:
   head = ("a row has", "least", "5 %", "25 %", "median", "75 %", "95 %", "99 %", "most")
-  lines = [head]
+  lines: list[tuple[str, ...]] = [head]
   for name, label in (
     ("turns", "turns"), ("tokens", "tokens"), ("supervised", "supervised tokens")
   ):  # fmt: skip
@@ -338,7 +340,8 @@ def _percent(count: int, of: int) -> str:
   return f"{100 * count / of:.1f} %" if of else "0.0 %"
 
 
-def _format_bytes(count: int) -> str:
+def _format_bytes(size: int) -> str:
+  count: float = size
   for unit in ("bytes", "kB", "MB", "GB"):
     if count < 1000:
       return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

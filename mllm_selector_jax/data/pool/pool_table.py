@@ -123,7 +123,10 @@ def open_writer(path: str | os.PathLike) -> Iterator[Any]:
     partial.unlink(missing_ok=True)
 
 
-def _lazy(name: str) -> functools.cached_property:
+_Column = functools.cached_property
+
+
+def _lazy(name: str) -> _Column[Any]:
   return functools.cached_property(lambda table: table._read_column(name))
 
 
@@ -137,25 +140,25 @@ class PoolTable:
       version lack.
   """
 
-  row: Int[np.ndarray, " N"] = _lazy("row")
-  id: Text = _lazy("id")
-  hash: Text = _lazy("hash")
-  source: Text = _lazy("source")
-  image: Text = _lazy("image")
-  image_hash: Text = _lazy("image_hash")
-  pixels: Text = _lazy("pixels")
-  turns: Int[np.ndarray, " N"] = _lazy("turns")
-  tokens: Int[np.ndarray, " N"] = _lazy("tokens")
-  supervised: Int[np.ndarray, " N"] = _lazy("supervised")
-  trunk: Int[np.ndarray, " N"] = _lazy("trunk")
-  status: Text = _lazy("status")
-  reason: Text = _lazy("reason")
-  detail: Text = _lazy("detail")
-  truncated: Bool[np.ndarray, " N"] = _lazy("truncated")
-  file: Text = _lazy("file")
-  offset: Int[np.ndarray, " N"] = _lazy("offset")
-  length: Int[np.ndarray, " N"] = _lazy("length")
-  answer: UInt64[np.ndarray, " N"] = _lazy("answer")
+  row: _Column[Int[np.ndarray, " N"]] = _lazy("row")
+  id: _Column[Text[str]] = _lazy("id")
+  hash: _Column[Text[str | None]] = _lazy("hash")
+  source: _Column[Text[str]] = _lazy("source")
+  image: _Column[Text[str | None]] = _lazy("image")
+  image_hash: _Column[Text[str | None]] = _lazy("image_hash")
+  pixels: _Column[Text[str | None]] = _lazy("pixels")
+  turns: _Column[Int[np.ndarray, " N"]] = _lazy("turns")
+  tokens: _Column[Int[np.ndarray, " N"]] = _lazy("tokens")
+  supervised: _Column[Int[np.ndarray, " N"]] = _lazy("supervised")
+  trunk: _Column[Int[np.ndarray, " N"]] = _lazy("trunk")
+  status: _Column[Text[str]] = _lazy("status")
+  reason: _Column[Text[str | None]] = _lazy("reason")
+  detail: _Column[Text[str | None]] = _lazy("detail")
+  truncated: _Column[Bool[np.ndarray, " N"]] = _lazy("truncated")
+  file: _Column[Text[str]] = _lazy("file")
+  offset: _Column[Int[np.ndarray, " N"]] = _lazy("offset")
+  length: _Column[Int[np.ndarray, " N"]] = _lazy("length")
+  answer: _Column[UInt64[np.ndarray, " N"]] = _lazy("answer")
 
   def __init__(self, path: str | os.PathLike):
     import pyarrow.parquet as pq
@@ -194,7 +197,7 @@ class PoolTable:
     """Equal where `pixels` are, 0 where there are none: a plan's images."""
     return (self.pixels.codes.astype(np.int64) + 1).astype(np.uint64)
 
-  def _read_column(self, name: str) -> Shaped[np.ndarray, " N"] | Text:
+  def _read_column(self, name: str) -> Shaped[np.ndarray, " N"] | Text[str | None]:
     import pyarrow.parquet as pq
 
     if name == "answer" and not self.has_answers:

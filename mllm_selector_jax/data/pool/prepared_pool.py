@@ -16,7 +16,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mllm_selector_jax import plugins, storage
@@ -78,6 +78,7 @@ def write_shards(
   progress(done, total)
   tasks = [(table, images, out / names[n], *span) for n, span in waiting.items()]
   with contextlib.ExitStack() as stack:
+    results: Iterator[int]
     if workers == 1:
       results = map(_write_shard, tasks)
     else:
@@ -188,7 +189,9 @@ def _begin_worker(trusted: dict[str, tuple[str, ...]]) -> None:
 
 
 def _end_with_parent() -> None:
-  multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+  parent = multiprocessing.parent_process()
+  assert parent is not None, "only workers watch their parent"
+  multiprocessing.connection.wait([parent.sentinel])
   os._exit(1)
 
 
@@ -214,6 +217,7 @@ def make_example(pool: PoolTable, row: int, images: AnyFolders) -> bytes:
   try:
     record = pool.record(row)
     if record.value is None:
+      assert record.reason is not None, "a record without a value has a reason"
       raise RowError(record.reason, record.detail)
     text = pool.text(row)
     pictures = record_schemas.read_pictures(record)
@@ -224,13 +228,13 @@ def make_example(pool: PoolTable, row: int, images: AnyFolders) -> bytes:
   except InputError:
     if pool.ok[row]:
       raise
-    reason, detail = pool.reason[row], pool.detail[row] or ""
+    reason, detail = pool.reason[row] or "", pool.detail[row] or ""
   if reason and pool.ok[row]:
     raise InputError(
       f"Row {row:,} (id {pool.id[row]}) changed since the pool was checked: {detail}."
       " Put the old file back, or check the pool again with --force."
     )
-  values = {
+  values: dict[str, str | bytes] = {
     "record": text,
     "id": pool.id[row],
     "source": pool.source[row],

@@ -61,7 +61,7 @@ class PoolReading:
   """Goes through the files' records, and counts those that are not taken."""
 
   def __init__(self, parts: Sequence[mixture.Part], seed: int):
-    self.not_taken = collections.Counter()
+    self.not_taken: collections.Counter[str] = collections.Counter()
     self._parts = parts
     self._seed = seed
 
@@ -82,7 +82,7 @@ class PoolReading:
 
 def _holds(ascending: np.ndarray, value: int) -> bool:
   place = np.searchsorted(ascending, value)
-  return place < len(ascending) and ascending[place] == value
+  return bool(place < len(ascending) and ascending[place] == value)
 
 
 def describe_row(
@@ -107,14 +107,17 @@ def describe_row(
   if record.value is None:
     # It has no id to be found by.
     where = f"{file}, byte {record.offset:,}"
-    fault = RowError(record.reason, f"{where}: {record.detail}")
+    assert record.reason is not None, "a record without a value has a reason"
+    unusable = RowError(record.reason, f"{where}: {record.detail}")
     name = record.id or f"row-{row}"
-    return PendingRow(*place, name, record.source or "unknown", fault=fault)
-  name = record.value.get("id")
-  if name is None:
-    name = f"row-{row}" if record.id is None else record.id
-  name = sources.as_text(name)
-  picture, content, fault = None, None, None
+    return PendingRow(*place, name, record.source or "unknown", fault=unusable)
+  label = record.value.get("id")
+  if label is None:
+    label = f"row-{row}" if record.id is None else record.id
+  name = sources.as_text(label)
+  picture: Picture | None = None
+  content: record_schemas.Content | None = None
+  fault: RowError | None = None
   try:
     content = record_schemas.read_content(record)
     picture = next(iter(content.pictures), None)

@@ -1,7 +1,7 @@
 """A column of text that stays in Arrow's memory: no Python object a row."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
@@ -9,8 +9,11 @@ from jaxtyping import Bool, Int, Shaped
 _BLOCK = 65_536  # rows that are Python objects at once where all are gone through
 
 
-class Text:
-  """Texts, some of them None; each distinct one is held once.
+Value = TypeVar("Value", bound=str | None)
+
+
+class Text(Generic[Value]):
+  """Texts, of which some may be None; each distinct one is held once.
 
   Indexed by a number it gives a str or None, by a slice, a mask or an array of
   numbers a numpy array of such objects.
@@ -38,19 +41,28 @@ class Text:
   def __len__(self) -> int:
     return len(self.codes)
 
-  def __getitem__(self, where: Any) -> str | Shaped[np.ndarray, " K"] | None:
+  @overload
+  def __getitem__(self, where: int | np.integer) -> Value: ...
+
+  @overload
+  def __getitem__(
+    self, where: slice | Sequence[int] | np.ndarray
+  ) -> Shaped[np.ndarray, " K"]: ...
+
+  def __getitem__(self, where: Any) -> Value | Shaped[np.ndarray, " K"]:
     codes = self.codes[where]
     if not isinstance(codes, np.ndarray):
-      return self._names[int(codes)].as_py() if codes >= 0 else None
+      value: Any = self._names[int(codes)].as_py() if codes >= 0 else None
+      return value
     used, place = np.unique(codes, return_inverse=True)
     names = self._names.take(used[used >= 0]).to_pylist()
     return np.array([None, *names] if len(used) > len(names) else names, object)[place]
 
-  def __iter__(self) -> Iterator[str | None]:
+  def __iter__(self) -> Iterator[Value]:
     for start in range(0, len(self), _BLOCK):
       yield from self[start : start + _BLOCK]
 
-  def tolist(self) -> list[str | None]:
+  def tolist(self) -> list[Value]:
     return list(self)
 
   def equals(self, text: str) -> Bool[np.ndarray, " N"]:

@@ -166,10 +166,10 @@ def read_content(record: Record) -> Content:
   _refuse_other_media(turns, pictures)
   if not any(MARK in turn.text for turn in turns):
     # An image without bytes and name that nobody asks for is how some writers say none.
-    pictures = tuple(each for each in pictures if each.name or each.data != b"")
-  turns, note = place_marks(turns, len(pictures), blanks)
+    pictures = tuple(p for p in pictures if p.name or p.data != b"")
+  marked, note = place_marks(turns, len(pictures), blanks)
   notes = () if note is None else (note,)
-  return content._replace(turns=tuple(turns), pictures=pictures, notes=notes)
+  return content._replace(turns=tuple(marked), pictures=pictures, notes=notes)
 
 
 def read_as_is(record: Record) -> Content:
@@ -185,6 +185,7 @@ def _read_as_is(record: Record) -> tuple[Content, int]:
   """What a record holds, and how many images it leaves empty."""
   value = record.value
   if value is None:
+    assert record.reason is not None, "a record without a value has a reason"
     raise RowError(record.reason, record.detail)
   if not _OTHER_MEDIA.isdisjoint(value):
     for kind in sorted(_OTHER_MEDIA):
@@ -214,6 +215,7 @@ def read_pictures(record: Record) -> tuple[Picture, ...]:
     RowError: what should name an image does not, or the record could not be read.
   """
   if record.value is None:
+    assert record.reason is not None, "a record without a value has a reason"
     raise RowError(record.reason, record.detail)
   if pictures := record.pictures or read_fields(record.value)[0].pictures:
     return pictures

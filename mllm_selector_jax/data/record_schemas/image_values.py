@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 from mllm_selector_jax.types import Picture, RowError
 
 # The first of these that holds an image gives the record's images.
-FIELDS = ("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos")
-FIELDS += ("jpg", "jpeg", "png", "webp", "image_path", "image_paths", "image_file")
+FIELDS = (
+  *("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos"),
+  *("jpg", "jpeg", "png", "webp", "image_path", "image_paths", "image_file"),
+)
 _NUMBERED = re.compile(r"(?:image|img)_?(\d+)")  # image_0, image_1, ...
 _DATA_URL = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.-]+)*,", re.IGNORECASE)
 # The first characters of the allowed formats' magic bytes, in base64.

@@ -16,16 +16,20 @@ SPEAKERS = {
   **dict.fromkeys(("chatgpt", "bing", "bard"), GPT),
   "system": SYSTEM,
 }
-TOOLS = ("function_call", "function", "tool_call", "tool_response", "tool")
-TOOLS += ("observation",)
+TOOLS = (
+  *("function_call", "function", "tool_call", "tool_response", "tool"),
+  "observation",
+)
 _PLAIN = frozenset((HUMAN, GPT, SYSTEM))
 _SPEAKER_FIELDS = ("from", "role")
 _TEXT_FIELDS = ("value", "content")
 _CALL_FIELDS = ("tool_calls", "function_call")
 _LEARNED_FIELDS = ("loss", "weight", "loss_weight", "train")
 # A question and its answer in one object.
-_PAIRS = (("user", "assistant"), ("human", "assistant"), ("human", "gpt"))
-_PAIRS += (("question", "answer"), ("query", "response"))
+_PAIRS = (
+  *(("user", "assistant"), ("human", "assistant"), ("human", "gpt")),
+  *(("question", "answer"), ("query", "response")),
+)
 _KNOWN = {*_SPEAKER_FIELDS, *_TEXT_FIELDS}
 
 

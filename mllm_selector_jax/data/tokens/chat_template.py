@@ -202,7 +202,8 @@ class ChatLayout:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-      texts, spans = render_jinja_template(
+      # Annotated as if it never gave the spans.
+      rendered: Any = render_jinja_template(
         conversations=[messages],
         chat_template=self._source,
         return_assistant_tokens_mask=True,
@@ -214,6 +215,7 @@ class ChatLayout:
       raise InputError(
         f"model.conversation='chat': the base's chat template fails: {error}." + _OTHER
       ) from error
+    texts, spans = rendered
     return texts[0], spans[0]
 
   def _write(

@@ -40,6 +40,20 @@ class _Break(NamedTuple):
 _Plan = list[Piece | _Break]
 
 
+class _Encoded(NamedTuple):
+  """A piece as tokens.
+
+  Attributes:
+    ids: of its tokens.
+    learned: (start, stop, round) of those that are learned.
+    asked: (start, stop) of those of questions.
+  """
+
+  ids: Sequence[int] | Int[np.ndarray, " n"]
+  learned: Sequence[tuple[int, int, int]] = ()
+  asked: Sequence[tuple[int, int]] = ()
+
+
 class Encoder:
   """Turns conversations into token ids.
 
@@ -130,7 +144,9 @@ class Encoder:
     for plan in plans:
       if isinstance(plan, list):
         for piece in plan:
-          if isinstance(piece, Piece) and not piece.shared:
+          if isinstance(piece, _Break) or piece.text is None:
+            continue
+          if not piece.shared:
             texts[piece.follows].append(piece.text)
     encodings = tuple(
       iter(side.encode_batch(batch, add_special_tokens=False) if batch else ())
@@ -230,14 +246,13 @@ class Encoder:
         raise RowError("too long", f"the image stands after {self.max_length:,} tokens")
     for turn, texts in enumerate(zip(questions, answers, strict=True)):
       if self.template.breaks(turn, *texts):
-        place = [piece.turn for piece in pieces] + [turn]
-        place = next(n for n, begun in enumerate(place) if begun >= turn)
+        turns = [piece.turn for piece in pieces] + [turn]
+        place = next(n for n, begun in enumerate(turns) if begun >= turn)
         return [*pieces[:place], _Break(turn), *pieces[place:]]
-    return pieces
+    return list(pieces)
 
   def _assemble(self, plan: _Plan, encodings: tuple) -> Sample:
-    # Ids, which of them are learned, by round, and which are asked.
-    spans = [(self._begin, (), ())]
+    encoded = [_Encoded(self._begin)]
     length = len(self._begin)
     image_end = 0
     lost = None
@@ -248,15 +263,15 @@ class Encoder:
         lost = piece.turn if counted < self.max_length else None
         continue
       if piece.text is None:
-        ids = self._image if piece.token is None else (piece.token,)
-        learned, asked = piece.learned, ()
+        single = self._image if piece.token is None else (piece.token,)
+        encoded.append(_Encoded(single, piece.learned))
       else:
-        ids, learned, asked = self._encode_piece(piece, encodings)
-      spans.append((ids, learned, asked))
-      length += len(ids)
+        encoded.append(self._encode_piece(piece, encodings))
+      length += len(encoded[-1].ids)
       if piece.text is None and piece.token is None:
         image_end = length
     if lost is not None:
+      assert isinstance(self.template, Template), "no chat template breaks a row"
       raise RowError(
         "masked by LLaVA",
         f"round {lost} holds {self.template.separator!r} as text",
@@ -269,7 +284,7 @@ class Encoder:
     turns = np.full(length, -1, np.int32)
     questions = np.zeros(length, bool)
     place = 0
-    for ids, learned, asked in spans:
+    for ids, learned, asked in encoded:
       tokens[place : place + len(ids)] = ids
       for start, stop in asked:
         questions[place + start : place + stop] = True
@@ -294,18 +309,18 @@ class Encoder:
   def _must_split(self) -> bool:
     """Whether the end of a prompt has other tokens as soon as an answer follows."""
     parts = self._layout.prompt(False)
-    *_, last = join_parts(parts, ["a"], [""], self._layout.apart) or [None]
+    pieces = join_parts(parts, ["a"], [""], self._layout.apart)
+    last = pieces[-1] if pieces else None
     if last is None or last.text is None:
       return False
     ids = self._encode(last.text.rstrip(" "), last.follows).ids
     return self._encode(f"{last.text}a", last.follows).ids[: len(ids)] != ids
 
-  def _encode_piece(
-    self, piece: Piece, encodings: tuple
-  ) -> tuple[list[int], list, list]:
-    """A text's ids, (start, stop, round) of those learned, and spans of those asked."""
+  def _encode_piece(self, piece: Piece, encodings: tuple) -> _Encoded:
+    text = piece.text
+    assert text is not None, "tokens and images are not encoded"
     if piece.shared:
-      key = piece.text, piece.follows
+      key = text, piece.follows
       if key not in self._shared:
         self._shared[key] = self._encode(*key)
       encoding = self._shared[key]
@@ -313,17 +328,17 @@ class Encoder:
       encoding = next(encodings[piece.follows])
     ids, learned = encoding.ids, []
     for start, stop, turn in piece.learned:
-      first, last, straddles = find_span(encoding, start, stop, piece.text)
+      first, last, straddles = find_span(encoding, start, stop, text)
       if start and (straddles or self._splits) and len(piece.learned) == 1:
         # At inference the prompt ends here, and the answer begins a token.
-        asked = self._encode(piece.text[:start], piece.follows)
-        said = self._encode(piece.text[start:], True)
-        _, last, _ = find_span(said, 0, stop - start, piece.text[start:])
-        questions = find_inside(asked, piece.asked, piece.text[:start])
+        asked = self._encode(text[:start], piece.follows)
+        said = self._encode(text[start:], True)
+        _, last, _ = find_span(said, 0, stop - start, text[start:])
+        questions = find_inside(asked, piece.asked, text[:start])
         learned = [(len(asked.ids), len(asked.ids) + last, turn)]
-        return asked.ids + said.ids, learned, questions
+        return _Encoded(asked.ids + said.ids, learned, questions)
       learned.append((first, last, turn))
-    return ids, learned, find_inside(encoding, piece.asked, piece.text)
+    return _Encoded(ids, learned, find_inside(encoding, piece.asked, text))
 
 
 def make_encoder(

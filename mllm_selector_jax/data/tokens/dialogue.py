@@ -53,7 +53,8 @@ def read_rounds(conversations: Any) -> list[Round]:
   """
   if not isinstance(conversations, list):
     raise RowError("malformed", "conversations is not a list")
-  rounds, question = [], None
+  rounds: list[Round] = []
+  question: str | None = None
   for place, turn in enumerate(conversations):
     if not isinstance(turn, dict):
       raise RowError("malformed", f"turn {place} is not an object")

@@ -110,7 +110,7 @@ class Specials:
     names = {token: each.content for token, each in added.items()}
     special = {token for token, each in added.items() if each.special}
     special |= set(tokenizer.all_special_ids) & added.keys()
-    frame = {image_token, *written, *ends}
+    frame: set[int | None] = {image_token, *written, *ends}
     frame |= _find_roles(tokenizer)
     sources = _chat_sources(tokenizer)
     frame |= {token for token in special if names[token] in sources}

@@ -135,14 +135,14 @@ def _write_source(template: Template, mark: str, begins: bool, blanks: Blanks) -
   said = [blank] if blanks.inside else []
   said += ["turn.text", _quote(template.gap + template.closing)]
   said += ["eos_token"] if template.ends else []
-  said = " + ".join(value for value in said if value != "''")
+  said_text = " + ".join(value for value in said if value != "''")
   answer = _put(_quote(stem)) + ("" if blanks.inside else _put(blank))
   return _SOURCE.substitute(
     system=_quote(template.system),
     begin="{{ bos_token }}" if begins else "",
     mark=_quote(mark),
     ask=_write_question(template, mark, blanks),
-    answer=f"{answer}{{%- set turn.said = {said} -%}}",
+    answer=f"{answer}{{%- set turn.said = {said_text} -%}}",
     tail=_put(_quote(template.tail)),
     prompt=_put(_quote(stem)),
   )

@@ -54,7 +54,8 @@ def join_parts(
     masked: rounds whose answers are not learned either.
   """
   pieces: list[Piece] = []
-  text, learned, shared, begun, follows = "", [], True, 0, False
+  text, shared, begun, follows = "", True, 0, False
+  learned: list[tuple[int, int, int]] = []
   asked: list[tuple[int, int]] = []
 
   def flush() -> None:

@@ -66,8 +66,8 @@ def list_tensors(
         yield key, np.ascontiguousarray(matrix.T, np.float32)
   for leaf in mapping.list_leaves(config):
     if leaf.path.startswith("projector/"):
-      _, layer, kind = leaf.path.split("/")
-      array = peers.fetch(params["projector"][layer][kind]).astype(np.float32)
+      _, linear, kind = leaf.path.split("/")
+      array = peers.fetch(params["projector"][linear][kind]).astype(np.float32)
       yield _module_name(leaf.names[0]), np.ascontiguousarray(leaf.to_theirs(array))
 
 

@@ -44,9 +44,11 @@ def read_rope(config: Any) -> Rope:
   if kind != "yarn":
     return Rope(theta, kind, factor)
   attention = rope.get("attention_factor")
-  scales = rope.get("mscale"), rope.get("mscale_all_dim")
-  if attention is None and all(scales):
-    first, second = (0.1 * s * math.log(max(factor, 1.0)) + 1.0 for s in scales)
+  scale, scale_all = rope.get("mscale"), rope.get("mscale_all_dim")
+  if attention is None and scale and scale_all:
+    first, second = (
+      0.1 * s * math.log(max(factor, 1.0)) + 1.0 for s in (scale, scale_all)
+    )
     attention = first / second
   return Rope(
     theta,

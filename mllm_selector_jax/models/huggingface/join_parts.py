@@ -5,7 +5,11 @@ from pathlib import Path
 
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface.model_config import parts_config
-from mllm_selector_jax.models.huggingface.model_parts import find_parts, join_parts
+from mllm_selector_jax.models.huggingface.model_parts import (
+  Select,
+  find_parts,
+  join_parts,
+)
 from mllm_selector_jax.models.huggingface.reader import parts_params
 from mllm_selector_jax.models.huggingface.source import find_model
 from mllm_selector_jax.models.huggingface.writer import write_parts
@@ -18,7 +22,7 @@ def assemble(
   vision: str | os.PathLike | None = None,
   projector: str | os.PathLike | None = None,
   feature_layer: int = -2,
-  select: str | None = None,
+  select: Select | None = None,
   chat_template: str | None = None,
   seed: int = 0,
 ) -> MllmConfig:

@@ -129,9 +129,11 @@ class Leaf:
 def _make_leaf(path: str, shape: tuple[int, ...]) -> Leaf:
   stem, _, kind = path.rpartition("/")
   stacked = "/layers/" in path
-  name, layout = NAMES.get(path), "same"
   if kind in ("kernel", "scale", "bias"):
     name = NAMES[stem] + (".bias" if kind == "bias" else ".weight")
+  else:
+    name = NAMES[path]
+  layout = "same"
   if path == "vision/patch_embedding/kernel":
     layout = "patch"
   elif kind in ("kernel", "head"):

@@ -83,7 +83,7 @@ def _load_base(source: Path) -> Any:
   import transformers
 
   config = load_hf_config(source)
-  kind = transformers.AutoModelForCausalLM
+  kind: Any = transformers.AutoModelForCausalLM
   if config.model_type == "llava":
     kind = transformers.LlavaForConditionalGeneration
   return kind.from_pretrained(str(source), dtype="auto", local_files_only=True)

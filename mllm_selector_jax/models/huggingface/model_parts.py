@@ -9,7 +9,7 @@ one description here, so that configs, weights and tokenizers are read one way.
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
 from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS, read_tower
@@ -30,6 +30,7 @@ ORIGINAL = {
   "llava_mistral": "mistral",
   "llava_qwen": "qwen2",
 }
+Select = Literal["default", "full"]  # MllmConfig.select
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,9 +135,8 @@ def _original_parts(folder: Path, raw: dict[str, Any]) -> Parts:
     "image_aspect_ratio": (raw.get("image_aspect_ratio", "pad"), "pad"),
   }
   wrong = [f"{key} is {a!r}, only {b!r}" for key, (a, b) in wanted.items() if a != b]
-  select = {"patch": "default", "cls_patch": "full"}.get(
-    raw.get("mm_vision_select_feature", "patch")
-  )
+  selects: dict[str, Select] = {"patch": "default", "cls_patch": "full"}
+  select = selects.get(raw.get("mm_vision_select_feature", "patch"))
   if select is None:
     wrong.append("mm_vision_select_feature is neither 'patch' nor 'cls_patch'")
   if wrong:
@@ -159,7 +159,7 @@ def join_parts(
   projector: Path | None,
   decoder_kind: str | None = None,
   feature_layer: int = -2,
-  select: str | None = None,
+  select: Select | None = None,
 ) -> Parts:
   """One model of a decoder, a vision tower and a projector.
 

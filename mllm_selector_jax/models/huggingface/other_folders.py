@@ -111,7 +111,9 @@ def _find_quantisation(config: dict[str, Any]) -> dict[str, Any] | None:
   """How config.json says that the weights, or a part's, are quantised."""
   parts = [config, config.get("text_config"), config.get("vision_config")]
   for part in parts:
-    for key in _QUANTISATIONS if isinstance(part, dict) else ():
+    if not isinstance(part, dict):
+      continue
+    for key in _QUANTISATIONS:
       if isinstance(part.get(key), dict) and part[key]:
         return part[key]
   return None

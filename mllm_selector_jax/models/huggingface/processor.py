@@ -89,13 +89,15 @@ def read_image_options(
       " do_pad, or CLIPImageProcessor with a centre crop, can be used; with"
       " model.pad_images, SigLIP's too."
     )
+  assert side is not None, "a size without a side was refused"
+  # LLaVA's padding colour: the mean, truncated.
+  red, green, blue = (int(value * 255) for value in mean)
   return ImageOptions(
     size=side,
     mean=mean,
     std=std,
     pad=pad or padded,
-    # LLaVA's padding colour: the mean, truncated.
-    background=tuple(int(value * 255) for value in mean),
+    background=(red, green, blue),
     resample=int(processor.resample),
   )
 

@@ -93,7 +93,7 @@ def _check_headers(parts: Parts, config: MllmConfig) -> Tensors:
   """The tensors of all files, which are what the config wants."""
   tensors = _collect(parts)
   grown = parts.stored_vocab < config.decoder.vocab
-  wanted = set()
+  wanted: set[str] = set()
   for leaf in mapping.list_leaves(config):
     if parts.projector is not None or not leaf.path.startswith("projector/"):
       wanted.update(leaf.names)
@@ -159,7 +159,7 @@ def _make_zeros(shape: tuple[int, ...], layout: Sharding):
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _insert(array: jax.Array, part: jax.Array, layer: jax.Array) -> jax.Array:
-  start = (layer, *(0 for _ in part.shape))
+  start: tuple[jax.Array | int, ...] = (layer, *(0 for _ in part.shape))
   return jax.lax.dynamic_update_slice(array, part[None], start)
 
 
@@ -167,7 +167,8 @@ def _read_one(entry: Entry, leaf: mapping.Leaf, layout: Sharding) -> jax.Array:
   """One tensor in our layout; a shard reads its own slice of the file only."""
   cache: dict[Any, np.ndarray] = {}
 
-  def read(index: tuple[slice, ...]) -> np.ndarray:
+  def read(index: tuple[slice, ...] | None) -> np.ndarray:
+    assert index is not None, "jax asks for a part of the array"
     bounds = tuple(
       slice(*part.indices(size)[:2])
       for part, size in zip(index, leaf.ours, strict=True)

@@ -1,7 +1,6 @@
 """The rules for suspect rows by name, one a file; a new bound is one more line."""
 
 import dataclasses
-import numbers
 from typing import Any
 
 import numpy as np
@@ -93,9 +92,9 @@ def find_bound(value: float | str) -> Bound:
   Raises:
     InputError: there is no such bound; see `plugins.Lookup.find`.
   """
-  if isinstance(value, numbers.Real):
-    return quantile.of_share(float(value))
-  return LOOKUP.find(value, "select.bound")
+  if isinstance(value, str):
+    return LOOKUP.find(value, "select.bound")
+  return quantile.of_share(float(value))
 
 
 def list_meanings() -> dict[str, str]:

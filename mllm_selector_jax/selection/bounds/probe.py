@@ -116,6 +116,7 @@ def count_flops(
 
 def find(inputs: Inputs) -> Suspects:
   """Rows of the upper hump of the head's doubt that it does not get right."""
+  assert inputs.doubt is not None, "`held_out` asks for it"
   return find_doubted(inputs.doubt, inputs.groups, inputs.answers)
 
 

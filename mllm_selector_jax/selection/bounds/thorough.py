@@ -8,6 +8,7 @@ REASON = "suspect: unlikely to a model that has not seen it"
 
 def find(inputs: Inputs) -> Suspects:
   """Rows of the upper hump of a held-out loss that its model does not get right."""
+  assert inputs.doubt is not None, "`held_out` asks for it"
   return find_doubted(inputs.doubt, inputs.groups, inputs.answers)
 
 

@@ -47,7 +47,8 @@ def find_near(
     wanted: rows to take.
   """
   taken = np.empty((min(wanted, len(embeddings)), embeddings.shape[1]), np.float32)
-  count, near = 0, []
+  near: list[int] = []
+  count = 0
   for start in range(0, len(embeddings), CHUNK):
     part = embeddings[start : start + CHUNK]
     closest = np.full(len(part), -1.0, np.float32)
