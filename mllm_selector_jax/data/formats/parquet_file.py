@@ -5,6 +5,7 @@ these, or a list of them.
 """
 
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,11 @@ class ParquetFile(PoolFile):
 
     super().__init__(path)
     try:
+      source = storage.open_binary(self.place)
+      weakref.finalize(self, source.close)
       # Unbuffered, a row group would be held whole in memory.
       self._file = pq.ParquetFile(
-        storage.open_binary(self.place),
-        buffer_size=1 << 20,
-        page_checksum_verification=True,
+        source, buffer_size=1 << 20, page_checksum_verification=True
       )
       names = self._file.schema_arrow.names
       metadata = self._file.metadata
