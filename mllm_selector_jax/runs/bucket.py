@@ -23,7 +23,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from mllm_selector_jax.runs import artifacts, peers
+from mllm_selector_jax.runs import artifacts, holder, peers
 from mllm_selector_jax.runs.artifacts import MARKER, RECIPE, UNHASHED, Artifact, Recipe
 from mllm_selector_jax.types import InputError, RunError
 
@@ -287,7 +287,7 @@ class Bucket:
         f"Warning: {self._remote} was last held by {note.read_text()}, which did not"
         " let go: it was killed, or still runs. Two runs at once spoil each other."
       )
-    note.write_text(artifacts.describe_process())
+    note.write_text(holder.describe_process())
     return warning
 
 

@@ -14,7 +14,14 @@ import jax
 from jax.sharding import Mesh
 
 from mllm_selector_jax import plugins, sharding, storage
-from mllm_selector_jax.runs import agreement, artifacts, half_done, interrupts, peers
+from mllm_selector_jax.runs import (
+  agreement,
+  artifacts,
+  half_done,
+  holder,
+  interrupts,
+  peers,
+)
 from mllm_selector_jax.runs.bucket import Bucket
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.runs.workdir import Workdir
@@ -268,7 +275,7 @@ def open_run(
   """
   bucket = Bucket(workdir) if storage.is_remote(workdir) else None
   place = Workdir(bucket.folder if bucket else Path(workdir).absolute())
-  with artifacts.lock(place.path) if _writes(bucket) else contextlib.nullcontext():
+  with holder.lock(place.path) if _writes(bucket) else contextlib.nullcontext():
     run = Run(cfg, place, Console(place.log), force, bucket=bucket, **asked)
     if bucket:
       bucket.open(run.say)
