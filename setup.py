@@ -66,6 +66,7 @@ setuptools.setup(
       "gcsfs>=2026.10",
       "hypothesis>=6.100",
       "kubernetes-validate>=1.30",
+      "mypy>=2.4",
       "packaging>=24",
       "peft>=0.21,<0.22",
       "pytest>=8",
@@ -78,6 +79,7 @@ setuptools.setup(
       "tensorflow-datasets>=4.9.10",
       "tensorboardX>=2.6",
       "torch==2.13.0",
+      "types-PyYAML>=6",
     ],
     # Beside which benchmarks/kmeans.py and greedy.py stand.
     "rivals": ["faiss-cpu>=1.10", "submodlib-py>=0.0.3"],
