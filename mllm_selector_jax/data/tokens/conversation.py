@@ -9,7 +9,7 @@ the end is cut off.
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -25,33 +25,17 @@ from mllm_selector_jax.data.tokens.literal_tokenizer import (
   make_literal,
 )
 from mllm_selector_jax.data.tokens.specials import AUTO, Choice, Specials
-from mllm_selector_jax.data.tokens.text_spans import Piece, clip_pieces, join_parts
+from mllm_selector_jax.data.tokens.text_spans import (
+  Break,
+  EncodedPiece,
+  Piece,
+  clip_pieces,
+  join_parts,
+)
 from mllm_selector_jax.types import MARK, InputError, RowError, Sample
 
 TEMPLATES: dict[str, Template | ChatTemplate] = {**WRITTEN, "chat": ChatTemplate()}
-
-
-class _Break(NamedTuple):
-  """Where LLaVA's bookkeeping loses a row: from this round on."""
-
-  turn: int
-
-
-_Plan = list[Piece | _Break]
-
-
-class _Encoded(NamedTuple):
-  """A piece as tokens.
-
-  Attributes:
-    ids: of its tokens.
-    learned: (start, stop, round) of those that are learned.
-    asked: (start, stop) of those of questions.
-  """
-
-  ids: Sequence[int] | Int[np.ndarray, " n"]
-  learned: Sequence[tuple[int, int, int]] = ()
-  asked: Sequence[tuple[int, int]] = ()
+_Plan = list[Piece | Break]
 
 
 class Encoder:
@@ -144,9 +128,7 @@ class Encoder:
     for plan in plans:
       if isinstance(plan, list):
         for piece in plan:
-          if isinstance(piece, _Break) or piece.text is None:
-            continue
-          if not piece.shared:
+          if isinstance(piece, Piece) and piece.text is not None and not piece.shared:
             texts[piece.follows].append(piece.text)
     encodings = tuple(
       iter(side.encode_batch(batch, add_special_tokens=False) if batch else ())
@@ -248,23 +230,23 @@ class Encoder:
       if self.template.breaks(turn, *texts):
         turns = [piece.turn for piece in pieces] + [turn]
         place = next(n for n, begun in enumerate(turns) if begun >= turn)
-        return [*pieces[:place], _Break(turn), *pieces[place:]]
+        return [*pieces[:place], Break(turn), *pieces[place:]]
     return list(pieces)
 
   def _assemble(self, plan: _Plan, encodings: tuple) -> Sample:
-    encoded = [_Encoded(self._begin)]
+    encoded = [EncodedPiece(self._begin)]
     length = len(self._begin)
     image_end = 0
     lost = None
     for piece in plan:
-      if isinstance(piece, _Break):
+      if isinstance(piece, Break):
         # LLaVA's own count: an image is one token, and no row is cut yet.
         counted = length - (self.patches - 1 if image_end else 0)
         lost = piece.turn if counted < self.max_length else None
         continue
       if piece.text is None:
         single = self._image if piece.token is None else (piece.token,)
-        encoded.append(_Encoded(single, piece.learned))
+        encoded.append(EncodedPiece(single, piece.learned))
       else:
         encoded.append(self._encode_piece(piece, encodings))
       length += len(encoded[-1].ids)
@@ -316,7 +298,8 @@ class Encoder:
     ids = self._encode(last.text.rstrip(" "), last.follows).ids
     return self._encode(f"{last.text}a", last.follows).ids[: len(ids)] != ids
 
-  def _encode_piece(self, piece: Piece, encodings: tuple) -> _Encoded:
+  def _encode_piece(self, piece: Piece, encodings: tuple) -> EncodedPiece:
+    """Tokenises a piece of text."""
     text = piece.text
     assert text is not None, "tokens and images are not encoded"
     if piece.shared:
@@ -336,9 +319,9 @@ class Encoder:
         _, last, _ = find_span(said, 0, stop - start, text[start:])
         questions = find_inside(asked, piece.asked, text[:start])
         learned = [(len(asked.ids), len(asked.ids) + last, turn)]
-        return _Encoded(asked.ids + said.ids, learned, questions)
+        return EncodedPiece(asked.ids + said.ids, learned, questions)
       learned.append((first, last, turn))
-    return _Encoded(ids, learned, find_inside(encoding, piece.asked, text))
+    return EncodedPiece(ids, learned, find_inside(encoding, piece.asked, text))
 
 
 def make_encoder(

@@ -3,6 +3,9 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Int
+
 from mllm_selector_jax.data.tokens.conversation_templates import (
   ANSWER,
   FRAME,
@@ -33,6 +36,26 @@ class Piece(NamedTuple):
   learned: tuple[tuple[int, int, int], ...]
   shared: bool
   asked: tuple[tuple[int, int], ...] = ()
+
+
+class Break(NamedTuple):
+  """Where LLaVA's bookkeeping loses a row: from this round on."""
+
+  turn: int
+
+
+class EncodedPiece(NamedTuple):
+  """A piece as tokens.
+
+  Attributes:
+    ids: of its tokens.
+    learned: (start, stop, round) of those that are learned.
+    asked: (start, stop) of those of questions.
+  """
+
+  ids: Sequence[int] | Int[np.ndarray, " n"]
+  learned: Sequence[tuple[int, int, int]] = ()
+  asked: Sequence[tuple[int, int]] = ()
 
 
 def join_parts(
