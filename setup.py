@@ -86,6 +86,8 @@ setuptools.setup(
     # benchmarks/lmms_eval_metrics.py; 0.7.3 was run, by itself without most of its own
     # dependencies.
     "lmms_eval": ["lmms-eval>=0.7"],
+    # `mkdocs build --strict` makes the pages of docs/.
+    "docs": ["mkdocs>=1.6", "mkdocstrings[python]>=0.27"],
     "gcs": ["gcsfs>=2026.10"],
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],  # brings libtpu, with which `plan` compiles without a TPU

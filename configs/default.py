@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
   # The splits of a folder that belong to the pool: names separated by commas
   # (train,val), or all. A folder without splits is read whole, and a file that is
   # named is always read.
-  cfg.pool.splits = "train"
+  cfg.pool.splits = config_dict.FieldReference("train", field_type=object)
   # The folder that image paths are relative to, or several (a list, or separated by
   # commas).
   cfg.pool.images = config_dict.placeholder(object)
@@ -122,14 +122,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Columns of the score table; loss is always included. The ones below are computed in
   # one pass; visual, ifd and excess need one further pass each. A signal of your own is
   # named as module:function (docs/extending.md).
-  cfg.score.signals = (
-    "loss",
-    "loss_sum",
-    "perplexity",
-    "accuracy",
-    "entropy",
-    "el2n",
-    "grand",
+  cfg.score.signals = config_dict.FieldReference(
+    "loss,loss_sum,perplexity,accuracy,entropy,el2n,grand", field_type=object
   )
   cfg.score.row_length = 2048  # tokens of a packed row
   cfg.score.batch_rows = 16  # packed rows per step

@@ -14,7 +14,16 @@ PACKAGE = "mllm_selector_jax"
 ROOT = pathlib.Path(__file__).parents[1]
 
 # Room -> rooms that it may import, beside itself and types.
-CORE = {"arrays", "losses", "models", "plugins", "runs", "sharding", "storage"}
+CORE = {
+  "arrays",
+  "listing",
+  "losses",
+  "models",
+  "plugins",
+  "runs",
+  "sharding",
+  "storage",
+}
 DATA = CORE | {"data"}
 INPUTS = DATA | {"demo", "evaluation", "inputs", "selection"}
 PIPELINE = INPUTS | {"pipeline", "scoring", "training"}
@@ -23,11 +32,12 @@ ALLOWED = {
   "types": set(),
   "arrays": set(),
   "plugins": set(),
-  "storage": set(),
+  "listing": set(),
+  "storage": {"listing"},
   "sharding": {"arrays"},
-  "runs": {"plugins", "sharding", "storage"},
+  "runs": {"data", "plugins", "sharding", "storage"},
   "losses": {"arrays", "sharding"},
-  "data": {"plugins", "storage"},
+  "data": {"listing", "plugins", "storage"},
   "models": {"arrays", "runs", "sharding", "storage"},
   "training": CORE,
   "scoring": DATA,
@@ -42,7 +52,9 @@ ALLOWED = {
   "settings": PIPELINE | {"comparison", "planning"},
   "stages": PIPELINE | {"comparison", "pages", "planning"},
   "api": PIPELINE | {"configs", "settings", "stages"},
-  "main": PIPELINE | {"configs", "settings", "stages"},
+  "command_line": {"configs", "stages"},
+  "invocation": PIPELINE | {"command_line", "settings", "stages"},
+  "main": {"command_line", "invocation", "runs", "stages"},
 }
 LONGEST_FILE = 350  # lines
 

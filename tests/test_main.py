@@ -107,3 +107,18 @@ def test_check_counts_what_it_sets_aside(tmp_path):
 
 def test_run_returns_the_status_without_leaving():
   assert run(["mllm-selector", DEMO]) == 2
+
+
+def test_the_help_needs_no_jax():
+  script = (
+    "import sys\n"
+    "from mllm_selector_jax import main\n"
+    "assert main.run(['x', '--help']) == 0\n"
+    "slow = {'jax', 'flax', 'transformers', 'pyarrow', 'torch'}\n"
+    "print(sorted(slow & sys.modules.keys()))\n"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", script], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.splitlines()[-1] == "[]"
+  assert "mllm-selector [command]" in done.stdout

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mllm_selector_jax import sharding, storage
+from mllm_selector_jax import listing, sharding, storage
 from mllm_selector_jax.data.images.image_folders import ImageFolders
 from mllm_selector_jax.data.packing import loader
 from mllm_selector_jax.data.pool import pool_table
@@ -169,20 +169,16 @@ def image_folders(run: Run) -> ImageFolders:
   return ImageFolders.of(folders, run.cfg.pool.links == LINKS[0])
 
 
-def split_files(value: str | tuple | list | float | None) -> list[str]:
-  """A file (or name or number), several separated by commas, or a list of them."""
-  if isinstance(value, int | float):
-    return [str(value)]
-  if not value:
-    return []
-  if isinstance(value, str):
-    return [name.strip() for name in value.split(",") if name.strip()]
-  return [str(name) for name in value]
+def scored_signals(cfg: Any) -> tuple[str, ...]:
+  """The signals that `score.signals` of a config lists, each once."""
+  return tuple(dict.fromkeys(listing.split_names(cfg.score.signals)))
 
 
 def split_paths(value: str | tuple | list | None) -> list[str]:
-  """As `split_files`, but a comma may be a part of a path that is there."""
-  return storage.split_paths(value) if isinstance(value, str) else split_files(value)
+  """The paths of a setting: one, several with commas, or a list of them."""
+  if isinstance(value, str):
+    return storage.split_paths(value)
+  return [str(path) for path in value or ()]
 
 
 def draw_rows(pool: pool_table.PoolTable, count: int, seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.evaluation.intervals import (
   Difference,
   PairedDifference,
@@ -33,7 +33,7 @@ _PART = dict.fromkeys(("value", "low", "high", "count", "correct", "metric"))
 ALL_TASKS, ALL_QUESTIONS = "mean of the tasks", "all questions"
 
 
-def render(workdir: Path, images: ImageFolders, title: str) -> str:
+def render(workdir: Path, images: AnyFolders, title: str) -> str:
   run = gather.read_run(workdir)
   content = collect(run, images)
   template = _environment().get_template("report.html.j2")
@@ -51,7 +51,7 @@ def render(workdir: Path, images: ImageFolders, title: str) -> str:
   raise AssertionError(f"a report of {len(html):,} characters")
 
 
-def collect(run: Run, images: ImageFolders) -> dict[str, Any]:
+def collect(run: Run, images: AnyFolders) -> dict[str, Any]:
   """Everything that the template names."""
   main = run.main
   control = run.control_of(main) if main else None
@@ -193,8 +193,7 @@ def _bound(run: Run, summary: dict[str, Any]) -> dict[str, Any] | None:
   name, told = (summary.get("options") or {}).get("bound"), summary.get("bound")
   if not told or not (told.get("flops") or told["spared"]):
     return None
-  # Of a plug-in's bound the page does not know which held-out loss it had.
-  bound = BOUNDS.get(name)
+  bound = BOUNDS.get(name)  # of a plug-in's the held-out loss is not known
   seconds = add_seconds(run.times, bound.held_out) if bound else None
   return {**told, "name": name, "seconds": seconds}
 

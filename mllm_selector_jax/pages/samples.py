@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.data import formats, record_schemas
-from mllm_selector_jax.data.images.image_folders import AnyFolders, ImageFolders
+from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.pages import findings, tables
 from mllm_selector_jax.pages.gather import Pool, Selection
@@ -142,7 +142,7 @@ def _each_reason(pool: Pool, most: int) -> Int[np.ndarray, " K"]:
 
 
 def make_cards(
-  pool: Pool, selection: Selection | None, images: ImageFolders, picks: list[Pick]
+  pool: Pool, selection: Selection | None, images: AnyFolders, picks: list[Pick]
 ) -> list[tuple[Pick, list[Card]]]:
   """Reads the picked rows' records and images; a broken one shows as such."""
   wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *(p.rows for p in picks)]))
@@ -163,7 +163,7 @@ def _make_card(
   record: dict[str, Any],
   pool: Pool,
   selection: Selection | None,
-  images: ImageFolders,
+  images: AnyFolders,
   budget: int,
 ) -> Card:
   turns, more = read_turns(record)

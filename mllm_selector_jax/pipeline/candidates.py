@@ -145,7 +145,7 @@ def predict_columns(cfg: Any) -> list[str]:
   """Columns that the score table of this config has, made here or brought in."""
   if cfg.score.table is not None:
     return list_columns(Path(cfg.score.table))
-  return ["supervised", "seed", "loss", *cfg.score.signals]
+  return ["supervised", "seed", "loss", *base_model.scored_signals(cfg)]
 
 
 def check_names(run: Run, there: Collection[str] | None = None, **changes: Any) -> None:
@@ -162,7 +162,7 @@ def check_names(run: Run, there: Collection[str] | None = None, **changes: Any) 
   """
   there = predict_columns(run.cfg) if there is None else there
   config = _draft_config(run.cfg, **changes)
-  check_signals(list_signals(config), there, run.cfg.score.signals)
+  check_signals(list_signals(config), there, base_model.scored_signals(run.cfg))
   grouping.check_form(config["groups"], {*POOL_COLUMNS, *there})
 
 
@@ -207,7 +207,7 @@ def read_eligible(
   pool, table = base_model.open_pool(run), read_scores(run.workdir.scores.path)
   strategy = strategies.find_strategy(options.strategy)
   doubted = find_held_out(options)
-  check_signals(wanted, table.columns, run.cfg.score.signals)
+  check_signals(wanted, table.columns, base_model.scored_signals(run.cfg))
   finite = np.isfinite(table.signal(config["signal"]))
   for name in strategy.signals:
     finite &= np.isfinite(table.signal(name))

@@ -2,7 +2,7 @@
 
 import json
 
-from mllm_selector_jax import plugins
+from mllm_selector_jax import listing, plugins
 from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.files import fingerprint
 from mllm_selector_jax.data.pool import pool_check, pool_summary
@@ -42,6 +42,7 @@ def make_pool(run: Run, look: bool = False) -> None:
       once=True,
     )
   files, folders = base_model.pool_files(run), base_model.image_folders(run)
+  splits = ",".join(listing.split_names(run.cfg.pool.splits))
   config = {
     "data": files,
     "images": folders.folders,
@@ -50,7 +51,7 @@ def make_pool(run: Run, look: bool = False) -> None:
     "duplicate_ids": run.cfg.pool.duplicate_ids,
     "duplicate_rows": run.cfg.pool.duplicate_rows,
     "source": run.cfg.pool.source,
-    "splits": run.cfg.pool.splits,
+    "splits": splits,
     "long_rows": run.cfg.pool.long_rows,
     "demo": drawn,
     **{key: run.cfg.model[key] for key in _PROCESSING},
@@ -59,7 +60,7 @@ def make_pool(run: Run, look: bool = False) -> None:
     "check",
     config,
     {
-      "files": fingerprint.fingerprint(files, folders, run.cfg.pool.splits),
+      "files": fingerprint.fingerprint(files, folders, splits),
       "processing": base_model.hash_processing(run),
       **formats.LOOKUP.identify(*plugins.list_given(formats.SETTING)),
     },
@@ -101,7 +102,7 @@ def make_pool(run: Run, look: bool = False) -> None:
         duplicate_rows=run.cfg.pool.duplicate_rows,
         source=run.cfg.pool.source,
         seed=run.cfg.rng_seed,
-        splits=run.cfg.pool.splits,
+        splits=splits,
         long_rows=run.cfg.pool.long_rows,
         resume=True,
       )

@@ -2,9 +2,11 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mllm_selector_jax import listing
 from mllm_selector_jax.data.pool import pool_export
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.pipeline import card
@@ -31,13 +33,13 @@ def choose_arm(run: Run) -> str:
   return run.arm or own
 
 
-def choose_forms(formats: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def choose_forms(formats: Any) -> tuple[str, ...]:
   """The formats of `export_selection.formats`, verbatim and llava unless given.
 
   Raises:
     InputError: one is unknown.
   """
-  wanted = tuple(dict.fromkeys(base_model.split_files(formats))) or FORMATS[:2]
+  wanted = tuple(dict.fromkeys(listing.split_names(formats))) or FORMATS[:2]
   if any(form not in FORMATS for form in wanted):
     raise InputError(
       f"export_selection.formats={','.join(wanted)}: allowed are {', '.join(FORMATS)}."

@@ -13,7 +13,7 @@ from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.models import huggingface, lora, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.pipeline import telemetry
-from mllm_selector_jax.runs import artifacts, peers
+from mllm_selector_jax.runs import artifacts, interrupts, peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection import budget
 from mllm_selector_jax.training import loop
@@ -103,22 +103,24 @@ def fine_tune(
       warn=lambda text: run.say(f"{title}: {text}"),
       observe=observe,
     )
-  if peers.is_first_process():
-    _write_rows(folder / "rows.parquet", pool, rows)
-    artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
-  if config.lora is not None:
-    huggingface.write_adapter(folder / "adapter", config, params, run.cfg.model.path)
-    config, params = lora.merge(config, params)
-  chat_template, exact = template_source.make_chat_template(reader.encoder)
-  huggingface.write_model(
-    folder / "hf",
-    config,
-    params,
-    source,
-    pad=run.cfg.model.pad_images,
-    chat_template=chat_template,
-    ends=reader.encoder.answers.ends,
-  )
+  # Up to here checkpoints keep the work; from here on the model does.
+  with interrupts.held("the tuned model is written"):
+    if peers.is_first_process():
+      _write_rows(folder / "rows.parquet", pool, rows)
+      artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
+    if config.lora is not None:
+      huggingface.write_adapter(folder / "adapter", config, params, run.cfg.model.path)
+      config, params = lora.merge(config, params)
+    chat_template, exact = template_source.make_chat_template(reader.encoder)
+    huggingface.write_model(
+      folder / "hf",
+      config,
+      params,
+      source,
+      pad=run.cfg.model.pad_images,
+      chat_template=chat_template,
+      ends=reader.encoder.answers.ends,
+    )
   if not reader.encoder.answers.stops:
     run.say(
       f"{title}: no single token ends the answers of"

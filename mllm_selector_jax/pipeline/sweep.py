@@ -2,12 +2,18 @@
 
 from typing import Any
 
-from mllm_selector_jax.inputs import base_model
+from mllm_selector_jax import listing
 from mllm_selector_jax.pipeline import candidates, needs
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection import measures
 from mllm_selector_jax.selection.selection import Selection
+
+
+def read_settings(section: Any) -> tuple[list[str], list[float]]:
+  """The budgets and lambdas that `select.sweep` lists."""
+  weights = listing.split_names(section.kl_weights)
+  return listing.split_names(section.budgets), [float(each) for each in weights]
 
 
 def sweep(run: Run) -> None:
@@ -16,9 +22,7 @@ def sweep(run: Run) -> None:
   `sweep.parquet` has a line a setting, `kept.parquet` a column a setting with
   which of the eligible rows it keeps, beside their number, id and hash.
   """
-  settings = run.cfg.select.sweep
-  budgets = base_model.split_files(settings.budgets)
-  weights = [float(each) for each in base_model.split_files(settings.kl_weights)]
+  budgets, weights = read_settings(run.cfg.select.sweep)
   if not budgets and not weights:
     return
   config, _ = candidates.name_rows(run, candidates.make_config(run))

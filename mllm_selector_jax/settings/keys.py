@@ -5,8 +5,10 @@ A new key is one more line. What holds between keys stands in `relations`.
 
 from typing import Any
 
+from mllm_selector_jax import listing
 from mllm_selector_jax.comparison import comparison_plan
 from mllm_selector_jax.data import formats
+from mllm_selector_jax.data.files import splits
 from mllm_selector_jax.data.pool import pool_check, sources
 from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.data.tokens.chat_date import read_date
@@ -79,21 +81,21 @@ def _spike(key: str, value: Any) -> None:
 
 
 def _signals(key: str, value: Any) -> None:
-  sequence(key, value)
-  for item in value:
-    name(key, item)
-  signals.find_plugged(value)
+  if value is None:
+    refuse(key, value, "a list of signals, such as loss,accuracy")
+  texts(key, value)
+  signals.find_plugged(listing.split_names(value))
 
 
 def _metrics(key: str, value: Any) -> None:
   texts(key, value)
-  for each_name in base_model.split_files(value):
+  for each_name in listing.split_names(value):
     metrics.LOOKUP.find(each_name, key, "names")
 
 
 def _formats(key: str, value: Any) -> None:
   texts(key, value)
-  for item in base_model.split_files(value):
+  for item in listing.split_names(value):
     formats.LOOKUP.find(item, key, "names")
 
 
@@ -150,7 +152,7 @@ POOL: dict[str, Check] = {
   "images": texts,
   "links": one_of(*base_model.LINKS),
   "formats": _formats,
-  "splits": name,
+  "splits": every(texts, parsed(splits.parse)),
   "duplicate_ids": one_of(*pool_check.DUPLICATES),
   "duplicate_rows": one_of(*pool_check.DUPLICATES),
   "source": every(name, parsed(sources.make_finder)),

@@ -9,7 +9,7 @@ from mllm_selector_jax.inputs import questions
 from mllm_selector_jax.inputs.drawn_demo import is_drawn, make_options
 from mllm_selector_jax.pipeline import candidates, fine_tune, telemetry
 from mllm_selector_jax.pipeline.score_pool import check_folders, check_reference
-from mllm_selector_jax.pipeline.search import development
+from mllm_selector_jax.pipeline.search import development, search_space
 from mllm_selector_jax.pipeline.search.search_arms import check_search
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring import score_table
@@ -76,6 +76,7 @@ def _check_selection(run: Run, command: str) -> None:
   there = list_columns(run, command)
   if there is not None:
     candidates.check_names(run, there)
+    search_space.check_alternatives(run.cfg, there)
     check_search(run, there)
   if command not in MAKERS:
     return

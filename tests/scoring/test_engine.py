@@ -199,7 +199,7 @@ def test_a_pool_without_images_or_of_one_row(params, tmp_path):
 def test_wrong_options_are_named():
   with pytest.raises(InputError, match=r"score\.batch_rows=0"):
     engine.ScoreOptions(batch_rows=0)
-  with pytest.raises(InputError, match="names 'lss'; there are"):
+  with pytest.raises(InputError, match=r"names 'lss' .*; allowed: loss"):
     engine.ScoreOptions(signals=("lss",))
 
 

@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mllm_selector_jax import main
+from mllm_selector_jax.comparison.comparison_plan import read_plan
+from mllm_selector_jax.settings import check_settings
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import example_plugin, small_run
@@ -88,7 +90,7 @@ def test_a_strategy_is_selected_by_from_the_command_line(command, plugin, monkey
   assert read_selection(folder)["kept"] != kept
 
 
-def test_a_bound_is_told_of_everywhere(command, plugin):
+def test_a_bound_is_told_of_everywhere(command, plugin, capsys):
   settings = {"select.bound": BOUND, "select.groups": "source"}
   status, said, folder = command("select", **settings)
   assert status == 0, said
@@ -108,9 +110,34 @@ def test_a_bound_is_told_of_everywhere(command, plugin):
   # Without the config's word the name in the workdir is not imported.
   status, said, _ = command("explain", f"--id=row={row}")
   assert status == 2 and f"'{BOUND}': this plug-in is not named by the config" in said
+  # Nor is that in a card, which may be anybody's.
+  formats = {"export_selection.formats": "card"}
+  assert command("export-selection", **settings, **formats)[0] == 0
+  card = folder / "arms/main/exports/card"
+  assert main.run(["mllm-selector", "verify", f"--card={card}"]) == 2
+  assert f"'{BOUND}': this plug-in is not named" in capsys.readouterr().err
   assert command("report")[0] == 0  # which needs no plug-in
   page = (folder / "report.html").read_text()
   assert REASON in page and "error norm is among its group" in page
+
+
+def test_a_comparison_has_arms_of_plug_ins(base, plugin, tmp_path):
+  settings = {
+    "compare.strategies": f"kl,{STRATEGY}",
+    "compare.variants": f"mine: bound={BOUND}, floor=0",
+    "compare.budgets": "5%",
+    "compare.seeds": "3",
+  }
+  with small_run.open_run(tmp_path / "work", base, **settings) as current:
+    plan = read_plan(current.cfg)
+    assert plan.variants["mine"]["bound"] == BOUND
+    assert [arm.name(3) for arm in plan.arms][-2:] == [
+      "example_plugin.strategy.LONGEST-5%-3",
+      "mine-5%-3",
+    ]
+    assert check_settings(current, "select") is None
+  with pytest.raises(InputError, match="not named by the config of this run"):
+    read_plan(small_run.make_config(base, **settings))
 
 
 def test_a_signal_that_the_scores_lack_is_asked_for(command, plugin):

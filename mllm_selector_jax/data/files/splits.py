@@ -2,7 +2,9 @@
 
 import os
 import re
+from typing import Any
 
+from mllm_selector_jax import listing
 from mllm_selector_jax.data.files.compressed import plain_name
 from mllm_selector_jax.types import InputError
 
@@ -33,13 +35,13 @@ _EMPTY = re.compile(
 _MOST_FOLDERS = 4  # above a file that may name it
 
 
-def parse(value: str) -> tuple[str, ...]:
+def parse(value: Any) -> tuple[str, ...]:
   """The splits that `pool.splits` names; none where all are meant.
 
   Raises:
     InputError: it names none.
   """
-  names = [name.strip() for name in str(value).split(",") if name.strip()]
+  names = listing.split_names(value)
   if not names:
     raise InputError(
       f"pool.splits={value!r}: name splits with commas (train,validation), or all."

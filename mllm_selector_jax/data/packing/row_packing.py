@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
+from mllm_selector_jax.data.packing.best_fit import best_fit
+
 Rows = list[list[int]]  # packed rows, each a list of the caller's item numbers
 
 
@@ -23,27 +25,15 @@ def pack(lengths: Sequence[int] | Int[np.ndarray, " n"], row_length: int) -> Row
   Returns:
     Rows of item numbers, in the order in which the rows were opened.
   """
-  lengths = np.asarray(lengths)
+  lengths = np.asarray(lengths, np.int64)
+  if len(lengths):
+    bounds = lengths.min(), lengths.max(), row_length
+    assert 0 < bounds[0] and bounds[1] <= row_length, bounds
   order = np.argsort(-lengths, kind="stable")
-  rows: Rows = []
-  by_room: list[list[int]] = [[] for _ in range(row_length + 1)]
-  occupied = 0  # bit r: some row has r tokens of room
-  for item in order.tolist():
-    length = int(lengths[item])
-    assert 0 < length <= row_length, (item, length, row_length)
-    fitting = occupied >> length
-    if fitting:
-      room = length + ((fitting & -fitting).bit_length() - 1)
-      row = by_room[room].pop()
-      if not by_room[room]:
-        occupied &= ~(1 << room)
-      rows[row].append(item)
-    else:
-      room = row_length
-      row = len(rows)
-      rows.append([item])
-    by_room[room - length].append(row)
-    occupied |= 1 << (room - length)
+  bins = best_fit(lengths[order], row_length)
+  rows: Rows = [[] for _ in range(int(bins.max(initial=-1)) + 1)]
+  for item, row in zip(order.tolist(), bins.tolist(), strict=True):
+    rows[row].append(item)
   return rows
 
 

@@ -10,6 +10,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Int, Num, UInt64
 
+from mllm_selector_jax.data.packing.best_fit import best_fit
+
 Tree = tuple[int, list[int]]  # shared tokens, and the samples that share them
 
 _GOLDEN = np.uint64(11_400_714_819_323_198_485)  # 2^64 over the golden ratio, odd
@@ -116,7 +118,7 @@ def make_plan(
 
   order = np.argsort(-sizes, kind="stable")
   row_of = np.empty(len(firsts), np.int64)
-  row_of[order] = bins = _best_fit(sizes[order], row_length)
+  row_of[order] = bins = best_fit(sizes[order], row_length)
   row_count = int(bins.max(initial=-1)) + 1
   learned = lengths - trunks if supervised is None else np.asarray(supervised, np.int64)
   rank = _interleave(
@@ -161,34 +163,10 @@ def _join(
     order = np.argsort(-branches[start:stop], kind="stable")
     room = row_length - int(trunks[items[start]])
     bins = np.empty(stop - start, np.int64)
-    bins[order] = _best_fit(branches[start:stop][order], room)
+    bins[order] = best_fit(branches[start:stop][order], room)
     _, first = np.unique(bins, return_index=True)  # the lowest item of each tree
     head[items[start:stop]] = items[start:stop][first][bins]
   return head
-
-
-def _best_fit(sizes: Int[np.ndarray, " t"], room: int) -> Int[np.ndarray, " t"]:
-  """The bin of each size, taken in order: each goes where the least room is left."""
-  by_room: dict[int, list[int]] = {}
-  occupied = 0  # bit r: some bin has r tokens of room
-  opened = 0
-  bins = []
-  for size in sizes.tolist():
-    fitting = occupied >> size
-    if fitting:
-      left = (fitting & -fitting).bit_length() - 1
-      found = by_room[size + left]
-      number = found.pop()
-      if not found:
-        occupied ^= 1 << (size + left)
-    else:
-      left = room - size
-      number = opened
-      opened += 1
-    bins.append(number)
-    by_room.setdefault(left, []).append(number)
-    occupied |= 1 << left
-  return np.array(bins, np.int64)
 
 
 def _interleave(

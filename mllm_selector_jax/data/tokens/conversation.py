@@ -1,9 +1,8 @@
 """A conversation in LLaVA form to the tokens that a model reads.
 
-With LLaVA's templates it is done as LLaVA-1.5 does: the text between images and
-ends of sequence is tokenised piece by piece, the image's mark stands first in its
-turn and becomes one token a patch, answers and their closing are supervised, and
-the end is cut off.
+As in LLaVA-1.5, the text between images and ends of sequence is tokenised piece by
+piece, the image's mark becomes one token a patch at the start of its turn, answers and
+their closing are supervised, and what is too long is cut off at the end.
 """
 
 import dataclasses

@@ -9,7 +9,7 @@ import numpy as np
 from mllm_selector_jax import storage
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.inputs.held_out import OPTION, hold_out, read_files, read_share
-from mllm_selector_jax.inputs.questions import question_files
+from mllm_selector_jax.inputs.questions import check_folders, question_files
 from mllm_selector_jax.pipeline import evaluate_arm, score_pool
 from mllm_selector_jax.pipeline.clusters import read_keys
 from mllm_selector_jax.runs import artifacts, peers
@@ -25,6 +25,7 @@ def check_files(run: Run) -> None:
     for name in question_files(run)
     if Path(name).is_file()
   }
+  check_folders(run.cfg.select.search.images, "select.search.images")
   for name in read_files(run.cfg):
     if not Path(name).is_file():
       raise InputError(f"{OPTION}={name}: there is no such file.")
