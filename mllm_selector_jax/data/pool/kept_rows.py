@@ -129,7 +129,7 @@ class Kept:
       digest = self.pool.image_hash[row]
       assert digest is not None, "a row with an image has its hash"
       return self._write(digest, data)
-    assert picture.name is not None, "no image lies inside a pool file"
+    assert picture.name is not None, "an image outside of pool files has a name"
     path = os.path.abspath(self._folders.find(picture.name).path)
     plain = not os.path.isabs(picture.name) and "://" not in picture.name
     if plain and os.path.normpath(self.images / picture.name) == path:

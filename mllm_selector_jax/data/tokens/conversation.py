@@ -34,8 +34,6 @@ from mllm_selector_jax.data.tokens.text_spans import (
 from mllm_selector_jax.types import MARK, InputError, RowError, Sample
 
 TEMPLATES: dict[str, Template | ChatTemplate] = {**WRITTEN, "chat": ChatTemplate()}
-
-
 _Plan = list[Piece | Break]
 
 
@@ -129,9 +127,7 @@ class Encoder:
     for plan in plans:
       if isinstance(plan, list):
         for piece in plan:
-          if isinstance(piece, Break) or piece.text is None:
-            continue
-          if not piece.shared:
+          if isinstance(piece, Piece) and piece.text is not None and not piece.shared:
             texts[piece.follows].append(piece.text)
     encodings = tuple(
       iter(side.encode_batch(batch, add_special_tokens=False) if batch else ())
@@ -302,6 +298,7 @@ class Encoder:
     return self._encode(f"{last.text}a", last.follows).ids[: len(ids)] != ids
 
   def _encode_piece(self, piece: Piece, encodings: tuple) -> EncodedPiece:
+    """Tokenises a piece of text."""
     text = piece.text
     assert text is not None, "tokens and images are not encoded"
     if piece.shared:
