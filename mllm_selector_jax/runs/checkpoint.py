@@ -9,7 +9,7 @@ import concurrent.futures
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import jax
@@ -54,7 +54,7 @@ class Checkpoints:
 
   def __init__(
     self,
-    folder: Path,
+    folder: PurePath,
     keep: int = 1,
     best: int = 0,
     warn: Callable[[str], None] = lambda text: None,

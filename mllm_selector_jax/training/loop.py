@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import jax
@@ -112,7 +112,7 @@ def train(
   steps: int,
   options: LoopOptions,
   mesh: Mesh,
-  folder: Path | None = None,
+  folder: PurePath | None = None,
   progress: Callable[[int, int], None] = lambda done, total: None,
   stopped: Callable[[], bool] = lambda: False,
   name_rows: Callable[[np.ndarray], str] = lambda rows: f"rows {rows.tolist()}",

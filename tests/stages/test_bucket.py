@@ -185,10 +185,10 @@ def test_what_was_begun_with_other_settings_is_kept_in_the_bucket(
       return asked[-1]
 
     with small_run.open_run(work, base, **{**settings, **changed}) as current:
-      stages.check(current)
+      COMMANDS["check"](current)
       current.stopped = stopped
       with pytest.raises(Stopped) if steps else contextlib.nullcontext():
-        stages.seed(current)
+        COMMANDS["seed"](current)
     forget()
     return len(asked), (epath.Path(work) / "log.txt").read_text()
 

@@ -208,7 +208,7 @@ def test_signals_are_the_wanted_ones(base, workdir, tmp_path):
       current.cfg.select.signal = "entropy"
       COMMANDS["select"](current)
   with small_run.open_run(folder, base, **{"score.signals": ("lss",)}) as current:
-    with pytest.raises(InputError, match=r"names 'lss' .*; allowed: loss"):
+    with pytest.raises(InputError, match=r"lss .*; allowed: loss"):
       COMMANDS["score"](current)
 
 

@@ -161,7 +161,7 @@ def test_one_that_is_stopped_stops_the_others(checked, tmp_path, stopped):
 
 CODE = """
 import signal, sys, time
-from mllm_selector_jax import interrupts
+from mllm_selector_jax.runs import interrupts
 interrupts.PATIENCE, interrupts.AGAIN = 0.3, 0.1
 signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))
 interrupts.listen("process 1 of 2", False)
