@@ -29,3 +29,31 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Two programs in flight can starve each other of the threads that their
 # collectives wait for.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+ROOT = pathlib.Path(__file__).parent
+# Tests that start processes, train models, or go through whole stages. The others take
+# about two minutes: `pytest -m "not slow"`.
+SLOW = (
+  "bad_input",
+  "data/test_chat_date.py",
+  "data/test_packed.py",
+  "data/test_prepare.py",
+  "data/test_records.py",
+  "evaluation/test_evaluate.py",
+  "evaluation/test_generation_parity.py",
+  "launch",
+  "models",
+  "scoring/test_engine.py",
+  "selection/rivals",
+  "stages",
+  "test_main.py",
+  "training",
+)
+
+
+def pytest_collection_modifyitems(items):
+  """Marks the tests of slow files and folders, so that they can be left out."""
+  for item in items:
+    path = item.path.relative_to(ROOT)
+    if any(path.is_relative_to(slow) for slow in SLOW):
+      item.add_marker("slow")
