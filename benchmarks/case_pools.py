@@ -14,10 +14,10 @@ import argparse
 import collections
 import contextlib
 import functools
+import os
 import shutil
 import sys
 import tempfile
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,9 @@ from mllm_selector_jax.configs import demo
 
 from mllm_selector_jax.data.pool.pool_check import check_pool
 from mllm_selector_jax.inputs import base_model
+from mllm_selector_jax.runs.console import Console
+from mllm_selector_jax.runs.context import Run
+from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.types import InputError
 
 TEXTS = (".json", ".jsonl", ".yaml", ".yml")
@@ -123,7 +126,9 @@ def read_encoder(max_length: int | None = None) -> tuple[Any, Any]:
   """The demo base's way from records to tokens and pixels; see `check`."""
   cfg = demo.get_config()
   cfg.model.max_length = max_length or cfg.model.max_length
-  return base_model.read_encoder(types.SimpleNamespace(cfg=cfg))
+  nowhere = Path(os.devnull)
+  run = Run(cfg, Workdir(nowhere), Console(nowhere))
+  return base_model.read_encoder(run)
 
 
 def check(
