@@ -47,8 +47,6 @@ class ChatTemplate:
 
   system: str = ""
   asks = True
-  closing = ""
-  separator = ""
 
   def bind(self, tokenizer: Any, image_token: int) -> "ChatLayout":
     """The layout of a tokenizer's rows.
@@ -108,10 +106,7 @@ class ChatLayout:
       self.takes_system = True
     except InputError:
       self.takes_system = False
-    one = self._write(1, None)
-    place = next(n for n, part in enumerate(one) if part.kind == ANSWER)
-    tokens = [part.token for part in one[place + 1 : place + 2] if part.kind == TOKEN]
-    self.end = tokens[0] if tokens else None
+    self.end, self.closing = self._find_end()
 
   def prompt(self, has_image: bool) -> tuple[Part, ...]:
     """The parts of a first question, up to where its answer is to begin."""
@@ -138,6 +133,18 @@ class ChatLayout:
           "model.conversation='chat': the base's chat template does more than to"
           " frame the turns, and cannot be followed." + _OTHER
         )
+
+  def _find_end(self) -> tuple[int | None, str]:
+    """The token that ends an answer, None if none does, and the text before it."""
+    parts = self._write(1, None)
+    place = next(n for n, part in enumerate(parts) if part.kind == ANSWER)
+    closing = ""
+    for part in parts[place + 1 :]:
+      if part.kind == TOKEN:
+        # A blank before the token is a gap, which no answer is cut at.
+        return part.token, closing if closing.strip() else ""
+      closing += part.text if part.learned else ""
+    return None, closing
 
   def _messages(
     self,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from mllm_selector_jax.data.answer_text import AnswerReader
 from mllm_selector_jax.data.chat import ChatTemplate
 from mllm_selector_jax.data.literal import (
   check_tokenizer,
@@ -50,10 +51,11 @@ class Encoder:
     system: replaces the template's system text; "" leaves it out.
     row_system: whether a row's own system text goes before the template's; otherwise
       the template's stands in every row, as LLaVA has it.
+    ends: ids that end an answer beside the template's and the tokenizer's own.
 
   Attributes:
     takes_system: whether a row's own system text is used.
-    end: id of the token that ends an answer; None if no single one does.
+    answers: finds the end of a generated answer, and reads its text.
 
   Raises:
     InputError: the tokenizer is not a fast one, lacks a special token that the
@@ -70,6 +72,7 @@ class Encoder:
     max_length: int,
     system: str | None = None,
     row_system: bool = True,
+    ends: Sequence[int] = (),
   ):
     if system is not None:
       template = dataclasses.replace(template, system=system)
@@ -80,11 +83,14 @@ class Encoder:
     self.max_length = max_length
     check_tokenizer(tokenizer, image_token)
     self._layout = template.bind(tokenizer, image_token)
-    self.end: int | None = self._layout.end
     self.takes_system = row_system and self._layout.takes_system
     self._first, self._after = make_literal(
       tokenizer, {image_token, *self._layout.specials}
     )
+    layout = self._layout
+    if tokenizer.eos_token_id is not None:
+      ends = (*ends, tokenizer.eos_token_id)
+    self.answers = AnswerReader(self._first, layout.end, layout.closing, ends)
     begin = tokenizer("a")["input_ids"][:1]
     begins = tokenizer.bos_token_id is not None and begin == [tokenizer.bos_token_id]
     # As at inference: a tokenizer that adds no BOS there gets none here.
@@ -162,11 +168,6 @@ class Encoder:
       return 0
     answered = len(sample.tokens) > length and sample.supervised[length]
     return 0 if answered else length
-
-  def decode(self, ids: Sequence[int] | Int[np.ndarray, " L"]) -> str:
-    """Text of token ids, without the special ones and without outer blanks."""
-    text = self._first.decode([int(token) for token in ids], skip_special_tokens=True)
-    return text.strip()
 
   def _try(self, function, *arguments):
     try:

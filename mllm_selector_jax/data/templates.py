@@ -108,6 +108,7 @@ class Layout:
 
   Attributes:
     end: id that ends an answer; None if no single token does.
+    closing: text that ends an answer, before `end` or in its place.
     adds_begin: whether the row opens with what the tokenizer opens texts with.
     takes_system: whether there is a place for a row's own system text.
     breaks_line: whether a question goes to a new line after its image.
@@ -132,6 +133,7 @@ class Layout:
     self.takes_system = template.asks
     self.specials = tuple(specials.values())
     self.end = specials.get(template.closing, eos)
+    self.closing = "" if template.closing in specials else template.closing
     self.parts = functools.lru_cache(maxsize=256)(self._write)
 
   def _write(

@@ -140,25 +140,18 @@ def _answer(
     config, params, encoder, batch_size, max_new_tokens, mesh: of `evaluate_model`.
   """
   tokenizer = encoder.tokenizer
-  ends = {tokenizer.eos_token_id, encoder.end} - {None}
   # Without an end answers are of full length: -1 is never chosen.
-  eos = sorted(ends) or [-1]
+  eos = encoder.answers.ends or [-1]
   vocabulary = min(len(tokenizer), config.decoder.vocab)
   generate = generation.make_generate(config, max_new_tokens, eos, vocabulary)
   ways = sharding.row_ways(mesh) if mesh else 1
   rows = -(-batch_size // ways) * ways
   share, shares = peers.row_share(mesh) if mesh else (0, 1)
   each = rows // shares
-  closing = encoder.template.closing
-
-  def read_text(row: Int[np.ndarray, " new"]) -> str:
-    (places,) = np.nonzero(np.isin(row, eos))
-    text = encoder.decode(row[: places[0]] if len(places) else row)
-    return text.partition(closing)[0].strip() if closing else text.strip()
 
   def finish(batch: Sequence[int], ids) -> list[tuple[int, str]]:
     answers = zip(batch, np.asarray(ids), strict=False)
-    return [(place, read_text(row)) for place, row in answers]
+    return [(place, encoder.answers.read(row)) for place, row in answers]
 
   running = None
   for start in range(0, len(order), rows):

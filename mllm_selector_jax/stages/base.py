@@ -82,6 +82,7 @@ def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
     max_length=run.cfg.model.max_length,
     system=run.cfg.model.system,
     row_system=run.cfg.model.row_system,
+    ends=huggingface.read_ends(path, tokenizer),
   )
   return encoder, options
 

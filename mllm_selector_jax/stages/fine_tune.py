@@ -114,7 +114,15 @@ def fine_tune(
     source,
     pad=run.cfg.model.pad_images,
     chat_template=chat_template,
+    ends=reader.encoder.answers.ends,
   )
+  if not reader.encoder.answers.stops:
+    run.say(
+      f"{title}: no single token ends the answers of"
+      f" model.conversation={run.cfg.model.conversation!r}, so that the"
+      f" generation_config.json of {folder / 'hf'} cannot name one. Whoever asks the"
+      " model elsewhere gives the text that ends an answer as stop_strings."
+    )
   if not exact:
     run.say(
       f"{title}: the chat template of {folder / 'hf'} writes other tokens than the rows"

@@ -228,8 +228,8 @@ def test_a_conversation_that_is_read_already_gives_the_same_tokens():
 def test_decode_gives_the_answer_back():
   encoder = make_encoder("first")
   sample = encoder.encode(talk("what?", "red circle"), False)
-  assert encoder.decode(sample.tokens[sample.supervised]) == "red circle"
-  assert encoder.decode([]) == ""
+  assert encoder.answers.decode(sample.tokens[sample.supervised]) == "red circle"
+  assert encoder.answers.decode([]) == ""
 
 
 TEXT = st.text(
@@ -256,7 +256,7 @@ def test_any_text_is_tokenised_as_llava_does(rounds, kind, image):
   assert sample.supervised[ends].all()
   for turn in range(len(rounds)):
     ids = sample.tokens[sample.turns == turn].tolist()
-    assert encoder.decode(ids) == rounds[turn][1].strip()
+    assert encoder.answers.decode(ids) == rounds[turn][1].strip()
 
 
 def test_rounds():

@@ -134,7 +134,7 @@ def test_prompt_is_the_beginning_of_the_row(kind, name, has_image, answer):
   np.testing.assert_array_equal(sample.tokens[: len(prompt)], prompt)
   assert sample.supervised.argmax() == len(prompt)
   assert (prompt == 3).sum() == has_image * PATCHES
-  assert encoder.decode(sample.tokens[sample.supervised]) == answer.strip()
+  assert encoder.answers.decode(sample.tokens[sample.supervised]) == answer.strip()
 
 
 @pytest.mark.parametrize("name", ["chatml", "chat"])
@@ -168,16 +168,53 @@ def test_special_text_is_literal(name, text):
   assert list(prompt).count(5) == list(encoder.prompt("say", False)).count(5)
 
 
+@pytest.mark.parametrize("kind", ["qwen", "first"])
 @pytest.mark.parametrize(
-  ("name", "end"), [("chatml", 5), ("llama-2", 2), ("vicuna_v1", 2), ("plain", None)]
+  ("name", "source", "first"),
+  [
+    ("chatml", None, 5),
+    ("llama-2", None, 2),
+    ("vicuna_v1", None, 2),
+    ("chat", CHATML, 5),
+    ("chat", BLANK, 2),
+    ("chat", CHATML.replace("<|im_end|>{% endg", " <|im_end|>{% endg"), 5),
+    ("chat", CHATML.replace("<|im_end|>{% endg", "###<|im_end|>{% endg"), 5),
+  ],
 )
-def test_end_is_the_token_that_closes_an_answer(name, end):
-  assert make(name).end == end
+def test_the_token_that_closes_an_answer_is_the_first_of_its_ends(
+  name, source, first, kind
+):
+  answers = make(name, source, kind).answers
+  assert answers.stops
+  assert answers.ends == tuple(dict.fromkeys([first, 2]))
 
 
-def test_end_of_a_chat_template():
-  assert make("chat", CHATML).end == 5
-  assert make("chat", BLANK).end == 2
+@pytest.mark.parametrize("kind", ["bytes", "first", "normalizer", "qwen"])
+@pytest.mark.parametrize("name", ["plain", "chat"])
+def test_text_that_closes_an_answer_ends_it_by_every_token_that_holds_it(name, kind):
+  """As in `plain`: a tokenizer may join the new line to what stands before it."""
+  source = CHATML.replace("<|im_end|>{% endg", "\n{% endg")
+  encoder = make(name, source.replace("{{ '\n' }}", ""), kind)
+  question = "<image>" if name == "plain" else "what?"
+  for answer in ("A red circle.", "two", 'say "no"!', "a: ", "red -"):
+    sample = encoder.encode(talk(question, answer), name == "plain")
+    learned = sample.tokens[sample.supervised].tolist()
+    ends = encoder.answers.ends
+    assert ends[0] == 2 and encoder.answers.stops
+    # It is the last token, and none before it, that ends the answer.
+    assert [token in ends for token in learned] == [False] * (len(learned) - 1) + [True]
+    assert encoder.answers.read([*learned, *learned]) == answer.strip()
+    # transformers stops there, too, and then gives the same text.
+    text = encoder.tokenizer.decode(learned, skip_special_tokens=True)
+    assert text.strip() == answer.strip()
+
+
+def test_no_token_ends_an_answer_whose_end_is_several():
+  encoder = make("chat", CHATML.replace("<|im_end|>{% endg", " end of it{% endg"))
+  assert not encoder.answers.stops and encoder.answers.ends == (2,)
+  learned = encoder.encode(talk("what?", "red"), False)
+  ids = learned.tokens[learned.supervised].tolist()
+  assert encoder.answers.read([*ids, *ids]) == "red"
 
 
 def test_llama_2_by_hand():

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ from mllm_selector_jax.models.huggingface.processor import (
   read_tokenizer,
 )
 from mllm_selector_jax.models.huggingface.source import read_json
+from mllm_selector_jax.models.huggingface.stops import (
+  GENERATION,
+  describe_generation,
+  list_ends,
+)
 
 # Carried over byte by byte where the source has them.
 CARRIED = (
@@ -35,7 +41,6 @@ CARRIED = (
   "merges.txt",
   "chat_template.jinja",
   "chat_template.json",
-  "generation_config.json",
   "LICENSE",
 )
 SHARD_BYTES = 5 * 10**9
@@ -92,15 +97,6 @@ def _describe_processor(hf_config: Any, image_token: str) -> dict[str, Any]:
   }
 
 
-def _describe_generation(hf_config: Any) -> dict[str, Any]:
-  text = hf_config.text_config
-  ids = {
-    key: getattr(text, key, None)
-    for key in ("bos_token_id", "eos_token_id", "pad_token_id")
-  }
-  return {key: value for key, value in ids.items() if value is not None}
-
-
 def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> None:
   """The tensors, in files of up to SHARD_BYTES, one file's in memory at a time."""
   shards: list[list[str]] = [[]]
@@ -143,6 +139,7 @@ def write_model(
   source: str | os.PathLike,
   pad: bool = False,
   chat_template: str | None = None,
+  ends: Sequence[int] | None = None,
 ) -> None:
   """Writes a model directory; equal input gives equal bytes.
 
@@ -158,8 +155,10 @@ def write_model(
     pad: whether the model was tuned on padded images whatever the base's image
       processor does; the one written does as was done.
     chat_template: replaces the base's, so that the model is asked as it was tuned.
+    ends: ids of the tokens that end the model's answers, the one that it was tuned
+      to write first; None for the base's own.
   """
-  write_parts(folder, config, params, find_parts(source), pad, chat_template)
+  write_parts(folder, config, params, find_parts(source), pad, chat_template, ends)
 
 
 def write_parts(
@@ -169,11 +168,12 @@ def write_parts(
   parts: Parts,
   pad: bool = False,
   chat_template: str | None = None,
+  ends: Sequence[int] | None = None,
 ) -> None:
   """Writes a model made of these parts as one directory; see `write_model`."""
   folder = Path(folder)
   if peers.is_first_process():
-    _write_description(folder, config, parts, pad, chat_template)
+    _write_description(folder, config, parts, pad, chat_template, ends)
   _write_weights(folder, config, params)
 
 
@@ -183,11 +183,11 @@ def _write_description(
   parts: Parts,
   pad: bool,
   chat_template: str | None,
+  ends: Sequence[int] | None,
 ) -> None:
   """All that a model's directory holds beside the weights."""
   source = parts.decoder
   folder.mkdir(parents=True, exist_ok=True)
-  write_json(folder / "generation_config.json", _describe_generation(parts.config))
   for name in CARRIED:
     if not (source / name).is_file():
       continue
@@ -196,6 +196,8 @@ def _write_description(
     elif (source / name).resolve() != (folder / name).resolve():
       shutil.copyfile(source / name, folder / name)
   tokenizer = read_tokenizer(parts)
+  ends = list_ends(parts, tokenizer) if ends is None else ends
+  write_json(folder / GENERATION, describe_generation(parts, ends))
   if parts.added or not (source / "tokenizer.json").is_file():
     tokenizer.save_pretrained(str(folder))
   _name_tokenizer(folder / "tokenizer_config.json")
@@ -276,7 +278,8 @@ def write_fresh(
     describe_image_options(parts_image_options(parts)),
   )
   write_json(folder / "processor_config.json", _describe_processor(hf_config, IMAGE))
-  write_json(folder / "generation_config.json", _describe_generation(hf_config))
+  ends = list_ends(parts, tokenizer)
+  write_json(folder / GENERATION, describe_generation(parts, ends))
   config = read_config(folder)
   _write_weights(folder, config, mllm.init(config, seed))
   return config

@@ -58,7 +58,6 @@ def test_files_of_the_source_are_carried_over(base, tmp_path):
   carried = {
     "chat_template.jinja": "{{ messages }}",
     "LICENSE": "free",
-    "generation_config.json": '{"max_new_tokens": 7}',
   }
   for name, text in carried.items():
     (folder / name).write_text(text)
