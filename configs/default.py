@@ -68,6 +68,10 @@ def get_config() -> ml_collections.ConfigDict:
   # A row's own system text stands in the template's place; False does as LLaVA does,
   # which writes the template's into every row.
   cfg.model.row_system = True
+  # Special tokens of the base's tokenizer in a row's text. auto: those for content,
+  # such as <box>, are tokens, and those that frame turns, images or texts are text;
+  # none: all are text; or the names of those that are tokens, with commas.
+  cfg.model.content_specials = config_dict.FieldReference("auto", field_type=object)
   # Images become squares by padding, as LLaVA-1.5 was trained; False does what
   # the base's image processor does (llava-hf's crops).
   cfg.model.pad_images = True

@@ -1,8 +1,8 @@
 """The tokenizer's own chat template, followed without giving turns to it as text.
 
 It renders placeholders; what stands around them is the frame, and what
-`{% generation %}` encloses is learned. So a turn that spells a special token stays
-text, and a pool's rows are not rendered one by one.
+`{% generation %}` encloses is learned. So a turn that spells a token of the frame
+stays text, and a pool's rows are not rendered one by one.
 """
 
 import dataclasses
@@ -91,7 +91,6 @@ class ChatLayout:
       for token, added in tokenizer.added_tokens_decoder.items()
       if added.special or token in special
     }
-    self.specials = tuple(self._specials.values())
     self.parts = functools.lru_cache(maxsize=256)(self._write)
     self._listed = True
     # Messages as lists of parts, as multimodal templates want them, or as text.
@@ -100,6 +99,7 @@ class ChatLayout:
     except InputError:
       self._listed = False
       self._write(1, 0)
+    self.specials = self._find_written()
     self.breaks_line = not self._listed
     try:
       self._write(1, None, True)
@@ -133,6 +133,24 @@ class ChatLayout:
           "model.conversation='chat': the base's chat template does more than to"
           " frame the turns, and cannot be followed." + _OTHER
         )
+
+  def _find_written(self) -> tuple[int, ...]:
+    """Ids of the added tokens that the template writes; they stand apart in frames."""
+    texts = [self._source]
+    for image in (None, 0):
+      messages = self._messages(2, image, _QUESTIONS, _ANSWERS)
+      texts.append(self._render(messages, prompt=False)[0])
+    written = []
+    for token, added in self._tokenizer.added_tokens_decoder.items():
+      name = added.content
+      # Tokens that are not special can be words; only marks of turns matter here, and
+      # one that swallows the blanks around it is better left to the tokenizer.
+      plain = not (added.lstrip or added.rstrip or added.single_word)
+      mark = name in self._specials or (name[:1] in ("<", "[", "|") and plain)
+      if mark and any(name in text for text in texts):
+        self._specials[name] = token
+        written.append(token)
+    return tuple(written)
 
   def _find_end(self) -> tuple[int | None, str]:
     """The token that ends an answer, None if none does, and the text before it."""

@@ -206,7 +206,8 @@ def _finish(
     )
   )
   for row, picture, conversations, dialogue, fault in looked:
-    sample, content, remarks = fault or next(samples), None, ()
+    sample, content = fault or next(samples), None
+    remarks, specials = (), ()
     if not cut and not isinstance(sample, RowError) and sample.truncated:
       sample = RowError("too long", f"more than {encoder.max_length:,} tokens")
     if not isinstance(sample, RowError):
@@ -225,11 +226,12 @@ def _finish(
       remarks = tuple(
         _list_remarks(row.content, conversations, dialogue, encoder, picture)
       )
+      specials = tuple(encoder.count_specials(sample, dialogue))
     line = table.Line(
       row.row, row.id, content, row.source, row.image, picture.hash,
       picture.pixels, *cells, row.file, row.offset, row.length, answer,
     )  # fmt: skip
-    yield Checked(line, picture.size, remarks)
+    yield Checked(line, picture.size, remarks, specials)
 
 
 class _Looked(NamedTuple):

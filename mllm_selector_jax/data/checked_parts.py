@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mllm_selector_jax.data import table
+from mllm_selector_jax.data.specials import Count
 from mllm_selector_jax.types import RunError
+
+_BESIDE = ("image_bytes", "remarks", "specials")  # columns beside a line's own
 
 
 class Checked(NamedTuple):
@@ -20,11 +23,13 @@ class Checked(NamedTuple):
     line: of the pool's table.
     image_bytes: size of the image's file, 0 where there is none.
     remarks: what is told of the row though it is usable, see `summary`.
+    specials: the special tokens that its turns spell.
   """
 
   line: table.Line
   image_bytes: int = 0
   remarks: tuple[str, ...] = ()
+  specials: tuple[Count, ...] = ()
 
 
 class Parts:
@@ -61,10 +66,11 @@ class Parts:
       columns = pq.read_table(
         self._path(number), page_checksum_verification=True
       ).to_pydict()
-      sizes, remarks = columns.pop("image_bytes"), columns.pop("remarks")
+      beside = [columns.pop(name) for name in _BESIDE]
       lines = (columns[name] for name in table.Line._fields)
-      for *line, size, told in zip(*lines, sizes, remarks, strict=True):
-        yield Checked(table.Line(*line), size, tuple(told))
+      for *line, size, remarks, specials in zip(*lines, *beside, strict=True):
+        counts = tuple(Count(**count) for count in specials)
+        yield Checked(table.Line(*line), size, tuple(remarks), counts)
 
   def add(self, checked: Checked) -> None:
     self._waiting.append(checked)
@@ -82,7 +88,7 @@ class Parts:
     with table.open_writer(self._out) as writer:
       for number in range(self.count):
         found = pq.read_table(self._path(number), page_checksum_verification=True)
-        writer.write_table(found.drop_columns(["image_bytes", "remarks"]))
+        writer.write_table(found.drop_columns(list(_BESIDE)))
       if self._waiting:
         writer.write_table(table.make_table([own.line for own in self._waiting]))
     shutil.rmtree(self.folder, ignore_errors=True)
@@ -91,12 +97,23 @@ class Parts:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    lines, sizes, remarks = zip(*self._waiting, strict=True)
+    lines, *beside = zip(*self._waiting, strict=True)
+    sizes, remarks, specials = beside
     columns = table.make_table(lines)
-    columns = columns.append_column("image_bytes", pa.array(sizes, pa.int64()))
-    columns = columns.append_column(
-      "remarks", pa.array([list(told) for told in remarks], pa.list_(pa.string()))
+    counts = [[count._asdict() for count in row] for row in specials]
+    count_type = pa.struct(
+      {"name": pa.string(), "kept": pa.bool_(), "times": pa.int64()}
     )
+    for name, array in zip(
+      _BESIDE,
+      (
+        pa.array(sizes, pa.int64()),
+        pa.array([list(row) for row in remarks], pa.list_(pa.string())),
+        pa.array(counts, pa.list_(count_type)),
+      ),
+      strict=True,
+    ):
+      columns = columns.append_column(name, array)
     path = self._path(self.count)
     partial = path.with_suffix(".writing")
     try:

@@ -23,7 +23,8 @@ from mllm_selector_jax.data.literal import (
   make_literal,
 )
 from mllm_selector_jax.data.pieces import Piece, clip_pieces, join_parts
-from mllm_selector_jax.data.rounds import Dialogue, read_dialogue
+from mllm_selector_jax.data.rounds import Dialogue, check_rounds, read_dialogue
+from mllm_selector_jax.data.specials import AUTO, Choice, Count, Specials
 from mllm_selector_jax.data.templates import WRITTEN, Part, Template
 from mllm_selector_jax.types import MARK, InputError, RowError, Sample
 
@@ -52,6 +53,7 @@ class Encoder:
     row_system: whether a row's own system text goes before the template's; otherwise
       the template's stands in every row, as LLaVA has it.
     ends: ids that end an answer beside the template's and the tokenizer's own.
+    content_specials: which special tokens a turn's text may hold, see `Specials`.
 
   Attributes:
     takes_system: whether a row's own system text is used.
@@ -73,6 +75,7 @@ class Encoder:
     system: str | None = None,
     row_system: bool = True,
     ends: Sequence[int] = (),
+    content_specials: Choice = AUTO,
   ):
     if system is not None:
       template = dataclasses.replace(template, system=system)
@@ -84,12 +87,13 @@ class Encoder:
     check_tokenizer(tokenizer, image_token)
     self._layout = template.bind(tokenizer, image_token)
     self.takes_system = row_system and self._layout.takes_system
-    self._first, self._after = make_literal(
-      tokenizer, {image_token, *self._layout.specials}
-    )
     layout = self._layout
     if tokenizer.eos_token_id is not None:
       ends = (*ends, tokenizer.eos_token_id)
+    self._specials = Specials(
+      tokenizer, image_token, layout.specials, ends, content_specials
+    )
+    self._first, self._after = make_literal(tokenizer, self._specials.literal)
     self.answers = AnswerReader(self._first, layout.end, layout.closing, ends)
     begin = tokenizer("a")["input_ids"][:1]
     begins = tokenizer.bos_token_id is not None and begin == [tokenizer.bos_token_id]
@@ -169,6 +173,13 @@ class Encoder:
     answered = len(sample.tokens) > length and sample.supervised[length]
     return 0 if answered else length
 
+  def count_specials(self, sample: Sample, dialogue: Dialogue) -> list[Count]:
+    """The added tokens that a row's turns spell, as tokens and as text."""
+    texts = [text for each in dialogue.rounds for text in each[:2]]
+    if self.takes_system and dialogue.system:
+      texts.append(dialogue.system)
+    return list(self._specials.count(sample.tokens, texts))
+
   def _try(self, function, *arguments):
     try:
       return function(*arguments)
@@ -202,22 +213,7 @@ class Encoder:
     if not isinstance(conversations, Dialogue):
       conversations = read_dialogue(conversations)
     rounds = conversations.rounds
-    if not any(own.answer.strip() for own in rounds):
-      raise RowError("no supervised token", "no turn from gpt holds an answer")
-    masked = {turn for turn, own in enumerate(rounds) if not own.learned}
-    if len(masked) == len(rounds):
-      raise RowError("no supervised token", "the record masks every answer")
-    asked = sum(own.question.count(MARK) for own in rounds)
-    answered = sum(own.answer.count(MARK) for own in rounds)
-    marks = asked + answered
-    if not has_image and asked:
-      raise RowError("image marks", f"{asked} {MARK} in the questions, no image")
-    if has_image and marks > 1:
-      raise RowError("several images", f"{marks} {MARK} in the text")
-    if has_image and not marks:
-      raise RowError("image marks", f"an image, no {MARK} in a question")
-    if has_image and answered:
-      raise RowError("image marks", f"{MARK} stands in an answer")
+    masked = check_rounds(rounds, has_image)
     if not self.template.asks and len(rounds) > 1:
       raise RowError("malformed", f"{len(rounds)} rounds, this template takes one")
     marked = [MARK in own.question for own in rounds]

@@ -1,7 +1,7 @@
-"""Tokenizers that take a user's text literally, special-token text included."""
+"""Tokenizers that take a user's text literally, the text of chosen tokens included."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from mllm_selector_jax.types import InputError
@@ -74,12 +74,13 @@ def check_tokenizer(tokenizer: Any, image_token: int) -> None:
     )
 
 
-def make_literal(tokenizer: Any, written: Iterable[int]) -> tuple[Any, Any]:
-  """Two tokenizers that take all text literally.
+def make_literal(tokenizer: Any, literal: Collection[int]) -> tuple[Any, Any]:
+  """Two tokenizers that take the text of some added tokens literally.
 
   Args:
     tokenizer: a fast one.
-    written: ids that count as special though the tokenizer may not say so.
+    literal: ids of these tokens, which are left out where ids are made text again.
+      Any other added token is found in a text as transformers finds it.
 
   Returns:
     One for text on its own, and one for text after an end of sequence, where some
@@ -90,9 +91,8 @@ def make_literal(tokenizer: Any, written: Iterable[int]) -> tuple[Any, Any]:
   state = json.loads(tokenizer.backend_tokenizer.to_str())
   # Without its post-processor a tokenizer adds nothing and trims no offsets.
   state["post_processor"] = state["truncation"] = state["padding"] = None
-  special = set(tokenizer.all_special_ids) | set(written)
   for token in state["added_tokens"]:
-    token["special"] = token["special"] or token["id"] in special
+    token["special"] = token["id"] in literal
   first = Tokenizer.from_str(json.dumps(state))
   first.encode_special_tokens = True
   if not _never_prepend(state["pre_tokenizer"]):

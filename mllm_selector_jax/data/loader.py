@@ -13,6 +13,8 @@ from mllm_selector_jax.data import assembly, images, packing, record_schemas
 from mllm_selector_jax.data.conversation import Encoder
 from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.data.pictures import read_picture
+from mllm_selector_jax.data.rounds import read_dialogue
+from mllm_selector_jax.data.specials import Count
 from mllm_selector_jax.data.table import PoolTable
 from mllm_selector_jax.types import Batch, ImageOptions, InputError, Picture, RowError
 
@@ -85,6 +87,14 @@ class Reader:
       pixels = self._pixels(f"{name} (row {row})", content.pictures, digest)
       self.cache.put(("image", name, digest), pixels, pixels.nbytes + 300)
     return sample, pixels
+
+  def count_specials(self, row: int) -> list[Count]:
+    """The added tokens that a row's turns spell; its image is not read."""
+    dialogue = read_dialogue(
+      record_schemas.read_content(self.table.record(row)).conversations
+    )
+    sample = self.encoder.encode(dialogue, self.table.image[row] is not None)
+    return self.encoder.count_specials(sample, dialogue)
 
   def _pixels(
     self, what: str, pictures: tuple[Picture, ...], digest: str

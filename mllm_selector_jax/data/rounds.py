@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mllm_selector_jax.types import RowError
+from mllm_selector_jax.types import MARK, RowError
 
 
 class Round(NamedTuple):
@@ -74,6 +74,34 @@ def read_rounds(conversations: Any) -> list[Round]:
       rounds.append(Round(question, value, turn.get("loss") is not False))
       question = None
   return rounds
+
+
+def check_rounds(rounds: Sequence[Round], has_image: bool) -> set[int]:
+  """Refuses rounds that cannot be learned from.
+
+  Returns:
+    The rounds whose answers the record masks.
+
+  Raises:
+    RowError: no answer is learned, or the marks do not fit the image.
+  """
+  if not any(each.answer.strip() for each in rounds):
+    raise RowError("no supervised token", "no turn from gpt holds an answer")
+  masked = {turn for turn, each in enumerate(rounds) if not each.learned}
+  if len(masked) == len(rounds):
+    raise RowError("no supervised token", "the record masks every answer")
+  asked = sum(each.question.count(MARK) for each in rounds)
+  answered = sum(each.answer.count(MARK) for each in rounds)
+  marks = asked + answered
+  if not has_image and asked:
+    raise RowError("image marks", f"{asked} {MARK} in the questions, no image")
+  if has_image and marks > 1:
+    raise RowError("several images", f"{marks} {MARK} in the text")
+  if has_image and not marks:
+    raise RowError("image marks", f"an image, no {MARK} in a question")
+  if has_image and answered:
+    raise RowError("image marks", f"{MARK} stands in an answer")
+  return masked
 
 
 def read_system(conversations: list[dict[str, Any]]) -> str | None:

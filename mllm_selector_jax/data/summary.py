@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mllm_selector_jax.data import special_counts
 from mllm_selector_jax.data.remedies import REMEDIES
+from mllm_selector_jax.data.specials import Count
 from mllm_selector_jax.data.table import Line
 from mllm_selector_jax.types import REASONS
 
@@ -49,19 +51,21 @@ class Tally:
     self._uses: collections.Counter[str] = collections.Counter()
     self._bytes = 0
     self._remarks: collections.Counter[str] = collections.Counter()
+    self._specials = special_counts.SpecialTally()
     self._contents = array.array("Q")  # the first 64 bits of each row's hash
     self._rows = array.array("q")  # that have one
     self._ids = array.array("Q")
 
-  def add(self, line: Line, image_bytes: int, remarks: Sequence[str] = ()) -> None:
-    """Counts one row.
-
-    Args:
-      line: of the pool's table.
-      image_bytes: size of its image's file.
-      remarks: what else is counted of it.
-    """
+  def add(
+    self,
+    line: Line,
+    image_bytes: int,
+    remarks: Sequence[str] = (),
+    specials: Sequence[Count] = (),
+  ) -> None:
+    """Counts one row, as `Checked` has it."""
     self.rows += 1
+    self._specials.add(specials)
     digest = hashlib.blake2b(line.id.encode("utf-8", "replace"), digest_size=8)
     self._ids.append(int.from_bytes(digest.digest()))
     for remark in remarks:
@@ -107,6 +111,7 @@ class Tally:
       "distinct_ids": len(np.unique(np.asarray(self._ids))),
       "duplicates": self._find_duplicates(),
       "remarks": dict(sorted(self._remarks.items(), key=lambda x: (-x[1], x[0]))),
+      "specials": self._specials.result(),
       "aside": {
         reason: {"rows": self._aside[reason], "examples": self._examples[reason]}
         for reason in order
@@ -239,6 +244,8 @@ def _format_remarks(found: Mapping[str, Any]) -> list[str]:
       f" earlier row: {shown}{', ...' if again > EXAMPLES else ''};"
       " --config.pool.duplicate_rows=aside leaves them out"
     )
+  for label, counts in special_counts.list_lines(found["specials"]):
+    lines.append(f"specials     {label}: {counts}; see model.content_specials")
   lines += [
     f"noted        {count:,} rows: {_one_line(remark, 80)}"
     for remark, count in found["remarks"].items()

@@ -1,8 +1,8 @@
 """How a conversation's turns are framed: named templates, and a row's layout.
 
 A layout is the row as parts: text of the template, the turns' own text, special
-tokens and the image. Special tokens come from the template only; what a turn says
-is text, whatever it looks like.
+tokens and the image. Tokens that frame turns come from the template only; what a turn
+says is text, or a special token for content (see `specials`).
 """
 
 import dataclasses

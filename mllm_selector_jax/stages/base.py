@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from mllm_selector_jax import artifacts, sharding
 from mllm_selector_jax.data import conversation, loader, storage, table
 from mllm_selector_jax.data.image_folders import ImageFolders
+from mllm_selector_jax.data.specials import read_choice
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
@@ -83,6 +84,7 @@ def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
     system=run.cfg.model.system,
     row_system=run.cfg.model.row_system,
     ends=huggingface.read_ends(path, tokenizer),
+    content_specials=read_choice(run.cfg.model.content_specials),
   )
   return encoder, options
 

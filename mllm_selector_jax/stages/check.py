@@ -11,7 +11,10 @@ from mllm_selector_jax.stages.draw import draw, is_drawn
 from mllm_selector_jax.types import InputError
 
 # Of cfg.model, what tokens and pixels follow from beside the base's own files.
-_PROCESSING = ("conversation", "system", "row_system", "max_length", "pad_images")
+_PROCESSING = (
+  *("conversation", "system", "row_system", "content_specials", "max_length"),
+  "pad_images",
+)
 
 
 def check(run: Run) -> None:

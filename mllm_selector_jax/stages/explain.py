@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from mllm_selector_jax.data import special_counts
 from mllm_selector_jax.data.table import PoolTable
 from mllm_selector_jax.selection.selection import Selection
-from mllm_selector_jax.stages import candidates
+from mllm_selector_jax.stages import base, candidates, guard
 from mllm_selector_jax.stages.compare.seeds import at_arm
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.lists import Reference
@@ -63,7 +64,9 @@ def explain_rows(run: Run, ids: tuple[str, ...], arm: str = "main") -> list[str]
   entries = [Reference(each, inline=True) for each in ids]
   found = list_rows(eligible.pool, entries, "--id")
   chosen = eligible.select(config["budget"], made["seed"])
-  context = _Context(eligible, chosen, config, made["seed"])
+  context = _Context(
+    eligible, chosen, config, made["seed"], _open_specials(run, eligible.pool)
+  )
   texts, done = [], 0
   total = sum(min(len(rows), MOST) for rows in found)
   with run.progress("explain", "row") as progress:
@@ -86,12 +89,32 @@ def _tell_several(pool: PoolTable, rows: Int[np.ndarray, " k"]) -> str:
   )
 
 
+def _open_specials(run: Run, pool: PoolTable) -> Callable[[int], list[str]]:
+  """Tells which special tokens a row's turns spell, in a pool where any does."""
+  found = guard.read_summary(run).get("specials") or {}
+  if not any(found.values()):
+    return lambda row: []
+  try:
+    reader = base.open_reader(run, pool)
+  except InputError:  # the base has moved; all else is told without it
+    return lambda row: []
+
+  def describe(row: int) -> list[str]:
+    tally = special_counts.SpecialTally()
+    tally.add(reader.count_specials(row))
+    lines = special_counts.list_lines(tally.result())
+    return [f"  {label}: {counts}" for label, counts in lines]
+
+  return describe
+
+
 @dataclasses.dataclass
 class _Context:
   eligible: candidates.Eligible
   chosen: Selection
   config: dict[str, Any]
   rng: int
+  list_specials: Callable[[int], list[str]]
 
   @functools.cached_property
   def _unit_embeddings(self) -> Float[np.ndarray, "N D"]:
@@ -115,6 +138,7 @@ class _Context:
       self._necessity(place),
       self._group(place),
       *self._gain(place),
+      *self.list_specials(row),
       *self._changes(place, reason, kept),
       *self._neighbour(place),
     ]

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from mllm_selector_jax.data import special_counts
 from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.stages.doubts import add_seconds
 from mllm_selector_jax.stages.measure_table import format_notes
@@ -232,7 +233,7 @@ def _pool_facts(run: Run) -> list[tuple[str, str]]:
     middle = f"{np.median(tokens):,.0f}, {tokens.max():,}"
     facts.append(("tokens a row, median and most", middle))
     facts.append(("cut to the longest allowed", f"{int(pool.truncated.sum()):,}"))
-  return facts
+  return facts + special_counts.list_lines(pool.summary.get("specials") or {})
 
 
 def _charts(run: Run, comparison: findings.Comparison | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mllm_selector_jax.data import check as pool_check
 from mllm_selector_jax.data import conversation, sources
+from mllm_selector_jax.data.specials import read_choice
 from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.models.config import ATTENTION, REMAT
 from mllm_selector_jax.scoring.signals import SIGNALS
@@ -157,6 +158,7 @@ MODEL: dict[str, Check] = {
   "conversation": one_of(*conversation.TEMPLATES),
   "system": optional(text),
   "row_system": flag,
+  "content_specials": parsed(read_choice),
   "pad_images": flag,
   "max_length": whole(1, MOST_TOKENS),
 }
