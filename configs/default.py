@@ -64,6 +64,9 @@ def get_config() -> ml_collections.ConfigDict:
   # device's own once it agrees with xla on the first batch.
   cfg.model.attention = "auto"
   cfg.model.conversation = "vicuna_v1"  # or plain, chatml, llama-2, chat (its own)
+  # The date in chat templates that ask for today's, as Llama 3.1's does: the same for
+  # all stages, days and machines, and for whoever asks the tuned model.
+  cfg.model.chat_date = "2024-07-26"
   cfg.model.system = config_dict.placeholder(str)  # None: the template's own
   # A row's own system text stands in the template's place; False does as LLaVA does,
   # which writes the template's into every row.

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mllm_selector_jax.data.chat_date import DEFAULT, fix_date, read_date
 from mllm_selector_jax.data.templates import (
   ANSWER,
   IMAGE,
@@ -43,9 +44,11 @@ class ChatTemplate:
 
   Attributes:
     system: text of a system message; without one the template does as it likes.
+    date: that the template writes where it asks for the time, see `chat_date`.
   """
 
   system: str = ""
+  date: str = DEFAULT
   asks = True
 
   def bind(self, tokenizer: Any, image_token: int) -> "ChatLayout":
@@ -59,7 +62,7 @@ class ChatTemplate:
         "model.conversation='chat': the base's tokenizer has no chat template. Put a"
         " chat_template.jinja into its directory, or choose another template."
       )
-    source = tokenizer.get_chat_template()
+    source = self.read_source(tokenizer)
     if not _GENERATION.search(source):
       raise InputError(
         "model.conversation='chat': the base's chat template does not say what is"
@@ -67,6 +70,10 @@ class ChatTemplate:
         " {% generation %} and {% endgeneration %}." + _OTHER
       )
     return ChatLayout(tokenizer, source, image_token, self.system)
+
+  def read_source(self, tokenizer: Any) -> str:
+    """The tokenizer's chat template, which writes the date that is fixed here."""
+    return fix_date(tokenizer.get_chat_template(), read_date(self.date))
 
   def breaks(self, turn: int, question: str, answer: str) -> bool:
     """Never: LLaVA knows no chat templates."""
@@ -127,7 +134,9 @@ class ChatLayout:
         if token != self._image_token or ours[place - 1] != token
       ]
       messages = self._messages(2, image, [*_QUESTIONS], [*_ANSWERS])
-      theirs = self._tokenizer.apply_chat_template(messages, return_dict=True)
+      theirs = self._tokenizer.apply_chat_template(
+        messages, chat_template=self._source, return_dict=True
+      )
       if ours != list(theirs["input_ids"]):
         raise InputError(
           "model.conversation='chat': the base's chat template does more than to"

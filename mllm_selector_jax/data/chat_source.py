@@ -89,9 +89,10 @@ def make_chat_template(encoder: Encoder) -> tuple[str | None, bool]:
   """
   template, tokenizer = encoder.template, encoder.tokenizer
   if isinstance(template, ChatTemplate):
-    if not template.system:
-      return None, True
-    return _add_system(tokenizer.get_chat_template(), template.system), True
+    source = template.read_source(tokenizer)
+    if template.system:
+      source = _add_system(source, template.system)
+    return (None if source == tokenizer.get_chat_template() else source), True
   small = Encoder(tokenizer, template, encoder.image_token, 1, 4096)
   mark = tokenizer.convert_ids_to_tokens(encoder.image_token)
   begins = small.encode(_talk(1, None), False).tokens[0] == tokenizer.bos_token_id

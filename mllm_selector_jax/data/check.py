@@ -14,6 +14,7 @@ from mllm_selector_jax.data import (
   mixture,
   record_schemas,
   sources,
+  special_counts,
   summary,
   table,
 )
@@ -226,7 +227,7 @@ def _finish(
       remarks = tuple(
         _list_remarks(row.content, conversations, dialogue, encoder, picture)
       )
-      specials = tuple(encoder.count_specials(sample, dialogue))
+      specials = tuple(special_counts.count_row(encoder, sample, dialogue))
     line = table.Line(
       row.row, row.id, content, row.source, row.image, picture.hash,
       picture.pixels, *cells, row.file, row.offset, row.length, answer,

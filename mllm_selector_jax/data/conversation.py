@@ -24,7 +24,7 @@ from mllm_selector_jax.data.literal import (
 )
 from mllm_selector_jax.data.pieces import Piece, clip_pieces, join_parts
 from mllm_selector_jax.data.rounds import Dialogue, check_rounds, read_dialogue
-from mllm_selector_jax.data.specials import AUTO, Choice, Count, Specials
+from mllm_selector_jax.data.specials import AUTO, Choice, Specials
 from mllm_selector_jax.data.templates import WRITTEN, Part, Template
 from mllm_selector_jax.types import MARK, InputError, RowError, Sample
 
@@ -58,6 +58,7 @@ class Encoder:
   Attributes:
     takes_system: whether a row's own system text is used.
     answers: finds the end of a generated answer, and reads its text.
+    specials: which added tokens a turn's text may hold.
 
   Raises:
     InputError: the tokenizer is not a fast one, lacks a special token that the
@@ -90,10 +91,10 @@ class Encoder:
     layout = self._layout
     if tokenizer.eos_token_id is not None:
       ends = (*ends, tokenizer.eos_token_id)
-    self._specials = Specials(
+    self.specials = Specials(
       tokenizer, image_token, layout.specials, ends, content_specials
     )
-    self._first, self._after = make_literal(tokenizer, self._specials.literal)
+    self._first, self._after = make_literal(tokenizer, self.specials.literal)
     self.answers = AnswerReader(self._first, layout.end, layout.closing, ends)
     begin = tokenizer("a")["input_ids"][:1]
     begins = tokenizer.bos_token_id is not None and begin == [tokenizer.bos_token_id]
@@ -172,13 +173,6 @@ class Encoder:
       return 0
     answered = len(sample.tokens) > length and sample.supervised[length]
     return 0 if answered else length
-
-  def count_specials(self, sample: Sample, dialogue: Dialogue) -> list[Count]:
-    """The added tokens that a row's turns spell, as tokens and as text."""
-    texts = [text for each in dialogue.rounds for text in each[:2]]
-    if self.takes_system and dialogue.system:
-      texts.append(dialogue.system)
-    return list(self._specials.count(sample.tokens, texts))
 
   def _try(self, function, *arguments):
     try:
@@ -332,8 +326,15 @@ class Encoder:
     return ids, learned, find_inside(encoding, piece.asked, piece.text)
 
 
-def make_encoder(name: str, *arguments: Any, **options: Any) -> Encoder:
+def make_encoder(
+  name: str, *arguments: Any, chat_date: str | None = None, **options: Any
+) -> Encoder:
   """The encoder of a named template; the rest is what `Encoder` takes.
+
+  Args:
+    name: of the template.
+    arguments, options: of `Encoder`, without the template.
+    chat_date: that a chat template writes; None for the default.
 
   Raises:
     InputError: no template is called so, or the tokenizer does not fit it.
@@ -343,4 +344,7 @@ def make_encoder(name: str, *arguments: Any, **options: Any) -> Encoder:
       f"model.conversation={name!r}: allowed are {', '.join(TEMPLATES)}."
     )
   tokenizer, *others = arguments
-  return Encoder(tokenizer, TEMPLATES[name], *others, **options)
+  template = TEMPLATES[name]
+  if chat_date is not None and isinstance(template, ChatTemplate):
+    template = dataclasses.replace(template, date=chat_date)
+  return Encoder(tokenizer, template, *others, **options)

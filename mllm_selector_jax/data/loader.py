@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from mllm_selector_jax.data import assembly, images, packing, record_schemas
+from mllm_selector_jax.data import (
+  assembly,
+  images,
+  packing,
+  record_schemas,
+  special_counts,
+)
 from mllm_selector_jax.data.conversation import Encoder
 from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.data.pictures import read_picture
@@ -94,7 +100,7 @@ class Reader:
       record_schemas.read_content(self.table.record(row)).conversations
     )
     sample = self.encoder.encode(dialogue, self.table.image[row] is not None)
-    return self.encoder.count_specials(sample, dialogue)
+    return special_counts.count_row(self.encoder, sample, dialogue)
 
   def _pixels(
     self, what: str, pictures: tuple[Picture, ...], digest: str

@@ -3,12 +3,23 @@
 import collections
 from collections.abc import Iterable, Mapping
 
+from mllm_selector_jax.data.conversation import Encoder
+from mllm_selector_jax.data.rounds import Dialogue
 from mllm_selector_jax.data.specials import Count
+from mllm_selector_jax.types import Sample
 
 _MOST_NAMES = 1000  # that are counted apart
 _OTHERS = "others"
 _SHOWN = 8  # names on a line
 _LABELS = {"tokens": "kept as tokens", "text": "left as text"}
+
+
+def count_row(encoder: Encoder, sample: Sample, dialogue: Dialogue) -> list[Count]:
+  """The added tokens that a row's turns spell, as tokens and as text."""
+  texts = [text for each in dialogue.rounds for text in each[:2]]
+  if encoder.takes_system and dialogue.system:
+    texts.append(dialogue.system)
+  return list(encoder.specials.count(sample.tokens, texts))
 
 
 class SpecialTally:

@@ -84,6 +84,7 @@ def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
     system=run.cfg.model.system,
     row_system=run.cfg.model.row_system,
     ends=huggingface.read_ends(path, tokenizer),
+    chat_date=run.cfg.model.chat_date,
     content_specials=read_choice(run.cfg.model.content_specials),
   )
   return encoder, options

@@ -3,8 +3,8 @@
 import json
 
 from mllm_selector_jax import artifacts
+from mllm_selector_jax.data import chat_date, fingerprint, summary
 from mllm_selector_jax.data import check as pool_check
-from mllm_selector_jax.data import fingerprint, summary
 from mllm_selector_jax.stages import base, guard
 from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.stages.draw import draw, is_drawn
@@ -13,7 +13,7 @@ from mllm_selector_jax.types import InputError
 # Of cfg.model, what tokens and pixels follow from beside the base's own files.
 _PROCESSING = (
   *("conversation", "system", "row_system", "content_specials", "max_length"),
-  "pad_images",
+  *("chat_date", "pad_images"),
 )
 
 
@@ -82,6 +82,12 @@ def make_pool(run: Run, look: bool = False) -> None:
 
   def read(place):
     encoder, options = base.read_encoder(run)
+    own = encoder.tokenizer.chat_template
+    if run.cfg.model.conversation == "chat" and chat_date.asks_date(str(own)):
+      run.say(
+        "check: the base's chat template writes the date of its rendering; in this run"
+        f" and in its models that is {run.cfg.model.chat_date} (model.chat_date)."
+      )
     with run.progress("check", "row") as progress:
       return pool_check.check_pool(
         files,

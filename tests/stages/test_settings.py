@@ -80,6 +80,7 @@ WRONG = {
   "model.conversation": ("vicuna", None),
   "model.system": (5, True),
   "model.row_system": NOT_FLAG,
+  "model.chat_date": ("26 Jul 2024", "today", None, 20240726),
   "model.content_specials": (5, None, "", [3]),
   "model.pad_images": NOT_FLAG,
   "model.max_length": (1 << 30, *SIZE),

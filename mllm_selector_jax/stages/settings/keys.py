@@ -7,6 +7,7 @@ from typing import Any
 
 from mllm_selector_jax.data import check as pool_check
 from mllm_selector_jax.data import conversation, sources
+from mllm_selector_jax.data.chat_date import read_date
 from mllm_selector_jax.data.specials import read_choice
 from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.models.config import ATTENTION, REMAT
@@ -159,6 +160,7 @@ MODEL: dict[str, Check] = {
   "system": optional(text),
   "row_system": flag,
   "content_specials": parsed(read_choice),
+  "chat_date": parsed(read_date),
   "pad_images": flag,
   "max_length": whole(1, MOST_TOKENS),
 }
