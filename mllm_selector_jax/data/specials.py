@@ -6,6 +6,7 @@ special token that says something of the content, such as `<box>` or `<loc_12>`,
 token that it is to the base.
 """
 
+import collections
 import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -154,13 +155,12 @@ class Specials:
         yield Count(self._kept[token], True, number)
     if self._text is None:
       return
-    spelled: dict[str, int] = {}
-    for text in texts:
-      if any(hint in text for hint in self._hints):
-        for name in self._text.findall(text):
-          spelled[name] = spelled.get(name, 0) + 1
-    for name, number in sorted(spelled.items()):
-      yield Count(name, False, number)
+    # Looking for their beginnings first is many times as fast as the pattern.
+    text = "\0".join(texts)
+    if any(hint in text for hint in self._hints):
+      spelled = collections.Counter(self._text.findall(text))
+      for name, number in sorted(spelled.items()):
+        yield Count(name, False, number)
 
 
 def _chat_sources(tokenizer: Any) -> str:
