@@ -92,10 +92,6 @@ def lose_a_shard(folder):
       make_tokenizer_larger,
       ("the tokenizer has 340 tokens", "vocab_size of 320", "must not be smaller"),
     ),
-    (
-      set_config(image_seq_length=576),
-      ("image_seq_length is 576", "the vision tower gives 16 tokens"),
-    ),
     (cut_a_shard, ("model-00002-of-00002.safetensors is not a whole", "cut off")),
     (lose_a_shard, ("names files that are missing: model-00002-of-00002",)),
     (spoil, ("missing: ", "unexpected: surprise", "misshapen: ")),
@@ -107,7 +103,6 @@ def lose_a_shard(folder):
     "architecture",
     "decoder",
     "vocabulary",
-    "image tokens",
     "half a shard",
     "absent shard",
     "tensors",

@@ -39,7 +39,8 @@ class Parts:
       may be larger, its rows then being their mean.
     added: tokens that the tokenizer lacks and is given.
     padded: whether images are padded whatever the image processor says.
-    tokens_an_image: what config.json says of them, None where it says nothing.
+    stated_image_tokens: `image_seq_length` of config.json, None where it has none.
+      Often stale: transformers fills in 576 for whatever tower. Nothing follows it.
   """
 
   config: Any
@@ -49,7 +50,7 @@ class Parts:
   stored_vocab: int
   added: tuple[str, ...] = ()
   padded: bool = False
-  tokens_an_image: int | None = None
+  stated_image_tokens: Any = None
 
   @property
   def whole(self) -> bool:
@@ -106,7 +107,7 @@ def find_parts(path: str | os.PathLike) -> Parts:
     vision=folder,
     projector=folder,
     stored_vocab=config.text_config.vocab_size,
-    tokens_an_image=raw.get("image_seq_length"),
+    stated_image_tokens=raw.get("image_seq_length"),
   )
 
 
@@ -200,7 +201,6 @@ def join_parts(
     vision_config=tower,
     text_config=text,
     image_token_index=image,
-    image_seq_length=own.positions - (select == "default"),
     vision_feature_layer=feature_layer,
     vision_feature_select_strategy=select,
     tie_word_embeddings=bool(text.tie_word_embeddings),

@@ -15,7 +15,7 @@ from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
 from mllm_selector_jax.models.huggingface.config import read_config
-from mllm_selector_jax.models.huggingface.families import read_tower
+from mllm_selector_jax.models.huggingface.families import count_image_tokens, read_tower
 from mllm_selector_jax.models.huggingface.parts import IMAGE, Parts, find_parts
 from mllm_selector_jax.models.huggingface.processor import (
   describe_image_options,
@@ -76,6 +76,7 @@ def _describe_model(hf_config: Any) -> dict[str, Any]:
   for part in (value, text, vision):
     part["dtype"] = part["torch_dtype"] = "float32"
   value["tie_word_embeddings"] = text["tie_word_embeddings"] = tied
+  value["image_seq_length"] = count_image_tokens(hf_config)
   value["architectures"] = ["LlavaForConditionalGeneration"]
   return value
 
