@@ -1,8 +1,11 @@
 """Tiny BPE tokenizers for tests, trained in a moment on a few sentences."""
 
 import functools
+import io
 import json
+from pathlib import Path
 
+import sentencepiece
 from tokenizers import (
   Tokenizer,
   decoders,
@@ -88,3 +91,52 @@ def make_tokenizer(kind: str = "bytes") -> PreTrainedTokenizerFast:
     pad_token="<pad>",
     extra_special_tokens={"image_token": "<image>"},
   )
+
+
+@functools.cache
+def _train_sentencepiece(symbols: tuple[str, ...]) -> bytes:
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(_WORDS * 20),
+    model_writer=model,
+    model_type="bpe",
+    vocab_size=380,
+    hard_vocab_limit=False,
+    byte_fallback=True,
+    normalization_rule_name="identity",
+    remove_extra_whitespaces=False,
+    unk_id=0,
+    bos_id=1,
+    eos_id=2,
+    pad_id=-1,
+    control_symbols=list(symbols),
+    minloglevel=2,
+  )
+  return model.getvalue()
+
+
+def write_sentencepiece(folder: Path, symbols: tuple[str, ...] = (), **config) -> int:
+  """Writes tokenizer.model, as Llama's and Vicuna's, and its tokenizer_config.json.
+
+  Args:
+    folder: that is there; another tokenizer's files in it are removed.
+    symbols: special tokens that the model has from id 3 on.
+    config: of tokenizer_config.json.
+
+  Returns:
+    The number of tokens.
+  """
+  for path in folder.glob("*token*"):
+    path.unlink()
+  (folder / "tokenizer.model").write_bytes(_train_sentencepiece(symbols))
+  config = {
+    "tokenizer_class": "LlamaTokenizer",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "legacy": False,
+    **config,
+  }
+  (folder / "tokenizer_config.json").write_text(json.dumps(config))
+  path = str(folder / "tokenizer.model")
+  return len(sentencepiece.SentencePieceProcessor(model_file=path))

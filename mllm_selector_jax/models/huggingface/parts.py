@@ -13,6 +13,7 @@ from typing import Any
 
 from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS, read_tower
 from mllm_selector_jax.models.huggingface.source import find_model, read_json
+from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
 from mllm_selector_jax.types import InputError
 
 IMAGE, PAD = "<image>", "<pad>"
@@ -24,7 +25,6 @@ ORIGINAL = {
   "llava_mistral": "mistral",
   "llava_qwen": "qwen2",
 }
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,25 +206,3 @@ def join_parts(
     tie_word_embeddings=bool(text.tie_word_embeddings),
   )
   return Parts(config, decoder, vision, projector, stored, tuple(added), padded=True)
-
-
-def load_tokenizer(folder: Path) -> Any:
-  """The tokenizer of a directory.
-
-  Raises:
-    InputError: missing or malformed.
-  """
-  from transformers import AutoTokenizer
-
-  try:
-    # AutoTokenizer reads config.json for the class, and fails on types that
-    # transformers does not know, such as LLaVA's own.
-    return AutoTokenizer.from_pretrained(str(folder), **LOCAL)
-  except Exception as first:
-    from transformers import PreTrainedTokenizerFast
-
-    try:
-      return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
-    except Exception:
-      # Missing and malformed files raise many kinds; the first says more.
-      raise InputError(f"{folder}: the tokenizer cannot be read: {first}") from first

@@ -62,6 +62,18 @@ def _find_on_hub(name: str) -> Path:
     ) from error
 
 
+def write_text(path: Path, text: str) -> None:
+  """Writes a text file that is either whole or not there."""
+  part = path.with_name(path.name + ".part")
+  part.write_text(text, "utf-8")
+  os.replace(part, path)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+  """Writes a JSON file that is either whole or not there."""
+  write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
 def read_json(path: Path) -> dict[str, Any]:
   """A JSON object from a file.
 
