@@ -4,7 +4,7 @@ import json
 
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.data import check as pool_check
-from mllm_selector_jax.data import fingerprint, summary
+from mllm_selector_jax.data import fingerprint, summary, template_likeness
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.stages import base, guard
 from mllm_selector_jax.stages.context import Run, plain
@@ -97,7 +97,11 @@ def make_pool(run: Run, look: bool = False) -> None:
         long_rows=run.cfg.pool.long_rows,
         resume=True,
       )
-    if remarks := huggingface.list_remarks(base.base_path(run)):
+    remarks = huggingface.list_remarks(base.base_path(run))
+    chosen = run.cfg.model.conversation
+    if other := template_likeness.describe_other(chosen, encoder.tokenizer):
+      remarks.append(other)
+    if remarks:
       found["base"] = remarks
     return found
 

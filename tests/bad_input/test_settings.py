@@ -82,7 +82,7 @@ def lose_a_shard(folder):
   [
     (
       set_config(model_type="qwen2_vl"),
-      ("model_type is 'qwen2_vl'; supported are 'llava'",),
+      ("model_type is 'qwen2_vl', a vision-language family", "supported are 'llava'"),
     ),
     (
       set_config(text_config={"model_type": "gemma"}),

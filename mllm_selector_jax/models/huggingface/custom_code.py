@@ -17,24 +17,28 @@ _INSTEAD = {
 }
 
 
-def name_custom_code(folder: Path, file: str, what: str, error: Exception) -> None:
+def name_custom_code(
+  folder: Path, file: str, what: str, error: Exception | None = None
+) -> None:
   """Refuses by its name what transformers would only read by running code.
 
   Args:
     folder: the model's.
     file: of the folder that names the code.
     what: for the message, such as "the tokenizer".
-    error: of transformers, whose advice to trust the code must not be passed on.
+    error: of transformers, whose advice to trust the code must not be passed on;
+      None where the file alone says whether there is code.
 
   Raises:
-    InputError: the error is about such code; otherwise nothing happens.
+    InputError: there is such code; otherwise nothing happens.
   """
-  if "trust_remote_code" not in str(error) and "custom code" not in str(error):
-    return
   path = folder / file
-  names = read_json(path).get("auto_map") if path.is_file() else None
-  if isinstance(names, dict):
-    names = ", ".join(str(name) for name in names.values())
+  code = read_json(path).get("auto_map") if path.is_file() else None
+  if error is None and not code:
+    return
+  if error is not None and "trust_remote_code" not in str(error):
+    return
+  names = ", ".join(map(str, code.values())) if isinstance(code, dict) else code
   raise InputError(
     f"{path}: {what} is code that comes with the model"
     f"{f' (auto_map: {names})' if names else ''}, which this package never runs."

@@ -11,7 +11,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
 from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS, read_tower
+from mllm_selector_jax.models.huggingface.other_folders import (
+  describe_type,
+  refuse_others,
+)
 from mllm_selector_jax.models.huggingface.source import find_model, read_json
 from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
 from mllm_selector_jax.types import InputError
@@ -78,6 +83,7 @@ def load_hf_config(folder: Path, kind: str | None = None) -> Any:
     value = {key: item for key, item in value.items() if key != "model_type"}
     return AutoConfig.for_model(kind, **value)
   except Exception as error:
+    name_custom_code(folder, "config.json", "the model", error)
     # Its validation raises many kinds, all of which mean a wrong file.
     raise InputError(f"{path} is not a valid configuration: {error}") from error
 
@@ -89,17 +95,13 @@ def find_parts(path: str | os.PathLike) -> Parts:
     InputError: it is of no form that can be read.
   """
   folder = find_model(path)
+  refuse_others(folder)
   raw = read_json(folder / "config.json")
   kind = raw.get("model_type")
   if "mm_vision_tower" in raw:
     return _original_parts(folder, raw)
   if kind != "llava":
-    raise InputError(
-      f"{folder / 'config.json'}: model_type is {kind!r}; supported are 'llava' (the"
-      " Hugging Face form, such as llava-hf/llava-1.5-7b-hf) and LLaVA's own"
-      " checkpoints (with mm_vision_tower). A decoder and a vision tower become one"
-      " by `mllm-selector assemble`."
-    )
+    raise InputError(describe_type(folder, raw))
   config = load_hf_config(folder)
   return Parts(
     config,
@@ -172,6 +174,8 @@ def join_parts(
   """
   from transformers import LlavaConfig
 
+  for folder in (decoder, vision):
+    refuse_others(folder)
   text = load_hf_config(decoder, decoder_kind)
   tower = load_hf_config(vision)
   tower = getattr(tower, "vision_config", None) or tower

@@ -23,6 +23,11 @@ def find_model(path: str | os.PathLike) -> Path:
   folder = Path(path).expanduser()
   if folder.is_dir():
     return folder
+  if folder.suffix == ".gguf":
+    raise InputError(
+      f"{path} is a model for llama.cpp; a model is a directory with config.json and"
+      " *.safetensors, in float weights."
+    )
   if folder.exists():
     raise InputError(
       f"{path} is a file; a model is a directory with config.json and *.safetensors."

@@ -14,6 +14,7 @@ from mllm_selector_jax.models.huggingface.source import (
 from mllm_selector_jax.types import InputError
 
 CONFIG, MODEL = "tokenizer_config.json", "tokenizer.model"
+FORMS = ("tokenizer.json", MODEL, "vocab.json")  # of a tokenizer, the best first
 TEMPLATE = "chat_template.jinja"
 OLD_TEMPLATE = "chat_template.json"  # of transformers 4's processors
 GENERIC = "PreTrainedTokenizerFast"  # reads tokenizer.json as it stands, in 4 and 5
@@ -31,7 +32,11 @@ def load_tokenizer(folder: Path) -> Any:
   """
   from transformers import AutoTokenizer
 
-  if not (folder / "tokenizer.json").is_file() and (folder / MODEL).is_file():
+  present = [name for name in FORMS if (folder / name).is_file()]
+  if not present:
+    name_custom_code(folder, CONFIG, "the tokenizer")
+    raise InputError(f"{folder} has no tokenizer: none of {', '.join(FORMS)} is there.")
+  if present[0] == MODEL:
     _check_sentencepiece(folder / MODEL)
   try:
     # AutoTokenizer reads config.json for the class, and fails on types that

@@ -77,7 +77,7 @@ def test_everything_that_cannot_be_run_is_named(base, tmp_path):
 @pytest.mark.parametrize(
   "change, message",
   [
-    ({"model_type": "qwen2_vl"}, "'qwen2_vl'; supported are 'llava'"),
+    ({"model_type": "qwen2_vl"}, "'qwen2_vl', a vision-language family that"),
     (
       {"text_config": {"model_type": "gemma"}},
       "'gemma'; supported are llama, mistral, qwen2",

@@ -1,7 +1,5 @@
 """Tokenizers in every form that bases have them, read and written."""
 
-import json
-
 import hypothesis
 import pytest
 import sentencepiece
@@ -14,7 +12,7 @@ from mllm_selector_jax.models.huggingface import tokenizer_files
 from mllm_selector_jax.types import InputError
 from tests import tokenizers_on_the_spot
 from tests.models import tiny
-from tests.models.huggingface import bases, loose
+from tests.models.huggingface import loose
 
 TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% endfor %}"
 
