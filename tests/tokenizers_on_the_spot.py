@@ -15,7 +15,7 @@ from tokenizers import (
   processors,
   trainers,
 )
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from mllm_selector_jax.data.conversation import TEMPLATES
 
@@ -140,3 +140,32 @@ def write_sentencepiece(folder: Path, symbols: tuple[str, ...] = (), **config) -
   (folder / "tokenizer_config.json").write_text(json.dumps(config))
   path = str(folder / "tokenizer.model")
   return len(sentencepiece.SentencePieceProcessor(model_file=path))
+
+
+def write_qwen2(folder: Path) -> int:
+  """Writes a Qwen2 tokenizer with special tokens by name, as transformers 5 saves it.
+
+  Args:
+    folder: that is there; another tokenizer's files in it are removed.
+
+  Returns:
+    The id of `<image>`.
+  """
+  for path in folder.glob("*token*"):
+    path.unlink()
+  model = json.loads(_train("bytes"))["model"]
+  tokenizer = Qwen2Tokenizer(
+    vocab=model["vocab"],
+    merges=[tuple(merge) for merge in model["merges"]],
+    eos_token="<|endoftext|>",
+    pad_token="<|endoftext|>",
+    unk_token=None,
+    extra_special_tokens=["<|im_start|>", "<|im_end|>", "<|box_start|>", "<image>"],
+  )
+  tokenizer.save_pretrained(folder)
+  path = folder / "tokenizer_config.json"
+  config = json.loads(path.read_text())
+  config["image_token"] = "<image>"
+  config["model_specific_special_tokens"] = {"image_token": "<image>"}
+  path.write_text(json.dumps(config))
+  return tokenizer.convert_tokens_to_ids("<image>")

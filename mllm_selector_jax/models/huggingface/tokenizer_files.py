@@ -129,6 +129,9 @@ def finish_tokenizer(folder: Path) -> None:
       *known,
       *(token for token in extra if token not in known),
     ]
+  if value.get("tokenizer_class") == GENERIC:
+    # transformers 4 would add token_type_ids, which no decoder of ours takes.
+    value.setdefault("model_input_names", ["input_ids", "attention_mask"])
   if value != before:
     write_json(path, value)
 
