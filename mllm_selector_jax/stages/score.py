@@ -68,9 +68,12 @@ def check_reference(cfg: Any) -> None:
 
 
 def check_folders(cfg: Any) -> None:
-  """Refuses folders of models or scores that are not there."""
-  for name in ("model", "table", "reference"):
-    _given(cfg.score[name], f"score.{name}")
+  """Refuses models that cannot be read, and scores that are not there."""
+  _given(cfg.score.table, "score.table")
+  for name in ("model", "reference"):
+    folder = _given(cfg.score[name], f"score.{name}")
+    if folder is not None:
+      huggingface.check_weights(folder, huggingface.read_config(folder))
 
 
 def needs_seed(run: Run) -> bool:

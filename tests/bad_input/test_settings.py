@@ -124,6 +124,22 @@ def test_a_base_that_cannot_be_used_is_refused_at_the_start(
   assert not (tmp_path / "work/pool.parquet").exists()  # nothing long was begun
 
 
+@pytest.mark.parametrize("name", ["model", "reference"])
+@pytest.mark.parametrize(
+  ("file", "words"),
+  [("adapter_config.json", "an adapter for peft"), ("x.gguf", "llama.cpp")],
+)
+def test_a_model_that_scores_is_looked_at_before_the_pool(
+  command, tmp_path, name, file, words
+):
+  (tmp_path / "other").mkdir()
+  (tmp_path / "other" / file).write_text("{}")
+  write_pool(tmp_path, [talk("a"), talk("b")])
+  status, said = command("run", **{f"score__{name}": tmp_path / "other"})
+  assert status == 2 and words in said
+  assert not (tmp_path / "work/pool.parquet").exists()
+
+
 def test_a_loss_that_is_no_number(command, tmp_path):
   write_pool(tmp_path, [talk(f"name-{n}", answer=str(n)) for n in range(8)])
   assert command("check")[0] == 0
