@@ -52,6 +52,7 @@ setuptools.setup(
     "pyarrow>=17",
     "pyyaml>=6",
     "safetensors>=0.5",
+    "sentencepiece>=0.2",
     "tokenizers>=0.22",
     "tqdm>=4.66",
     "transformers>=5.23,<6",

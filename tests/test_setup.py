@@ -12,8 +12,10 @@ from packaging.utils import canonicalize_name
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "mllm_selector_jax"
 OWN = {"mllm_selector_jax", "tests", "benchmarks", "configs"}
-# Reads what only torch can, and says so where there is no torch.
-CONVERTER = PACKAGE / "models" / "huggingface" / "convert.py"
+# Read what only torch can, and say so where there is no torch.
+CONVERTERS = [
+  PACKAGE / "models" / "huggingface" / f"{name}.py" for name in ("convert", "merge")
+]
 
 
 def read_setup():
@@ -62,7 +64,7 @@ def find_undeclared(paths, requirements):
 
 
 def test_the_package_declares_what_it_imports():
-  paths = [path for path in PACKAGE.rglob("*.py") if path != CONVERTER]
+  paths = [path for path in PACKAGE.rglob("*.py") if path not in CONVERTERS]
   paths += (ROOT / "configs").glob("*.py")
   assert find_undeclared(paths, BASE + OPTIONAL) == {}
 
@@ -72,7 +74,7 @@ def test_tests_and_benchmarks_declare_what_they_import():
   # These run in the trainers' environments, and with the extra "rivals".
   for name in ("trainers", "kmeans", "greedy"):
     paths.remove(ROOT / f"benchmarks/{name}.py")
-  assert find_undeclared([*paths, CONVERTER], BASE + TEST) == {}
+  assert find_undeclared([*paths, *CONVERTERS], BASE + TEST) == {}
 
 
 def test_the_test_finds_what_is_missing():

@@ -1,8 +1,11 @@
 """Tiny BPE tokenizers for tests, trained in a moment on a few sentences."""
 
 import functools
+import io
 import json
+from pathlib import Path
 
+import sentencepiece
 from tokenizers import (
   Tokenizer,
   decoders,
@@ -12,7 +15,7 @@ from tokenizers import (
   processors,
   trainers,
 )
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from mllm_selector_jax.data.conversation import TEMPLATES
 
@@ -88,3 +91,81 @@ def make_tokenizer(kind: str = "bytes") -> PreTrainedTokenizerFast:
     pad_token="<pad>",
     extra_special_tokens={"image_token": "<image>"},
   )
+
+
+@functools.cache
+def _train_sentencepiece(symbols: tuple[str, ...]) -> bytes:
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(_WORDS * 20),
+    model_writer=model,
+    model_type="bpe",
+    vocab_size=380,
+    hard_vocab_limit=False,
+    byte_fallback=True,
+    normalization_rule_name="identity",
+    remove_extra_whitespaces=False,
+    unk_id=0,
+    bos_id=1,
+    eos_id=2,
+    pad_id=-1,
+    control_symbols=list(symbols),
+    minloglevel=2,
+  )
+  return model.getvalue()
+
+
+def write_sentencepiece(folder: Path, symbols: tuple[str, ...] = (), **config) -> int:
+  """Writes tokenizer.model, as Llama's and Vicuna's, and its tokenizer_config.json.
+
+  Args:
+    folder: that is there; another tokenizer's files in it are removed.
+    symbols: special tokens that the model has from id 3 on.
+    config: of tokenizer_config.json.
+
+  Returns:
+    The number of tokens.
+  """
+  for path in folder.glob("*token*"):
+    path.unlink()
+  (folder / "tokenizer.model").write_bytes(_train_sentencepiece(symbols))
+  config = {
+    "tokenizer_class": "LlamaTokenizer",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "legacy": False,
+    **config,
+  }
+  (folder / "tokenizer_config.json").write_text(json.dumps(config))
+  path = str(folder / "tokenizer.model")
+  return len(sentencepiece.SentencePieceProcessor(model_file=path))
+
+
+def write_qwen2(folder: Path) -> int:
+  """Writes a Qwen2 tokenizer with special tokens by name, as transformers 5 saves it.
+
+  Args:
+    folder: that is there; another tokenizer's files in it are removed.
+
+  Returns:
+    The id of `<image>`.
+  """
+  for path in folder.glob("*token*"):
+    path.unlink()
+  model = json.loads(_train("bytes"))["model"]
+  tokenizer = Qwen2Tokenizer(
+    vocab=model["vocab"],
+    merges=[tuple(merge) for merge in model["merges"]],
+    eos_token="<|endoftext|>",
+    pad_token="<|endoftext|>",
+    unk_token=None,
+    extra_special_tokens=["<|im_start|>", "<|im_end|>", "<|box_start|>", "<image>"],
+  )
+  tokenizer.save_pretrained(folder)
+  path = folder / "tokenizer_config.json"
+  config = json.loads(path.read_text())
+  config["image_token"] = "<image>"
+  config["model_specific_special_tokens"] = {"image_token": "<image>"}
+  path.write_text(json.dumps(config))
+  return tokenizer.convert_tokens_to_ids("<image>")

@@ -30,7 +30,8 @@ class VisionConfig:
 
   Attributes:
     width, mlp, layers, heads: sizes of the encoder.
-    image_size, patch_size: sides of an image and of a patch, in pixels.
+    image_size, patch_size: sides of an image and of a patch, in pixels; what is left
+      of the image to the right and below the last whole patch is not seen.
     activation: one of `ACTIVATIONS`; "gelu" is the exact one.
     epsilon: added to the variance in the layer norms.
     class_token: whether a learned token stands before the patches.
@@ -53,10 +54,10 @@ class VisionConfig:
   def __post_init__(self):
     _check_heads("vision tower", self.width, self.heads)
     _check_activation("vision tower", self.activation)
-    if self.image_size % self.patch_size:
+    if not 0 < self.patch_size <= self.image_size:
       raise InputError(
-        f"vision tower: images of {self.image_size} pixels do not divide into"
-        f" patches of {self.patch_size}."
+        f"vision tower: a patch of {self.patch_size} pixels does not fit an image of"
+        f" {self.image_size}."
       )
 
   @property

@@ -24,9 +24,13 @@ def normalise_pixels(
 def cut_patches(
   pixels: Float[Array, "N S S 3"], side: int
 ) -> Float[Array, "N P side*side*3"]:
-  """The square patches, row by row, each flattened as (row, column, channel)."""
+  """The square patches, row by row, each flattened as (row, column, channel).
+
+  What is left beyond the last whole patch is cut off, as a strided convolution does.
+  """
   count, size, _, channels = pixels.shape
   grid = size // side
+  pixels = pixels[:, : grid * side, : grid * side]
   pixels = pixels.reshape(count, grid, side, grid, side, channels)
   pixels = pixels.transpose(0, 1, 3, 2, 4, 5)
   return pixels.reshape(count, grid * grid, side * side * channels)

@@ -3,8 +3,9 @@
 import json
 
 from mllm_selector_jax import artifacts
-from mllm_selector_jax.data import chat_date, fingerprint, summary
+from mllm_selector_jax.data import chat_date, fingerprint, summary, template_likeness
 from mllm_selector_jax.data import check as pool_check
+from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.stages import base, guard
 from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.stages.draw import draw, is_drawn
@@ -89,7 +90,7 @@ def make_pool(run: Run, look: bool = False) -> None:
         f" and in its models that is {run.cfg.model.chat_date} (model.chat_date)."
       )
     with run.progress("check", "row") as progress:
-      return pool_check.check_pool(
+      found = pool_check.check_pool(
         files,
         folders,
         encoder,
@@ -105,9 +106,19 @@ def make_pool(run: Run, look: bool = False) -> None:
         long_rows=run.cfg.pool.long_rows,
         resume=True,
       )
+    remarks = huggingface.list_remarks(base.base_path(run))
+    chosen = run.cfg.model.conversation
+    if other := template_likeness.describe_other(chosen, encoder.tokenizer):
+      remarks.append(other)
+    if remarks:
+      found["base"] = remarks
+    return found
 
   run.make(run.workdir.pool, recipe, build, again="--force" if run.force else "")
-  run.say(summary.format_summary(guard.read_summary(run)))
+  found = guard.read_summary(run)
+  run.say(summary.format_summary(found))
+  for remark in found.get("base", ()):
+    run.say(f"check: the base: {remark}")
   if not look:
     guard.refuse_aside(run)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax import artifacts, peers
+from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.scoring import engine, passes, table
 from mllm_selector_jax.stages import base, guard
 from mllm_selector_jax.stages.context import Run
@@ -27,6 +28,8 @@ def score(run: Run) -> None:
   models = {"seed": _given(cfg.model, "score.model") or _seed_model(run)}
   wanted = passes.list_passes(tuple(cfg.signals))
   inputs = {"pool": run.workdir.pool.digest(), "model": _identity(run)}
+  for remark in huggingface.list_remarks(models["seed"]):
+    run.say(f"score: the model: {remark}", once=True)
   if any(own.model == "reference" for own in wanted):
     check_reference(run.cfg)
     models["reference"] = _given(cfg.reference, "score.reference")
@@ -65,9 +68,12 @@ def check_reference(cfg: Any) -> None:
 
 
 def check_folders(cfg: Any) -> None:
-  """Refuses folders of models or scores that are not there."""
-  for name in ("model", "table", "reference"):
-    _given(cfg.score[name], f"score.{name}")
+  """Refuses models that cannot be read, and scores that are not there."""
+  _given(cfg.score.table, "score.table")
+  for name in ("model", "reference"):
+    folder = _given(cfg.score[name], f"score.{name}")
+    if folder is not None:
+      huggingface.check_weights(folder, huggingface.read_config(folder))
 
 
 def needs_seed(run: Run) -> bool:

@@ -82,7 +82,7 @@ def lose_a_shard(folder):
   [
     (
       set_config(model_type="qwen2_vl"),
-      ("model_type is 'qwen2_vl'; supported are 'llava'",),
+      ("model_type is 'qwen2_vl', a vision-language family", "supported are 'llava'"),
     ),
     (
       set_config(text_config={"model_type": "gemma"}),
@@ -91,10 +91,6 @@ def lose_a_shard(folder):
     (
       make_tokenizer_larger,
       ("the tokenizer has 340 tokens", "vocab_size of 320", "must not be smaller"),
-    ),
-    (
-      set_config(image_seq_length=576),
-      ("image_seq_length is 576", "the vision tower gives 16 tokens"),
     ),
     (cut_a_shard, ("model-00002-of-00002.safetensors is not a whole", "cut off")),
     (lose_a_shard, ("names files that are missing: model-00002-of-00002",)),
@@ -107,7 +103,6 @@ def lose_a_shard(folder):
     "architecture",
     "decoder",
     "vocabulary",
-    "image tokens",
     "half a shard",
     "absent shard",
     "tensors",
@@ -127,6 +122,22 @@ def test_a_base_that_cannot_be_used_is_refused_at_the_start(
   for word in words:
     assert word in said
   assert not (tmp_path / "work/pool.parquet").exists()  # nothing long was begun
+
+
+@pytest.mark.parametrize("name", ["model", "reference"])
+@pytest.mark.parametrize(
+  ("file", "words"),
+  [("adapter_config.json", "an adapter for peft"), ("x.gguf", "llama.cpp")],
+)
+def test_a_model_that_scores_is_looked_at_before_the_pool(
+  command, tmp_path, name, file, words
+):
+  (tmp_path / "other").mkdir()
+  (tmp_path / "other" / file).write_text("{}")
+  write_pool(tmp_path, [talk("a"), talk("b")])
+  status, said = command("run", **{f"score__{name}": tmp_path / "other"})
+  assert status == 2 and words in said
+  assert not (tmp_path / "work/pool.parquet").exists()
 
 
 def test_a_loss_that_is_no_number(command, tmp_path):

@@ -29,7 +29,7 @@ def test_feature_layer_says_how_many_layers_run(layer, run):
     ({"image_token": 40}, "40"),
     ({"projector_activation": "relu"}, "'relu'"),
     ({"vision_activation": "swish"}, "'swish'"),
-    ({"vision_image_size": 20}, "20 pixels"),
+    ({"vision_image_size": 4}, "8 pixels does not fit an image of 4"),
     ({"vision_heads": 3}, "3 heads"),
     ({"decoder_kv_heads": 3}, "3 key-value"),
     ({"decoder_head_dim": 5}, "5 is odd"),

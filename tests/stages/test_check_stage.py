@@ -1,5 +1,7 @@
 """The check stage: what its table follows from."""
 
+import json
+
 from mllm_selector_jax.data.table import read_table
 from mllm_selector_jax.stages.check import check
 from tests import small_run
@@ -25,3 +27,17 @@ def test_pixels_follow_from_how_images_are_prepared(tmp_path):
   assert again.pixels.tolist() == table.pixels.tolist()
   _, log = run(**{"model.pad_images": False})
   assert "check: making pool again: pad_images" in log
+
+
+def test_a_base_of_another_template_is_told(tmp_path):
+  base, work = tiny.make_base(tmp_path / "base"), tmp_path / "work"
+  special = (*tiny.SPECIAL, "<|im_start|>", "<|im_end|>")
+  tiny.make_tokenizer(300, special).save_pretrained(base)
+  (base / "chat_template.jinja").write_text("<|im_start|>{{ messages }}<|im_end|>")
+  told = "its own chat template looks like ChatML"
+  for conversation, times in (("vicuna_v1", 1), ("chatml", 1)):
+    with small_run.open_run(work, base, **{"model.conversation": conversation}) as run:
+      check(run)
+    assert (work / "log.txt").read_text().count(told) == times
+  summary = json.loads((work / "pool_summary.json").read_text())
+  assert "base" not in summary

@@ -16,6 +16,7 @@ from mllm_selector_jax.models.huggingface.config import read_config
 from mllm_selector_jax.models.huggingface.parts import list_folders
 from mllm_selector_jax.models.huggingface.processor import read_processor
 from mllm_selector_jax.models.huggingface.reader import check_weights, read_params
+from mllm_selector_jax.models.huggingface.remarks import list_remarks
 from mllm_selector_jax.models.huggingface.source import find_model
 from mllm_selector_jax.models.huggingface.stops import read_ends
 from mllm_selector_jax.models.huggingface.writer import write_fresh, write_model
@@ -25,6 +26,7 @@ __all__ = [
   "check_weights",
   "find_model",
   "list_folders",
+  "list_remarks",
   "read_config",
   "read_ends",
   "read_params",

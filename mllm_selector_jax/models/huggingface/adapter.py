@@ -10,7 +10,7 @@ import safetensors.numpy
 from mllm_selector_jax import peers
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
-from mllm_selector_jax.models.huggingface.writer import write_json
+from mllm_selector_jax.models.huggingface.source import write_json
 from mllm_selector_jax.types import Params
 
 # The tower's layers have some of the same names, so these are not a plain list.

@@ -70,11 +70,6 @@ def parts_config(
       remat=remat,
       attention=attention,
     )
-  if not problems and parts.tokens_an_image not in (None, config.patches):
-    problems.append(
-      f"image_seq_length is {parts.tokens_an_image}, but the vision tower gives"
-      f" {config.patches} tokens an image"
-    )
   if problems:
     path = parts.decoder / "config.json"
     raise InputError(f"{path}: {'; '.join(problems)}.")

@@ -32,7 +32,7 @@ def convert(path: str | os.PathLike) -> list[Path]:
   """
   path = Path(path)
   if path.is_file():
-    return [_convert_file(path, path.with_suffix(".safetensors"))]
+    return [convert_file(path, path.with_suffix(".safetensors"))]
   names = sorted(file.name for file in path.glob("*.bin"))
   if not names:
     raise InputError(f"{path}: there is no *.bin file to convert.")
@@ -46,7 +46,7 @@ def convert(path: str | os.PathLike) -> list[Path]:
     missing = sorted(set(index["weight_map"].values()) - set(names))
     if missing:
       raise InputError(f"{path / INDEX} names missing files: {', '.join(missing)}.")
-  written = [_convert_file(path / name, path / targets[name]) for name in names]
+  written = [convert_file(path / name, path / targets[name]) for name in names]
   if index is not None:
     where = {tensor: targets[file] for tensor, file in index["weight_map"].items()}
     target = path / "model.safetensors.index.json"
@@ -57,7 +57,12 @@ def convert(path: str | os.PathLike) -> list[Path]:
   return written
 
 
-def _convert_file(path: Path, target: Path) -> Path:
+def convert_file(path: Path, target: Path) -> Path:
+  """Writes one pickled file's tensors as safetensors; returns the target.
+
+  Raises:
+    InputError: it holds more than tensors.
+  """
   import torch
   from safetensors.torch import save_file
 

@@ -148,6 +148,12 @@ def read_tower(config: Any) -> VisionConfig:
   return _find("vision_config", config, TOWERS)(config)
 
 
+def count_image_tokens(config: Any) -> int:
+  """Tokens that an image becomes in a model of this transformers LlavaConfig."""
+  tower = read_tower(config.vision_config)
+  return tower.positions - (config.vision_feature_select_strategy == "default")
+
+
 def _find(name: str, config: Any, families: dict[str, Callable]) -> Callable:
   if config.model_type not in families:
     raise InputError(

@@ -11,8 +11,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
 from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS, read_tower
+from mllm_selector_jax.models.huggingface.other_folders import (
+  describe_type,
+  refuse_others,
+)
 from mllm_selector_jax.models.huggingface.source import find_model, read_json
+from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
 from mllm_selector_jax.types import InputError
 
 IMAGE, PAD = "<image>", "<pad>"
@@ -24,7 +30,6 @@ ORIGINAL = {
   "llava_mistral": "mistral",
   "llava_qwen": "qwen2",
 }
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Parts:
       may be larger, its rows then being their mean.
     added: tokens that the tokenizer lacks and is given.
     padded: whether images are padded whatever the image processor says.
-    tokens_an_image: what config.json says of them, None where it says nothing.
+    stated_image_tokens: `image_seq_length` of config.json, None where it has none.
+      Often stale: transformers fills in 576 for whatever tower. Nothing follows it.
   """
 
   config: Any
@@ -49,7 +55,7 @@ class Parts:
   stored_vocab: int
   added: tuple[str, ...] = ()
   padded: bool = False
-  tokens_an_image: int | None = None
+  stated_image_tokens: Any = None
 
   @property
   def whole(self) -> bool:
@@ -77,6 +83,7 @@ def load_hf_config(folder: Path, kind: str | None = None) -> Any:
     value = {key: item for key, item in value.items() if key != "model_type"}
     return AutoConfig.for_model(kind, **value)
   except Exception as error:
+    name_custom_code(folder, "config.json", "the model", error)
     # Its validation raises many kinds, all of which mean a wrong file.
     raise InputError(f"{path} is not a valid configuration: {error}") from error
 
@@ -88,17 +95,13 @@ def find_parts(path: str | os.PathLike) -> Parts:
     InputError: it is of no form that can be read.
   """
   folder = find_model(path)
+  refuse_others(folder)
   raw = read_json(folder / "config.json")
   kind = raw.get("model_type")
   if "mm_vision_tower" in raw:
     return _original_parts(folder, raw)
   if kind != "llava":
-    raise InputError(
-      f"{folder / 'config.json'}: model_type is {kind!r}; supported are 'llava' (the"
-      " Hugging Face form, such as llava-hf/llava-1.5-7b-hf) and LLaVA's own"
-      " checkpoints (with mm_vision_tower). A decoder and a vision tower become one"
-      " by `mllm-selector assemble`."
-    )
+    raise InputError(describe_type(folder, raw))
   config = load_hf_config(folder)
   return Parts(
     config,
@@ -106,7 +109,7 @@ def find_parts(path: str | os.PathLike) -> Parts:
     vision=folder,
     projector=folder,
     stored_vocab=config.text_config.vocab_size,
-    tokens_an_image=raw.get("image_seq_length"),
+    stated_image_tokens=raw.get("image_seq_length"),
   )
 
 
@@ -171,6 +174,8 @@ def join_parts(
   """
   from transformers import LlavaConfig
 
+  for folder in (decoder, vision):
+    refuse_others(folder)
   text = load_hf_config(decoder, decoder_kind)
   tower = load_hf_config(vision)
   tower = getattr(tower, "vision_config", None) or tower
@@ -200,31 +205,8 @@ def join_parts(
     vision_config=tower,
     text_config=text,
     image_token_index=image,
-    image_seq_length=own.positions - (select == "default"),
     vision_feature_layer=feature_layer,
     vision_feature_select_strategy=select,
     tie_word_embeddings=bool(text.tie_word_embeddings),
   )
   return Parts(config, decoder, vision, projector, stored, tuple(added), padded=True)
-
-
-def load_tokenizer(folder: Path) -> Any:
-  """The tokenizer of a directory.
-
-  Raises:
-    InputError: missing or malformed.
-  """
-  from transformers import AutoTokenizer
-
-  try:
-    # AutoTokenizer reads config.json for the class, and fails on types that
-    # transformers does not know, such as LLaVA's own.
-    return AutoTokenizer.from_pretrained(str(folder), **LOCAL)
-  except Exception as first:
-    from transformers import PreTrainedTokenizerFast
-
-    try:
-      return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
-    except Exception:
-      # Missing and malformed files raise many kinds; the first says more.
-      raise InputError(f"{folder}: the tokenizer cannot be read: {first}") from first

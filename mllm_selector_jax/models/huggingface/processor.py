@@ -4,15 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mllm_selector_jax.models.huggingface.parts import (
-  IMAGE,
-  LOCAL,
-  PAD,
-  Parts,
-  find_parts,
-  load_tokenizer,
-)
+from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
+from mllm_selector_jax.models.huggingface.parts import IMAGE, PAD, Parts, find_parts
 from mllm_selector_jax.models.huggingface.source import read_json
+from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
 from mllm_selector_jax.types import ImageOptions, InputError
 
 
@@ -34,6 +29,7 @@ def load_image_processor(folder: Path) -> Any:
   try:
     return AutoImageProcessor.from_pretrained(str(folder), backend="pil", **LOCAL)
   except Exception as error:
+    name_custom_code(folder, "preprocessor_config.json", "the image processor", error)
     # A missing key, a wrong type, an unknown class: all mean a wrong file.
     raise InputError(
       f"{folder}: the image processor cannot be read: {error}"

@@ -23,6 +23,11 @@ def find_model(path: str | os.PathLike) -> Path:
   folder = Path(path).expanduser()
   if folder.is_dir():
     return folder
+  if folder.suffix == ".gguf":
+    raise InputError(
+      f"{path} is a model for llama.cpp; a model is a directory with config.json and"
+      " *.safetensors, in float weights."
+    )
   if folder.exists():
     raise InputError(
       f"{path} is a file; a model is a directory with config.json and *.safetensors."
@@ -60,6 +65,18 @@ def _find_on_hub(name: str) -> Path:
       f"There is no directory {name}; read as a name on the Hugging Face hub, {why}."
       f" {remedy}."
     ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+  """Writes a text file that is either whole or not there."""
+  part = path.with_name(path.name + ".part")
+  part.write_text(text, "utf-8")
+  os.replace(part, path)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+  """Writes a JSON file that is either whole or not there."""
+  write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

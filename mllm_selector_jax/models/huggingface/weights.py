@@ -14,6 +14,15 @@ from mllm_selector_jax.models.huggingface.source import read_json
 from mllm_selector_jax.types import InputError
 
 DTYPES = ("F64", "F32", "F16", "BF16")
+FLOAT_WEIGHTS = (
+  "Only float32, float16 and bfloat16 weights are read: give the model that it was"
+  " quantised from."
+)
+# Types, and ends of tensors' names, that quantised weights alone have.
+PACKED = ("F8", "F4", "U8", "I8", "U32")
+PACKED_NAMES = re.compile(
+  r"\.(qweight|qzeros|g_idx|SCB|absmax|weight_(packed|scale\w*))$"
+)
 SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.bin.index.json")
 CONVERT = "python -m mllm_selector_jax.models.huggingface.convert"
@@ -46,8 +55,15 @@ def list_files(path: Path) -> list[Path]:
         f"{path} has pickled weights only ({', '.join(pickles)}), which are never"
         f" read, since they can run code. Convert them: {CONVERT} {path}"
       )
+    hub = ""
+    if path.parent.name == "snapshots":
+      hub = (
+        " Of the hub, only safetensors are fetched; where it has pickled weights alone,"
+        " `hf download` the whole model to a folder, and convert them:"
+        f" {CONVERT} FOLDER"
+      )
     raise InputError(
-      f"{path} has no weights: neither {single.name} nor {index.name} is there."
+      f"{path} has no weights: neither {single.name} nor {index.name} is there.{hub}"
     )
   shards = read_json(index).get("weight_map")
   if not isinstance(shards, dict) or not shards:
@@ -160,6 +176,16 @@ class Tensors:
     Raises:
       InputError: with every missing, unexpected or misshapen tensor.
     """
+    packed = [
+      f"{entry.key} ({entry.dtype})"
+      for entry in self.where.values()
+      if entry.dtype.startswith(PACKED) or PACKED_NAMES.search(entry.key)
+    ]
+    if packed:
+      raise InputError(
+        f"{folder} has quantised weights: {len(packed)} of {len(self.where)} tensors,"
+        f" such as {packed[0]}. {FLOAT_WEIGHTS}"
+      )
     unexpected = sorted(set(self.where) - wanted)
     problems = self.problems + [f"unexpected: {self.where[n].key}" for n in unexpected]
     if problems:

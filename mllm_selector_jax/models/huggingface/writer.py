@@ -1,7 +1,6 @@
 """Model directories that transformers 4 and 5 both load, bit for bit the same."""
 
 import itertools
-import json
 import math
 import os
 import shutil
@@ -16,18 +15,23 @@ from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
 from mllm_selector_jax.models.huggingface.config import read_config
-from mllm_selector_jax.models.huggingface.families import read_tower
+from mllm_selector_jax.models.huggingface.families import count_image_tokens, read_tower
 from mllm_selector_jax.models.huggingface.parts import IMAGE, Parts, find_parts
 from mllm_selector_jax.models.huggingface.processor import (
   describe_image_options,
   parts_image_options,
   read_tokenizer,
 )
-from mllm_selector_jax.models.huggingface.source import read_json
+from mllm_selector_jax.models.huggingface.source import read_json, write_json
 from mllm_selector_jax.models.huggingface.stops import (
   GENERATION,
   describe_generation,
   list_ends,
+)
+from mllm_selector_jax.models.huggingface.tokenizer_files import (
+  finish_tokenizer,
+  save_tokenizer,
+  write_template,
 )
 
 # Carried over byte by byte where the source has them.
@@ -46,17 +50,6 @@ CARRIED = (
 SHARD_BYTES = 5 * 10**9
 # Depend on the machine or name code that is not carried over.
 DROPPED = ("_name_or_path", "transformers_version", "auto_map", "_commit_hash")
-
-
-def _write_text(path: Path, text: str) -> None:
-  part = path.with_name(path.name + ".part")
-  part.write_text(text, "utf-8")
-  os.replace(part, path)
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-  """Writes a JSON file that is either whole or not there."""
-  _write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def _without_dropped(value: dict[str, Any]) -> dict[str, Any]:
@@ -81,6 +74,7 @@ def _describe_model(hf_config: Any) -> dict[str, Any]:
   for part in (value, text, vision):
     part["dtype"] = part["torch_dtype"] = "float32"
   value["tie_word_embeddings"] = text["tie_word_embeddings"] = tied
+  value["image_seq_length"] = count_image_tokens(hf_config)
   value["architectures"] = ["LlavaForConditionalGeneration"]
   return value
 
@@ -199,12 +193,9 @@ def _write_description(
   ends = list_ends(parts, tokenizer) if ends is None else ends
   write_json(folder / GENERATION, describe_generation(parts, ends))
   if parts.added or not (source / "tokenizer.json").is_file():
-    tokenizer.save_pretrained(str(folder))
-  _name_tokenizer(folder / "tokenizer_config.json")
-  if chat_template is not None:
-    _write_text(folder / "chat_template.jinja", chat_template)
-    for name in ("tokenizer_config.json", "chat_template.json"):
-      _drop_template(folder / name)
+    save_tokenizer(tokenizer, folder)
+  finish_tokenizer(folder)
+  write_template(folder, chat_template)
   token = tokenizer.convert_ids_to_tokens(config.image_token)
   write_json(folder / "config.json", _describe_model(parts.config))
   write_json(
@@ -212,34 +203,6 @@ def _write_description(
     describe_image_options(parts_image_options(parts, pad)),
   )
   write_json(folder / "processor_config.json", _describe_processor(parts.config, token))
-
-
-def _name_tokenizer(path: Path) -> None:
-  """Gives a tokenizer that transformers 5 saved the names that 4 knows, too."""
-  if not path.is_file():
-    return
-  value = read_json(path)
-  if value.get("tokenizer_class") != "TokenizersBackend":
-    return
-  value["tokenizer_class"] = "PreTrainedTokenizerFast"
-  value.pop("backend", None)
-  extra = value.get("extra_special_tokens")
-  if isinstance(extra, list):
-    value.setdefault("additional_special_tokens", extra)
-    del value["extra_special_tokens"]
-  write_json(path, value)
-
-
-def _drop_template(path: Path) -> None:
-  """Takes an older chat template out of a file; the .jinja file holds the new one."""
-  if not path.is_file():
-    return
-  value = read_json(path)
-  if value.pop("chat_template", None) is not None:
-    if value:
-      write_json(path, value)
-    else:
-      path.unlink()
 
 
 def write_fresh(
@@ -269,7 +232,7 @@ def write_fresh(
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   tokenizer.save_pretrained(str(folder))
-  _name_tokenizer(folder / "tokenizer_config.json")
+  finish_tokenizer(folder)
   image_processor.save_pretrained(str(folder))
   write_json(folder / "config.json", _describe_model(hf_config))
   parts = find_parts(folder)

@@ -33,6 +33,7 @@ def test_a_decoder_and_a_tower_become_one(parts, tmp_path):
   out = tmp_path / "out"
   config = huggingface.assemble(out, parts / "llama", parts / "clip")
   assert (config.decoder.vocab, config.image_token, config.patches) == (320, 300, 16)
+  assert json.loads((out / "config.json").read_text())["image_seq_length"] == 16
   model = load_torch(out)
   assert_agree(model, config, huggingface.read_params(out, config))
   tokenizer, options = huggingface.read_processor(out)

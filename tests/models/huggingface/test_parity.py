@@ -49,6 +49,13 @@ CASES = {
     "tie_word_embeddings": True,
     "llava_vision_feature_layer": -1,
   },
+  # As google/siglip-so400m-patch14-384: the last pixels make no whole patch.
+  "siglip with pixels left over": {
+    "tower": "siglip_vision_model",
+    "vision_image_size": 30,
+    "llava_vision_feature_layer": -1,
+  },
+  "clip with pixels left over": {"vision_image_size": 39, "vision_patch_size": 10},
   "siglip without its first patch": {
     "tower": "siglip_vision_model",
     "llava_vision_feature_select_strategy": "default",
@@ -79,7 +86,7 @@ def overrides(draw):
     "rope_parameters": {"rope_theta": one(100.0, 1e4, 1e6), **scaling},
     "vision_num_hidden_layers": vision_layers,
     "vision_hidden_act": one("quick_gelu", "gelu", "gelu_pytorch_tanh"),
-    "vision_patch_size": one(8, 16),
+    "vision_patch_size": one(8, 9, 16),
     # 0 takes another way in transformers 5.23, which fails.
     "llava_vision_feature_layer": draw(
       st.integers(-vision_layers - 1, vision_layers).filter(bool)
