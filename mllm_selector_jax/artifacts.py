@@ -57,7 +57,7 @@ class Recipe:
     now, changed = self.to_json(), []
     if made.get("format") != FORMAT:
       changed.append(f"format {made.get('format')} -> {FORMAT}")
-    old, new = _flatten(made.get("config", {})), _flatten(now["config"])
+    old, new = flatten(made.get("config", {})), flatten(now["config"])
     for name in sorted(old.keys() | new.keys()):
       if old.get(name) != new.get(name):
         changed.append(f"{name} {_clip(old.get(name))} -> {_clip(new.get(name))}")
@@ -324,11 +324,12 @@ def _clip(value: Any, most: int = 80) -> str:
   return text if len(text) <= most else f"{text[: most - 4]} ..."
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  """The leaves of a dict of dicts, by their dotted names."""
   flat = {}
   for name, value in tree.items():
     if isinstance(value, dict):
-      flat.update(_flatten(value, f"{prefix}{name}."))
+      flat.update(flatten(value, f"{prefix}{name}."))
     else:
       flat[f"{prefix}{name}"] = value
   return flat
