@@ -4,7 +4,7 @@ import json
 
 from mllm_selector_jax import artifacts
 from mllm_selector_jax.data import check as pool_check
-from mllm_selector_jax.data import fingerprint, summary
+from mllm_selector_jax.data import fingerprint, listing, summary
 from mllm_selector_jax.stages import base, guard
 from mllm_selector_jax.stages.context import Run, plain
 from mllm_selector_jax.stages.draw import draw, is_drawn
@@ -40,6 +40,7 @@ def make_pool(run: Run, look: bool = False) -> None:
       once=True,
     )
   files, folders = base.pool_files(run), base.image_folders(run)
+  splits = ",".join(listing.split_names(run.cfg.pool.splits))
   config = {
     "data": files,
     "images": folders.folders,
@@ -48,7 +49,7 @@ def make_pool(run: Run, look: bool = False) -> None:
     "duplicate_ids": run.cfg.pool.duplicate_ids,
     "duplicate_rows": run.cfg.pool.duplicate_rows,
     "source": run.cfg.pool.source,
-    "splits": run.cfg.pool.splits,
+    "splits": splits,
     "long_rows": run.cfg.pool.long_rows,
     "demo": drawn,
     **{key: run.cfg.model[key] for key in _PROCESSING},
@@ -57,7 +58,7 @@ def make_pool(run: Run, look: bool = False) -> None:
     "check",
     config,
     {
-      "files": fingerprint.fingerprint(files, folders, run.cfg.pool.splits),
+      "files": fingerprint.fingerprint(files, folders, splits),
       "processing": base.hash_processing(run),
     },
   )
@@ -92,7 +93,7 @@ def make_pool(run: Run, look: bool = False) -> None:
         duplicate_rows=run.cfg.pool.duplicate_rows,
         source=run.cfg.pool.source,
         seed=run.cfg.rng_seed,
-        splits=run.cfg.pool.splits,
+        splits=splits,
         long_rows=run.cfg.pool.long_rows,
         resume=True,
       )
