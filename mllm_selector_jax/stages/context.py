@@ -12,7 +12,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from mllm_selector_jax import artifacts, interrupts, peers, sharding
-from mllm_selector_jax.stages import agreement
+from mllm_selector_jax.stages import agreement, half_done
 from mllm_selector_jax.stages.bucket import Bucket
 from mllm_selector_jax.stages.console import Console
 from mllm_selector_jax.stages.workdir import Workdir
@@ -140,6 +140,8 @@ class Run:
     new = reasons == ["not made yet"]
     why = "" if new else f" again: {'; '.join(reasons[:4])}"
     self.say(f"{recipe.stage}: making {name}{why}")
+    if peers.is_first_process():
+      half_done.keep_others(self, artifact, recipe)
     start = time.monotonic()
     taken = f"{name}.partial"
     try:
