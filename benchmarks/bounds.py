@@ -59,7 +59,7 @@ def score_pool(folder: Path, seed: int, rows: int):
   cfg = demo.get_config()
   cfg.rng_seed = cfg.pool.demo.seed = seed
   cfg.pool.demo.rows = rows
-  cfg.score.signals = (*cfg.score.signals, "visual")
+  cfg.score.signals = f"{cfg.score.signals},visual"
   cfg.select.visual, cfg.select.competence, cfg.select.duplicates = True, 0.6, 0.9
   with context.open_run(cfg, str(folder)) as run:
     stages.check(run)

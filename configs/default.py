@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.pool.data = config_dict.placeholder(object)
   # Of a folder with splits, those that are the pool: names with commas (train,val), or
   # all. A folder without splits is taken whole, and a file given by its name always.
-  cfg.pool.splits = "train"
+  cfg.pool.splits = config_dict.FieldReference("train", field_type=object)
   # The folder of the image paths, or several (a list, or with commas).
   cfg.pool.images = config_dict.placeholder(object)
   # Links inside an image folder that lead out of it: follow, or refuse for a pool
@@ -109,14 +109,8 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.score.reference = config_dict.placeholder(str)  # of the signal excess
   # Columns of the score table; loss is always there. These are from one pass;
   # visual, ifd and excess take a pass more each.
-  cfg.score.signals = (
-    "loss",
-    "loss_sum",
-    "perplexity",
-    "accuracy",
-    "entropy",
-    "el2n",
-    "grand",
+  cfg.score.signals = config_dict.FieldReference(
+    "loss,loss_sum,perplexity,accuracy,entropy,el2n,grand", field_type=object
   )
   cfg.score.row_length = 2048  # tokens of a packed row
   cfg.score.batch_rows = 16  # packed rows a step

@@ -60,7 +60,10 @@ def start(planned: list[tuple[dict[str, str], list[str]]]) -> int:
     for environment, command in planned
   ]
 
+  passed = set()  # signals; a second one tells a process not to save
+
   def pass_on(number, _):
+    passed.add(number)
     for process in running:
       if process.poll() is None:
         process.send_signal(number)
@@ -73,7 +76,8 @@ def start(planned: list[tuple[dict[str, str], list[str]]]) -> int:
     if deadline is None and any(process.poll() for process in running):
       status = next(process.returncode for process in running if process.poll())
       deadline = time.monotonic() + PATIENCE
-      pass_on(signal.SIGTERM, None)
+      if not passed:
+        pass_on(signal.SIGTERM, None)
     elif deadline is not None and time.monotonic() > deadline:
       for process in running:
         process.kill()

@@ -22,6 +22,7 @@ from mllm_selector_jax.types import InputError, RunError
 
 FORMAT = 1  # raised when artifacts of an earlier version can no longer be read
 MARKER = "provenance.json"
+RECIPE = "recipe.json"  # of a folder in which one is being made
 UNHASHED = "checkpoints"  # orbax's own; verified by orbax, not by our hashes
 _PACKAGES = (
   "mllm_selector_jax jax jaxlib flax optax orbax-checkpoint grain transformers"
@@ -57,7 +58,7 @@ class Recipe:
     now, changed = self.to_json(), []
     if made.get("format") != FORMAT:
       changed.append(f"format {made.get('format')} -> {FORMAT}")
-    old, new = _flatten(made.get("config", {})), _flatten(now["config"])
+    old, new = flatten(made.get("config", {})), flatten(now["config"])
     for name in sorted(old.keys() | new.keys()):
       if old.get(name) != new.get(name):
         changed.append(f"{name} {_clip(old.get(name))} -> {_clip(new.get(name))}")
@@ -99,6 +100,15 @@ class Artifact:
   def partial(self) -> Path:
     return self.path.with_name(f"{self.path.name}.partial")
 
+  def aside(self, recipe: str) -> Path:
+    """Where a partial folder of this recipe is kept while another one is made."""
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:8]
+    return self.path.with_name(f"{self.path.name}.{digest}.partial")
+
+  def list_aside(self) -> list[Path]:
+    """The partial folders that are kept."""
+    return sorted(self.path.parent.glob(f"{self.path.name}.????????.partial"))
+
   def provenance(self) -> dict[str, Any] | None:
     """The provenance, or None where there is no whole artifact."""
     self._recover()
@@ -137,14 +147,15 @@ class Artifact:
     """Gives the folder to write into, and puts it in place when all is well.
 
     What an earlier, interrupted making with the same recipe left there is kept,
-    for the stage to go on from; anything else there is removed.
+    for the stage to go on from; anything else there is removed. What is kept aside of
+    others is removed when this one is whole.
     """
     wanted = recipe.to_text()
-    note = self.partial / "recipe.json"
-    if self.partial.exists() and _read(note) != wanted:
-      shutil.rmtree(self.partial)
-    self.partial.mkdir(parents=True, exist_ok=True)
-    write_text(note, wanted)
+    note = self.partial / RECIPE
+    if read_recipe(self.partial) != wanted:
+      shutil.rmtree(self.partial, ignore_errors=True)
+      self.partial.mkdir(parents=True)
+      write_text(note, wanted)
     yield self.partial
     note.unlink()
     outputs = _hash_outputs(self.partial)
@@ -167,6 +178,8 @@ class Artifact:
     else:
       write_text(self.partial / MARKER, text)
       self._swap()
+    for folder in self.list_aside():
+      shutil.rmtree(folder)
 
   def _swap(self):
     old = self.path.with_name(f"{self.path.name}.old")
@@ -324,19 +337,21 @@ def _clip(value: Any, most: int = 80) -> str:
   return text if len(text) <= most else f"{text[: most - 4]} ..."
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  """The leaves of a dict of dicts, by their dotted names."""
   flat = {}
   for name, value in tree.items():
     if isinstance(value, dict):
-      flat.update(_flatten(value, f"{prefix}{name}."))
+      flat.update(flatten(value, f"{prefix}{name}."))
     else:
       flat[f"{prefix}{name}"] = value
   return flat
 
 
-def _read(path: Path) -> str | None:
+def read_recipe(partial: Path) -> str | None:
+  """The recipe, as text, that a partial folder is made by; None without one."""
   try:
-    return path.read_text()
+    return (partial / RECIPE).read_text()
   except OSError:
     return None
 

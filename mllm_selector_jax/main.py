@@ -4,23 +4,26 @@ And `mllm-selector assemble --decoder=DIR --vision=DIR --out=DIR`, and
 `mllm-selector verify --card=DIR`.
 """
 
-import difflib
-import os
-import re
 import signal
 import sys
 import traceback
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
-from mllm_selector_jax import configs
-from mllm_selector_jax.stages import COMMANDS, card, context, failures, processes
+from mllm_selector_jax import command_line
+from mllm_selector_jax.stages import (
+  COMMANDS,
+  agreement,
+  card,
+  context,
+  failures,
+  processes,
+)
 from mllm_selector_jax.stages.memory import keep_freed_memory
 from mllm_selector_jax.stages.settings import check_settings
-from mllm_selector_jax.types import InputError, Stopped
+from mllm_selector_jax.types import InputError, RunError, Stopped
 
 USAGE = """\
 mllm-selector [command] --config=FILE --workdir=DIR [--config.section.key=value ...]
@@ -49,29 +52,6 @@ Exit status: 0 done, 1 failed, 2 wrong input or configuration, 130 interrupted,
 143 stopped by SIGTERM. The same command goes on from what is whole."""
 
 
-# Flags that are about one command, and which.
-READ_BY = {
-  "id": ("explain",),
-  "arm": ("explain", "export-selection"),
-  "ids": ("measure",),
-  "out": ("measure",),
-}
-
-
-class Call(NamedTuple):
-  """What a command line asks for."""
-
-  command: str
-  cfg: Any
-  workdir: str
-  force: bool
-  coordinator: str | None
-  num_processes: int | None
-  process_id: int | None
-  num_devices: int | None
-  asked: dict[str, Any]
-
-
 def main(argv: list[str] | None = None) -> None:
   """Runs one command and leaves with its exit status."""
   processes.leave(run(sys.argv if argv is None else argv))
@@ -80,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
   """The exit status of a command line: 0, 1, 2, 130 or 143."""
   keep_freed_memory()
+  before = signal.signal(signal.SIGTERM, _leave_before_run)
   try:
     if {"--help", "-help", "-h", "help"} & set(argv[1:]):
       print(_usage(argv[1]))
@@ -88,20 +69,66 @@ def run(argv: list[str]) -> int:
       _assemble(argv)
       return 0
     if argv[1:2] == ["verify"]:
-      print(card.verify(_parse_card(argv), _default_config()))
+      print(card.verify(command_line.parse_card(argv), command_line.default_config()))
       return 0
-    call = _parse(argv)
-    processes.join(call.coordinator, call.num_processes, call.process_id)
+    call = _agree_on_call(argv)
+    if call is None:
+      return 2
     processes.check_devices(call.num_devices)
     with context.open_run(call.cfg, call.workdir, call.force, **call.asked) as current:
       return _carry_out(call.command, current)
+  except Stopped as stopped:
+    return _end(f"Stopped: {stopped}.", 143)
   except KeyboardInterrupt:
-    print("Interrupted.", file=sys.stderr)
-    return 130
+    return _end("Interrupted.", 130)
   except Exception as error:
+    processes.leave_to_others()
     text, status = failures.explain(error, "", None)
-    print(f"Error: {text}", file=sys.stderr)
-    return status
+    return _end(f"Error: {processes.name()}{text}", status)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
+
+
+def _end(text: str, status: int, say: Callable[[str], None] = _say) -> int:
+  """Says why this process ends, also to the others, and gives the status."""
+  say(text)
+  processes.tell(text, status)
+  return status
+
+
+def _leave_before_run(number: int, frame: Any) -> None:
+  raise Stopped("SIGTERM came before the run began")
+
+
+def _agree_on_call(argv: list[str]) -> command_line.Call | None:
+  """What the command line asks for, the same in all processes, which are joined.
+
+  Returns:
+    None where this process's command line is wrong, which has then been said.
+
+  Raises:
+    InputError: the processes do not ask for the same.
+  """
+  call, fault = None, ""
+  try:
+    call = command_line.parse(argv)
+  except InputError as error:
+    fault = str(error)
+    _say(f"Error: {fault}")  # others may come late
+  try:
+    processes.join(*command_line.parse_meeting(argv))
+  except (InputError, RunError):
+    if not fault:
+      raise
+  if fault:
+    processes.tell(f"Error: {processes.name()}{fault}", 2)
+    return None
+  agreement.compare(agreement.describe(call.describe(), call.cfg))
+  return call
 
 
 def _carry_out(command: str, current: context.Run) -> int:
@@ -112,20 +139,19 @@ def _carry_out(command: str, current: context.Run) -> int:
     COMMANDS[command](current)
     return 0
   except Stopped as stopped:
-    current.say(f"Stopped: {stopped}. The same command goes on from here.")
-    return 143
+    text = f"Stopped: {stopped}. The same command goes on from here."
+    return _end(text, 143, current.console.say)
   except KeyboardInterrupt:
-    current.say("Interrupted. The same command goes on from what is whole.")
-    return 130
+    text = "Interrupted. The same command goes on from what is whole."
+    return _end(text, 130, current.console.say)
   except Exception as error:
+    processes.leave_to_others()
     if not failures.is_expected(error):
       current.console.record(traceback.format_exc())
     if processes.is_lost(error) and current.stopped():
       return 143  # the others were stopped, too
     text, status = failures.explain(error, current.stage, current.workdir.path)
-    who = processes.name()
-    current.console.say(f"Error: {who}: {text}" if who else f"Error: {text}")
-    return status
+    return _end(f"Error: {processes.name()}{text}", status, current.console.say)
   finally:
     signal.signal(signal.SIGTERM, before)
 
@@ -145,16 +171,8 @@ def _usage(command: str) -> str:
   lines.append(
     "  verify    Draws the published selection of --card=DIR again, compares."
   )
-  return USAGE.format(commands="\n".join(lines), configs=", ".join(_shipped()))
-
-
-def _shipped() -> list[str]:
-  folder = next(iter(configs.__path__))
-  return sorted(
-    name[:-3]
-    for name in os.listdir(folder)
-    if name.endswith(".py") and not name.startswith("_")
-  )
+  shipped = ", ".join(command_line.list_shipped())
+  return USAGE.format(commands="\n".join(lines), configs=shipped)
 
 
 def _assemble(argv: list[str]) -> None:
@@ -166,134 +184,6 @@ def _assemble(argv: list[str]) -> None:
   except flags.Error as error:
     raise InputError(f"{error}. See --help for the flags.") from error
   assemble.assemble()
-
-
-def _parse_card(argv: list[str]) -> Path:
-  """The folder of `verify`, which needs neither config nor workdir."""
-  values = flags.FlagValues()
-  folder = flags.DEFINE_string("card", None, "", flag_values=values)
-  try:
-    rest = values([argv[0], *argv[2:]])[1:]
-  except flags.Error as error:
-    raise InputError(f"{error}. See --help for the flags.") from error
-  if rest or not folder.value:
-    raise InputError("verify needs --card=DIR, a card that export-selection wrote.")
-  return Path(folder.value)
-
-
-def _parse(argv: list[str]) -> Call:
-  """Command, config and flags; nothing is kept from an earlier call.
-
-  Raises:
-    InputError: a flag, key or value is wrong.
-  """
-  argv = [_resolve_config(argument) for argument in argv]
-  values = flags.FlagValues()
-  config = config_flags.DEFINE_config_file(
-    "config", None, "", flag_values=values, sys_argv=argv
-  )
-  workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
-  force = flags.DEFINE_bool("force", False, "", flag_values=values)
-  coordinator = flags.DEFINE_string("coordinator", None, "", flag_values=values)
-  num_processes = flags.DEFINE_integer("num_processes", None, "", flag_values=values)
-  process_id = flags.DEFINE_integer("process_id", None, "", flag_values=values)
-  num_devices = flags.DEFINE_integer("num_devices", None, "", flag_values=values)
-  ids = flags.DEFINE_string("id", "", "", flag_values=values)  # may hold commas
-  arm = flags.DEFINE_string("arm", None, "", flag_values=values)
-  lists = flags.DEFINE_list("ids", [], "", flag_values=values)
-  out = flags.DEFINE_string("out", "", "", flag_values=values)
-  try:
-    rest = values(argv)[1:]
-    cfg = config.value
-  except Exception as error:  # a config file may raise anything
-    raise InputError(_explain(argv, error)) from error
-  if cfg is None:
-    raise InputError("--config=FILE is needed, for example --config=configs/demo.py.")
-  if not hasattr(cfg, "rng_seed"):
-    raise InputError("--config names a file whose get_config() gives no full config.")
-  if not workdir.value:
-    raise InputError("--workdir=DIR is needed: everything is written there.")
-  command = rest[0] if rest else "run"
-  if command not in COMMANDS or len(rest) > 1:
-    raise InputError(
-      f"{' '.join(rest)!r} is not a command; there are {', '.join(COMMANDS)}."
-    )
-  _refuse_unread(command, [f.name for f in (ids, arm, lists, out) if f.value])
-  return Call(
-    command,
-    cfg,
-    workdir.value,
-    force.value,
-    coordinator.value,
-    num_processes.value,
-    process_id.value,
-    num_devices.value,
-    {
-      "ids": (ids.value,) if ids.value else (),
-      "arm": arm.value,
-      "lists": tuple(lists.value),
-      "out": out.value,
-    },
-  )
-
-
-def _refuse_unread(command: str, given: list[str]) -> None:
-  """Refuses a flag that the command would not read."""
-  for name in given:
-    if command not in READ_BY[name]:
-      raise InputError(
-        f"--{name} is read by {' and '.join(READ_BY[name])}, and not by {command};"
-        " leave it out."
-      )
-
-
-def _resolve_config(argument: str) -> str:
-  """Lets a bare name such as `demo` stand for the shipped config of that name."""
-  match = re.fullmatch(r"(--?config=)(.+)", argument)
-  if not match or os.path.isfile(match[2].split(":")[0]):
-    return argument
-  folder = next(iter(configs.__path__))
-  shipped = os.path.join(folder, f"{match[2].removesuffix('.py')}.py")
-  if "/" not in match[2] and os.path.exists(shipped):
-    return match[1] + shipped
-  raise InputError(
-    f"--config={match[2]}: there is no such file. Shipped configs, usable by their"
-    f" bare name: {', '.join(_shipped())}."
-  )
-
-
-def _explain(argv: list[str], error: Exception) -> str:
-  """One message for whatever the flags' or the config's own code raised."""
-  if isinstance(error, (KeyError, AttributeError)):
-    found = re.search(r"\w+", str(error))
-    wanted = found[0] if found else ""
-    for argument in argv:
-      key = argument.split("=")[0].lstrip("-").removeprefix("config.")
-      if argument.startswith(("--config.", "-config.")) and wanted in key.split("."):
-        return f"--config.{key}: there is no such key in the config.{_near(key)}"
-  if isinstance(error, flags.Error):
-    return f"{error}. See --help for the flags."
-  return f"The config could not be read: {type(error).__name__}: {error}"
-
-
-def _default_config():
-  from mllm_selector_jax.configs import default
-
-  return default.get_config()
-
-
-def _near(key: str) -> str:
-  """A suggestion: the key of the default config that is most alike."""
-
-  def walk(section, prefix=""):
-    for name, value in section.items():
-      yield f"{prefix}{name}"
-      if hasattr(value, "items"):
-        yield from walk(value, f"{prefix}{name}.")
-
-  known = list(walk(_default_config()))
-  near = difflib.get_close_matches(key, known, 1, 0.5)
-  return f" Did you mean --config.{near[0]}?" if near else ""
 
 
 if __name__ == "__main__":

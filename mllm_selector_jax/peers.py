@@ -1,21 +1,81 @@
 """What the processes of a run tell each other, and which rows each of them feeds."""
 
+import contextlib
 import functools
+import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed  # the store of texts has no public name
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mllm_selector_jax.sharding import put_rows, row_ways
 from mllm_selector_jax.types import InputError
 
+LONGEST = 7 * 24 * 3600  # seconds; a process that is gone is noticed long before
+_LONGER = 0.3  # seconds
+
+_exchanges = itertools.count()
+_PUBLISHED = "mllm_selector_jax/published"
+
 
 def is_first_process() -> bool:
   """Whether this is the process that writes what belongs to all."""
-  # Asked before there are devices, too; process_index() would look for them.
-  return not jax.distributed.is_initialized() or jax.process_index() == 0
+  return place()[0] == 0
+
+
+def place() -> tuple[int, int]:
+  """Number of this process, and how many there are; asks for no devices."""
+  if not jax.distributed.is_initialized():
+    return 0, 1
+  state = distributed.global_state
+  return state.process_id, state.num_processes
+
+
+def exchange(text: str) -> list[str]:
+  """Every process's text, by its number; all must ask, in the same order.
+
+  It goes through the coordinator, without devices and programs, so that processes
+  whose programs or numbers of devices differ can still tell each other so.
+  """
+  number, count = place()
+  if count == 1:
+    return [text]
+  client = distributed.global_state.client
+  topic = f"mllm_selector_jax/exchange/{next(_exchanges)}/"
+  client.key_value_set(f"{topic}{number}", text)
+  client.wait_at_barrier(f"{topic}all", LONGEST * 1000)
+  told = dict(client.key_value_dir_get(topic))
+  return [told[f"{topic}{other}"] for other in range(count)]
+
+
+def publish(text: str) -> None:
+  """Leaves a text for all processes, for `published`; only the first one counts."""
+  with contextlib.suppress(RuntimeError):  # there is one, or nobody to tell
+    distributed.global_state.client.key_value_set(_PUBLISHED, text)
+
+
+def published() -> str | None:
+  """The text that a process left; None if there is none."""
+  try:
+    return distributed.global_state.client.key_value_try_get(_PUBLISHED)
+  except RuntimeError:  # not found
+    return None
+
+
+def end_together(seconds: float) -> None:
+  """Waits until all processes are about to end, for so many seconds at most.
+
+  The first one, which the others are connected to, then stays a moment longer.
+  """
+  client = distributed.global_state.client
+  with contextlib.suppress(RuntimeError):  # another one does not come, or is gone
+    client.wait_at_barrier("mllm_selector_jax/end", int(seconds * 1000))
+    if is_first_process():
+      time.sleep(_LONGER)
 
 
 def meet(name: str) -> None:

@@ -55,15 +55,19 @@ class Forked:
     folder: the workdir.
     config: a config file.
     arguments: the command and its flags.
+    place: the folder that it works in, for relative paths.
   """
 
-  def __init__(self, folder, config, *arguments):
+  def __init__(self, folder, config, *arguments, place=None):
     handle, name = tempfile.mkstemp(suffix=".txt", dir=config.parent)
     os.close(handle)
     self._said = pathlib.Path(name)
-    command = [*arguments, f"--config={config}", f"--workdir={folder}"]
+    where = [f"--config={config}", f"--workdir={folder}"]
+    command = [*arguments[:1], *where, *arguments[1:]]  # keys come after the config
     compiled = config.parent / "compiled"
-    self._process = _server().Process(target=_run, args=(command, name, compiled))
+    self._process = _server().Process(
+      target=_run, args=(command, name, compiled, place)
+    )
     with _no_main():
       self._process.start()
 
@@ -110,7 +114,9 @@ def _no_main():
     sys.modules["__main__"] = main
 
 
-def _run(command, said, compiled):
+def _run(command, said, compiled, place):
+  if place is not None:
+    os.chdir(place)
   with open(said, "w") as file:
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
@@ -124,10 +130,17 @@ def _run(command, said, compiled):
 
 def fork_many(count, folder, config, *arguments):
   """The same command in several processes that make one run."""
-  flags = [f"--coordinator=127.0.0.1:{free_port()}", f"--num_processes={count}"]
+  return fork_each(folder, config, *[arguments] * count)
+
+
+def fork_each(folder, config, *arguments, places=None):
+  """Processes that make one run, each with arguments (and a folder) of its own."""
+  meeting = [f"--coordinator=127.0.0.1:{free_port()}"]
+  meeting.append(f"--num_processes={len(arguments)}")
+  places = places or [None] * len(arguments)
   return [
-    Forked(folder, config, *arguments, *flags, f"--process_id={number}")
-    for number in range(count)
+    Forked(folder, config, *own, *meeting, f"--process_id={number}", place=place)
+    for number, (own, place) in enumerate(zip(arguments, places, strict=True))
   ]
 
 

@@ -26,9 +26,10 @@ ALLOWED = {
   "scoring": {"losses", "models", "data", "artifacts", "sharding", "peers"},
   "selection": {"sharding"},
   "evaluation": {"losses", "models", "data", "artifacts", "sharding", "peers"},
-  "main": {"stages", "configs"},
+  "command_line": {"stages", "configs"},
+  "main": {"stages", "command_line"},
 }
-ALLOWED["stages"] = set(ALLOWED) - {"stages", "main", "__init__"}
+ALLOWED["stages"] = set(ALLOWED) - {"stages", "command_line", "main", "__init__"}
 
 LIGHT = ("models", "losses", "scoring.signals", "selection")
 HEAVY = ("grain", "tensorflow_datasets", "ml_collections", "transformers", "pyarrow")

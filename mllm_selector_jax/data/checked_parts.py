@@ -32,6 +32,22 @@ class Checked(NamedTuple):
   specials: tuple[Count, ...] = ()
 
 
+def count_parts(out: str | os.PathLike) -> int:
+  """How many parts of a table's file are whole."""
+  folder, count = _place(Path(out)), 0
+  while _name_part(folder, count).exists():
+    count += 1
+  return count
+
+
+def _place(out: Path) -> Path:
+  return out.with_name(f".{out.name}.parts")
+
+
+def _name_part(folder: Path, number: int) -> Path:
+  return folder / f"{number:06d}.parquet"
+
+
 class Parts:
   """The parts that are whole, and the one that is being filled.
 
@@ -45,13 +61,11 @@ class Parts:
 
   def __init__(self, out: str | os.PathLike, resume: bool):
     self._out = Path(out)
-    self.folder = self._out.with_name(f".{self._out.name}.parts")
+    self.folder = _place(self._out)
     self._waiting: list[Checked] = []
     if not resume:
       shutil.rmtree(self.folder, ignore_errors=True)
-    self.count = 0
-    while self._path(self.count).exists():
-      self.count += 1
+    self.count = count_parts(self._out)
 
   @property
   def rows(self) -> int:
@@ -132,4 +146,4 @@ class Parts:
     self.count += 1
 
   def _path(self, number: int) -> Path:
-    return self.folder / f"{number:06d}.parquet"
+    return _name_part(self.folder, number)

@@ -3,6 +3,7 @@
 import os
 import re
 
+from mllm_selector_jax.data import listing
 from mllm_selector_jax.data.packed import plain_name
 from mllm_selector_jax.types import InputError
 
@@ -39,7 +40,7 @@ def parse(value: str) -> tuple[str, ...]:
   Raises:
     InputError: it names none.
   """
-  names = [name.strip() for name in str(value).split(",") if name.strip()]
+  names = listing.split_names(value)
   if not names:
     raise InputError(
       f"pool.splits={value!r}: name splits with commas (train,validation), or all."

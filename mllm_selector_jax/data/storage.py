@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from mllm_selector_jax.data import listing
 from mllm_selector_jax.types import InputError
 
 _REMOTE = re.compile(r"(gs|s3|az)://")
@@ -127,8 +128,12 @@ def split_paths(text: str) -> list[str]:
   """The paths that a text names, with commas between them.
 
   A comma is a part of a path where the path with it is there, and inside brackets:
-  in `ai2d(cauldron,llava)/*.parquet` and `{a,b}.json` are none between paths.
+  in `ai2d(cauldron,llava)/*.parquet` and `{a,b}.json` are none between paths. The whole
+  may stand in brackets, as a list does: `[a.json, b.json]`.
   """
+  inside = listing.read_brackets(text)
+  if inside is not None and ("," in text or "'" in text) and not _is_path(text):
+    return inside
   pieces = _split_outside_brackets(text)
   names, start = [], 0
   while start < len(pieces):

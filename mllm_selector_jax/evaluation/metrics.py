@@ -135,13 +135,14 @@ def mme_match(prediction: str, answers: Sequence[str]) -> float:
 
 
 _FIRST_LETTER = re.compile(r"([A-Z])\.")
-_LETTER_SENTENCE = re.compile(r"The answer is ([A-Z])\b")
+_LETTER_SENTENCE = re.compile(r"The answer is ([A-Z]).")
 
 
 def read_letter(text: str) -> str | None:
-  """The option chosen by "B", "b", "B. ..." or "The answer is B" (ScienceQA).
+  """The option chosen by "B", "b", "B. ..." or "The answer is B." (ScienceQA).
 
-  None if there is no such letter, or the sentence stands there more than once.
+  None if there is no such letter, or the sentence stands there more than once. The
+  sentence is ScienceQA's own rule: any character may follow the letter, and one must.
   """
   text = text.strip()
   if len(text) == 1 and text.upper() in string.ascii_uppercase:

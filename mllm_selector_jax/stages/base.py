@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mllm_selector_jax import artifacts, sharding
-from mllm_selector_jax.data import conversation, loader, storage, table
+from mllm_selector_jax.data import conversation, listing, loader, storage, table
 from mllm_selector_jax.data.image_folders import ImageFolders
 from mllm_selector_jax.data.specials import read_choice
 from mllm_selector_jax.models import huggingface, mllm
@@ -166,20 +166,16 @@ def image_folders(run: Run) -> ImageFolders:
   return ImageFolders.of(folders, run.cfg.pool.links == LINKS[0])
 
 
-def split_files(value: str | tuple | list | float | None) -> list[str]:
-  """A file (or name or number), several separated by commas, or a list of them."""
-  if isinstance(value, int | float):
-    return [str(value)]
-  if not value:
-    return []
-  if isinstance(value, str):
-    return [name.strip() for name in value.split(",") if name.strip()]
-  return [str(name) for name in value]
+def scored_signals(cfg: Any) -> tuple[str, ...]:
+  """The signals that `score.signals` of a config lists, each once."""
+  return tuple(dict.fromkeys(listing.split_names(cfg.score.signals)))
 
 
 def split_paths(value: str | tuple | list | None) -> list[str]:
-  """As `split_files`, but a comma may be a part of a path that is there."""
-  return storage.split_paths(value) if isinstance(value, str) else split_files(value)
+  """The paths of a setting: one, several with commas, or a list of them."""
+  if isinstance(value, str):
+    return storage.split_paths(value)
+  return [str(path) for path in value or ()]
 
 
 def draw_rows(pool: table.PoolTable, count: int, seed: int) -> np.ndarray:

@@ -10,6 +10,7 @@ not there.
 
 import concurrent.futures
 import contextlib
+import fnmatch
 import hashlib
 import json
 import shutil
@@ -23,10 +24,10 @@ import jax
 from etils import epath
 
 from mllm_selector_jax import artifacts, peers
-from mllm_selector_jax.artifacts import MARKER, UNHASHED, Artifact, Recipe
+from mllm_selector_jax.artifacts import MARKER, RECIPE, UNHASHED, Artifact, Recipe
 from mllm_selector_jax.types import InputError, RunError
 
-RECIPE, PARTS = "recipe.json", "passes"  # of a partial folder: what is gone on from
+PARTS = "passes"  # of a partial folder: what is gone on from
 EVERY = 60.0  # seconds between copies of the parts that were written
 _THREADS = 16
 
@@ -104,6 +105,24 @@ class Bucket:
     """Where the checkpoints of an artifact that is being made lie."""
     return self._at(partial) / UNHASHED
 
+  def move(self, source: Path, target: Path) -> None:
+    """Moves a partial folder with its checkpoints, given as places here.
+
+    Raises:
+      RunError: the bucket cannot be reached.
+    """
+    there, moved = self._at(source), self._at(target)
+    with _explained(self._remote):
+      if moved.exists():
+        moved.rmtree()
+      inside = there / UNHASHED
+      names = [f"{UNHASHED}/{name}" for name in self._list(inside)]
+      for name in [*names, *self._list(there)]:
+        (moved / name).parent.mkdir(parents=True, exist_ok=True)
+        (there / name).copy(moved / name)
+      if there.exists():
+        there.rmtree()
+
   @contextlib.contextmanager
   def making(self, artifact: Artifact, recipe: Recipe) -> Iterator[None]:
     """Around the making of an artifact in the first process: keeps its parts.
@@ -167,8 +186,14 @@ class Bucket:
         target.parent.mkdir(parents=True, exist_ok=True)
         (partial / UNHASHED / name).copy(target)
     marker.write_text(artifact.marker.read_text())
-    if partial.exists():
-      partial.rmtree()
+    for folder in [partial, *self._list_aside(artifact)]:
+      if folder.exists():
+        folder.rmtree()
+
+  def _list_aside(self, artifact: Artifact) -> list[epath.Path]:
+    names = self._at(artifact.path.parent)
+    pattern = f"{artifact.path.name}.????????.partial"
+    return [path for path in names.iterdir() if fnmatch.fnmatch(path.name, pattern)]
 
   def get(self, artifact: Artifact) -> None:
     """Fetches an artifact that another process made."""

@@ -172,7 +172,7 @@ def predict_columns(cfg: Any) -> list[str]:
   """Columns that the score table of this config has, made here or brought in."""
   if cfg.score.table is not None:
     return list_columns(Path(cfg.score.table))
-  return ["supervised", "seed", "loss", *cfg.score.signals]
+  return ["supervised", "seed", "loss", *base.scored_signals(cfg)]
 
 
 def check_names(run: Run, there: Collection[str] | None = None, **changes: Any) -> None:
@@ -189,7 +189,7 @@ def check_names(run: Run, there: Collection[str] | None = None, **changes: Any) 
   """
   there = predict_columns(run.cfg) if there is None else there
   config = _draft_config(run.cfg, **changes)
-  _check_signals(list_signals(config), there, run.cfg.score.signals)
+  _check_signals(list_signals(config), there, base.scored_signals(run.cfg))
   grouping.check_form(config["groups"], {*POOL_COLUMNS, *there})
 
 
@@ -252,7 +252,7 @@ def read_eligible(
   options, wanted = make_options(config), list_signals(config)
   pool, table = base.open_pool(run), read_scores(run.workdir.scores.path)
   strategy = strategies.STRATEGIES[options.strategy]
-  _check_signals(wanted, table.columns, run.cfg.score.signals)
+  _check_signals(wanted, table.columns, base.scored_signals(run.cfg))
   finite = np.isfinite(table.signal(config["signal"]))
   for name in strategy.signals:
     finite &= np.isfinite(table.signal(name))

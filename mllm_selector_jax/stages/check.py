@@ -3,7 +3,13 @@
 import json
 
 from mllm_selector_jax import artifacts
-from mllm_selector_jax.data import chat_date, fingerprint, summary, template_likeness
+from mllm_selector_jax.data import (
+  chat_date,
+  fingerprint,
+  listing,
+  summary,
+  template_likeness,
+)
 from mllm_selector_jax.data import check as pool_check
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.stages import base, guard
@@ -44,6 +50,7 @@ def make_pool(run: Run, look: bool = False) -> None:
       once=True,
     )
   files, folders = base.pool_files(run), base.image_folders(run)
+  splits = ",".join(listing.split_names(run.cfg.pool.splits))
   config = {
     "data": files,
     "images": folders.folders,
@@ -52,7 +59,7 @@ def make_pool(run: Run, look: bool = False) -> None:
     "duplicate_ids": run.cfg.pool.duplicate_ids,
     "duplicate_rows": run.cfg.pool.duplicate_rows,
     "source": run.cfg.pool.source,
-    "splits": run.cfg.pool.splits,
+    "splits": splits,
     "long_rows": run.cfg.pool.long_rows,
     "demo": drawn,
     **{key: run.cfg.model[key] for key in _PROCESSING},
@@ -61,7 +68,7 @@ def make_pool(run: Run, look: bool = False) -> None:
     "check",
     config,
     {
-      "files": fingerprint.fingerprint(files, folders, run.cfg.pool.splits),
+      "files": fingerprint.fingerprint(files, folders, splits),
       "processing": base.hash_processing(run),
     },
   )
@@ -102,7 +109,7 @@ def make_pool(run: Run, look: bool = False) -> None:
         duplicate_rows=run.cfg.pool.duplicate_rows,
         source=run.cfg.pool.source,
         seed=run.cfg.rng_seed,
-        splits=run.cfg.pool.splits,
+        splits=splits,
         long_rows=run.cfg.pool.long_rows,
         resume=True,
       )

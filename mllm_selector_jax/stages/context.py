@@ -4,17 +4,21 @@ import contextlib
 import dataclasses
 import functools
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from jax.sharding import Mesh
 
-from mllm_selector_jax import artifacts, peers, sharding
+from mllm_selector_jax import artifacts, interrupts, peers, sharding
+from mllm_selector_jax.stages import agreement, half_done
 from mllm_selector_jax.stages.bucket import Bucket
 from mllm_selector_jax.stages.console import Console
 from mllm_selector_jax.stages.workdir import Workdir
-from mllm_selector_jax.types import Stopped
+from mllm_selector_jax.types import InputError, Stopped
+
+SEEN = 5.0  # seconds after which what one host wrote to a shared volume is seen by all
 
 
 @dataclasses.dataclass
@@ -78,9 +82,10 @@ class Run:
     """Progress of one stage; with `leave`, a SIGTERM ends it at the next update."""
     first = peers.is_first_process()
     shown = self.console.progress(title, unit) if first else _show_nothing()
-    with shown as update:
+    with shown as update, interrupts.pace() as note:
 
       def checked(done: int, total: int | None) -> None:
+        note()
         update(done, total)
         if leave and self._stop:
           raise Stopped(f"{title} after {done:,} {unit}s")
@@ -123,6 +128,7 @@ class Run:
     """
     name = self.workdir.name(artifact)
     self.stage = recipe.stage
+    agreement.compare(self._describe(recipe), f"inputs of {name}")
     reasons = []
     if peers.is_first_process():
       reasons = artifact.why_stale(recipe) or ([again] if again else [])
@@ -134,6 +140,8 @@ class Run:
     new = reasons == ["not made yet"]
     why = "" if new else f" again: {'; '.join(reasons[:4])}"
     self.say(f"{recipe.stage}: making {name}{why}")
+    if peers.is_first_process():
+      half_done.keep_others(self, artifact, recipe)
     start = time.monotonic()
     taken = f"{name}.partial"
     try:
@@ -145,6 +153,14 @@ class Run:
       self.seconds[taken] = time.monotonic() - start
     self.say(f"{recipe.stage}: {name} done in {self.seconds[name]:.1f} s")
     return True
+
+  def _describe(self, recipe: artifacts.Recipe) -> dict[str, str]:
+    """A recipe as `agreement` compares it; each process has its folder of a bucket."""
+    config = artifacts.flatten(recipe.to_json()["config"])
+    named = {f"the setting {key}": repr(value) for key, value in config.items()}
+    inputs = {f"the hash of {key}": value[:16] for key, value in recipe.inputs.items()}
+    folder = str(self.workdir.top or self.workdir.path)
+    return {k: v.replace(folder, "--workdir") for k, v in {**named, **inputs}.items()}
 
 
 @contextlib.contextmanager
@@ -207,6 +223,8 @@ def open_run(
     run = Run(cfg, place, Console(place.log), force, bucket=bucket, **asked)
     if bucket:
       bucket.open(run.say)
+    if not bucket:
+      _check_shared(place.path)
     if peers.is_first_process():
       artifacts.recover(place.path)  # before others look
     peers.meet("the workdir is open")
@@ -214,6 +232,29 @@ def open_run(
     if bucket and peers.is_first_process():
       bucket.close()
       run.say(f"All of it is in {workdir}.")
+
+
+def _check_shared(folder: Path) -> None:
+  """Refuses a workdir that is not the same folder in all processes."""
+  number, count = peers.place()
+  if count == 1:
+    return
+  path = folder / ".meeting"
+  if number == 0:
+    artifacts.write_text(path, uuid.uuid4().hex)
+  wanted = peers.exchange(path.read_text() if number == 0 else "")[0]
+
+  deadline = time.monotonic() + SEEN
+  while not path.exists() or path.read_text() != wanted:
+    if time.monotonic() > deadline:
+      raise InputError(
+        f"{folder} is not the folder that process 0 writes to. Give a --workdir on a"
+        " volume that all processes share, or in a bucket."
+      )
+    time.sleep(0.1)
+  peers.exchange("seen")
+  if number == 0:
+    path.unlink()
 
 
 def _writes(bucket: Bucket | None) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mllm_selector_jax import artifacts
-from mllm_selector_jax.data import export
+from mllm_selector_jax.data import export, listing
 from mllm_selector_jax.stages import base, card, exports
 from mllm_selector_jax.stages.compare.seeds import at_arm
 from mllm_selector_jax.stages.context import Run
@@ -46,7 +46,7 @@ def choose_forms(formats: str | tuple[str, ...] | None) -> tuple[str, ...]:
   Raises:
     InputError: one is unknown.
   """
-  wanted = tuple(dict.fromkeys(base.split_files(formats))) or FORMATS[:2]
+  wanted = tuple(dict.fromkeys(listing.split_names(formats))) or FORMATS[:2]
   if any(form not in FORMATS for form in wanted):
     raise InputError(
       f"export_selection.formats={','.join(wanted)}: allowed are {', '.join(FORMATS)}."

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mllm_selector_jax import artifacts, peers, sharding
+from mllm_selector_jax import artifacts, interrupts, peers, sharding
 from mllm_selector_jax.data import chat_source, heights, loader, packing
 from mllm_selector_jax.models import huggingface, lora, mllm
 from mllm_selector_jax.models.config import LoraConfig
@@ -100,22 +100,24 @@ def fine_tune(
       warn=lambda text: run.say(f"{title}: {text}"),
       observe=observe,
     )
-  if peers.is_first_process():
-    _write_rows(folder / "rows.parquet", pool, rows)
-    artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
-  if config.lora is not None:
-    huggingface.write_adapter(folder / "adapter", config, params, run.cfg.model.path)
-    config, params = lora.merge(config, params)
-  chat_template, exact = chat_source.make_chat_template(reader.encoder)
-  huggingface.write_model(
-    folder / "hf",
-    config,
-    params,
-    source,
-    pad=run.cfg.model.pad_images,
-    chat_template=chat_template,
-    ends=reader.encoder.answers.ends,
-  )
+  # Up to here checkpoints keep the work; from here on the model does.
+  with interrupts.held("the tuned model is written"):
+    if peers.is_first_process():
+      _write_rows(folder / "rows.parquet", pool, rows)
+      artifacts.write_text(folder / "metrics.jsonl", loop.format_metrics(metrics))
+    if config.lora is not None:
+      huggingface.write_adapter(folder / "adapter", config, params, run.cfg.model.path)
+      config, params = lora.merge(config, params)
+    chat_template, exact = chat_source.make_chat_template(reader.encoder)
+    huggingface.write_model(
+      folder / "hf",
+      config,
+      params,
+      source,
+      pad=run.cfg.model.pad_images,
+      chat_template=chat_template,
+      ends=reader.encoder.answers.ends,
+    )
   if not reader.encoder.answers.stops:
     run.say(
       f"{title}: no single token ends the answers of"

@@ -3,8 +3,6 @@
 import os
 import shutil
 
-import jax
-
 from mllm_selector_jax import peers
 from mllm_selector_jax.data import prepare as preparing
 from mllm_selector_jax.stages import base
@@ -20,7 +18,7 @@ def prepare(run: Run) -> None:
   workers = run.cfg.prepare.workers or os.cpu_count() or 1
   if shard_rows < 1 or workers < 1:
     raise InputError("prepare.shard_rows and prepare.workers must not be negative.")
-  if run.bucket is not None and _share()[1] > 1:
+  if run.bucket is not None and peers.place()[1] > 1:
     raise InputError(
       "prepare: several processes write one folder, which a workdir in a bucket does"
       " not have. Give a folder as --workdir, or run one process."
@@ -41,7 +39,7 @@ def prepare(run: Run) -> None:
         shard_rows,
         workers,
         progress,
-        _share(),
+        peers.place(),
       )
     peers.meet("prepare: all files are written")
     if peers.is_first_process():
@@ -55,10 +53,3 @@ def prepare(run: Run) -> None:
     f"prepare: read it with --config.pool.data={run.workdir.prepared.path}; no image"
     " folder is needed."
   )
-
-
-def _share() -> tuple[int, int]:
-  """Number of this process, and how many there are; devices are not asked for."""
-  if not jax.distributed.is_initialized():
-    return 0, 1
-  return jax.process_index(), jax.process_count()

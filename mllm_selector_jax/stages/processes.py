@@ -1,31 +1,45 @@
 """Several processes as one run: joined before anything else, ended together.
 
 Each is started with the same command line but for its number. If one dies, the
-others end too, within `LOST` seconds: what they wait for never comes.
+others end too, within `LOST` seconds: what they wait for never comes. SIGTERM and
+SIGINT end a process wherever it waits, see `interrupts.listen`.
 """
 
 import contextlib
 import faulthandler
+import json
 import os
 import re
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
+from mllm_selector_jax import interrupts, peers
 from mllm_selector_jax.types import InputError, RunError
 
 AUTO = "auto"  # --coordinator: the cluster says who and where the processes are
 JOIN = 300  # seconds that the first process is waited for
 LOST = 60  # seconds without a sign of life after which a process is taken for dead
+HEARING = 1.0  # seconds between questions whether another process has failed
+# Seconds that a process which ends without success waits for the others to end, too:
+# they are connected to the first one, and are aborted when it is gone.
+LEAVING = 5.0
+STOPPING = 8.0  # for the first one, where it was stopped: see interrupts.PATIENCE
 
 # What a collective or the coordinator says when another process is gone.
 _GONE = re.compile(
   r"Gloo|NCCL.*(abort|remote)|coordination service|coordination_service"
   r"|Connection (reset|closed|refused)|Socket closed|stopped sending heartbeats"
 )
+
+
+_leaving = threading.Event()  # this process is about to end by itself
+_told = threading.Event()  # or because another one has told why it ends
 
 
 def join(
@@ -83,20 +97,63 @@ def join(
     f" {count}, with the same --coordinator: a port of the first one's host that is"
     " free and that the others reach."
   )
+  interrupts.listen(f"process {number} of {count}", number == 0, tell)
   try:
     with _patience(timeout, text):
-      jax.distributed.initialize(
-        coordinator,
-        count,
-        number,
+      _initialize(
+        timeout,
+        coordinator_address=coordinator,
+        num_processes=count,
+        process_id=number,
         cluster_detection_method="deactivate",
-        initialization_timeout=2 * timeout,
-        heartbeat_timeout_seconds=LOST,
-        shutdown_timeout_seconds=LOST,
       )
   except RuntimeError as error:
     raise RunError(f"{text} ({str(error).strip().splitlines()[0]})") from error
+
+
+def _initialize(timeout: int, **arguments: Any) -> None:
+  # jax's own handler of SIGTERM would take the place of ours, and ends nothing.
+  jax.config.update("jax_enable_preemption_service", False)
+  with interrupts.at_once():
+    jax.distributed.initialize(
+      initialization_timeout=2 * timeout,
+      heartbeat_timeout_seconds=LOST,
+      shutdown_timeout_seconds=LOST,
+      **arguments,
+    )
   faulthandler.enable()  # where jax ends a process, its log gets the stacks
+  threading.Thread(target=_hear, name="peers", daemon=True).start()
+
+
+def tell(text: str, status: int) -> None:
+  """Tells the other processes why this one ends; they end, too, with its status."""
+  if jax.distributed.is_initialized():
+    peers.publish(json.dumps([text, status]))
+
+
+def _hear() -> None:
+  """Ends this process when another one has told why it ends.
+
+  Where all find the same fault, each says so itself.
+  """
+  while not _leaving.wait(HEARING):
+    text = peers.published()
+    if text is None or _leaving.wait(HEARING):
+      continue
+    _told.set()
+    said, status = json.loads(text)
+    print(said, file=sys.stderr, flush=True)
+    peers.end_together(LEAVING)
+    os._exit(status)
+
+
+def leave_to_others() -> None:
+  """Does not return where another process has told why all end.
+
+  What else goes wrong now goes wrong because of that.
+  """
+  while _told.is_set():
+    time.sleep(1)
 
 
 def _check_port(coordinator: str) -> None:
@@ -140,13 +197,10 @@ def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
       " tells both."
     )
   text = "the processes of the cluster did not meet"
+  interrupts.listen("this process", False, tell)
   try:
     with _patience(timeout, f"{text}. Start them all."):
-      jax.distributed.initialize(
-        initialization_timeout=2 * timeout,
-        heartbeat_timeout_seconds=LOST,
-        shutdown_timeout_seconds=LOST,
-      )
+      _initialize(timeout)
   except ValueError as error:
     raise InputError(
       "--coordinator=auto: no TPU slice, SLURM job or Kubernetes job was found"
@@ -155,7 +209,8 @@ def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
     ) from error
   except RuntimeError as error:
     raise RunError(f"{text} ({str(error).strip().splitlines()[0]}).") from error
-  faulthandler.enable()
+  number, count = peers.place()
+  interrupts.listen(f"process {number} of {count}", number == 0, tell)
 
 
 def check_devices(wanted: int | None) -> None:
@@ -173,10 +228,9 @@ def check_devices(wanted: int | None) -> None:
 
 
 def name() -> str:
-  """Which process this is, for messages; "" where it is alone."""
-  if not jax.distributed.is_initialized():
-    return ""
-  return f"process {jax.process_index()} of {jax.process_count()}"
+  """How a message of one of several processes begins; "" where it is alone."""
+  number, count = peers.place()
+  return "" if count == 1 else f"process {number} of {count}: "
 
 
 def is_lost(error: BaseException) -> bool:
@@ -186,10 +240,13 @@ def is_lost(error: BaseException) -> bool:
 
 def leave(status: int) -> None:
   """Ends the process: after the others, or without them if anything went wrong."""
+  _leaving.set()
   if jax.distributed.is_initialized():
     if status:
       sys.stdout.flush()
       sys.stderr.flush()
+      stopped = status in interrupts.STATUS.values() and peers.is_first_process()
+      peers.end_together(STOPPING if stopped else LEAVING)
       os._exit(status)  # an exit would wait for those that wait for this one
     jax.distributed.shutdown()
   sys.exit(status)

@@ -53,11 +53,12 @@ def questions_there(run: Run) -> list[Question]:
 
 
 def check_files(run: Run) -> None:
-  """Refuses question files that are not there.
+  """Refuses question files, and folders of their images, that are not there.
 
   Raises:
     InputError: one is not.
   """
+  check_folders(run.cfg.evaluate.images, "evaluate.images")
   for name in question_files(run):
     if not storage.is_file(name):
       drawn = asks_drawn(run)
@@ -65,6 +66,13 @@ def check_files(run: Run) -> None:
         f"{name}: the evaluation file is not there."
         + (" It is drawn with the pool: run `mllm-selector check`." if drawn else "")
       )
+
+
+def check_folders(value: str | tuple | list | None, option: str) -> None:
+  """Refuses an option that names a folder which is not there."""
+  for name in base.split_paths(value):
+    if not storage.is_folder(name):
+      raise InputError(f"{option}={name}: there is no such folder.")
 
 
 def hash_questions(run: Run) -> dict[str, str]:

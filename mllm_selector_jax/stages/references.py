@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from mllm_selector_jax.data import listing
 from mllm_selector_jax.data.table import PoolTable
 from mllm_selector_jax.data.text import Text
 from mllm_selector_jax.stages.alike import Alike, Watch
@@ -286,6 +287,8 @@ class _Search:
 
 def _split(text: str) -> list[str]:
   """The parts between commas; quotes hold an id with commas together."""
+  if (inside := listing.read_brackets(text)) is not None:
+    return inside
   parts = text.split(",")
   if '"' in text:
     with contextlib.suppress(csv.Error):  # a line break outside of quotes

@@ -26,7 +26,7 @@ def score(run: Run) -> None:
     _bring_in(run, _given(cfg.table, "score.table"))
     return
   models = {"seed": _given(cfg.model, "score.model") or _seed_model(run)}
-  wanted = passes.list_passes(tuple(cfg.signals))
+  wanted = passes.list_passes(base.scored_signals(run.cfg))
   inputs = {"pool": run.workdir.pool.digest(), "model": _identity(run)}
   for remark in huggingface.list_remarks(models["seed"]):
     run.say(f"score: the model: {remark}", once=True)
@@ -34,7 +34,10 @@ def score(run: Run) -> None:
     check_reference(run.cfg)
     models["reference"] = _given(cfg.reference, "score.reference")
     inputs["reference"] = base.hash_model(models["reference"])
-  config = {"model": base.model_config(run), "signals": cfg.signals}
+  config = {
+    "model": base.model_config(run),
+    "signals": list(base.scored_signals(run.cfg)),
+  }
   recipe = run.recipe("score", config, inputs)
 
   def build(folder):
@@ -52,13 +55,13 @@ def make_options(cfg: Any) -> engine.ScoreOptions:
     threads=cfg.score.threads,
     share=cfg.score.share,
     seed=cfg.rng_seed,
-    signals=tuple(cfg.score.signals),
+    signals=base.scored_signals(cfg),
   )
 
 
 def check_reference(cfg: Any) -> None:
   """Refuses a signal that compares with a reference model where there is none."""
-  wanted = passes.list_passes(tuple(cfg.score.signals))
+  wanted = passes.list_passes(base.scored_signals(cfg))
   scored = cfg.score.table is None and any(own.model == "reference" for own in wanted)
   if scored and cfg.score.reference is None:
     raise InputError(
@@ -87,11 +90,11 @@ def _bring_in(run: Run, source: Path) -> None:
     "pool": run.workdir.pool.digest(),
     "table": artifacts.hash_folder(source),
   }
-  recipe = run.recipe("score", {"signals": run.cfg.score.signals}, inputs)
+  recipe = run.recipe("score", {"signals": list(base.scored_signals(run.cfg))}, inputs)
 
   def build(folder):
     pool = base.open_pool(run)
-    found = table.read_elsewhere(source, pool, pool.ok, run.cfg.score.signals)
+    found = table.read_elsewhere(source, pool, pool.ok, base.scored_signals(run.cfg))
     finite = table.write_table(folder, [found], pool.id, run.cfg.score.part_rows)
     rows = np.sort(found.row)
     summary = {"scored": len(rows), "carried": len(rows), "passes": {}}

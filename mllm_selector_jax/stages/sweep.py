@@ -3,10 +3,17 @@
 from typing import Any
 
 from mllm_selector_jax import artifacts
+from mllm_selector_jax.data import listing
 from mllm_selector_jax.selection import measures
 from mllm_selector_jax.selection.selection import Selection
-from mllm_selector_jax.stages import base, candidates
+from mllm_selector_jax.stages import candidates
 from mllm_selector_jax.stages.context import Run
+
+
+def read_settings(section: Any) -> tuple[list[str], list[float]]:
+  """The budgets and lambdas that `select.sweep` lists."""
+  weights = listing.split_names(section.kl_weights)
+  return listing.split_names(section.budgets), [float(each) for each in weights]
 
 
 def sweep(run: Run) -> None:
@@ -15,9 +22,7 @@ def sweep(run: Run) -> None:
   `sweep.parquet` has a line a setting, `kept.parquet` a column a setting with
   which of the eligible rows it keeps, beside their number, id and hash.
   """
-  settings = run.cfg.select.sweep
-  budgets = base.split_files(settings.budgets)
-  weights = [float(each) for each in base.split_files(settings.kl_weights)]
+  budgets, weights = read_settings(run.cfg.select.sweep)
   if not budgets and not weights:
     return
   config, _ = candidates.name_rows(run, candidates.make_config(run))

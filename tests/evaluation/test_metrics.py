@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mllm_selector_jax.evaluation import metrics
+from mllm_selector_jax.evaluation.published import letters
 
 WORDS = st.text(alphabet="abc ", max_size=8)
 
@@ -128,14 +129,15 @@ def test_yes_no(prediction, read):
     (" B. ", "B"),
     ("B. the cat", "B"),
     ("The answer is C.", "C"),
-    ("I think. The answer is C", "C"),
+    ("I think. The answer is C.", "C"),
+    ("The answer is C", None),  # the published pattern wants one more character
     ("b", "B"),
     ("B.the cat", "B"),
     ("(B)", None),
     ("The answer is A. The answer is B.", None),
     ("Because", None),
     ("B and C", None),
-    ("The answer is Cat", None),
+    ("The answer is Cat", "C"),  # and takes any
     ("", None),
   ],
 )
@@ -223,6 +225,53 @@ def test_mmbench(prediction, letter):
   for answer in "ABC":
     score = metrics.mark("mmbench", prediction, [answer], choices)
     assert score == (answer == letter)
+
+
+# What each benchmark's own rule makes of answers to a question whose right option is B,
+# "a dog"; docs/evaluation.md has the sources.
+ANSWERS = {
+  # answer: ScienceQA, AI2D, MMBench
+  "B": (1, 1, 1),
+  "b": (1, 1, 0),
+  "B.": (1, 1, 1),
+  "(B)": (0, 1, 1),
+  "B)": (0, 1, 1),
+  "B:": (0, 1, 1),
+  "(B).": (0, 1, 1),
+  "b.": (0, 1, 0),
+  "B. a dog": (1, 1, 1),
+  "B.a dog": (1, 1, 1),  # MMBench's by its words
+  "(B) a dog": (0, 0, 1),
+  "B) a dog": (0, 0, 1),
+  "a dog": (0, 0, 1),
+  "A dog": (0, 0, 0),  # a bare A is an option unless more words follow
+  "The answer is B": (0, 0, 1),
+  "The answer is B.": (1, 0, 1),
+  "The answer is (B).": (0, 0, 1),
+  "the answer is B.": (0, 0, 1),
+  "Answer: B": (0, 0, 1),
+  "A": (0, 0, 0),
+  "A or B": (0, 0, 0),
+  "A. a dog": (0, 0, 0),
+  "": (0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_a_letter_counts_by_the_rule_of_its_benchmark(answer):
+  choices = "a cat", "a dog", "a cow"
+  marks = [
+    metrics.mark(name, answer, ["B"], choices)
+    for name in ("multiple_choice", "ai2d", "mmbench")
+  ]
+  assert marks == [float(mark) for mark in ANSWERS[answer]]
+
+
+def test_the_letters_benchmarks_are_marked_by_these_metrics():
+  """Every benchmark that is answered by a letter has a column above."""
+  names = {"scienceqa": "multiple_choice", "ai2d": "ai2d", "mmbench": "mmbench"}
+  assert set(names) == set(letters.BENCHMARKS)
+  assert set(names.values()) == metrics.LETTERED
 
 
 def test_only_mmbench_looks_at_the_options():

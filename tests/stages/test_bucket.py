@@ -1,5 +1,6 @@
 """A run whose pool and workdir are in a bucket, served on this machine."""
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -168,3 +169,32 @@ def test_a_marker_that_is_torn_counts_as_none(bucket, settings, base):
   marker.write_text(json.dumps({"config": {}})[:5])
   with small_run.open_run(work, base, **settings) as current:
     assert current.workdir.pool.provenance() is None
+
+
+def test_what_was_begun_with_other_settings_is_kept_in_the_bucket(
+  bucket, settings, base
+):
+  work = f"{bucket}/other"
+
+  def seed(steps, **changed):
+    """Trains until so many steps are asked about, on a machine of its own."""
+    asked = []
+
+    def stopped():
+      asked.append(len(asked) + 1 == steps)
+      return asked[-1]
+
+    with small_run.open_run(work, base, **{**settings, **changed}) as current:
+      stages.check(current)
+      current.stopped = stopped
+      with pytest.raises(Stopped) if steps else contextlib.nullcontext():
+        stages.seed(current)
+    forget()
+    return len(asked), (epath.Path(work) / "log.txt").read_text()
+
+  assert seed(4)[0] == 4
+  asked, said = seed(2, **{"seed.batch": 6})
+  assert asked == 2 and "(batch 4 -> 6) and holds a checkpoint of step 4" in said
+  assert seed(None)[0] == 2  # of 6 steps
+  left = [path.name for path in epath.Path(work).iterdir() if "partial" in path.name]
+  assert left == []

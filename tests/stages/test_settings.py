@@ -94,7 +94,7 @@ WRONG = {
   "score.model": PATH,
   "score.table": PATH,
   "score.reference": PATH,
-  "score.signals": (("lss",), "loss", None, (5,)),
+  "score.signals": (("lss",), "loss,lss", None, (5,), True, {"a": 1}),
   "score.row_length": (1 << 30, *SIZE),
   "score.batch_rows": SIZE,
   "score.part_rows": SIZE,

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from mllm_selector_jax.data import listing
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection.strategies import STRATEGIES
-from mllm_selector_jax.stages import base
 from mllm_selector_jax.stages.draw import is_drawn
 from mllm_selector_jax.types import InputError
 
@@ -136,7 +136,7 @@ def _split_variants(text: str) -> Iterator[tuple[str, dict[str, str]]]:
   for each in filter(str.strip, text.split(";")):
     name, _, settings = each.partition(":")
     changes = {}
-    for part in base.split_files(settings):
+    for part in filter(str.strip, settings.split(",")):
       key, equals, setting = part.partition("=")
       if not equals:
         raise InputError(
@@ -167,7 +167,7 @@ def _read_setting(key: str, value: Any, section: Any, where: str) -> Any:
 
 
 def _read_list(value: Any, name: str, example: str) -> list[str]:
-  found = base.split_files(value if isinstance(value, tuple | list) else str(value))
+  found = listing.split_names(value)
   if value is None or not found:
     raise InputError(
       f"compare.{name} is empty; give at least one, as in"

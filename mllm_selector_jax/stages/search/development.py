@@ -15,7 +15,7 @@ from mllm_selector_jax.stages import base, evaluate, score
 from mllm_selector_jax.stages.clusters import read_keys
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.held_out import OPTION, hold_out, read_files, read_share
-from mllm_selector_jax.stages.questions import question_files
+from mllm_selector_jax.stages.questions import check_folders, question_files
 from mllm_selector_jax.types import InputError
 
 
@@ -26,6 +26,7 @@ def check_files(run: Run) -> None:
     for name in question_files(run)
     if Path(name).is_file()
   }
+  check_folders(run.cfg.select.search.images, "select.search.images")
   for name in read_files(run.cfg):
     if not Path(name).is_file():
       raise InputError(f"{OPTION}={name}: there is no such file.")

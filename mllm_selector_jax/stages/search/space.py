@@ -1,11 +1,15 @@
 """Which settings a search compares, read from cfg.select.search."""
 
 import itertools
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
-from mllm_selector_jax.stages import base
+from mllm_selector_jax.data import listing
+from mllm_selector_jax.scoring.signals import SIGNALS
+from mllm_selector_jax.selection import groups as grouping
+from mllm_selector_jax.stages.candidates import POOL_COLUMNS
 from mllm_selector_jax.types import InputError
 
 SETTINGS = ("signal", "kl_weight", "groups", "tempering", "bound")
@@ -64,8 +68,29 @@ def _products(choices: list[list[Any]]) -> list[tuple]:
   return list(itertools.product(*choices))
 
 
+def check_alternatives(cfg: Any, there: Collection[str]) -> None:
+  """Refuses alternatives that name no signal or column, whether they are compared.
+
+  Args:
+    cfg: the whole config.
+    there: columns of the score table.
+  """
+  own, columns = cfg.select.search, {*SIGNALS, *POOL_COLUMNS, *there}
+  for name in listing.split_names(own.signal):
+    if name not in {*SIGNALS, *there}:
+      raise InputError(
+        f"select.search.signal names {name!r}; there are {', '.join(SIGNALS)}, and the"
+        f" score table has {', '.join(sorted(there))}."
+      )
+  for form in listing.split_names(own.groups):
+    try:
+      grouping.check_form(form, columns)
+    except InputError as error:
+      raise InputError(f"select.search.groups has {form!r}: {error}") from error
+
+
 def _list_values(value: Any, name: str, first: Any) -> list[Any]:
-  given = [value] if isinstance(value, int | float) else base.split_files(value)
+  given = listing.split_names(value)
   return list(dict.fromkeys([first, *(_read(name, each) for each in given)]))
 
 

@@ -6,7 +6,7 @@ A new key is one more line. What holds between keys stands in `relations`.
 from typing import Any
 
 from mllm_selector_jax.data import check as pool_check
-from mllm_selector_jax.data import conversation, sources
+from mllm_selector_jax.data import conversation, sources, splits
 from mllm_selector_jax.data.chat_date import read_date
 from mllm_selector_jax.data.specials import read_choice
 from mllm_selector_jax.evaluation import tasks
@@ -76,11 +76,15 @@ def _spike(key: str, value: Any) -> None:
     refuse(key, value, "above 1, or 0 for no limit")
 
 
+def _signal(key: str, value: str) -> None:
+  if value not in SIGNALS:
+    raise InputError(f"{key} names {value!r}; there are {', '.join(SIGNALS)}.")
+
+
 def _signals(key: str, value: Any) -> None:
-  sequence(key, value)
-  for each_name in value:
-    if each_name not in SIGNALS:
-      raise InputError(f"{key} names {each_name!r}; there are {', '.join(SIGNALS)}.")
+  if value is None:
+    refuse(key, value, "a list of signals, such as loss,accuracy")
+  each(_signal)(key, value)
 
 
 def _candidates(key: str, value: Any) -> None:
@@ -135,7 +139,7 @@ POOL: dict[str, Check] = {
   "data": texts,
   "images": texts,
   "links": one_of(*base.LINKS),
-  "splits": name,
+  "splits": every(texts, parsed(splits.parse)),
   "duplicate_ids": one_of(*pool_check.DUPLICATES),
   "duplicate_rows": one_of(*pool_check.DUPLICATES),
   "source": every(name, parsed(sources.make_finder)),

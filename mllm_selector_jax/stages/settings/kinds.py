@@ -5,7 +5,7 @@ import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mllm_selector_jax.stages.base import split_files
+from mllm_selector_jax.data import listing
 from mllm_selector_jax.types import InputError
 
 Check = Callable[[str, Any], None]  # key and value; an InputError names the key
@@ -137,7 +137,7 @@ def each(check: Check, least: int = 0) -> Check:
   def checked(key: str, value: Any) -> None:
     if value is not None and not isinstance(value, str | numbers.Real | tuple | list):
       refuse(key, value, "a value, several separated by commas, or a list")
-    found = split_files(value)
+    found = listing.split_names(value)
     if isinstance(value, bool) or len(found) < least:
       refuse(key, value, f"a list of at least {least}")
     for item in found:

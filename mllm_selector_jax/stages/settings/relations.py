@@ -10,7 +10,7 @@ from mllm_selector_jax.stages.compare.arms import read_plan
 from mllm_selector_jax.stages.context import Run
 from mllm_selector_jax.stages.draw import is_drawn, make_options
 from mllm_selector_jax.stages.score import check_folders, check_reference
-from mllm_selector_jax.stages.search import development
+from mllm_selector_jax.stages.search import development, space
 from mllm_selector_jax.stages.search.stage import check_search
 from mllm_selector_jax.stages.settings.keys import check_keys
 from mllm_selector_jax.types import InputError
@@ -75,6 +75,7 @@ def _check_selection(run: Run, command: str) -> None:
   there = list_columns(run, command)
   if there is not None:
     candidates.check_names(run, there)
+    space.check_alternatives(run.cfg, there)
     check_search(run, there)
   if command not in MAKERS:
     return

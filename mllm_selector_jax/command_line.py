@@ -1,0 +1,207 @@
+"""A command line read: the command, its config and its flags."""
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import config_flags
+
+from mllm_selector_jax import configs
+from mllm_selector_jax.stages import COMMANDS
+from mllm_selector_jax.types import InputError
+
+# Flags that are about one command, and which.
+READ_BY = {
+  "id": ("explain",),
+  "arm": ("explain", "export-selection"),
+  "ids": ("measure",),
+  "out": ("measure",),
+}
+
+
+class Call(NamedTuple):
+  """What a command line asks for."""
+
+  command: str
+  cfg: Any
+  workdir: str
+  force: bool
+  num_processes: int | None
+  num_devices: int | None
+  asked: dict[str, Any]
+
+  def describe(self) -> dict[str, Any]:
+    """The command and the flags that all processes of a run have alike."""
+    flags_by_name = {
+      "workdir": self.workdir,
+      "force": self.force,
+      "num_processes": self.num_processes,
+      "num_devices": self.num_devices,
+      **self.asked,
+    }
+    named = {f"--{name}": value for name, value in flags_by_name.items()}
+    return {"the command": self.command, **named}
+
+
+def parse_card(argv: list[str]) -> Path:
+  """The folder of `verify`, which needs neither config nor workdir."""
+  values = flags.FlagValues()
+  folder = flags.DEFINE_string("card", None, "", flag_values=values)
+  try:
+    rest = values([argv[0], *argv[2:]])[1:]
+  except flags.Error as error:
+    raise InputError(f"{error}. See --help for the flags.") from error
+  if rest or not folder.value:
+    raise InputError("verify needs --card=DIR, a card that export-selection wrote.")
+  return Path(folder.value)
+
+
+def list_shipped() -> list[str]:
+  """Names of the configs that the package ships."""
+  folder = next(iter(configs.__path__))
+  return sorted(
+    name[:-3]
+    for name in os.listdir(folder)
+    if name.endswith(".py") and not name.startswith("_")
+  )
+
+
+def parse(argv: list[str]) -> Call:
+  """Command, config and flags; nothing is kept from an earlier call.
+
+  Raises:
+    InputError: a flag, key or value is wrong.
+  """
+  argv = [_resolve_config(argument) for argument in argv]
+  values = flags.FlagValues()
+  config = config_flags.DEFINE_config_file(
+    "config", None, "", flag_values=values, sys_argv=argv
+  )
+  workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
+  force = flags.DEFINE_bool("force", False, "", flag_values=values)
+  _, num_processes, _ = _define_meeting(values)
+  num_devices = flags.DEFINE_integer("num_devices", None, "", flag_values=values)
+  ids = flags.DEFINE_string("id", "", "", flag_values=values)  # may hold commas
+  arm = flags.DEFINE_string("arm", None, "", flag_values=values)
+  lists = flags.DEFINE_list("ids", [], "", flag_values=values)
+  out = flags.DEFINE_string("out", "", "", flag_values=values)
+  try:
+    rest = values(argv)[1:]
+    cfg = config.value
+  except Exception as error:  # a config file may raise anything
+    raise InputError(_explain(argv, error)) from error
+  if cfg is None:
+    raise InputError("--config=FILE is needed, for example --config=configs/demo.py.")
+  if not hasattr(cfg, "rng_seed"):
+    raise InputError("--config names a file whose get_config() gives no full config.")
+  if not workdir.value:
+    raise InputError("--workdir=DIR is needed: everything is written there.")
+  command = rest[0] if rest else "run"
+  if command not in COMMANDS or len(rest) > 1:
+    raise InputError(
+      f"{' '.join(rest)!r} is not a command; there are {', '.join(COMMANDS)}."
+    )
+  _refuse_unread(command, [f.name for f in (ids, arm, lists, out) if f.value])
+  return Call(
+    command,
+    cfg,
+    workdir.value,
+    force.value,
+    num_processes.value,
+    num_devices.value,
+    {
+      "ids": (ids.value,) if ids.value else (),
+      "arm": arm.value,
+      "lists": tuple(lists.value),
+      "out": out.value,
+    },
+  )
+
+
+def parse_meeting(argv: list[str]) -> tuple[str | None, int | None, int | None]:
+  """How the processes of a run meet, whatever else the command line holds.
+
+  Returns:
+    Coordinator, number of processes, number of this one.
+
+  Raises:
+    InputError: one of these flags is wrong.
+  """
+  values = flags.FlagValues()
+  meeting = _define_meeting(values)
+  try:
+    values(argv, known_only=True)
+  except flags.Error as error:
+    raise InputError(f"{error}. See --help for the flags.") from error
+  return tuple(flag.value for flag in meeting)
+
+
+def _define_meeting(values: flags.FlagValues) -> tuple[flags.FlagHolder, ...]:
+  return (
+    flags.DEFINE_string("coordinator", None, "", flag_values=values),
+    flags.DEFINE_integer("num_processes", None, "", flag_values=values),
+    flags.DEFINE_integer("process_id", None, "", flag_values=values),
+  )
+
+
+def _refuse_unread(command: str, given: list[str]) -> None:
+  """Refuses a flag that the command would not read."""
+  for name in given:
+    if command not in READ_BY[name]:
+      raise InputError(
+        f"--{name} is read by {' and '.join(READ_BY[name])}, and not by {command};"
+        " leave it out."
+      )
+
+
+def _resolve_config(argument: str) -> str:
+  """Lets a bare name such as `demo` stand for the shipped config of that name."""
+  match = re.fullmatch(r"(--?config=)(.+)", argument)
+  if not match or os.path.isfile(match[2].split(":")[0]):
+    return argument
+  folder = next(iter(configs.__path__))
+  shipped = os.path.join(folder, f"{match[2].removesuffix('.py')}.py")
+  if "/" not in match[2] and os.path.exists(shipped):
+    return match[1] + shipped
+  raise InputError(
+    f"--config={match[2]}: there is no such file. Shipped configs, usable by their"
+    f" bare name: {', '.join(list_shipped())}."
+  )
+
+
+def _explain(argv: list[str], error: Exception) -> str:
+  """One message for whatever the flags' or the config's own code raised."""
+  if isinstance(error, (KeyError, AttributeError)):
+    found = re.search(r"\w+", str(error))
+    wanted = found[0] if found else ""
+    for argument in argv:
+      key = argument.split("=")[0].lstrip("-").removeprefix("config.")
+      if argument.startswith(("--config.", "-config.")) and wanted in key.split("."):
+        return f"--config.{key}: there is no such key in the config.{_near(key)}"
+  if isinstance(error, flags.Error):
+    return f"{error}. See --help for the flags."
+  return f"The config could not be read: {type(error).__name__}: {error}"
+
+
+def default_config() -> Any:
+  """The config that all others start from."""
+  from mllm_selector_jax.configs import default
+
+  return default.get_config()
+
+
+def _near(key: str) -> str:
+  """A suggestion: the key of the default config that is most alike."""
+
+  def walk(section, prefix=""):
+    for name, value in section.items():
+      yield f"{prefix}{name}"
+      if hasattr(value, "items"):
+        yield from walk(value, f"{prefix}{name}.")
+
+  known = list(walk(default_config()))
+  near = difflib.get_close_matches(key, known, 1, 0.5)
+  return f" Did you mean --config.{near[0]}?" if near else ""
