@@ -48,8 +48,11 @@ def exchange(text: str) -> list[str]:
   topic = f"mllm_selector_jax/exchange/{next(_exchanges)}/"
   client.key_value_set(f"{topic}{number}", text)
   client.wait_at_barrier(f"{topic}all", LONGEST * 1000)
-  told = dict(client.key_value_dir_get(topic))
-  return [told[f"{topic}{other}"] for other in range(count)]
+  told = client.key_value_dir_get(topic)
+  # Those that are there: a process may have been told another number of them.
+  return [
+    text for _, text in sorted((int(key.split("/")[-1]), text) for key, text in told)
+  ]
 
 
 def publish(text: str) -> None:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from mllm_selector_jax import artifacts
+from mllm_selector_jax.stages import holder
 from mllm_selector_jax.types import InputError, RunError
 
 
@@ -135,11 +136,11 @@ def test_a_full_disk_is_one_message_and_leaves_the_old_file(tmp_path):
 def test_a_second_process_is_told_who_holds_the_workdir(tmp_path):
   script = (
     "import pathlib, sys\n"
-    "from mllm_selector_jax import artifacts\n"
-    "with artifacts.lock(pathlib.Path(sys.argv[1])): print('held')\n"
+    "from mllm_selector_jax.stages import holder\n"
+    "with holder.lock(pathlib.Path(sys.argv[1])): print('held')\n"
   )
   command = [sys.executable, "-c", script, str(tmp_path)]
-  with artifacts.lock(tmp_path):
+  with holder.lock(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert "InputError" in done.stderr and f"process {os.getpid()}" in done.stderr
   assert subprocess.run(command, capture_output=True, text=True).stdout == "held\n"

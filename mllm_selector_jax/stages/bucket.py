@@ -25,6 +25,7 @@ from etils import epath
 
 from mllm_selector_jax import artifacts, peers
 from mllm_selector_jax.artifacts import MARKER, RECIPE, UNHASHED, Artifact, Recipe
+from mllm_selector_jax.stages import holder
 from mllm_selector_jax.types import InputError, RunError
 
 PARTS = "passes"  # of a partial folder: what is gone on from
@@ -287,7 +288,7 @@ class Bucket:
         f"Warning: {self._remote} was last held by {note.read_text()}, which did not"
         " let go: it was killed, or still runs. Two runs at once spoil each other."
       )
-    note.write_text(artifacts.describe_process())
+    note.write_text(holder.describe_process())
     return warning
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from mllm_selector_jax import artifacts, interrupts, peers, sharding
-from mllm_selector_jax.stages import agreement, half_done
+from mllm_selector_jax.stages import agreement, half_done, holder
 from mllm_selector_jax.stages.bucket import Bucket
 from mllm_selector_jax.stages.console import Console
 from mllm_selector_jax.stages.workdir import Workdir
@@ -219,7 +219,7 @@ def open_run(
   """
   bucket = Bucket(workdir) if artifacts.is_remote(workdir) else None
   place = Workdir(bucket.folder if bucket else Path(workdir).absolute())
-  with artifacts.lock(place.path) if _writes(bucket) else contextlib.nullcontext():
+  with holder.lock(place.path) if _writes(bucket) else contextlib.nullcontext():
     run = Run(cfg, place, Console(place.log), force, bucket=bucket, **asked)
     if bucket:
       bucket.open(run.say)

@@ -52,8 +52,8 @@ def keep_others(
         f" ({'; '.join(changed[:MOST])}{' ...' if len(changed) > MOST else ''}) and"
         f" holds {describe(run, folder)}, of which nothing can be used here. It is kept"
         f" as {folder.name} ({_measure(folder):,} bytes on this machine), and removed"
-        f" when {name} is whole. To go on with it, stop this run and set that"
-        " back; to have both, give another --workdir."
+        f" when {name} is whole. To go on with it, stop this run and set that back; to"
+        " have both, give another --workdir."
       )
 
 

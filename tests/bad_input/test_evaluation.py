@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from mllm_selector_jax import artifacts
 from mllm_selector_jax.main import run
+from mllm_selector_jax.stages import holder
 from tests.bad_input.pools import encode, picture, see, talk, write_pool
 from tests.evaluation.published import layouts
 
@@ -120,7 +120,7 @@ def test_two_runs_or_two_arms_never_write_to_one_folder(command, pool, capsys):
   tasks = write(pool, ASK)
   (pool / "work").mkdir()
   (pool / "alias").symlink_to(pool / "work")
-  with artifacts.lock(pool / "alias"):
+  with holder.lock(pool / "alias"):
     for name in ("compare", "run", "evaluate"):
       given = [name, "--config=demo", f"--config.evaluate.tasks={tasks}"]
       assert run(["mllm-selector", *given, f"--workdir={pool / 'work'}"]) == 2

@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 
-from mllm_selector_jax import artifacts
 from mllm_selector_jax.main import run
+from mllm_selector_jax.stages import holder
 from tests.bad_input.pools import talk, write_pool
 from tests.models import tiny
 from tests.models.huggingface import bases
@@ -185,7 +185,7 @@ def test_sizes_that_cannot_be(command, tmp_path, base, stage, settings, words):
 
 def test_a_workdir_in_use_and_one_that_cannot_be_written(tmp_path, base, capsys):
   given = ["check", "--config=demo", f"--config.model.path={base}"]
-  with artifacts.lock(tmp_path / "work"):
+  with holder.lock(tmp_path / "work"):
     assert run(["x", *given, f"--workdir={tmp_path / 'work'}"]) == 2
   assert f"process {os.getpid()} on host" in capsys.readouterr().err
   (tmp_path / "file").write_text("")

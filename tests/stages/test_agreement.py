@@ -8,7 +8,7 @@ from mllm_selector_jax.command_line import default_config
 from mllm_selector_jax.stages import agreement
 from mllm_selector_jax.stages.settings.keys import KEYS
 from tests.models import tiny
-from tests.real_processes import Forked, fork_each, write_config
+from tests.real_processes import Forked, fork_each, free_port, write_config
 
 SECONDS = 60  # for two processes to start beside each other, and to end
 SETTINGS = {"pool.demo.rows": 60, "pool.demo.questions": 1}
@@ -69,6 +69,21 @@ def test_what_differs_is_named_by_all(made, first, second, words):
   assert [status for status, _ in ended] == [2, 2], ended
   for _, said in ended:
     assert said.count("Error: ") == 1 and words in said, said
+
+
+def test_numbers_of_processes_are_compared(made):
+  meeting = f"--coordinator=127.0.0.1:{free_port()}"
+  pair = [
+    Forked(
+      *(made / "work", made / "config.py", "check", meeting),
+      *(f"--num_processes={count}", f"--process_id={number}"),
+    )
+    for number, count in enumerate((2, 3))
+  ]
+  ended = end(pair)
+  assert [status for status, _ in ended] == [2, 2], ended
+  for _, said in ended:
+    assert "--num_processes is 2 in process 0 and 3 in process 1" in said
 
 
 def test_what_may_differ_does(made):
