@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -25,6 +26,9 @@ jaxtyping.install_import_hook(
   "mllm_selector_jax", f"{tests.shape_checks.__name__}.check"
 )
 
+# A shell lets what it starts in the background ignore Ctrl-C, and the processes that
+# tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Two programs in flight can starve each other of the threads that their
 # collectives wait for.
