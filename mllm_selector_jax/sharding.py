@@ -243,8 +243,3 @@ def put_rows(tree: Any, mesh: Mesh) -> Any:
   return jax.tree.map(
     lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
   )
-
-
-def put_whole(tree: Any, mesh: Mesh) -> Any:
-  """Every array on every device."""
-  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

@@ -8,10 +8,10 @@ from typing import Any
 
 from mllm_selector_jax.evaluation.question import (
   LETTER_PROMPT,
-  MARK,
   SHORT_PROMPT,
   Question,
 )
+from mllm_selector_jax.types import MARK
 
 KINDS = {
   "same": "the same question about the same image, or both without one",

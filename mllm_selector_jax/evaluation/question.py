@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mllm_selector_jax.evaluation.metrics import ANNOTATED, LETTERED, LOOKUP
-from mllm_selector_jax.types import RowError
+from mllm_selector_jax.types import MARK, RowError
 
-MARK = "<image>"
 LETTERS = string.ascii_uppercase
 SHORT_PROMPT = "Answer the question using a single word or phrase."
 LETTER_PROMPT = "Answer with the option's letter from the given choices directly."

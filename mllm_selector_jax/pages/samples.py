@@ -15,7 +15,7 @@ from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.pages import findings, tables
 from mllm_selector_jax.pages.gather import Pool, Selection
-from mllm_selector_jax.types import InputError, Picture, RowError
+from mllm_selector_jax.types import MARK, InputError, Picture, RowError
 
 THUMBNAIL = 128  # pixels, the longer side at most
 MAX_PIXELS = 64_000_000  # of an image that a thumbnail is made of
@@ -247,7 +247,7 @@ def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
 
 def _without_mark(text: str, record: dict[str, Any]) -> str:
   """Leaves out <image>, which the picture shows, unless it may be the trouble."""
-  return text if record.get("reason") else text.replace("<image>", "").strip()
+  return text if record.get("reason") else text.replace(MARK, "").strip()
 
 
 def make_thumbnail(images: AnyFolders, picture: Picture) -> tuple[str | None, str]:

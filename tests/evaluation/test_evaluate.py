@@ -4,8 +4,10 @@ import collections
 import json
 import math
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 from PIL import Image
 
 from mllm_selector_jax import sharding
@@ -130,7 +132,7 @@ def test_the_order_of_the_questions_does_not_matter(model, asked):
 def test_a_mesh_does_not_matter(model, asked):
   with sharding.use(sharding.make_mesh(data=4, fsdp=2)) as mesh:
     params = model.params
-    model.params = sharding.put_whole(params, mesh)
+    model.params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
     try:
       assert model.evaluate(make_questions(), mesh=mesh) == asked
     finally:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.evaluation import generation
@@ -205,8 +206,9 @@ def test_one_new_token_is_the_first_of_many(params, slow):
 def test_rows_spread_over_a_mesh_give_the_same_answers(params, slow):
   batch = generation.make_prompts(*_examples(), CONFIG, 8)
   with sharding.use(sharding.make_mesh(data=4, fsdp=2)) as mesh:
+    whole = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
     ids = generation.make_generate(CONFIG, NEW, NEVER)(
-      sharding.put_whole(params, mesh), *sharding.put_rows(batch, mesh)
+      whole, *sharding.put_rows(batch, mesh)
     )
     assert ids.sharding.is_fully_replicated
   np.testing.assert_array_equal(np.asarray(ids)[:6], slow)

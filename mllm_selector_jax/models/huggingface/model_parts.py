@@ -19,9 +19,9 @@ from mllm_selector_jax.models.huggingface.other_folders import (
 )
 from mllm_selector_jax.models.huggingface.source import find_model, read_json
 from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
-from mllm_selector_jax.types import InputError
+from mllm_selector_jax.types import MARK, InputError
 
-IMAGE, PAD = "<image>", "<pad>"
+IMAGE, PAD = MARK, "<pad>"
 VOCAB_MULTIPLE = 64  # of a grown vocabulary, as llava-hf pads it
 # model_type of LLaVA's own checkpoints -> of their decoder.
 ORIGINAL = {
