@@ -102,16 +102,59 @@ class Record(NamedTuple):
   source: str | None = None
 
 
+class ImageLayout(NamedTuple):
+  """What an image becomes in a row of tokens; its size alone decides.
+
+  A feature of the image is numbered tile * P + place, with P features a tile.
+
+  Attributes:
+    tiles: squares of pixels that the vision tower reads.
+    tokens: ids in the row, marks around and inside the image included; the image
+      token's id wherever a feature stands.
+    features: the feature at each of the image tokens, in order; `NEWLINE` for the
+      learned vector that ends a line, -2 - k for the interpolated feature k.
+    taps: the four features that each interpolated one is made of.
+    weights: of the taps, float32.
+  """
+
+  tiles: int
+  tokens: Int[np.ndarray, " m"]
+  features: Int[np.ndarray, " n"]
+  taps: Int[np.ndarray, "k 4"] = np.zeros((0, 4), np.int32)
+  weights: Float[np.ndarray, "k 4"] = np.zeros((0, 4), np.float32)
+
+
+NEWLINE = -1  # among the features of an `ImageLayout`
+
+
+class PlacedImage(NamedTuple):
+  """An image in a row of tokens.
+
+  Attributes:
+    start: the place of its first token.
+    layout: what it becomes.
+  """
+
+  start: int
+  layout: ImageLayout
+
+  @property
+  def stop(self) -> int:
+    """The place after its last token."""
+    return self.start + len(self.layout.tokens)
+
+
 class Sample(NamedTuple):
   """One tokenised conversation, as a model reads it.
 
   Attributes:
-    tokens: token ids; every patch of the image holds the image token's id.
+    tokens: token ids; the image token's id wherever a feature of an image stands.
     supervised: whether the token is learned, that is, predicted by the
       position before it.
     turns: the round, counted from 0, of a supervised token; -1 elsewhere.
     asked: whether the token is of a question's own text, not of the template.
     truncated: whether the end was cut off to fit the longest allowed row.
+    images: in the order in which they stand.
   """
 
   tokens: Int[np.ndarray, " L"]
@@ -119,6 +162,7 @@ class Sample(NamedTuple):
   turns: Int[np.ndarray, " L"]
   asked: Bool[np.ndarray, " L"]
   truncated: bool
+  images: tuple[PlacedImage, ...] = ()
 
 
 class Batch(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from mllm_selector_jax.types import InputError
 
 FRAME, SYSTEM, QUESTION, ANSWER, TOKEN, IMAGE = range(6)
+IMAGE_LETTER, TEXT_LETTER = "i", "t"  # what a question holds, one letter each
 
 
 class Part(NamedTuple):
@@ -22,6 +23,7 @@ class Part(NamedTuple):
   Attributes:
     kind: FRAME, SYSTEM (a row's own system text), QUESTION, ANSWER, TOKEN or IMAGE.
     turn: the round that it belongs to.
+    segment: of a QUESTION, which of the texts that images divide it into.
     learned: whether it is supervised, if the round's answer is not empty.
     text: of a FRAME.
     token: id of a TOKEN.
@@ -35,6 +37,7 @@ class Part(NamedTuple):
   token: int = -1
   left: bool = False
   right: bool = False
+  segment: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,31 +140,31 @@ class Layout:
     self.parts = functools.lru_cache(maxsize=256)(self._write)
 
   def _write(
-    self, rounds: int, image: int | None, system: bool = False
+    self, questions: tuple[str, ...], system: bool = False
   ) -> tuple[Part, ...]:
-    """The parts of a row of so many rounds.
+    """Lists the parts of a row.
 
     Args:
-      rounds: of question and answer.
-      image: the round whose question has it; None for none.
+      questions: for each round, what its question holds, in order: a letter of
+        `IMAGE_LETTER` or `TEXT_LETTER` for each image and each text.
       system: whether the row's own system text takes the template's place.
     """
     return tuple(
       part
-      for turn in range(rounds)
-      for part in self._write_round(turn, image == turn, system and turn == 0)
+      for turn, letters in enumerate(questions)
+      for part in self._write_round(turn, letters, system and turn == 0)
       if part.kind != FRAME or part.text
     )
 
-  def prompt(self, has_image: bool) -> tuple[Part, ...]:
+  def prompt(self, letters: str) -> tuple[Part, ...]:
     """The parts of a first question, up to where its answer is to begin."""
-    parts = self.parts(1, 0 if has_image else None)
+    parts = self.parts((letters,))
     return parts[: next(n for n, part in enumerate(parts) if part.learned)]
 
   def check(self, write: Any) -> None:
     """Nothing is to be checked: the template is ours."""
 
-  def _write_round(self, turn: int, has_image: bool, system: bool) -> Iterator[Part]:
+  def _write_round(self, turn: int, letters: str, system: bool) -> Iterator[Part]:
     template = self._template
     if turn and self._bos is not None:
       yield Part(TOKEN, turn, token=self._bos)
@@ -173,10 +176,11 @@ class Layout:
       yield from self._split(template.system_frame[1], turn)
     if not template.inside:
       yield from self._split(template.user, turn)
-    if has_image:
-      yield Part(IMAGE, turn)
-    if template.asks:
-      yield Part(QUESTION, turn)
+    yield from (
+      part
+      for part in list_question(turn, letters)
+      if template.asks or part.kind == IMAGE
+    )
     # The blank before an answer is learned: a prompt ends before it.
     stem = template.assistant.rstrip(" ")
     yield from self._split(stem, turn)
@@ -190,6 +194,17 @@ class Layout:
 
   def _split(self, text: str, turn: int, learned: bool = False) -> Iterator[Part]:
     return split_frame(text, self._specials, turn, learned)
+
+
+def list_question(turn: int, letters: str) -> Iterator[Part]:
+  """The images and the texts of a question, in order; see `Layout`."""
+  segment = 0
+  for letter in letters:
+    if letter == IMAGE_LETTER:
+      yield Part(IMAGE, turn)
+    else:
+      yield Part(QUESTION, turn, segment=segment)
+      segment += 1
 
 
 def split_frame(

@@ -77,14 +77,18 @@ def read_rounds(conversations: Any) -> list[Round]:
   return rounds
 
 
-def check_rounds(rounds: Sequence[Round], has_image: bool) -> set[int]:
+def check_rounds(rounds: Sequence[Round], images: int) -> set[int]:
   """Refuses rounds that cannot be learned from.
+
+  Args:
+    rounds: of the conversation.
+    images: how many the record has; each stands at a mark of a question.
 
   Returns:
     The rounds whose answers the record masks.
 
   Raises:
-    RowError: no answer is learned, or the marks do not fit the image.
+    RowError: no answer is learned, or marks and images differ in number.
   """
   if not any(each.answer.strip() for each in rounds):
     raise RowError("no supervised token", "no turn from gpt holds an answer")
@@ -93,15 +97,11 @@ def check_rounds(rounds: Sequence[Round], has_image: bool) -> set[int]:
     raise RowError("no supervised token", "the record masks every answer")
   asked = sum(each.question.count(MARK) for each in rounds)
   answered = sum(each.answer.count(MARK) for each in rounds)
-  marks = asked + answered
-  if not has_image and asked:
-    raise RowError("image marks", f"{asked} {MARK} in the questions, no image")
-  if has_image and marks > 1:
-    raise RowError("several images", f"{marks} {MARK} in the text")
-  if has_image and not marks:
-    raise RowError("image marks", f"an image, no {MARK} in a question")
-  if has_image and answered:
+  if images and answered:
     raise RowError("image marks", f"{MARK} stands in an answer")
+  if asked != images:
+    held = {0: "no image", 1: "one image"}.get(images, f"{images} images")
+    raise RowError("image marks", f"{asked} {MARK} in the questions, {held}")
   return masked
 
 
