@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.types import ImageOptions, RowError
 
 HALF = (0.5, 0.5, 0.5)
@@ -260,7 +261,7 @@ def test_padding_is_llavas_processor(shape, size):
   wanted = processor(size, do_pad=True, image_mean=mean).preprocess(
     [image], return_tensors="np"
   )["pixel_values"][0]
-  found = decoding.to_pixels(image, ImageOptions(size, mean, HALF))
+  found = square_form.to_pixels(image, ImageOptions(size, mean, HALF))
   np.testing.assert_array_equal(found, wanted.transpose(1, 2, 0))
 
 
@@ -271,7 +272,7 @@ def test_cropping_is_clips_processor(shape, resample):
   wanted = processor(20, do_pad=False, resample=resample).preprocess(
     [image], return_tensors="np"
   )["pixel_values"][0]
-  found = decoding.to_pixels(
+  found = square_form.to_pixels(
     image, ImageOptions(20, HALF, HALF, pad=False, resample=resample)
   )
   np.testing.assert_array_equal(found, wanted.transpose(1, 2, 0))
@@ -279,7 +280,9 @@ def test_cropping_is_clips_processor(shape, resample):
 
 def test_padding_by_hand():
   image = Image.new("RGB", (4, 2), (10, 20, 30))
-  found = decoding.to_pixels(image, ImageOptions(4, HALF, HALF, background=(1, 2, 3)))
+  found = square_form.to_pixels(
+    image, ImageOptions(4, HALF, HALF, background=(1, 2, 3))
+  )
   wanted = np.full((4, 4, 3), (1, 2, 3))
   wanted[1:3] = 10, 20, 30
   np.testing.assert_array_equal(found, wanted)
@@ -289,5 +292,5 @@ def test_padding_by_hand():
 def test_a_square_of_the_right_size_is_untouched():
   image = picture(32, 32)
   for pad in (False, True):
-    found = decoding.to_pixels(image, ImageOptions(32, HALF, HALF, pad=pad))
+    found = square_form.to_pixels(image, ImageOptions(32, HALF, HALF, pad=pad))
     np.testing.assert_array_equal(found, np.asarray(image))

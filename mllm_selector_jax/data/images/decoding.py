@@ -1,4 +1,4 @@
-"""An image file to pixels: safely, and exactly as LLaVA-1.5 prepares them.
+"""An image file to an RGB image, safely.
 
 Of an animation the first frame is taken. Transparency is dropped, not blended,
 and an EXIF rotation is ignored, both as LLaVA does. Gray of 16 bits is scaled to 8,
@@ -10,11 +10,10 @@ import re
 import threading
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from mllm_selector_jax.data.files.stand_ins import name_stranger
-from mllm_selector_jax.types import ImageOptions, RowError
+from mllm_selector_jax.types import RowError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MOST_RATIO = 200  # of the longer to the shorter side
@@ -88,28 +87,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
   except ValueError as error:
     raise RowError("unsupported image", f"colours of mode {mode}") from error
-
-
-def to_pixels(image: Image.Image, options: ImageOptions) -> UInt8[np.ndarray, "S S 3"]:
-  """The square of pixels that the vision tower reads, not yet normalised.
-
-  With `pad`, as LLaVA-1.5: a centred square of the background, resized. Otherwise
-  as CLIP: the shorter side resized, the centre cropped.
-  """
-  size, (width, height) = options.size, image.size
-  if options.pad:
-    if width != height:
-      side = max(width, height)
-      square = Image.new("RGB", (side, side), options.background)
-      square.paste(image, ((side - width) // 2, (side - height) // 2))
-      image = square
-    image = image.resize((size, size), options.resample)
-  else:
-    short, long = sorted((width, height))
-    longer = int(size * long / short)
-    image = image.resize(
-      (size, longer) if width <= height else (longer, size), options.resample
-    )
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    image = image.crop((left, top, left + size, top + size))
-  return np.asarray(image)
