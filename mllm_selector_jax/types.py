@@ -2,8 +2,9 @@
 
 Axis letters: N pool rows, K kept rows, G groups; B packed rows of a batch, L
 tokens of a packed row; W row shards of a batch, each of B / W rows, and of one of
-them: T supervised positions, A answers, M images; P patches (image tokens) of an
-image, V vocabulary, D width, H heads, S pixels along an image's side.
+them: T supervised positions, A answers, M tiles (squares that the vision tower reads),
+K interpolated features; P features of a tile, V vocabulary, D width, H heads, S pixels
+along a tile's side.
 """
 
 import dataclasses
@@ -102,6 +103,19 @@ class Record(NamedTuple):
   source: str | None = None
 
 
+class ImageTokens(NamedTuple):
+  """Token ids that stand for an image.
+
+  Attributes:
+    image: the id wherever a feature of the image stands.
+    begin, end: ids before the first and after the last feature.
+  """
+
+  image: int
+  begin: tuple[int, ...] = ()
+  end: tuple[int, ...] = ()
+
+
 class ImageLayout(NamedTuple):
   """What an image becomes in a row of tokens; its size alone decides.
 
@@ -173,12 +187,14 @@ class Batch(NamedTuple):
   little is padded, and no shard needs anything of another one.
 
   Attributes:
-    tokens: token ids; image patches hold the image token's id, padding 0.
+    tokens: token ids; features of images hold the image token's id, padding 0.
     positions: the position inside its sample, from 0.
     segments: 0 for padding, otherwise from 1 a number for every sample, and for
       every trunk (below), of the row.
-    patches: index into the shard's M * P patch features, -1 where there is text.
-    images: pixels, not normalised; unused places are 0.
+    patches: index into the shard's table of features, -1 where there is text: the
+      M * P features of its tiles, the learned vector that ends a line of an image,
+      the K interpolated features.
+    images: the tiles' pixels, not normalised; unused places are 0.
     predict: positions that predict a supervised token, counted through the
       shard's rows laid end to end; padding 0.
     targets: the tokens that they predict; padding 0.
@@ -187,6 +203,9 @@ class Batch(NamedTuple):
       answer; padding 0.
     prefixes: the segment that a token sees beside its own: the trunk, which holds
       what several samples begin with; -1 for none. None where no row has a trunk.
+    taps: the four tiles' features that each interpolated one is made of; None where
+      the images' form has none.
+    tap_weights: of the taps; padding 0.
   """
 
   tokens: Int[Any, "B L"]
@@ -199,6 +218,8 @@ class Batch(NamedTuple):
   weights: Float[Any, "W T"]
   answers: Int[Any, "W A"]
   prefixes: Int[Any, "B L"] | None = None
+  taps: Int[Any, "W K 4"] | None = None
+  tap_weights: Float[Any, "W K 4"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,6 +236,8 @@ class ImageOptions:
     resample: Pillow's number of the resampling filter (3 is bicubic).
     form: how an image is cut into tiles; a key of `data.images.image_forms.FORMS`.
     grid: features along a tile's side, after any merging; a tile has grid * grid.
+    features: of a tile where they are no square (a class token is among them); None
+      where they are.
     min_tiles, max_tiles: bounds of the form "internvl", the thumbnail not counted.
     thumbnail: append the whole image as one more tile if there are several.
     pinpoints: sizes, (height, width) in pixels, to which the form "anyres" fits an
@@ -233,6 +256,7 @@ class ImageOptions:
   resample: int = 3
   form: str = "square"
   grid: int = 24
+  features: int | None = None
   min_tiles: int = 1
   max_tiles: int = 1
   thumbnail: bool = True

@@ -7,6 +7,7 @@ stays text, and a pool's rows are not rendered one by one.
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,10 +16,13 @@ from mllm_selector_jax.data.tokens.chat_date import DEFAULT, fix_date, read_date
 from mllm_selector_jax.data.tokens.conversation_templates import (
   ANSWER,
   IMAGE,
+  IMAGE_LETTER,
   QUESTION,
   SYSTEM,
+  TEXT_LETTER,
   TOKEN,
   Part,
+  list_question,
   split_frame,
 )
 from mllm_selector_jax.types import InputError
@@ -34,6 +38,7 @@ _OTHER = (
 # Two rounds by which our tokens are compared with transformers'.
 _QUESTIONS = ("What is it?", " And  now? ")
 _ANSWERS = ("A star.", " No, two. ")
+_PICTURED = IMAGE_LETTER + TEXT_LETTER  # a question that begins with an image
 
 Write = Callable[[Sequence[Part], Sequence[str], Sequence[str]], list[int]]
 
@@ -102,22 +107,22 @@ class ChatLayout:
     self._listed = True
     # Messages as lists of parts, as multimodal templates want them, or as text.
     try:
-      self._write(1, 0)
+      self._write((_PICTURED,))
     except InputError:
       self._listed = False
-      self._write(1, 0)
+      self._write((_PICTURED,))
     self.specials = self._find_written()
     self.breaks_line = not self._listed
     try:
-      self._write(1, None, True)
+      self._write((TEXT_LETTER,), True)
       self.takes_system = True
     except InputError:
       self.takes_system = False
     self.end, self.closing = self._find_end()
 
-  def prompt(self, has_image: bool) -> tuple[Part, ...]:
+  def prompt(self, letters: str) -> tuple[Part, ...]:
     """The parts of a first question, up to where its answer is to begin."""
-    parts = self.parts(1, 0 if has_image else None)
+    parts = self.parts((letters,))
     return parts[: next(n for n, part in enumerate(parts) if part.learned)]
 
   def check(self, write: Write) -> None:
@@ -126,14 +131,10 @@ class ChatLayout:
     Raises:
       InputError: the template rewrites what is said, in more than trimming it.
     """
-    for image in (None, 0):
-      ours = write(self.parts(2, image), _QUESTIONS, _ANSWERS)
-      ours = [
-        token
-        for place, token in enumerate(ours)
-        if token != self._image_token or ours[place - 1] != token
-      ]
-      messages = self._messages(2, image, [*_QUESTIONS], [*_ANSWERS])
+    for first in (TEXT_LETTER, _PICTURED):
+      letters = (first, TEXT_LETTER)
+      ours = write(self.parts(letters), _QUESTIONS, _ANSWERS)
+      messages = self._messages(letters, [*_QUESTIONS], [*_ANSWERS])
       theirs = self._tokenizer.apply_chat_template(
         messages, chat_template=self._source, return_dict=True
       )
@@ -146,8 +147,8 @@ class ChatLayout:
   def _find_written(self) -> tuple[int, ...]:
     """Ids of the added tokens that the template writes; they stand apart in frames."""
     texts = [self._source]
-    for image in (None, 0):
-      messages = self._messages(2, image, _QUESTIONS, _ANSWERS)
+    for first in (TEXT_LETTER, _PICTURED):
+      messages = self._messages((first, TEXT_LETTER), _QUESTIONS, _ANSWERS)
       texts.append(self._render(messages, prompt=False)[0])
     written = []
     for token, added in self._tokenizer.added_tokens_decoder.items():
@@ -163,7 +164,7 @@ class ChatLayout:
 
   def _find_end(self) -> tuple[int | None, str]:
     """The token that ends an answer, None if none does, and the text before it."""
-    parts = self._write(1, None)
+    parts = self._write((TEXT_LETTER,))
     place = next(n for n, part in enumerate(parts) if part.kind == ANSWER)
     closing = ""
     for part in parts[place + 1 :]:
@@ -175,25 +176,41 @@ class ChatLayout:
 
   def _messages(
     self,
-    rounds: int,
-    image: int | None,
-    questions: Sequence,
-    answers: Sequence,
+    letters: Sequence[str],
+    questions: Sequence[str],
+    answers: Sequence[str],
     system_text: str = "",
   ) -> list[dict[str, Any]]:
-    def content(text: str, has_image: bool = False) -> Any:
-      if not self._listed:
-        return f"{self._image}{text}" if has_image else text
-      parts = [{"type": "image"}] if has_image else []
-      return [*parts, {"type": "text", "text": text}]
+    """Messages as the template takes them.
 
-    text = system_text or self._system
-    system = {"role": "system", "content": content(text)}
-    messages = [system] if text else []
-    for turn in range(rounds):
+    Args:
+      letters: what each round's question holds, see `TemplateLayout`.
+      questions: the texts of all questions, one after the other.
+      answers: of all rounds.
+      system_text: of a system message before them.
+    """
+    texts = iter(questions)
+
+    def content(letters: str, texts: Iterator[str]) -> Any:
+      parts = [
+        {"type": "text", "text": next(texts)}
+        if letter == TEXT_LETTER
+        else {"type": "image"}
+        for letter in letters
+      ]
+      if self._listed:
+        return parts
+      return "".join(part.get("text", self._image) for part in parts)
+
+    messages = []
+    if text := system_text or self._system:
+      system = content(TEXT_LETTER, iter([text]))
+      messages.append({"role": "system", "content": system})
+    for asked, answer in zip(letters, answers, strict=True):
+      said = content(TEXT_LETTER, iter([answer]))
       messages += [
-        {"role": "user", "content": content(questions[turn], turn == image)},
-        {"role": "assistant", "content": content(answers[turn])},
+        {"role": "user", "content": content(asked, texts)},
+        {"role": "assistant", "content": said},
       ]
     return messages
 
@@ -218,63 +235,71 @@ class ChatLayout:
     texts, spans = rendered
     return texts[0], spans[0]
 
-  def _write(
-    self, rounds: int, image: int | None, system: bool = False
-  ) -> tuple[Part, ...]:
-    slots = [_SLOT.format(number) for number in range(2 * rounds)]
-    own = _SLOT.format(2 * rounds) if system else ""
-    messages = self._messages(rounds, image, slots[::2], slots[1::2], own)
+  def _write(self, letters: tuple[str, ...], system: bool = False) -> tuple[Part, ...]:
+    # Every turn's text is a numbered slot, in the order in which they stand.
+    rounds, numbers = len(letters), itertools.count()
+    slots: list[Part] = [Part(SYSTEM)] * system
+    for turn, asked in enumerate(letters):
+      texts = (part for part in list_question(turn, asked) if part.kind == QUESTION)
+      slots += [*texts, Part(ANSWER, turn)]
+    texts = {part: _SLOT.format(next(numbers)) for part in slots}
+    messages = self._messages(
+      letters,
+      [text for part, text in texts.items() if part.kind == QUESTION],
+      [text for part, text in texts.items() if part.kind == ANSWER],
+      texts.get(Part(SYSTEM), ""),
+    )
     text, spans = self._render(messages, prompt=False)
     found = [int(match[2]) for match in _SLOTS.finditer(text)]
-    wanted = [2 * rounds] * system + [*range(2 * rounds)]
-    if found != wanted or len(spans) != rounds:
+    if found != [*range(len(slots))] or len(spans) != rounds:
       raise InputError(
         "model.conversation='chat': the base's chat template does not write each turn"
         " once, in order, the assistant's in {% generation %}." + _OTHER
       )
     # The blank before an answer is learned: a prompt ends before it.
     spans = [(len(text[:start].rstrip(" ")), stop) for start, stop in spans]
-    parts = tuple(self._read(text, spans, rounds))
+    parts = tuple(self._read(text, spans, slots))
     asked, _ = self._render(messages[: -2 * rounds + 1 or None], prompt=True)
     if asked.rstrip(" ") != text[: spans[0][0]]:
       raise InputError(
         "model.conversation='chat': the base's chat template asks for an answer with"
         " other text than stands before {% generation %}." + _OTHER
       )
-    images = [part.turn for part in parts if part.kind == IMAGE]
-    if images != ([] if image is None else [image]):
+    written = [part.turn for part in parts if part.kind == IMAGE]
+    counts = [asked.count(IMAGE_LETTER) for asked in letters]
+    if written != [turn for turn, count in enumerate(counts) for _ in range(count)]:
       raise InputError(
-        f"model.conversation='chat': the base's chat template writes {len(images)}"
-        f" {self._image} for one image." + _OTHER
+        f"model.conversation='chat': the base's chat template writes {len(written)}"
+        f" {self._image} for {sum(counts)} images." + _OTHER
       )
     return parts
 
   def _read(
-    self, text: str, spans: list[tuple[int, int]], rounds: int
+    self, text: str, spans: list[tuple[int, int]], slots: Sequence[Part]
   ) -> Iterator[Part]:
     """The rendered text as parts."""
     place = 0
     for turn, (start, stop) in enumerate(spans):
-      yield from self._read_span(text[place:start], turn, False, rounds)
-      yield from self._read_span(text[start:stop], turn, True, rounds)
+      yield from self._read_span(text[place:start], turn, False, slots)
+      yield from self._read_span(text[start:stop], turn, True, slots)
       place = stop
-    yield from self._read_span(text[place:], len(spans) - 1, False, rounds)
+    yield from self._read_span(text[place:], len(spans) - 1, False, slots)
 
   def _read_span(
-    self, text: str, turn: int, learned: bool, rounds: int
+    self, text: str, turn: int, learned: bool, slots: Sequence[Part]
   ) -> Iterator[Part]:
     place = 0
     for match in _SLOTS.finditer(text):
       yield from self._split(text[place : match.start()], turn, learned)
-      number = int(match[2])
-      kind = ANSWER if number % 2 else QUESTION
-      kind = SYSTEM if number == 2 * rounds else kind
-      if (kind == ANSWER) != learned:
+      slot = slots[int(match[2])]
+      if (slot.kind == ANSWER) != learned:
         raise InputError(
           "model.conversation='chat': {% generation %} of the base's chat template"
           " must enclose the assistant's turns, and those only." + _OTHER
         )
-      yield Part(kind, turn, learned, left=not match[1], right=not match[3])
+      yield slot._replace(
+        turn=turn, learned=learned, left=not match[1], right=not match[3]
+      )
       place = match.end()
     yield from self._split(text[place:], turn, learned)
 

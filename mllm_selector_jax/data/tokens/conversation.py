@@ -6,19 +6,16 @@ supervised, and a row that is too long is cut off at the end.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
 
+from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.tokens.answer_text import AnswerReader
 from mllm_selector_jax.data.tokens.chat_template import ChatTemplate
-from mllm_selector_jax.data.images.image_forms import ImageForm
 from mllm_selector_jax.data.tokens.conversation_templates import (
   IMAGE,
-  IMAGE_LETTER,
   TEXT_LETTER,
   WRITTEN,
   Part,
@@ -27,16 +24,17 @@ from mllm_selector_jax.data.tokens.conversation_templates import (
 from mllm_selector_jax.data.tokens.dialogue import Dialogue, check_rounds, read_dialogue
 from mllm_selector_jax.data.tokens.literal_tokenizer import (
   check_tokenizer,
-  find_inside,
-  find_span,
   make_literal,
 )
+from mllm_selector_jax.data.tokens.question_images import split_question
 from mllm_selector_jax.data.tokens.specials import AUTO, Choice, Specials
+from mllm_selector_jax.data.tokens.text_encoder import TextEncoder
 from mllm_selector_jax.data.tokens.text_spans import (
   Break,
   EncodedPiece,
   Piece,
   clip_pieces,
+  fill_row,
   join_parts,
 )
 from mllm_selector_jax.types import (
@@ -95,7 +93,7 @@ class Encoder:
     self,
     tokenizer: Any,
     template: Template | ChatTemplate,
-    images: ImageForm,
+    images: BaseImages,
     max_length: int,
     system: str | None = None,
     row_system: bool = True,
@@ -118,16 +116,15 @@ class Encoder:
     self.specials = Specials(
       tokenizer, image_token, layout.specials, ends, content_specials
     )
-    self._first, self._after = make_literal(tokenizer, self.specials.literal)
-    self.answers = AnswerReader(self._first, layout.end, layout.closing, ends)
+    self._text = TextEncoder(*make_literal(tokenizer, self.specials.literal))
+    self.answers = AnswerReader(self._text.first, layout.end, layout.closing, ends)
     begin = tokenizer("a")["input_ids"][:1]
     begins = tokenizer.bos_token_id is not None and begin == [tokenizer.bos_token_id]
     # As at inference: a tokenizer that adds no BOS there gets none here.
     self._begin = begin if begins and self._layout.adds_begin else []
     # A longer text has more tokens than are kept: megabytes are not tokenised.
-    longest = max(map(len, self._first.get_vocab()))
+    longest = max(map(len, self._text.first.get_vocab()))
     self._most_text = longest * (max_length + 64)
-    self._shared: dict[tuple[str, bool], Any] = {}
     self._layout.check(self._write_check)
     self._splits = self._must_split()
 
@@ -161,10 +158,7 @@ class Encoder:
         for piece in plan.pieces:
           if isinstance(piece, Piece) and piece.text is not None and not piece.shared:
             texts[piece.follows].append(piece.text)
-    encodings = tuple(
-      iter(side.encode_batch(batch, add_special_tokens=False) if batch else ())
-      for side, batch in zip((self._first, self._after), texts, strict=True)
-    )
+    encodings = self._text.encode_batches(*texts)
     return [
       self._try(self._assemble, plan, encodings) if isinstance(plan, _Plan) else plan
       for plan in plans
@@ -221,7 +215,7 @@ class Encoder:
       else:
         last = place == len(pieces) - 1
         text = piece.text.rstrip(" ") if last else piece.text
-        ids += self._encode(text, piece.follows).ids
+        ids += self._text.encode(text, piece.follows).ids
     return ids, placed
 
   def _write_check(
@@ -235,31 +229,9 @@ class Encoder:
     return self._write(parts, texts, answers, [single] * count)[0]
 
   def _split_question(self, text: str, marked: bool) -> tuple[str, tuple[str, ...]]:
-    """What a question holds, and its texts.
-
-    Args:
-      text: of the question.
-      marked: whether marks in it stand for images.
-
-    Returns:
-      A letter for each image and text in order, and the texts. The only image of a
-      LLaVA question stands first, whatever its mark's place, as LLaVA has it.
-    """
-    marks = text.count(MARK) if marked else 0
-    breaks = self._layout.breaks_line
-    if not marks:
+    if not marked:
       return TEXT_LETTER, (text,)
-    if marks == 1 and self.images.leads:
-      text = text.replace(MARK, "").strip()
-      text = f"\n{text}" if text and breaks else text
-      return IMAGE_LETTER + TEXT_LETTER, (text,)
-    texts = text.strip().split(MARK)
-    if not breaks:
-      # A template that is given a list of parts writes line breaks of its own.
-      texts = [part.strip("\n") for part in texts]
-    letters = IMAGE_LETTER.join(TEXT_LETTER if part else "" for part in texts)
-    texts = [part for part in texts if part]
-    return (letters, tuple(texts)) if texts else (letters + TEXT_LETTER, ("",))
+    return split_question(text, self.images.leads, self._layout.breaks_line)
 
   def _plan(self, conversations: Any, sizes: Sequence[Size]) -> _Plan:
     """The pieces to be tokenised, and where LLaVA would give up."""
@@ -307,7 +279,7 @@ class Encoder:
       elif piece.text is None:
         encoded.append(EncodedPiece((piece.token,), piece.learned))
       else:
-        encoded.append(self._encode_piece(piece, encodings))
+        encoded.append(self._text.encode_piece(piece, encodings, self._splits))
       length += len(encoded[-1].ids)
     if lost is not None:
       assert isinstance(self.template, Template), "no chat template breaks a row"
@@ -321,17 +293,7 @@ class Encoder:
         "too long",
         f"{placed[-1].stop:,} tokens with {held}, {self.max_length:,} allowed",
       )
-    tokens = np.empty(length, np.int32)
-    turns = np.full(length, -1, np.int32)
-    questions = np.zeros(length, bool)
-    place = 0
-    for ids, learned, asked in encoded:
-      tokens[place : place + len(ids)] = ids
-      for start, stop in asked:
-        questions[place + start : place + stop] = True
-      for start, stop, turn in learned:
-        turns[place + start : place + stop] = turn
-      place += len(ids)
+    tokens, turns, questions = fill_row(encoded, length)
     truncated = length > self.max_length
     if truncated:
       kept = slice(self.max_length)
@@ -344,10 +306,6 @@ class Encoder:
     asked = questions & ~supervised
     return Sample(tokens, supervised, turns, asked, truncated, tuple(placed))
 
-  def _encode(self, text: str, follows: bool) -> Any:
-    side = self._after if follows else self._first
-    return side.encode(text, add_special_tokens=False)
-
   def _must_split(self) -> bool:
     """Whether the end of a prompt has other tokens as soon as an answer follows."""
     parts = self._layout.prompt(TEXT_LETTER)
@@ -355,33 +313,8 @@ class Encoder:
     last = pieces[-1] if pieces else None
     if last is None or last.text is None:
       return False
-    ids = self._encode(last.text.rstrip(" "), last.follows).ids
-    return self._encode(f"{last.text}a", last.follows).ids[: len(ids)] != ids
-
-  def _encode_piece(self, piece: Piece, encodings: tuple) -> EncodedPiece:
-    """Tokenises a piece of text."""
-    text = piece.text
-    assert text is not None, "tokens and images are not encoded"
-    if piece.shared:
-      key = text, piece.follows
-      if key not in self._shared:
-        self._shared[key] = self._encode(*key)
-      encoding = self._shared[key]
-    else:
-      encoding = next(encodings[piece.follows])
-    ids, learned = encoding.ids, []
-    for start, stop, turn in piece.learned:
-      first, last, straddles = find_span(encoding, start, stop, text)
-      if start and (straddles or self._splits) and len(piece.learned) == 1:
-        # At inference the prompt ends here, and the answer begins a token.
-        asked = self._encode(text[:start], piece.follows)
-        said = self._encode(text[start:], True)
-        _, last, _ = find_span(said, 0, stop - start, text[start:])
-        questions = find_inside(asked, piece.asked, text[:start])
-        learned = [(len(asked.ids), len(asked.ids) + last, turn)]
-        return EncodedPiece(asked.ids + said.ids, learned, questions)
-      learned.append((first, last, turn))
-    return EncodedPiece(ids, learned, find_inside(encoding, piece.asked, text))
+    ids = self._text.encode(last.text.rstrip(" "), last.follows).ids
+    return self._text.encode(f"{last.text}a", last.follows).ids[: len(ids)] != ids
 
 
 def make_encoder(

@@ -8,9 +8,11 @@ import itertools
 import string
 from typing import Any, NamedTuple
 
+from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.tokens.chat_template import ChatTemplate
 from mllm_selector_jax.data.tokens.conversation import MARK, Encoder
 from mllm_selector_jax.data.tokens.conversation_templates import Template
+from mllm_selector_jax.types import ImageOptions, ImageTokens
 
 # What a message says and how many images it brings, in both forms that messages
 # have. As in training, an image stands first and its question on a new line.
@@ -93,9 +95,11 @@ def make_chat_template(encoder: Encoder) -> tuple[str | None, bool]:
     if template.system:
       source = _add_system(source, template.system)
     return (None if source == tokenizer.get_chat_template() else source), True
-  small = Encoder(tokenizer, template, encoder.image_token, 1, 4096)
+  one = ImageOptions(1, (0.0,) * 3, (1.0,) * 3, features=1)
+  images = BaseImages(one, ImageTokens(encoder.image_token))
+  small = Encoder(tokenizer, template, images, 4096)
   mark = tokenizer.convert_ids_to_tokens(encoder.image_token)
-  begins = small.encode(_talk(1, None), False).tokens[0] == tokenizer.bos_token_id
+  begins = small.encode(_talk(1, None)).tokens[0] == tokenizer.bos_token_id
   choices = itertools.product((True, False), ("", " "), ("", " "))
   sources = [
     _write_source(template, mark, bool(begins), Blanks(begun, imaged, inside))
@@ -198,7 +202,7 @@ def _is_exact(encoder: Encoder, source: str, mark: str) -> bool:
   rounds = 2 if encoder.template.asks else 1
   for image, listed in itertools.product((None, 0), (True, False)):
     talk = _talk(rounds, image)
-    ours = encoder.encode(talk, image is not None)
+    ours = encoder.encode(talk, [] if image is None else [(1, 1)])
     theirs = encoder.tokenizer.apply_chat_template(
       [_as_message(turn, mark, listed) for turn in talk],
       chat_template=source,

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mllm_selector_jax.data.tokens.conversation_templates import (
   ANSWER,
@@ -142,3 +142,30 @@ def clip_pieces(pieces: list[Piece], longest: int) -> list[Piece]:
       cut = piece._replace(text=piece.text[:longest], learned=learned, asked=asked)
       return [*pieces[:place], cut]
   return pieces
+
+
+def fill_row(
+  pieces: Iterable[EncodedPiece], length: int
+) -> tuple[Int[np.ndarray, " L"], Int[np.ndarray, " L"], Bool[np.ndarray, " L"]]:
+  """Lays the pieces of a row end to end.
+
+  Args:
+    pieces: of the row, in order.
+    length: tokens of all of them.
+
+  Returns:
+    The tokens, the round of each supervised one (-1 elsewhere), and whether a token
+    is of a question's text.
+  """
+  tokens = np.empty(length, np.int32)
+  turns = np.full(length, -1, np.int32)
+  questions = np.zeros(length, bool)
+  place = 0
+  for ids, learned, asked in pieces:
+    tokens[place : place + len(ids)] = ids
+    for start, stop in asked:
+      questions[place + start : place + stop] = True
+    for start, stop, turn in learned:
+      turns[place + start : place + stop] = turn
+    place += len(ids)
+  return tokens, turns, questions

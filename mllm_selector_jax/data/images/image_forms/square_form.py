@@ -6,11 +6,9 @@ from PIL import Image
 
 from mllm_selector_jax.data.images.image_forms.image_layout import (
   ImageForm,
-  ImageLayout,
-  ImageTokens,
   make_layout,
 )
-from mllm_selector_jax.types import ImageOptions
+from mllm_selector_jax.types import ImageLayout, ImageOptions, ImageTokens
 
 
 def to_pixels(image: Image.Image, options: ImageOptions) -> UInt8[np.ndarray, "S S 3"]:
@@ -42,7 +40,7 @@ def lay_out_square(
   options: ImageOptions, tokens: ImageTokens, width: int, height: int, images: int
 ) -> ImageLayout:
   """All features of the one tile, whatever the image's size."""
-  return make_layout(tokens, 1, np.arange(options.grid**2))
+  return make_layout(tokens, 1, np.arange(options.features or options.grid**2))
 
 
 def cut_square(
