@@ -28,7 +28,7 @@ class ImageTokens(NamedTuple):
 class ImageLayout(NamedTuple):
   """What one image becomes in a row; its size alone decides this.
 
-  P is the number of features of a tile (`ImageOptions.grid` squared).
+  P is the number of features of a tile, as `count_features` gives it.
 
   Attributes:
     tiles: the number of squares that the vision tower reads.
@@ -57,6 +57,11 @@ class ImageForm(NamedTuple):
 
   lay_out: Callable[[ImageOptions, ImageTokens, int, int, int], ImageLayout]
   cut_tiles: Callable[[ImageOptions, Image.Image, int], UInt8[np.ndarray, "t S S 3"]]
+
+
+def count_features(options: ImageOptions) -> int:
+  """The number P of features of a tile."""
+  return options.grid**2 + options.class_feature
 
 
 def make_layout(

@@ -8,6 +8,7 @@ from mllm_selector_jax.data.images.image_forms.image_layout import (
   ImageForm,
   ImageLayout,
   ImageTokens,
+  count_features,
   make_layout,
 )
 from mllm_selector_jax.types import ImageOptions
@@ -42,7 +43,7 @@ def lay_out_square(
   options: ImageOptions, tokens: ImageTokens, width: int, height: int, images: int
 ) -> ImageLayout:
   """All features of the one tile, whatever the image's size."""
-  return make_layout(tokens, 1, np.arange(options.grid**2))
+  return make_layout(tokens, 1, np.arange(count_features(options)))
 
 
 def cut_square(
