@@ -1,18 +1,22 @@
 """An image file to an RGB image, safely.
 
-Of an animation the first frame is taken. Transparency is dropped, not blended,
-and an EXIF rotation is ignored, both as LLaVA does. Gray of 16 bits is scaled to 8,
-where LLaVA would clip it to white.
+Of an animation the first frame is taken. Transparency is dropped, not blended, as
+the model families' own loaders and transformers' `load_image` do. An EXIF rotation
+is applied if the family does so: LLaVA-1.5 does not. Gray of 16 bits is scaled to
+8, where LLaVA would clip it to white.
 """
 
+import contextlib
 import io
 import re
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
 from mllm_selector_jax.data.files.stand_ins import name_stranger
+from mllm_selector_jax.data.images import orientation
 from mllm_selector_jax.types import RowError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -23,12 +27,53 @@ _MAGIC = re.compile(
 _LOCK = threading.Lock()
 
 
-def decode_image(data: bytes, max_pixels: int = 64_000_000) -> Image.Image:
+def decode_image(
+  data: bytes, max_pixels: int = 64_000_000, *, rotate: bool = False
+) -> Image.Image:
   """A file's bytes as an RGB image, fully decoded.
+
+  Args:
+    data: the file's bytes.
+    max_pixels: larger images are refused.
+    rotate: turn the image as its EXIF entry says.
 
   Raises:
     RowError: "unreadable image", "huge image" or "unsupported image".
   """
+  with _reporting(data):
+    image = _open(data)
+    _check_size(image.width, image.height, max_pixels)
+    image.load()
+    rgb = _to_rgb(image)
+    return orientation.turn_upright(image, rgb) if rotate else rgb
+
+
+def measure_image(
+  data: bytes, max_pixels: int = 64_000_000, *, rotate: bool = False
+) -> tuple[int, int]:
+  """Width and height of what `decode_image` gives, from the file's header.
+
+  A file whose pixels are truncated or broken is measured like any other.
+
+  Args:
+    data: the file's bytes.
+    max_pixels: larger images are refused.
+    rotate: as of `decode_image`.
+
+  Raises:
+    RowError: as `decode_image` does, where the header shows the reason.
+  """
+  with _reporting(data):
+    image = _open(data)
+    _check_size(image.width, image.height, max_pixels)
+    if rotate and orientation.comes_late(image, data):
+      return decode_image(data, max_pixels, rotate=rotate).size
+    return orientation.measure_header(image, rotate)
+
+
+@contextlib.contextmanager
+def _reporting(data: bytes) -> Iterator[None]:
+  """Refuses bytes of no allowed format; makes any error a RowError."""
   if not data:
     raise RowError("unreadable image", "the file is empty")
   if not _MAGIC.match(data):
@@ -38,10 +83,7 @@ def decode_image(data: bytes, max_pixels: int = 64_000_000) -> Image.Image:
       "unsupported image", f"begins with {data[:8]!r}; allowed: {', '.join(FORMATS)}"
     )
   try:
-    image = _open(data)
-    _check_size(image.width, image.height, max_pixels)
-    image.load()
-    return _to_rgb(image)
+    yield
   except RowError:
     raise
   # Pillow raises almost anything on broken files, and no file may end a run.

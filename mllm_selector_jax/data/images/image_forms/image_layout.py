@@ -25,6 +25,11 @@ class ImageForm(NamedTuple):
   leads: bool = True
 
 
+def count_features(options: ImageOptions) -> int:
+  """The number P of features of a tile."""
+  return options.features or options.grid**2
+
+
 def make_layout(
   tokens: ImageTokens,
   tiles: int,

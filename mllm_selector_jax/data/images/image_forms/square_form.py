@@ -6,6 +6,7 @@ from PIL import Image
 
 from mllm_selector_jax.data.images.image_forms.image_layout import (
   ImageForm,
+  count_features,
   make_layout,
 )
 from mllm_selector_jax.types import ImageLayout, ImageOptions, ImageTokens
@@ -40,7 +41,7 @@ def lay_out_square(
   options: ImageOptions, tokens: ImageTokens, width: int, height: int, images: int
 ) -> ImageLayout:
   """All features of the one tile, whatever the image's size."""
-  return make_layout(tokens, 1, np.arange(options.features or options.grid**2))
+  return make_layout(tokens, 1, np.arange(count_features(options)))
 
 
 def cut_square(
