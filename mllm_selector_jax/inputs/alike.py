@@ -57,7 +57,8 @@ class Alike:
     self, rows: Int[np.ndarray, " n"], bases: set[str | None]
   ) -> Bool[np.ndarray, " n"]:
     """Which of the rows may have one of these images, without reading records."""
-    files, names = self._pool.file[rows], self._pool.image[rows]
+    files = self._pool.file[rows]
+    names = [_first(self._pool.images[row]) for row in rows]
     plain = {file: formats.find_format(file) is formats.JsonFile for file in set(files)}
     pairs = zip(files, names, strict=True)
     return np.array([not plain[f] or _base(name) in bases for f, name in pairs], bool)
@@ -121,7 +122,7 @@ class Alike:
     if found := by.get(("hash", base.partition(".")[0])):
       return found, True  # as our exports name images from inside a pool's file
     found = by.get(("base", base), [])
-    names = self._pool.image[found] if found else []
+    names = [_first(self._pool.images[row]) for row in found]
     # A trainer's paths are absolute, the pool's mostly lie inside a folder.
     pairs = zip(found, names, strict=True)
     ends = [row for row, name in pairs if _ends_alike(name, image)]
@@ -129,9 +130,9 @@ class Alike:
 
   def _index(self, rows: list[int]) -> dict[tuple, list[int]]:
     by = collections.defaultdict(list)
-    names, digests = self._pool.image[rows], self._pool.image_hash[rows]
-    for row, name, digest in zip(rows, names, digests, strict=True):
-      labels = [("name", name), ("hash", digest)]
+    for row in rows:
+      name = _first(self._pool.images[row])
+      labels = [("name", name), ("hash", _first(self._pool.image_hashes[row]))]
       labels.append(("base", _base(name)))
       if row in self._own_image:
         labels.append(("name", self._own_image[row]))
@@ -147,6 +148,11 @@ class _Queue:
     self.rows, self.is_image = rows, is_image
     self.left = iter(rows)
     self.asked = 0
+
+
+def _first(values: tuple[str, ...]) -> str | None:
+  """What stands for a row's first image; None where it has none."""
+  return values[0] if values else None
 
 
 def _base(name: str | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.data.packing import batch_shapes, loader, row_packing
+from mllm_selector_jax.data.packing import assembly, batch_shapes, loader, row_packing
 from mllm_selector_jax.data.tokens import template_source
 from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.models import huggingface, lora, mllm
@@ -55,7 +55,7 @@ def fine_tune(
     rows,
     run.cfg.rng_seed,
     config.patches,
-    reader.options.size,
+    config.vision.image_size,
     sharding.row_ways(run.mesh),
     steps_wanted,
   )
@@ -154,10 +154,10 @@ def lay_out(
 
   Args:
     section: the recipe.
-    pool: the checked pool: its tokens, supervised, turns and has_image are read.
+    pool: the checked pool, of which the columns of counts are read.
     rows: of the pool.
     seed: of the order.
-    patches, side: tokens and pixels of an image.
+    patches, side: features and pixels of a tile.
     ways: over how many devices' worth of rows a batch is spread.
     steps_wanted: how many, whatever the epochs; None is `section.epochs`.
   """
@@ -178,9 +178,7 @@ def lay_out(
   steps = [[[int(rows[i]) for i in items] for items in step] for step in steps]
   return batch_shapes.lay_out(
     steps,
-    pool.supervised,
-    pool.turns,
-    pool.has_image,
+    assembly.Counts.of_pool(pool),
     row_length,
     patches,
     side,

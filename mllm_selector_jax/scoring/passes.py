@@ -9,33 +9,45 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool
 
+from mllm_selector_jax.data.packing.assembly import Example
 from mllm_selector_jax.data.packing.loader import RowReader
 from mllm_selector_jax.scoring import signals
 from mllm_selector_jax.types import Sample
 
-Pixels = UInt8[np.ndarray, "S S 3"] | None
-
-
 def keep_tokens(sample: Sample, kept: Bool[np.ndarray, " L"]) -> Sample:
-  """The sample of these tokens alone; their order and targets stay."""
+  """The sample of these tokens alone; their order and targets stay.
+
+  All tokens of an image are kept, or none.
+  """
+  before = np.concatenate([[0], np.cumsum(kept)])
   return sample._replace(
     tokens=sample.tokens[kept],
     supervised=sample.supervised[kept],
     turns=sample.turns[kept],
     asked=sample.asked[kept],
+    images=tuple(
+      image._replace(start=int(before[image.start]))
+      for image in sample.images
+      if kept[image.start]
+    ),
   )
 
 
-def drop_image(sample: Sample, pixels: Pixels, image_token: int):
-  """The sample without its image's tokens."""
-  return keep_tokens(sample, sample.tokens != image_token), None
+def drop_images(example: Example) -> Example:
+  """The example without its images, and without the marks around them."""
+  sample, _ = example
+  kept = np.ones(len(sample.tokens), bool)
+  for image in sample.images:
+    kept[image.start : image.stop] = False
+  return keep_tokens(sample, kept), ()
 
 
-def drop_questions(sample: Sample, pixels: Pixels, image_token: int):
-  """The sample without the tokens of its questions; image and answers stay."""
-  return keep_tokens(sample, ~sample.asked), pixels
+def drop_questions(example: Example) -> Example:
+  """The example without the tokens of its questions; images and answers stay."""
+  sample, tiles = example
+  return keep_tokens(sample, ~sample.asked), tiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,21 +57,21 @@ class Pass:
   Attributes:
     name: of its folder and, for a control pass, of the loss that signals read.
     model: "seed" or "reference".
-    change: makes the fed sample and pixels; None feeds the sample as it is.
+    change: makes the example that is fed; None feeds it as it is.
     images: whether the fed samples have their images.
     whole: whether every signal and the embedding are wanted, or the loss alone.
   """
 
   name: str
   model: str = "seed"
-  change: Callable[..., tuple[Sample, Pixels]] | None = None
+  change: Callable[[Example], Example] | None = None
   images: bool = True
   whole: bool = False
 
 
 MAIN = Pass("main", whole=True)
 CONTROLS = {
-  "no_image": Pass("no_image", change=drop_image, images=False),
+  "no_image": Pass("no_image", change=drop_images, images=False),
   "no_question": Pass("no_question", change=drop_questions),
   "reference": Pass("reference", model="reference"),
 }
@@ -87,8 +99,6 @@ class PassReader:
   def encoder(self) -> Any:
     return self.reader.encoder
 
-  def read(self, row: int) -> tuple[Sample, Pixels]:
-    sample, pixels = self.reader.read(row)
-    if self.own.change is None:
-      return sample, pixels
-    return self.own.change(sample, pixels, self.encoder.image_token)
+  def read(self, row: int) -> Example:
+    example = self.reader.read(row)
+    return example if self.own.change is None else self.own.change(example)

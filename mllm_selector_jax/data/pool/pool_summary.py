@@ -50,6 +50,8 @@ class Tally:
     self._supervised = array.array("q")
     self._uses: collections.Counter[str] = collections.Counter()
     self._bytes = 0
+    self._images: collections.Counter[int] = collections.Counter()  # of a row
+    self._tiles = self._image_tokens = 0
     self._remarks: collections.Counter[str] = collections.Counter()
     self._specials = special_counts.SpecialTally()
     self._contents = array.array("Q")  # the first 64 bits of each row's hash
@@ -59,7 +61,7 @@ class Tally:
   def add(
     self,
     line: Line,
-    image_bytes: int,
+    image_bytes: Sequence[int],
     remarks: Sequence[str] = (),
     specials: Sequence[Count] = (),
   ) -> None:
@@ -90,12 +92,15 @@ class Tally:
     self._turns.append(line.turns)
     self._tokens.append(line.tokens)
     self._supervised.append(line.supervised)
-    if line.image_hash is None:
-      self._text_only += 1
-    else:
-      if line.image_hash not in self._uses:
-        self._bytes += image_bytes
-      self._uses[line.image_hash] += 1
+    self._text_only += not line.images
+    self._images[len(line.images)] += 1
+    self._tiles += line.tiles
+    self._image_tokens += line.image_tokens
+    hashes = dict(zip(line.image_hashes, image_bytes, strict=True))
+    for digest, size in hashes.items():
+      if digest not in self._uses:
+        self._bytes += size
+      self._uses[digest] += 1
 
   def result(self) -> dict[str, Any]:
     """All counts, as JSON can have them; the same for the same pool.
@@ -133,8 +138,12 @@ class Tally:
       "images": {
         "distinct": len(self._uses),
         "rows": self.ok - self._text_only,
-        "sharing_rows": sum(count for count in self._uses.values() if count > 1),
+        "uses": self._uses.total(),
+        "shared_uses": sum(count for count in self._uses.values() if count > 1),
         "bytes": self._bytes,
+        "a_row": {str(count): self._images[count] for count in sorted(self._images)},
+        "tiles": self._tiles,
+        "tokens": self._image_tokens,
       },
     }
 
@@ -176,7 +185,9 @@ def format_summary(found: Mapping[str, Any]) -> str:
     *_format_sources(found["sources"], rows),
     "",
     f"images       {images['distinct']:,} distinct ({_format_bytes(images['bytes'])})"
-    f" in {images['rows']:,} rows; {images['sharing_rows']:,} rows share one",
+    f" in {images['rows']:,} rows; {images['shared_uses']:,} of {images['uses']:,} uses"
+    " share one",
+    *_format_several(images),
     f"text only    {_share(found['text_only'], ok)}",
     f"tokens       {tokens['total']:,} in all, {found['supervised']['total']:,}"
     " supervised",
@@ -281,6 +292,26 @@ def _format_lengths(found: Mapping[str, Any]) -> list[str]:
     counts = (values["least"], *marks, values["most"])
     lines.append((label, *(f"{count:,}" for count in counts)))
   return _align(lines)
+
+
+def _format_several(images: Mapping[str, Any]) -> list[str]:
+  """The lines that tell of rows of several images, and of images of several tiles."""
+  lines = []
+  several = {n: rows for n, rows in images["a_row"].items() if int(n) > 1}
+  if several:
+    shown = ", ".join(f"{n}: {rows:,}" for n, rows in list(several.items())[:EXAMPLES])
+    more = ", ..." if len(several) > EXAMPLES else ""
+    lines.append(
+      f"several      {sum(several.values()):,} rows have more than one image"
+      f" ({shown}{more})"
+    )
+  total = sum(int(n) * rows for n, rows in images["a_row"].items())
+  if images["tiles"] != total:
+    lines.append(
+      f"tiles        {images['tiles']:,} of {total:,} images,"
+      f" {images['tokens'] / total:,.0f} tokens an image"
+    )
+  return lines
 
 
 def _format_left(left: Mapping[str, Any]) -> str:

@@ -221,7 +221,7 @@ def make_example(pool: PoolTable, row: int, images: AnyFolders) -> bytes:
       raise RowError(record.reason, record.detail)
     text = pool.text(row)
     pictures = record_schemas.read_pictures(record)
-    names = [picture.name or pool.image[row] or "" for picture in pictures]
+    names = list(name_pictures(pictures, record.offset))
     data = [read_picture(picture, images) for picture in pictures]
   except RowError as error:
     reason, detail = error.reason, error.detail

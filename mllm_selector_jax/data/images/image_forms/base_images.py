@@ -30,6 +30,10 @@ class BaseImages:
     """Whether the only image of a question stands before its text."""
     return FORMS[self.options.form].leads
 
+  def is_several(self, images: int) -> bool:
+    """Whether images are prepared otherwise than the only one of a row would be."""
+    return images > 1 and not self.options.tile_several
+
   def lay_out(self, width: int, height: int, images: int = 1) -> ImageLayout:
     """What an image of this size becomes in a row of tokens.
 
@@ -37,7 +41,8 @@ class BaseImages:
       width, height: in pixels, after the EXIF rotation if `options.rotate`.
       images: the number of images in the row.
     """
-    return _lay_out(self.options, self.tokens, width, height, images > 1)
+    several = self.is_several(images)
+    return _lay_out(self.options, self.tokens, width, height, several)
 
   def cut_tiles(
     self, image: Image.Image, images: int = 1
@@ -48,7 +53,8 @@ class BaseImages:
       image: RGB, after the EXIF rotation if `options.rotate`.
       images: the number of images in the row.
     """
-    return FORMS[self.options.form].cut_tiles(self.options, image, images)
+    several = self.is_several(images)
+    return FORMS[self.options.form].cut_tiles(self.options, image, 1 + several)
 
 
 @functools.lru_cache(maxsize=MOST_LAYOUTS)
@@ -56,4 +62,4 @@ def _lay_out(
   options: ImageOptions, tokens: ImageTokens, width: int, height: int, several: bool
 ) -> ImageLayout:
   form = FORMS[options.form]
-  return form.lay_out(options, tokens, width, height, 2 if several else 1)
+  return form.lay_out(options, tokens, width, height, 1 + several)
