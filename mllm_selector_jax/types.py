@@ -55,7 +55,7 @@ REASONS = {
   "too long": "the row, or its image, does not fit into the longest allowed row",
   "masked by LLaVA": "a turn's text holds the template's own mark of an answer",
   "image marks": "<image> marks and images differ in number",
-  "several images": "the model takes one image a row",
+  "too many images": "the row has more images than pool.max_images allows",
   "missing image": "the image file is not there",
   "unreadable image": "the image file is empty, truncated or broken",
   "huge image": "the image has more pixels than allowed",

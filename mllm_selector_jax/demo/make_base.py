@@ -20,7 +20,6 @@ import numpy as np
 from absl import app, flags
 
 from mllm_selector_jax import demo, sharding
-from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.packing import assembly, loader, row_packing
 from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.demo.language import CAPTION_PROMPTS, SHORT_ANSWER
@@ -28,7 +27,6 @@ from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer import OptimizerOptions
-from mllm_selector_jax.types import ImageOptions
 
 SEED = 20_240
 CAPTIONS = 30_000
@@ -139,11 +137,10 @@ def make_fresh(folder: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-  """Tokenised samples and their pixels in memory, read as a pool's rows are."""
+  """Tokenised samples and their tiles in memory, read as a pool's rows are."""
 
   encoder: conversation.Encoder
   examples: list[assembly.Example]
-  options: ImageOptions
 
   def read(self, row: int) -> assembly.Example:
     return self.examples[row]
@@ -153,12 +150,12 @@ def draw_examples(folder: Path, progress) -> tuple[Drawn, Drawn]:
   """Draws and tokenises what the model of a directory is to learn, first and last."""
   config = huggingface.read_config(folder)
   tokenizer, options = huggingface.read_processor(folder)
+  images = bind_images(config, options)
   plain, chat = (
     conversation.Encoder(
       tokenizer,
       conversation.TEMPLATES[name],
-      config.image_token,
-      config.patches,
+      images,
       ROW_LENGTH,
       system="",
     )
@@ -171,21 +168,21 @@ def draw_examples(folder: Path, progress) -> tuple[Drawn, Drawn]:
         {"from": "human", "value": f"<image>\n{asked}"},
         {"from": "gpt", "value": answer},
       ],
-      has_image=True,
+      [(1, 1)],
     )
 
   first, last = [], []
   for row, (image, caption) in enumerate(demo.caption_examples(CAPTIONS, SEED)):
     prompt = CAPTION_PROMPTS[row % len(CAPTION_PROMPTS)]
     sample = encode((plain, chat)[row % 2], prompt, caption)
-    first.append((sample, square_form.to_pixels(image, options)))
+    first.append((sample, (images.cut_tiles(image),)))
     progress(len(first), CAPTIONS + QUESTIONS)
   for image, question, answer in demo.head_examples(QUESTIONS, SEED):
-    pixels = square_form.to_pixels(image, options)
-    first.append((encode(chat, question, answer), pixels))
-    last.append((encode(chat, question + SHORT_ANSWER, answer), pixels))
+    tiles = (images.cut_tiles(image),)
+    first.append((encode(chat, question, answer), tiles))
+    last.append((encode(chat, question + SHORT_ANSWER, answer), tiles))
     progress(len(first), CAPTIONS + QUESTIONS)
-  return Drawn(chat, first, options), Drawn(chat, last, options)
+  return Drawn(chat, first), Drawn(chat, last)
 
 
 def make_base(out: Path, console: Console) -> None:
@@ -218,12 +215,15 @@ def _train(config, params, drawn, epochs, learning_rate, console):
   )
   shape = assembly.find_steps_shape(
     steps,
-    np.array([sample.supervised.sum() for sample in samples]),
-    np.ones(len(samples), int),
-    np.ones(len(samples), bool),
+    assembly.Counts(
+      tiles=np.ones(len(samples), int),
+      taps=np.zeros(len(samples), int),
+      supervised=np.array([sample.supervised.sum() for sample in samples]),
+      answers=np.ones(len(samples), int),
+    ),
     ROW_LENGTH,
     config.patches,
-    drawn.options.size,
+    config.vision.image_size,
   )
   steps = [loader.as_trees(step) for step in steps]
   options = loop.LoopOptions(

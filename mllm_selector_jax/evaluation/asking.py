@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.data.images import decoding
 from mllm_selector_jax.data.images.image_folders import ImageFolders
-from mllm_selector_jax.data.images.image_forms import square_form
+from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.packing.loader import Cache
-from mllm_selector_jax.data.tokens.conversation import Encoder
+from mllm_selector_jax.data.tokens.conversation import Encoder, Size
 from mllm_selector_jax.evaluation import (
   generation,
   intervals,
@@ -26,7 +26,7 @@ from mllm_selector_jax.evaluation.question import Aside, Question
 from mllm_selector_jax.evaluation.totals import Marked
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.runs import peers
-from mllm_selector_jax.types import ImageOptions, InputError, Params, RowError
+from mllm_selector_jax.types import InputError, Params, RowError, Sample
 
 MAX_PIXELS = 64_000_000  # of an image
 CACHE_BYTES = 256 * 2**20  # of prepared images, which questions share
@@ -90,31 +90,44 @@ class Pictures:
 
   Args:
     folders: the evaluation's; the first that holds an image gives it.
-    options: how pixels are prepared.
+    images: how the base's images become tiles.
     max_pixels: larger images are refused.
   """
 
-  def __init__(self, folders: Sequence[str], options: ImageOptions, max_pixels: int):
+  def __init__(self, folders: Sequence[str], images: BaseImages, max_pixels: int):
     self._folders = folders
-    self._options = options
+    self._images = images
     self._max_pixels = max_pixels
     self._cache = Cache(CACHE_BYTES)
     self._insides = question_files.Insides()
 
-  def read(self, question: Question) -> UInt8[np.ndarray, "S S 3"]:
-    """The pixels of a question's image.
+  def measure(self, question: Question) -> Size:
+    """Width and height of a question's image, as far as its layout depends on them.
+
+    Raises:
+      RowError: it is nowhere, or cannot be used.
+    """
+    if self._images.is_fixed:
+      return 1, 1
+    data = self._read_bytes(question)
+    rotate = self._images.options.rotate
+    return decoding.measure_image(data, self._max_pixels, rotate=rotate)
+
+  def read(self, question: Question) -> UInt8[np.ndarray, "t S S 3"]:
+    """The tiles of a question's image.
 
     Raises:
       RowError: it is nowhere, or cannot be used.
     """
     key = question.place or (question.folder, question.image)
-    pixels = self._cache.get(key)
-    if pixels is None:
+    tiles = self._cache.get(key)
+    if tiles is None:
       data = self._read_bytes(question)
-      image = decoding.decode_image(data, self._max_pixels)
-      pixels = square_form.to_pixels(image, self._options)
-      self._cache.put(key, pixels, pixels.nbytes)
-    return pixels
+      rotate = self._images.options.rotate
+      image = decoding.decode_image(data, self._max_pixels, rotate=rotate)
+      tiles = self._images.cut_tiles(image)
+      self._cache.put(key, tiles, tiles.nbytes)
+    return tiles
 
   def _read_bytes(self, question: Question) -> bytes:
     path = question.image
@@ -126,9 +139,8 @@ class Pictures:
 
 def _answer(
   order: Sequence[int],
-  prompts: dict[int, Int[np.ndarray, " L"]],
-  with_image: set[int],
-  read: Callable[[int], UInt8[np.ndarray, "S S 3"] | None],
+  prompts: dict[int, Sample],
+  read: Callable[[int], tuple[UInt8[np.ndarray, "t S S 3"], ...]],
   config: MllmConfig,
   params: Params,
   encoder: Encoder,
@@ -142,9 +154,8 @@ def _answer(
 
   Args:
     order: places of the questions, in the order in which they are asked.
-    prompts: token ids by place.
-    with_image: the places whose question has one.
-    read: gives a question's pixels.
+    prompts: the tokens by place.
+    read: gives the tiles of a question's image.
     config, params, encoder, batch_size, max_new_tokens, mesh: of `evaluate_model`.
   """
   tokenizer = encoder.tokenizer
@@ -170,8 +181,7 @@ def _answer(
       [read(place) for place in own],
       config,
       each,
-      max(len(prompts[place]) for place in batch),
-      any(place in with_image for place in batch),
+      generation.measure_prompts([prompts[place] for place in batch]),
     )
     # The device answers this batch while the next one is read.
     ids = generate(params, *(sharding.put_rows(given, mesh) if mesh else given))
@@ -187,7 +197,6 @@ def evaluate_model(
   params: Params,
   encoder: Encoder,
   image_folder: str | Sequence[str] | None,
-  image_options: ImageOptions,
   questions: Sequence[Question],
   batch_size: int = 64,
   max_new_tokens: int = 16,
@@ -208,7 +217,6 @@ def evaluate_model(
     encoder: from questions to tokens and back.
     image_folder: where the images are; of several folders, the first that holds
       an image gives it.
-    image_options: how pixels are prepared.
     questions: what to ask; see `tasks.read_questions`.
     batch_size: questions answered at once, rounded up to the mesh's shards.
     max_new_tokens: longest answer, in tokens, its end included.
@@ -232,7 +240,8 @@ def evaluate_model(
   folders = [image_folder] if isinstance(image_folder, str) else image_folder or []
   longest = config.decoder.max_length - max_new_tokens
   failed: dict[int, Aside] = {}
-  prompts: dict[int, Int[np.ndarray, " L"]] = {}
+  prompts: dict[int, Sample] = {}
+  pictures = Pictures(folders, encoder.images, max_pixels)
 
   def fail(place: int, error: RowError) -> None:
     question = questions[place]
@@ -242,10 +251,11 @@ def evaluate_model(
 
   for place, question in enumerate(questions):
     try:
-      prompt = encoder.prompt(question.question, question.image is not None)
-      if len(prompt) > longest:
+      sizes = [pictures.measure(question)] if question.image is not None else []
+      prompt = encoder.prompt(question.question, sizes)
+      if len(prompt.tokens) > longest:
         raise RowError(
-          "too long", f"a prompt of {len(prompt)} tokens; at most {longest} fit"
+          "too long", f"a prompt of {len(prompt.tokens)} tokens; at most {longest} fit"
         )
     except RowError as error:
       fail(place, error)
@@ -256,24 +266,23 @@ def evaluate_model(
   order = sorted(
     prompts,
     key=lambda place: (
-      questions[place].image is not None,
-      generation.bucket_length(len(prompts[place])),
+      generation.bucket_tiles(sum(i.layout.tiles for i in prompts[place].images)),
+      generation.bucket_length(len(prompts[place].tokens)),
       questions[place].folder or "",
       questions[place].place or (questions[place].image or "",),
       place,
     ),
   )
-  pictures = Pictures(folders, image_options, max_pixels)
 
-  def read(place: int) -> UInt8[np.ndarray, "S S 3"] | None:
+  def read(place: int) -> tuple[UInt8[np.ndarray, "t S S 3"], ...]:
     question = questions[place]
     if question.image is None:
-      return None
+      return ()
     try:
-      return pictures.read(question)
+      return (pictures.read(question),)
     except RowError as error:
       fail(place, error)
-      return None
+      return ()
 
   answers: dict[int, str] = {}
   if progress:
@@ -281,7 +290,6 @@ def evaluate_model(
   for batch in _answer(
     order,
     prompts,
-    {place for place in order if questions[place].image is not None},
     read,
     config,
     params,

@@ -94,7 +94,7 @@ def _read_image(record: dict) -> str | None:
   image = record.get("image")
   if isinstance(image, list):
     if len(image) > 1:
-      raise RowError("several images", f"{len(image)} images")
+      raise RowError("too many images", f"{len(image)} images, one allowed")
     image = image[0] if image else None
   if image is not None and not isinstance(image, str):
     raise _malformed(f'"image" is {type(image).__name__}, not a path')

@@ -1,6 +1,8 @@
 """The base model and the checked pool, opened as the config says."""
 
+import dataclasses
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from jax.sharding import Mesh
 
 from mllm_selector_jax import listing, sharding, storage
 from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.packing import loader
 from mllm_selector_jax.data.pool import pool_table
 from mllm_selector_jax.data.tokens import conversation
@@ -20,7 +23,7 @@ from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run, plain
-from mllm_selector_jax.types import ImageOptions, InputError, Params
+from mllm_selector_jax.types import ImageOptions, ImageTokens, InputError, Params
 
 DEMO_BASE = Path(__file__).parents[1] / "demo" / "base"
 LINKS = ("follow", "refuse")
@@ -73,16 +76,15 @@ def dtype(run: Run) -> str:
   return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
-def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
+def read_encoder(run: Run) -> conversation.Encoder:
   """What turns records into tokens and pixels; no weights are read."""
   path = base_path(run)
   config = huggingface.read_config(path)
   tokenizer, options = huggingface.read_processor(path, run.cfg.model.pad_images)
-  encoder = conversation.make_encoder(
+  return conversation.make_encoder(
     run.cfg.model.conversation,
     tokenizer,
-    image_token=config.image_token,
-    patches=config.patches,
+    bind_images(config, options),
     max_length=run.cfg.model.max_length,
     system=run.cfg.model.system,
     row_system=run.cfg.model.row_system,
@@ -90,7 +92,19 @@ def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
     chat_date=run.cfg.model.chat_date,
     content_specials=read_choice(run.cfg.model.content_specials),
   )
-  return encoder, options
+
+
+def bind_images(config: MllmConfig, options: ImageOptions) -> BaseImages:
+  """How the base's images become tiles and tokens.
+
+  Args:
+    config: of the model, which says how many features a tile has.
+    options: of its image processor.
+  """
+  grid = math.isqrt(config.patches)
+  features = None if grid * grid == config.patches else config.patches
+  options = dataclasses.replace(options, grid=grid, features=features)
+  return BaseImages(options, ImageTokens(config.image_token))
 
 
 def check_model(run: Run) -> None:
@@ -137,12 +151,10 @@ def open_pool(run: Run) -> pool_table.PoolTable:
 
 def open_reader(run: Run, pool: pool_table.PoolTable) -> loader.Reader:
   """Reads rows of the checked pool for this base."""
-  encoder, options = read_encoder(run)
   return loader.Reader(
     table=pool,
-    encoder=encoder,
+    encoder=read_encoder(run),
     folders=image_folders(run),
-    options=options,
     max_pixels=run.cfg.pool.max_pixels,
     cache=loader.Cache(CACHE_BYTES),
   )

@@ -197,7 +197,7 @@ def read_measures(
 
 
 def read_pool(path: Path) -> Pool:
-  wanted = ("row", "source", "image", "image_hash", "turns", "tokens", "reason")
+  wanted = ("row", "source", "images", "image_hashes", "turns", "tokens", "reason")
   table = tables.read_table(path, (*wanted, "status", "truncated"))
   rows = table.num_rows
   place = np.argsort(tables.numbers(table, "row", 0, np.int64), kind="stable")
@@ -209,10 +209,10 @@ def read_pool(path: Path) -> Pool:
     reason=reason,
     tokens=tables.numbers(table, "tokens", 0, np.int64),
     turns=tables.numbers(table, "turns", 0, np.int64),
-    has_image=tables.is_present(table, "image"),
+    has_image=tables.is_present(table, "images"),
     truncated=tables.numbers(table, "truncated", 0, np.int64) > 0,
     aside=reason.codes >= 0,
-    images=tables.count_distinct(table, "image_hash", reason.codes < 0),
+    images=tables.count_distinct(table, "image_hashes", reason.codes < 0),
     summary=tables.read_json(path.with_name("pool_summary.json")) or {},
   )
 

@@ -216,7 +216,7 @@ def _other_content(run: Run, arm: Arm) -> dict[str, Any]:
 def _aside_content(run: Run) -> list[dict[str, Any]]:
   lines = findings.aside_lines(run.pool)
   rows = np.array([line["example"] for line in lines], np.int64)
-  records = samples.tables.read_rows(run.pool.path, rows, ("id", "detail", "image"))
+  records = samples.tables.read_rows(run.pool.path, rows, ("id", "detail", "images"))
   for line in lines:
     line["record"] = records[line["example"]]
   return lines

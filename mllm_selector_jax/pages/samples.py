@@ -23,10 +23,11 @@ MOST_BYTES = 3_000_000  # of all thumbnails together
 MOST_CARDS = 500
 MOST_TEXT = 300  # characters of one question or answer
 MOST_TURNS = 2  # rounds of one conversation
+MOST_PICTURES = 4  # images of a row
 MOST_RECORD = 1 << 20  # bytes of a record that are read
 _PNG_BYTES = 6_000  # a smaller image is kept exact
 _UNWRITABLE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
-_COLUMNS = ("id", "image", "source", "file", "offset", "length", "reason", "detail")
+_COLUMNS = ("id", "images", "source", "file", "offset", "length", "reason", "detail")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Card:
   Attributes:
     turns: who speaks, `question` or `answer`, and what, cut to a length.
     more: how many rounds are left out.
-    picture: a data URI, or None; `no_picture` says why there is none.
+    pictures: the first images as data URIs; `no_picture` says why there is none, or
+      which are left out.
     facts: what is known about the row, label and text.
     necessity: between 0 and 1, for a bar; None where there is none.
   """
@@ -46,7 +48,7 @@ class Card:
   source: str
   turns: list[tuple[str, str]]
   more: int
-  picture: str | None
+  pictures: list[str]
   no_picture: str
   facts: list[tuple[str, str]]
   necessity: float | None
@@ -152,7 +154,7 @@ def make_cards(
     cards = []
     for row in map(int, pick.rows):
       card = _make_card(row, records[row], pool, selection, images, budget)
-      budget -= len(card.picture or "")
+      budget -= sum(map(len, card.pictures))
       cards.append(card)
     groups.append((pick, cards))
   return groups
@@ -167,11 +169,10 @@ def _make_card(
   budget: int,
 ) -> Card:
   turns, more = read_turns(record)
-  picture, no_picture = None, "no image" if pool.aside[row] else "text only"
-  if record.get("image"):
-    picture, no_picture = make_thumbnail(images, _find_picture(record))
-    if picture and len(picture) > budget:
-      picture, no_picture = None, "image left out to keep this page small"
+  thumbnails: list[str] = []
+  no_picture = "no image" if pool.aside[row] else "text only"
+  if record.get("images"):
+    thumbnails, no_picture = _make_thumbnails(record, images, budget)
   state, reason, facts, necessity = "set aside", record.get("reason") or "", [], None
   if pool.aside[row]:
     if record.get("detail"):
@@ -188,7 +189,7 @@ def _make_card(
     source=cut(str(record.get("source") or "no source"), 60),
     turns=turns,
     more=more,
-    picture=picture,
+    pictures=thumbnails,
     no_picture=no_picture,
     facts=facts,
     necessity=necessity,
@@ -250,6 +251,26 @@ def _without_mark(text: str, record: dict[str, Any]) -> str:
   return text if record.get("reason") else text.replace(MARK, "").strip()
 
 
+def _make_thumbnails(
+  record: dict[str, Any], images: AnyFolders, budget: int
+) -> tuple[list[str], str]:
+  """The row's first images, and what is to be said of the others."""
+  pictures, said = _find_pictures(record), ""
+  thumbnails: list[str] = []
+  for picture in pictures[:MOST_PICTURES]:
+    thumbnail, problem = make_thumbnail(images, picture)
+    if thumbnail is None:
+      said = problem
+    elif len(thumbnail) > budget:
+      said = "image left out to keep this page small"
+    else:
+      thumbnails.append(thumbnail)
+      budget -= len(thumbnail)
+  if not said and len(pictures) > MOST_PICTURES:
+    said = f"and {len(pictures) - MOST_PICTURES} more images"
+  return thumbnails, said
+
+
 def make_thumbnail(images: AnyFolders, picture: Picture) -> tuple[str | None, str]:
   """A data URI of a small picture, or None and why there is none."""
   from PIL import Image
@@ -271,8 +292,8 @@ def make_thumbnail(images: AnyFolders, picture: Picture) -> tuple[str | None, st
   return f"data:image/{kind};base64,{encoded}", ""
 
 
-def _find_picture(record: dict[str, Any]) -> Picture:
-  """The row's image: inside the pool's file, or of the image folder."""
+def _find_pictures(record: dict[str, Any]) -> list[Picture]:
+  """The row's images: inside the pool's file, or of the image folder."""
   try:
     file = formats.open_file(record["file"])
     pictures = record_schemas.read_pictures(
@@ -280,8 +301,9 @@ def _find_picture(record: dict[str, Any]) -> Picture:
     )
   except (ValueError, KeyError, TypeError):
     pictures = ()
-  inside = (picture for picture in pictures if picture.data is not None)
-  return next(inside, Picture(str(record["image"])))
+  if any(picture.data is not None for picture in pictures):
+    return list(pictures)
+  return [Picture(str(name)) for name in record["images"]]
 
 
 def cut(text: str, most: int) -> str:

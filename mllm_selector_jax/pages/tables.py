@@ -102,6 +102,8 @@ def is_present(table: pa.Table, name: str) -> np.ndarray:
   if name not in table.column_names:
     return np.zeros(table.num_rows, bool)
   column = table[name]
+  if pa.types.is_list(column.type):
+    return pc.list_value_length(column).fill_null(0).to_numpy() > 0
   if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
     column = pc.not_equal(pc.utf8_length(column), 0)
   else:
@@ -114,6 +116,8 @@ def count_distinct(table: pa.Table, name: str, where: Bool[np.ndarray, " N"]) ->
   if name not in table.column_names:
     return 0
   column = table[name].filter(pa.array(where)).drop_null()
+  if pa.types.is_list(column.type):
+    column = pc.list_flatten(column)
   return pc.count_distinct(column).as_py() if len(column) else 0
 
 

@@ -5,7 +5,7 @@ import json
 from mllm_selector_jax import listing, plugins
 from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.files import fingerprint
-from mllm_selector_jax.data.pool import pool_check, pool_summary
+from mllm_selector_jax.data.pool import pool_check, summary_text
 from mllm_selector_jax.data.tokens import chat_date, template_likeness
 from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.inputs.drawn_demo import draw, is_drawn
@@ -48,6 +48,7 @@ def make_pool(run: Run, look: bool = False) -> None:
     "images": folders.folders,
     "links": run.cfg.pool.links,
     "max_pixels": run.cfg.pool.max_pixels,
+    "max_images": run.cfg.pool.max_images,
     "duplicate_ids": run.cfg.pool.duplicate_ids,
     "duplicate_rows": run.cfg.pool.duplicate_rows,
     "source": run.cfg.pool.source,
@@ -78,11 +79,11 @@ def make_pool(run: Run, look: bool = False) -> None:
       try:
         guard.refuse_replacing(run, found, before, look)
       except InputError:
-        run.say(pool_summary.format_summary(found))
+        run.say(summary_text.format_summary(found))
         raise
 
   def read(place):
-    encoder, options = base_model.read_encoder(run)
+    encoder = base_model.read_encoder(run)
     own = encoder.tokenizer.chat_template
     if run.cfg.model.conversation == "chat" and chat_date.asks_date(str(own)):
       run.say(
@@ -94,7 +95,6 @@ def make_pool(run: Run, look: bool = False) -> None:
         files,
         folders,
         encoder,
-        options,
         run.cfg.pool.max_pixels,
         place / "pool.parquet",
         progress=progress,
@@ -105,6 +105,7 @@ def make_pool(run: Run, look: bool = False) -> None:
         splits=splits,
         long_rows=run.cfg.pool.long_rows,
         resume=True,
+        max_images=run.cfg.pool.max_images,
       )
     remarks = huggingface.list_remarks(base_model.base_path(run))
     chosen = run.cfg.model.conversation
@@ -116,7 +117,7 @@ def make_pool(run: Run, look: bool = False) -> None:
 
   run.make(run.workdir.pool, recipe, build, again="--force" if run.force else "")
   found = guard.read_summary(run)
-  run.say(pool_summary.format_summary(found))
+  run.say(summary_text.format_summary(found))
   for remark in found.get("base", ()):
     run.say(f"check: the base: {remark}")
   if not look:

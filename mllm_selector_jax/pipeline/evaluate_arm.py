@@ -41,7 +41,7 @@ def evaluate_arm(run: Run, arm: str) -> None:
 
   def build(folder):
     questions, aside = read_questions(run)
-    encoder, options = base_model.read_encoder(run)
+    encoder = base_model.read_encoder(run)
     config, params = base_model.read_model(run, run.workdir.tuned(arm).path / "hf")
     with run.progress(f"evaluate {arm}", "question") as progress:
       with sharding.use(run.mesh):
@@ -50,7 +50,6 @@ def evaluate_arm(run: Run, arm: str) -> None:
           params,
           encoder,
           image_folders(run),
-          options,
           questions,
           cfg.batch,
           cfg.max_new_tokens,

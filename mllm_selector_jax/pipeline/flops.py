@@ -33,7 +33,7 @@ def row_flops(rates: work.Rates, pool: Any) -> Float[np.ndarray, " N"]:
   """FLOPs of every row of the pool as a sample of its own."""
   tokens = pool.tokens.astype(np.float64)
   keys = tokens * (tokens + 1) / 2
-  return rates.flops(tokens, keys, pool.supervised, pool.has_image)
+  return rates.flops(tokens, keys, pool.supervised, pool.tiles)
 
 
 def pass_flops(
@@ -48,13 +48,14 @@ def pass_flops(
     passes: what `engine.run_pass` counts, by pass.
   """
   rates, found = make_row_rates(config, None), 0.0
-  text = row_flops(rates._replace(image=0.0), pool)[rows].sum()
+  text = row_flops(rates._replace(tile=0.0), pool)[rows].sum()
   tokens = pool.tokens[rows].sum()
   for counts in passes.values():
-    # Samples of one image share its tokens, and the tower sees it once. A control
-    # pass does not count the tokens of its changed rows: it is taken as the main.
+    # Samples of one image share its tokens, and the tower sees its tiles once. A
+    # control pass does not count the tokens of its changed rows: it is taken as the
+    # main one.
     share = counts["tokens"] / tokens if counts["tokens"] else 1.0
-    found += float(share * text + rates.image * counts["images"])
+    found += float(share * text + rates.tile * counts["tiles"])
   return found
 
 

@@ -240,14 +240,14 @@ def make_probe(run: Run, pool: PoolTable, scores: score_table.ScoreTable) -> str
 
 def _first_tokens(run: Run, pool: PoolTable, rows: np.ndarray) -> np.ndarray:
   """The token that each row's first answer begins with."""
-  encoder, _ = base_model.read_encoder(run)
+  encoder = base_model.read_encoder(run)
   found = []
   with run.progress("read answers", "row") as progress:
     for start in range(0, len(rows), _STEP):
       texts = [
         (
           record_schemas.read_content(pool.record(row)).conversations,
-          pool.image[row] is not None,
+          pool.image_sizes(row),
         )
         for row in rows[start : start + _STEP]
       ]

@@ -88,8 +88,8 @@ def _describe(found: dict) -> str:
 
 
 def _find(run: Run, questions: list[Question]) -> list[pool_overlap.Leak]:
-  _, options = base_model.read_encoder(run)
-  pictures = Pictures(image_folders(run), options, run.cfg.pool.max_pixels)
+  images = base_model.read_encoder(run).images
+  pictures = Pictures(image_folders(run), images, run.cfg.pool.max_pixels)
   keyed = []
   known: dict[object, str | None] = {}
   with run.progress("images of the questions", "question") as update:
@@ -106,14 +106,21 @@ def _find(run: Run, questions: list[Question]) -> list[pool_overlap.Leak]:
   index = pool_overlap.Index(keyed)
   pool = base_model.open_pool(run)
   rows = np.flatnonzero(pool.ok)
-  names = pool.pixels[rows]
-  rows = rows[[name in index.pixels for name in names]]
+  rows = rows[
+    [
+      any(pixels in index.pixels for pixels in pool.pixels[row] or (None,))
+      for row in rows
+    ]
+  ]
 
   def read():
     for row in rows:
       turns = record_schemas.read_content(pool.record(int(row))).conversations
       asked = [turn["value"] for turn in turns if turn.get("from") == "human"]
-      yield int(row), pool.pixels[int(row)], asked
+      # A row of several images is compared by each that a question has.
+      for pixels in dict.fromkeys(pool.pixels[row] or (None,)):
+        if pixels in index.pixels:
+          yield int(row), pixels, asked
 
   with run.progress("pool rows of the same images", "row") as update:
     return pool_overlap.find_leaks(

@@ -70,7 +70,7 @@ def describe(
     f"{program.title}: {'' if topology.exact else 'an estimate: '}{fits}: {amount}"
     f" {size(topology.memory)} a device ({parts})",
     f"  {program.steps:,} steps of {shape.rows} rows x {shape.length} tokens, with"
-    f" places for {shape.shards * shape.images} images and"
+    f" places for {shape.shards * shape.tiles} tiles of images and"
     f" {shape.shards * shape.supervised:,} targets; compiled in"
     f" {program.seconds:.0f} s",
     f"  FLOPs a step: {model_flops:.3g} of the model, {program.executed:.3g} executed"

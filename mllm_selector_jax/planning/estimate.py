@@ -48,7 +48,7 @@ def score_flops(
     lengths.sum() - (spared * trunks).sum(),
     keys / 2,
     float(pool.supervised[rows].sum()),
-    float(plan.images(pool.has_image[rows]).sum()),
+    float(plan.tiles(pool.tiles[rows]).sum()),
   )
 
 

@@ -47,7 +47,7 @@ def list_jobs(run: Run, config: MllmConfig, pool: Any) -> list[Job]:
     jobs.append(Job("seed", text, each * count * seed.epochs))
   if run.cfg.score.table is None:
     options = make_options(run.cfg)
-    packed = engine.plan_pass(passes.MAIN, pool, rows, config.patches, options)
+    packed = engine.plan_pass(passes.MAIN, pool, rows, options)
     each = estimate.score_flops(config, pool, rows, packed)
     count = len(passes.list_passes(options.signals))
     tokens = int(packed.tokens(pool.tokens[rows]).sum())

@@ -49,9 +49,11 @@ def set_apart(
     shape: of a step, which some plan of the same pool rows fits.
   """
   shard_rows = shape.rows // shape.shards
-  room = np.array([shape.images, shape.supervised, shape.answers, shard_rows])
+  room = np.array(
+    [shape.tiles, shape.taps, shape.supervised, shape.answers, shard_rows]
+  )
   shards: list[list[list[assembly.Tree]]] = []
-  left = np.zeros(4)
+  left = np.zeros(len(room))
   for row in rows:
     need = np.array([*(count[row] for count in counts), 1])
     if (need > left).any():

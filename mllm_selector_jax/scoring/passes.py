@@ -16,6 +16,7 @@ from mllm_selector_jax.data.packing.loader import RowReader
 from mllm_selector_jax.scoring import signals
 from mllm_selector_jax.types import Sample
 
+
 def keep_tokens(sample: Sample, kept: Bool[np.ndarray, " L"]) -> Sample:
   """The sample of these tokens alone; their order and targets stay.
 

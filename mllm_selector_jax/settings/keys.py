@@ -158,6 +158,7 @@ POOL: dict[str, Check] = {
   "source": every(name, parsed(sources.make_finder)),
   "long_rows": one_of(*pool_check.LONG_ROWS),
   "max_pixels": whole(1),
+  "max_images": optional(whole(0)),
   "most_aside": SHARE,
   "most_lost": SHARE,
   "demo.rows": whole(0),

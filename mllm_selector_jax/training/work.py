@@ -36,7 +36,7 @@ class Work(NamedTuple):
   """What one batch asks for.
 
   Attributes:
-    tokens: real ones, image patches included.
+    tokens: real ones, features of images included.
     places: tokens and padding.
     flops: of forward and backward pass over what is real; what is recomputed, and
       padding, do not count.
@@ -51,24 +51,21 @@ class Rates(NamedTuple):
   """FLOPs of each thing that a pass over samples has to do.
 
   Attributes:
-    token: of one real token, image patches included.
+    token: of one real token, features of images included.
     key: of one key that one token sees.
     target: of one supervised position.
-    image: of one image.
+    tile: of one tile of an image.
   """
 
   token: float
   key: float
   target: float
-  image: float
+  tile: float
 
-  def flops(self, tokens: Any, keys: Any, targets: Any, images: Any) -> Any:
+  def flops(self, tokens: Any, keys: Any, targets: Any, tiles: Any) -> Any:
     """Of so many of each; numbers or arrays of one shape."""
     return (
-      self.token * tokens
-      + self.key * keys
-      + self.target * targets
-      + self.image * images
+      self.token * tokens + self.key * keys + self.target * targets + self.tile * tiles
     )
 
 
@@ -114,10 +111,10 @@ def make_rates(
   ran = config.vision_layers / vision.layers
   tower = ran * _count_weights(params["vision"]["layers"])
   tower += _count_weights(params["vision"]["patch_embedding"])
-  image = 2 * seeing * tower * vision.positions
-  image += seeing * 4 * config.vision_layers * vision.width * vision.positions**2
-  image += 2 * projecting * _count_weights(params["projector"]) * config.patches
-  return Rates(token, key, target, image)
+  tile = 2 * seeing * tower * vision.positions
+  tile += seeing * 4 * config.vision_layers * vision.width * vision.positions**2
+  tile += 2 * projecting * _count_weights(params["projector"]) * config.patches
+  return Rates(token, key, target, tile)
 
 
 def make_count(
@@ -130,11 +127,22 @@ def make_count(
     real = np.asarray(batch.segments) > 0
     tokens = int(real.sum())
     keys = int(np.asarray(batch.positions, np.int64)[real].sum()) + tokens
-    images = int((np.asarray(batch.patches) >= 0).sum()) / config.patches
+    tiles = _count_tiles(batch, config.patches)
     targets = float(np.asarray(batch.weights).sum())
-    return Work(tokens, real.size, rates.flops(tokens, keys, targets, images))
+    return Work(tokens, real.size, rates.flops(tokens, keys, targets, tiles))
 
   return count
+
+
+def _count_tiles(batch: Batch, patches: int) -> int:
+  """Tiles of a batch that images fill: in each shard the first ones, in order."""
+  shards, room = batch.images.shape[:2]
+  used = np.asarray(batch.patches).reshape(shards, -1)
+  last = np.where(used < room * patches, used, -1).max(axis=1, initial=-1)
+  if batch.taps is not None:
+    tapped = np.where(np.asarray(batch.tap_weights) > 0, np.asarray(batch.taps), -1)
+    last = np.maximum(last, tapped.reshape(shards, -1).max(axis=1, initial=-1))
+  return int((last // patches + 1).sum())
 
 
 def _split_layers(config: DecoderConfig, layers: Params) -> tuple[float, float]:

@@ -83,11 +83,13 @@ def make(source=LLAMA, system=None, **options):
   tokenizer = make_tokenizer("qwen", begins=False)
   tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
   tokenizer.chat_template = source
-  return make_encoder("chat", tokenizer, 3, PATCHES, 1000, system, **options)
+  return make_encoder(
+    "chat", tokenizer, fixed_images(3, PATCHES), 1000, system, **options
+  )
 
 
 def text_of(encoder):
-  return encoder.tokenizer.decode(encoder.encode(talk(*VALUES), True).tokens)
+  return encoder.tokenizer.decode(encoder.encode(talk(*VALUES), ONE_IMAGE).tokens)
 
 
 @pytest.mark.parametrize("system", [None, "Be brief."])
@@ -114,7 +116,7 @@ def test_the_export_is_asked_with_the_date_of_its_rows(other_day, system):
   encoder = make(system=system)
   source, exact = template_source.make_chat_template(encoder)
   assert exact and source.endswith(LLAMA)
-  sample = encoder.encode(talk(*VALUES), True)
+  sample = encoder.encode(talk(*VALUES), ONE_IMAGE)
   ids, mask = oracle(encoder.tokenizer, source, messages(VALUES))
   assert ids.tolist() == sample.tokens.tolist()
   assert mask.tolist() == sample.supervised.tolist()
@@ -181,8 +183,9 @@ class Clock(datetime.datetime):
 chat_template_utils.datetime = Clock
 from tests.data.test_chat_date import VALUES, make
 from tests.data.test_conversation import talk
+from tests.fixed_images import ONE_IMAGE, fixed_images
 
-print(json.dumps(make().encode(talk(*VALUES), True).tokens.tolist()))
+print(json.dumps(make().encode(talk(*VALUES), ONE_IMAGE).tokens.tolist()))
 """
 
 
@@ -198,4 +201,4 @@ def test_processes_of_different_days_agree():
       env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     found.append(json.loads(done.stdout))
-  assert found[0] == found[1] == make().encode(talk(*VALUES), True).tokens.tolist()
+  assert found[0] == found[1] == make().encode(talk(*VALUES), ONE_IMAGE).tokens.tolist()

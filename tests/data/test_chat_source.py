@@ -10,6 +10,7 @@ from mllm_selector_jax.data.tokens.conversation import TEMPLATES, make_encoder
 from mllm_selector_jax.data.tokens.template_source import make_chat_template
 from tests.data.test_conversation import CONVERSATIONS, talk
 from tests.data.test_templates import CHATML, LISTED, PATCHES, TEXT, messages, oracle
+from tests.fixed_images import fixed_images
 from tests.llama_like import KINDS, make_tokenizer
 
 NAMES = ("vicuna_v1", "chatml", "llama-2")
@@ -20,7 +21,7 @@ ODD = "It's \\ a \u00e9\n{{ test }} \U0001f600."
 def make(name, kind="bytes", begins=True, system=None, source=None):
   tokenizer = make_tokenizer(kind, begins)
   tokenizer.chat_template = source
-  encoder = make_encoder(name, tokenizer, 3, PATCHES, 10_000, system)
+  encoder = make_encoder(name, tokenizer, fixed_images(3, PATCHES), 10_000, system)
   made, exact = make_chat_template(encoder)
   assert exact
   return encoder, made
@@ -102,7 +103,7 @@ def test_the_tokenizers_own_is_kept_or_given_the_system_text(own, listed):
 def test_what_cannot_be_said_is_told():
   tokenizer = make_tokenizer("bytes")
   tokenizer.add_special_tokens({"additional_special_tokens": ["ASSISTANT"]})
-  encoder = make_encoder("vicuna_v1", tokenizer, 3, PATCHES, 1000)
+  encoder = make_encoder("vicuna_v1", tokenizer, fixed_images(3, PATCHES), 1000)
   assert not make_chat_template(encoder)[1]
 
 

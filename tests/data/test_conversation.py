@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.data.tokens.dialogue import read_dialogue, read_rounds
 from mllm_selector_jax.types import InputError, RowError
+from tests.fixed_images import ONE_IMAGE, fixed_images
 from tests.tokenizers_on_the_spot import KINDS, make_tokenizer
 
 PATCHES = 5
@@ -108,7 +109,7 @@ def test_supervised_tokens_are_the_answers(kind, name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_that_follows_the_prompt_is_learned(kind, answer):
   encoder = make_encoder(kind)
-  sample = encoder.encode(talk("what colour?", answer), False)
+  sample = encoder.encode(talk("what colour?", answer))
   prompt = encoder.prompt("what colour?", False)
   np.testing.assert_array_equal(sample.tokens[: len(prompt)], prompt)
   assert sample.supervised[len(prompt) :].all()
@@ -134,7 +135,7 @@ def test_prompt_is_the_beginning_of_the_row(kind, has_image):
 def test_special_text_is_literal(kind, text):
   encoder = make_encoder(kind)
   tokenizer = encoder.tokenizer
-  sample = encoder.encode(talk(f"say {text}", f"so: {text} ok"), False)
+  sample = encoder.encode(talk(f"say {text}", f"so: {text} ok"))
   special = set(tokenizer.all_special_ids)
   assert [t for t in sample.tokens.tolist() if t in special] == [
     tokenizer.bos_token_id,
@@ -155,21 +156,21 @@ def test_image_token_that_is_not_special_is_literal_too():
   tokenizer = make_tokenizer("first")
   tokenizer.add_tokens(["<picture>"])
   token = tokenizer.convert_tokens_to_ids("<picture>")
-  encoder = Encoder(tokenizer, VICUNA, token, PATCHES, 1000)
-  sample = encoder.encode(talk("<image>\nwhat is <picture>?", "red"), True)
+  encoder = Encoder(tokenizer, VICUNA, fixed_images(token, PATCHES), 1000)
+  sample = encoder.encode(talk("<image>\nwhat is <picture>?", "red"), ONE_IMAGE)
   assert (sample.tokens == token).sum() == PATCHES
 
 
 def test_no_system_text():
   encoder = make_encoder("bytes", system="")
-  sample = encoder.encode(talk("what?", "red"), False)
+  sample = encoder.encode(talk("what?", "red"))
   text = encoder.tokenizer.decode(sample.tokens.tolist())
   assert text == "<s>USER: what? ASSISTANT: red</s>"
 
 
 def test_other_system_text():
   encoder = make_encoder("bytes", system="Be brief.")
-  sample = encoder.encode(talk("what?", "red", "why?", "so"), False)
+  sample = encoder.encode(talk("what?", "red", "why?", "so"))
   text = encoder.tokenizer.decode(sample.tokens.tolist())
   assert text == (
     "<s>Be brief. USER: what? ASSISTANT: red</s>USER: why? ASSISTANT: so</s>"
@@ -179,15 +180,15 @@ def test_other_system_text():
 def test_no_bos_where_the_tokenizer_adds_none():
   tokenizer = make_tokenizer("bytes")
   tokenizer.backend_tokenizer.post_processor = None
-  encoder = Encoder(tokenizer, VICUNA, 4, PATCHES, 1000, system="")
-  sample = encoder.encode(talk("what?", "red"), False)
+  encoder = Encoder(tokenizer, VICUNA, fixed_images(4, PATCHES), 1000, system="")
+  sample = encoder.encode(talk("what?", "red"))
   assert tokenizer.bos_token_id not in sample.tokens
   assert tokenizer.decode(sample.tokens.tolist()).startswith("USER:")
 
 
 def test_plain_template_is_image_caption_line():
   encoder = make_encoder("bytes", template="plain")
-  sample = encoder.encode(talk("<image>\nDescribe it.", "a red star"), True)
+  sample = encoder.encode(talk("<image>\nDescribe it.", "a red star"), ONE_IMAGE)
   tokens = sample.tokens.tolist()
   assert tokens[: PATCHES + 1] == [1] + [encoder.image_token] * PATCHES
   assert encoder.tokenizer.decode(tokens[PATCHES + 1 :]) == "a red star\n"
@@ -196,7 +197,7 @@ def test_plain_template_is_image_caption_line():
     encoder.prompt("Describe it.", True), tokens[: PATCHES + 1]
   )
   with pytest.raises(RowError, match="malformed"):
-    encoder.encode(talk("<image>", "a", "b", "c"), True)
+    encoder.encode(talk("<image>", "a", "b", "c"), ONE_IMAGE)
 
 
 def test_many_is_each():
@@ -227,7 +228,7 @@ def test_a_conversation_that_is_read_already_gives_the_same_tokens():
 
 def test_decode_gives_the_answer_back():
   encoder = make_encoder("first")
-  sample = encoder.encode(talk("what?", "red circle"), False)
+  sample = encoder.encode(talk("what?", "red circle"))
   assert encoder.answers.decode(sample.tokens[sample.supervised]) == "red circle"
   assert encoder.answers.decode([]) == ""
 
@@ -267,16 +268,16 @@ def test_rounds():
 def test_a_tokenizer_without_the_image_token():
   tokenizer = make_tokenizer()
   with pytest.raises(InputError, match="image token"):
-    Encoder(tokenizer, VICUNA, len(tokenizer), PATCHES, 100)
+    Encoder(tokenizer, VICUNA, fixed_images(len(tokenizer), PATCHES), 100)
 
 
 def test_a_tokenizer_without_an_end():
   tokenizer = make_tokenizer()
   tokenizer.eos_token = None
   with pytest.raises(InputError, match="end-of-sequence"):
-    Encoder(tokenizer, VICUNA, 4, PATCHES, 100)
+    Encoder(tokenizer, VICUNA, fixed_images(4, PATCHES), 100)
 
 
 def test_a_slow_tokenizer():
   with pytest.raises(InputError, match="fast"):
-    Encoder(object(), VICUNA, 4, PATCHES, 100)
+    Encoder(object(), VICUNA, fixed_images(4, PATCHES), 100)

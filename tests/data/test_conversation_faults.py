@@ -12,27 +12,28 @@ from tests.data.test_conversation import (
   oracle_tokens,
   talk,
 )
+from tests.fixed_images import ONE_IMAGE
 from tests.tokenizers_on_the_spot import KINDS
 
 
 def test_leading_turns_before_the_first_human_are_dropped():
   encoder = make_encoder()
-  wanted = encoder.encode(talk("what?", "red"), False)
+  wanted = encoder.encode(talk("what?", "red"))
   extra = [{"from": "gpt", "value": "hello"}, {"from": "gpt", "value": "again"}]
-  given = encoder.encode(extra + talk("what?", "red"), False)
+  given = encoder.encode(extra + talk("what?", "red"))
   np.testing.assert_array_equal(given.tokens, wanted.tokens)
 
 
 def test_a_last_question_without_answer_is_dropped():
   encoder = make_encoder()
-  wanted = encoder.encode(talk("what?", "red"), False)
-  given = encoder.encode(talk("what?", "red", "and?"), False)
+  wanted = encoder.encode(talk("what?", "red"))
+  given = encoder.encode(talk("what?", "red", "and?"))
   np.testing.assert_array_equal(given.tokens, wanted.tokens)
 
 
 def test_an_empty_answer_is_not_learned():
   encoder = make_encoder()
-  sample = encoder.encode(talk("what?", " ", "and?", "red"), False)
+  sample = encoder.encode(talk("what?", " ", "and?", "red"))
   assert set(sample.turns.tolist()) == {-1, 1}
 
 
@@ -70,7 +71,9 @@ def test_rows_that_cannot_be_used(conversations, has_image, reason):
 
 
 def test_a_long_row_is_cut_after_the_expansion():
-  whole = make_encoder().encode(talk("<image>\nwhat?", "red blue green yellow"), True)
+  whole = make_encoder().encode(
+    talk("<image>\nwhat?", "red blue green yellow"), ONE_IMAGE
+  )
   length = len(whole.tokens)
   for cut in (1, 3):
     sample = make_encoder(max_length=length - cut).encode(
@@ -87,12 +90,12 @@ def test_a_long_row_is_cut_after_the_expansion():
 
 def test_cut_before_any_answer_and_before_the_image_ends():
   row = talk("<image>\nwhat?", "red")
-  whole = make_encoder().encode(row, True)
+  whole = make_encoder().encode(row, ONE_IMAGE)
   image_end = np.flatnonzero(whole.tokens == 4)[-1] + 1
   with pytest.raises(RowError, match="no supervised token"):
-    make_encoder(max_length=int(image_end)).encode(row, True)
+    make_encoder(max_length=int(image_end)).encode(row, ONE_IMAGE)
   with pytest.raises(RowError, match="too long"):
-    make_encoder(max_length=int(image_end) - 1).encode(row, True)
+    make_encoder(max_length=int(image_end) - 1).encode(row, ONE_IMAGE)
 
 
 @pytest.mark.parametrize("text", ["red blue ", "x", "é", "a\n"])
@@ -100,7 +103,7 @@ def test_cut_before_any_answer_and_before_the_image_ends():
 def test_an_enormous_text_is_cut_as_any_other(kind, text):
   encoder = make_encoder(kind, max_length=200)
   values = ("what?", text * 30_000, "and?", "no")
-  sample = encoder.encode(talk(*values), False)
+  sample = encoder.encode(talk(*values))
   assert sample.truncated
   wanted = oracle_tokens(encoder.tokenizer, oracle_text(values))
   assert sample.tokens.tolist() == wanted[:200]
@@ -112,10 +115,10 @@ def test_an_enormous_text_is_cut_as_any_other(kind, text):
 def test_an_enormous_text_does_not_take_long(kind):
   encoder = make_encoder(kind)
   start = time.process_time()
-  sample = encoder.encode(talk("what?", "red blue " * 1_500_000), False)
+  sample = encoder.encode(talk("what?", "red blue " * 1_500_000))
   assert len(sample.tokens) == 10_000
   with pytest.raises(RowError, match="no supervised token"):
-    encoder.encode(talk("red blue " * 1_500_000, "no"), False)
+    encoder.encode(talk("red blue " * 1_500_000, "no"))
   with pytest.raises(RowError, match="too long"):
-    encoder.encode(talk("a", "red " * 1_500_000, "<image>", "no"), True)
+    encoder.encode(talk("a", "red " * 1_500_000, "<image>", "no"), ONE_IMAGE)
   assert time.process_time() - start < 10

@@ -16,7 +16,6 @@ from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import (
-  OPTIONS,
   make_encoder,
   make_record,
   talk,
@@ -25,8 +24,8 @@ from tests.data.pools_on_the_spot import (
 )
 
 SAME = (
-  "id", "hash", "image_hash", "pixels", "turns", "tokens", "supervised", "trunk",
-  "status", "reason", "truncated",
+  "id", "hash", "image_hashes", "pixels", "sizes", "turns", "tokens", "supervised",
+  "prefix_keys", "status", "reason", "truncated",
 )  # fmt: skip
 NAMES = sorted(formats_on_the_spot.WRITERS)
 
@@ -42,7 +41,7 @@ def check_file(path: str, folder, out, **options):
   data = [path]
   encoder = make_encoder()
   folder = folder and str(folder)
-  found = pool_check.check_pool(data, folder, encoder, OPTIONS, 10_000, out, **options)
+  found = pool_check.check_pool(data, folder, encoder, 10_000, out, **options)
   return found, read_table(out)
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mllm_selector_jax.data.files import fingerprint, mixture
-from mllm_selector_jax.data.pool import pool_check, pool_summary
+from mllm_selector_jax.data.pool import pool_check, summary_text
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError
-from tests.data.pools_on_the_spot import OPTIONS, make_encoder, make_record
+from tests.data.pools_on_the_spot import make_encoder, make_record
 
 
 def write(folder, name, start, count):
@@ -33,9 +33,7 @@ def take(folder, *entries, seed=0):
   ]
   (folder / "mix.yaml").write_text("datasets:\n" + "\n".join(lines))
   data, out = [str(folder / "mix.yaml")], folder / "out.parquet"
-  found = pool_check.check_pool(
-    data, None, make_encoder(), OPTIONS, 100, out, seed=seed
-  )
+  found = pool_check.check_pool(data, None, make_encoder(), 100, out, seed=seed)
   return [int(name[3:]) for name in read_table(out).id], found
 
 
@@ -53,7 +51,7 @@ def test_strategies(folder, strategy, ids):
   assert taken == [*ids, 10]
   left = {"a.jsonl": 10 - len(ids), "b.jsonl": 9}
   rows = sum(left.values())
-  assert f"not taken    {rows:,} rows" in pool_summary.format_summary(found)
+  assert f"not taken    {rows:,} rows" in summary_text.format_summary(found)
   told = {name.rpartition("/")[2]: count for name, count in found["not_taken"].items()}
   assert told == {name: count for name, count in left.items() if count}
 
@@ -122,9 +120,7 @@ def test_a_mixture_that_cannot_be_followed(folder, text, told):
   (folder / "mix.yaml").write_text(text)
   data = [str(folder / "mix.yaml")]
   with pytest.raises(InputError, match=told):
-    pool_check.check_pool(
-      data, None, make_encoder(), OPTIONS, 100, folder / "o.parquet"
-    )
+    pool_check.check_pool(data, None, make_encoder(), 100, folder / "o.parquet")
 
 
 def test_what_yaml_says_is_read_as_yaml(folder):
@@ -146,7 +142,7 @@ datasets:
   out = folder / "out.parquet"
   data = [str(folder / "mix.yaml")]
   found = pool_check.check_pool(
-    data, None, make_encoder(), OPTIONS, 100, out, duplicate_ids="keep"
+    data, None, make_encoder(), 100, out, duplicate_ids="keep"
   )
   assert found["rows"] == found["ok"] == 4
 

@@ -20,7 +20,7 @@ from mllm_selector_jax.data.json_text import records
 from mllm_selector_jax.data.pool import pool_check, pool_export
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError, RunError
-from tests.data.pools_on_the_spot import OPTIONS, make_encoder, make_record
+from tests.data.pools_on_the_spot import make_encoder, make_record
 
 ROWS = [make_record(n) for n in range(5)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
@@ -81,7 +81,7 @@ def test_utf_16(tmp_path, encoding, pack):
 def test_the_table_names_the_file_that_was_given(tmp_path, place):
   path, out = str(tmp_path / "pool.jsonl.gz"), tmp_path / "out.parquet"
   Path(path).write_bytes(gzip.compress(LINES))
-  pool_check.check_pool([path], None, make_encoder(), OPTIONS, 100, out)
+  pool_check.check_pool([path], None, make_encoder(), 100, out)
   table = read_table(out)
   assert table.file.tolist() == [path] * 5
   (copy,) = place.iterdir()

@@ -22,6 +22,7 @@ from tests.data.test_conversation import CONVERSATIONS
 from tests.data.test_conversation import make_encoder as make_llava
 from tests.data.test_conversation import talk as talk_of
 from tests.data.test_templates import SOURCES, make
+from tests.fixed_images import ONE_IMAGE
 
 ENCODERS = {
   **{name: lambda name=name: make(name) for name in ("chatml", "llama-2")},
@@ -50,7 +51,7 @@ def test_the_trunk_ends_with_the_image_of_the_first_turn(name):
 
 def test_an_answer_right_behind_the_image_shares_nothing():
   encoder = make_llava(template="plain")
-  sample = encoder.encode(talk_of("<image>", "a red circle"), True)
+  sample = encoder.encode(talk_of("<image>", "a red circle"), ONE_IMAGE)
   assert sample.supervised[len(encoder.trunk)]
   assert encoder.measure_trunk(sample) == 0
 

@@ -16,6 +16,7 @@ from mllm_selector_jax.evaluation import intervals
 from mllm_selector_jax.evaluation.asking import evaluate_model, summarise
 from mllm_selector_jax.evaluation.tasks import Aside, Question
 from mllm_selector_jax.evaluation.totals import Marked
+from mllm_selector_jax.inputs.base_model import bind_images
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.types import InputError
 from tests.models.tiny import make_base
@@ -35,8 +36,7 @@ class Model:
     self.encoder = Encoder(
       tokenizer,
       TEMPLATES["vicuna_v1"],
-      self.config.image_token,
-      self.config.patches,
+      bind_images(self.config, options),
       max_length=256,
       system="",
     )

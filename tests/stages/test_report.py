@@ -88,8 +88,9 @@ def test_headline_and_tables_agree_with_the_artifacts(whole):
   pool = pq.read_table(workdir / "pool.parquet").to_pydict()
   usable = {
     image
-    for image, reason in zip(pool["image_hash"], pool["reason"], strict=True)
-    if image and reason is None
+    for images, reason in zip(pool["image_hashes"], pool["reason"], strict=True)
+    if reason is None
+    for image in images
   }
   assert f"different image files {len(usable):,} " in words
   assert "not run yet" not in words
@@ -243,8 +244,8 @@ def write_large(workdir, images, rows: int):
     "row": row,
     "id": pa.array([f"{n}" + "<&" * 40 for n in row]),
     "source": [f"source {n} " + "&" * 90 for n in row % 5_000],
-    "image": [f"{n}.png" for n in row % 20],
-    "image_hash": [f"{n:064d}" for n in row],
+    "images": [[f"{n}.png"] for n in row % 20],
+    "image_hashes": [[f"{n:064d}"] for n in row],
     "turns": np.full(rows, 20),
     "tokens": rng.integers(20, 2_000, rows),
     "reason": pa.array(reason, pa.string(), from_pandas=True),

@@ -96,8 +96,6 @@ def lay_out(
   for number in range(len(heights)):
     alike = [steps[place] for place in np.flatnonzero(which == number).tolist()]
     shapes.append(
-      assembly.find_steps_shape(
-        alike, items, length, patches, side, shards
-      )
+      assembly.find_steps_shape(alike, items, length, patches, side, shards)
     )
   return Laid(list(steps), which, tuple(shapes))

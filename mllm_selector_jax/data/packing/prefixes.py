@@ -5,6 +5,7 @@ packed row, so that it is computed once (tree_packing.py). Every row with an ima
 offers several: what precedes its first image, and what ends with each of its images.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -30,7 +31,8 @@ class Prefix(NamedTuple):
   key: int
 
 
-class Prefixes(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Prefixes:
   """The prefixes of several rows, those of a row in ascending length.
 
   Attributes:
@@ -44,7 +46,7 @@ class Prefixes(NamedTuple):
   taps: Int[np.ndarray, " p"]
   keys: UInt64[np.ndarray, " p"]
 
-  def __len__(self) -> int:  # type: ignore[override]
+  def __len__(self) -> int:
     """Rows."""
     return len(self.bounds) - 1
 
@@ -58,7 +60,8 @@ class Prefixes(NamedTuple):
     counts = np.maximum(stops - starts, 0)
     bounds = np.concatenate([[0], np.cumsum(counts)])
     place = np.arange(bounds[-1]) + np.repeat(starts - bounds[:-1], counts)
-    return Prefixes(bounds, *(column[place] for column in self[1:]))
+    columns = self.tokens, self.tiles, self.taps, self.keys
+    return Prefixes(bounds, *(column[place] for column in columns))
 
 
 def list_prefixes(sample: Sample, pixels: Sequence[str]) -> list[Prefix]:
@@ -85,7 +88,8 @@ def list_prefixes(sample: Sample, pixels: Sequence[str]) -> list[Prefix]:
     digest.update(name.encode())
     tiles += image.layout.tiles
     taps += len(image.layout.taps)
-    found.append(Prefix(image.stop, tiles, taps, _key(digest, sample, done, image.stop)))
+    key = _key(digest, sample, done, image.stop)
+    found.append(Prefix(image.stop, tiles, taps, key))
     done = image.stop
   return found
 

@@ -85,8 +85,9 @@ class Parts:
       lines = (columns[name] for name in pool_table.Line._fields)
       for *cells, sizes, remarks, specials in zip(*lines, *beside, strict=True):
         counts = tuple(Count(**count) for count in specials)
-        values = (tuple(cell) if isinstance(cell, list) else cell for cell in cells)
-        line = pool_table.Line(*values)
+        line = pool_table.Line._make(
+          tuple(cell) if isinstance(cell, list) else cell for cell in cells
+        )
         yield Checked(line, tuple(sizes), tuple(remarks), counts)
 
   def add(self, checked: Checked) -> None:

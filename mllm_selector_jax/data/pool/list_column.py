@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Int
 
 from mllm_selector_jax.data.pool.text_column import Text
 
@@ -21,11 +21,11 @@ class Lists(Generic[Value]):
 
   Attributes:
     bounds: where each row's values begin among `values`, and the end.
-    values: of all rows, one row after the other.
+    values: of all rows, one row after the other: an array of numbers, or a `Text`.
   """
 
   bounds: Int[np.ndarray, " N+1"]
-  values: Num[np.ndarray, " n"] | Text[str]
+  values: Any
 
   def __init__(self, column: Any):
     import pyarrow as pa

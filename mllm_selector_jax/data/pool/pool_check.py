@@ -19,6 +19,7 @@ from mllm_selector_jax.data.pool import (
   pool_table,
   sources,
   special_counts,
+  summary_text,
 )
 from mllm_selector_jax.data.pool.checked_parts import Checked, Parts
 from mllm_selector_jax.data.pool.row_hash import hash_row
@@ -137,7 +138,7 @@ def check_pool(
         progress(read, max(read, round(read / share)))
   result = tally.result()
   if not tally.ok:
-    raise InputError(pool_summary.explain_nothing(data, result))
+    raise InputError(summary_text.explain_nothing(data, result))
   done.finish()
   if reading.not_taken:
     result["not_taken"] = dict(reading.not_taken)

@@ -26,6 +26,7 @@ from mllm_selector_jax.data.formats.array_record_file import open_writer
 from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.data.pool.pool_table import PoolTable, read_table
+from mllm_selector_jax.data.pool.row_reading import name_pictures
 from mllm_selector_jax.types import InputError, RowError, RunError
 
 NAME = "pool"  # of the data set

@@ -240,8 +240,8 @@ class ChatLayout:
     rounds, numbers = len(letters), itertools.count()
     slots: list[Part] = [Part(SYSTEM)] * system
     for turn, asked in enumerate(letters):
-      texts = (part for part in list_question(turn, asked) if part.kind == QUESTION)
-      slots += [*texts, Part(ANSWER, turn)]
+      asking = (part for part in list_question(turn, asked) if part.kind == QUESTION)
+      slots += [*asking, Part(ANSWER, turn)]
     texts = {part: _SLOT.format(next(numbers)) for part in slots}
     messages = self._messages(
       letters,

@@ -210,9 +210,10 @@ class Encoder:
         layout = next(waiting)
         placed.append((len(ids), layout))
         ids += layout.tokens.tolist()
-      elif piece.text is None:
+      elif piece.token is not None:
         ids.append(piece.token)
       else:
+        assert piece.text is not None, "a piece is a text, a token or an image"
         last = place == len(pieces) - 1
         text = piece.text.rstrip(" ") if last else piece.text
         ids += self._text.encode(text, piece.follows).ids
@@ -276,7 +277,7 @@ class Encoder:
       if piece.is_image:
         placed.append(PlacedImage(length, next(layouts)))
         encoded.append(EncodedPiece(placed[-1].layout.tokens))
-      elif piece.text is None:
+      elif piece.token is not None:
         encoded.append(EncodedPiece((piece.token,), piece.learned))
       else:
         encoded.append(self._text.encode_piece(piece, encodings, self._splits))

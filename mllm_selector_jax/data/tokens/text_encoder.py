@@ -1,4 +1,4 @@
-"""Tokenises the pieces of a row, and finds what is learned and what is asked in them."""
+"""Tokenises the pieces of a row, and finds their learned and asked tokens."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -13,6 +13,7 @@ from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.evaluation import generation
 from mllm_selector_jax.evaluation.asking import evaluate_model
 from mllm_selector_jax.evaluation.question import Question
+from mllm_selector_jax.inputs.base_model import bind_images
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import stops
 from tests.data.test_templates import CHATML, LISTED
@@ -72,8 +73,7 @@ def open_base(base, name, system=None):
   encoder = conversation.make_encoder(
     name,
     tokenizer,
-    config.image_token,
-    config.patches,
+    bind_images(config, options),
     2048,
     system,
     ends=huggingface.read_ends(base, tokenizer),

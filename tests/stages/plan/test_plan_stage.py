@@ -82,7 +82,8 @@ def test_scoring_counts_a_shared_trunk_once():
   pool = make_pool(64).table
   rows = np.arange(64)
   rates = work.make_rates(toy.CONFIG, mllm.abstract(toy.CONFIG), None)
-  shared = make_plan(pool.tokens, 128, pool.trunk, pool.pixel_keys, pool.supervised)
+  prefixes = pool.prefixes.take(rows, 1)
+  shared = make_plan(pool.tokens, 128, prefixes, pool.tiles, pool.supervised)
   total = 0.0
   for number in range(len(shared)):
     for trunk, items in shared.row(number):

@@ -30,6 +30,11 @@ class BaseImages:
     """Whether the only image of a question stands before its text."""
     return FORMS[self.options.form].leads
 
+  @property
+  def is_fixed(self) -> bool:
+    """Whether an image's layout does not depend on its size."""
+    return self.options.form == "square"
+
   def is_several(self, images: int) -> bool:
     """Whether images are prepared otherwise than the only one of a row would be."""
     return images > 1 and not self.options.tile_several

@@ -1,0 +1,20 @@
+"""Images of a fixed number of tokens, for tests of text."""
+
+from mllm_selector_jax.data.images.image_forms import BaseImages
+from mllm_selector_jax.types import ImageOptions, ImageTokens
+
+ONE_IMAGE = [(1, 1)]  # the sizes of a row's images, which do not matter here
+HALF = (0.5, 0.5, 0.5)
+
+
+def fixed_images(
+  token: int, features: int, options: ImageOptions | None = None
+) -> BaseImages:
+  """Images that become so many features, whatever their size."""
+  options = options or ImageOptions(8, HALF, HALF)
+  grid = round(features**0.5)
+  square = grid * grid == features
+  options = ImageOptions(
+    **{**options.__dict__, "grid": grid, "features": None if square else features}
+  )
+  return BaseImages(options, ImageTokens(token))
