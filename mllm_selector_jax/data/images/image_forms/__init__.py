@@ -9,18 +9,24 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from mllm_selector_jax.data.images.image_forms.anyres_form import ANYRES
 from mllm_selector_jax.data.images.image_forms.image_layout import (
   NEWLINE,
   ImageForm,
   ImageLayout,
   ImageTokens,
 )
+from mllm_selector_jax.data.images.image_forms.internvl_form import INTERNVL
 from mllm_selector_jax.data.images.image_forms.square_form import SQUARE
 from mllm_selector_jax.types import ImageOptions
 
 __all__ = ["FORMS", "NEWLINE", "ImageLayout", "ImageTokens", "cut_tiles", "lay_out"]
 
-FORMS: dict[str, ImageForm] = {"square": SQUARE}
+FORMS: dict[str, ImageForm] = {
+  "square": SQUARE,
+  "internvl": INTERNVL,
+  "anyres": ANYRES,
+}
 
 
 def lay_out(
