@@ -236,8 +236,8 @@ class ImageOptions:
     resample: Pillow's number of the resampling filter (3 is bicubic).
     form: how an image is cut into tiles; a key of `data.images.image_forms.FORMS`.
     grid: features along a tile's side, after any merging; a tile has grid * grid.
-    features: of a tile where they are no square (a class token is among them); None
-      where they are.
+    extra_features: of a tile, beside those of the grid: 1 where the class token's is
+      kept, -1 where the first place is left out. Only the form "square" has any.
     min_tiles, max_tiles: bounds of the form "internvl", the thumbnail not counted.
     thumbnail: append the whole image as one more tile if there are several.
     pinpoints: sizes, (height, width) in pixels, to which the form "anyres" fits an
@@ -256,7 +256,7 @@ class ImageOptions:
   resample: int = 3
   form: str = "square"
   grid: int = 24
-  features: int | None = None
+  extra_features: int = 0
   min_tiles: int = 1
   max_tiles: int = 1
   thumbnail: bool = True

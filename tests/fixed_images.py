@@ -1,5 +1,7 @@
 """Images of a fixed number of tokens, for tests of text."""
 
+import dataclasses
+
 from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.types import ImageOptions, ImageTokens
 
@@ -13,8 +15,6 @@ def fixed_images(
   """Images that become so many features, whatever their size."""
   options = options or ImageOptions(8, HALF, HALF)
   grid = round(features**0.5)
-  square = grid * grid == features
-  options = ImageOptions(
-    **{**options.__dict__, "grid": grid, "features": None if square else features}
-  )
+  extra = features - grid * grid
+  options = dataclasses.replace(options, grid=grid, extra_features=extra)
   return BaseImages(options, ImageTokens(token))

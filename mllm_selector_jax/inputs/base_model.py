@@ -101,9 +101,9 @@ def bind_images(config: MllmConfig, options: ImageOptions) -> BaseImages:
     config: of the model, which says how many features a tile has.
     options: of its image processor.
   """
-  grid = math.isqrt(config.patches)
-  features = None if grid * grid == config.patches else config.patches
-  options = dataclasses.replace(options, grid=grid, features=features)
+  grid = round(math.sqrt(config.patches))
+  extra = config.patches - grid * grid
+  options = dataclasses.replace(options, grid=grid, extra_features=extra)
   return BaseImages(options, ImageTokens(config.image_token))
 
 

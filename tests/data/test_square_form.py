@@ -72,12 +72,12 @@ def test_a_square_of_the_right_size_is_untouched():
     np.testing.assert_array_equal(found, np.asarray(image))
 
 
-@pytest.mark.parametrize("class_feature", [False, True])
+@pytest.mark.parametrize("extra", [-1, 0, 1])
 @pytest.mark.parametrize("images", [1, 3])
-def test_every_image_is_one_tile(images, class_feature):
-  options = ImageOptions(32, HALF, HALF, grid=4, class_feature=class_feature)
+def test_every_image_is_one_tile(images, extra):
+  options = ImageOptions(32, HALF, HALF, grid=4, extra_features=extra)
   layout = image_forms.lay_out(options, image_forms.ImageTokens(9), 70, 20, images)
-  features = 17 if class_feature else 16
+  features = 16 + extra
   assert layout.tiles == 1
   assert layout.tokens.tolist() == [9] * features
   assert layout.features.tolist() == list(range(features))

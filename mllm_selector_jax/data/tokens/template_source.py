@@ -95,7 +95,7 @@ def make_chat_template(encoder: Encoder) -> tuple[str | None, bool]:
     if template.system:
       source = _add_system(source, template.system)
     return (None if source == tokenizer.get_chat_template() else source), True
-  one = ImageOptions(1, (0.0,) * 3, (1.0,) * 3, features=1)
+  one = ImageOptions(1, (0.0,) * 3, (1.0,) * 3, grid=1)
   images = BaseImages(one, ImageTokens(encoder.image_token))
   small = Encoder(tokenizer, template, images, 4096)
   mark = tokenizer.convert_ids_to_tokens(encoder.image_token)

@@ -27,7 +27,7 @@ class ImageForm(NamedTuple):
 
 def count_features(options: ImageOptions) -> int:
   """The number P of features of a tile."""
-  return options.features or options.grid**2
+  return options.grid**2 + options.extra_features
 
 
 def make_layout(
@@ -38,10 +38,22 @@ def make_layout(
   weights: Float[np.ndarray, "k 4"] | None = None,
 ) -> ImageLayout:
   """A layout with one image token for each feature, between the marks."""
+  begin, end = len(tokens.begin), len(tokens.begin) + len(features)
+  ids = np.full(end + len(tokens.end), tokens.image, np.int32)
+  ids[:begin], ids[end:] = tokens.begin, tokens.end
   return ImageLayout(
     tiles,
-    np.array([*tokens.begin, *[tokens.image] * len(features), *tokens.end], np.int32),
+    ids,
     features.astype(np.int32),
     np.zeros((0, 4), np.int32) if taps is None else taps.astype(np.int32),
     np.zeros((0, 4), np.float32) if weights is None else weights.astype(np.float32),
   )
+
+
+def split_tiles(
+  pixels: UInt8[np.ndarray, "height width 3"], size: int
+) -> UInt8[np.ndarray, "t S S 3"]:
+  """Cuts pixels into squares of this side, row by row."""
+  rows, columns = pixels.shape[0] // size, pixels.shape[1] // size
+  cut = pixels.reshape(rows, size, columns, size, 3).swapaxes(1, 2)
+  return cut.reshape(rows * columns, size, size, 3)
