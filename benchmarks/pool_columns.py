@@ -65,20 +65,20 @@ def describe_samples(
 def share_images(
   trunks: Int[np.ndarray, " n"],
   images: UInt64[np.ndarray, " n"],
-  image_tokens: int = 0,
+  image_tokens: int | None = None,
 ) -> Prefixes:
-  """The prefixes of rows of one image each.
+  """The prefixes of rows of one image each, those before the image only if asked for.
 
   Args:
     trunks: tokens through the end of each row's image; 0 where they are not shared.
     images: a key of each row's image; 0 for none.
-    image_tokens: of an image.
+    image_tokens: of an image; None leaves out what precedes it.
   """
   shared = (np.asarray(trunks) > 0) & (np.asarray(images) != 0)
   return join_prefixes(
     [
       [
-        Prefix(int(trunk) - image_tokens, 0, 0, 1),
+        *_list_before(int(trunk), image_tokens),
         Prefix(int(trunk), 1, 0, hash_key(int(image), int(trunk))),
       ]
       if is_shared
@@ -86,6 +86,10 @@ def share_images(
       for trunk, image, is_shared in zip(trunks, images, shared, strict=True)
     ]
   )
+
+
+def _list_before(trunk: int, image_tokens: int | None) -> list[Prefix]:
+  return [] if image_tokens is None else [Prefix(trunk - image_tokens, 0, 0, 1)]
 
 
 def hash_key(image: int, trunk: int) -> int:

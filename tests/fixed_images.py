@@ -18,3 +18,8 @@ def fixed_images(
   extra = features - grid * grid
   options = dataclasses.replace(options, grid=grid, extra_features=extra)
   return BaseImages(options, ImageTokens(token))
+
+
+def sizes_of(values) -> list[tuple[int, int]]:
+  """The sizes of the images that are marked in these texts."""
+  return ONE_IMAGE * "".join(values).count("<image>")

@@ -16,10 +16,11 @@ from tests.tokenizers_on_the_spot import make_tokenizer
 OPTIONS = ImageOptions(8, (0.5,) * 3, (0.5,) * 3)
 
 
-def make_encoder(max_length: int = 2048) -> Encoder:
+def make_encoder(max_length: int = 2048, options: ImageOptions = OPTIONS) -> Encoder:
   tokenizer = make_tokenizer("bytes")
   token = tokenizer.convert_tokens_to_ids("<image>")
-  return Encoder(tokenizer, TEMPLATES["vicuna_v1"], fixed_images(token, 4), max_length)
+  images = fixed_images(token, 4, options)
+  return Encoder(tokenizer, TEMPLATES["vicuna_v1"], images, max_length)
 
 
 def talk(question: str, answer: str) -> list[dict]:

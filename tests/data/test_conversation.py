@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.data.tokens.dialogue import read_dialogue, read_rounds
 from mllm_selector_jax.types import InputError, RowError
-from tests.fixed_images import ONE_IMAGE, fixed_images
+from tests.fixed_images import ONE_IMAGE, fixed_images, sizes_of
 from tests.tokenizers_on_the_spot import KINDS, make_tokenizer
 
 PATCHES = 5
@@ -20,8 +20,7 @@ def make_encoder(kind="bytes", max_length=10_000, template="vicuna_v1", system=N
   return Encoder(
     tokenizer,
     TEMPLATES[template],
-    image_token=tokenizer.convert_tokens_to_ids("<image>"),
-    patches=PATCHES,
+    fixed_images(tokenizer.convert_tokens_to_ids("<image>"), PATCHES),
     max_length=max_length,
     system=system,
   )
@@ -78,7 +77,7 @@ CONVERSATIONS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_tokens_are_llavas(kind, name):
   encoder, values = make_encoder(kind), CONVERSATIONS[name]
-  sample = encoder.encode(talk(*values), "<image>" in "".join(values))
+  sample = encoder.encode(talk(*values), sizes_of(values))
   text = oracle_text(values)
   assert sample.tokens.tolist() == oracle_tokens(encoder.tokenizer, text)
   assert not sample.truncated
@@ -89,7 +88,7 @@ def test_tokens_are_llavas(kind, name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_supervised_tokens_are_the_answers(kind, name):
   encoder, values = make_encoder(kind), CONVERSATIONS[name]
-  sample = encoder.encode(talk(*values), "<image>" in "".join(values))
+  sample = encoder.encode(talk(*values), sizes_of(values))
   end = encoder.tokenizer.eos_token_id
   np.testing.assert_array_equal(sample.supervised, sample.turns >= 0)
   assert not sample.supervised[0]
@@ -110,7 +109,7 @@ def test_supervised_tokens_are_the_answers(kind, name):
 def test_all_that_follows_the_prompt_is_learned(kind, answer):
   encoder = make_encoder(kind)
   sample = encoder.encode(talk("what colour?", answer))
-  prompt = encoder.prompt("what colour?", False)
+  prompt = encoder.prompt("what colour?").tokens
   np.testing.assert_array_equal(sample.tokens[: len(prompt)], prompt)
   assert sample.supervised[len(prompt) :].all()
   assert not sample.supervised[: len(prompt)].any()
@@ -122,12 +121,12 @@ def test_prompt_is_the_beginning_of_the_row(kind, has_image):
   encoder = make_encoder(kind)
   question = "is there a star?"
   marked = f"<image>\n{question}" if has_image else question
-  sample = encoder.encode(talk(marked, "no"), has_image)
+  sample = encoder.encode(talk(marked, "no"), has_image * ONE_IMAGE)
   for asked in {marked, question}:
-    prompt = encoder.prompt(asked, has_image)
-    np.testing.assert_array_equal(sample.tokens[: len(prompt)], prompt)
-    assert sample.supervised.argmax() == len(prompt)
-  assert (prompt == encoder.image_token).sum() == has_image * PATCHES
+    prompt = encoder.prompt(asked, has_image * ONE_IMAGE)
+    np.testing.assert_array_equal(sample.tokens[: len(prompt.tokens)], prompt.tokens)
+    assert sample.supervised.argmax() == len(prompt.tokens)
+  assert (prompt.tokens == encoder.image_token).sum() == has_image * PATCHES
 
 
 @pytest.mark.parametrize("text", ["</s>", "<s>", "<image >", "<pad>", "a </s> b"])
@@ -143,13 +142,13 @@ def test_special_text_is_literal(kind, text):
   ]
   answer = sample.tokens[sample.supervised][:-1].tolist()
   assert tokenizer.decode(answer).strip() == f"so: {text} ok"
-  prompt = encoder.prompt(f"say {text}", False)
+  prompt = encoder.prompt(f"say {text}").tokens
   assert not special & set(prompt[1:].tolist())
 
 
 def test_image_text_is_literal_in_a_text_only_prompt():
   encoder = make_encoder()
-  assert encoder.image_token not in encoder.prompt("what is <image>?", False)
+  assert encoder.image_token not in encoder.prompt("what is <image>?").tokens
 
 
 def test_image_token_that_is_not_special_is_literal_too():
@@ -194,36 +193,38 @@ def test_plain_template_is_image_caption_line():
   assert encoder.tokenizer.decode(tokens[PATCHES + 1 :]) == "a red star\n"
   np.testing.assert_array_equal(np.flatnonzero(~sample.supervised), range(PATCHES + 1))
   np.testing.assert_array_equal(
-    encoder.prompt("Describe it.", True), tokens[: PATCHES + 1]
+    encoder.prompt("Describe it.", ONE_IMAGE).tokens, tokens[: PATCHES + 1]
   )
   with pytest.raises(RowError, match="malformed"):
     encoder.encode(talk("<image>", "a", "b", "c"), ONE_IMAGE)
 
 
+def assert_same(one, other):
+  for mine, theirs in zip(one[:-1], other[:-1], strict=True):
+    np.testing.assert_array_equal(mine, theirs)
+  assert [i.start for i in one.images] == [i.start for i in other.images]
+
+
 def test_many_is_each():
   encoder = make_encoder("first")
-  rows = [
-    (talk(*values), "<image>" in "".join(values)) for values in CONVERSATIONS.values()
-  ]
-  rows[3:3] = [(None, False), (talk("a", "b"), True)]
+  rows = [(talk(*values), sizes_of(values)) for values in CONVERSATIONS.values()]
+  rows[3:3] = [(None, []), (talk("a", "b"), ONE_IMAGE)]
   together = encoder.encode_many(rows)
   assert [isinstance(r, RowError) for r in together[2:6]] == [False, True, True, False]
   for row, result in zip(rows, together, strict=True):
     if isinstance(result, RowError):
       continue
     alone = encoder.encode(*row)
-    for one, other in zip(alone, result, strict=True):
-      np.testing.assert_array_equal(one, other)
+    assert_same(alone, result)
 
 
 def test_a_conversation_that_is_read_already_gives_the_same_tokens():
   encoder = make_encoder("first")
   system = [{"from": "system", "value": "Be brief."}]
   for values in CONVERSATIONS.values():
-    conversations, has_image = system + talk(*values), "<image>" in "".join(values)
-    rows = [(conversations, has_image), (read_dialogue(conversations), has_image)]
-    for one, other in zip(*encoder.encode_many(rows), strict=True):
-      np.testing.assert_array_equal(one, other)
+    conversations, sizes = system + talk(*values), sizes_of(values)
+    rows = [(conversations, sizes), (read_dialogue(conversations), sizes)]
+    assert_same(*encoder.encode_many(rows))
 
 
 def test_decode_gives_the_answer_back():
@@ -250,7 +251,7 @@ def test_any_text_is_tokenised_as_llava_does(rounds, kind, image):
   values = [value for item in rounds for value in item]
   if has_image := image < len(rounds):
     values[2 * image] = f"<image>\n{values[2 * image]}"
-  sample = encoder.encode(talk(*values), has_image)
+  sample = encoder.encode(talk(*values), has_image * ONE_IMAGE)
   assert sample.tokens.tolist() == oracle_tokens(encoder.tokenizer, oracle_text(values))
   ends = np.flatnonzero(sample.tokens == encoder.tokenizer.eos_token_id)
   assert len(ends) == len(rounds)

@@ -30,14 +30,13 @@ def encode(row):
   encoder = Encoder(
     tokenizer,
     TEMPLATES[row["template"]],
-    image,
-    GOLDEN["patches"],
+    fixed_images(image, GOLDEN["patches"]),
     row["max_length"],
     row["system"],
   )
   turns = [{"from": who, "value": value} for who, value in row["turns"]]
   try:
-    sample = encoder.encode(turns, any("<image>" in value for _, value in row["turns"]))
+    sample = encoder.encode(turns, sizes_of(value for _, value in row["turns"]))
   except RowError as error:
     return error.reason
   return np.where(sample.tokens == image, IMAGE, sample.tokens), sample.supervised

@@ -40,7 +40,7 @@ def share(trunks, image):
 def plan_of(pool, length=LENGTH):
   lengths, trunks, images, supervised = pool
   return make_plan(
-    lengths, length, share_images(trunks, images), images != 0, supervised
+    lengths, length, share_images(trunks, images), 1 * (images != 0), supervised
   )
 
 
@@ -88,7 +88,7 @@ def test_sums_against_loops(pool):
   assert plan.tokens(lengths).tolist() == [
     sum(executed(tree, lengths) for tree in row) for row in rows
   ]
-  assert plan.tiles(images > 0).tolist() == [
+  assert plan.tiles(1 * (images > 0)).tolist() == [
     sum(images[items[0]] > 0 for _, items in row) for row in rows
   ]
 
@@ -130,7 +130,7 @@ def test_nothing_and_one():
   assert len(none) == 0 and len(none.items) == 0
   for sums in (none.sums(np.zeros(0)), none.tokens(np.zeros(0, int))):
     assert len(sums) == 0
-  assert len(none.images(np.zeros(0, bool))) == 0
+  assert len(none.tiles(np.zeros(0, int))) == 0
   one = make_plan(np.array([8]), 8, share([5], 3))
   assert [one.row(0)] == [[(0, [0])]]
 
@@ -160,7 +160,7 @@ def test_a_group_is_split_into_the_fewest_trees():
 
 def test_text_fills_the_ends():
   lengths = np.array([17, 19, 6, 3])
-  plan = make_plan(lengths, 30, share([10, 10, 0, 0], 4))
+  plan = make_plan(lengths, 30, share([10, 10, 0, 0], 4), np.array([1, 1, 0, 0]))
   assert plan.row(0) == [(10, [0, 1]), (0, [3])]
   assert plan.row(1) == [(0, [2])]
 
@@ -169,7 +169,7 @@ def test_without_keys_nothing_is_shared():
   lengths = np.full(9, 10)
   plan = make_plan(lengths, 100)
   assert plan.tokens(lengths).tolist() == [90]
-  assert plan.tiles(np.ones(9, bool)).tolist() == [9]
+  assert plan.tiles(np.ones(9, int)).tolist() == [9]
 
 
 @pytest.mark.parametrize("lengths", [[9], [0], [3, 9, 3]])
@@ -181,11 +181,11 @@ def test_a_sample_that_no_row_holds_is_a_bug(lengths):
 @pytest.mark.parametrize(("row_length", "fill"), [(2048, 0.90), (4096, 0.95)])
 def test_fill_savings_and_balance_on_lengths_like_llava(row_length, fill):
   pool = draw_pool(40_000)
-  has_image = pool.images != 0
+  has_image = 1 * (pool.images != 0)
   plan = make_plan(
     pool.lengths,
     row_length,
-    share_images(pool.trunks, pool.images, 576),
+    share_images(pool.trunks, pool.images),
     has_image,
     pool.supervised,
   )

@@ -55,10 +55,10 @@ def spelled(encoder, text, has_image=False):
   mark = "<image>\n" if has_image else ""
   found = []
   for values in ((f"{mark}what? {text}", "red"), (f"{mark}what?", f"red {text}")):
-    tokens = encoder.encode(talk(*values), has_image).tokens.tolist()
+    tokens = encoder.encode(talk(*values), has_image * ONE_IMAGE).tokens.tolist()
     found.append([token for token in tokens if token in ids_of(encoder, ALL)])
   assert found[0] == found[1]
-  prompt = encoder.prompt(f"what? {text}", has_image).tolist()
+  prompt = encoder.prompt(f"what? {text}", has_image * ONE_IMAGE).tokens.tolist()
   assert [token for token in prompt if token in ids_of(encoder, ALL)] == found[0]
   return found[0]
 

@@ -75,7 +75,8 @@ def test_hostile_text_cannot_move_the_cursor():
 
 
 def test_a_pool_of_text_alone():
-  text = summary_text.format_summary(tally([make_line(0, images=(), image_hashes=())]))
+  line = make_line(0, images=(), image_hashes=(), tiles=0)
+  text = summary_text.format_summary(tally([line]))
   assert "0 distinct" in text and "1 rows (100.0 %)" in text
 
 

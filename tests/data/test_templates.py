@@ -9,7 +9,7 @@ from mllm_selector_jax.data.tokens.chat_template import ChatTemplate
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder, make_encoder
 from mllm_selector_jax.types import InputError, RowError
 from tests.data.test_conversation import CONVERSATIONS, talk
-from tests.fixed_images import ONE_IMAGE, fixed_images
+from tests.fixed_images import ONE_IMAGE, fixed_images, sizes_of
 from tests.llama_like import KINDS, make_tokenizer
 
 PATCHES = 5
@@ -84,7 +84,7 @@ def oracle(tokenizer, source, chat):
 def test_chatml_is_what_transformers_renders(kind, name):
   values = CONVERSATIONS[name]
   encoder = make(kind=kind)
-  sample = encoder.encode(talk(*values), "<image>" in "".join(values))
+  sample = encoder.encode(talk(*values), sizes_of(values))
   chat = messages(values, TEMPLATES["chatml"].system)
   ids, mask = oracle(encoder.tokenizer, CHATML, chat)
   assert sample.tokens.tolist() == ids.tolist()
@@ -98,7 +98,7 @@ def test_chatml_is_what_transformers_renders(kind, name):
 def test_chat_is_what_transformers_renders(source, name, system):
   values = CONVERSATIONS[name]
   encoder = make("chat", SOURCES[source], system=system)
-  sample = encoder.encode(talk(*values), "<image>" in "".join(values))
+  sample = encoder.encode(talk(*values), sizes_of(values))
   chat = messages(values, system, listed=source == "listed")
   ids, mask = oracle(encoder.tokenizer, SOURCES[source], chat)
   assert sample.tokens.tolist() == ids.tolist()
@@ -130,11 +130,11 @@ def test_prompt_is_the_beginning_of_the_row(kind, name, has_image, answer):
   source = SOURCES.get(name)
   encoder = make("chat" if source else name, source, kind)
   question = "<image>\nwhat colour?" if has_image else "what colour?"
-  sample = encoder.encode(talk(question, answer), has_image)
-  prompt = encoder.prompt("what colour?", has_image)
-  np.testing.assert_array_equal(sample.tokens[: len(prompt)], prompt)
-  assert sample.supervised.argmax() == len(prompt)
-  assert (prompt == 3).sum() == has_image * PATCHES
+  sample = encoder.encode(talk(question, answer), has_image * ONE_IMAGE)
+  prompt = encoder.prompt("what colour?", has_image * ONE_IMAGE)
+  np.testing.assert_array_equal(sample.tokens[: len(prompt.tokens)], prompt.tokens)
+  assert sample.supervised.argmax() == len(prompt.tokens)
+  assert (prompt.tokens == 3).sum() == has_image * PATCHES
   assert encoder.answers.decode(sample.tokens[sample.supervised]) == answer.strip()
 
 
@@ -165,8 +165,8 @@ def test_special_text_is_literal(name, text):
 
   wanted = specials("say it", "so", "and", "no")
   assert specials(f"say {text}", f"so: {text} ok", text, text) == wanted
-  prompt = encoder.prompt(f"say {text}", False)
-  assert list(prompt).count(5) == list(encoder.prompt("say", False)).count(5)
+  prompt = encoder.prompt(f"say {text}").tokens
+  assert list(prompt).count(5) == list(encoder.prompt("say").tokens).count(5)
 
 
 @pytest.mark.parametrize("kind", ["qwen", "first"])
@@ -198,7 +198,7 @@ def test_text_that_closes_an_answer_ends_it_by_every_token_that_holds_it(name, k
   encoder = make(name, source.replace("{{ '\n' }}", ""), kind)
   question = "<image>" if name == "plain" else "what?"
   for answer in ("A red circle.", "two", 'say "no"!', "a: ", "red -"):
-    sample = encoder.encode(talk(question, answer), name == "plain")
+    sample = encoder.encode(talk(question, answer), (name == "plain") * ONE_IMAGE)
     learned = sample.tokens[sample.supervised].tolist()
     ends = encoder.answers.ends
     assert ends[0] == 2 and encoder.answers.stops
@@ -322,7 +322,7 @@ def test_any_text_is_tokenised_as_transformers_does(rounds, image, source):
   if has_image := image < len(rounds):
     values[2 * image] = f"<image>\n{values[2 * image]}"
   encoder = make("chat", SOURCES[source])
-  sample = encoder.encode(talk(*values), has_image)
+  sample = encoder.encode(talk(*values), has_image * ONE_IMAGE)
   chat = messages(values, listed=source == "listed")
   ids, mask = oracle(encoder.tokenizer, SOURCES[source], chat)
   assert sample.tokens.tolist() == ids.tolist()

@@ -40,7 +40,7 @@ class Prefixes:
     tokens, tiles, taps, keys: see `Prefix`.
   """
 
-  bounds: Int[np.ndarray, " n+1"]
+  bounds: Int[np.ndarray, " bounds"]
   tokens: Int[np.ndarray, " p"]
   tiles: Int[np.ndarray, " p"]
   taps: Int[np.ndarray, " p"]
@@ -51,7 +51,7 @@ class Prefixes:
     return len(self.bounds) - 1
 
   def take(
-    self, rows: Int[np.ndarray, " k"], first: int = 0, last: int | None = None
+    self, rows: Int[np.ndarray, " K"], first: int = 0, last: int | None = None
   ) -> "Prefixes":
     """The prefixes of some rows, of each those from `first` up to `last`."""
     starts, stops = self.bounds[:-1][rows] + first, self.bounds[1:][rows]

@@ -180,8 +180,8 @@ def _join(
       continue
     order = np.lexsort((items, prefixes.keys[place]))
     items, place = items[order], place[order]
-    starts = np.flatnonzero(np.diff(prefixes.keys[place], prepend=0))
-    assert starts[0] == 0, "no key is 0"
+    keys = prefixes.keys[place]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     head = np.repeat(items[starts], np.diff(starts, append=len(items)))
     trunk = prefixes.tokens[place].astype(np.int64)
     branches = lengths[items] - trunk

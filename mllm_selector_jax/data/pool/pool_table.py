@@ -207,9 +207,10 @@ class PoolTable:
       raise InputError(
         f"{self.path} is not a whole Parquet file; check the pool again."
       ) from error
-    self.has_answers = "answer" in metadata.schema.names
+    names = metadata.schema.to_arrow_schema().names
+    self.has_answers = "answer" in names
     optional = {"answer"}
-    if missing := sorted(set(Line._fields) - optional - set(metadata.schema.names)):
+    if missing := sorted(set(Line._fields) - optional - set(names)):
       raise InputError(
         f"{self.path} lacks the columns {', '.join(missing)}; check the pool again."
       )

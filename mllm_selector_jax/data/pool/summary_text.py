@@ -143,7 +143,7 @@ def _format_several(images: Mapping[str, Any]) -> list[str]:
       f" ({shown}{more})"
     )
   total = sum(int(n) * rows for n, rows in images["a_row"].items())
-  if images["tiles"] != total:
+  if total and images["tiles"] != total:
     lines.append(
       f"tiles        {images['tiles']:,} of {total:,} images,"
       f" {images['tokens'] / total:,.0f} tokens an image"

@@ -89,7 +89,7 @@ def teach_to_stop(config, params, encoder, options, image, end):
   head = np.array(params["decoder"]["head"])
   head[:, len(encoder.tokenizer) :] = 0  # no trained model writes what is no token
   params["decoder"]["head"] = head
-  prompt = encoder.prompt(QUESTION, True)
+  prompt = encoder.prompt(QUESTION, ONE_IMAGE)
   pixels = square_form.to_pixels(image, options)
   batch = generation.make_prompts([prompt], [pixels], config, 1)
   free = np.asarray(generation.make_generate(config, NEW, -1)(params, *batch))[0]
