@@ -2,8 +2,9 @@
 
 Axis letters: N pool rows, K kept rows, G groups; B packed rows of a batch, L
 tokens of a packed row; W row shards of a batch, each of B / W rows, and of one of
-them: T supervised positions, A answers, M images; P patches (image tokens) of an
-image, V vocabulary, D width, H heads, S pixels along an image's side.
+them: T supervised positions, A answers, M tiles of images, K interpolated features;
+P patches (image tokens) of a tile, V vocabulary, D width, H heads, S pixels along a
+tile's side.
 """
 
 import dataclasses
@@ -133,8 +134,10 @@ class Batch(NamedTuple):
     positions: the position inside its sample, from 0.
     segments: 0 for padding, otherwise from 1 a number for every sample, and for
       every trunk (below), of the row.
-    patches: index into the shard's M * P patch features, -1 where there is text.
-    images: pixels, not normalised; unused places are 0.
+    patches: index into the shard's features of images, -1 where there is text: the
+      M * P features of its tiles, the newline if the model has one, and the K
+      interpolated features.
+    images: pixels of the tiles, not normalised; unused places are 0.
     predict: positions that predict a supervised token, counted through the
       shard's rows laid end to end; padding 0.
     targets: the tokens that they predict; padding 0.
@@ -143,6 +146,9 @@ class Batch(NamedTuple):
       answer; padding 0.
     prefixes: the segment that a token sees beside its own: the trunk, which holds
       what several samples begin with; -1 for none. None where no row has a trunk.
+    taps: the four features of tiles that an interpolated one is a weighted sum of;
+      padding 0. None where the model interpolates none.
+    tap_weights: and their weights; padding 0.
   """
 
   tokens: Int[Any, "B L"]
@@ -155,6 +161,8 @@ class Batch(NamedTuple):
   weights: Float[Any, "W T"]
   answers: Int[Any, "W A"]
   prefixes: Int[Any, "B L"] | None = None
+  taps: Int[Any, "W K 4"] | None = None
+  tap_weights: Float[Any, "W K 4"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
-from mllm_selector_jax.models.huggingface.model_parts import (
-  IMAGE,
-  PAD,
-  Parts,
-  find_parts,
-)
+from mllm_selector_jax.models.huggingface.families import read_tower
+from mllm_selector_jax.models.huggingface.model_families import find_family
+from mllm_selector_jax.models.huggingface.model_parts import PAD, Parts, find_parts
 from mllm_selector_jax.models.huggingface.source import read_json
 from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
 from mllm_selector_jax.types import ImageOptions, InputError
@@ -149,7 +146,7 @@ def read_processor(
 
 def parts_image_options(parts: Parts, pad: bool = False) -> ImageOptions:
   """How images are prepared for a model made of these parts."""
-  side = getattr(parts.config.vision_config, "image_size", None)
+  side = read_tower(parts.config.vision_config).image_size
   return read_image_options(parts.vision, side, pad or parts.padded)
 
 
@@ -164,11 +161,12 @@ def read_tokenizer(parts: Parts) -> Any:
   tokenizer.add_tokens(list(parts.added), special_tokens=True)
   if PAD in parts.added:
     tokenizer.pad_token = PAD
-  name, path = IMAGE, folder / "processor_config.json"
+  name = find_family(config).image_token
+  path = folder / "processor_config.json"
   if path.is_file():
     name = read_json(path).get("image_token") or name
   name = getattr(name, "content", name)
-  wanted = config.image_token_index
+  wanted = config.image_token_id
   found = tokenizer.get_vocab().get(name)
   if found != wanted:
     raise InputError(

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +15,12 @@ from mllm_selector_jax import storage, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
-from mllm_selector_jax.models.huggingface.families import count_image_tokens, read_tower
 from mllm_selector_jax.models.huggingface.model_config import read_config
-from mllm_selector_jax.models.huggingface.model_parts import IMAGE, Parts, find_parts
+from mllm_selector_jax.models.huggingface.model_families import (
+  count_image_tokens,
+  find_family,
+)
+from mllm_selector_jax.models.huggingface.model_parts import Parts, find_parts
 from mllm_selector_jax.models.huggingface.processor import (
   describe_image_options,
   parts_image_options,
@@ -48,6 +52,12 @@ CARRIED = (
   "chat_template.json",
   "LICENSE",
 )
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+# Files of which version 5 writes the content into processor_config.json, by its key.
+NESTED = {
+  PREPROCESSOR: "image_processor",
+  "video_preprocessor_config.json": "video_processor",
+}
 SHARD_BYTES = 5 * 10**9
 # Depend on the machine or name code that is not carried over.
 DROPPED = ("_name_or_path", "transformers_version", "auto_map", "_commit_hash")
@@ -82,21 +92,45 @@ def _describe_model(hf_config: Any) -> dict[str, Any]:
   for part in (value, text, vision):
     part["dtype"] = part["torch_dtype"] = "float32"
   value["tie_word_embeddings"] = text["tie_word_embeddings"] = tied
-  value["image_seq_length"] = count_image_tokens(hf_config)
-  value["architectures"] = ["LlavaForConditionalGeneration"]
+  family = find_family(hf_config)
+  if family.counts:
+    value["image_seq_length"] = count_image_tokens(hf_config)
+  value["architectures"] = [family.architecture]
   return value
 
 
-def _describe_processor(hf_config: Any, image_token: str) -> dict[str, Any]:
-  class_token = read_tower(hf_config.vision_config).class_token
-  return {
-    "processor_class": "LlavaProcessor",
-    "image_token": image_token,
-    # Without the class token's the processor counts an image one token short.
-    "num_additional_image_tokens": int(class_token),
-    "patch_size": hf_config.vision_config.patch_size,
-    "vision_feature_select_strategy": hf_config.vision_feature_select_strategy,
-  }
+def _write_processor(folder: Path, parts: Parts, image_token: str, pad: bool) -> None:
+  """The files that say how images are prepared and how many tokens they become."""
+  family = find_family(parts.config)
+  description = family.describe_processor(
+    parts.config, image_token, count_image_tokens(parts.config)
+  )
+  if not family.carries:
+    write_json(
+      folder / PREPROCESSOR, describe_image_options(parts_image_options(parts, pad))
+    )
+    write_json(folder / PROCESSOR, description)
+    return
+  carried = _read_if_there(parts.decoder / PROCESSOR)
+  for name, key in NESTED.items():
+    value = _read_if_there(parts.vision / name) or carried.pop(key, {})
+    if name == PREPROCESSOR and parts.image_processor is not None:
+      value = parts.image_processor
+    if value:
+      write_json(folder / name, _without_backend(_without_dropped(value)))
+  write_json(folder / PROCESSOR, {**_without_dropped(carried), **description})
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+  return read_json(path) if path.is_file() else {}
+
+
+def _without_backend(value: dict[str, Any]) -> dict[str, Any]:
+  """An image processor's description that leaves the choice of its class's backend."""
+  name = value.get("image_processor_type")
+  if name is None:
+    return value
+  return {**value, "image_processor_type": re.sub("(Pil|Fast)$", "", name)}
 
 
 def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> None:
@@ -203,11 +237,7 @@ def _write_description(
   write_template(folder, chat_template)
   token = tokenizer.convert_ids_to_tokens(config.image_token)
   write_json(folder / "config.json", _describe_model(parts.config))
-  write_json(
-    folder / "preprocessor_config.json",
-    describe_image_options(parts_image_options(parts, pad)),
-  )
-  write_json(folder / "processor_config.json", _describe_processor(parts.config, token))
+  _write_processor(folder, parts, token, pad)
 
 
 def write_fresh(
@@ -221,9 +251,9 @@ def write_fresh(
 
   Args:
     folder: made if missing.
-    hf_config: a transformers LlavaConfig.
-    tokenizer: a transformers tokenizer that holds `<image>`; its chat template
-      is written with it.
+    hf_config: a transformers config of one of `model_families`.
+    tokenizer: a transformers tokenizer that holds the family's image token; its chat
+      template is written with it.
     image_processor: a transformers image processor, such as LlavaImageProcessor
       with do_pad.
     seed: of the weights.
@@ -241,11 +271,7 @@ def write_fresh(
   image_processor.save_pretrained(str(folder))
   write_json(folder / "config.json", _describe_model(hf_config))
   parts = find_parts(folder)
-  write_json(
-    folder / "preprocessor_config.json",
-    describe_image_options(parts_image_options(parts)),
-  )
-  write_json(folder / "processor_config.json", _describe_processor(hf_config, IMAGE))
+  _write_processor(folder, parts, find_family(hf_config).image_token, pad=False)
   ends = list_ends(parts, tokenizer)
   write_json(folder / GENERATION, describe_generation(parts, ends))
   config = read_config(folder)
