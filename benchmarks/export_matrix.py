@@ -138,7 +138,7 @@ def _write_tokenizer(folder: Path, kind: str, symbols=("<image>", "<pad>")) -> i
 
 def export(folder: Path, family: Family) -> Path:
   """Writes a family's export to folder/out, and what we make of it beside."""
-  from mllm_selector_jax.data.images import decoding
+  from mllm_selector_jax.data.images.image_forms import square_form
   from mllm_selector_jax.data.tokens import conversation, template_source
   from mllm_selector_jax.models import huggingface
   from tests.models import packed
@@ -151,7 +151,7 @@ def export(folder: Path, family: Family) -> Path:
   )
   template, exact = template_source.make_chat_template(encoder)
   prompt = encoder.prompt(QUESTION, True)
-  pixels = decoding.to_pixels(PIL.Image.open(folder / "image.png"), options)
+  pixels = square_form.to_pixels(PIL.Image.open(folder / "image.png"), options)
   end = encoder.answers.ends[0]
   endings = (
     _make_ending(

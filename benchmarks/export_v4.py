@@ -23,7 +23,7 @@ import PIL.Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.models import huggingface, mllm, vision
 from tests.models import packed, tiny
@@ -104,7 +104,7 @@ def export(folder: Path, name: str, image: PIL.Image.Image) -> dict[str, np.ndar
   assert exact, name
   huggingface.write_model(folder / name, config, params, base, True, source)
   sample = encoder.encode(TALK, True)
-  pixels = decoding.to_pixels(image, options)
+  pixels = square_form.to_pixels(image, options)
   batch = packed.pack(config, [[(sample.tokens, pixels)]], len(sample.tokens))
   hidden = mllm.hidden_states(config, params, batch)[0]
   logits = np.asarray(hidden @ mllm.head(config, params).astype(hidden.dtype))

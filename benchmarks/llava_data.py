@@ -38,7 +38,7 @@ from benchmarks.llava_cases import (
   talk,
 )
 from benchmarks.llava_original import IMAGE, PATCHES, Original
-from mllm_selector_jax.data.images.decoding import to_pixels
+from mllm_selector_jax.data.images.image_forms.square_form import to_pixels
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.types import ImageOptions, RowError
 from tests import llama_like

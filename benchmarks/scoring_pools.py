@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.pool_like_665k import draw_pool
 from benchmarks.scoring_models import IMAGE_TOKEN
 from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.json_text import records
 from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.demo import make_base
@@ -63,7 +64,7 @@ def make_easy_vqa(data: str, folder: str, count: int, config: MllmConfig) -> Poo
   keys, pictures = [], {}
   for path in (row["image"] for row in found):
     image = decoding.decode_image(pathlib.Path(folder, path).read_bytes())
-    pixels = decoding.to_pixels(image, options)
+    pixels = square_form.to_pixels(image, options)
     keys.append(hashlib.sha256(pixels.tobytes()).hexdigest())
     pictures[keys[-1]] = pixels
   return Pool(samples, [encoder.measure_trunk(s) for s in samples], keys, pictures)

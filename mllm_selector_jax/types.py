@@ -167,16 +167,28 @@ class Batch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ImageOptions:
-  """How pixels are prepared, as the base model's image processor says.
+  """How images become tiles and tokens, as the base model's image processor says.
 
   Attributes:
     size: side of the square that the vision tower reads, in pixels.
     mean, std: channel statistics of the normalisation done on the device, on
       pixels scaled to [0, 1].
     pad: pad to a centred square of `background`; otherwise resize the shorter
-      side to `size` and crop the centre.
+      side to `size` and crop the centre. Only the form "square" crops.
     background: the RGB colour of the padding, 0 to 255.
     resample: Pillow's number of the resampling filter (3 is bicubic).
+    form: how an image is cut into tiles; a key of `data.images.image_forms.FORMS`.
+    grid: features along a tile's side, after any merging; a tile has grid * grid.
+    extra_features: of a tile, beside those of the grid: 1 where the class token's is
+      kept, -1 where the first place is left out. Only the form "square" has any.
+    min_tiles, max_tiles: bounds of the form "internvl", the thumbnail not counted.
+    thumbnail: append the whole image as one more tile if there are several.
+    pinpoints: sizes, (height, width) in pixels, to which the form "anyres" fits an
+      image before it is cut.
+    max_features: the map of an image's tiles is shrunk to about this many tiles'
+      features; None leaves it as it is.
+    rotate: turn the image as its EXIF entry says before anything else.
+    tile_several: cut images into tiles also in rows that have several images.
   """
 
   size: int
@@ -185,3 +197,13 @@ class ImageOptions:
   pad: bool = True
   background: tuple[int, int, int] = (122, 116, 104)
   resample: int = 3
+  form: str = "square"
+  grid: int = 24
+  extra_features: int = 0
+  min_tiles: int = 1
+  max_tiles: int = 1
+  thumbnail: bool = True
+  pinpoints: tuple[tuple[int, int], ...] = ()
+  max_features: int | None = None
+  rotate: bool = False
+  tile_several: bool = True

@@ -20,7 +20,7 @@ import numpy as np
 from absl import app, flags
 
 from mllm_selector_jax import demo, sharding
-from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.packing import assembly, loader, row_packing
 from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.demo.language import CAPTION_PROMPTS, SHORT_ANSWER
@@ -178,10 +178,10 @@ def draw_examples(folder: Path, progress) -> tuple[Drawn, Drawn]:
   for row, (image, caption) in enumerate(demo.caption_examples(CAPTIONS, SEED)):
     prompt = CAPTION_PROMPTS[row % len(CAPTION_PROMPTS)]
     sample = encode((plain, chat)[row % 2], prompt, caption)
-    first.append((sample, decoding.to_pixels(image, options)))
+    first.append((sample, square_form.to_pixels(image, options)))
     progress(len(first), CAPTIONS + QUESTIONS)
   for image, question, answer in demo.head_examples(QUESTIONS, SEED):
-    pixels = decoding.to_pixels(image, options)
+    pixels = square_form.to_pixels(image, options)
     first.append((encode(chat, question, answer), pixels))
     last.append((encode(chat, question + SHORT_ANSWER, answer), pixels))
     progress(len(first), CAPTIONS + QUESTIONS)

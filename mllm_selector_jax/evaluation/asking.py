@@ -12,6 +12,7 @@ from jaxtyping import Int, UInt8
 from mllm_selector_jax import sharding
 from mllm_selector_jax.data.images import decoding
 from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.packing.loader import Cache
 from mllm_selector_jax.data.tokens.conversation import Encoder
 from mllm_selector_jax.evaluation import (
@@ -111,7 +112,7 @@ class Pictures:
     if pixels is None:
       data = self._read_bytes(question)
       image = decoding.decode_image(data, self._max_pixels)
-      pixels = decoding.to_pixels(image, self._options)
+      pixels = square_form.to_pixels(image, self._options)
       self._cache.put(key, pixels, pixels.nbytes)
     return pixels
 

@@ -1,4 +1,4 @@
-"""Image files to pixels: odd formats, broken and hostile files, LLaVA's own path."""
+"""Image files to pixels: odd formats, broken and hostile files."""
 
 import io
 import struct
@@ -10,9 +10,7 @@ import pytest
 from PIL import Image
 
 from mllm_selector_jax.data.images import decoding
-from mllm_selector_jax.types import ImageOptions, RowError
-
-HALF = (0.5, 0.5, 0.5)
+from mllm_selector_jax.types import RowError
 
 
 def picture(width=40, height=24, seed=0):
@@ -230,64 +228,3 @@ def test_thin_images_whose_square_explodes(size):
   data = encode(Image.new("RGB", size), "PNG")
   assert reason_of(decoding.decode_image, data) == "huge image"
   assert decode(encode(Image.new("RGB", (1, 200)), "PNG")).shape == (200, 1, 3)
-
-
-# Preparing.
-
-
-def processor(size, **options):
-  from transformers.models.llava.image_processing_pil_llava import (
-    LlavaImageProcessorPil,
-  )
-
-  return LlavaImageProcessorPil(
-    size={"shortest_edge": size},
-    crop_size={"height": size, "width": size},
-    do_rescale=False,
-    do_normalize=False,
-    **options,
-  )
-
-
-SHAPES = [(40, 24), (24, 40), (33, 33), (41, 24), (24, 41), (7, 3), (200, 31)]
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("size", [16, 32, 56])
-def test_padding_is_llavas_processor(shape, size):
-  mean = (0.48145466, 0.4578275, 0.40821073)
-  image = picture(*shape)
-  wanted = processor(size, do_pad=True, image_mean=mean).preprocess(
-    [image], return_tensors="np"
-  )["pixel_values"][0]
-  found = decoding.to_pixels(image, ImageOptions(size, mean, HALF))
-  np.testing.assert_array_equal(found, wanted.transpose(1, 2, 0))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("resample", [2, 3])
-def test_cropping_is_clips_processor(shape, resample):
-  image = picture(*shape)
-  wanted = processor(20, do_pad=False, resample=resample).preprocess(
-    [image], return_tensors="np"
-  )["pixel_values"][0]
-  found = decoding.to_pixels(
-    image, ImageOptions(20, HALF, HALF, pad=False, resample=resample)
-  )
-  np.testing.assert_array_equal(found, wanted.transpose(1, 2, 0))
-
-
-def test_padding_by_hand():
-  image = Image.new("RGB", (4, 2), (10, 20, 30))
-  found = decoding.to_pixels(image, ImageOptions(4, HALF, HALF, background=(1, 2, 3)))
-  wanted = np.full((4, 4, 3), (1, 2, 3))
-  wanted[1:3] = 10, 20, 30
-  np.testing.assert_array_equal(found, wanted)
-  assert found.dtype == np.uint8
-
-
-def test_a_square_of_the_right_size_is_untouched():
-  image = picture(32, 32)
-  for pad in (False, True):
-    found = decoding.to_pixels(image, ImageOptions(32, HALF, HALF, pad=pad))
-    np.testing.assert_array_equal(found, np.asarray(image))

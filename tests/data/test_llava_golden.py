@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.llava_cases import MASKED, picture
-from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.types import ImageOptions, RowError
 from tests import llama_like
@@ -84,5 +84,5 @@ def test_the_golden_file_covers_what_it_must():
 def test_pixels_are_llavas(place):
   golden = GOLDEN["pixels"][place]
   options = ImageOptions(8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-  found = decoding.to_pixels(picture(*golden["shape"]), options)
+  found = square_form.to_pixels(picture(*golden["shape"]), options)
   assert found.ravel().tolist() == golden["pixels"]

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.packing.tree_packing import make_plan
 from mllm_selector_jax.data.pool import pool_check
 from mllm_selector_jax.data.pool.pool_table import read_table
@@ -120,10 +121,10 @@ def test_pixels_are_those_that_the_model_reads(folder):
 
 def test_one_decode_of_an_image_serves_both_hashes(folder, monkeypatch):
   calls = []
-  for name in ("decode_image", "to_pixels"):
-    real = getattr(decoding, name)
+  for module, name in ((decoding, "decode_image"), (square_form, "to_pixels")):
+    real = getattr(module, name)
     monkeypatch.setattr(
-      decoding,
+      module,
       name,
       lambda *given, real=real, name=name: (calls.append(name), real(*given))[1],
     )

@@ -1,20 +1,23 @@
-"""An image file to pixels: safely, and exactly as LLaVA-1.5 prepares them.
+"""An image file to an RGB image, safely.
 
-Of an animation the first frame is taken. Transparency is dropped, not blended,
-and an EXIF rotation is ignored, both as LLaVA does. Gray of 16 bits is scaled to 8,
-where LLaVA would clip it to white.
+Of an animation the first frame is taken. Transparency is dropped, not blended, as
+the model families' own loaders and transformers' `load_image` do. An EXIF rotation
+is applied if the family does so: LLaVA-1.5 does not. Gray of 16 bits is scaled to
+8, where LLaVA would clip it to white.
 """
 
+import contextlib
 import io
 import re
 import threading
+from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from mllm_selector_jax.data.files.stand_ins import name_stranger
-from mllm_selector_jax.types import ImageOptions, RowError
+from mllm_selector_jax.data.images import orientation
+from mllm_selector_jax.types import RowError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MOST_RATIO = 200  # of the longer to the shorter side
@@ -24,12 +27,53 @@ _MAGIC = re.compile(
 _LOCK = threading.Lock()
 
 
-def decode_image(data: bytes, max_pixels: int = 64_000_000) -> Image.Image:
+def decode_image(
+  data: bytes, max_pixels: int = 64_000_000, *, rotate: bool = False
+) -> Image.Image:
   """A file's bytes as an RGB image, fully decoded.
+
+  Args:
+    data: the file's bytes.
+    max_pixels: larger images are refused.
+    rotate: turn the image as its EXIF entry says.
 
   Raises:
     RowError: "unreadable image", "huge image" or "unsupported image".
   """
+  with _reporting(data):
+    image = _open(data)
+    _check_size(image.width, image.height, max_pixels)
+    image.load()
+    rgb = _to_rgb(image)
+    return orientation.turn_upright(image, rgb) if rotate else rgb
+
+
+def measure_image(
+  data: bytes, max_pixels: int = 64_000_000, *, rotate: bool = False
+) -> tuple[int, int]:
+  """Width and height of what `decode_image` gives, from the file's header.
+
+  A file whose pixels are truncated or broken is measured like any other.
+
+  Args:
+    data: the file's bytes.
+    max_pixels: larger images are refused.
+    rotate: as of `decode_image`.
+
+  Raises:
+    RowError: as `decode_image` does, where the header shows the reason.
+  """
+  with _reporting(data):
+    image = _open(data)
+    _check_size(image.width, image.height, max_pixels)
+    if rotate and orientation.comes_late(image, data):
+      return decode_image(data, max_pixels, rotate=rotate).size
+    return orientation.measure_header(image, rotate)
+
+
+@contextlib.contextmanager
+def _reporting(data: bytes) -> Iterator[None]:
+  """Refuses bytes of no allowed format; makes any error a RowError."""
   if not data:
     raise RowError("unreadable image", "the file is empty")
   if not _MAGIC.match(data):
@@ -39,10 +83,7 @@ def decode_image(data: bytes, max_pixels: int = 64_000_000) -> Image.Image:
       "unsupported image", f"begins with {data[:8]!r}; allowed: {', '.join(FORMATS)}"
     )
   try:
-    image = _open(data)
-    _check_size(image.width, image.height, max_pixels)
-    image.load()
-    return _to_rgb(image)
+    yield
   except RowError:
     raise
   # Pillow raises almost anything on broken files, and no file may end a run.
@@ -88,28 +129,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
   except ValueError as error:
     raise RowError("unsupported image", f"colours of mode {mode}") from error
-
-
-def to_pixels(image: Image.Image, options: ImageOptions) -> UInt8[np.ndarray, "S S 3"]:
-  """The square of pixels that the vision tower reads, not yet normalised.
-
-  With `pad`, as LLaVA-1.5: a centred square of the background, resized. Otherwise
-  as CLIP: the shorter side resized, the centre cropped.
-  """
-  size, (width, height) = options.size, image.size
-  if options.pad:
-    if width != height:
-      side = max(width, height)
-      square = Image.new("RGB", (side, side), options.background)
-      square.paste(image, ((side - width) // 2, (side - height) // 2))
-      image = square
-    image = image.resize((size, size), options.resample)
-  else:
-    short, long = sorted((width, height))
-    longer = int(size * long / short)
-    image = image.resize(
-      (size, longer) if width <= height else (longer, size), options.resample
-    )
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    image = image.crop((left, top, left + size, top + size))
-  return np.asarray(image)

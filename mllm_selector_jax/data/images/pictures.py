@@ -13,6 +13,7 @@ from mllm_selector_jax.data.images.image_folders import (
   AnyFolders,
   ImageFolders,
 )
+from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.types import ImageOptions, Picture, RowError
 
 TASK_IMAGES = 16  # that a thread reads in one go
@@ -129,7 +130,7 @@ class Gallery:
       image = decoding.decode_image(data, self._max_pixels)
     except RowError as error:
       return Finding(None, 0, None, error.reason, error.detail)
-    pixels = np.ascontiguousarray(decoding.to_pixels(image, self._options))
+    pixels = np.ascontiguousarray(square_form.to_pixels(image, self._options))
     hashed = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
     found = Finding(digest, len(data), hashed, linked=linked)
     if inside:

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.images import decoding
 from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.data.packing import assembly, row_packing
 from mllm_selector_jax.data.pool import special_counts
@@ -126,7 +127,7 @@ class Reader:
       image = decoding.decode_image(data, self.max_pixels)
     except RowError as error:
       raise _changed(what, f"it cannot be used ({error})") from error
-    return decoding.to_pixels(image, self.options)
+    return square_form.to_pixels(image, self.options)
 
 
 def _changed(what: str, how: str) -> InputError:

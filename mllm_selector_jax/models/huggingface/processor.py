@@ -1,129 +1,117 @@
 """The tokenizer and what the image processor does to pixels."""
 
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mllm_selector_jax.models.huggingface.anyres_images import (
+  describe_anyres_options,
+  read_next_options,
+  read_onevision_options,
+)
 from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
-from mllm_selector_jax.models.huggingface.families import read_tower
+from mllm_selector_jax.models.huggingface.internvl_images import (
+  describe_internvl_options,
+  read_internvl_options,
+)
 from mllm_selector_jax.models.huggingface.model_families import find_family
 from mllm_selector_jax.models.huggingface.model_parts import PAD, Parts, find_parts
-from mllm_selector_jax.models.huggingface.source import read_json
+from mllm_selector_jax.models.huggingface.processor_checks import (
+  PREPROCESSOR,
+  PROCESSOR,
+  name_file,
+)
+from mllm_selector_jax.models.huggingface.source import read_json, write_json
+from mllm_selector_jax.models.huggingface.square_images import (
+  describe_square_options,
+  read_square_options,
+)
 from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
 from mllm_selector_jax.types import ImageOptions, InputError
 
 
-def load_image_processor(folder: Path) -> Any:
+def load_image_processor(folder: Path, described: dict[str, Any] | None = None) -> Any:
   """The image processor of a directory, in its Pillow form.
+
+  Args:
+    folder: the directory.
+    described: preprocessor_config.json, in place of the directory's.
 
   Raises:
     InputError: missing or malformed.
   """
-  if not any(
-    (folder / name).is_file()
-    for name in ("preprocessor_config.json", "processor_config.json")
-  ):
+  if described is not None:
+    with tempfile.TemporaryDirectory() as stand_in:
+      write_json(Path(stand_in) / PREPROCESSOR, described)
+      return load_image_processor(Path(stand_in))
+  if not any((folder / name).is_file() for name in (PREPROCESSOR, PROCESSOR)):
     raise InputError(
-      f"{folder} has no preprocessor_config.json, which says how images are prepared."
+      f"{folder} has no {PREPROCESSOR}, which says how images are prepared."
     )
   from transformers import AutoImageProcessor
 
   try:
     return AutoImageProcessor.from_pretrained(str(folder), backend="pil", **LOCAL)
   except Exception as error:
-    name_custom_code(folder, "preprocessor_config.json", "the image processor", error)
+    name_custom_code(folder, PREPROCESSOR, "the image processor", error)
     # A missing key, a wrong type, an unknown class: all mean a wrong file.
     raise InputError(
       f"{folder}: the image processor cannot be read: {error}"
     ) from error
 
 
+# model_type of config.json -> its image processor, and what reads that. Other models
+# are of LLaVA-1.5's form and may have any processor but these.
+_Read = Callable[[Path, Any, Any, bool], ImageOptions]
+READERS: dict[str, tuple[str, _Read]] = {
+  "internvl": ("GotOcr2ImageProcessor", read_internvl_options),
+  "llava_next": ("LlavaNextImageProcessor", read_next_options),
+  "llava_onevision": ("LlavaOnevisionImageProcessor", read_onevision_options),
+}
+# By form, what describes its options as preprocessor_config.json.
+DESCRIBERS: dict[str, Callable[[ImageOptions], dict[str, Any]]] = {
+  "square": describe_square_options,
+  "internvl": describe_internvl_options,
+  "anyres": describe_anyres_options,
+}
+
+
 def read_image_options(
-  folder: Path, image_size: int | None = None, pad: bool = False
+  folder: Path,
+  config: Any,
+  pad: bool = False,
+  described: dict[str, Any] | None = None,
 ) -> ImageOptions:
   """What the directory's image processor does, as options of ours.
 
   Args:
     folder: a directory with an image processor.
-    image_size: side that the vision tower reads, in pixels, to be checked.
+    config: the transformers config of the whole model, which it must fit.
     pad: pad to a square, as LLaVA-1.5 was trained, though the processor (CLIP's,
-      as llava-hf publishes it) crops, or (SigLIP's) distorts.
+      as llava-hf publishes it) crops, or (SigLIP's) distorts. Nothing to the
+      families that cut images into tiles.
+    described: preprocessor_config.json, in place of the directory's.
 
   Raises:
     InputError: with everything the processor does that we cannot do.
   """
-  processor = load_image_processor(folder)
-  size, crop = _sides(processor, "size"), _sides(processor, "crop_size")
-  padded = bool(getattr(processor, "do_pad", False))
-  cropped = bool(getattr(processor, "do_center_crop", False))
-  side = next(iter(size.values()), None)
-  problems = []
-  for name in ("do_resize", "do_rescale", "do_normalize"):
-    if not getattr(processor, name, False):
-      problems.append(f"{name} is off")
-  factor = getattr(processor, "rescale_factor", None)
-  if factor is None or abs(factor * 255 - 1) > 1e-6:
-    problems.append(f"rescale_factor is {factor}, not 1/255")
-  if set(size) not in ({"shortest_edge"}, {"height", "width"}) or (
-    len(set(size.values())) != 1
-  ):
-    problems.append(f"size is {size}, neither a shortest edge nor a square")
-  elif not (pad or padded) and set(size) != {"shortest_edge"}:
-    problems.append(f"size is {size}, which distorts images that are not padded")
-  if cropped and set(crop.values()) != {side}:
-    problems.append(f"crop_size is {crop}, size {size}; they must agree")
-  if not (pad or padded or cropped):
-    problems.append("neither do_pad nor do_center_crop is on: images stay oblong")
-  if image_size is not None and side != image_size:
-    problems.append(f"size is {size}, but the vision tower reads {image_size}")
-  mean, std = tuple(processor.image_mean or ()), tuple(processor.image_std or ())
-  if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
-    problems.append(f"image_mean {mean} and image_std {std} are not of three channels")
-  if problems:
+  processor = load_image_processor(folder, described)
+  name = type(processor).__name__.removesuffix("Pil").removesuffix("Fast")
+  wanted, read = READERS.get(config.model_type, (None, read_square_options))
+  if name != wanted and (wanted or name in {other for other, _ in READERS.values()}):
     raise InputError(
-      f"{folder}: the image processor ({type(processor).__name__}) does what this"
-      " package cannot: " + "; ".join(problems) + ". LlavaImageProcessor with"
-      " do_pad, or CLIPImageProcessor with a centre crop, can be used; with"
-      " model.pad_images, SigLIP's too."
+      f"{name_file(folder)} is of {name}, but config.json's model_type"
+      f" {config.model_type!r} takes {wanted or 'LlavaImageProcessor'}. One of the two"
+      " files is of another model."
     )
-  assert side is not None, "a size without a side was refused"
-  # LLaVA's padding colour: the mean, truncated.
-  red, green, blue = (int(value * 255) for value in mean)
-  return ImageOptions(
-    size=side,
-    mean=mean,
-    std=std,
-    pad=pad or padded,
-    background=(red, green, blue),
-    resample=int(processor.resample),
-  )
+  return read(folder, processor, config, pad)
 
 
 def describe_image_options(options: ImageOptions) -> dict[str, Any]:
   """preprocessor_config.json of the processor that does as the options say."""
-  return {
-    "image_processor_type": "LlavaImageProcessor",
-    "processor_class": "LlavaProcessor",
-    "do_convert_rgb": True,
-    "do_pad": options.pad,
-    "do_resize": True,
-    "size": {"shortest_edge": options.size},
-    "resample": options.resample,
-    "do_center_crop": True,
-    "crop_size": {"height": options.size, "width": options.size},
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": list(options.mean),
-    "image_std": list(options.std),
-  }
-
-
-def _sides(processor: Any, name: str) -> dict[str, int]:
-  value = getattr(processor, name, None)
-  if value is None:
-    return {}
-  return {key: side for key, side in dict(value).items() if side is not None}
+  return DESCRIBERS[options.form](options)
 
 
 def read_processor(
@@ -146,8 +134,9 @@ def read_processor(
 
 def parts_image_options(parts: Parts, pad: bool = False) -> ImageOptions:
   """How images are prepared for a model made of these parts."""
-  side = read_tower(parts.config.vision_config).image_size
-  return read_image_options(parts.vision, side, pad or parts.padded)
+  return read_image_options(
+    parts.vision, parts.config, pad or parts.padded, parts.image_processor
+  )
 
 
 def read_tokenizer(parts: Parts) -> Any:

@@ -3,7 +3,6 @@
 import itertools
 import math
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,11 @@ from mllm_selector_jax.models.huggingface.processor import (
   parts_image_options,
   read_tokenizer,
 )
+from mllm_selector_jax.models.huggingface.processor_checks import (
+  PREPROCESSOR,
+  PROCESSOR,
+  read_processor_fields,
+)
 from mllm_selector_jax.models.huggingface.source import read_json, write_json
 from mllm_selector_jax.models.huggingface.stops import (
   GENERATION,
@@ -39,6 +43,7 @@ from mllm_selector_jax.models.huggingface.tokenizer_files import (
 )
 from mllm_selector_jax.runs import peers
 
+VIDEO = "video_preprocessor_config.json"
 # Carried over byte by byte where the source has them.
 CARRIED = (
   "tokenizer.json",
@@ -50,14 +55,9 @@ CARRIED = (
   "merges.txt",
   "chat_template.jinja",
   "chat_template.json",
+  VIDEO,
   "LICENSE",
 )
-PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
-# Files of which version 5 writes the content into processor_config.json, by its key.
-NESTED = {
-  PREPROCESSOR: "image_processor",
-  "video_preprocessor_config.json": "video_processor",
-}
 SHARD_BYTES = 5 * 10**9
 # Depend on the machine or name code that is not carried over.
 DROPPED = ("_name_or_path", "transformers_version", "auto_map", "_commit_hash")
@@ -105,32 +105,13 @@ def _write_processor(folder: Path, parts: Parts, image_token: str, pad: bool) ->
   description = family.describe_processor(
     parts.config, image_token, count_image_tokens(parts.config)
   )
-  if not family.carries:
-    write_json(
-      folder / PREPROCESSOR, describe_image_options(parts_image_options(parts, pad))
-    )
-    write_json(folder / PROCESSOR, description)
-    return
-  carried = _read_if_there(parts.decoder / PROCESSOR)
-  for name, key in NESTED.items():
-    value = _read_if_there(parts.vision / name) or carried.pop(key, {})
-    if name == PREPROCESSOR and parts.image_processor is not None:
-      value = parts.image_processor
-    if value:
-      write_json(folder / name, _without_backend(_without_dropped(value)))
-  write_json(folder / PROCESSOR, {**_without_dropped(carried), **description})
-
-
-def _read_if_there(path: Path) -> dict[str, Any]:
-  return read_json(path) if path.is_file() else {}
-
-
-def _without_backend(value: dict[str, Any]) -> dict[str, Any]:
-  """An image processor's description that leaves the choice of its class's backend."""
-  name = value.get("image_processor_type")
-  if name is None:
-    return value
-  return {**value, "image_processor_type": re.sub("(Pil|Fast)$", "", name)}
+  options = parts_image_options(parts, pad)
+  write_json(folder / PREPROCESSOR, describe_image_options(options))
+  # Version 5 writes what is in this file into processor_config.json.
+  video = read_processor_fields(parts.decoder).get("video_processor")
+  if video and not (folder / VIDEO).is_file():
+    write_json(folder / VIDEO, _without_dropped(video))
+  write_json(folder / PROCESSOR, description)
 
 
 def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> None:

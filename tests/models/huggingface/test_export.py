@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 import transformers
 
-from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import writer
@@ -90,7 +90,7 @@ def test_a_processor_of_the_export_asks_and_masks_as_we_train(
   )
   assert np.ravel(found["input_ids"]).tolist() == sample.tokens.tolist()
   pixels = np.asarray(found["pixel_values"][0]).transpose(1, 2, 0)
-  np.testing.assert_array_equal(pixels, decoding.to_pixels(image, options))
+  np.testing.assert_array_equal(pixels, square_form.to_pixels(image, options))
   marked = processor.tokenizer.apply_chat_template(
     messages(VALUES), return_dict=True, return_assistant_tokens_mask=True
   )

@@ -43,7 +43,7 @@ def test_a_cropping_processor_is_followed(base, tmp_path, crop):
   folder = bases.copy(base, tmp_path / "x")
   value = {**CLIP, "crop_size": crop}
   (folder / "preprocessor_config.json").write_text(json.dumps(value))
-  options = processor.read_image_options(folder)
+  options = huggingface.read_processor(folder)[1]
   assert (options.size, options.pad) == (32, False)
   assert (options.mean, options.std) == ((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
   config = huggingface.read_config(folder)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from mllm_selector_jax.data.images import decoding
+from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.evaluation import generation
 from mllm_selector_jax.evaluation.asking import evaluate_model
@@ -90,7 +90,7 @@ def teach_to_stop(config, params, encoder, options, image, end):
   head[:, len(encoder.tokenizer) :] = 0  # no trained model writes what is no token
   params["decoder"]["head"] = head
   prompt = encoder.prompt(QUESTION, True)
-  pixels = decoding.to_pixels(image, options)
+  pixels = square_form.to_pixels(image, options)
   batch = generation.make_prompts([prompt], [pixels], config, 1)
   free = np.asarray(generation.make_generate(config, NEW, -1)(params, *batch))[0]
   firsts = [place for place in range(1, NEW - 3) if free[place] not in free[:place]]

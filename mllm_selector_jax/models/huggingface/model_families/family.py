@@ -26,8 +26,6 @@ class ModelFamily:
     settle: corrects the transformers config where transformers fills in a default that
       the config.json (the second argument) does not mean.
     counts: whether config.json states the image tokens of a tile, `image_seq_length`.
-    carries: whether an export has its base's own files on how images are prepared.
-      Otherwise they are written anew, since images can be padded by our own setting.
   """
 
   architecture: str
@@ -36,7 +34,6 @@ class ModelFamily:
   image_token: str = MARK
   settle: Callable[[Any, dict[str, Any]], None] = _keep
   counts: bool = True
-  carries: bool = True
 
 
 def read_llava_fields(config: Any) -> dict[str, Any]:

@@ -28,5 +28,4 @@ FAMILY = ModelFamily(
   architecture="LlavaForConditionalGeneration",
   read=read_llava_fields,
   describe_processor=describe_llava_processor,
-  carries=False,
 )
