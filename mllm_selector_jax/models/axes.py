@@ -12,7 +12,7 @@ from mllm_selector_jax import types
 RULES = (
   (r"^decoder/token_embedding$", ("vocab", "embed")),
   (r"^decoder/head$", ("embed", "vocab")),
-  (r"^vision/class_embedding$", (None,)),
+  (r"^vision/(class|mask)_embedding$", (None,)),
   (r"^vision/position_embedding$", (None, "embed")),
   (r"^vision/patch_embedding/kernel$", ("patch", "embed")),
   (r"^vision/patch_embedding/bias$", ("embed",)),
@@ -37,7 +37,9 @@ RULES = (
   (r"/layers/down/kernel$", ("layers", "mlp", "embed")),
   (r"/layers/(out|down)/bias$", ("layers", None)),
   (r"/layers/\w+_norm/(scale|bias)$", ("layers", None)),
-  (r"^(decoder/norm|vision/(pre|post)_norm)/(scale|bias)$", (None,)),
+  (r"^vision/layers/\w+_scale$", ("layers", None)),
+  (r"^projector/newline$", (None,)),
+  (r"^(decoder/norm|projector/norm|vision/(pre|post)_norm)/(scale|bias)$", (None,)),
 )
 
 

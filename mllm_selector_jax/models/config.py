@@ -8,6 +8,7 @@ from mllm_selector_jax.types import InputError
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu")
 DTYPES = ("float32", "bfloat16", "float64")
 SELECT = ("default", "full")
+NORMS = ("layer_norm", "rms_norm")
 ATTENTION = ("auto", "xla", "cudnn", "splash")
 REMAT = ("none", "full", "dots")
 
@@ -26,17 +27,28 @@ def _check_activation(name: str, activation: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-  """A vision transformer of the CLIP or the SigLIP kind.
+  """A vision transformer: CLIP, SigLIP, InternViT or DINOv2.
 
   Attributes:
     width, mlp, layers, heads: sizes of the encoder.
     image_size, patch_size: sides of an image and of a patch, in pixels; what is left
       of the image to the right and below the last whole patch is not seen.
     activation: one of `ACTIVATIONS`; "gelu" is the exact one.
-    epsilon: added to the variance in the layer norms.
+    epsilon: added to the variance, or to the mean square, in the norms.
     class_token: whether a learned token stands before the patches.
     pre_norm: whether a norm precedes the first layer.
     patch_bias: whether the patch embedding has a bias.
+    qkv_bias: whether query, key and value have biases.
+    norm: one of `NORMS`, the kind of the norms inside the layers.
+    qk_norm: whether query and key pass an RMS norm over the full width (InternViT-6B).
+    layer_scale: whether what each half of a layer adds is multiplied channel by
+      channel with a learned vector (InternViT, DINOv2).
+    post_norm: whether a norm follows the last layer.
+    post_norm_applied: whether the state that leaves the last layer passes this norm
+      before it is projected. Earlier states never do.
+    mask_token: whether the tower holds the token that masked patches had in its
+      training, which is never used.
+    names: the key of `tensor_names.TOWERS` for the tensors of a Hugging Face model.
   """
 
   width: int
@@ -50,9 +62,21 @@ class VisionConfig:
   class_token: bool = True
   pre_norm: bool = True
   patch_bias: bool = False
+  qkv_bias: bool = True
+  norm: str = "layer_norm"
+  qk_norm: bool = False
+  layer_scale: bool = False
+  post_norm: bool = True
+  post_norm_applied: bool = False
+  mask_token: bool = False
+  names: str = "clip"
 
   def __post_init__(self):
     _check_heads("vision tower", self.width, self.heads)
+    if self.norm not in NORMS:
+      raise InputError(
+        f"vision tower: norm {self.norm!r} is not one of {', '.join(NORMS)}."
+      )
     _check_activation("vision tower", self.activation)
     if not 0 < self.patch_size <= self.image_size:
       raise InputError(
@@ -61,20 +85,27 @@ class VisionConfig:
       )
 
   @property
+  def grid(self) -> int:
+    """Patches along an image's side."""
+    return self.image_size // self.patch_size
+
+  @property
   def positions(self) -> int:
     """Places in the encoder's sequence: the patches, and the class token."""
-    return (self.image_size // self.patch_size) ** 2 + self.class_token
+    return self.grid**2 + self.class_token
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-  """A decoder of the Llama kind, which Mistral and Qwen2 are too.
+  """A decoder of the Llama kind, which Mistral, Qwen2 and Qwen3 are too.
 
   Attributes:
     vocab, width, mlp, layers, heads, kv_heads, head_dim: sizes.
     rope: the rotary wavelengths.
     qkv_bias: whether query, key and value have biases (Qwen2).
     out_bias: whether attention's output has one too (Llama's attention_bias).
+    qk_norm: whether each head's query and key pass an RMS norm before they are
+      rotated (Qwen3).
     window: tokens that a query sees, itself included; None is all (Mistral).
     epsilon: added to the mean square in the norms.
     tied: whether the head is the transposed token embedding.
@@ -91,6 +122,7 @@ class DecoderConfig:
   rope: Rope = dataclasses.field(default_factory=Rope)
   qkv_bias: bool = False
   out_bias: bool = False
+  qk_norm: bool = False
   window: int | None = None
   epsilon: float = 1e-6
   tied: bool = False
@@ -139,12 +171,17 @@ class MllmConfig:
 
   Attributes:
     vision, decoder: the two towers.
-    image_token: id of the token that stands for one image patch.
+    image_token: id of the token that stands for one feature of an image.
     feature_layer: the vision hidden state that is projected; 0 is what enters
       the first layer, -1 what leaves the last.
     select: "default" leaves out the first place of that state, which is the
       class token where there is one; "full" takes all places.
+    merge: side of the square blocks of patches that become one feature each: their
+      channels are joined, row by row.
+    projector_norm: whether a layer norm precedes the projector.
     projector_activation: one of `ACTIVATIONS`.
+    newline: whether there is a learned vector that ends the rows of an image's
+      features (LLaVA-NeXT).
     image_mean, image_std: channel statistics of pixels scaled to [0, 1].
     dtype: of the computation; parameters, norms and softmax are float32.
     remat: one of `REMAT`, what the backward pass recomputes: nothing, or all of a
@@ -158,7 +195,10 @@ class MllmConfig:
   image_token: int
   feature_layer: int = -2
   select: str = "default"
+  merge: int = 1
+  projector_norm: bool = False
   projector_activation: str = "gelu"
+  newline: bool = False
   image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
   image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
   dtype: str = "float32"
@@ -186,6 +226,17 @@ class MllmConfig:
         f"vision_feature_layer is {self.feature_layer}, but the vision tower has"
         f" {self.vision.layers} layers."
       )
+    if self.merge > 1 and self.vision.grid % self.merge:
+      raise InputError(
+        f"{self.vision.grid} patches along an image's side do not divide into blocks of"
+        f" {self.merge}, as downsample_ratio asks."
+      )
+    square = self.vision.grid**2
+    if (self.merge > 1 or self.newline) and self.features != square:
+      raise InputError(
+        f"vision_feature_select_strategy {self.select!r} makes {self.features} features"
+        f" of {square} patches, but they must stay a square here."
+      )
     if not 0 <= self.image_token < self.decoder.vocab:
       raise InputError(
         f"the image token's id {self.image_token} lies outside the vocabulary of"
@@ -193,9 +244,19 @@ class MllmConfig:
       )
 
   @property
-  def patches(self) -> int:
-    """Image tokens of one image."""
+  def features(self) -> int:
+    """Features that the vision tower gives for one tile."""
     return self.vision.positions - (self.select == "default")
+
+  @property
+  def patches(self) -> int:
+    """Features of one tile after merging: the image tokens of an image of one tile."""
+    return self.features // self.merge**2
+
+  @property
+  def projected_width(self) -> int:
+    """Channels of a feature that enters the projector."""
+    return self.vision.width * self.merge**2
 
   @property
   def vision_layers(self) -> int:

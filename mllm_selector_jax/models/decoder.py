@@ -42,10 +42,13 @@ class DecoderBlock(nnx.Module):
         return nnx.Linear(inputs, outputs, **kind)
       return AdaptedLinear(inputs, outputs, lora, **kind)
 
-    def norm():
-      return nnx.RMSNorm(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
+    def norm(size=width):
+      return nnx.RMSNorm(size, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
 
     self.attention_norm = norm()
+    if config.qk_norm:
+      self.query_norm = norm(config.head_dim)
+      self.key_norm = norm(config.head_dim)
     self.query = linear(width, config.heads * config.head_dim, config.qkv_bias)
     self.key = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
     self.value = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
@@ -97,6 +100,8 @@ class DecoderBlock(nnx.Module):
     query = self.query(normed).reshape(batch, length, config.heads, config.head_dim)
     key = self.key(normed).reshape(batch, length, config.kv_heads, config.head_dim)
     value = self.value(normed).reshape(key.shape)
+    if config.qk_norm:
+      query, key = self.query_norm(query), self.key_norm(key)
     return rotate(query, cos, sin), rotate(key, cos, sin), value
 
   def _finish(self, x, mixed, at=None) -> Float[Array, "..."]:

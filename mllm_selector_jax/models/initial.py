@@ -23,7 +23,7 @@ def _draw(
 ) -> np.ndarray:
   tower, _, rest = path.partition("/")
   kind = rest.rpartition("/")[2]
-  if kind == "scale":
+  if kind == "scale" or kind.endswith("_scale"):
     return np.ones(shape, np.float32)
   if kind in ("bias", "lora_b"):
     return np.zeros(shape, np.float32)
@@ -33,6 +33,8 @@ def _draw(
   scale = EMBEDDING_SCALE
   if kind == "kernel":
     scale = 1 / math.sqrt(shape[-2])
+  if kind == "newline":
+    scale = 1 / math.sqrt(shape[-1])  # as LLaVA-NeXT begins with it
   if rest in ("layers/out/kernel", "layers/down/kernel"):
     # What is added to the residual stream starts small, the more layers the
     # smaller, so that a fresh tower of any depth begins near the identity.
@@ -45,7 +47,8 @@ def draw_params(abstract: types.Params, config: MllmConfig, seed: int) -> types.
   """Random arrays of the given shapes; the same seed gives the same ones.
 
   Kernels are normal with variance 1 / inputs, embeddings and the head with a
-  deviation of 0.02, norms the identity, biases 0. Of an adapter's matrices the
+  deviation of 0.02, a newline with one of 1 / sqrt(width), norms and layer scales the
+  identity, biases 0. Of an adapter's matrices the
   first is uniform within 1 / sqrt(inputs), the second 0.
   """
   leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)

@@ -21,7 +21,7 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import cache, initial, lora
 from mllm_selector_jax.models.config import LoraConfig, MllmConfig
 from mllm_selector_jax.models.decoder import Decoder
-from mllm_selector_jax.models.projector import Projector
+from mllm_selector_jax.models.projector import Projector, merge_patches
 from mllm_selector_jax.models.vision import VisionTower
 
 
@@ -83,15 +83,22 @@ def embed(
   tokens: Int[Array, "B L"],
   patches: Int[Array, "B L"],
   images: UInt8[Array, "W M S S 3"],
+  taps: Int[Array, "W K 4"] | None = None,
+  tap_weights: Float[Array, "W K 4"] | None = None,
 ) -> Float[Array, "B L D"]:
-  """What enters the decoder: token embeddings, and projected patch features.
+  """What enters the decoder: token embeddings, and the features of images.
 
   Args:
     config: the model.
     params: its parameters.
     tokens: token ids; ignored where `patches` is not negative.
-    patches: which of its shard's M * P patch features stands here, -1 for text.
-    images: of each shard of B / W rows; M may be 0.
+    patches: which of its shard's features stands here, -1 for text. Features are
+      those of the tiles, M * P; the newline, if the model has one; and those that
+      are interpolated, K.
+    images: tiles of each shard of B / W rows; M may be 0.
+    taps: the four features of tiles that an interpolated one is a sum of; None where
+      nothing is interpolated.
+    tap_weights: and their weights in this sum.
 
   Returns:
     Embeddings in the computation's dtype.
@@ -102,12 +109,38 @@ def embed(
     shards, count, side = images.shape[:3]
     if count:
       features = model.vision(images.reshape(shards * count, side, side, 3))
-      features = model.projector(features.reshape(-1, config.vision.width))
+      if config.merge > 1:
+        features = merge_patches(features, config.merge)
+      features = model.projector(features.reshape(-1, config.projected_width))
       features = features.reshape(shards, count * config.patches, -1)
+      features = _extend_features(config, params, features, taps, tap_weights)
       index = jnp.clip(patches, 0, features.shape[1] - 1).reshape(shards, -1, 1)
       picked = jnp.take_along_axis(features, index, axis=1, mode="clip")
       x = jnp.where(patches[..., None] >= 0, picked.reshape(x.shape), x)
   return sharding.constrain(x, ("batch", "length", "width"))
+
+
+def _extend_features(
+  config: MllmConfig,
+  params: types.Params,
+  features: Float[Array, "W n D"],
+  taps: Int[Array, "W K 4"] | None,
+  tap_weights: Float[Array, "W K 4"] | None,
+) -> Float[jax.Array, "W _ D"]:
+  """The features of tiles, then the newline and the interpolated features."""
+  extended = [jnp.asarray(features)]
+  shards, _, width = features.shape
+  if config.newline:
+    newline = params["projector"]["newline"].astype(features.dtype)
+    extended.append(jnp.broadcast_to(newline, (shards, 1, width)))
+  if taps is not None:
+    assert tap_weights is not None, "taps have weights"
+    index = taps.reshape(shards, -1, 1)
+    picked = jnp.take_along_axis(features, index, axis=1, mode="clip")
+    picked = picked.reshape(*taps.shape, width).astype(tap_weights.dtype)
+    interpolated = (picked * tap_weights[..., None]).sum(axis=2)
+    extended.append(interpolated.astype(features.dtype))
+  return jnp.concatenate(extended, axis=1) if len(extended) > 1 else extended[0]
 
 
 def decode(
@@ -199,7 +232,15 @@ def hidden_states(
   Asked for few positions only [W n D], a model of a few layers does not run the
   last one's MLP for the others: a fifth of the work of four layers.
   """
-  x = embed(config, params, batch.tokens, batch.patches, batch.images)
+  x = embed(
+    config,
+    params,
+    batch.tokens,
+    batch.patches,
+    batch.images,
+    batch.taps,
+    batch.tap_weights,
+  )
   return decode(config, params, x, batch.positions, batch.segments, batch.prefixes, at)
 
 

@@ -1,4 +1,6 @@
-"""The vision tower, CLIP's or SigLIP's: from uint8 images to patch features."""
+"""The vision tower: from uint8 images to patch features."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,8 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, stack
 from mllm_selector_jax.models.config import MllmConfig, VisionConfig
 from mllm_selector_jax.models.projector import ACTIVATION_FNS
+
+QK_EPSILON = 1e-6  # of InternViT's norms of queries and keys, which no config states
 
 
 def normalise_pixels(
@@ -38,51 +42,80 @@ def cut_patches(
   return patches.reshape(count, grid * grid, side * side * channels)
 
 
-def _norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def _layer_norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
   # The fast variance E[x^2] - E[x]^2 cancels in float32.
   return nnx.LayerNorm(
     width, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs
   )
 
 
+def _rms_norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.RMSNorm:
+  return nnx.RMSNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+
+
+_NORMS: dict[str, Callable[..., nnx.Module]] = {
+  "layer_norm": _layer_norm,
+  "rms_norm": _rms_norm,
+}
+
+
 class VisionBlock(nnx.Module):
-  """Attention over all patches, then an MLP, each after a layer norm."""
+  """Attention over all patches, then an MLP, each after a norm."""
 
   def __init__(self, config: VisionConfig, dtype, rngs: nnx.Rngs):
-    width = config.width
-    self.heads = config.heads
-    self.activation = config.activation
-    self.attention_norm = _norm(width, config.epsilon, dtype, rngs)
-    self.query = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-    self.key = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-    self.value = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+    width, bias = config.width, config.qkv_bias
+    self.config = config
+    norm = _NORMS[config.norm]
+    self.attention_norm = norm(width, config.epsilon, dtype, rngs)
+    self.query = nnx.Linear(width, width, use_bias=bias, dtype=dtype, rngs=rngs)
+    self.key = nnx.Linear(width, width, use_bias=bias, dtype=dtype, rngs=rngs)
+    self.value = nnx.Linear(width, width, use_bias=bias, dtype=dtype, rngs=rngs)
+    if config.qk_norm:
+      self.query_norm = _rms_norm(width, QK_EPSILON, dtype, rngs)
+      self.key_norm = _rms_norm(width, QK_EPSILON, dtype, rngs)
     self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-    self.mlp_norm = _norm(width, config.epsilon, dtype, rngs)
+    self.mlp_norm = norm(width, config.epsilon, dtype, rngs)
     self.up = nnx.Linear(width, config.mlp, dtype=dtype, rngs=rngs)
     self.down = nnx.Linear(config.mlp, width, dtype=dtype, rngs=rngs)
+    if config.layer_scale:
+      self.attention_scale = nnx.Param(jnp.ones(width))
+      self.mlp_scale = nnx.Param(jnp.ones(width))
 
   def __call__(
     self, x: Float[jax.Array, "N P1 W"], attend: attention.Attend
   ) -> Float[jax.Array, "N P1 W"]:
+    config = self.config
     count, length, width = x.shape
-    split = (count, length, self.heads, width // self.heads)
+    split = (count, length, config.heads, width // config.heads)
     flat = x.reshape(-1, width)
     normed = self.attention_norm(flat)
     mixed = attend(
-      self.query(normed).reshape(split),
-      self.key(normed).reshape(split),
+      self._norm_query(self.query(normed)).reshape(split),
+      self._norm_key(self.key(normed)).reshape(split),
       self.value(normed).reshape(split),
     )
-    flat = flat + self.out(mixed.reshape(-1, width))
-    hidden = ACTIVATION_FNS[self.activation](self.up(self.mlp_norm(flat)))
-    return (flat + self.down(hidden)).reshape(x.shape)
+    added = self.out(mixed.reshape(-1, width))
+    if config.layer_scale:
+      added = added * self.attention_scale[...].astype(added.dtype)[None]
+    flat = flat + added
+    hidden = ACTIVATION_FNS[config.activation](self.up(self.mlp_norm(flat)))
+    added = self.down(hidden)
+    if config.layer_scale:
+      added = added * self.mlp_scale[...].astype(added.dtype)[None]
+    return (flat + added).reshape(x.shape)
+
+  def _norm_query(self, query: Float[jax.Array, "n W"]) -> Float[jax.Array, "n W"]:
+    return self.query_norm(query) if self.config.qk_norm else query
+
+  def _norm_key(self, key: Float[jax.Array, "n W"]) -> Float[jax.Array, "n W"]:
+    return self.key_norm(key) if self.config.qk_norm else key
 
 
 class VisionTower(nnx.Module):
-  """Patches, and CLIP's class token, through the encoder's first layers.
+  """Patches, and a class token if there is one, through the encoder's first layers.
 
-  The layers after the projected one and the final norm are held, so that an
-  exported model is whole, but never run.
+  The tower also holds what an exported model must have but what is never run: the
+  layers after the projected one, the mask token, and most often the final norm.
   """
 
   def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
@@ -91,6 +124,8 @@ class VisionTower(nnx.Module):
     self.config = config
     if vision.class_token:
       self.class_embedding = nnx.Param(jnp.zeros(vision.width))
+    if vision.mask_token:
+      self.mask_embedding = nnx.Param(jnp.zeros(vision.width))
     self.patch_embedding = nnx.Linear(
       3 * vision.patch_size**2,
       vision.width,
@@ -100,11 +135,12 @@ class VisionTower(nnx.Module):
     )
     self.position_embedding = nnx.Param(jnp.zeros((vision.positions, vision.width)))
     if vision.pre_norm:
-      self.pre_norm = _norm(vision.width, vision.epsilon, dtype, rngs)
+      self.pre_norm = _layer_norm(vision.width, vision.epsilon, dtype, rngs)
     self.layers = stack.make_layers(
       lambda rngs: VisionBlock(vision, dtype, rngs), vision.layers, rngs
     )
-    self.post_norm = _norm(vision.width, vision.epsilon, dtype, rngs)
+    if vision.post_norm:
+      self.post_norm = _layer_norm(vision.width, vision.epsilon, dtype, rngs)
 
   def __call__(self, images: UInt8[Array, "N S S 3"]) -> Float[jax.Array, "N P W"]:
     config, vision = self.config, self.config.vision
@@ -126,4 +162,6 @@ class VisionTower(nnx.Module):
     x = stack.run_layers(
       self.layers, x, attend, count=config.vision_layers, remat=config.remat
     )
+    if vision.post_norm_applied and config.vision_layers == vision.layers:
+      x = self.post_norm(x)
     return x[:, 1:] if config.select == "default" else x

@@ -37,7 +37,12 @@ def test_layers_are_named_where_they_are_stacked_only():
 
 def test_every_rule_is_of_use():
   biased = packed.make_config(
-    decoder_qkv_bias=True, vision_patch_bias=True, lora=LoraConfig(2, 4.0)
+    decoder_qkv_bias=True,
+    vision_patch_bias=True,
+    vision_layer_scale=True,
+    projector_norm=True,
+    newline=True,
+    lora=LoraConfig(2, 4.0),
   )
   paths = [
     axes.path_name(path)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tokenizers
 import transformers
@@ -11,6 +11,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from mllm_selector_jax.models import huggingface
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
+IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>")
 SENTENCES = (
   "A chat between a curious user and an artificial intelligence assistant. The"
   " assistant gives helpful, detailed, and polite answers to the user's questions.",
@@ -49,20 +50,63 @@ def make_tokenizer(
     bos_token="<s>",
     eos_token="</s>",
     pad_token="<pad>" if "<pad>" in special else None,
-    additional_special_tokens=["<image>"] if "<image>" in special else [],
+    additional_special_tokens=[name for name in special if name in IMAGE_TOKENS],
     model_max_length=256,
   )
 
 
+class Family(NamedTuple):
+  """Defaults of a family of whole models.
+
+  Attributes:
+    config: its transformers config.
+    fields: of the whole that differ from LLaVA's.
+    tower: the model_type of its vision tower.
+    token: the text of the image token.
+  """
+
+  config: Any
+  fields: dict[str, Any]
+  tower: str = "clip_vision_model"
+  token: str = "<image>"
+
+
+_PINPOINTS = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]
+FAMILIES = {
+  "llava": Family(transformers.LlavaConfig, {"image_token_index": 4}),
+  "internvl": Family(
+    transformers.InternVLConfig,
+    {"image_token_id": 4, "downsample_ratio": 0.5, "vision_feature_layer": -1},
+    "internvl_vision",
+    "<IMG_CONTEXT>",
+  ),
+  "llava_next": Family(
+    transformers.LlavaNextConfig,
+    {"image_token_index": 4, "image_grid_pinpoints": _PINPOINTS},
+  ),
+  "llava_onevision": Family(
+    transformers.LlavaOnevisionConfig,
+    {
+      "image_token_index": 4,
+      "image_grid_pinpoints": _PINPOINTS,
+      "vision_aspect_ratio": "anyres_max_1",
+      "vision_feature_layer": -1,
+    },
+    "siglip_vision_model",
+  ),
+}
+
+
 def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
-  """A LlavaConfig; overrides are fields of the text part, or `vision_...`/`llava_...`.
+  """A model's config; overrides are fields of the text part, `vision_...`/`llava_...`.
 
   For example hidden_size=64, vision_hidden_act="gelu",
-  llava_vision_feature_layer=-1. The families are chosen by decoder="qwen2" and
-  tower="siglip_vision_model".
+  llava_vision_feature_layer=-1. The families are chosen by decoder="qwen2",
+  tower="siglip_vision_model" and family="internvl".
   """
+  family = FAMILIES[overrides.pop("family", "llava")]
   decoder = overrides.pop("decoder", "llama")
-  tower = overrides.pop("tower", "clip_vision_model")
+  tower = overrides.pop("tower", family.tower)
 
   def part(prefix: str) -> dict[str, Any]:
     return {
@@ -73,7 +117,7 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
 
   vision = {
     "hidden_size": 32,
-    "intermediate_size": 64,
+    **({} if tower == "dinov2" else {"intermediate_size": 64}),
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "image_size": 32,
@@ -81,12 +125,19 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
     **({"projection_dim": 32} if tower.startswith("clip") else {}),
     **part("vision_"),
   }
-  llava = {"image_token_index": 4, "vision_feature_layer": -2, **part("llava_")}
-  if not tower.startswith("clip"):
-    llava.setdefault("vision_feature_select_strategy", "full")
+  class_token = not tower.startswith("siglip")
+  llava = {
+    "vision_feature_layer": -2,
+    "vision_feature_select_strategy": "default" if class_token else "full",
+    **family.fields,
+    **part("llava_"),
+  }
   places = (vision["image_size"] // vision["patch_size"]) ** 2
-  places += tower.startswith("clip")
-  places -= llava.get("vision_feature_select_strategy", "default") == "default"
+  places += class_token
+  places -= llava["vision_feature_select_strategy"] == "default"
+  if "image_seq_length" in family.config.__dataclass_fields__:
+    merged = round(1 / llava.get("downsample_ratio", 1)) ** 2
+    llava["image_seq_length"] = places // merged
   text = {
     "vocab_size": 320,
     "hidden_size": 32,
@@ -101,10 +152,9 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
     "pad_token_id": 3,
     **overrides,
   }
-  return transformers.LlavaConfig(
+  return family.config(
     vision_config=transformers.AutoConfig.for_model(tower, **vision),
     text_config=transformers.AutoConfig.for_model(decoder, **text),
-    image_seq_length=places,
     tie_word_embeddings=text.get("tie_word_embeddings", False),
     **llava,
   )
@@ -121,6 +171,26 @@ def make_image_processor(side: int = 32, **overrides: Any) -> Any:
   return transformers.models.llava.LlavaImageProcessorPil(**options)
 
 
+def make_family_processor(hf_config: Any) -> Any:
+  """The image processor of the config's family."""
+  models = transformers.models
+  side = hf_config.vision_config.image_size
+  side = side if isinstance(side, int) else side[0]
+  square = {"height": side, "width": side}
+  if hf_config.model_type == "internvl":
+    return models.got_ocr2.GotOcr2ImageProcessorPil(size=square)
+  grids = getattr(hf_config, "image_grid_pinpoints", None)
+  if hf_config.model_type == "llava_next":
+    return models.llava_next.LlavaNextImageProcessorPil(
+      size={"shortest_edge": side}, crop_size=square, image_grid_pinpoints=grids
+    )
+  if hf_config.model_type == "llava_onevision":
+    return models.llava_onevision.LlavaOnevisionImageProcessorPil(
+      size=square, image_grid_pinpoints=grids
+    )
+  return make_image_processor(side)
+
+
 def make_base(folder: str | os.PathLike, seed: int = 0, **overrides: Any) -> Path:
   """Writes the directory; see `make_hf_config` for the overrides.
 
@@ -128,11 +198,12 @@ def make_base(folder: str | os.PathLike, seed: int = 0, **overrides: Any) -> Pat
   two key-value heads, 320 token ids, <image> = 4.
   """
   hf_config = make_hf_config(**overrides)
+  token = FAMILIES[hf_config.model_type].token
   huggingface.write_fresh(
     folder,
     hf_config,
-    make_tokenizer(min(300, hf_config.text_config.vocab_size)),
-    make_image_processor(hf_config.vision_config.image_size),
+    make_tokenizer(min(300, hf_config.text_config.vocab_size), (*SPECIAL[:4], token)),
+    make_family_processor(hf_config),
     seed,
   )
   return Path(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.models.huggingface import mapping
+from mllm_selector_jax.models.huggingface import mapping, tensor_names
 from mllm_selector_jax.models.huggingface.source import write_json
 from mllm_selector_jax.models.huggingface.writer import write_tensors
 from mllm_selector_jax.runs import peers
@@ -59,7 +59,7 @@ def list_tensors(
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Every tensor of the adapter and of the projector by peft's name."""
   for name, adapter in params["adapter"]["layers"].items():
-    stem = _module_name(mapping.NAMES[f"decoder/layers/{name}"])
+    stem = _module_name(tensor_names.NAMES[f"decoder/layers/{name}"])
     for ours, theirs in MATRICES.items():
       for layer, matrix in enumerate(peers.fetch(adapter[ours])):
         key = f"{stem.replace('*', str(layer))}.{theirs}.weight"
@@ -73,5 +73,5 @@ def list_tensors(
 
 def _module_name(name: str) -> str:
   """A tensor's or module's path in a model of transformers that peft has wrapped."""
-  name = name.replace(mapping.DECODER, "language_model.")
+  name = name.replace(tensor_names.DECODER, "language_model.")
   return "base_model.model.model." + name

@@ -1,8 +1,8 @@
-"""The families that can be run: one reader a decoder and a vision tower.
+"""The decoders and vision towers that can be run, with a reader for each.
 
 Each takes the family's transformers config and gives ours. A new family of the
 Llama or the CLIP kind is a line of `DECODERS` or `TOWERS`; docs/families.md says
-what else to look at.
+what else to look at. Whole models are in `model_families`.
 """
 
 import math
@@ -14,7 +14,7 @@ from mllm_selector_jax.models.rope import Rope
 from mllm_selector_jax.types import InputError
 
 
-def _require(name: str, config: Any, **wanted: Any) -> None:
+def require(name: str, config: Any, **wanted: Any) -> None:
   """Refuses what this package cannot run, all of it in one message."""
   found = {key: getattr(config, key, value) for key, value in wanted.items()}
   problems = [
@@ -63,7 +63,7 @@ def read_rope(config: Any) -> Rope:
 
 
 def _read_decoder(config: Any, **fields: Any) -> DecoderConfig:
-  _require("text_config", config, hidden_act="silu", mlp_bias=False)
+  require("text_config", config, hidden_act="silu", mlp_bias=False)
   heads = config.num_attention_heads
   return DecoderConfig(
     vocab=config.vocab_size,
@@ -91,22 +91,47 @@ def _read_mistral(config: Any, **fields: Any) -> DecoderConfig:
 
 def _read_qwen2(config: Any, **fields: Any) -> DecoderConfig:
   # A window in some layers only would need one mask a layer.
-  _require("text_config", config, use_sliding_window=False)
+  require("text_config", config, use_sliding_window=False)
+  _require_full_attention(config)
   return _read_decoder(config, qkv_bias=True, **fields)
 
 
+def _read_qwen3(config: Any, **fields: Any) -> DecoderConfig:
+  require("text_config", config, use_sliding_window=False)
+  _require_full_attention(config)
+  bias = bool(config.attention_bias)
+  return _read_decoder(config, qkv_bias=bias, out_bias=bias, qk_norm=True, **fields)
+
+
+def _require_full_attention(config: Any) -> None:
+  """Refuses layers of several kinds, each of which would need a mask of its own."""
+  others = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+  if others:
+    raise InputError(
+      f"text_config.layer_types has {', '.join(sorted(others))}, only 'full_attention'"
+      " can be run"
+    )
+
+
+def _read_side(config: Any, key: str) -> int:
+  """The side of a square that a config gives as a number or as a pair."""
+  value = getattr(config, key, None)
+  sides = set(value) if isinstance(value, list | tuple) else {value}
+  side = next(iter(sides), None)
+  if len(sides) != 1 or not isinstance(side, int):
+    raise InputError(f"vision_config.{key} must be a single number")
+  return side
+
+
 def _read_tower(config: Any, **fields: Any) -> VisionConfig:
-  _require("vision_config", config, num_channels=3)
-  for key in ("image_size", "patch_size"):
-    if not isinstance(getattr(config, key, None), int):
-      raise InputError(f"vision_config.{key} must be a single number")
+  require("vision_config", config, num_channels=3)
+  fields.setdefault("mlp", getattr(config, "intermediate_size", None))
   return VisionConfig(
     width=config.hidden_size,
-    mlp=config.intermediate_size,
     layers=config.num_hidden_layers,
     heads=config.num_attention_heads,
-    image_size=config.image_size,
-    patch_size=config.patch_size,
+    image_size=_read_side(config, "image_size"),
+    patch_size=_read_side(config, "patch_size"),
     activation=config.hidden_act,
     epsilon=config.layer_norm_eps,
     **fields,
@@ -117,14 +142,60 @@ def _read_siglip(config: Any) -> VisionConfig:
   return _read_tower(config, class_token=False, pre_norm=False, patch_bias=True)
 
 
+def _read_intern_vit(config: Any) -> VisionConfig:
+  require(
+    "vision_config",
+    config,
+    use_absolute_position_embeddings=True,
+    use_mask_token=False,
+  )
+  return _read_tower(
+    config,
+    pre_norm=False,
+    patch_bias=True,
+    qkv_bias=config.attention_bias,
+    norm=config.norm_type,
+    qk_norm=config.use_qk_norm,
+    layer_scale=True,
+    post_norm=not config.use_mean_pooling,
+    post_norm_applied=not config.use_mean_pooling,
+    names="internvl_vision",
+  )
+
+
+def _read_dinov2(config: Any) -> VisionConfig:
+  require("vision_config", config, use_swiglu_ffn=False)
+  return _read_tower(
+    config,
+    mlp=int(config.hidden_size * config.mlp_ratio),
+    pre_norm=False,
+    patch_bias=True,
+    qkv_bias=config.qkv_bias,
+    layer_scale=True,
+    mask_token=config.use_mask_token,
+    names="dinov2",
+  )
+
+
 DECODERS: dict[str, Callable[..., DecoderConfig]] = {
   "llama": _read_llama,
   "mistral": _read_mistral,
   "qwen2": _read_qwen2,
+  "qwen3": _read_qwen3,
 }
 TOWERS: dict[str, Callable[[Any], VisionConfig]] = {
   "clip_vision_model": _read_tower,
   "siglip_vision_model": _read_siglip,
+  "internvl_vision": _read_intern_vit,
+  "dinov2": _read_dinov2,
+}
+
+# Towers that look like one of the others, with why they cannot be run.
+REFUSED = {
+  "siglip2_vision_model": "the NaFlex form of SigLIP2, which reads images in their own"
+  " aspect ratio; the SigLIP2 checkpoints of one resolution are siglip_vision_model,"
+  " which can be run",
+  "dinov2_with_registers": "which has register tokens; dinov2 can be run",
 }
 
 
@@ -150,13 +221,9 @@ def read_tower(config: Any) -> VisionConfig:
   return _find("vision_config", config, TOWERS)(config)
 
 
-def count_image_tokens(config: Any) -> int:
-  """Tokens that an image becomes in a model of this transformers LlavaConfig."""
-  tower = read_tower(config.vision_config)
-  return tower.positions - (config.vision_feature_select_strategy == "default")
-
-
 def _find(name: str, config: Any, families: dict[str, Callable]) -> Callable:
+  if (reason := REFUSED.get(config.model_type)) is not None:
+    raise InputError(f"{name}.model_type is {config.model_type!r}, {reason}")
   if config.model_type not in families:
     raise InputError(
       f"{name}.model_type is {config.model_type!r}; supported are {', '.join(families)}"

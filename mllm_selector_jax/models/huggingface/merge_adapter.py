@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm_selector_jax.models.huggingface.convert import convert_file
+from mllm_selector_jax.models.huggingface.model_families import FAMILIES
 from mllm_selector_jax.models.huggingface.model_parts import load_hf_config
 from mllm_selector_jax.models.huggingface.source import find_model, read_json
 from mllm_selector_jax.types import InputError
@@ -84,8 +85,8 @@ def _load_base(source: Path) -> Any:
 
   config = load_hf_config(source)
   kind: Any = transformers.AutoModelForCausalLM
-  if config.model_type == "llava":
-    kind = transformers.LlavaForConditionalGeneration
+  if config.model_type in FAMILIES:
+    kind = getattr(transformers, FAMILIES[config.model_type].architecture)
   return kind.from_pretrained(str(source), dtype="auto", local_files_only=True)
 
 

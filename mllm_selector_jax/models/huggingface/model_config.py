@@ -4,6 +4,7 @@ import os
 
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface.families import read_decoder, read_tower
+from mllm_selector_jax.models.huggingface.model_families import find_family
 from mllm_selector_jax.models.huggingface.model_parts import Parts, find_parts
 from mllm_selector_jax.models.huggingface.processor import parts_image_options
 from mllm_selector_jax.types import InputError
@@ -18,7 +19,8 @@ def read_config(
   """The configuration of a model directory (or hub name).
 
   Args:
-    path: a Hugging Face directory in LLaVA form, or LLaVA's own checkpoint.
+    path: a Hugging Face directory of one of `model_families`, or an own checkpoint of
+      LLaVA or InternVL.
     dtype: of the computation.
     remat: what the backward pass recomputes; see `MllmConfig`.
     attention: the kernel; see `MllmConfig`.
@@ -46,13 +48,7 @@ def parts_config(
   decoder = attempt(
     read_decoder, whole.text_config, tied=bool(whole.tie_word_embeddings)
   )
-  if not isinstance(whole.vision_feature_layer, int):
-    problems.append(
-      f"vision_feature_layer is {whole.vision_feature_layer!r}, only a single number"
-      " can be run"
-    )
-  if not whole.multimodal_projector_bias:
-    problems.append("multimodal_projector_bias is False, only True can be run")
+  fields = attempt(find_family(whole).read, whole)
   if not problems:
     # Of the processor only what is done on the device matters here.
     options = parts_image_options(parts, pad=True)
@@ -60,10 +56,7 @@ def parts_config(
       MllmConfig,
       vision=vision,
       decoder=decoder,
-      image_token=whole.image_token_index,
-      feature_layer=whole.vision_feature_layer,
-      select=whole.vision_feature_select_strategy,
-      projector_activation=whole.projector_hidden_act,
+      **fields,
       image_mean=options.mean,
       image_std=options.std,
       dtype=dtype,

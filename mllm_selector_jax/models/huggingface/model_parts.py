@@ -1,6 +1,6 @@
 """Which directories a model is made of, and what its config is.
 
-A directory in LLaVA form, as transformers writes it, is all of a model. LLaVA's
+A directory that transformers writes is all of a model. LLaVA's
 own checkpoints name their vision tower, which lies elsewhere, and have no token
 for the image; a model being assembled has a directory for each part. All become
 one description here, so that configs, weights and tokenizers are read one way.
@@ -13,6 +13,10 @@ from typing import Any, Literal
 
 from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
 from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS, read_tower
+from mllm_selector_jax.models.huggingface.model_families import (
+  FAMILIES,
+  internvl_chat,
+)
 from mllm_selector_jax.models.huggingface.other_folders import (
   describe_type,
   refuse_others,
@@ -38,13 +42,15 @@ class Parts:
   """What a model is made of.
 
   Attributes:
-    config: a transformers LlavaConfig of the whole.
+    config: a transformers config of the whole, of one of `model_families`.
     decoder, vision, projector: directories (or, of the projector, one file) of
       the weights; None for a projector that is to be drawn.
     stored_vocab: rows of the embedding as it is stored; the config's vocabulary
       may be larger, its rows then being their mean.
     added: tokens that the tokenizer lacks and is given.
     padded: whether images are padded whatever the image processor says.
+    image_processor: preprocessor_config.json in transformers' form, where the
+      directory's own is not in it; None otherwise.
     stated_image_tokens: `image_seq_length` of config.json, None where it has none.
       Often stale: transformers fills in 576 for whatever tower. Nothing follows it.
   """
@@ -56,6 +62,7 @@ class Parts:
   stored_vocab: int
   added: tuple[str, ...] = ()
   padded: bool = False
+  image_processor: dict[str, Any] | None = None
   stated_image_tokens: Any = None
 
   @property
@@ -101,15 +108,23 @@ def find_parts(path: str | os.PathLike) -> Parts:
   kind = raw.get("model_type")
   if "mm_vision_tower" in raw:
     return _original_parts(folder, raw)
-  if kind != "llava":
+  image_processor = None
+  if kind == internvl_chat.MODEL_TYPE:
+    path = folder / "config.json"
+    config = internvl_chat.read_internvl_chat(path, raw, load_tokenizer(folder))
+    image_processor = internvl_chat.describe_images(raw, config)
+  elif kind in FAMILIES:
+    config = load_hf_config(folder)
+    FAMILIES[kind].settle(config, raw)
+  else:
     raise InputError(describe_type(folder, raw))
-  config = load_hf_config(folder)
   return Parts(
     config,
     decoder=folder,
     vision=folder,
     projector=folder,
     stored_vocab=config.text_config.vocab_size,
+    image_processor=image_processor,
     stated_image_tokens=raw.get("image_seq_length"),
   )
 

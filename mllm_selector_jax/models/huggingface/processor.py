@@ -16,12 +16,8 @@ from mllm_selector_jax.models.huggingface.internvl_images import (
   describe_internvl_options,
   read_internvl_options,
 )
-from mllm_selector_jax.models.huggingface.model_parts import (
-  IMAGE,
-  PAD,
-  Parts,
-  find_parts,
-)
+from mllm_selector_jax.models.huggingface.model_families import find_family
+from mllm_selector_jax.models.huggingface.model_parts import PAD, Parts, find_parts
 from mllm_selector_jax.models.huggingface.processor_checks import (
   PREPROCESSOR,
   PROCESSOR,
@@ -138,7 +134,9 @@ def read_processor(
 
 def parts_image_options(parts: Parts, pad: bool = False) -> ImageOptions:
   """How images are prepared for a model made of these parts."""
-  return read_image_options(parts.vision, parts.config, pad or parts.padded)
+  return read_image_options(
+    parts.vision, parts.config, pad or parts.padded, parts.image_processor
+  )
 
 
 def read_tokenizer(parts: Parts) -> Any:
@@ -152,11 +150,12 @@ def read_tokenizer(parts: Parts) -> Any:
   tokenizer.add_tokens(list(parts.added), special_tokens=True)
   if PAD in parts.added:
     tokenizer.pad_token = PAD
-  name, path = IMAGE, folder / "processor_config.json"
+  name = find_family(config).image_token
+  path = folder / "processor_config.json"
   if path.is_file():
     name = read_json(path).get("image_token") or name
   name = getattr(name, "content", name)
-  wanted = config.image_token_index
+  wanted = config.image_token_id
   found = tokenizer.get_vocab().get(name)
   if found != wanted:
     raise InputError(

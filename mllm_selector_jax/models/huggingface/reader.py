@@ -18,7 +18,7 @@ from mllm_selector_jax import types
 from mllm_selector_jax.models import initial, mllm
 from mllm_selector_jax.models.axes import path_name
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.models.huggingface import mapping
+from mllm_selector_jax.models.huggingface import mapping, tensor_names
 from mllm_selector_jax.models.huggingface.model_parts import Parts, find_parts
 from mllm_selector_jax.models.huggingface.weights import Entry, Tensors, list_files
 from mllm_selector_jax.types import InputError
@@ -26,7 +26,7 @@ from mllm_selector_jax.types import InputError
 PREFIXES = {
   "decoder": ("language_model.",),
   "vision": ("vision_tower.",),
-  "projector": ("multi_modal_projector.",),
+  "projector": ("multi_modal_projector.", "image_newline"),
 }
 
 
@@ -91,7 +91,7 @@ def parts_params(
 
 def _check_headers(parts: Parts, config: MllmConfig) -> Tensors:
   """The tensors of all files, which are what the config wants."""
-  tensors = _collect(parts)
+  tensors = _collect(parts, config.vision.names)
   grown = parts.stored_vocab < config.decoder.vocab
   wanted: set[str] = set()
   for leaf in mapping.list_leaves(config):
@@ -99,14 +99,14 @@ def _check_headers(parts: Parts, config: MllmConfig) -> Tensors:
       wanted.update(leaf.names)
       tensors.check(leaf, parts.stored_vocab if grown and leaf.by_token else None)
   if config.decoder.tied:
-    wanted.add(mapping.TIED_HEAD)
+    wanted.add(tensor_names.TIED_HEAD)
   tensors.finish(parts.decoder, wanted)
   return tensors
 
 
-def _collect(parts: Parts) -> Tensors:
+def _collect(parts: Parts, tower: str) -> Tensors:
   """The headers of all files; of a part alone, only that part's tensors."""
-  tensors = Tensors()
+  tensors = Tensors(tower)
   if parts.whole:
     tensors.add(list_files(parts.decoder))
     return tensors
@@ -123,8 +123,8 @@ def _collect(parts: Parts) -> Tensors:
 
 def _check_tied_head(tensors: Tensors) -> None:
   """A head that is saved though tied must be the embedding."""
-  head = tensors.where.get(mapping.TIED_HEAD)
-  table = tensors.where[mapping.NAMES["decoder/token_embedding"]]
+  head = tensors.where.get(tensor_names.TIED_HEAD)
+  table = tensors.where[tensor_names.NAMES["decoder/token_embedding"]]
   if head is None:
     return
   if head.shape != table.shape or not np.array_equal(head.read(), table.read()):
@@ -187,6 +187,8 @@ def _read_slice(
 ) -> np.ndarray:
   if leaf.layout == "patch":
     return leaf.to_ours(entry.read())[bounds]
+  if leaf.leading:
+    return leaf.to_ours(entry.read((slice(0, 1),) * leaf.leading + bounds))
   theirs = bounds[::-1] if leaf.layout == "transposed" else bounds
   stored = entry.shape[0] if theirs else 0
   if not leaf.by_token or theirs[0].stop <= stored:

@@ -2,7 +2,7 @@
 
 import os
 
-from mllm_selector_jax.models.huggingface.families import count_image_tokens
+from mllm_selector_jax.models.huggingface.model_families import count_image_tokens
 from mllm_selector_jax.models.huggingface.model_parts import find_parts
 
 

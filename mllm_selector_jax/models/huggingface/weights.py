@@ -9,7 +9,7 @@ import ml_dtypes  # noqa: F401  registers bfloat16 with numpy, which safetensors
 import numpy as np
 import safetensors
 
-from mllm_selector_jax.models.huggingface import mapping
+from mllm_selector_jax.models.huggingface import mapping, tensor_names
 from mllm_selector_jax.models.huggingface.source import read_json
 from mllm_selector_jax.types import InputError
 
@@ -83,12 +83,22 @@ def list_files(path: Path) -> list[Path]:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """A tensor in a file, as its header has it."""
+  """A tensor in a file, as its header has it, or some of its rows.
+
+  Attributes:
+    file, key: where it is.
+    shape: of the rows.
+    dtype: as safetensors names it.
+    start: the first of the rows.
+    partial: whether the file's tensor has other rows as well.
+  """
 
   file: Path
   key: str
   shape: tuple[int, ...]
   dtype: str
+  start: int = 0
+  partial: bool = False
 
   def read(self, index: tuple[slice, ...] = ()) -> np.ndarray:
     """The tensor, or the slice of it, as float32.
@@ -98,6 +108,9 @@ class Entry:
     Raises:
       InputError: values that are not finite.
     """
+    if self.partial:
+      rows = index[0] if index else slice(0, self.shape[0])
+      index = (slice(self.start + rows.start, self.start + rows.stop), *index[1:])
     with safetensors.safe_open(str(self.file), framework="numpy") as handle:
       array = (
         handle.get_slice(self.key)[index] if index else (handle.get_tensor(self.key))
@@ -117,11 +130,13 @@ class Tensors:
   """The tensors of several files under their canonical names.
 
   Attributes:
+    tower: the key of `tensor_names.TOWERS` for the vision tower's names.
     where: the tensors.
     problems: what is wrong, a line each.
   """
 
-  def __init__(self):
+  def __init__(self, tower: str = "clip"):
+    self.tower = tower
     self.where: dict[str, Entry] = {}
     self.problems: list[str] = []
 
@@ -143,13 +158,23 @@ class Tensors:
         ) from error
 
   def _add(self, path: Path, key: str, header, prefixes: tuple[str, ...]) -> None:
-    name = mapping.canonical_name(key)
-    if mapping.UNUSED.search(name) or not name.startswith(prefixes):
+    name = tensor_names.canonical_name(key, self.tower)
+    if tensor_names.UNUSED.search(name) or not name.startswith(prefixes):
       return
-    if name in self.where:
-      self.problems.append(f"twice there: {key} (again in {path.name})")
-    shape = tuple(header.get_shape())
-    self.where[name] = Entry(path, key, shape, header.get_dtype())
+    names = tensor_names.split_fused(name, self.tower)
+    shape, dtype = tuple(header.get_shape()), header.get_dtype()
+    for part, name in enumerate(names):
+      if name in self.where:
+        self.problems.append(f"twice there: {key} (again in {path.name})")
+      if len(names) == 1:
+        self.where[name] = Entry(path, key, shape, dtype)
+        continue
+      if not shape or shape[0] % len(names):
+        self.problems.append(f"misshapen: {key}, shape {list(shape)}, is not of qkv")
+        return
+      rows = shape[0] // len(names)
+      own = (rows, *shape[1:])
+      self.where[name] = Entry(path, key, own, dtype, part * rows, partial=True)
 
   def check(self, leaf: mapping.Leaf, rows: int | None = None) -> None:
     """Notes what is missing or misshapen of a leaf's tensors.

@@ -14,13 +14,21 @@ from mllm_selector_jax import storage, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
-from mllm_selector_jax.models.huggingface.families import count_image_tokens, read_tower
 from mllm_selector_jax.models.huggingface.model_config import read_config
-from mllm_selector_jax.models.huggingface.model_parts import IMAGE, Parts, find_parts
+from mllm_selector_jax.models.huggingface.model_families import (
+  count_image_tokens,
+  find_family,
+)
+from mllm_selector_jax.models.huggingface.model_parts import Parts, find_parts
 from mllm_selector_jax.models.huggingface.processor import (
   describe_image_options,
   parts_image_options,
   read_tokenizer,
+)
+from mllm_selector_jax.models.huggingface.processor_checks import (
+  PREPROCESSOR,
+  PROCESSOR,
+  read_processor_fields,
 )
 from mllm_selector_jax.models.huggingface.source import read_json, write_json
 from mllm_selector_jax.models.huggingface.stops import (
@@ -35,6 +43,7 @@ from mllm_selector_jax.models.huggingface.tokenizer_files import (
 )
 from mllm_selector_jax.runs import peers
 
+VIDEO = "video_preprocessor_config.json"
 # Carried over byte by byte where the source has them.
 CARRIED = (
   "tokenizer.json",
@@ -46,6 +55,7 @@ CARRIED = (
   "merges.txt",
   "chat_template.jinja",
   "chat_template.json",
+  VIDEO,
   "LICENSE",
 )
 SHARD_BYTES = 5 * 10**9
@@ -82,21 +92,26 @@ def _describe_model(hf_config: Any) -> dict[str, Any]:
   for part in (value, text, vision):
     part["dtype"] = part["torch_dtype"] = "float32"
   value["tie_word_embeddings"] = text["tie_word_embeddings"] = tied
-  value["image_seq_length"] = count_image_tokens(hf_config)
-  value["architectures"] = ["LlavaForConditionalGeneration"]
+  family = find_family(hf_config)
+  if family.counts:
+    value["image_seq_length"] = count_image_tokens(hf_config)
+  value["architectures"] = [family.architecture]
   return value
 
 
-def _describe_processor(hf_config: Any, image_token: str) -> dict[str, Any]:
-  class_token = read_tower(hf_config.vision_config).class_token
-  return {
-    "processor_class": "LlavaProcessor",
-    "image_token": image_token,
-    # Without the class token's the processor counts an image one token short.
-    "num_additional_image_tokens": int(class_token),
-    "patch_size": hf_config.vision_config.patch_size,
-    "vision_feature_select_strategy": hf_config.vision_feature_select_strategy,
-  }
+def _write_processor(folder: Path, parts: Parts, image_token: str, pad: bool) -> None:
+  """The files that say how images are prepared and how many tokens they become."""
+  family = find_family(parts.config)
+  description = family.describe_processor(
+    parts.config, image_token, count_image_tokens(parts.config)
+  )
+  options = parts_image_options(parts, pad)
+  write_json(folder / PREPROCESSOR, describe_image_options(options))
+  # Version 5 writes what is in this file into processor_config.json.
+  video = read_processor_fields(parts.decoder).get("video_processor")
+  if video and not (folder / VIDEO).is_file():
+    write_json(folder / VIDEO, _without_dropped(video))
+  write_json(folder / PROCESSOR, description)
 
 
 def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> None:
@@ -203,11 +218,7 @@ def _write_description(
   write_template(folder, chat_template)
   token = tokenizer.convert_ids_to_tokens(config.image_token)
   write_json(folder / "config.json", _describe_model(parts.config))
-  write_json(
-    folder / "preprocessor_config.json",
-    describe_image_options(parts_image_options(parts, pad)),
-  )
-  write_json(folder / "processor_config.json", _describe_processor(parts.config, token))
+  _write_processor(folder, parts, token, pad)
 
 
 def write_fresh(
@@ -221,9 +232,9 @@ def write_fresh(
 
   Args:
     folder: made if missing.
-    hf_config: a transformers LlavaConfig.
-    tokenizer: a transformers tokenizer that holds `<image>`; its chat template
-      is written with it.
+    hf_config: a transformers config of one of `model_families`.
+    tokenizer: a transformers tokenizer that holds the family's image token; its chat
+      template is written with it.
     image_processor: a transformers image processor, such as LlavaImageProcessor
       with do_pad.
     seed: of the weights.
@@ -241,11 +252,7 @@ def write_fresh(
   image_processor.save_pretrained(str(folder))
   write_json(folder / "config.json", _describe_model(hf_config))
   parts = find_parts(folder)
-  write_json(
-    folder / "preprocessor_config.json",
-    describe_image_options(parts_image_options(parts)),
-  )
-  write_json(folder / "processor_config.json", _describe_processor(hf_config, IMAGE))
+  _write_processor(folder, parts, find_family(hf_config).image_token, pad=False)
   ends = list_ends(parts, tokenizer)
   write_json(folder / GENERATION, describe_generation(parts, ends))
   config = read_config(folder)

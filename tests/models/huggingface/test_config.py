@@ -84,6 +84,10 @@ def test_everything_that_cannot_be_run_is_named(base, tmp_path):
     ),
     (
       {"vision_config": {"model_type": "siglip2_vision_model"}},
+      "'siglip2_vision_model', the NaFlex form of SigLIP2",
+    ),
+    (
+      {"vision_config": {"model_type": "vit"}},
       "supported are clip_vision_model, siglip_vision_model",
     ),
     ({"image_seq_length": "many"}, "not a valid configuration"),

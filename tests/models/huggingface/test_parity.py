@@ -43,6 +43,22 @@ CASES = {
   "class token kept": {"llava_vision_feature_select_strategy": "full"},
   "mistral": {"decoder": "mistral", "sliding_window": 6},
   "qwen2": {"decoder": "qwen2", "rms_norm_eps": 1e-6},
+  "qwen3": {"decoder": "qwen3", "head_dim": 12, "attention_bias": True},
+  "qwen3, dinov2": {
+    "decoder": "qwen3",
+    "head_dim": 8,
+    "tower": "dinov2",
+    "tie_word_embeddings": True,
+    "llava_vision_feature_layer": -1,
+  },
+  "internvl": {"family": "internvl", "decoder": "qwen2"},
+  "internvl 6b": {
+    "family": "internvl",
+    "decoder": "qwen3",
+    "head_dim": 8,
+    "vision_norm_type": "rms_norm",
+    "vision_use_qk_norm": True,
+  },
   "qwen2 tied, siglip": {
     "decoder": "qwen2",
     "tower": "siglip_vision_model",
@@ -70,8 +86,8 @@ def overrides(draw):
   def one(*values):
     return draw(st.sampled_from(values))
 
-  decoder = one("llama", "mistral", "qwen2")
-  tower = one("clip_vision_model", "siglip_vision_model")
+  decoder = one("llama", "mistral", "qwen2", "qwen3")
+  tower = one("clip_vision_model", "siglip_vision_model", "dinov2", "internvl_vision")
   kv_heads, head_dim, vision_layers = one(1, 2), one(8, 12), one(1, 2, 3)
   scaling = draw(st.sampled_from([{"rope_type": "default"}, *SCALINGS]))
   found = {
@@ -95,10 +111,19 @@ def overrides(draw):
   }
   if decoder != "qwen2":
     found["head_dim"] = head_dim
-  if decoder == "llama":
+  if decoder in ("llama", "qwen3"):
     found["attention_bias"] = draw(st.booleans())
   if decoder == "mistral":
     found["sliding_window"] = one(None, 5, 64)
+  if tower == "dinov2":
+    found["vision_qkv_bias"] = draw(st.booleans())
+    found["vision_use_mask_token"] = draw(st.booleans())
+  if tower == "internvl_vision":
+    found |= {
+      "vision_attention_bias": draw(st.booleans()),
+      "vision_use_qk_norm": draw(st.booleans()),
+      "vision_norm_type": one("layer_norm", "rms_norm"),
+    }
   return found
 
 
@@ -117,7 +142,7 @@ SCALINGS = (
 
 
 def load_torch(folder):
-  model, info = transformers.LlavaForConditionalGeneration.from_pretrained(
+  model, info = transformers.AutoModelForImageTextToText.from_pretrained(
     folder, output_loading_info=True, dtype=torch.float32
   )
   for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):

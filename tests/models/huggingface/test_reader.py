@@ -10,7 +10,7 @@ import pytest
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.axes import logical_axes
-from mllm_selector_jax.models.huggingface import mapping
+from mllm_selector_jax.models.huggingface import mapping, tensor_names
 from mllm_selector_jax.types import InputError
 from tests.models import packed, tiny
 from tests.models.huggingface import bases
@@ -94,8 +94,8 @@ def test_the_names_of_transformers_5_are_read_too(base, tmp_path):
 def test_canonical_names_stay():
   for leaf in mapping.list_leaves(packed.CONFIG):
     for name in leaf.names:
-      assert mapping.canonical_name(name) == name
-      assert mapping.canonical_name(to_v5(name)) == name
+      assert tensor_names.canonical_name(name) == name
+      assert tensor_names.canonical_name(to_v5(name)) == name
 
 
 def test_layouts_go_there_and_back():

@@ -11,7 +11,7 @@ from mllm_selector_jax import sharding, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import LoraConfig, MllmConfig
-from mllm_selector_jax.models.huggingface import mapping
+from mllm_selector_jax.models.huggingface import mapping, tensor_names
 from mllm_selector_jax.models.huggingface.families import read_decoder, read_tower
 
 # Tensors and parameters of each, as the published files' headers sum up:
@@ -115,7 +115,7 @@ def test_every_tensor_of_the_published_models_has_its_place(name):
   with torch.device("meta"):
     model = transformers.LlavaForConditionalGeneration(hf_config)
   theirs = {
-    mapping.canonical_name(key): tuple(value.shape)
+    tensor_names.canonical_name(key): tuple(value.shape)
     for key, value in model.state_dict().items()
   }
   leaves = list(mapping.list_leaves(config))

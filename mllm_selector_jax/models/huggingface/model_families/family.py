@@ -1,0 +1,72 @@
+"""What a family of whole models is: how its configuration is read and written."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from mllm_selector_jax.types import MARK, InputError
+
+
+def _keep(config: Any, raw: dict[str, Any]) -> None:
+  """Changes nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFamily:
+  """One kind of vision-language model that transformers knows.
+
+  Attributes:
+    architecture: transformers' class of the model.
+    read: from the transformers config to the fields of `MllmConfig` that neither the
+      tower nor the decoder decides. It raises an InputError that names every field
+      that cannot be run.
+    describe_processor: from the transformers config, the image token's text and the
+      features of a tile to processor_config.json.
+    image_token: the text of the image token, unless processor_config.json names it.
+    settle: corrects the transformers config where transformers fills in a default that
+      the config.json (the second argument) does not mean.
+    counts: whether config.json states the image tokens of a tile, `image_seq_length`.
+  """
+
+  architecture: str
+  read: Callable[[Any], dict[str, Any]]
+  describe_processor: Callable[[Any, str, int], dict[str, Any]]
+  image_token: str = MARK
+  settle: Callable[[Any, dict[str, Any]], None] = _keep
+  counts: bool = True
+
+
+def read_llava_fields(config: Any) -> dict[str, Any]:
+  """What LLaVA's configurations of all versions say in the same way.
+
+  Raises:
+    InputError: with every field that cannot be run.
+  """
+  refuse(find_layer_problems(config) + find_projector_problems(config))
+  return {
+    "image_token": config.image_token_id,
+    "feature_layer": config.vision_feature_layer,
+    "select": config.vision_feature_select_strategy,
+    "projector_activation": config.projector_hidden_act,
+  }
+
+
+def find_layer_problems(config: Any) -> list[str]:
+  """What cannot be run of `vision_feature_layer`."""
+  layer = config.vision_feature_layer
+  if isinstance(layer, int):
+    return []
+  return [f"vision_feature_layer is {layer!r}, only a single number can be run"]
+
+
+def find_projector_problems(config: Any) -> list[str]:
+  """What cannot be run of `multimodal_projector_bias`."""
+  if config.multimodal_projector_bias:
+    return []
+  return ["multimodal_projector_bias is False, only True can be run"]
+
+
+def refuse(problems: list[str]) -> None:
+  """Raises the problems as one InputError, if there are any."""
+  if problems:
+    raise InputError("; ".join(problems))

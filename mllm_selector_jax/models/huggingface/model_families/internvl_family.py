@@ -1,0 +1,56 @@
+"""InternVL in the form of transformers: merged patches, a norm before the projector."""
+
+from typing import Any
+
+from mllm_selector_jax.models.huggingface.model_families.family import (
+  ModelFamily,
+  find_layer_problems,
+  refuse,
+)
+
+IMAGE_TOKEN = "<IMG_CONTEXT>"
+
+
+def _read(config: Any) -> dict[str, Any]:
+  problems = find_layer_problems(config)
+  ratio = config.downsample_ratio
+  merge = round(1 / ratio) if ratio > 0 else 0
+  if merge < 1 or abs(merge * ratio - 1) > 1e-6:
+    problems.append(f"downsample_ratio is {ratio}, only 1 / n can be run")
+  vision, layer = config.vision_config, config.vision_feature_layer
+  unpooled = not getattr(vision, "use_mean_pooling", True)
+  if unpooled and layer == vision.num_hidden_layers:
+    # transformers norms the state of -1, but not the same one under this number.
+    problems.append(f"vision_feature_layer is {layer}, which must be -1 here")
+  refuse(problems)
+  return {
+    "image_token": config.image_token_id,
+    "feature_layer": layer,
+    "select": config.vision_feature_select_strategy,
+    "merge": merge,
+    "projector_norm": True,
+    "projector_activation": config.projector_hidden_act,
+  }
+
+
+def _settle(config: Any, raw: dict[str, Any]) -> None:
+  """Takes the text model's word on tied embeddings where the whole has none.
+
+  transformers 5 fills in True. Version 4, which wrote the published files, left out the
+  whole's and followed the text model's.
+  """
+  if "tie_word_embeddings" not in raw:
+    config.tie_word_embeddings = bool(config.text_config.tie_word_embeddings)
+
+
+def _describe_processor(config: Any, image_token: str, features: int) -> dict[str, Any]:
+  return {"processor_class": "InternVLProcessor", "image_seq_length": features}
+
+
+FAMILY = ModelFamily(
+  architecture="InternVLForConditionalGeneration",
+  read=_read,
+  describe_processor=_describe_processor,
+  image_token=IMAGE_TOKEN,
+  settle=_settle,
+)
