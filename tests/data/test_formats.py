@@ -137,7 +137,7 @@ def test_arrow_that_is_broken(pools, tmp_path):
      "Git LFS pointer.*1,030 bytes.*git lfs pull"),
     (b"<!DOCTYPE html><html>404", "an HTML or XML page"),
     (b"\n<?xml version='1.0'?><Error>AccessDenied</Error>", "an HTML or XML page"),
-    (b"PK\x03\x04....", "packed with zip"), (b"\xfd7zXZ\0", "packed with xz"),
+    (b"PK\x03\x04....", "compressed with zip"), (b"\xfd7zXZ\0", "compressed with xz"),
     (b"\x80\x04\x95" + bytes(20), "a pickle"),
   ],
 )  # fmt: skip

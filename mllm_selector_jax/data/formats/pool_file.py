@@ -111,7 +111,7 @@ def measure(path: str) -> int:
 def explain(path: str, error: OSError) -> InputError:
   """The message for a file that cannot be read."""
   if isinstance(error, FileNotFoundError):
-    return InputError(f"{path}: the pool file is not there.")
+    return InputError(f"{path}: the pool file does not exist.")
   return InputError(f"{path}: cannot be read ({error.strerror or error}).")
 
 

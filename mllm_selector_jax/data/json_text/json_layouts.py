@@ -33,7 +33,7 @@ _DESCRIPTIONS = ({"_data_files", "_fingerprint"}, {"features", "citation"})
 _HUB_KEYS = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url"}
 
 
-class Layout(NamedTuple):
+class JsonLayout(NamedTuple):
   """How a file holds its records.
 
   Attributes:
@@ -61,7 +61,7 @@ class _Member(NamedTuple):
   first: Any
 
 
-def find_layout(path: str, file: io.BufferedIOBase) -> Layout:
+def find_layout(path: str, file: io.BufferedIOBase) -> JsonLayout:
   """How an open file holds its records.
 
   Raises:
@@ -72,20 +72,20 @@ def find_layout(path: str, file: io.BufferedIOBase) -> Layout:
   if first == b"[":
     line = _read_text(file.readline(window.CHUNK))
     # A list of turns is a record, and stands on a line of its own.
-    return Layout(LINES if parsing.is_turn(peek(line, 0)) else LIST, offset)
+    return JsonLayout(LINES if parsing.is_turn(peek(line, 0)) else LIST, offset)
   line = _read_text(file.readline(window.MOST_BYTES))
   end = Brackets("{").find_end(line, 0)
   if end is not None:
     rest = line[end:].strip(_BETWEEN)
     if rest or _next_character(file):
-      return Layout(OBJECTS if rest.startswith("{") else LINES, offset)
+      return JsonLayout(OBJECTS if rest.startswith("{") else LINES, offset)
     found, alone = _judge(path, line), LINES
   else:
     file.seek(offset)
     text = _read_text(file.read(window.MOST_BYTES))
     end = Brackets("{").find_end(text, 0)
     if end is not None and (text[end:].strip(_BETWEEN) or _next_character(file)):
-      return Layout(OBJECTS, offset)
+      return JsonLayout(OBJECTS, offset)
     found, alone = _judge(path, text), OBJECTS
     if found is None and end is None:
       # A record too large to be one, or broken; lines after it are read.
@@ -94,9 +94,9 @@ def find_layout(path: str, file: io.BufferedIOBase) -> Layout:
         raise structure_error(path, file, offset, "neither", f"{wanted}, as in {FORM}")
       alone = LINES
   if found is None:
-    return Layout(alone, offset)
+    return JsonLayout(alone, offset)
   kind, before = found
-  return Layout(kind, offset + window.count_bytes(before))
+  return JsonLayout(kind, offset + window.count_bytes(before))
 
 
 def structure_error(

@@ -3,7 +3,7 @@
 A fault inside one record makes that record malformed and the reading goes on; a
 fault between records, after which nothing can be trusted, ends it with an
 `InputError` that names file, byte and line. How a file holds its records is found by
-`layouts`.
+`json_layouts`.
 """
 
 import io
@@ -38,7 +38,7 @@ def read_records(path: str | os.PathLike) -> Iterator[Record]:
       else:
         yield from _READERS[layout.kind](_Stream(path, file, layout.offset))
   except FileNotFoundError as error:
-    raise InputError(f"{path}: the pool file is not there.") from error
+    raise InputError(f"{path}: the pool file does not exist.") from error
   except OSError as error:
     raise InputError(
       f"{path}: cannot be read ({error.strerror}); expected a file with"
@@ -47,7 +47,7 @@ def read_records(path: str | os.PathLike) -> Iterator[Record]:
 
 
 def find_kind(path: str | os.PathLike) -> str:
-  """How a file holds its records: a kind of `json_layouts.Layout`."""
+  """How a file holds its records: a kind of `json_layouts.JsonLayout`."""
   with compressed.open_plain(path) as file:
     return json_layouts.find_layout(os.fspath(path), file).kind
 

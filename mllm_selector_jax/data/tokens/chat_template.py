@@ -18,7 +18,7 @@ from mllm_selector_jax.data.tokens.conversation_templates import (
   QUESTION,
   SYSTEM,
   TOKEN,
-  Part,
+  TemplatePart,
   split_frame,
 )
 from mllm_selector_jax.types import InputError
@@ -35,7 +35,7 @@ _OTHER = (
 _QUESTIONS = ("What is it?", " And  now? ")
 _ANSWERS = ("A star.", " No, two. ")
 
-Write = Callable[[Sequence[Part], Sequence[str], Sequence[str]], list[int]]
+Write = Callable[[Sequence[TemplatePart], Sequence[str], Sequence[str]], list[int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ class ChatLayout:
       self.takes_system = False
     self.end, self.closing = self._find_end()
 
-  def prompt(self, has_image: bool) -> tuple[Part, ...]:
+  def prompt(self, has_image: bool) -> tuple[TemplatePart, ...]:
     """The parts of a first question, up to where its answer is to begin."""
     parts = self.parts(1, 0 if has_image else None)
     return parts[: next(n for n, part in enumerate(parts) if part.learned)]
@@ -220,7 +220,7 @@ class ChatLayout:
 
   def _write(
     self, rounds: int, image: int | None, system: bool = False
-  ) -> tuple[Part, ...]:
+  ) -> tuple[TemplatePart, ...]:
     slots = [_SLOT.format(number) for number in range(2 * rounds)]
     own = _SLOT.format(2 * rounds) if system else ""
     messages = self._messages(rounds, image, slots[::2], slots[1::2], own)
@@ -251,7 +251,7 @@ class ChatLayout:
 
   def _read(
     self, text: str, spans: list[tuple[int, int]], rounds: int
-  ) -> Iterator[Part]:
+  ) -> Iterator[TemplatePart]:
     """The rendered text as parts."""
     place = 0
     for turn, (start, stop) in enumerate(spans):
@@ -262,7 +262,7 @@ class ChatLayout:
 
   def _read_span(
     self, text: str, turn: int, learned: bool, rounds: int
-  ) -> Iterator[Part]:
+  ) -> Iterator[TemplatePart]:
     place = 0
     for match in _SLOTS.finditer(text):
       yield from self._split(text[place : match.start()], turn, learned)
@@ -274,13 +274,13 @@ class ChatLayout:
           "model.conversation='chat': {% generation %} of the base's chat template"
           " must enclose the assistant's turns, and those only." + _OTHER
         )
-      yield Part(kind, turn, learned, left=not match[1], right=not match[3])
+      yield TemplatePart(kind, turn, learned, left=not match[1], right=not match[3])
       place = match.end()
     yield from self._split(text[place:], turn, learned)
 
-  def _split(self, text: str, turn: int, learned: bool) -> Iterator[Part]:
+  def _split(self, text: str, turn: int, learned: bool) -> Iterator[TemplatePart]:
     for part in split_frame(text, self._specials, turn, learned):
       if part.kind == TOKEN and part.token == self._image_token:
-        yield Part(IMAGE, turn)
+        yield TemplatePart(IMAGE, turn)
       elif part.kind == TOKEN or part.text:
         yield part

@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 from mllm_selector_jax.data.tokens.answer_text import AnswerReader
 from mllm_selector_jax.data.tokens.chat_template import ChatTemplate
-from mllm_selector_jax.data.tokens.conversation_templates import WRITTEN, Part, Template
+from mllm_selector_jax.data.tokens.conversation_templates import WRITTEN, Template
 from mllm_selector_jax.data.tokens.dialogue import Dialogue, check_rounds, read_dialogue
 from mllm_selector_jax.data.tokens.literal_tokenizer import (
   check_tokenizer,
@@ -28,6 +28,7 @@ from mllm_selector_jax.data.tokens.text_spans import (
   Break,
   EncodedPiece,
   Piece,
+  TemplateParts,
   clip_pieces,
   join_parts,
 )
@@ -178,7 +179,7 @@ class Encoder:
       return error.with_traceback(None)
 
   def _write(
-    self, parts: Sequence[Part], questions: Sequence[str], answers: Sequence[str]
+    self, parts: TemplateParts, questions: Sequence[str], answers: Sequence[str]
   ) -> list[int]:
     """Ids of a row, or of its beginning, less the last blanks."""
     ids: list[int] = []

@@ -16,7 +16,7 @@ from mllm_selector_jax.types import InputError
 FRAME, SYSTEM, QUESTION, ANSWER, TOKEN, IMAGE = range(6)
 
 
-class Part(NamedTuple):
+class TemplatePart(NamedTuple):
   """What stands next in a row.
 
   Attributes:
@@ -72,7 +72,7 @@ class Template:
   apart: bool = True
   separator: str = ""
 
-  def bind(self, tokenizer: Any, image_token: int) -> "Layout":
+  def bind(self, tokenizer: Any, image_token: int) -> "TemplateLayout":
     """The template with a tokenizer's own special tokens.
 
     Raises:
@@ -93,7 +93,7 @@ class Template:
     specials = {name: vocabulary[name] for name in self.specials}
     eos = tokenizer.eos_token_id if self.ends else None
     bos = tokenizer.bos_token_id if self.begins else None
-    return Layout(self, specials, bos, eos)
+    return TemplateLayout(self, specials, bos, eos)
 
   def breaks(self, turn: int, question: str, answer: str) -> bool:
     """Whether LLaVA's bookkeeping loses the row at this round."""
@@ -103,7 +103,7 @@ class Template:
     return text.count(self.separator) > 1
 
 
-class Layout:
+class TemplateLayout:
   """A template's rows as parts.
 
   Attributes:
@@ -138,7 +138,7 @@ class Layout:
 
   def _write(
     self, rounds: int, image: int | None, system: bool = False
-  ) -> tuple[Part, ...]:
+  ) -> tuple[TemplatePart, ...]:
     """The parts of a row of so many rounds.
 
     Args:
@@ -153,7 +153,7 @@ class Layout:
       if part.kind != FRAME or part.text
     )
 
-  def prompt(self, has_image: bool) -> tuple[Part, ...]:
+  def prompt(self, has_image: bool) -> tuple[TemplatePart, ...]:
     """The parts of a first question, up to where its answer is to begin."""
     parts = self.parts(1, 0 if has_image else None)
     return parts[: next(n for n, part in enumerate(parts) if part.learned)]
@@ -161,50 +161,58 @@ class Layout:
   def check(self, write: Any) -> None:
     """Nothing is to be checked: the template is ours."""
 
-  def _write_round(self, turn: int, has_image: bool, system: bool) -> Iterator[Part]:
+  def _write_round(
+    self, turn: int, has_image: bool, system: bool
+  ) -> Iterator[TemplatePart]:
     template = self._template
     if turn and self._bos is not None:
-      yield Part(TOKEN, turn, token=self._bos)
+      yield TemplatePart(TOKEN, turn, token=self._bos)
     if template.inside:
       yield from self._split(template.user, turn)
     if system or (turn == 0 and template.system):
       yield from self._split(template.system_frame[0], turn)
-      yield Part(SYSTEM) if system else Part(FRAME, turn, text=template.system)
+      yield (
+        TemplatePart(SYSTEM)
+        if system
+        else TemplatePart(FRAME, turn, text=template.system)
+      )
       yield from self._split(template.system_frame[1], turn)
     if not template.inside:
       yield from self._split(template.user, turn)
     if has_image:
-      yield Part(IMAGE, turn)
+      yield TemplatePart(IMAGE, turn)
     if template.asks:
-      yield Part(QUESTION, turn)
+      yield TemplatePart(QUESTION, turn)
     # The blank before an answer is learned: a prompt ends before it.
     stem = template.assistant.rstrip(" ")
     yield from self._split(stem, turn)
-    yield Part(FRAME, turn, True, template.assistant[len(stem) :])
-    yield Part(ANSWER, turn, True)
-    yield Part(FRAME, turn, True, template.gap)
+    yield TemplatePart(FRAME, turn, True, template.assistant[len(stem) :])
+    yield TemplatePart(ANSWER, turn, True)
+    yield TemplatePart(FRAME, turn, True, template.gap)
     yield from self._split(template.closing, turn, True)
     if self._eos is not None:
-      yield Part(TOKEN, turn, True, token=self._eos)
+      yield TemplatePart(TOKEN, turn, True, token=self._eos)
     yield from self._split(template.tail, turn)
 
-  def _split(self, text: str, turn: int, learned: bool = False) -> Iterator[Part]:
+  def _split(
+    self, text: str, turn: int, learned: bool = False
+  ) -> Iterator[TemplatePart]:
     return split_frame(text, self._specials, turn, learned)
 
 
 def split_frame(
   text: str, specials: Mapping[str, int], turn: int, learned: bool = False
-) -> Iterator[Part]:
+) -> Iterator[TemplatePart]:
   """A template's text as parts, its special tokens apart."""
   if not specials:
-    yield Part(FRAME, turn, learned, text)
+    yield TemplatePart(FRAME, turn, learned, text)
     return
   longest_first = sorted(specials, key=len, reverse=True)
   for piece in re.split(f"({'|'.join(map(re.escape, longest_first))})", text):
     if piece in specials:
-      yield Part(TOKEN, turn, learned, token=specials[piece])
+      yield TemplatePart(TOKEN, turn, learned, token=specials[piece])
     else:
-      yield Part(FRAME, turn, learned, piece)
+      yield TemplatePart(FRAME, turn, learned, piece)
 
 
 VICUNA = Template(

@@ -12,8 +12,10 @@ from mllm_selector_jax.data.tokens.conversation_templates import (
   IMAGE,
   QUESTION,
   SYSTEM,
-  Part,
+  TemplatePart,
 )
+
+TemplateParts = Iterable[TemplatePart]
 
 
 class Piece(NamedTuple):
@@ -59,7 +61,7 @@ class EncodedPiece(NamedTuple):
 
 
 def join_parts(
-  parts: Iterable[Part],
+  parts: TemplateParts,
   questions: Sequence[str],
   answers: Sequence[str],
   apart: bool,
