@@ -121,7 +121,7 @@ def test_arrow_that_is_broken(pools, tmp_path):
   path = tmp_path / "pool.arrow"
   offsets = data.index(b"id-0id-1") - 64  # of the ids, before their text
   for broken, told in (
-    (data[: len(data) // 2], "whole Arrow"),
+    (data[: len(data) // 2], "complete Arrow"),
     (data[:offsets] + b"\x7f" * 40 + data[offsets + 40 :], "damaged"),
   ):
     path.write_bytes(broken)
