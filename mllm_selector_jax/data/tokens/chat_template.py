@@ -1,8 +1,8 @@
-"""The tokenizer's own chat template, followed without giving turns to it as text.
+"""Follows a tokenizer's own chat template, without rendering the turns themselves.
 
-It renders placeholders; what stands around them is the frame, and what
-`{% generation %}` encloses is learned. So a turn that spells a token of the frame
-stays text, and a pool's rows are not rendered one by one.
+The template renders placeholders. The text around them is the frame, and the text that
+`{% generation %}` encloses is learned. In this way a turn that contains the text of a
+frame token stays ordinary text, and the rows of a pool need not be rendered one by one.
 """
 
 import dataclasses
@@ -23,28 +23,31 @@ from mllm_selector_jax.data.tokens.conversation_templates import (
 )
 from mllm_selector_jax.types import InputError
 
-# An em space on each side: where it is missing, the template trims its turns.
+# The placeholder of a turn, with an em space on each side. If an em space is missing
+# from the rendered text, the template strips blanks from its turns.
 _SLOT = "\u2003\ue000{}\ue001\u2003"
 _SLOTS = re.compile("(\u2003?)\ue000([0-9]+)\ue001(\u2003?)")
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _OTHER = (
-  " Mend chat_template.jinja in the base's directory, or choose another"
+  " Correct chat_template.jinja in the base's directory, or choose another"
   " model.conversation."
 )
-# Two rounds by which our tokens are compared with transformers'.
+# A conversation of two rounds, for which our tokens are compared with transformers'.
 _QUESTIONS = ("What is it?", " And  now? ")
 _ANSWERS = ("A star.", " No, two. ")
 
+# Encodes a row from its parts, questions and answers.
 Write = Callable[[Sequence[TemplatePart], Sequence[str], Sequence[str]], list[int]]
 
 
 @dataclasses.dataclass(frozen=True)
 class ChatTemplate:
-  """Follows the chat template of whichever tokenizer it is bound to.
+  """The chat template of the tokenizer that it is bound to.
 
   Attributes:
-    system: text of a system message; without one the template does as it likes.
-    date: that the template writes where it asks for the time, see `chat_date`.
+    system: the text of a system message; "" gives the template no system message, so
+      that it writes its own default, if it has one.
+    date: the date that the template writes if it asks for the time; see `chat_date`.
   """
 
   system: str = ""
@@ -52,10 +55,15 @@ class ChatTemplate:
   asks = True
 
   def bind(self, tokenizer: Any, image_token: int) -> "ChatLayout":
-    """The layout of a tokenizer's rows.
+    """Returns the layout of the rows that the tokenizer's chat template writes.
+
+    Args:
+      tokenizer: a fast tokenizer of transformers.
+      image_token: the id that stands for a patch of the image.
 
     Raises:
-      InputError: it has no chat template, or one that does not say what is learned.
+      InputError: the tokenizer has no chat template, or the template does not mark what
+        is learned.
     """
     if not tokenizer.chat_template:
       raise InputError(
@@ -65,23 +73,23 @@ class ChatTemplate:
     source = self.read_source(tokenizer)
     if not _GENERATION.search(source):
       raise InputError(
-        "model.conversation='chat': the base's chat template does not say what is"
-        " learned. Enclose what the assistant says, with the token that ends it, in"
+        "model.conversation='chat': the base's chat template does not mark what is"
+        " learned. Enclose the assistant's text, and the token that ends it, in"
         " {% generation %} and {% endgeneration %}." + _OTHER
       )
     return ChatLayout(tokenizer, source, image_token, self.system)
 
   def read_source(self, tokenizer: Any) -> str:
-    """The tokenizer's chat template, which writes the date that is fixed here."""
+    """Returns the tokenizer's chat template, changed to write the fixed `date`."""
     return fix_date(tokenizer.get_chat_template(), read_date(self.date))
 
   def breaks(self, turn: int, question: str, answer: str) -> bool:
-    """Never: LLaVA knows no chat templates."""
+    """Returns False, since LLaVA does not use chat templates; see `Template.breaks`."""
     return False
 
 
 class ChatLayout:
-  """A chat template's rows as parts, attributes as a named layout has them."""
+  """Divides the rows of a chat template into parts; attributes as `TemplateLayout`."""
 
   adds_begin = False
   apart = False
@@ -99,15 +107,15 @@ class ChatLayout:
       if added.special or token in special
     }
     self.parts = functools.lru_cache(maxsize=256)(self._write)
-    self._listed = True
-    # Messages as lists of parts, as multimodal templates want them, or as text.
+    # Multimodal templates expect messages as lists of parts, others as text.
+    self._uses_lists = True
     try:
       self._write(1, 0)
     except InputError:
-      self._listed = False
+      self._uses_lists = False
       self._write(1, 0)
     self.specials = self._find_written()
-    self.breaks_line = not self._listed
+    self.breaks_line = not self._uses_lists
     try:
       self._write(1, None, True)
       self.takes_system = True
@@ -116,22 +124,27 @@ class ChatLayout:
     self.end, self.closing = self._find_end()
 
   def prompt(self, has_image: bool) -> tuple[TemplatePart, ...]:
-    """The parts of a first question, up to where its answer is to begin."""
+    """Returns the parts of a first question, up to the beginning of its answer."""
     parts = self.parts(1, 0 if has_image else None)
     return parts[: next(n for n, part in enumerate(parts) if part.learned)]
 
   def check(self, write: Write) -> None:
-    """Compares our tokens of a small conversation with transformers'.
+    """Compares our tokens of a small conversation with those of transformers.
+
+    Args:
+      write: encodes a row from its parts, questions and answers.
 
     Raises:
-      InputError: the template rewrites what is said, in more than trimming it.
+      InputError: the tokens differ, because the template changes the text of turns by
+        more than stripping blanks.
     """
     for image in (None, 0):
       ours = write(self.parts(2, image), _QUESTIONS, _ANSWERS)
+      # transformers' tokenizer writes one token for an image, and not one per patch.
       ours = [
         token
-        for place, token in enumerate(ours)
-        if token != self._image_token or ours[place - 1] != token
+        for index, token in enumerate(ours)
+        if token != self._image_token or ours[index - 1] != token
       ]
       messages = self._messages(2, image, [*_QUESTIONS], [*_ANSWERS])
       theirs = self._tokenizer.apply_chat_template(
@@ -139,12 +152,16 @@ class ChatLayout:
       )
       if ours != list(theirs["input_ids"]):
         raise InputError(
-          "model.conversation='chat': the base's chat template does more than to"
-          " frame the turns, and cannot be followed." + _OTHER
+          "model.conversation='chat': the base's chat template changes the text of the"
+          " turns, and cannot be followed." + _OTHER
         )
 
   def _find_written(self) -> tuple[int, ...]:
-    """Ids of the added tokens that the template writes; they stand apart in frames."""
+    """Finds the added tokens that the template writes, and adds them to `_specials`.
+
+    Returns:
+      Their ids.
+    """
     texts = [self._source]
     for image in (None, 0):
       messages = self._messages(2, image, _QUESTIONS, _ANSWERS)
@@ -152,23 +169,23 @@ class ChatLayout:
     written = []
     for token, added in self._tokenizer.added_tokens_decoder.items():
       name = added.content
-      # Tokens that are not special can be words; only marks of turns matter here, and
-      # one that swallows the blanks around it is better left to the tokenizer.
-      plain = not (added.lstrip or added.rstrip or added.single_word)
-      mark = name in self._specials or (name[:1] in ("<", "[", "|") and plain)
-      if mark and any(name in text for text in texts):
+      # Added tokens that are not special can be ordinary words. Only bracketed ones are
+      # taken here, and those that strip blanks around them are left to the tokenizer.
+      strips = added.lstrip or added.rstrip or added.single_word
+      is_mark = name in self._specials or (name[:1] in ("<", "[", "|") and not strips)
+      if is_mark and any(name in text for text in texts):
         self._specials[name] = token
         written.append(token)
     return tuple(written)
 
   def _find_end(self) -> tuple[int | None, str]:
-    """The token that ends an answer, None if none does, and the text before it."""
+    """Returns the id that ends an answer, or None, and the text that ends an answer."""
     parts = self._write(1, None)
-    place = next(n for n, part in enumerate(parts) if part.kind == ANSWER)
+    answer = next(n for n, part in enumerate(parts) if part.kind == ANSWER)
     closing = ""
-    for part in parts[place + 1 :]:
+    for part in parts[answer + 1 :]:
       if part.kind == TOKEN:
-        # A blank before the token is a gap, which no answer is cut at.
+        # Blanks before the token do not end an answer.
         return part.token, closing if closing.strip() else ""
       closing += part.text if part.learned else ""
     return None, closing
@@ -181,8 +198,10 @@ class ChatLayout:
     answers: Sequence,
     system_text: str = "",
   ) -> list[dict[str, Any]]:
+    """Returns a conversation as messages, in the form that the template expects."""
+
     def content(text: str, has_image: bool = False) -> Any:
-      if not self._listed:
+      if not self._uses_lists:
         return f"{self._image}{text}" if has_image else text
       parts = [{"type": "image"}] if has_image else []
       return [*parts, {"type": "text", "text": text}]
@@ -198,11 +217,19 @@ class ChatLayout:
     return messages
 
   def _render(self, messages: list, prompt: bool) -> tuple[str, list]:
-    """Text, and the spans of it that are learned."""
+    """Renders messages to text.
+
+    Args:
+      messages: the conversation.
+      prompt: whether the text ends where the next answer begins.
+
+    Returns:
+      The text, and start and stop of each span in it that is learned.
+    """
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-      # Annotated as if it never gave the spans.
+      # The function's annotation does not mention the spans.
       rendered: Any = render_jinja_template(
         conversations=[messages],
         chat_template=self._source,
@@ -210,7 +237,7 @@ class ChatLayout:
         add_generation_prompt=prompt,
         **self._tokenizer.special_tokens_map,
       )
-    # A template is a program, which may raise anything.
+    # A template is a program, and may raise any exception.
     except Exception as error:
       raise InputError(
         f"model.conversation='chat': the base's chat template fails: {error}." + _OTHER
@@ -221,25 +248,31 @@ class ChatLayout:
   def _write(
     self, rounds: int, image: int | None, system: bool = False
   ) -> tuple[TemplatePart, ...]:
+    """Returns the parts of a row; see `TemplateLayout`.
+
+    Placeholder 2 * n is the question of round n, and placeholder 2 * n + 1 its answer.
+    The last one is the row's own system text.
+    """
     slots = [_SLOT.format(number) for number in range(2 * rounds)]
-    own = _SLOT.format(2 * rounds) if system else ""
-    messages = self._messages(rounds, image, slots[::2], slots[1::2], own)
+    system_slot = _SLOT.format(2 * rounds) if system else ""
+    messages = self._messages(rounds, image, slots[::2], slots[1::2], system_slot)
     text, spans = self._render(messages, prompt=False)
-    found = [int(match[2]) for match in _SLOTS.finditer(text)]
-    wanted = [2 * rounds] * system + [*range(2 * rounds)]
-    if found != wanted or len(spans) != rounds:
+    rendered = [int(match[2]) for match in _SLOTS.finditer(text)]
+    expected = [2 * rounds] * system + [*range(2 * rounds)]
+    if rendered != expected or len(spans) != rounds:
       raise InputError(
         "model.conversation='chat': the base's chat template does not write each turn"
-        " once, in order, the assistant's in {% generation %}." + _OTHER
+        " exactly once and in order, or does not enclose the assistant's turns in"
+        " {% generation %}." + _OTHER
       )
-    # The blank before an answer is learned: a prompt ends before it.
+    # The blank before an answer is learned, since a prompt ends before it.
     spans = [(len(text[:start].rstrip(" ")), stop) for start, stop in spans]
     parts = tuple(self._read(text, spans, rounds))
-    asked, _ = self._render(messages[: -2 * rounds + 1 or None], prompt=True)
-    if asked.rstrip(" ") != text[: spans[0][0]]:
+    prompt, _ = self._render(messages[: -2 * rounds + 1 or None], prompt=True)
+    if prompt.rstrip(" ") != text[: spans[0][0]]:
       raise InputError(
-        "model.conversation='chat': the base's chat template asks for an answer with"
-        " other text than stands before {% generation %}." + _OTHER
+        "model.conversation='chat': the text with which the base's chat template asks"
+        " for an answer differs from the text before {% generation %}." + _OTHER
       )
     images = [part.turn for part in parts if part.kind == IMAGE]
     if images != ([] if image is None else [image]):
@@ -252,31 +285,31 @@ class ChatLayout:
   def _read(
     self, text: str, spans: list[tuple[int, int]], rounds: int
   ) -> Iterator[TemplatePart]:
-    """The rendered text as parts."""
-    place = 0
+    """Divides the rendered text into parts; `spans` are those that are learned."""
+    last_stop = 0
     for turn, (start, stop) in enumerate(spans):
-      yield from self._read_span(text[place:start], turn, False, rounds)
+      yield from self._read_span(text[last_stop:start], turn, False, rounds)
       yield from self._read_span(text[start:stop], turn, True, rounds)
-      place = stop
-    yield from self._read_span(text[place:], len(spans) - 1, False, rounds)
+      last_stop = stop
+    yield from self._read_span(text[last_stop:], len(spans) - 1, False, rounds)
 
   def _read_span(
     self, text: str, turn: int, learned: bool, rounds: int
   ) -> Iterator[TemplatePart]:
-    place = 0
+    last_stop = 0
     for match in _SLOTS.finditer(text):
-      yield from self._split(text[place : match.start()], turn, learned)
+      yield from self._split(text[last_stop : match.start()], turn, learned)
       number = int(match[2])
       kind = ANSWER if number % 2 else QUESTION
       kind = SYSTEM if number == 2 * rounds else kind
       if (kind == ANSWER) != learned:
         raise InputError(
-          "model.conversation='chat': {% generation %} of the base's chat template"
-          " must enclose the assistant's turns, and those only." + _OTHER
+          "model.conversation='chat': {% generation %} in the base's chat template"
+          " must enclose the assistant's turns, and only those." + _OTHER
         )
       yield TemplatePart(kind, turn, learned, left=not match[1], right=not match[3])
-      place = match.end()
-    yield from self._split(text[place:], turn, learned)
+      last_stop = match.end()
+    yield from self._split(text[last_stop:], turn, learned)
 
   def _split(self, text: str, turn: int, learned: bool) -> Iterator[TemplatePart]:
     for part in split_frame(text, self._specials, turn, learned):
