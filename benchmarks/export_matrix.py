@@ -27,7 +27,7 @@ import PIL.Image
 import torch
 import transformers
 
-from mllm_selector_jax.inputs.base_model import bind_images
+from benchmarks.pool_columns import bind_images
 
 STEPS = ("tokenizer", "processor", "model", "first answer", "stop")
 QUESTION, ANSWER_TOKENS = "What colour is it?", 12

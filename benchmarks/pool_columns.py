@@ -7,8 +7,21 @@ import numpy as np
 from jaxtyping import Int, UInt64
 
 from benchmarks.pool_like_665k import PoolLengths
+from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.packing.prefixes import Prefix, Prefixes, list_prefixes
-from mllm_selector_jax.types import ImageLayout, PlacedImage, Sample
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.types import (
+  ImageLayout,
+  ImageOptions,
+  ImageTokens,
+  PlacedImage,
+  Sample,
+)
+
+
+def bind_images(config: MllmConfig, options: ImageOptions) -> BaseImages:
+  """How the images of a base without marks around them become tiles and tokens."""
+  return BaseImages(options, ImageTokens(config.image_token))
 
 
 def place_image(

@@ -1,4 +1,4 @@
-"""One command line carried out: its processes joined, its run opened, its end told."""
+"""Carries out a command line: joins the processes, opens the run, calls the command."""
 
 import signal
 import sys
@@ -16,9 +16,9 @@ from mllm_selector_jax.types import InputError, RunError, Stopped
 
 
 def run(argv: list[str]) -> int:
-  """The exit status of a command line: 0, 1, 2, 130 or 143."""
+  """Carries out a command line, and returns its exit status: 0, 1, 2, 130 or 143."""
   keep_freed_memory()
-  before = signal.signal(signal.SIGTERM, _leave_before_run)
+  handler_before = signal.signal(signal.SIGTERM, _leave_before_run)
   try:
     if argv[1:2] == ["assemble"]:
       _assemble(argv)
@@ -32,7 +32,7 @@ def run(argv: list[str]) -> int:
     if call is None:
       return 2
     processes.check_devices(call.num_devices)
-    # After the command line was read, since it takes seconds to import.
+    # Imported only after the command line was read, since this takes seconds.
     from mllm_selector_jax.runs.context import open_run
 
     with open_run(call.cfg, call.workdir, call.force, **call.asked) as current:
@@ -46,7 +46,7 @@ def run(argv: list[str]) -> int:
     text, status = failures.explain(error, "", None)
     return _end(f"Error: {processes.name()}{text}", status)
   finally:
-    signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, handler_before)
 
 
 def _say(text: str) -> None:
@@ -54,31 +54,31 @@ def _say(text: str) -> None:
 
 
 def _end(text: str, status: int, say: Callable[[str], None] = _say) -> int:
-  """Says why this process ends, also to the others, and gives the status."""
+  """Says why this process ends, tells the other processes, and returns the status."""
   say(text)
   processes.tell(text, status)
   return status
 
 
 def _leave_before_run(number: int, frame: Any) -> None:
-  raise Stopped("SIGTERM came before the run began")
+  raise Stopped("SIGTERM arrived before the run began")
 
 
 def _agree_on_call(argv: list[str]) -> command_line.Call | None:
-  """What the command line asks for, the same in all processes, which are joined.
+  """Parses the command line, joins the processes, and compares their command lines.
 
   Returns:
-    None where this process's command line is wrong, which has then been said.
+    None if the command line of this process is wrong; the error has been shown.
 
   Raises:
-    InputError: the processes do not ask for the same.
+    InputError: the processes have different command lines.
   """
   call, fault = None, ""
   try:
     call = command_line.parse(argv)
   except InputError as error:
     fault = str(error)
-    _say(f"Error: {fault}")  # others may come late
+    _say(f"Error: {fault}")  # said now, since the other processes may be late
   try:
     processes.join(*command_line.parse_meeting(argv))
   except (InputError, RunError):
@@ -94,8 +94,16 @@ def _agree_on_call(argv: list[str]) -> command_line.Call | None:
 
 
 def _carry_out(command: str, current: Any) -> int:
-  """Runs a command; whatever ends it is one message, also in the log."""
-  before = signal.signal(signal.SIGTERM, lambda *_: current.stop())
+  """Runs a command, and explains whatever ends it in one message.
+
+  Args:
+    command: the name of the command.
+    current: the open `Run`.
+
+  Returns:
+    The exit status.
+  """
+  handler_before = signal.signal(signal.SIGTERM, lambda *_: current.stop())
   try:
     from mllm_selector_jax.settings import check_settings
 
@@ -103,25 +111,25 @@ def _carry_out(command: str, current: Any) -> int:
     COMMANDS[command](current)
     return 0
   except Stopped as stopped:
-    text = f"Stopped: {stopped}. The same command goes on from here."
+    text = f"Stopped: {stopped}. The same command resumes from here."
     return _end(text, 143, current.console.say)
   except KeyboardInterrupt:
-    text = "Interrupted. The same command goes on from what is whole."
+    text = "Interrupted. The same command resumes from what is complete."
     return _end(text, 130, current.console.say)
   except Exception as error:
     processes.leave_to_others()
     if not failures.is_expected(error):
       current.console.record(traceback.format_exc())
     if processes.is_lost(error) and current.stopped():
-      return 143  # the others were stopped, too
+      return 143  # the other processes were stopped too
     text, status = failures.explain(error, current.stage, current.workdir.path)
     return _end(f"Error: {processes.name()}{text}", status, current.console.say)
   finally:
-    signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, handler_before)
 
 
 def _assemble(argv: list[str]) -> None:
-  """The one command that works on models alone, without config and workdir."""
+  """Runs the command `assemble`, which needs neither config nor workdir."""
   from mllm_selector_jax.stages import assemble  # defines its flags
 
   try:

@@ -20,6 +20,7 @@ import numpy as np
 from absl import app, flags
 
 from mllm_selector_jax import demo, sharding
+from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.packing import assembly, loader, row_packing
 from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.demo.language import CAPTION_PROMPTS, SHORT_ANSWER
@@ -27,6 +28,7 @@ from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer import OptimizerOptions
+from mllm_selector_jax.types import ImageTokens
 
 SEED = 20_240
 CAPTIONS = 30_000
@@ -150,7 +152,7 @@ def draw_examples(folder: Path, progress) -> tuple[Drawn, Drawn]:
   """Draws and tokenises what the model of a directory is to learn, first and last."""
   config = huggingface.read_config(folder)
   tokenizer, options = huggingface.read_processor(folder)
-  images = bind_images(config, options)
+  images = BaseImages(options, ImageTokens(config.image_token))
   plain, chat = (
     conversation.Encoder(
       tokenizer,

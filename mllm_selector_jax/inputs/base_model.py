@@ -1,8 +1,6 @@
 """The base model and the checked pool, opened as the config says."""
 
-import dataclasses
 import functools
-import math
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run, plain
-from mllm_selector_jax.types import ImageOptions, ImageTokens, InputError, Params
+from mllm_selector_jax.types import InputError, Params
 
 DEMO_BASE = Path(__file__).parents[1] / "demo" / "base"
 LINKS = ("follow", "refuse")
@@ -79,12 +77,11 @@ def dtype(run: Run) -> str:
 def read_encoder(run: Run) -> conversation.Encoder:
   """What turns records into tokens and pixels; no weights are read."""
   path = base_path(run)
-  config = huggingface.read_config(path)
   tokenizer, options = huggingface.read_processor(path, run.cfg.model.pad_images)
   return conversation.make_encoder(
     run.cfg.model.conversation,
     tokenizer,
-    bind_images(config, options),
+    BaseImages(options, huggingface.read_image_tokens(path, tokenizer)),
     max_length=run.cfg.model.max_length,
     system=run.cfg.model.system,
     row_system=run.cfg.model.row_system,
@@ -92,19 +89,6 @@ def read_encoder(run: Run) -> conversation.Encoder:
     chat_date=run.cfg.model.chat_date,
     content_specials=read_choice(run.cfg.model.content_specials),
   )
-
-
-def bind_images(config: MllmConfig, options: ImageOptions) -> BaseImages:
-  """How the base's images become tiles and tokens.
-
-  Args:
-    config: of the model, which says how many features a tile has.
-    options: of its image processor.
-  """
-  grid = round(math.sqrt(config.patches))
-  extra = config.patches - grid * grid
-  options = dataclasses.replace(options, grid=grid, extra_features=extra)
-  return BaseImages(options, ImageTokens(config.image_token))
 
 
 def check_model(run: Run) -> None:

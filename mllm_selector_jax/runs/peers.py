@@ -1,4 +1,8 @@
-"""What the processes of a run tell each other, and which rows each of them feeds."""
+"""Communication between the processes of a run, and the rows that each of them feeds.
+
+Except for `is_first_process`, `place`, `publish`, `published` and `row_share`, all
+processes must call each of these functions, in the same order.
+"""
 
 import contextlib
 import functools
@@ -15,20 +19,24 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mllm_selector_jax.sharding import put_rows, row_ways
 from mllm_selector_jax.types import InputError
 
-LONGEST = 7 * 24 * 3600  # seconds; a process that is gone is noticed long before
-_LONGER = 0.3  # seconds
+# Seconds that `exchange` waits at most. A process that is gone is noticed long before.
+LONGEST = 7 * 24 * 3600
+_LONGER = 0.3  # seconds that the first process stays after the others, when all end
 
 _exchanges = itertools.count()
 _PUBLISHED = "mllm_selector_jax/published"
 
 
 def is_first_process() -> bool:
-  """Whether this is the process that writes what belongs to all."""
+  """Returns whether this is the process that writes the shared files."""
   return place()[0] == 0
 
 
 def place() -> tuple[int, int]:
-  """Number of this process, and how many there are; asks for no devices."""
+  """Returns the number of this process, and the number of processes.
+
+  Unlike `jax.process_index`, this does not initialise devices.
+  """
   if not jax.distributed.is_initialized():
     return 0, 1
   state = distributed.global_state
@@ -36,10 +44,10 @@ def place() -> tuple[int, int]:
 
 
 def exchange(text: str) -> list[str]:
-  """Every process's text, by its number; all must ask, in the same order.
+  """Returns the texts of all processes, in the order of their numbers.
 
-  It goes through the coordinator, without devices and programs, so that processes
-  whose programs or numbers of devices differ can still tell each other so.
+  The texts go through the coordinator, without devices and programs, so that processes
+  with different programs or numbers of devices can still report this to each other.
   """
   number, count = place()
   if count == 1:
@@ -48,21 +56,21 @@ def exchange(text: str) -> list[str]:
   topic = f"mllm_selector_jax/exchange/{next(_exchanges)}/"
   client.key_value_set(f"{topic}{number}", text)
   client.wait_at_barrier(f"{topic}all", LONGEST * 1000)
-  told = client.key_value_dir_get(topic)
-  # Those that are there: a process may have been told another number of them.
+  entries = client.key_value_dir_get(topic)
+  # Sorted by number, and not counted: processes may disagree about their number.
   return [
-    text for _, text in sorted((int(key.split("/")[-1]), text) for key, text in told)
+    text for _, text in sorted((int(key.split("/")[-1]), text) for key, text in entries)
   ]
 
 
 def publish(text: str) -> None:
-  """Leaves a text for all processes, for `published`; only the first one counts."""
-  with contextlib.suppress(RuntimeError):  # there is one, or nobody to tell
+  """Leaves a text for all processes, which `published` returns; the first one wins."""
+  with contextlib.suppress(RuntimeError):  # there is a text, or the coordinator is gone
     distributed.global_state.client.key_value_set(_PUBLISHED, text)
 
 
 def published() -> str | None:
-  """The text that a process left; None if there is none."""
+  """Returns the text that a process has published; None if there is none."""
   try:
     return distributed.global_state.client.key_value_try_get(_PUBLISHED)
   except RuntimeError:  # not found
@@ -70,19 +78,19 @@ def published() -> str | None:
 
 
 def end_together(seconds: float) -> None:
-  """Waits until all processes are about to end, for so many seconds at most.
+  """Waits until all processes are about to end, for at most this many seconds.
 
-  The first one, which the others are connected to, then stays a moment longer.
+  The first process, which the others are connected to, then stays a moment longer.
   """
   client = distributed.global_state.client
-  with contextlib.suppress(RuntimeError):  # another one does not come, or is gone
+  with contextlib.suppress(RuntimeError):  # another process is late, or is gone
     client.wait_at_barrier("mllm_selector_jax/end", int(seconds * 1000))
     if is_first_process():
       time.sleep(_LONGER)
 
 
 def meet(name: str) -> None:
-  """Waits until every process is here."""
+  """Waits until every process has made this call."""
   if jax.distributed.is_initialized():
     from jax.experimental import multihost_utils
 
@@ -90,7 +98,7 @@ def meet(name: str) -> None:
 
 
 def agree(value: Any) -> np.ndarray:
-  """The first process's value, in every process."""
+  """Returns the value of the first process, in every process."""
   if jax.process_count() == 1:
     return np.asarray(value)
   from jax.experimental import multihost_utils
@@ -99,7 +107,7 @@ def agree(value: Any) -> np.ndarray:
 
 
 def any_process(value: bool) -> bool:
-  """Whether it is true in any process; all must ask."""
+  """Returns whether the value is true in any process."""
   if jax.process_count() == 1:
     return value
   from jax.experimental import multihost_utils
@@ -108,20 +116,20 @@ def any_process(value: bool) -> bool:
 
 
 def gather_text(text: str) -> list[str]:
-  """Every process's text, in every process; all must ask."""
+  """Returns the texts of all processes, in every process; uses the devices."""
   if jax.process_count() == 1:
     return [text]
   from jax.experimental import multihost_utils
 
-  own = np.frombuffer(text.encode(), np.uint8)
-  sizes = multihost_utils.process_allgather(np.array(len(own))).reshape(-1)
-  padded = np.pad(own, (0, int(sizes.max(initial=1)) - len(own)))
-  every = multihost_utils.process_allgather(padded)
-  return [row[:size].tobytes().decode() for row, size in zip(every, sizes, strict=True)]
+  data = np.frombuffer(text.encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.array(len(data))).reshape(-1)
+  padded = np.pad(data, (0, int(sizes.max(initial=1)) - len(data)))
+  rows = multihost_utils.process_allgather(padded)
+  return [row[:size].tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
 
 
 def fetch(array: Any) -> np.ndarray:
-  """An array whole, as numpy, in every process; all must ask."""
+  """Returns a global array as a complete numpy array, in every process."""
   if not isinstance(array, jax.Array) or array.is_fully_addressable:
     return np.asarray(array)
   from jax.experimental import multihost_utils
@@ -130,10 +138,12 @@ def fetch(array: Any) -> np.ndarray:
 
 
 def row_share(mesh: Mesh) -> tuple[int, int]:
-  """Which of equal, consecutive shares of a batch's rows this process feeds.
+  """Returns the share of a batch's rows that this process feeds.
+
+  The rows are divided into equal, consecutive shares, one for each process.
 
   Returns:
-    The share's number, and of how many.
+    The number of this process's share, and the number of shares.
 
   Raises:
     InputError: the mesh does not give each process rows of its own.
@@ -141,8 +151,8 @@ def row_share(mesh: Mesh) -> tuple[int, int]:
   shards = mesh.devices.reshape(row_ways(mesh), -1)
   owners = [{device.process_index for device in shard} for shard in shards]
   count = jax.process_count()
-  wanted = [{shard * count // len(owners)} for shard in range(len(owners))]
-  if len(owners) % count or owners != wanted:
+  expected = [{shard * count // len(owners)} for shard in range(len(owners))]
+  if len(owners) % count or owners != expected:
     raise InputError(
       f"mesh: data={mesh.shape['data']}, fsdp={mesh.shape['fsdp']},"
       f" tensor={mesh.shape['tensor']} does not give each of the {count} processes"
@@ -152,40 +162,44 @@ def row_share(mesh: Mesh) -> tuple[int, int]:
 
 
 def gather_rows(tree: Any, mesh: Mesh) -> Any:
-  """Arrays over all rows as numpy, in every process.
+  """Gathers arrays over the rows of a batch to numpy, in every process.
 
   Args:
-    tree: leaves are global arrays over the rows, or numpy arrays of this
-      process's rows.
-    mesh: the devices.
+    tree: a tree of global arrays with leading axis B, or of numpy arrays over the rows
+      of this process.
+    mesh: the mesh.
+
+  Returns:
+    The same tree of numpy arrays with leading axis B.
   """
   if jax.process_count() == 1:
     return jax.device_get(tree)
-  laid = jax.tree.map(
+  global_tree = jax.tree.map(
     lambda x: x if isinstance(x, jax.Array) else put_rows(x, mesh), tree
   )
-  return jax.device_get(_make_whole(mesh)(laid))
+  return jax.device_get(_make_replicate(mesh)(global_tree))
 
 
 @functools.lru_cache(maxsize=2)
-def _make_whole(mesh: Mesh) -> Callable[[Any], Any]:
-  """A jitted copy of everything to every device: one program for a whole tree."""
+def _make_replicate(mesh: Mesh) -> Callable[[Any], Any]:
+  """Makes one jitted program that replicates a whole tree to every device."""
   return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def sum_later(values: np.ndarray, mesh: Mesh) -> Callable[[], np.ndarray]:
-  """Begins to add up a short vector of each process; all must begin.
+  """Begins to sum short vectors over the processes.
 
   Args:
-    values: of this process; float32 is kept of them where there are several.
-    mesh: the devices.
+    values: the vector of this process, of any length. It is summed in float32 if there
+      are several processes.
+    mesh: the mesh.
 
   Returns:
-    A function that waits for the sum and gives it, the same in every process.
+    A function that waits for the sum and returns it, the same in every process.
   """
   if jax.process_count() == 1:
     return lambda: values
-  # On one of this process's rows; the others are zeros.
+  # The vector is one of this process's rows; its other rows are zeros.
   rows = np.zeros((row_ways(mesh) // jax.process_count(), len(values)), np.float32)
   rows[0] = values
   total = _make_sum(mesh)(put_rows(rows, mesh))
@@ -194,5 +208,5 @@ def sum_later(values: np.ndarray, mesh: Mesh) -> Callable[[], np.ndarray]:
 
 @functools.lru_cache(maxsize=2)
 def _make_sum(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
-  whole = NamedSharding(mesh, PartitionSpec())
-  return jax.jit(lambda rows: rows.sum(0), out_shardings=whole)
+  replicated = NamedSharding(mesh, PartitionSpec())
+  return jax.jit(lambda rows: rows.sum(0), out_shardings=replicated)

@@ -15,6 +15,7 @@ from mllm_selector_jax.data.tokens.conversation import make_encoder
 from mllm_selector_jax.types import InputError
 from tests.data.test_conversation import talk
 from tests.data.test_templates import CHATML, PATCHES, messages, oracle
+from tests.fixed_images import ONE_IMAGE, fixed_images
 from tests.llama_like import make_tokenizer
 from tests.real_processes import ROOT
 

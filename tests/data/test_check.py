@@ -10,6 +10,7 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mllm_selector_jax.data.images import decoding, pictures
 from mllm_selector_jax.data.images.image_folders import ImageFolders

@@ -59,7 +59,7 @@ def test_train_is_taken_and_the_rest_named(tmp_path, name):
   assert take(tmp_path, "all")[0] == sorted(taken + read)
   for file in taken + read:  # by its name any is taken
     assert mixture.expand([str(tmp_path / file)]) == [
-      mixture.Part(str(tmp_path / file))
+      mixture.PoolPart(str(tmp_path / file))
     ]
 
 
@@ -113,7 +113,9 @@ def test_links_are_followed_each_folder_once(tmp_path):
     "sub/train-0.parquet",
     "sub/train-1.parquet",
   ]
-  with pytest.raises(InputError, match=r"train-1.parquet: the pool file is not there"):
+  with pytest.raises(
+    InputError, match=r"train-1.parquet: the pool file does not exist"
+  ):
     pool_check.check_pool(
       [str(tmp_path / "snapshot")], None, make_encoder(), 9, tmp_path / "o"
     )

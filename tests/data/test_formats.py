@@ -120,7 +120,7 @@ def test_arrow_that_is_broken(pools, tmp_path):
   path = tmp_path / "pool.arrow"
   offsets = data.index(b"id-0id-1") - 64  # of the ids, before their text
   for broken, told in (
-    (data[: len(data) // 2], "whole Arrow"),
+    (data[: len(data) // 2], "complete Arrow"),
     (data[:offsets] + b"\x7f" * 40 + data[offsets + 40 :], "damaged"),
   ):
     path.write_bytes(broken)
@@ -136,7 +136,7 @@ def test_arrow_that_is_broken(pools, tmp_path):
      "Git LFS pointer.*1,030 bytes.*git lfs pull"),
     (b"<!DOCTYPE html><html>404", "an HTML or XML page"),
     (b"\n<?xml version='1.0'?><Error>AccessDenied</Error>", "an HTML or XML page"),
-    (b"PK\x03\x04....", "packed with zip"), (b"\xfd7zXZ\0", "packed with xz"),
+    (b"PK\x03\x04....", "compressed with zip"), (b"\xfd7zXZ\0", "compressed with xz"),
     (b"\x80\x04\x95" + bytes(20), "a pickle"),
   ],
 )  # fmt: skip

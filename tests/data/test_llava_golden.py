@@ -15,6 +15,7 @@ from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.types import ImageOptions, RowError
 from tests import llama_like
+from tests.fixed_images import fixed_images, sizes_of
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden/llava.json").read_text())
 CASES = collections.defaultdict(list)

@@ -67,9 +67,9 @@ def test_choose_counts_only_where_it_must():
   def never():
     raise AssertionError
 
-  assert mixture.choose(mixture.Part("x"), never, 0) is None
-  assert mixture.choose(mixture.Part("x", "first:2"), never, 0).tolist() == [0, 1]
-  chosen = mixture.choose(mixture.Part("x", "random:7"), lambda: 1000, 0)
+  assert mixture.choose(mixture.PoolPart("x"), never, 0) is None
+  assert mixture.choose(mixture.PoolPart("x", "first:2"), never, 0).tolist() == [0, 1]
+  chosen = mixture.choose(mixture.PoolPart("x", "random:7"), lambda: 1000, 0)
   assert len(np.unique(chosen)) == 7 and (np.diff(chosen) > 0).all()
 
 
@@ -79,7 +79,7 @@ def test_folders_patterns_and_splits(folder):
     str(folder / "b.jsonl"),
   ]
   assert mixture.expand([str(folder / "b*.jsonl")]) == [
-    mixture.Part(str(folder / "b.jsonl"))
+    mixture.PoolPart(str(folder / "b.jsonl"))
   ]
   tfds = folder / "tfds"
   tfds.mkdir()
@@ -96,7 +96,7 @@ def test_folders_patterns_and_splits(folder):
   with pytest.raises(InputError, match="a folder without"):
     (folder / "empty").mkdir()
     mixture.expand([str(folder / "empty")])
-  with pytest.raises(InputError, match="no file fits"):
+  with pytest.raises(InputError, match="no file matches"):
     mixture.expand([str(folder / "c*.jsonl")])
 
 
@@ -107,12 +107,12 @@ def test_folders_patterns_and_splits(folder):
     ("datasets: []", "not a mixture"), ("a: &a [*a]", "anchors"),
     ("datasets: &x [{json_path: a.jsonl}]", "anchors"),
     ("datasets: [{json_path: a.jsonl, sampling_strategy: 'first:1.5'}]", "allowed are"),
-    ("datasets: [{json_path: '{a,c}.jsonl'}]", "c.jsonl: the pool file is not there"),
+    ("datasets: [{json_path: '{a,c}.jsonl'}]", "c.jsonl: the pool file does not exist"),
     ("datasets: [{}]", "names no json_path"), ("datasets: [3]", "no json_path"),
     ("datasets: [{json_path: a.jsonl, sampling_strategy: some}]", "'some'; allowed"),
     ("datasets: [{json_path: a.jsonl, sampling_strategy: 'first:-1'}]", "allowed are"),
     ("datasets: [{json_path: b.yaml}]", "itself a mixture"),
-    ("datasets: [{json_path: none.json}]", "none.json: the pool file is not there"),
+    ("datasets: [{json_path: none.json}]", "none.json: the pool file does not exist"),
     ("datasets: !!python/object/apply:os.getcwd []", "not a mixture"),
   ],
 )  # fmt: skip
@@ -154,7 +154,7 @@ def test_braces_are_several_files(folder):
     assert [part.file for part in mixture.expand([data])] == wanted
   (folder / "{a,b}.jsonl").touch()  # by that name it is one
   name = str(folder / "{a,b}.jsonl")
-  assert mixture.expand([name]) == [mixture.Part(name)]
+  assert mixture.expand([name]) == [mixture.PoolPart(name)]
 
 
 def test_brackets_and_patterns(folder):

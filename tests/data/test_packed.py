@@ -95,7 +95,7 @@ def test_the_table_names_the_file_that_was_given(tmp_path, place):
   assert [r.value for r in records.read_records(part.file)] == [ROWS[1], ROWS[3]]
 
 
-def test_a_file_that_changes_is_unpacked_again(tmp_path):
+def test_a_file_that_changes_is_decompressed_again(tmp_path):
   path = tmp_path / "pool.jsonl.gz"
   for rows in (ROWS[:2], ROWS):
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -122,7 +122,7 @@ def test_packed_data_that_are_broken(tmp_path, place, kind, fault):
 def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch, place, kind):
   monkeypatch.setattr(compressed, "LEAST_CAP", 1 << 20)
   (tmp_path / "pool.json").write_bytes(PACK[kind](bytes(40 << 20)))
-  with pytest.raises(InputError, match=r"unpacks to more than [0-9,]+ bytes"):
+  with pytest.raises(InputError, match=r"decompresses to more than [0-9,]+ bytes"):
     formats.open_file(str(tmp_path / "pool.json"))
   assert not list(place.iterdir())
 
@@ -143,7 +143,7 @@ def test_a_full_disk(tmp_path, place):
     [sys.executable, "-c", script, str(tmp_path / "pool.json")],
     capture_output=True, text=True, check=True, env=environment,
   )  # fmt: skip
-  assert "could not be unpacked" in done.stdout and "bytes" in done.stdout
+  assert "could not be decompressed" in done.stdout and "bytes" in done.stdout
   assert str(place) in done.stdout and not list(place.iterdir())
 
 

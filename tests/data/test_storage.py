@@ -71,7 +71,7 @@ def test_the_same_rows_from_a_bucket(bucket, tmp_path, name):
 
 
 def test_what_is_not_there(bucket, tmp_path):
-  with pytest.raises(InputError, match="is not there"):
+  with pytest.raises(InputError, match="does not exist"):
     pool_check.check_pool(
       ["gs://bucket/no.json"], None, make_encoder(), 100, tmp_path / "out"
     )

@@ -276,10 +276,13 @@ def test_rows_that_llava_masks_are_set_aside(values, max_length, is_masked):
     (CHATML.replace("{% generation %}", "").replace("{% endgeneration %}", ""), "{% g"),
     ("{% generation %}{{ nothing.at.all }}{% endgeneration %}", "fails"),
     (CHATML.replace("{{ message['content'] }}<|im_end|>{% e", "{% e"), "each turn"),
-    (CHATML.replace("assistant\n{% endif", "other\n{% endif"), "other text"),
+    (
+      CHATML.replace("assistant\n{% endif", "other\n{% endif"),
+      "differs from the text before",
+    ),
     (
       CHATML.replace("['content']", "['content'] | replace('A ', '')"),
-      "more than to frame",
+      "changes the text",
     ),
     (SWAPPED, "enclose"),
     (LISTED.replace("<image>", ""), "each turn"),

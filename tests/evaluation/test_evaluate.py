@@ -10,13 +10,13 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from PIL import Image
 
+from benchmarks.pool_columns import bind_images
 from mllm_selector_jax import sharding
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.evaluation import intervals
 from mllm_selector_jax.evaluation.asking import evaluate_model, summarise
 from mllm_selector_jax.evaluation.tasks import Aside, Question
 from mllm_selector_jax.evaluation.totals import Marked
-from mllm_selector_jax.inputs.base_model import bind_images
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.types import InputError
 from tests.models.tiny import make_base
@@ -36,7 +36,7 @@ class Model:
     self.encoder = Encoder(
       tokenizer,
       TEMPLATES["vicuna_v1"],
-      bind_images(self.config, options),
+      bind_images(self.config, self.options),
       max_length=256,
       system="",
     )
@@ -55,7 +55,6 @@ class Model:
       self.params,
       self.encoder,
       images or self.images,
-      self.options,
       questions,
       **options,
     )

@@ -284,7 +284,7 @@ def test_an_interrupted_seed_goes_on_to_the_same_bytes(unbroken, tmp_path):
   _, said = stopped.communicate()
   assert stopped.returncode in (130, 0), said
   if stopped.returncode:
-    assert "goes on from" in said and "Traceback" not in said
+    assert "resumes from" in said and "Traceback" not in said
     assert not (folder / "seed").exists()
   done = start(folder, config, "seed")
   assert done.wait() == 0, done.stderr.read()

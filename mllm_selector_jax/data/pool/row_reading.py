@@ -62,7 +62,7 @@ class PendingRow(NamedTuple):
 class PoolReading:
   """Goes through the files' records, and counts those that are not taken."""
 
-  def __init__(self, parts: Sequence[mixture.Part], seed: int):
+  def __init__(self, parts: Sequence[mixture.PoolPart], seed: int):
     self.not_taken: collections.Counter[str] = collections.Counter()
     self._parts = parts
     self._seed = seed

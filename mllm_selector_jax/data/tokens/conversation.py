@@ -18,8 +18,8 @@ from mllm_selector_jax.data.tokens.conversation_templates import (
   IMAGE,
   TEXT_LETTER,
   WRITTEN,
-  Part,
   Template,
+  TemplatePart,
 )
 from mllm_selector_jax.data.tokens.dialogue import Dialogue, check_rounds, read_dialogue
 from mllm_selector_jax.data.tokens.literal_tokenizer import (
@@ -195,7 +195,7 @@ class Encoder:
 
   def _write(
     self,
-    parts: Sequence[Part],
+    parts: Sequence[TemplatePart],
     questions: Sequence[Sequence[str]],
     answers: Sequence[str],
     layouts: Sequence[ImageLayout],
@@ -220,7 +220,10 @@ class Encoder:
     return ids, placed
 
   def _write_check(
-    self, parts: Sequence[Part], questions: Sequence[str], answers: Sequence[str]
+    self,
+    parts: Sequence[TemplatePart],
+    questions: Sequence[str],
+    answers: Sequence[str],
   ) -> list[int]:
     """Ids of a row in which each image is a single token; for `ChatLayout.check`."""
     count = sum(part.kind == IMAGE for part in parts)

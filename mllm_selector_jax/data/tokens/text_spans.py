@@ -12,7 +12,7 @@ from mllm_selector_jax.data.tokens.conversation_templates import (
   IMAGE,
   QUESTION,
   SYSTEM,
-  Part,
+  TemplatePart,
 )
 
 
@@ -63,7 +63,7 @@ class EncodedPiece(NamedTuple):
 
 
 def join_parts(
-  parts: Iterable[Part],
+  parts: Iterable[TemplatePart],
   questions: Sequence[Sequence[str]],
   answers: Sequence[str],
   apart: bool,

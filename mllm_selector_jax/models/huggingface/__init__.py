@@ -14,7 +14,10 @@ from mllm_selector_jax.models.huggingface.adapter import write_adapter
 from mllm_selector_jax.models.huggingface.join_parts import assemble
 from mllm_selector_jax.models.huggingface.model_config import read_config
 from mllm_selector_jax.models.huggingface.model_parts import list_folders
-from mllm_selector_jax.models.huggingface.processor import read_processor
+from mllm_selector_jax.models.huggingface.processor import (
+  read_image_tokens,
+  read_processor,
+)
 from mllm_selector_jax.models.huggingface.reader import check_weights, read_params
 from mllm_selector_jax.models.huggingface.remarks import list_remarks
 from mllm_selector_jax.models.huggingface.source import find_model
@@ -29,6 +32,7 @@ __all__ = [
   "list_remarks",
   "read_config",
   "read_ends",
+  "read_image_tokens",
   "read_params",
   "read_processor",
   "write_adapter",

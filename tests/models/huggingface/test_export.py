@@ -8,9 +8,9 @@ import PIL.Image
 import pytest
 import transformers
 
+from benchmarks.pool_columns import bind_images
 from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens import conversation, template_source
-from mllm_selector_jax.inputs.base_model import bind_images
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import writer
 from tests.data.test_conversation import talk

@@ -8,15 +8,16 @@ import pytest
 import torch
 import transformers
 
+from benchmarks.pool_columns import bind_images
 from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.evaluation import generation
 from mllm_selector_jax.evaluation.asking import evaluate_model
 from mllm_selector_jax.evaluation.question import Question
-from mllm_selector_jax.inputs.base_model import bind_images
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import stops
 from tests.data.test_templates import CHATML, LISTED
+from tests.fixed_images import ONE_IMAGE
 from tests.models import packed, tiny
 from tests.models.huggingface import bases
 

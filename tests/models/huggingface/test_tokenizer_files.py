@@ -6,8 +6,8 @@ import sentencepiece
 import transformers
 from hypothesis import strategies as st
 
+from benchmarks.pool_columns import bind_images
 from mllm_selector_jax.data.tokens import conversation
-from mllm_selector_jax.inputs.base_model import bind_images
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import tokenizer_files
 from mllm_selector_jax.types import InputError
@@ -50,7 +50,7 @@ def test_a_decoder_with_a_tokenizer_model_alone_becomes_a_base(tmp_path):
   loose.save_tower(tmp_path / "clip")
   config = huggingface.assemble(out, decoder, tmp_path / "clip")
   assert config.image_token == count
-  source, _ = huggingface.read_processor(out)
+  source, options = huggingface.read_processor(out)
   model = sentencepiece.SentencePieceProcessor(
     model_file=str(decoder / "tokenizer.model")
   )

@@ -25,6 +25,8 @@ class ModelFamily:
     image_token: the text of the image token, unless processor_config.json names it.
     settle: corrects the transformers config where transformers fills in a default that
       the config.json (the second argument) does not mean.
+    image_marks: attributes of the tokenizer that name the tokens before and after an
+      image, with the names that a tokenizer without them has; None for no marks.
     counts: whether config.json states the image tokens of a tile, `image_seq_length`.
   """
 
@@ -33,6 +35,7 @@ class ModelFamily:
   describe_processor: Callable[[Any, str, int], dict[str, Any]]
   image_token: str = MARK
   settle: Callable[[Any, dict[str, Any]], None] = _keep
+  image_marks: tuple[tuple[str, str], tuple[str, str]] | None = None
   counts: bool = True
 
 

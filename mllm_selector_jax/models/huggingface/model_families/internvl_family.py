@@ -52,5 +52,6 @@ FAMILY = ModelFamily(
   read=_read,
   describe_processor=_describe_processor,
   image_token=IMAGE_TOKEN,
+  image_marks=(("start_image_token", "<img>"), ("end_image_token", "</img>")),
   settle=_settle,
 )
