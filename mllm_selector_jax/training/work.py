@@ -54,7 +54,7 @@ class Rates(NamedTuple):
     token: of one real token, image patches included.
     key: of one key that one token sees.
     target: of one supervised position.
-    image: of one image.
+    image: of one tile of an image.
   """
 
   token: float
@@ -130,11 +130,24 @@ def make_count(
     real = np.asarray(batch.segments) > 0
     tokens = int(real.sum())
     keys = int(np.asarray(batch.positions, np.int64)[real].sum()) + tokens
-    images = int((np.asarray(batch.patches) >= 0).sum()) / config.patches
+    images = _count_tiles(config, batch)
     targets = float(np.asarray(batch.weights).sum())
     return Work(tokens, real.size, rates.flops(tokens, keys, targets, images))
 
   return count
+
+
+def _count_tiles(config: MllmConfig, batch: Batch) -> int:
+  """Tiles of images whose features are read; each shard's come first."""
+  shards, places = np.shape(batch.images)[:2]
+  patches = np.asarray(batch.patches).reshape(shards, -1)
+  patches = np.where(patches < places * config.patches, patches, -1)
+  last = patches.max(axis=1)
+  if batch.taps is not None and np.size(batch.taps):
+    read = np.asarray(batch.tap_weights) > 0
+    taps = np.where(read, np.asarray(batch.taps), -1)
+    last = np.maximum(last, taps.reshape(shards, -1).max(axis=1))
+  return int((last // config.patches + 1).sum())
 
 
 def _split_layers(config: DecoderConfig, layers: Params) -> tuple[float, float]:
