@@ -139,7 +139,7 @@ def test_the_work_is_that_of_the_tiles():
   rows = make_rows()
   batch = tiles.pack(CONFIG, rows, 32)
   counted = work._count_tiles(CONFIG, batch)
-  # No sample need read its last tile; these do, or a tap of theirs does.
+  # With this seed the last tile of every shard is read.
   assert counted == sum(len(sample.tiles) for row in rows for sample in row)
   rates = work.make_rates(CONFIG, params, None)
   one = work.make_rates(packed.make_config(vision_image_size=32), params, None)
