@@ -91,9 +91,19 @@ def torch_losses(model, config, samples, steps):
   return losses
 
 
-@pytest.mark.parametrize("trained", ["lora", "decoder"])
-def test_losses_of_twenty_steps_are_torch_s(tmp_path, trained):
-  base = tiny.make_base(tmp_path / "base", **SIZES)
+@pytest.mark.parametrize(
+  ("trained", "family"),
+  [
+    ("lora", {}),
+    ("decoder", {}),
+    ("lora", {"decoder": "qwen3", "head_dim": 8, "tower": "dinov2"}),
+  ],
+)
+def test_losses_of_twenty_steps_are_torch_s(tmp_path, trained, family):
+  sizes = dict(SIZES)
+  if family:
+    del sizes["vision_intermediate_size"]
+  base = tiny.make_base(tmp_path / "base", **sizes, **family)
   config = huggingface.read_config(base)
   params = packed.random_params(config)
   huggingface.write_model(tmp_path / "start", config, params, base)

@@ -224,4 +224,30 @@ def join_parts(
     vision_feature_select_strategy=select,
     tie_word_embeddings=bool(text.tie_word_embeddings),
   )
-  return Parts(config, decoder, vision, projector, stored, tuple(added), padded=True)
+  return Parts(
+    config,
+    decoder,
+    vision,
+    projector,
+    stored,
+    tuple(added),
+    padded=True,
+    image_processor=_describe_square(vision, own.image_size, tower.model_type),
+  )
+
+
+def _describe_square(folder: Path, side: int, kind: str) -> dict[str, Any] | None:
+  """preprocessor_config.json for a tower at the size of its positions.
+
+  A DINOv2 is published with a processor that crops smaller images than its positions
+  are for; the padded images of an assembled model have the tower's own size.
+  """
+  path = folder / "preprocessor_config.json"
+  if kind != "dinov2" or not path.is_file():
+    return None
+  return {
+    **read_json(path),
+    "image_processor_type": "CLIPImageProcessor",
+    "size": {"shortest_edge": side},
+    "crop_size": {"height": side, "width": side},
+  }

@@ -8,6 +8,7 @@ from typing import Any
 import safetensors
 
 from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS
+from mllm_selector_jax.models.huggingface.model_families import FAMILIES
 from mllm_selector_jax.models.huggingface.source import read_json
 from mllm_selector_jax.models.huggingface.weights import DTYPES, FLOAT_WEIGHTS
 from mllm_selector_jax.types import InputError
@@ -34,12 +35,13 @@ def refuse_others(folder: Path) -> None:
 
 
 def describe_type(folder: Path, config: dict[str, Any]) -> str:
-  """What a model is that is not in LLaVA form, and what is instead, as a message."""
+  """What a model is that is of no supported family, and what is, as a message."""
   kind, path = config.get("model_type"), folder / "config.json"
   supported = (
-    "supported are 'llava' (the Hugging Face form, such as llava-hf/llava-1.5-7b-hf)"
-    f" and LLaVA's own checkpoints (with mm_vision_tower), with {', '.join(DECODERS)}"
-    " decoders and CLIP or SigLIP towers"
+    f"supported are {', '.join(map(repr, FAMILIES))} (the Hugging Face form, such as"
+    " llava-hf/llava-1.5-7b-hf), LLaVA's own checkpoints (with mm_vision_tower) and"
+    f" InternVL's (internvl_chat), with {', '.join(DECODERS)} decoders and CLIP,"
+    " SigLIP, InternViT or DINOv2 towers"
   )
   start = f"{path}: model_type is {kind!r}"
   if kind in _TOWER_TYPES:

@@ -118,7 +118,7 @@ def test_a_language_model_is_told_to_be_assembled(tmp_path, capsys):
   ("config", "words"),
   [
     ({"model_type": "qwen2_5_vl", "vision_config": {}}, "a vision-language family"),
-    ({"model_type": "llava_next", "vision_config": {}}, "a vision-language family"),
+    ({"model_type": "paligemma", "vision_config": {}}, "a vision-language family"),
     ({"model_type": "qwen", "visual": {}}, "a vision-language family"),
     ({"model_type": "siglip", "vision_config": {}}, "a vision tower alone"),
     ({"model_type": "gemma"}, "supported are 'llava'"),
