@@ -19,11 +19,12 @@ TURNS = (
   "<|im_end|>{{ '\n' }}{% endfor %}"
   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-# As Qwen3's, which takes out of earlier answers what it leaves in the last one.
+# It writes earlier answers otherwise than the last one.
 FORGETS = TURNS.replace(
   "{% for message in messages %}",
-  "{% for message in messages %}{% set kept = loop.last or message['role'] == 'user' %}",
-).replace("{{ part['text'] }}", "{{ part['text'] if kept else part['text'] | upper }}")
+  "{% for message in messages %}"
+  "{% set kept = loop.last or message['role'] == 'user' %}",
+).replace("{{ part['text'] }}", "{{ part['text'] }}{{ '' if kept else '!' }}")
 
 
 def strip_tags(source):
