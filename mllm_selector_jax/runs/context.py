@@ -323,7 +323,7 @@ def _read_setting(cfg: Any, key: str) -> Any:
 
 def _check_shared(folder: Path) -> None:
   """Refuses a workdir that is not the same folder in all processes."""
-  number, count = peers.place()
+  number, count = peers.number_and_count()
   if count == 1:
     return
   path = folder / ".meeting"

@@ -1,7 +1,7 @@
 """Communication between the processes of a run, and the rows that each of them feeds.
 
-Except for `is_first_process`, `place`, `publish`, `published` and `row_share`, all
-processes must call each of these functions, in the same order.
+All processes must call these functions together and in the same order, except for
+`is_first_process`, `number_and_count`, `publish`, `published` and `row_share`.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ _PUBLISHED = "mllm_selector_jax/published"
 
 def is_first_process() -> bool:
   """Returns whether this is the process that writes the shared files."""
-  return place()[0] == 0
+  return number_and_count()[0] == 0
 
 
-def place() -> tuple[int, int]:
+def number_and_count() -> tuple[int, int]:
   """Returns the number of this process, and the number of processes.
 
   Unlike `jax.process_index`, this does not initialise devices.
@@ -49,7 +49,7 @@ def exchange(text: str) -> list[str]:
   The texts go through the coordinator, without devices and programs, so that processes
   with different programs or numbers of devices can still report this to each other.
   """
-  number, count = place()
+  number, count = number_and_count()
   if count == 1:
     return [text]
   client = distributed.global_state.client

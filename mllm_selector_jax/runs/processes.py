@@ -212,7 +212,7 @@ def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
     ) from error
   except RuntimeError as error:
     raise RunError(f"{text} ({str(error).strip().splitlines()[0]}).") from error
-  number, count = peers.place()
+  number, count = peers.number_and_count()
   interrupts.listen(f"process {number} of {count}", number == 0, tell)
 
 
@@ -232,7 +232,7 @@ def check_devices(num_devices: int | None) -> None:
 
 def name() -> str:
   """Returns the prefix of messages of this process; "" if it is the only one."""
-  number, count = peers.place()
+  number, count = peers.number_and_count()
   return "" if count == 1 else f"process {number} of {count}: "
 
 

@@ -18,7 +18,7 @@ def prepare(run: Run) -> None:
   workers = run.cfg.prepare.workers or os.cpu_count() or 1
   if shard_rows < 1 or workers < 1:
     raise InputError("prepare.shard_rows and prepare.workers must not be negative.")
-  if run.bucket is not None and peers.place()[1] > 1:
+  if run.bucket is not None and peers.number_and_count()[1] > 1:
     raise InputError(
       "prepare: several processes write one folder, which a workdir in a bucket does"
       " not have. Give a folder as --workdir, or run one process."
@@ -39,7 +39,7 @@ def prepare(run: Run) -> None:
         shard_rows,
         workers,
         progress,
-        peers.place(),
+        peers.number_and_count(),
       )
     peers.meet("prepare: all files are written")
     if peers.is_first_process():
