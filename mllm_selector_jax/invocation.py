@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 
 from mllm_selector_jax import command_line
-from mllm_selector_jax.runs import failures, processes
+from mllm_selector_jax.runs import agreement, failures, peers, processes
 from mllm_selector_jax.runs.memory import keep_freed_memory
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, RunError, Stopped
@@ -87,9 +87,8 @@ def _agree_on_call(argv: list[str]) -> command_line.Call | None:
   if fault:
     processes.tell(f"Error: {processes.name()}{fault}", 2)
     return None
-  from mllm_selector_jax.runs import agreement
-
-  agreement.compare(agreement.describe(call.describe(), call.cfg))
+  if peers.place()[1] > 1:
+    agreement.compare(agreement.describe(call.describe(), call.cfg))
   return call
 
 

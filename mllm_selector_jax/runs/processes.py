@@ -17,8 +17,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-
 from mllm_selector_jax.runs import interrupts, peers
 from mllm_selector_jax.types import InputError, RunError
 
@@ -112,6 +110,8 @@ def join(
 
 
 def _initialize(timeout: int, **arguments: Any) -> None:
+  import jax
+
   # jax's own handler of SIGTERM would take the place of ours, and ends nothing.
   jax.config.update("jax_enable_preemption_service", False)
   with interrupts.at_once():
@@ -127,7 +127,7 @@ def _initialize(timeout: int, **arguments: Any) -> None:
 
 def tell(text: str, status: int) -> None:
   """Tells the other processes why this one ends; they end, too, with its status."""
-  if jax.distributed.is_initialized():
+  if peers.are_joined():
     peers.publish(json.dumps([text, status]))
 
 
@@ -219,7 +219,11 @@ def check_devices(wanted: int | None) -> None:
   Raises:
     InputError: there are more or fewer, in all processes.
   """
-  if wanted is not None and jax.device_count() != wanted:
+  if wanted is None:
+    return
+  import jax
+
+  if jax.device_count() != wanted:
     raise InputError(
       f"--num_devices={wanted}, and {jax.device_count()} were found, on"
       f" {jax.process_count()} hosts or tasks ({jax.local_device_count()} on this"
@@ -235,18 +239,20 @@ def name() -> str:
 
 def is_lost(error: BaseException) -> bool:
   """Whether this process ended because another one is gone."""
-  return jax.distributed.is_initialized() and bool(_GONE.search(str(error)))
+  return peers.are_joined() and bool(_GONE.search(str(error)))
 
 
 def leave(status: int) -> None:
   """Ends the process: after the others, or without them if anything went wrong."""
   _leaving.set()
-  if jax.distributed.is_initialized():
+  if peers.are_joined():
     if status:
       sys.stdout.flush()
       sys.stderr.flush()
       stopped = status in interrupts.STATUS.values() and peers.is_first_process()
       peers.end_together(STOPPING if stopped else LEAVING)
       os._exit(status)  # an exit would wait for those that wait for this one
+    import jax
+
     jax.distributed.shutdown()
   sys.exit(status)
