@@ -14,9 +14,18 @@ from mllm_selector_jax.runs.memory import keep_freed_memory
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, RunError, Stopped
 
+# Commands that read the tokenizer and the image processor of a base, but no model.
+WITHOUT_MODELS = ("check", "prepare")
 
-def run(argv: list[str]) -> int:
-  """The exit status of a command line: 0, 1, 2, 130 or 143."""
+
+def run(argv: list[str], own_process: bool = False) -> int:
+  """The exit status of a command line: 0, 1, 2, 130 or 143.
+
+  Args:
+    argv: the command line.
+    own_process: whether the process ends with the command, so that nobody misses
+      what the command leaves out of it.
+  """
   keep_freed_memory()
   before = signal.signal(signal.SIGTERM, _leave_before_run)
   try:
@@ -36,7 +45,7 @@ def run(argv: list[str]) -> int:
     from mllm_selector_jax.runs.context import open_run
 
     with open_run(call.cfg, call.workdir, call.force, **call.asked) as current:
-      return _carry_out(call.command, current)
+      return _carry_out(call.command, current, own_process)
   except Stopped as stopped:
     return _end(f"Stopped: {stopped}.", 143)
   except KeyboardInterrupt:
@@ -92,13 +101,17 @@ def _agree_on_call(argv: list[str]) -> command_line.Call | None:
   return call
 
 
-def _carry_out(command: str, current: Any) -> int:
+def _carry_out(command: str, current: Any, own_process: bool) -> int:
   """Runs a command; whatever ends it is one message, also in the log."""
   before = signal.signal(signal.SIGTERM, lambda *_: current.stop())
   try:
     from mllm_selector_jax.settings import check_settings
 
     check_settings(current, command)
+    if own_process and command in WITHOUT_MODELS:
+      from mllm_selector_jax.models.huggingface import without_torch
+
+      without_torch.import_transformers()  # after the plug-ins that settings name
     COMMANDS[command](current)
     return 0
   except Stopped as stopped:

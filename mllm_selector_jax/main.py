@@ -41,17 +41,18 @@ def main(argv: list[str] | None = None) -> None:
   if _asks_help(argv):
     print(_describe(argv[1]))
     return
+  # The help is there before these are imported.
+  from mllm_selector_jax import invocation
   from mllm_selector_jax.runs import processes
 
-  processes.leave(run(argv))
+  processes.leave(invocation.run(argv, own_process=True))
 
 
 def run(argv: list[str]) -> int:
-  """The exit status of a command line: 0, 1, 2, 130 or 143."""
+  """The exit status of a command line, without leaving: 0, 1, 2, 130 or 143."""
   if _asks_help(argv):
     print(_describe(argv[1]))
     return 0
-  # The help is there before jax is imported, which takes a second.
   from mllm_selector_jax import invocation
 
   return invocation.run(argv)
