@@ -1,4 +1,4 @@
-"""What a training step has to compute, counted from its batch, and chips' peaks."""
+"""What a training step has to compute, counted from its batch."""
 
 import math
 from collections.abc import Callable, Collection
