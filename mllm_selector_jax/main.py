@@ -40,17 +40,21 @@ def main(argv: list[str] | None = None) -> None:
   if _asks_help(argv):
     print(_describe(argv[1]))
     return
+  # Imported here, so that the help does not wait for these imports.
+  from mllm_selector_jax import invocation
   from mllm_selector_jax.runs import processes
 
-  processes.leave(run(argv))
+  processes.leave(invocation.run(argv, own_process=True))
 
 
 def run(argv: list[str]) -> int:
-  """Runs a command line, and returns its exit status: 0, 1, 2, 130 or 143."""
+  """Runs a command line, and returns its exit status: 0, 1, 2, 130 or 143.
+
+  Unlike `main`, this does not exit.
+  """
   if _asks_help(argv):
     print(_describe(argv[1]))
     return 0
-  # Imported here, so that the help does not wait for jax to be imported.
   from mllm_selector_jax import invocation
 
   return invocation.run(argv)

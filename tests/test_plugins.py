@@ -14,7 +14,7 @@ from mllm_selector_jax import plugins
 from mllm_selector_jax.data import formats
 from mllm_selector_jax.evaluation import metrics
 from mllm_selector_jax.runs import failures
-from mllm_selector_jax.scoring import signals
+from mllm_selector_jax.scoring import signals, token_signals
 from mllm_selector_jax.selection import bounds, strategies
 from mllm_selector_jax.selection.eligibility import sort_out
 from mllm_selector_jax.selection.options import SelectOptions
@@ -287,11 +287,11 @@ def test_signals_of_one_s_own_are_computed(example, write):
       signals.find_plugged(("mine:g",))
   assert [*plugged] == [*names[1:]]
   tokens = jnp.asarray(logits), jnp.asarray(targets), jnp.asarray(hidden)
-  found = signals.plugged_signals(functions, *tokens)
+  found = token_signals.plugged_signals(functions, *tokens)
   expected = logits.max(1) - logits[np.arange(9), targets]
   np.testing.assert_allclose(found[names[1]], expected, rtol=1e-6)
   with pytest.raises(InputError, match=r"mine:f has the shape \(9, 5\)"):
-    signals.plugged_signals(wrong, *tokens)
+    token_signals.plugged_signals(wrong, *tokens)
   columns = signals.plugged_columns(
     plugged,
     {names[1]: np.array([6.0, 2.0])},

@@ -17,7 +17,7 @@ from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.pipeline import candidates, flops, heldout_models, needs
-from mllm_selector_jax.pipeline.score_pool import needs_seed
+from mllm_selector_jax.pipeline.scored_models import needs_seed
 from mllm_selector_jax.pipeline.tune_arm import kept_rows
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection.bounds import find_bound

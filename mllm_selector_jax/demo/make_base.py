@@ -27,7 +27,7 @@ from mllm_selector_jax.demo.language import CAPTION_PROMPTS, SHORT_ANSWER
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.training import loop
-from mllm_selector_jax.training.optimizer import OptimizerOptions
+from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 from mllm_selector_jax.types import ImageOptions
 
 SEED = 20_240

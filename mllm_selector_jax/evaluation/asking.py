@@ -24,7 +24,7 @@ from mllm_selector_jax.evaluation import (
 from mllm_selector_jax.evaluation.question import Aside, Question
 from mllm_selector_jax.evaluation.totals import Marked
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.runs import peers
+from mllm_selector_jax.runs import peers, row_shares
 from mllm_selector_jax.types import ImageOptions, InputError, Params, RowError
 
 MAX_PIXELS = 64_000_000  # of an image
@@ -153,7 +153,7 @@ def _answer(
   generate = generation.make_generate(config, max_new_tokens, eos, vocabulary)
   ways = sharding.row_ways(mesh) if mesh else 1
   rows = -(-batch_size // ways) * ways
-  share, shares = peers.row_share(mesh) if mesh else (0, 1)
+  share, shares = row_shares.row_share(mesh) if mesh else (0, 1)
   each = rows // shares
 
   def finish(batch: Sequence[int], ids) -> list[tuple[int, str]]:

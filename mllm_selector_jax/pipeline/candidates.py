@@ -15,7 +15,7 @@ from mllm_selector_jax.inputs import base_model, held_out
 from mllm_selector_jax.inputs.lists import Reference, read_references, read_shares
 from mllm_selector_jax.inputs.references import find_rows
 from mllm_selector_jax.pipeline.clusters import read_clusters, read_keys
-from mllm_selector_jax.pipeline.heldout_models import read_doubt
+from mllm_selector_jax.pipeline.doubts import read_doubt
 from mllm_selector_jax.pipeline.needs import (
   check_signals,
   find_held_out,
@@ -23,7 +23,7 @@ from mllm_selector_jax.pipeline.needs import (
   make_options,
   needs_embeddings,
 )
-from mllm_selector_jax.pipeline.score_pool import needs_seed
+from mllm_selector_jax.pipeline.scored_models import needs_seed
 from mllm_selector_jax.runs.context import Run, plain
 from mllm_selector_jax.scoring.score_table import ScoreTable, list_columns, read_scores
 from mllm_selector_jax.selection import budget, strategies

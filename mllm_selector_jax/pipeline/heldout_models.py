@@ -19,6 +19,7 @@ from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.pipeline import clusters, fine_tune, flops, score_pool
+from mllm_selector_jax.pipeline.tuning_recipe import recipe_config
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.runs.workdir import Workdir
@@ -64,23 +65,6 @@ def make_doubts(run: Run, maker: str) -> dict[str, str]:
   pool = base_model.open_pool(run)
   scores = score_table.read_scores(run.workdir.scores.path)
   return {"doubts": MAKERS[maker].make(run, pool, scores)}
-
-
-def read_doubt(run: Run, maker: str, rows: Int[np.ndarray, " N"]) -> heldout_loss.Doubt:
-  """What is known of these pool rows, NaN where nothing is.
-
-  Raises:
-    InputError: it has not been made yet.
-  """
-  import pyarrow.parquet as pq
-
-  artifact = run.workdir.doubts(maker)
-  artifact.digest()
-  found = pq.read_table(artifact.path / "doubts.parquet")
-  place = np.searchsorted(found["row"].to_numpy(), rows)
-  loss = found["loss"].to_numpy(zero_copy_only=False)
-  right = found["right"].to_numpy(zero_copy_only=False)
-  return heldout_loss.Doubt(loss[place], right[place])
 
 
 def read_flops(run: Run, maker: str) -> float:
@@ -165,7 +149,7 @@ def _tune_half(run: Run, place: Workdir, pool: PoolTable, rows: np.ndarray) -> N
   section = run.cfg[SECTION]
   recipe = run.recipe(
     "select",
-    {**fine_tune.recipe_config(section), "model": base_model.model_config(run)},
+    {**recipe_config(section), "model": base_model.model_config(run)},
     {
       "pool": run.workdir.pool.digest(),
       "base": base_model.hash_model(base_model.base_path(run)),

@@ -8,10 +8,10 @@ import numpy as np
 
 from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.pipeline.scored_models import check_reference, find_given
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring import engine, passes, score_table, signals
-from mllm_selector_jax.types import InputError
 
 NAMED = 20  # rows with a loss that is not finite, in the summary
 WORK, SUMMARY = "passes", "summary.json"
@@ -23,9 +23,9 @@ def make_scores(run: Run) -> None:
   run.workdir.pool.digest()  # says what to run where there is none
   guard.refuse_aside(run)
   if cfg.table is not None:
-    _bring_in(run, _given(cfg.table, "score.table"))
+    _bring_in(run, find_given(cfg.table, "score.table"))
     return
-  models = {"seed": _given(cfg.model, "score.model") or _seed_model(run)}
+  models = {"seed": find_given(cfg.model, "score.model") or _seed_model(run)}
   wanted = passes.list_passes(base_model.scored_signals(run.cfg))
   inputs = {"pool": run.workdir.pool.digest(), "model": _identity(run)}
   inputs |= signals.LOOKUP.identify(*base_model.scored_signals(run.cfg))
@@ -33,7 +33,7 @@ def make_scores(run: Run) -> None:
     run.say(f"score: the model: {remark}", once=True)
   if any(own.model == "reference" for own in wanted):
     check_reference(run.cfg)
-    models["reference"] = _given(cfg.reference, "score.reference")
+    models["reference"] = find_given(cfg.reference, "score.reference")
     inputs["reference"] = base_model.hash_model(models["reference"])
   config = {
     "model": base_model.model_config(run),
@@ -58,31 +58,6 @@ def make_options(cfg: Any) -> engine.ScoreOptions:
     seed=cfg.rng_seed,
     signals=base_model.scored_signals(cfg),
   )
-
-
-def check_reference(cfg: Any) -> None:
-  """Refuses a signal that compares with a reference model where there is none."""
-  wanted = passes.list_passes(base_model.scored_signals(cfg))
-  scored = cfg.score.table is None and any(own.model == "reference" for own in wanted)
-  if scored and cfg.score.reference is None:
-    raise InputError(
-      "score.signals has excess, the loss over a reference model's:"
-      " --config.score.reference=DIR gives that model."
-    )
-
-
-def check_folders(cfg: Any) -> None:
-  """Refuses models that cannot be read, and scores that are not there."""
-  _given(cfg.score.table, "score.table")
-  for name in ("model", "reference"):
-    folder = _given(cfg.score[name], f"score.{name}")
-    if folder is not None:
-      huggingface.check_weights(folder, huggingface.read_config(folder))
-
-
-def needs_seed(run: Run) -> bool:
-  """Whether the scores are the seed model's."""
-  return run.cfg.score.model is None and run.cfg.score.table is None
 
 
 def _bring_in(run: Run, source: Path) -> None:
@@ -239,12 +214,6 @@ def _tell(run: Run, pool, summary: dict[str, Any], bad: np.ndarray) -> None:
       f"score: the loss of {len(bad):,} rows is not finite, so they are not"
       f" selected: {named}{more}."
     )
-
-
-def _given(value: str | None, name: str) -> Path | None:
-  if value is not None and not Path(value).is_dir():
-    raise InputError(f"{name}={value}: there is no such directory.")
-  return None if value is None else Path(value)
 
 
 def _seed_model(run: Run) -> Path:

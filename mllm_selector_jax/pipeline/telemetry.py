@@ -13,11 +13,11 @@ from typing import Any
 
 import jax
 
+from mllm_selector_jax.pipeline.board import import_board
 from mllm_selector_jax.runs import peers
 from mllm_selector_jax.runs.context import Run
-from mllm_selector_jax.training import work
+from mllm_selector_jax.training import peaks
 from mllm_selector_jax.training.loop import Observed
-from mllm_selector_jax.types import InputError
 
 LINES_EVERY = 30.0  # seconds between lines on the console
 
@@ -35,7 +35,7 @@ def watch(run: Run, title: str, steps: int) -> Iterator[Callable[[Observed], Non
     InputError: TensorBoard is wanted, and its writer is not installed.
   """
   writer = _open_board(run, title)
-  peak = work.peak_flops(jax.devices()[0])
+  peak = peaks.peak_flops(jax.devices()[0])
   peak = peak and peak * jax.device_count()
   path = run.workdir.logs / title.replace(" ", "-") / "steps.jsonl"
   window: list[Observed] = []
@@ -124,19 +124,3 @@ def _open_board(run: Run, title: str) -> Any:
     return None
   folder = run.workdir.logs / title.replace(" ", "-")
   return board.SummaryWriter(str(folder))
-
-
-def import_board() -> Any:
-  """The package that writes TensorBoard's files.
-
-  Raises:
-    InputError: it is not installed.
-  """
-  try:
-    import tensorboardX
-  except ImportError as error:
-    raise InputError(
-      "log.tensorboard=True needs tensorboardX: pip install"
-      " 'mllm_selector_jax[tensorboard]', or leave it out."
-    ) from error
-  return tensorboardX

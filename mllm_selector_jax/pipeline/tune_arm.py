@@ -4,6 +4,7 @@ import numpy as np
 
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.pipeline import fine_tune
+from mllm_selector_jax.pipeline.tuning_recipe import recipe_config
 from mllm_selector_jax.runs.context import Run
 
 
@@ -20,7 +21,7 @@ def tune_arm(run: Run, arm: str, steps: int | None = None) -> None:
   recipe = run.recipe(
     "tune",
     {
-      **fine_tune.recipe_config(run.cfg.tune, steps),
+      **recipe_config(run.cfg.tune, steps),
       "model": base_model.model_config(run),
     },
     {

@@ -10,10 +10,11 @@ from mllm_selector_jax import sharding
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.inputs.questions import questions_there
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.pipeline import fine_tune
 from mllm_selector_jax.pipeline.arms import arms
 from mllm_selector_jax.pipeline.flops import count_samples
-from mllm_selector_jax.pipeline.score_pool import make_options, needs_seed
+from mllm_selector_jax.pipeline.score_pool import make_options
+from mllm_selector_jax.pipeline.scored_models import needs_seed
+from mllm_selector_jax.pipeline.tuning_recipe import check_section
 from mllm_selector_jax.planning import advice, estimate, programs
 from mllm_selector_jax.planning.topology import Topology
 from mllm_selector_jax.runs.context import Run
@@ -145,7 +146,7 @@ def describe_steps(
     " A model of 7B takes some minutes a step."
   )
   for name, section in sections.items():
-    fine_tune.check_section(section, name)
+    check_section(section, name)
     rows = base_model.draw_rows(pool, counts[name], seed)
     given = name, config, section, pool, rows, devices, topology.platform, seed
     program = programs.compile_train(*given)

@@ -11,9 +11,7 @@ import os
 import re
 from typing import Any
 
-import jax
-
-from mllm_selector_jax.training.work import PEAKS
+from mllm_selector_jax.training.peaks import PEAKS
 from mllm_selector_jax.types import InputError
 
 # By the name of the generation: jax's name of the device, GiB of memory that a program
@@ -152,6 +150,8 @@ def _describe_tpu(name: str, generation: str, shape: str) -> Topology:
 
 
 def _fake_devices(count: int) -> tuple[Any, ...]:
+  import jax
+
   try:
     jax.config.update("jax_num_cpu_devices", count)
   except RuntimeError:  # jax has its devices already

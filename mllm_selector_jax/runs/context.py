@@ -8,12 +8,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-from jax.sharding import Mesh
-
-from mllm_selector_jax import plugins, sharding, storage
+from mllm_selector_jax import plugins, storage
 from mllm_selector_jax.runs import (
   agreement,
   artifacts,
@@ -26,6 +23,9 @@ from mllm_selector_jax.runs.bucket import Bucket
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.types import InputError, Stopped
+
+if TYPE_CHECKING:
+  import jax.sharding
 
 SEEN = 5.0  # seconds until all hosts see a file that one wrote to a shared volume
 
@@ -83,7 +83,7 @@ class Run:
   lists: tuple[str, ...] = ()
   out: str = ""
   bucket: Bucket | None = None
-  devices: Sequence[jax.Device] | None = None
+  devices: Sequence["jax.Device"] | None = None
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
   _shared: _Shared = dataclasses.field(default_factory=_Shared)
 
@@ -171,8 +171,10 @@ class Run:
     return folder / artifacts.UNHASHED
 
   @functools.cached_property
-  def mesh(self) -> Mesh:
-    """The mesh of the run's devices."""
+  def mesh(self) -> "jax.sharding.Mesh":
+    """The mesh of the run's devices, made when a command first asks for it."""
+    from mllm_selector_jax import sharding  # imports jax, which not all commands need
+
     return sharding.make_mesh(**self.cfg.mesh.to_dict(), devices=self.devices)
 
   def recipe(self, stage: str, config: Any, inputs: dict[str, str]) -> artifacts.Recipe:

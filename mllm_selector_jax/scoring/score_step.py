@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from mllm_selector_jax import losses
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.scoring import signals
+from mllm_selector_jax.scoring import signals, token_signals
 from mllm_selector_jax.types import Batch, Params
 
 
@@ -32,9 +32,9 @@ def make_score_step(
 
   def measure(logits, targets, hidden):
     if not whole:
-      return signals.token_losses(logits, targets, hidden)
-    own = signals.plugged_signals(plugged, logits, targets, hidden)
-    return signals.token_signals(logits, targets, hidden) | own
+      return token_signals.token_losses(logits, targets, hidden)
+    own = token_signals.plugged_signals(plugged, logits, targets, hidden)
+    return token_signals.token_signals(logits, targets, hidden) | own
 
   def step(params: Params, batch: Batch):
     wanted, first = batch.predict, batch.predict.shape[1]

@@ -1,20 +1,18 @@
-"""What is computed per sample: the one place to add a signal.
+"""What is computed per sample: the table of signals, and what the host makes of them.
 
-On the device each supervised token gives a few numbers; on the host they are
-summed in float64, so a sample's score does not depend on how it was packed.
+On the device each supervised token gives a few numbers (`token_signals`); on the host
+they are summed in float64, so a sample's score does not depend on how it was packed. A
+new signal is a line here and, if the device computes it, one there.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from mllm_selector_jax import losses, plugins
-from mllm_selector_jax.arrays import Array
+from mllm_selector_jax import plugins
 from mllm_selector_jax.types import InputError
 
 # Columns that are means over a sample's supervised tokens, and of which sum.
@@ -54,7 +52,7 @@ class Signal:
       on the host, in float64.
   """
 
-  tokens: Callable[..., Array] | None = None
+  tokens: Callable[..., Any] | None = None
   columns: Callable[[Columns], np.ndarray] | None = None
 
 
@@ -98,58 +96,6 @@ def list_token_signals(names: Iterable[str]) -> tuple[tuple[str, Callable], ...]
   return tuple((name, each.tokens) for name, each in found.items() if each.tokens)
 
 
-def token_signals(
-  logits: Float[Array, "n V"], targets: Int[Array, " n"], hidden: Float[Array, "n D"]
-) -> dict[str, Float[Array, " n"]]:
-  """Signals of each supervised token, float32.
-
-  loss: cross-entropy in nats. correct: 1 where the most likely token is the
-  target. entropy: of the predicted distribution, in nats. el2n: L2 norm of
-  softmax minus one-hot (Paul et al. 2021, arXiv:2107.07075). grand: |hidden|
-  times el2n, the norm of the head's gradient of that token's loss (same paper,
-  last layer).
-  """
-  logits = logits.astype(jnp.float32)
-  log_probs = jax.nn.log_softmax(logits, axis=-1)
-  probs = jnp.exp(log_probs)
-  picked = jnp.take_along_axis(probs, targets[:, None], axis=-1)[:, 0]
-  # |p - onehot|^2 = |p|^2 - p_y^2 + (1 - p_y)^2, without a one-hot matrix.
-  others = jnp.maximum((probs**2).sum(-1) - picked**2, 0.0)
-  el2n = jnp.sqrt(others + (1.0 - picked) ** 2)
-  norm = jnp.linalg.norm(hidden.astype(jnp.float32), axis=-1)
-  return {
-    "loss": losses.token_loss(logits, targets),
-    "correct": (logits.argmax(-1) == targets).astype(jnp.float32),
-    "entropy": -(probs * log_probs).sum(-1),
-    "el2n": el2n,
-    "grand": norm * el2n,
-  }
-
-
-def plugged_signals(
-  functions: tuple[tuple[str, Callable], ...],
-  logits: Float[Array, "n V"],
-  targets: Int[Array, " n"],
-  hidden: Float[Array, "n D"],
-) -> dict[str, Float[Array, " n"]]:
-  """The signals of plug-ins of each supervised token, float32.
-
-  Raises:
-    InputError: one is not a number a token.
-  """
-  out: dict[str, Float[Array, " n"]] = {}
-  for name, function in functions:
-    with plugins.calling(f"the signal {name}"):
-      value = jnp.asarray(function(logits.astype(jnp.float32), targets, hidden))
-    if value.shape != targets.shape:
-      raise InputError(
-        f"The signal {name} has the shape {value.shape} where the targets have"
-        f" {targets.shape}; it must be a number a token."
-      )
-    out[name] = value.astype(jnp.float32)
-  return out
-
-
 def plugged_columns(
   functions: Mapping[str, Signal],
   sums: Columns,
@@ -181,13 +127,6 @@ def plugged_columns(
       )
     out[name] = value
   return out
-
-
-def token_losses(
-  logits: Float[Array, "n V"], targets: Int[Array, " n"], hidden: Float[Array, "n D"]
-) -> dict[str, Float[Array, " n"]]:
-  """The loss alone of each supervised token, as `token_signals` has it."""
-  return {"loss": losses.token_loss(logits, targets)}
 
 
 def projection(width: int, seed: int, most: int = 256) -> np.ndarray | None:

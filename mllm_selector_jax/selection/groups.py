@@ -6,7 +6,6 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
-from mllm_selector_jax.selection import kmeans
 from mllm_selector_jax.types import InputError
 
 
@@ -70,6 +69,8 @@ def by_embedding(
   rng: int = 0,
 ) -> Groups:
   """k-means clusters, the largest first; 0 clusters goes by the number of rows."""
+  from mllm_selector_jax.selection import kmeans  # the one group that needs jax
+
   wanted = clusters or kmeans.default_clusters(len(embeddings))
   labels = kmeans.kmeans(embeddings, wanted, key, rng, **KMEANS).labels
   sizes = np.bincount(labels)

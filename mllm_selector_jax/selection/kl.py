@@ -144,7 +144,9 @@ class _Plan:
     self.order = objective.order_rows(index, count, self.tie, score, forced)
     own = options.within == "top"
     self.values = necessity[self.order.rows] if own else self.means[self.order.group]
-    self.gains = objective.gains(
+    from mllm_selector_jax.selection import marginal_gains  # imports jax
+
+    self.gains = marginal_gains.gains(
       self.values, self.order, self.shares, options.kl_weight
     )
 

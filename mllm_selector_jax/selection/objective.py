@@ -19,16 +19,11 @@ Sorts are numpy's: XLA's sort with a payload takes four times as long on a CPU.
 import math
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh
 from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection.sorting import float_key, sort_rows
 from mllm_selector_jax.types import InputError
-
-GAIN_BITS = 40  # of a gain's fraction, at lambda up to 1
 
 
 class GroupOrder(NamedTuple):
@@ -96,69 +91,6 @@ def order_rows(
   return GroupOrder(rows, starts, place, group)
 
 
-@jax.jit
-def _gains(values, log_share, place, kl_weight, scale):
-  n = place.astype(jnp.float64)
-  # n log n - (n - 1) log(n - 1) without its cancellation.
-  rest = (n - 1) * jnp.log1p(-1 / jnp.maximum(n, 2))
-  cost = jnp.where(n > 1, jnp.log(n) - rest, 0.0)
-  allowed = log_share > -jnp.inf
-  gain = values + kl_weight * (jnp.where(allowed, log_share, 0.0) - cost)
-  return jnp.where(allowed, jnp.round(gain * scale) / scale, -jnp.inf)
-
-
-def gains(
-  values: Float[np.ndarray, " N"],
-  order: GroupOrder,
-  shares: Float[np.ndarray, " G"],
-  kl_weight: float,
-) -> Float[np.ndarray, " N"]:
-  """What each row adds, less lambda log B, in the order's order.
-
-  Float64 on the host. Rounded to 2^-40 (times lambda above 1), because gains
-  that are equal on paper would otherwise be ordered by the last bit of a
-  logarithm, which differs between processors.
-
-  Args:
-    values: of order 1, in the order's order, never increasing in a group.
-    order: from `order_rows`.
-    shares: q; a group of share 0 has gains of minus infinity.
-    kl_weight: lambda.
-  """
-  count = len(values)
-  # Few sizes are compiled: powers of two, and multiples of one million.
-  padded = 1 << max(4, (count - 1).bit_length())
-  padded = padded if padded <= 1 << 20 else -(-count // (1 << 20)) << 20
-  with np.errstate(divide="ignore"):
-    log_share = np.log(shares)
-  bits = GAIN_BITS - max(0, math.ceil(math.log2(max(kl_weight, 1))))
-
-  def pad(x):
-    return np.pad(x, (0, padded - count), mode="edge") if count else np.ones(padded)
-
-  with jax.enable_x64(True), jax.set_mesh(_host()):
-    out = _gains(
-      pad(np.asarray(values, np.float64)),
-      pad(log_share[order.group]),
-      pad(order.place),
-      float(kl_weight),
-      2.0**bits,
-    )
-    return np.asarray(out)[:count]
-
-
-def _host() -> Mesh:
-  """One CPU device as a mesh, which also takes the place of one in context."""
-  try:
-    device = jax.local_devices(backend="cpu")[0]
-  except RuntimeError as error:
-    raise InputError(
-      "Selecting needs JAX's CPU backend, which JAX_PLATFORMS leaves out; add cpu"
-      " to it, after the accelerator."
-    ) from error
-  return Mesh(np.array([device]), ("host",), axis_types=(AxisType.Auto,))
-
-
 def take(
   gains: Float[np.ndarray, " N"],
   order: GroupOrder,
@@ -172,7 +104,7 @@ def take(
   Equal gains go by `tie`, then by the row.
 
   Args:
-    gains: from `gains`, in the order's order.
+    gains: from `marginal_gains.gains`, in the order's order.
     order: from `order_rows`.
     tie: a draw a row.
     budget: rows to take; fewer are taken if groups of share 0 hold the rest.

@@ -44,8 +44,7 @@ from mllm_selector_jax.settings.kinds import (
   texts,
   whole,
 )
-from mllm_selector_jax.training.optimizer import MOMENTS
-from mllm_selector_jax.training.train_step import TRAINABLE
+from mllm_selector_jax.training.optimizer_options import MOMENTS, TRAINABLE
 from mllm_selector_jax.types import InputError
 
 MOST_TOKENS = 1 << 20  # of a packed row; attention over more fits nowhere

@@ -3,14 +3,15 @@
 import contextlib
 from collections.abc import Callable, Collection
 
-from mllm_selector_jax import sharding
+from mllm_selector_jax import mesh_shape
 from mllm_selector_jax.comparison.comparison_plan import read_plan
 from mllm_selector_jax.inputs import questions
 from mllm_selector_jax.inputs.drawn_demo import is_drawn, make_options
-from mllm_selector_jax.pipeline import candidates, fine_tune, telemetry
-from mllm_selector_jax.pipeline.score_pool import check_folders, check_reference
-from mllm_selector_jax.pipeline.search import development, search_space
-from mllm_selector_jax.pipeline.search.search_arms import check_search
+from mllm_selector_jax.pipeline import candidates
+from mllm_selector_jax.pipeline.board import import_board
+from mllm_selector_jax.pipeline.scored_models import check_folders, check_reference
+from mllm_selector_jax.pipeline.search import development_files, search_space
+from mllm_selector_jax.pipeline.tuning_recipe import check_section
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring import score_table
 from mllm_selector_jax.settings.keys import check_keys
@@ -58,12 +59,12 @@ def _check_pool(run: Run, command: str) -> None:
 
 
 def _check_mesh(run: Run, command: str) -> None:
-  sharding.check_shape(**run.cfg.mesh)
+  mesh_shape.check_shape(**run.cfg.mesh)
 
 
 def _check_recipes(run: Run, command: str) -> None:
   for name in RECIPES:
-    fine_tune.check_section(run.cfg[name], name)
+    check_section(run.cfg[name], name)
 
 
 def _check_scores(run: Run, command: str) -> None:
@@ -77,12 +78,12 @@ def _check_selection(run: Run, command: str) -> None:
   if there is not None:
     candidates.check_names(run, there)
     search_space.check_alternatives(run.cfg, there)
-    check_search(run, there)
+    search_space.check_search(run, there)
   if command not in MAKERS:
     return
   candidates.make_config(run)  # reads the files that it names
   if run.cfg.select.search.candidates:
-    development.check_files(run)
+    development_files.check_files(run)
   if command == "select" and run.workdir.pool.provenance():
     candidates.check_pool(run)  # the others do once they have made the pool
 
@@ -119,7 +120,7 @@ def _check_evaluation(run: Run, command: str) -> None:
 
 def _check_log(run: Run, command: str) -> None:
   if run.cfg.log.tensorboard and command in MAKERS:
-    telemetry.import_board()
+    import_board()
 
 
 RELATIONS: tuple[Callable[[Run, str], None], ...] = (

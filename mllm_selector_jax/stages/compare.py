@@ -4,12 +4,14 @@ from mllm_selector_jax.comparison import comparison_summary, costs
 from mllm_selector_jax.comparison.comparison_plan import POOL, RANDOM, Plan, read_plan
 from mllm_selector_jax.comparison.seeds import at_seed
 from mllm_selector_jax.inputs import base_model
-from mllm_selector_jax.pipeline import candidates, fine_tune, flops
+from mllm_selector_jax.pipeline import candidates, flops
 from mllm_selector_jax.pipeline.check_pool import make_pool
 from mllm_selector_jax.pipeline.evaluate_arm import check_tasks, evaluate_arm
 from mllm_selector_jax.pipeline.leakage import check_leakage
-from mllm_selector_jax.pipeline.score_pool import make_scores, needs_seed
-from mllm_selector_jax.pipeline.search.search_arms import check_search, search
+from mllm_selector_jax.pipeline.score_pool import make_scores
+from mllm_selector_jax.pipeline.scored_models import needs_seed
+from mllm_selector_jax.pipeline.search.search_arms import search
+from mllm_selector_jax.pipeline.search.search_space import check_search
 from mllm_selector_jax.pipeline.select_arm import select_arm
 from mllm_selector_jax.pipeline.tune_arm import kept_rows, tune_arm
 from mllm_selector_jax.runs import artifacts
@@ -90,8 +92,8 @@ def _summarise(run: Run, plan: Plan) -> None:
     "match": plan.match,
     "fresh_pools": plan.fresh_pools,
     "variants": plan.variants,
-    "seed": fine_tune.recipe_config(run.cfg.seed),
-    "tune": fine_tune.recipe_config(run.cfg.tune),
+    "seed": recipe_config(run.cfg.seed),
+    "tune": recipe_config(run.cfg.tune),
     "title": run.cfg.report.title,
   }
   recipe = run.recipe("compare", plain(config), inputs)

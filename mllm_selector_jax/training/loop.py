@@ -18,7 +18,7 @@ from mllm_selector_jax import sharding
 from mllm_selector_jax.models import attention_check
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.runs import peers
+from mllm_selector_jax.runs import row_shares
 from mllm_selector_jax.runs.checkpoint import Checkpoints
 from mllm_selector_jax.training import timing
 from mllm_selector_jax.training.optimizer import (
@@ -225,7 +225,7 @@ def train(
       done += 1
       progress(done, steps)
       asked = stopped()
-      told = peers.sum_later(np.array([asked, *count(batch)], np.float64), mesh)
+      told = row_shares.sum_later(np.array([asked, *count(batch)], np.float64), mesh)
       waiting.append(
         _Sent(
           done - 1,

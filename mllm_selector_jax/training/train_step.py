@@ -11,13 +11,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from mllm_selector_jax import losses, sharding
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.training.optimizer_options import TRAINABLE
 from mllm_selector_jax.types import Batch, InputError, Params
-
-TRAINABLE = {
-  "projector": ("projector",),
-  "decoder": ("projector", "decoder"),
-  "all": ("vision", "projector", "decoder"),
-}
 
 
 class State(NamedTuple):

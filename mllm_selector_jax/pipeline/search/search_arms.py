@@ -6,7 +6,6 @@ steps, the best part goes on with more, until one is left.
 
 import json
 import math
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -15,23 +14,11 @@ from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.inputs.held_out import read_share
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.pipeline import flops, select_arm
-from mllm_selector_jax.pipeline.candidates import check_names
 from mllm_selector_jax.pipeline.search import development, search_space
+from mllm_selector_jax.pipeline.search.development_files import check_files
 from mllm_selector_jax.pipeline.tune_arm import kept_rows, tune_arm
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
-
-
-def check_search(run: Run, there: Collection[str] | None = None) -> None:
-  """Refuses, before anything is made, settings that no candidate could have.
-
-  Args:
-    run: the invocation.
-    there: columns of the score table, see `candidates.check_names`.
-  """
-  if run.cfg.select.search.candidates:
-    for settings in search_space.list_products(run.cfg):
-      check_names(run, there, **settings)
 
 
 def search(run: Run) -> dict[str, Any]:
@@ -40,7 +27,7 @@ def search(run: Run) -> dict[str, Any]:
   if not own.candidates:
     return {}
   every = search_space.list_candidates(run.cfg)
-  development.check_files(run)
+  check_files(run)
   read_share(run.cfg)
   left, steps, trials = list(range(len(every))), own.steps, []
   while len(left) > 1:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax import listing
-from mllm_selector_jax.pipeline.candidates import POOL_COLUMNS
+from mllm_selector_jax.pipeline.candidates import POOL_COLUMNS, check_names
+from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring.signals import SIGNALS
 from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
@@ -65,6 +66,18 @@ def list_products(cfg: Any) -> list[dict[str, Any]]:
       " --config.select.search.kl_weight=0.2,0.4,1."
     )
   return [first, *others]
+
+
+def check_search(run: Run, there: Collection[str] | None = None) -> None:
+  """Refuses, before anything is made, settings that no candidate could have.
+
+  Args:
+    run: the invocation.
+    there: columns of the score table, see `candidates.check_names`.
+  """
+  if run.cfg.select.search.candidates:
+    for settings in list_products(run.cfg):
+      check_names(run, there, **settings)
 
 
 def _is_searched(strategy: Strategy) -> bool:
