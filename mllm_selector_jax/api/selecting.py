@@ -217,7 +217,7 @@ def _describe(
   order = rows[order[np.argsort(chosen.rank[order])]]
   reasons, group = [NOT_FINITE] * count, [""] * count
   necessity = np.full(count, np.nan)
-  necessity[rows] = chosen.necessity
+  necessity[rows] = chosen.normalised_necessity
   for place, row in enumerate(rows.tolist()):
     reasons[row] = str(chosen.reason[place])
     group[row] = groups.names[chosen.group[place]]

@@ -74,7 +74,10 @@ def command(scored, capsys):
     ({"visual": True}, "select.visual needs the signal 'visual', which was not scored"),
     ({"signal": "excess"}, "select.signal needs the signal 'excess', which was not"),
     ({"signal": "los"}, "select.signal is 'los', which is no signal; there are loss,"),
-    ({"groups": "colour"}, "select.groups names 'colour'; there are kmeans, necessity"),
+    (
+      {"groups": "colour"},
+      "select.groups names 'colour'; allowed are kmeans, necessity",
+    ),
     ({"groups": "source*colour"}, "select.groups names 'colour'"),
     (
       {
