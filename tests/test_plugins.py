@@ -270,7 +270,7 @@ def test_a_metric_of_one_s_own_marks(example, write):
     assert metrics.mark(name, "Two dogs", ["a", "two cats"]) == 1
     assert metrics.mark(name, "", ["two cats"]) == 0
     with pytest.raises(
-      InputError, match=r"mine:f gave 7.0; a mark is from 0 to 1"
+      InputError, match=r"mine:f returned 7.0; a score must be from 0 to 1"
     ):
       metrics.mark("mine:f", "a", ["a"])
 
