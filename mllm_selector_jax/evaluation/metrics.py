@@ -156,8 +156,8 @@ def read_letter(text: str) -> str | None:
     return text.upper()
   if first := _FIRST_LETTER.match(text):
     return first[1]
-  found = _LETTER_SENTENCE.findall(text)
-  return found[0] if len(found) == 1 else None
+  letters = _LETTER_SENTENCE.findall(text)
+  return letters[0] if len(letters) == 1 else None
 
 
 def multiple_choice(prediction: str, answers: Sequence[str]) -> float:

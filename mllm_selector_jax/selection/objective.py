@@ -200,28 +200,28 @@ def take(
     InputError: the floors exceed the budget, or a floor exceeds its capacity.
   """
   sizes = np.diff(order.starts)
-  most = sizes if capacities is None else np.minimum(sizes, capacities)
-  least = np.zeros_like(sizes) if floors is None else np.minimum(floors, sizes)
-  if np.any(least > most):
-    group = int(np.argmax(least > most))
+  upper = sizes if capacities is None else np.minimum(sizes, capacities)
+  lower = np.zeros_like(sizes) if floors is None else np.minimum(floors, sizes)
+  if np.any(lower > upper):
+    group = int(np.argmax(lower > upper))
     raise InputError(
-      f"Group {group} has a floor of {least[group]} rows above its capacity of"
-      f" {most[group]}; lower the one or raise the other."
+      f"Group {group} has a floor of {lower[group]} rows above its capacity of"
+      f" {upper[group]}; lower the one or raise the other."
     )
-  if least.sum() > budget:
+  if lower.sum() > budget:
     raise InputError(
-      f"The groups' floors sum to {int(least.sum()):,} rows, above the budget of"
+      f"The groups' floors sum to {int(lower.sum()):,} rows, above the budget of"
       f" {budget:,}; lower the floors or raise the budget."
     )
   free = (
-    (order.place > least[order.group])
-    & (order.place <= most[order.group])
+    (order.place > lower[order.group])
+    & (order.place <= upper[order.group])
     & (gains > -np.inf)
   )
-  need = budget - int(least.sum())
+  need = budget - int(lower.sum())
   entries = np.flatnonzero(free)
   if need == 0 or len(entries) == 0:
-    return Taken(least, math.inf)
+    return Taken(lower, math.inf)
   values = gains[entries]
   if need >= len(entries):
     chosen = entries
@@ -234,7 +234,7 @@ def take(
     chosen = np.concatenate([above, by_tie[: need - len(above)]])
   # Only counts are kept, so the first rows of a group are taken even if a later row
   # of equal gain has a smaller tie.
-  counts = least + np.bincount(order.group[chosen], minlength=len(sizes))
+  counts = lower + np.bincount(order.group[chosen], minlength=len(sizes))
   return Taken(counts, float(gains[chosen].min()))
 
 
@@ -265,8 +265,8 @@ def certify(
   """
   counts, sizes = taken.counts, np.diff(order.starts)
   budget = int(counts.sum())
-  most = sizes if capacities is None else np.minimum(sizes, capacities)
-  least = np.zeros_like(sizes) if floors is None else np.minimum(floors, sizes)
+  upper = sizes if capacities is None else np.minimum(sizes, capacities)
+  lower = np.zeros_like(sizes) if floors is None else np.minimum(floors, sizes)
   if budget == 0:
     return Certificate(0.0, 0.0, 0.0)
   kept = order.place <= counts[order.group]
@@ -276,8 +276,8 @@ def certify(
   value = float(values[kept].sum()) / budget - kl_weight * divergence
 
   full_gains = np.where(gains > -np.inf, gains + kl_weight * math.log(budget), values)
-  forced = order.place <= least[order.group]
-  other = ~forced & (order.place <= most[order.group]) & (gains > -np.inf)
+  forced = order.place <= lower[order.group]
+  other = ~forced & (order.place <= upper[order.group]) & (gains > -np.inf)
   multiplier = taken.threshold + kl_weight * math.log(budget)
   if math.isinf(multiplier):  # only floor rows: any multiplier above all other gains
     multiplier = float(full_gains[other].max(initial=0.0))

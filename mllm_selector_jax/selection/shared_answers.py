@@ -63,21 +63,21 @@ def _find(suspect, groups, answers) -> list[Shared]:
   )
   runs = np.diff(np.r_[first, len(rows)])
   count = int(groups.max()) + 1
-  most, best = np.zeros(count, np.int64), np.zeros(count, np.int64)
-  np.maximum.at(most, group[first], runs)
+  longest, best = np.zeros(count, np.int64), np.zeros(count, np.int64)
+  np.maximum.at(longest, group[first], runs)
   # Assigned in reverse, so that the first of several commonest answers is kept.
-  place = first[runs == most[group[first]]][::-1]
+  place = first[runs == longest[group[first]]][::-1]
   best[group[place]] = rows[place]
   suspects = np.bincount(group, minlength=count)
   same = np.bincount(groups, answers == answers[best[groups]], count).astype(np.int64)
   sizes = np.bincount(groups, minlength=count)
   # Odds are compared as products, so that nothing is divided by 0.
-  above = most * (sizes - same) >= TIMES * same * (suspects - most)
-  above &= (suspects >= LEAST_SUSPECTS) & (most >= LEAST_SHARE * suspects)
+  above = longest * (sizes - same) >= TIMES * same * (suspects - longest)
+  above &= (suspects >= LEAST_SUSPECTS) & (longest >= LEAST_SHARE * suspects)
   above &= same < sizes
   return [
     Shared(
-      int(g), int(best[g]), int(most[g]), int(suspects[g]), float(same[g] / sizes[g])
+      int(g), int(best[g]), int(longest[g]), int(suspects[g]), float(same[g] / sizes[g])
     )
     for g in np.flatnonzero(above)
   ]

@@ -48,8 +48,9 @@ def judge(
   if answers is None:
     count = int(groups.max(initial=-1)) + 1
     return Skill(np.ones(count, bool), np.ones(len(groups), bool))
-  skill, given, rows = measure(right, groups, answers, asked)
-  return Skill(skill >= LEAST_SKILL, (given >= LEAST_GIVEN) | (rows < LEAST_ROWS))
+  skill, given_share, rows = measure(right, groups, answers, asked)
+  gives = (given_share >= LEAST_GIVEN) | (rows < LEAST_ROWS)
+  return Skill(skill >= LEAST_SKILL, gives)
 
 
 def measure(
@@ -101,15 +102,15 @@ def measure(
   pair_rows, pair_hits = np.bincount(pair, asked), np.bincount(pair, hit)
   prior = PRIOR * np.bincount(group, asked, count)[group[first]]
   prior = np.where(prior > 0, prior, 1)
-  given = (pair_hits + prior * share[answer[first]]) / (pair_rows + prior)
+  given_share = (pair_hits + prior * share[answer[first]]) / (pair_rows + prior)
   weight, largest = np.sqrt(pair_rows), np.zeros(count)
   np.maximum.at(largest, group[first], pair_rows)
   guess = np.sqrt(np.maximum(largest - 1, 0))
-  reached = np.bincount(group[first], weight * given, count) - guess
-  most = np.bincount(group[first], weight, count) - guess
-  skill = np.where(largest > 0, reached / np.where(largest > 0, most, 1), 0)
+  reached = np.bincount(group[first], weight * given_share, count) - guess
+  attainable = np.bincount(group[first], weight, count) - guess
+  skill = np.where(largest > 0, reached / np.where(largest > 0, attainable, 1), 0)
   row_given, answer_rows = np.empty(len(order)), np.empty(len(order), np.int64)
-  row_given[order], answer_rows[order] = given[pair], rows[answer]
+  row_given[order], answer_rows[order] = given_share[pair], rows[answer]
   return skill, row_given, answer_rows
 
 
