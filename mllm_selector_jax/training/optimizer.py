@@ -1,4 +1,4 @@
-"""The optimizer: AdamW, cosine with warm-up, clipping by the global norm."""
+"""The optimizer: AdamW, a cosine schedule with warm-up, and global-norm clipping."""
 
 import dataclasses
 
@@ -11,16 +11,18 @@ MOMENTS = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
-  """The recipe of a fine-tune.
+  """Options of the optimizer.
 
   Attributes:
-    learning_rate: at its peak.
-    warmup: share of the steps with a linearly rising rate.
-    weight_decay: decoupled; not applied to vectors (norms, biases).
-    b1, b2: Adam's decay rates.
-    clip: largest global norm of the gradient.
-    projector_learning_rate: the projector's own, at its peak; None is the same.
-    first_moment: dtype that Adam's first moment is kept in, one of `MOMENTS`.
+    learning_rate: the peak learning rate.
+    warmup: the share of the steps in which the learning rate rises linearly.
+    weight_decay: the decoupled weight decay, which is not applied to vectors (norms
+      and biases).
+    b1, b2: the decay rates of Adam's moments.
+    clip: the global norm to which gradients are clipped.
+    projector_learning_rate: the peak learning rate of the projector; None means
+      `learning_rate`.
+    first_moment: the dtype of Adam's first moment, one of `MOMENTS`.
   """
 
   learning_rate: float
@@ -37,21 +39,23 @@ class OptimizerOptions:
       raise InputError(
         f"learning_rate={self.learning_rate}, clip={self.clip}: both must be positive."
       )
-    own = self.projector_learning_rate
-    if own is not None and not own > 0:
-      raise InputError(f"projector_learning_rate={own}: it must be positive.")
+    projector_rate = self.projector_learning_rate
+    if projector_rate is not None and not projector_rate > 0:
+      raise InputError(
+        f"projector_learning_rate={projector_rate}: it must be positive."
+      )
     if self.first_moment not in MOMENTS:
       raise InputError(
         f"first_moment={self.first_moment!r} is not one of {', '.join(MOMENTS)}."
       )
     if not 0 <= self.warmup < 1:
       raise InputError(
-        f"warmup={self.warmup}: a share of the steps, from 0 to below 1."
+        f"warmup={self.warmup}: it is a share of the steps, from 0 to below 1."
       )
 
 
 def make_schedule(options: OptimizerOptions, steps: int) -> optax.Schedule:
-  """Linear warm-up from 0, then a cosine to 0 at the last step."""
+  """Returns a schedule of linear warm-up from 0, then cosine decay to 0 at `steps`."""
   return optax.warmup_cosine_decay_schedule(
     init_value=0.0,
     peak_value=options.learning_rate,
@@ -63,24 +67,25 @@ def make_schedule(options: OptimizerOptions, steps: int) -> optax.Schedule:
 def make_optimizer(
   options: OptimizerOptions, steps: int
 ) -> optax.GradientTransformation:
-  """The transformation for a run of that many steps."""
+  """Returns the gradient transformation for a run of `steps` steps."""
 
-  def decayed(params):
+  def decay_mask(params):
     import jax
 
-    # Stacked layers add a leading axis: a norm's weights have two there.
-    def matrix(path, leaf):
+    # The leading axis of stacked layers does not count: there, the weights of a norm
+    # have two axes.
+    def is_matrix(path, leaf):
       stacked = any(getattr(key, "key", None) == "layers" for key in path)
       return leaf.ndim - stacked >= 2
 
-    return jax.tree_util.tree_map_with_path(matrix, params)
+    return jax.tree_util.tree_map_with_path(is_matrix, params)
 
-  def of_projector(params):
+  def projector_mask(params):
     return {name: name == "projector" for name in params}
 
-  # The schedules have one shape, so that a factor makes one of the other.
-  own = options.projector_learning_rate
-  factor = 1.0 if own is None else own / options.learning_rate
+  # Both schedules have the same form, so the projector's updates are only scaled.
+  rate, projector_rate = options.learning_rate, options.projector_learning_rate
+  factor = 1.0 if projector_rate is None else projector_rate / rate
   return optax.chain(
     optax.clip_by_global_norm(options.clip),
     optax.adamw(
@@ -88,10 +93,10 @@ def make_optimizer(
       b1=options.b1,
       b2=options.b2,
       weight_decay=options.weight_decay,
-      mask=decayed,
+      mask=decay_mask,
       mu_dtype=options.first_moment,
     ),
     optax.identity()
     if factor == 1.0
-    else optax.masked(optax.scale(factor), of_projector),
+    else optax.masked(optax.scale(factor), projector_mask),
   )
