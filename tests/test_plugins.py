@@ -122,7 +122,7 @@ def test_nothing_is_imported_that_the_config_does_not_name(write):
   ],
 )
 def test_names_are_found_in_every_form_of_a_setting(write, value):
-  write("def f(inputs):\n  return inputs.necessity > 2\n")
+  write("def f(inputs):\n  return inputs.normalised_necessity > 2\n")
   with plugins.trusting({"select.search.bound": None, "compare.variants": value}):
     assert callable(bounds.LOOKUP.find("mine:f", "select.bound").find)
     assert "mine:f" in plugins.list_given("compare.variants")
@@ -250,7 +250,7 @@ def test_a_faulty_strategy_is_named(write, text, error, message):
 @pytest.mark.parametrize(
   ("text", "message"),
   [
-    ("inputs.necessity", "returned float64 of shape .600,."),
+    ("inputs.normalised_necessity", "returned float64 of shape .600,."),
     ("inputs.seen[:5]", "returned bool of shape .5,.; .* 600 rows"),
   ],
 )
@@ -269,7 +269,9 @@ def test_a_metric_of_one_s_own_marks(example, write):
   with plugins.trusting({"evaluate.metrics": f"{name},mine:f"}):
     assert metrics.mark(name, "Two dogs", ["a", "two cats"]) == 1
     assert metrics.mark(name, "", ["two cats"]) == 0
-    with pytest.raises(InputError, match=r"mine:f gave 7.0; a mark is from 0 to 1"):
+    with pytest.raises(
+      InputError, match=r"mine:f returned 7.0; a score must be from 0 to 1"
+    ):
       metrics.mark("mine:f", "a", ["a"])
 
 

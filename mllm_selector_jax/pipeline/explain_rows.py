@@ -141,13 +141,13 @@ class _Context:
     return MEANINGS.get(reason) or find_bound(self.eligible.options.bound).meaning
 
   def _necessity(self, place: int) -> str:
-    values, own = self.eligible.scores.necessity, self.chosen.necessity[place]
-    higher = int((self.chosen.necessity > own).sum())
+    values, scaled = self.eligible.scores.necessity, self.chosen.normalised_necessity
+    higher = int((scaled > scaled[place]).sum())
     signal = self.config["signal"]
     seen = self.eligible.scores.flag("seen")[place]
     return (
-      f"  necessity: {signal} {values[place]:.4g}, scaled {own:.4f}; {higher:,} of"
-      f" {len(values):,} rows are above it"
+      f"  necessity: {signal} {values[place]:.4g}, scaled {scaled[place]:.4f};"
+      f" {higher:,} of {len(values):,} rows are above it"
       + (" (the seed model was tuned on this row)" if seen else "")
     )
 

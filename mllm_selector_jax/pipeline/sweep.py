@@ -80,7 +80,7 @@ def measure(selection: Selection) -> dict[str, Any]:
   shares = selection.table.reached
   return {
     "kept": int(selection.kept.sum()),
-    "necessity": float(selection.necessity[selection.kept].mean()),
+    "necessity": float(selection.normalised_necessity[selection.kept].mean()),
     "divergence": measures.divergence(shares, selection.table.target),
     "effective_groups": measures.effective_groups(shares),
     "gap": selection.certificate.gap if selection.certificate else None,

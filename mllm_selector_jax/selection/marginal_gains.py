@@ -1,4 +1,4 @@
-"""What each row adds to the objective of `kl`, computed on the host in float64."""
+"""Computes the gain of each row in the objective of `kl`, on the host in float64."""
 
 import math
 
@@ -11,15 +11,15 @@ from jaxtyping import Float
 from mllm_selector_jax.selection.objective import GroupOrder
 from mllm_selector_jax.types import InputError
 
-GAIN_BITS = 40  # of a gain's fraction, at lambda up to 1
+GAIN_BITS = 40  # fractional bits to which gains are rounded, for lambda up to 1
 
 
 @jax.jit
 def _gains(values, log_share, place, kl_weight, scale):
   n = place.astype(jnp.float64)
-  # n log n - (n - 1) log(n - 1) without its cancellation.
-  rest = (n - 1) * jnp.log1p(-1 / jnp.maximum(n, 2))
-  cost = jnp.where(n > 1, jnp.log(n) - rest, 0.0)
+  # n log n - (n - 1) log(n - 1) = log n - (n - 1) log(1 - 1/n), without cancellation.
+  correction = (n - 1) * jnp.log1p(-1 / jnp.maximum(n, 2))
+  cost = jnp.where(n > 1, jnp.log(n) - correction, 0.0)
   allowed = log_share > -jnp.inf
   gain = values + kl_weight * (jnp.where(allowed, log_share, 0.0) - cost)
   return jnp.where(allowed, jnp.round(gain * scale) / scale, -jnp.inf)
@@ -31,20 +31,26 @@ def gains(
   shares: Float[np.ndarray, " G"],
   kl_weight: float,
 ) -> Float[np.ndarray, " N"]:
-  """What each row adds, less lambda log B, in the order's order.
+  """Computes the gain of each row without its term lambda log B.
 
-  Float64 on the host. Rounded to 2^-40 (times lambda above 1), because gains
-  that are equal on paper would otherwise be ordered by the last bit of a
-  logarithm, which differs between processors.
+  Gains are computed in float64 on the host, and rounded to multiples of 2^-40 (of a
+  larger power of two, if lambda is above 1). Otherwise gains that are equal in exact
+  arithmetic would be ordered by the last bit of a logarithm, which differs between
+  processors.
 
   Args:
-    values: of order 1, in the order's order, never increasing in a group.
+    values: the values v, of magnitude about 1, aligned with `order.rows`; in each
+      group they must never increase.
     order: from `order_rows`.
-    shares: q; a group of share 0 has gains of minus infinity.
+    shares: the target shares q; rows of a group of share 0 have gain -inf.
     kl_weight: lambda.
+
+  Returns:
+    The gains, aligned with `order.rows`.
   """
   count = len(values)
-  # Few sizes are compiled: powers of two, and multiples of one million.
+  # Arrays are padded so that few sizes are compiled: powers of two up to 2^20, and
+  # multiples of 2^20.
   padded = 1 << max(4, (count - 1).bit_length())
   padded = padded if padded <= 1 << 20 else -(-count // (1 << 20)) << 20
   with np.errstate(divide="ignore"):
@@ -66,7 +72,7 @@ def gains(
 
 
 def _host() -> Mesh:
-  """One CPU device as a mesh, which also takes the place of one in context."""
+  """Returns a mesh of one CPU device, to be used instead of the mesh in context."""
   try:
     device = jax.local_devices(backend="cpu")[0]
   except RuntimeError as error:

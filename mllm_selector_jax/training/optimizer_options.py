@@ -1,4 +1,4 @@
-"""What a recipe may say of the optimizer and of what is trained, read without jax."""
+"""Options of the optimizer and names of trainable sets, which are read without jax."""
 
 import dataclasses
 
@@ -14,16 +14,18 @@ MOMENTS = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
-  """The recipe of a fine-tune.
+  """Options of the optimizer.
 
   Attributes:
-    learning_rate: at its peak.
-    warmup: share of the steps with a linearly rising rate.
-    weight_decay: decoupled; not applied to vectors (norms, biases).
-    b1, b2: Adam's decay rates.
-    clip: largest global norm of the gradient.
-    projector_learning_rate: the projector's own, at its peak; None is the same.
-    first_moment: dtype that Adam's first moment is kept in, one of `MOMENTS`.
+    learning_rate: the peak learning rate.
+    warmup: the share of the steps in which the learning rate rises linearly.
+    weight_decay: the decoupled weight decay, which is not applied to vectors (norms
+      and biases).
+    b1, b2: the decay rates of Adam's moments.
+    clip: the global norm to which gradients are clipped.
+    projector_learning_rate: the peak learning rate of the projector; None means
+      `learning_rate`.
+    first_moment: the dtype of Adam's first moment, one of `MOMENTS`.
   """
 
   learning_rate: float
@@ -40,14 +42,16 @@ class OptimizerOptions:
       raise InputError(
         f"learning_rate={self.learning_rate}, clip={self.clip}: both must be positive."
       )
-    own = self.projector_learning_rate
-    if own is not None and not own > 0:
-      raise InputError(f"projector_learning_rate={own}: it must be positive.")
+    projector_rate = self.projector_learning_rate
+    if projector_rate is not None and not projector_rate > 0:
+      raise InputError(
+        f"projector_learning_rate={projector_rate}: it must be positive."
+      )
     if self.first_moment not in MOMENTS:
       raise InputError(
         f"first_moment={self.first_moment!r} is not one of {', '.join(MOMENTS)}."
       )
     if not 0 <= self.warmup < 1:
       raise InputError(
-        f"warmup={self.warmup}: a share of the steps, from 0 to below 1."
+        f"warmup={self.warmup}: it is a share of the steps, from 0 to below 1."
       )

@@ -74,7 +74,10 @@ def command(scored, capsys):
     ({"visual": True}, "select.visual needs the signal 'visual', which was not scored"),
     ({"signal": "excess"}, "select.signal needs the signal 'excess', which was not"),
     ({"signal": "los"}, "select.signal is 'los', which is no signal; there are loss,"),
-    ({"groups": "colour"}, "select.groups names 'colour'; there are kmeans, necessity"),
+    (
+      {"groups": "colour"},
+      "select.groups names 'colour'; allowed are kmeans, necessity",
+    ),
     ({"groups": "source*colour"}, "select.groups names 'colour'"),
     (
       {
@@ -82,7 +85,7 @@ def command(scored, capsys):
         "target": "given",
         "target_shares": '{"part 0": 0.5, "part 1": 0.2}',
       },
-      "select.target_shares sum to 0.7 with a smallest of 0.2; they must",
+      "select.target_shares sum to 0.7, and the smallest is 0.2; they must",
     ),
     (
       {
@@ -90,7 +93,7 @@ def command(scored, capsys):
         "target": "given",
         "target_shares": '{"part 0": 1.5, "part 1": -0.5}',
       },
-      "sum to 1 with a smallest of -0.5; they must not be negative",
+      "sum to 1, and the smallest is -0.5; they must not be negative",
     ),
     ({"floor": 1.5}, "select.floor is 1.5; it must be a number from 0 to 1"),
     (

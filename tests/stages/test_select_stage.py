@@ -113,7 +113,7 @@ def test_ids_and_shares_come_from_files(select, tmp_path):
     ({"like": "a,b"}, 'go with target "like"'),
     ({"strategy": "ifd"}, "needs the signal 'ifd', which was not scored"),
     ({"visual": True}, "select.visual needs the signal 'visual'"),
-    ({"groups": "colour"}, "names 'colour'; there are kmeans, necessity"),
+    ({"groups": "colour"}, "names 'colour'; allowed are kmeans, necessity"),
     ({"strategy": "best"}, "select.strategy is 'best'; allowed: kl"),
     ({"groups": "loss"}, "too many for groups"),
   ],

@@ -210,7 +210,7 @@ def test_all_that_is_wrong_is_told_at_once():
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    ({"select.groups": "foo"}, "select.groups names 'foo'; there are kmeans, necess"),
+    ({"select.groups": "foo"}, "select.groups names 'foo'; allowed are kmeans, necess"),
     ({"select.groups": "source*foo"}, "select.groups names 'foo'"),
     ({"select.signal": "foo"}, "select.signal is 'foo', which is no signal"),
     ({"select.signal": "visual"}, "select.signal needs the signal 'visual'"),
