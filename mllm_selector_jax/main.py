@@ -6,6 +6,7 @@ And `mllm-selector assemble --decoder=DIR --vision=DIR --out=DIR`, and
 
 import sys
 
+from mllm_selector_jax.runs.standard_output import write_result
 from mllm_selector_jax.stages import COMMANDS
 
 USAGE = """\
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
   """Runs one command and leaves with its exit status."""
   argv = sys.argv if argv is None else argv
   if _asks_help(argv):
-    print(_describe(argv[1]))
+    write_result(_describe(argv[1]))
     return
   from mllm_selector_jax.runs import processes
 
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
   """The exit status of a command line: 0, 1, 2, 130 or 143."""
   if _asks_help(argv):
-    print(_describe(argv[1]))
+    write_result(_describe(argv[1]))
     return 0
   # The help is there before jax is imported, which takes a second.
   from mllm_selector_jax import invocation
