@@ -169,7 +169,7 @@ def test_a_bare_id_takes_all_its_rows_and_says_so(place, tmp_path):
   assert found.rows.tolist() == [3, 4, 5, 9, 10, 11, 12, 13, 14]
   assert (found.entries, found.repeated) == (3, 1)
   (note,) = found.notes
-  assert "ids that stand for several rows: 2; all of their 9 rows are taken" in note
+  assert "ids that several rows share: 2; all of their 9 rows are taken" in note
   assert "row numbers or hashes beside the ids, as exports/ids/ids.txt" in note
   found = find(pool, f"hash={pool.hash[4]}")
   assert found.rows.tolist() == [4, 13]
@@ -241,7 +241,7 @@ def test_what_does_not_fit_the_pool(place, tmp_path):
   gone = "0" * 32
   found = at({"id": "000000000001", "row": 4, "hash": gone})
   assert (
-    found.rows.tolist() == [4] and "whose hash no row of the pool has" in found.notes[0]
+    found.rows.tolist() == [4] and "no row of the pool has their hash" in found.notes[0]
   )
   found = at({"id": "000000000001", "hash": gone})
   assert found.rows.tolist() == [3, 4, 5, 12, 13, 14] and len(found.notes) == 2
@@ -278,7 +278,7 @@ def test_doubts_are_told(place, tmp_path):
   path = write_selected(tmp_path / "selected.json", pool, [0, 3, 9])
   found = find(pool, path)
   assert found.rows.tolist() == [0, 3, 6]
-  assert "records that fit several rows" in found.notes[0]
+  assert "records that match several rows" in found.notes[0]
   named = open_pool(place, "llava")
   record = {**make_records()[4], "image": "elsewhere/x.jpg"}
   (tmp_path / "renamed.json").write_text(json.dumps([record]))
