@@ -12,4 +12,4 @@ def export_selection(run: Run) -> None:
   place, selected = at_arm(run, arm)
   for form in wanted:
     export_arm(place, arm, form, selected)
-  exports.tell_stale(run, arm)
+  exports.warn_stale(run, arm)

@@ -80,7 +80,7 @@ def test_exports_older_than_the_selection_are_named(give):
   assert "Warning" not in told
   told, _ = give(COMMANDS["select"], **{"select.budget": "10%"})
   out = folder / "arms/main/exports"
-  assert f"Warning: llava, ids in {out} are not of the selection as it is now" in told
+  assert f"Warning: llava, ids in {out} were made from an older selection" in told
   assert "export-selection --config.export_selection.formats=llava,ids`" in told
   told, _ = export(give, "ids", **{"select.budget": "10%"})
   assert "exports/ids again: selection changed" in told

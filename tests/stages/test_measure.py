@@ -112,11 +112,11 @@ def test_bad_lists_say_what_to_do(select, tmp_path):
   cases = [
     ("\n".join([ids[0], "nobody", "no one"]), "2 of the 3 ids: 'no one', 'nobody';"),
     ("", "names no id"),
-    ("[1, ", "not whole JSON"),
+    ("[1, ", "incomplete JSON"),
     ('[{"name": 1}]', "entry 0 has no id"),
     ("PAR1 and no more", "Parquet file is damaged"),
-    (b"\x80\xfe\x00", "no text or not whole JSON"),
-    ("\n".join(aside), "none of its .* was scored"),
+    (b"\x80\xfe\x00", "not a text file, or incomplete JSON"),
+    ("\n".join(aside), "none of its .* has a score"),
   ]
   for text, message in cases:
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
