@@ -133,7 +133,7 @@ def test_a_selection_of_another_row_order_is_found_by_hash(place, tmp_path):
   )
   found = find(other, str(tmp_path / "ids.txt"))
   assert sorted(other.hash[found.rows]) == sorted(pool.hash[KEPT])
-  assert len(found.rows) == len(KEPT) and "have another order now: 7" in found.notes[0]
+  assert len(found.rows) == len(KEPT) and "rows has changed: 7" in found.notes[0]
   columns = {"row": KEPT, "hash": pool.hash[KEPT].tolist()}
   pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
   again = find(other, str(tmp_path / "rows.parquet"))
@@ -283,7 +283,7 @@ def test_doubts_are_told(place, tmp_path):
   record = {**make_records()[4], "image": "elsewhere/x.jpg"}
   (tmp_path / "renamed.json").write_text(json.dumps([record]))
   found = find(named, str(tmp_path / "renamed.json"))
-  assert found.rows.tolist() == [4] and "by their text alone" in found.notes[0]
+  assert found.rows.tolist() == [4] and "only by their text" in found.notes[0]
   record["conversations"] = talk("of another pool?", "yes")
   (tmp_path / "renamed.json").write_text(json.dumps([record]))
   found = find(named, str(tmp_path / "renamed.json"))

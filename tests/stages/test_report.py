@@ -191,7 +191,7 @@ def test_a_missing_pool_and_damage_are_named(copy):
 def test_a_selection_of_another_pool_is_refused(copy):
   table = pq.read_table(copy / "pool.parquet").slice(0, 100)
   pq.write_table(table, copy / "pool.parquet")
-  with pytest.raises(RunError, match=r"of another pool|different pools"):
+  with pytest.raises(RunError, match=r"to another pool|different pools"):
     build_report(copy, None)
 
 
@@ -223,7 +223,7 @@ def test_fractional_scores_and_unasked_questions_are_shown(copy):
   path.write_text(json.dumps(results))
   words = Tags(build_report(copy, None)).words
   assert "text anls 101.2 of 150" in words
-  assert "counted neither as right nor as wrong: 3 (missing image: 3)" in words
+  assert "count neither as right nor as wrong: 3 (missing image: 3)" in words
 
 
 def write_large(workdir, images, rows: int):

@@ -107,7 +107,10 @@ def test_ids_and_shares_come_from_files(select, tmp_path):
       "select.force_in: no row of the pool has the id 'no-such-id'",
     ),
     ({"target": "given", "target_shares": "{"}, "neither JSON nor a JSON file"),
-    ({"target": "given", "target_shares": '{"x": "y"}'}, "a number for each group"),
+    (
+      {"target": "given", "target_shares": '{"x": "y"}'},
+      "it must map group names to numbers",
+    ),
     ({"target": "given", "target_shares": '{"x": 1}'}, "'x', which is no group"),
     ({"target": "given"}, "target_shares are not given"),
     ({"like": "a,b"}, 'go with target "like"'),
