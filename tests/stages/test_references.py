@@ -289,5 +289,5 @@ def test_doubts_are_told(place, tmp_path):
   found = find(named, str(tmp_path / "renamed.json"))
   assert (
     found.rows.tolist() == [3, 4, 5, 12, 13, 14]
-    and "several rows: 1;" in found.notes[0]
+    and "several rows share: 1;" in found.notes[0]
   )
