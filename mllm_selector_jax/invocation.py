@@ -11,6 +11,7 @@ from absl import flags
 from mllm_selector_jax import command_line
 from mllm_selector_jax.runs import agreement, failures, peers, processes
 from mllm_selector_jax.runs.memory import keep_freed_memory
+from mllm_selector_jax.runs.standard_output import write_result
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, RunError, Stopped
 
@@ -35,7 +36,8 @@ def run(argv: list[str], own_process: bool = False) -> int:
     if argv[1:2] == ["verify"]:
       from mllm_selector_jax.pipeline import card
 
-      print(card.verify(command_line.parse_card(argv), command_line.default_config()))
+      folder = command_line.parse_card(argv)
+      write_result(card.verify(folder, command_line.default_config()))
       return 0
     call = _agree_on_call(argv)
     if call is None:

@@ -1,4 +1,4 @@
-"""TensorBoard's writer, an optional package."""
+"""Imports the writer of TensorBoard's files, which is an optional package."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from mllm_selector_jax.types import InputError
 
 
 def import_board() -> Any:
-  """The package that writes TensorBoard's files.
+  """Import the package that writes TensorBoard's files.
 
   Raises:
-    InputError: it is not installed.
+    InputError: The package is not installed.
   """
   try:
     import tensorboardX

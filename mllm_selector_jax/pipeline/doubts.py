@@ -1,4 +1,4 @@
-"""Reads the held-out losses that `heldout_models` has made."""
+"""Reads held-out losses, which `heldout_models` makes."""
 
 import numpy as np
 from jaxtyping import Int
@@ -8,17 +8,22 @@ from mllm_selector_jax.selection import heldout_loss
 
 
 def read_doubt(run: Run, maker: str, rows: Int[np.ndarray, " N"]) -> heldout_loss.Doubt:
-  """What is known of these pool rows, NaN where nothing is.
+  """Read the held-out losses of some pool rows, NaN where a row has none.
+
+  Args:
+    run: The invocation.
+    maker: A name of `heldout_models.MAKERS`.
+    rows: Pool row numbers.
 
   Raises:
-    InputError: it has not been made yet.
+    InputError: `doubts/<maker>/` has not been made yet.
   """
   import pyarrow.parquet as pq
 
   artifact = run.workdir.doubts(maker)
   artifact.digest()
-  found = pq.read_table(artifact.path / "doubts.parquet")
-  place = np.searchsorted(found["row"].to_numpy(), rows)
-  loss = found["loss"].to_numpy(zero_copy_only=False)
-  right = found["right"].to_numpy(zero_copy_only=False)
-  return heldout_loss.Doubt(loss[place], right[place])
+  table = pq.read_table(artifact.path / "doubts.parquet")
+  index = np.searchsorted(table["row"].to_numpy(), rows)
+  loss = table["loss"].to_numpy(zero_copy_only=False)
+  right = table["right"].to_numpy(zero_copy_only=False)
+  return heldout_loss.Doubt(loss[index], right[index])

@@ -1,7 +1,7 @@
-"""The passes over the pool that signals need: what a pass feeds and what it gives.
+"""Defines the passes over the pool that signals need.
 
-A control pass feeds a sample with something left out, so that what is left out
-shows in the loss. Its samples are never longer than the sample itself.
+A control pass feeds each sample with a part left out; the change in the loss measures
+what this part contributes. The changed sample is never longer than the original.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ Pixels = UInt8[np.ndarray, "S S 3"] | None
 
 
 def keep_tokens(sample: Sample, kept: Bool[np.ndarray, " L"]) -> Sample:
-  """The sample of these tokens alone; their order and targets stay."""
+  """Return a sample with only the marked tokens; their order and targets stay."""
   return sample._replace(
     tokens=sample.tokens[kept],
     supervised=sample.supervised[kept],
@@ -29,12 +29,12 @@ def keep_tokens(sample: Sample, kept: Bool[np.ndarray, " L"]) -> Sample:
 
 
 def drop_image(sample: Sample, pixels: Pixels, image_token: int):
-  """The sample without its image's tokens."""
+  """Return the sample without the tokens of its image, and no pixels."""
   return keep_tokens(sample, sample.tokens != image_token), None
 
 
 def drop_questions(sample: Sample, pixels: Pixels, image_token: int):
-  """The sample without the tokens of its questions; image and answers stay."""
+  """Return the sample without the tokens of its questions; the rest stays."""
   return keep_tokens(sample, ~sample.asked), pixels
 
 
@@ -43,11 +43,12 @@ class Pass:
   """One forward pass over the pool.
 
   Attributes:
-    name: of its folder and, for a control pass, of the loss that signals read.
-    model: "seed" or "reference".
-    change: makes the fed sample and pixels; None feeds the sample as it is.
-    images: whether the fed samples have their images.
-    whole: whether every signal and the embedding are wanted, or the loss alone.
+    name: Name of its folder and, for a control pass, of the loss that signals read.
+    model: The model that is run, "seed" or "reference".
+    change: Maps a sample, its pixels and the image token to the sample and pixels
+      that are fed; None feeds the sample unchanged.
+    images: Whether the fed samples have their images.
+    whole: Whether to compute all signals and the embedding, or only the loss.
   """
 
   name: str
@@ -65,9 +66,9 @@ CONTROLS = {
 }
 
 
-def list_passes(wanted: tuple[str, ...]) -> list[Pass]:
-  """The passes that these signals need, the main one first."""
-  needed = {signals.CONTROLS[name][0] for name in wanted if name in signals.CONTROLS}
+def list_passes(names: tuple[str, ...]) -> list[Pass]:
+  """Return the passes that some signals need, the main pass first."""
+  needed = {signals.CONTROLS[name][0] for name in names if name in signals.CONTROLS}
   return [MAIN, *(control for name, control in CONTROLS.items() if name in needed)]
 
 
@@ -76,12 +77,12 @@ class PassReader:
   """Reads rows as a pass feeds them.
 
   Attributes:
-    reader: reads rows as they are.
-    own: the pass.
+    reader: Reads unchanged rows.
+    pass_spec: The pass.
   """
 
   reader: RowReader
-  own: Pass
+  pass_spec: Pass
 
   @property
   def encoder(self) -> Any:
@@ -89,6 +90,6 @@ class PassReader:
 
   def read(self, row: int) -> tuple[Sample, Pixels]:
     sample, pixels = self.reader.read(row)
-    if self.own.change is None:
+    if self.pass_spec.change is None:
       return sample, pixels
-    return self.own.change(sample, pixels, self.encoder.image_token)
+    return self.pass_spec.change(sample, pixels, self.encoder.image_token)

@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.runs.standard_output import write_result
 from mllm_selector_jax.types import InputError
 
 _DECODER = flags.DEFINE_string("decoder", None, "Directory or hub name of the decoder.")
@@ -64,7 +65,7 @@ def assemble() -> None:
   except BaseException:
     shutil.rmtree(part, ignore_errors=True)
     raise
-  print(
+  write_result(
     f"{out}: vocabulary {config.decoder.vocab:,}, image token {config.image_token},"
     f" {config.patches} tokens an image."
     + (

@@ -12,4 +12,4 @@ def export_selection(run: Run) -> None:
   arm_run, selected = at_arm(run, arm)
   for form in forms:
     export_arm(arm_run, arm, form, selected)
-  exports.tell_stale(run, arm)
+  exports.warn_stale(run, arm)

@@ -73,7 +73,10 @@ def command(scored, capsys):
     ({"strategy": "visnec"}, "select.strategy visnec needs the signal 'visual'"),
     ({"visual": True}, "select.visual needs the signal 'visual', which was not scored"),
     ({"signal": "excess"}, "select.signal needs the signal 'excess', which was not"),
-    ({"signal": "los"}, "select.signal is 'los', which is no signal; there are loss,"),
+    (
+      {"signal": "los"},
+      "select.signal is 'los', which is not a signal; there are loss,",
+    ),
     (
       {"groups": "colour"},
       "select.groups names 'colour'; allowed are kmeans, necessity",
@@ -112,7 +115,7 @@ def test_selections_that_cannot_be(command, settings, words):
 def test_floors_as_large_as_the_budget_leave_nothing_to_gains(command, scored):
   settings = {"select__groups": "source", "select__floor": 1.0}
   status, said = command("select", **settings)
-  assert status == 0 and "proved the best, gap" in said
+  assert status == 0 and "proved optimal, gap" in said
   summary = read_summary(scored[1] / "work")
   assert abs(summary["certificate"]["gap"]) < ROUNDING
   assert [group["floor"] for group in summary["groups"]] == [3, 3]
@@ -151,7 +154,9 @@ def test_scores_that_are_no_number_are_set_aside_and_counted(command, scored):
   status, said = command("score", **given)
   assert status == 0 and "loss of 2 rows is not finite" in said and "row-4" in said
   status, said = command("select", **given, select__budget="100%")
-  assert status == 0 and "2 rows have a score that is not a number, set aside" in said
+  assert (
+    status == 0 and "2 rows are set aside: a score of theirs is not a number" in said
+  )
   assert f"keeps {ROWS - 2} of {ROWS - 2} eligible rows" in said
   work = scored[1] / "nan"
   assert read_summary(work)["reasons"]["not a number"] == 2

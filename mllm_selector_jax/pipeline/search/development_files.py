@@ -1,4 +1,4 @@
-"""The files of the questions that a search compares settings on."""
+"""Checks the question files on which a search compares settings."""
 
 from pathlib import Path
 
@@ -10,7 +10,11 @@ from mllm_selector_jax.types import InputError
 
 
 def check_files(run: Run) -> None:
-  """Refuses development questions that are not there or that are the test's."""
+  """Check the files of development questions.
+
+  Raises:
+    InputError: A file is missing, or is also a file of the evaluation.
+  """
   test = {
     storage.hash_file(Path(name)): name
     for name in question_files(run)
@@ -22,7 +26,7 @@ def check_files(run: Run) -> None:
       raise InputError(f"{OPTION}={name}: there is no such file.")
     if same := test.get(storage.hash_file(Path(name))):
       raise InputError(
-        f"{OPTION}={name} is the same file as {same}, on which the result is measured:"
-        " settings chosen there would make it look better than it is. Give other"
-        ' questions, or a share of the pool such as "10%".'
+        f"{OPTION}={name} is the same file as {same}, which the evaluation uses:"
+        " settings chosen on it would make the result look better than it is. Give"
+        ' other questions, or a share of the pool such as "10%".'
       )
