@@ -12,4 +12,9 @@ QUICK = " ".join(
     "--xla_cpu_use_fusion_emitters=false",
   )
 )
+# For jax.jit's compiler_options, where a tolerance is of rounding as users have it.
+AS_USERS = {
+  "xla_backend_optimization_level": 3,
+  "xla_cpu_use_fusion_emitters": True,
+}
 EIGHT_DEVICES = "--xla_force_host_platform_device_count=8"

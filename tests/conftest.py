@@ -7,7 +7,7 @@ import signal
 from tests import compiling
 
 os.environ["XLA_FLAGS"] = " ".join(
-  (os.environ.get("XLA_FLAGS", ""), compiling.QUICK, compiling.EIGHT_DEVICES)
+  (compiling.QUICK, os.environ.get("XLA_FLAGS", ""), compiling.EIGHT_DEVICES)
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
