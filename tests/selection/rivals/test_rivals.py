@@ -149,7 +149,10 @@ def test_k_center_is_farthest_first(pool):
   )
 
 
-def test_facility_location_is_apricots(pool):
+def test_facility_location_is_apricots(pool, monkeypatch):
+  numba = pytest.importorskip("numba")
+  # Compiling apricot's loops takes far longer than running them as they are.
+  monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
   apricot = pytest.importorskip("apricot")
   similarity = np.maximum(unit(pool) @ unit(pool).T, 0)
   with warnings.catch_warnings():
