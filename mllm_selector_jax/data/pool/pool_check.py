@@ -108,7 +108,7 @@ def check_pool(
   find_source = sources.make_finder(source)
   ids = SeenTexts() if duplicate_ids == "aside" else None
   contents = SeenTexts() if duplicate_rows == "aside" else None
-  tally = pool_summary.Tally()
+  tally = pool_summary.Tally(encoder.images)
   done = Parts(out, resume)
   for checked in done.read():
     tally.add(*checked)
