@@ -8,7 +8,7 @@ from mllm_selector_jax.models.huggingface.model_families.family import (
   refuse,
 )
 
-IMAGE_TOKEN = "<IMG_CONTEXT>"
+IMAGE_TOKEN, VIDEO_TOKEN = "<IMG_CONTEXT>", "<video>"
 TOWER = "internvl_vision"
 
 
@@ -56,5 +56,13 @@ FAMILY = ModelFamily(
   read=_read,
   describe_processor=_describe_processor,
   image_token=IMAGE_TOKEN,
+  named_tokens={
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": IMAGE_TOKEN,
+    "video_token": VIDEO_TOKEN,
+  },
+  # The processor replaces it with image tokens; it was added after the embeddings.
+  unread_tokens=(VIDEO_TOKEN,),
   settle=_settle,
 )
