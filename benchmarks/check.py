@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.fixed_images import fixed_images
+
 # A child's peak memory counts what its parent had when it was started, so that what
 # is large is imported where it is used.
 
@@ -69,7 +71,7 @@ def make_arguments(data: str, images: str, out: str) -> list[Any]:
 
   tokenizer = make_tokenizer("bytes")
   token = tokenizer.convert_tokens_to_ids("<image>")
-  encoder = Encoder(tokenizer, TEMPLATES["vicuna_v1"], token, 576, 2048)
+  encoder = Encoder(tokenizer, TEMPLATES["vicuna_v1"], fixed_images(token, 576), 2048)
   options = ImageOptions(336, (0.5,) * 3, (0.5,) * 3)
   return [[data], images, encoder, options, 64_000_000, out]
 
@@ -133,8 +135,8 @@ def profile(folder: str, rows: int) -> None:
   from mllm_selector_jax.data.files.fingerprint import fingerprint
   from mllm_selector_jax.data.json_text.records import read_records
   from mllm_selector_jax.data.pool.pool_check import check_pool
-  from mllm_selector_jax.data.pool.pool_summary import format_summary
   from mllm_selector_jax.data.pool.pool_table import read_table
+  from mllm_selector_jax.data.pool.summary_text import format_summary
 
   data, out = (os.path.join(folder, name) for name in ("pool.json", "pool.parquet"))
 

@@ -27,6 +27,8 @@ import PIL.Image
 import torch
 import transformers
 
+from benchmarks.pool_columns import bind_images
+
 STEPS = ("tokenizer", "processor", "model", "first answer", "stop")
 QUESTION, ANSWER_TOKENS = "What colour is it?", 12
 TEXT = "What is the colour? é two\n lines"
@@ -149,7 +151,7 @@ def export(folder: Path, family: Family) -> Path:
   config = huggingface.read_config(source)
   tokenizer, options = huggingface.read_processor(source)
   encoder = conversation.make_encoder(
-    family.conversation, tokenizer, config.image_token, config.patches, 2048
+    family.conversation, tokenizer, bind_images(config, options), 2048
   )
   template, exact = template_source.make_chat_template(encoder)
   prompt = encoder.prompt(QUESTION, True)

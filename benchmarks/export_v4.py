@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.models import huggingface, mllm, vision
+from tests.fixed_images import ONE_IMAGE
 from tests.models import packed, tiny
 
 FAMILIES = {
@@ -103,7 +104,7 @@ def export(folder: Path, name: str, image: PIL.Image.Image) -> dict[str, np.ndar
   source, exact = template_source.make_chat_template(encoder)
   assert exact, name
   huggingface.write_model(folder / name, config, params, base, True, source)
-  sample = encoder.encode(TALK, True)
+  sample = encoder.encode(TALK, ONE_IMAGE)
   pixels = square_form.to_pixels(image, options)
   batch = packed.pack(config, [[(sample.tokens, pixels)]], len(sample.tokens))
   hidden = mllm.hidden_states(config, params, batch)[0]

@@ -10,7 +10,7 @@ from ml_collections import config_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """The whole tree of settings, one section a stage."""
+  """Return all settings, one section per stage."""
   cfg = ml_collections.ConfigDict()
   cfg.rng_seed = 0
 
@@ -43,6 +43,8 @@ def get_config() -> ml_collections.ConfigDict:
   # or set them aside ("aside").
   cfg.pool.long_rows = "cut"
   cfg.pool.max_pixels = 64_000_000  # a row with a larger image is set aside
+  # A row with more images is set aside; without a number, rows may have any number.
+  cfg.pool.max_images = config_dict.placeholder(int)
   # A run stops before it replaces or trains anything if more than the share
   # `most_aside` of the rows is set aside, or if the number of usable rows has fallen by
   # more than the share `most_lost` since the workdir's pool.parquet was written. 1.0
@@ -262,7 +264,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def _add_recipe(section: ml_collections.ConfigDict) -> None:
-  """LLaVA-1.5's fine-tuning recipe."""
+  """Add the settings of a training, with the values of LLaVA-1.5's fine-tuning."""
   section.epochs = 1
   section.batch = 128  # samples per step, over all devices
   # Gradient accumulation: a batch is processed in this many parts, one after the other.

@@ -1,7 +1,7 @@
-"""The arrays that functions of jax take."""
+"""Defines `Array`, the type of arrays that functions of jax take."""
 
 import jax
 import numpy as np
 
-# Outside of `jax.jit`, an array of numpy's is as good as one of jax's.
+# Functions of jax also accept numpy arrays.
 Array = jax.Array | np.ndarray

@@ -1,4 +1,4 @@
-"""A command line read: the command, its config and its flags."""
+"""Parses the command line: the command, its config and its flags."""
 
 import difflib
 import os
@@ -13,7 +13,7 @@ from mllm_selector_jax import configs
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 
-# Flags that are about one command, and which.
+# Flags that only some commands read, and these commands.
 READ_BY = {
   "id": ("explain",),
   "arm": ("explain", "export-selection"),
@@ -23,7 +23,17 @@ READ_BY = {
 
 
 class Call(NamedTuple):
-  """What a command line asks for."""
+  """A parsed command line.
+
+  Attributes:
+    command: the name of the command.
+    cfg: the config.
+    workdir: the folder or bucket of the artifacts.
+    force: whether to accept a pool whose files have changed.
+    num_processes: the number of processes of the run; None if it is not given.
+    num_devices: the number of devices that must be present; None for any.
+    asked: the flags that only some commands read, by the names of `Run`'s fields.
+  """
 
   command: str
   cfg: Any
@@ -34,7 +44,7 @@ class Call(NamedTuple):
   asked: dict[str, Any]
 
   def describe(self) -> dict[str, Any]:
-    """The command and the flags that all processes of a run have alike."""
+    """Returns the command and those flags that must be the same in all processes."""
     flags_by_name = {
       "workdir": self.workdir,
       "force": self.force,
@@ -47,7 +57,11 @@ class Call(NamedTuple):
 
 
 def parse_card(argv: list[str]) -> Path:
-  """The folder of `verify`, which needs neither config nor workdir."""
+  """Parses the folder of `verify`, which needs neither config nor workdir.
+
+  Raises:
+    InputError: there is no --card, or another flag.
+  """
   values = flags.FlagValues()
   folder = flags.DEFINE_string("card", None, "", flag_values=values)
   try:
@@ -60,7 +74,7 @@ def parse_card(argv: list[str]) -> Path:
 
 
 def list_shipped() -> list[str]:
-  """Names of the configs that the package ships."""
+  """Lists the names of the configs that the package ships."""
   folder = next(iter(configs.__path__))
   return sorted(
     name[:-3]
@@ -70,7 +84,7 @@ def list_shipped() -> list[str]:
 
 
 def parse(argv: list[str]) -> Call:
-  """Command, config and flags; nothing is kept from an earlier call.
+  """Parses a command line. Calls do not affect each other.
 
   Raises:
     InputError: a flag, key or value is wrong.
@@ -122,10 +136,10 @@ def parse(argv: list[str]) -> Call:
 
 
 def parse_meeting(argv: list[str]) -> tuple[str | None, int | None, int | None]:
-  """How the processes of a run meet, whatever else the command line holds.
+  """Parses the flags by which the processes of a run meet, and ignores all others.
 
   Returns:
-    Coordinator, number of processes, number of this one.
+    The coordinator, the number of processes, and the number of this process.
 
   Raises:
     InputError: one of these flags is wrong.
@@ -147,9 +161,9 @@ def _define_meeting(values: flags.FlagValues) -> tuple[flags.FlagHolder, ...]:
   )
 
 
-def _refuse_unread(command: str, given: list[str]) -> None:
-  """Refuses a flag that the command would not read."""
-  for name in given:
+def _refuse_unread(command: str, flag_names: list[str]) -> None:
+  """Refuses flags that the command does not read."""
+  for name in flag_names:
     if command not in READ_BY[name]:
       raise InputError(
         f"--{name} is read by {' and '.join(READ_BY[name])}, and not by {command};"
@@ -158,7 +172,7 @@ def _refuse_unread(command: str, given: list[str]) -> None:
 
 
 def _resolve_config(argument: str) -> str:
-  """Lets a bare name such as `demo` stand for the shipped config of that name."""
+  """Replaces the bare name of a shipped config, such as `demo`, by its path."""
   match = re.fullmatch(r"(--?config=)(.+)", argument)
   if not match or os.path.isfile(match[2].split(":")[0]):
     return argument
@@ -167,19 +181,20 @@ def _resolve_config(argument: str) -> str:
   if "/" not in match[2] and os.path.exists(shipped):
     return match[1] + shipped
   raise InputError(
-    f"--config={match[2]}: there is no such file. Shipped configs, usable by their"
-    f" bare name: {', '.join(list_shipped())}."
+    f"--config={match[2]}: there is no such file. Shipped configs can be given by their"
+    f" bare names: {', '.join(list_shipped())}."
   )
 
 
 def _explain(argv: list[str], error: Exception) -> str:
-  """One message for whatever the flags' or the config's own code raised."""
+  """Explains an exception of the flags or of the config file in one message."""
   if isinstance(error, (KeyError, AttributeError)):
-    found = re.search(r"\w+", str(error))
-    wanted = found[0] if found else ""
+    match = re.search(r"\w+", str(error))
+    missing_name = match[0] if match else ""
     for argument in argv:
+      is_override = argument.startswith(("--config.", "-config."))
       key = argument.split("=")[0].lstrip("-").removeprefix("config.")
-      if argument.startswith(("--config.", "-config.")) and wanted in key.split("."):
+      if is_override and missing_name in key.split("."):
         return f"--config.{key}: there is no such key in the config.{_near(key)}"
   if isinstance(error, flags.Error):
     return f"{error}. See --help for the flags."
@@ -187,14 +202,14 @@ def _explain(argv: list[str], error: Exception) -> str:
 
 
 def default_config() -> Any:
-  """The config that all others start from."""
+  """Returns the config from which all others start."""
   from mllm_selector_jax.configs import default
 
   return default.get_config()
 
 
 def _near(key: str) -> str:
-  """A suggestion: the key of the default config that is most alike."""
+  """Suggests the key of the default config that is most similar; "" if none is."""
 
   def walk(section, prefix=""):
     for name, value in section.items():

@@ -1,4 +1,4 @@
-"""Lists as people write them in a config or on a command line."""
+"""Parses lists, in every form in which people write them in configs and commands."""
 
 import ast
 import numbers
@@ -8,26 +8,33 @@ _ENDS = {"[": "]", "(": ")"}
 
 
 def split_names(value: Any) -> list[str]:
-  """The names or numbers that a setting lists.
+  """Splits the value of a setting into names.
 
   Args:
-    value: one, several with commas between them (`a,b`), a list of them, or the text of
-      a list (`['a', 'b']`, `(a, b)`). Names hold no commas. None is an empty list.
+    value: a name or number, several separated by commas (`a,b`), a list of these, or
+      the text of a list (`['a', 'b']`, `(a, b)`). Names must not contain commas. None
+      is an empty list.
+
+  Returns:
+    The names; numbers are returned as text.
   """
   if isinstance(value, numbers.Real):
     return [str(value)]
   if not value:
     return []
   if isinstance(value, str):
-    inside = read_brackets(value)
-    return _split(value) if inside is None else inside
+    items = read_brackets(value)
+    return _split(value) if items is None else items
   return [name for item in value for name in split_names(item)]
 
 
 def read_brackets(text: str) -> list[str] | None:
-  """The items of a list that is written in brackets; None where it is none.
+  """Parses a list that is written in brackets, with or without quotes.
 
-  A shell takes quotes away, so that they may be missing.
+  Quotes may be missing, since a shell removes them.
+
+  Returns:
+    The items; None if the text is not a list in brackets.
   """
   text = text.strip()
   if not _is_wrapped(text):
@@ -42,14 +49,14 @@ def read_brackets(text: str) -> list[str] | None:
 
 
 def _is_wrapped(text: str) -> bool:
-  """Whether the bracket that a text begins with is closed by its last character."""
+  """Returns whether a text begins with a bracket that its last character closes."""
   if len(text) < 2 or text[0] not in _ENDS or text[-1] != _ENDS[text[0]]:
     return False
   depth = 0
-  for place, character in enumerate(text):
+  for index, character in enumerate(text):
     depth += (character == text[0]) - (character == text[-1])
     if depth == 0:
-      return place == len(text) - 1
+      return index == len(text) - 1
   return False
 
 

@@ -1,7 +1,8 @@
-"""The only cross-entropy: per supervised token, float32, with a chunked head.
+"""Computes the cross-entropy of supervised tokens, in float32 with a chunked head.
 
-The head multiplies only the positions that predict a supervised token, a chunk
-of them at a time, so logits of a whole sequence are never held.
+Training, scoring and evaluation all use it. The head is applied only to the positions
+that predict a supervised token, one chunk at a time, so that the logits of a whole
+sequence are never in memory.
 """
 
 from collections.abc import Callable
@@ -13,19 +14,23 @@ from jaxtyping import Float, Int
 from mllm_selector_jax import sharding
 from mllm_selector_jax.arrays import Array
 
-CHUNK = 1024  # supervised positions of a shard whose logits are held at once
+CHUNK = 1024  # supervised positions of a shard whose logits are in memory at once
 
 
 def token_loss(
   logits: Float[Array, "... V"], targets: Int[Array, "..."]
 ) -> Float[Array, "..."]:
-  """Cross-entropy of each position, in nats, float32 or better.
+  """Computes the cross-entropy of each position in nats, in float32 or better.
 
-  A bfloat16 softmax reorders near-ties, and selection sorts.
+  A softmax in bfloat16 would reorder near-ties, and selection sorts by the loss.
+
+  Args:
+    logits: the logits of every position.
+    targets: the token that each position should predict.
   """
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-  picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-  return jax.nn.logsumexp(logits, axis=-1) - picked
+  target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  return jax.nn.logsumexp(logits, axis=-1) - target_logits
 
 
 def map_logits(
@@ -38,16 +43,16 @@ def map_logits(
   """Applies `fn(logits, targets, hidden)` to all positions, chunk by chunk.
 
   Args:
-    fn: from float32 logits [n, V], targets [n] and hidden states [n, D] to a
-      tree of arrays with leading axis n. It is recomputed in a backward pass,
-      so logits are not kept for it.
-    hidden: states at the supervised positions.
+    fn: a function from float32 logits [n, V], targets [n] and hidden states [n, D] to
+      a tree of arrays with leading axis n. It is recomputed in the backward pass, so
+      that no logits are stored.
+    hidden: the hidden states at the supervised positions.
     head: the output projection.
-    targets: the token that each position predicts.
-    chunk: positions of each shard whose logits are held at once.
+    targets: the token that each position should predict.
+    chunk: the number of positions of each shard whose logits are in memory at once.
 
   Returns:
-    fn's tree with leading axes W, T.
+    The tree of `fn`, with leading axes W and T.
   """
 
   def run(hidden, targets, head):
@@ -57,24 +62,24 @@ def map_logits(
 
 
 def _map_chunks(fn, hidden, head, targets, chunk):
-  """`map_logits` of one device's shards."""
+  """Computes `map_logits` for the shards of one device."""
   shards, length = targets.shape
-  # Chunks cut along T and keep all shards, so that each stays on its device.
+  # Each chunk is a part of T for all shards, so that no shard leaves its device.
   width = max(1, min(length, chunk))
   steps = -(-length // width)
   pad = steps * width - length
 
   @jax.checkpoint
-  def one(states_and_targets):
-    states, wanted = states_and_targets
-    flat = states.reshape(-1, states.shape[-1])
-    wide = jnp.promote_types(flat.dtype, jnp.float32)
-    logits = jnp.dot(flat, head.astype(flat.dtype), preferred_element_type=wide)
-    out = fn(logits, wanted.reshape(-1), flat)
+  def apply_to_chunk(hidden_and_targets):
+    chunk_hidden, chunk_targets = hidden_and_targets
+    flat = chunk_hidden.reshape(-1, chunk_hidden.shape[-1])
+    logits_type = jnp.promote_types(flat.dtype, jnp.float32)
+    logits = jnp.dot(flat, head.astype(flat.dtype), preferred_element_type=logits_type)
+    out = fn(logits, chunk_targets.reshape(-1), flat)
     return jax.tree.map(lambda x: x.reshape(shards, width, *x.shape[1:]), out)
 
   if steps == 1:
-    return one((hidden, targets))
+    return apply_to_chunk((hidden, targets))
   hidden = jnp.pad(hidden, [(0, 0), (0, pad), (0, 0)])
   targets = jnp.pad(targets, [(0, 0), (0, pad)])
 
@@ -85,7 +90,8 @@ def _map_chunks(fn, hidden, head, targets, chunk):
     x = jnp.moveaxis(x, 0, 1)
     return x.reshape(shards, steps * width, *x.shape[3:])[:, :length]
 
-  return jax.tree.map(join, jax.lax.map(one, (split(hidden), split(targets))))
+  chunks = split(hidden), split(targets)
+  return jax.tree.map(join, jax.lax.map(apply_to_chunk, chunks))
 
 
 def supervised_losses(
@@ -93,7 +99,13 @@ def supervised_losses(
   head: Float[Array, "D V"],
   targets: Int[Array, "W T"],
 ) -> Float[Array, "W T"]:
-  """Cross-entropy of every supervised token, from the states that predict them."""
+  """Computes the cross-entropy of every supervised token, in nats.
+
+  Args:
+    states: the hidden states at the positions that predict the tokens.
+    head: the output projection.
+    targets: the supervised tokens.
+  """
   return map_logits(
-    lambda logits, wanted, _: token_loss(logits, wanted), states, head, targets
+    lambda logits, targets, _: token_loss(logits, targets), states, head, targets
   )

@@ -28,12 +28,13 @@ _WRITTEN = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 _BREAKS = re.compile(r"[\s,;=]+")  # what may stand around a name in a setting
 
 Entry = TypeVar("Entry")
-# By setting the names that are trusted; the last one of each setting counts.
-_given: list[dict[str, tuple[str, ...]]] = []
+# The trusted names by setting, of each open `trusting` context. The last entry that has
+# a setting counts.
+_trusted: list[dict[str, tuple[str, ...]]] = []
 
 
 class PluginError(RuntimeError):
-  """A plug-in's own code failed; the message names it, and where it failed."""
+  """A plug-in's own code failed; the message says which one, and where."""
 
 
 @contextlib.contextmanager
@@ -48,23 +49,23 @@ def trusting(settings: Mapping[str, Any]) -> Iterator[None]:
   try:
     yield
   finally:
-    _given.remove(entry)
+    _trusted.remove(entry)
 
 
 def trust(settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-  """Trusts these settings until the process ends, as a worker of a run does.
+  """Trusts these settings until the process ends, as a worker process of a run needs.
 
   Returns:
     The names by key.
   """
   entry = {key: tuple(_split_names(value)) for key, value in settings.items()}
-  _given.append(entry)
+  _trusted.append(entry)
   return entry
 
 
 def list_given(key: str) -> tuple[str, ...]:
-  """The names that a setting gives, as far as settings are trusted."""
-  return next((each[key] for each in reversed(_given) if key in each), ())
+  """Returns the names that a trusted setting gives; () if it is not trusted."""
+  return next((entry[key] for entry in reversed(_trusted) if key in entry), ())
 
 
 def _split_names(value: Any) -> Iterator[str]:
@@ -73,20 +74,23 @@ def _split_names(value: Any) -> Iterator[str]:
   elif isinstance(value, Mapping):
     yield from _split_names(list(value.values()))
   elif isinstance(value, list | tuple):
-    for each in value:
-      yield from _split_names(each)
+    for item in value:
+      yield from _split_names(item)
 
 
 def _is_trusted(name: str) -> bool:
-  return any(name in names for each in _given for names in each.values())
+  return any(name in names for entry in _trusted for names in entry.values())
 
 
 @contextlib.contextmanager
 def calling(where: str) -> Iterator[None]:
-  """Says whose fault it is when a plug-in's code raises.
+  """Turns exceptions of a plug-in's code into errors that name the plug-in.
+
+  Args:
+    where: what is called, as the beginning of a sentence.
 
   Raises:
-    PluginError: the code raised something else than an InputError.
+    PluginError: the code raised an exception other than an InputError.
   """
   try:
     yield
@@ -107,15 +111,15 @@ def _find_place(error: BaseException) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Lookup(Generic[Entry]):
-  """A table of the package, and the plug-ins that extend it.
+  """Finds entries of one kind by name, in the package's own table and among plug-ins.
 
   Attributes:
     kind: what an entry is called in messages, such as "strategy".
-    group: of the entry points of installed packages.
-    table: the package's own entries by name; they go before plug-ins.
-    adapt: makes an entry of a plug-in's name and object. It raises a TypeError that
-      says what is allowed if the object is nothing of the kind.
-    others: what else a value may be, for messages.
+    group: the group of entry points by which installed packages declare plug-ins.
+    table: the package's own entries by name; they take precedence over plug-ins.
+    adapt: makes an entry from the name and the object of a plug-in. If the object is
+      not of this kind, it raises a TypeError that says what is allowed.
+    others: other allowed values, for messages.
   """
 
   kind: str
@@ -125,46 +129,47 @@ class Lookup(Generic[Entry]):
   others: str = ""
 
   def find(self, name: str, option: str, verb: str = "is") -> Entry:
-    """Gives the entry of a name.
+    """Returns the entry of a name.
 
     Args:
-      name: of an entry of the table, `module:object`, or an entry point.
-      option: the setting that the name is a value of, for messages.
-      verb: "has" where the value holds several names.
+      name: the name of an entry of the table or of an entry point, or `module:object`.
+      option: the setting whose value the name is, for messages.
+      verb: the verb between the setting and the name in messages, such as "has" if the
+        setting holds several names.
 
     Raises:
-      InputError: there is nothing of this name, it cannot be imported, it is not of
-        this kind, or the config does not name it.
+      InputError: there is no such name, it cannot be imported, it is not of this kind,
+        or the config does not name it.
     """
     if name in self.table:
       return self.table[name]
     where = f"{option} {verb} {name!r}"
-    found, _ = self._load(name, where)
+    plugin, _ = self._load(name, where)
     try:
-      return self.adapt(name, found)
+      return self.adapt(name, plugin)
     except TypeError as error:
       raise InputError(f"{where}: {error}") from error
 
   def identify(self, *names: Any) -> dict[str, str]:
-    """Gives a hash of the source of each plug-in among the names, for provenance.
+    """Returns a hash of the source of each plug-in among the names, for provenance.
 
-    The hash is of the file of the module that is named and, if the object is defined
-    in another file, of that one too. What these import is not followed.
+    The hash covers the file of the named module and, if the object is defined in
+    another file, that one too. It does not cover what these files import.
     """
     digests = {}
     for name in names:
       if isinstance(name, str) and name not in self.table:
-        found, module = self._load(name, f"{self.kind} {name}")
-        digests[f"{self.kind} {name}"] = _hash_source(found, module)
+        plugin, module = self._load(name, f"{self.kind} {name}")
+        digests[f"{self.kind} {name}"] = _hash_source(plugin, module)
     return digests
 
   def list_names(self) -> list[str]:
-    """The names of the table, and those of installed plug-ins."""
+    """Lists the names of the table, and those of installed plug-ins."""
     installed = [point.name for point in _list_points(self.group, tuple(sys.path))]
     return list(dict.fromkeys([*self.table, *installed]))
 
   def _load(self, name: str, where: str) -> tuple[Any, str]:
-    """The object of a plug-in, and the module that the name leads to."""
+    """Imports a plug-in, and returns its object and the name of its module."""
     points = [p for p in _list_points(self.group, tuple(sys.path)) if p.name == name]
     written = _WRITTEN.fullmatch(name)
     if not written and not points:
@@ -202,13 +207,14 @@ class Lookup(Generic[Entry]):
 def _list_points(
   group: str, path: tuple[str, ...]
 ) -> tuple[importlib.metadata.EntryPoint, ...]:
-  """Entry points of the packages on a search path, which is what the cache goes by."""
+  """Lists the entry points of a group; `path` is `sys.path`, as a key of the cache."""
   return tuple(importlib.metadata.entry_points(group=group))
 
 
 def _import(module: str, name: str, where: str) -> Any:
+  """Imports a module, and returns the object of a name in it."""
   try:
-    found = importlib.import_module(module)
+    imported = importlib.import_module(module)
   except ModuleNotFoundError as error:
     missing = error.name or module
     if f"{module}.".startswith(f"{missing}."):
@@ -224,21 +230,21 @@ def _import(module: str, name: str, where: str) -> Any:
       f"{where}: the module {module!r} raises {type(error).__name__} when it is"
       f" imported: {error} ({_find_place(error)})."
     ) from error
-  if not hasattr(found, name):
-    there = [each for each in vars(found) if not each.startswith("_")]
+  if not hasattr(imported, name):
+    public = [attribute for attribute in vars(imported) if attribute[:1] != "_"]
     raise InputError(
-      f"{where}: the module {module!r} ({getattr(found, '__file__', 'built in')}) has"
-      f" no {name!r}; it has {', '.join(there[:20]) or 'nothing'}."
+      f"{where}: the module {module!r} ({getattr(imported, '__file__', 'built in')})"
+      f" has no {name!r}; it has {', '.join(public[:20]) or 'nothing'}."
     )
-  return getattr(found, name)
+  return getattr(imported, name)
 
 
-def _hash_source(found: Any, module: str) -> str:
-  """A hash of the files that define an object; "" where it has no file."""
+def _hash_source(plugin: Any, module: str) -> str:
+  """Hashes the files in which a plug-in and its parts are defined."""
   names = [getattr(sys.modules.get(module), "__file__", None)]
-  parts = [found]
-  if dataclasses.is_dataclass(found):
-    parts += [getattr(found, field.name) for field in dataclasses.fields(found)]
+  parts = [plugin]
+  if dataclasses.is_dataclass(plugin):
+    parts += [getattr(plugin, field.name) for field in dataclasses.fields(plugin)]
   for part in parts:
     with contextlib.suppress(TypeError):
       names.append(inspect.getsourcefile(inspect.unwrap(part)))

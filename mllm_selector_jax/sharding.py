@@ -1,8 +1,8 @@
-"""The mesh, the rules from logical to mesh axes, and host rows to global arrays.
+"""Defines the mesh, and the rules that map logical axes of arrays to mesh axes.
 
-Models name the axes of what they hold ("batch", "embed", "heads"); only the
-rules here know which mesh axis shards each of them. Without a mesh in context
-everything is a no-op, so the same code runs on one CPU device.
+Models name the logical axes of their arrays ("batch", "embed", "heads"), and only the
+rules here say which mesh axis shards each of them. Without a mesh in context, nothing
+is constrained, so that the same code runs on one CPU device.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mllm_selector_jax.arrays import Array
+from mllm_selector_jax.mesh_shape import check_shape
 from mllm_selector_jax.types import InputError
 
 MESH_AXES = ("data", "fsdp", "tensor")
@@ -25,7 +26,7 @@ ROWS = PartitionSpec(("data", "fsdp"))  # the leading axis of every batch
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-  """From a logical axis to the mesh axis (or axes) that shard it."""
+  """Maps each logical axis to the mesh axis or axes that shard it; None for none."""
 
   batch: tuple[str, ...] | str | None = ("data", "fsdp")
   length: str | None = None
@@ -40,7 +41,7 @@ class Rules:
   rank: str | None = "fsdp"
 
   def spec(self, logical: Sequence[str | None]) -> PartitionSpec:
-    """The mesh axes of an array whose axes have these logical names."""
+    """Returns the partition spec of an array whose axes have these logical names."""
     return PartitionSpec(*(name and getattr(self, name) for name in logical))
 
 
@@ -48,27 +49,18 @@ _DEFAULT = Rules()
 _RULES = contextvars.ContextVar("rules", default=_DEFAULT)
 
 
-def check_shape(data: int, fsdp: int, tensor: int) -> None:
-  """Refuses axes that no number of devices has.
-
-  Raises:
-    InputError: an axis is 0 or below -1, or two are -1.
-  """
-  shape = [data, fsdp, tensor]
-  if shape.count(-1) > 1 or any(size == 0 or size < -1 for size in shape):
-    raise InputError(
-      f"mesh: data={data}, fsdp={fsdp}, tensor={tensor}; each must be positive,"
-      " and at most one may be -1 (whatever is left)."
-    )
-
-
 def make_mesh(
   data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Any = None
 ) -> Mesh:
-  """A mesh of all devices; one axis may be -1, which takes what is left.
+  """Makes a mesh of the axes `MESH_AXES`.
+
+  Args:
+    data, fsdp, tensor: the sizes of the axes. One may be -1, which stands for all
+      remaining devices.
+    devices: the devices; None for all.
 
   Raises:
-    InputError: the axes do not multiply to the number of devices.
+    InputError: the product of the sizes is not the number of devices.
   """
   devices = jax.devices() if devices is None else devices
   check_shape(data, fsdp, tensor)
@@ -86,29 +78,29 @@ def make_mesh(
 
 
 def check_heads(mesh: Mesh, **heads: int) -> None:
-  """Refuses a mesh whose tensor axis would cut through attention heads.
+  """Refuses a mesh whose tensor axis does not divide the numbers of attention heads.
 
   Args:
-    mesh: the devices.
-    **heads: numbers of heads, by what they are.
+    mesh: the mesh.
+    **heads: the numbers of heads, by their names.
 
   Raises:
-    InputError: a number is not a multiple of the axis.
+    InputError: a number of heads is not a multiple of the axis.
   """
   ways = mesh.shape["tensor"]
-  if wrong := [f"{count} {name}" for name, count in heads.items() if count % ways]:
-    most = math.gcd(*heads.values())
-    fit = [size for size in range(1, most + 1) if most % size == 0]
+  if undivided := [f"{count} {name}" for name, count in heads.items() if count % ways]:
+    divisor = math.gcd(*heads.values())
+    allowed = [size for size in range(1, divisor + 1) if divisor % size == 0]
     raise InputError(
       f"mesh: tensor={ways} does not divide the model's heads"
-      f" ({', '.join(wrong).replace('_', ' ')}); it may be"
-      f" {', '.join(map(str, fit))}. Take more data or fsdp instead."
+      f" ({', '.join(undivided).replace('_', ' ')}); it may be"
+      f" {', '.join(map(str, allowed))}. Use more data or fsdp instead."
     )
 
 
 @contextlib.contextmanager
 def use(mesh: Mesh, rules: Rules | None = None) -> Iterator[Mesh]:
-  """Puts the mesh and the rules in context for `constrain`."""
+  """Sets the mesh and the rules that `constrain` uses inside the context."""
   token = _RULES.set(rules or Rules())
   try:
     with jax.set_mesh(mesh):
@@ -118,23 +110,28 @@ def use(mesh: Mesh, rules: Rules | None = None) -> Iterator[Mesh]:
 
 
 def platform() -> str:
-  """What the program at hand is made for: the mesh's platform, else this process's.
+  """Returns the platform of the mesh in context, or else the default backend.
 
-  They differ where a program is compiled for devices that are not there.
+  They differ if a program is compiled for devices that are not present.
   """
   device = jax.sharding.get_abstract_mesh().abstract_device
   return jax.default_backend() if device is None else device.platform
 
 
 def constrain(x: jax.Array, logical: Sequence[str | None]) -> jax.Array:
-  """Pins an activation to the rules' sharding; nothing without a mesh."""
+  """Constrains an activation to the sharding of its logical axes, if there is a mesh.
+
+  Args:
+    x: the activation.
+    logical: the logical name of each axis; None for an axis that is not sharded.
+  """
   if jax.sharding.get_abstract_mesh().empty:
     return x
   return jax.lax.with_sharding_constraint(x, _RULES.get().spec(logical))
 
 
 def _ways(mesh: Any, axes: tuple[str, ...] | str | None) -> int:
-  """Into how many parts those mesh axes cut an array's side."""
+  """Returns the number of shards into which mesh axes divide a side of an array."""
   names = (axes,) if isinstance(axes, str) else (axes or ())
   return math.prod(mesh.shape[axis] for axis in names)
 
@@ -145,22 +142,22 @@ def map_shards(
   axes: Sequence[Sequence[str | None]],
   out: Sequence[str | None],
 ) -> jax.Array:
-  """`fn` of the arrays, on each device's own part; at once without a mesh.
+  """Calls `fn` on each device's shards of the arrays; without a mesh, on the arrays.
 
-  An axis is left whole where the devices do not divide it in every array.
+  A logical axis is not sharded if the mesh does not divide it in every array.
 
   Args:
-    fn: what it computes must not cross the parts.
-    arrays: its arguments.
-    axes: the logical axes of each.
-    out: the logical axes of its result.
+    fn: a function of the arrays; its computation must not cross shards.
+    arrays: the arguments of `fn`.
+    axes: the logical axes of each array.
+    out: the logical axes of the result.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return fn(*arrays)
   rules = _RULES.get()
 
-  whole = {
+  unsharded = {
     name
     for array, logical in zip(arrays, axes, strict=True)
     for side, name in zip(array.shape, logical, strict=True)
@@ -168,7 +165,7 @@ def map_shards(
   }
 
   def spec(logical):
-    return rules.spec([None if name in whole else name for name in logical])
+    return rules.spec([None if name in unsharded else name for name in logical])
 
   mapped = jax.shard_map(
     fn, in_specs=tuple(map(spec, axes)), out_specs=spec(out), check_vma=False
@@ -177,46 +174,47 @@ def map_shards(
 
 
 def map_row_shards(
-  fn: Callable[..., Any], rows: Sequence[Array], whole: Sequence[Array]
+  fn: Callable[..., Any], rows: Sequence[Array], replicated: Sequence[Array]
 ) -> Any:
-  """`fn(*rows, *whole)` on each device's own rows; at once without a mesh.
+  """Calls `fn(*rows, *replicated)` on each device's rows; without a mesh, on all rows.
 
-  What is whole is gathered once, and its gradient summed over the devices once,
-  whatever loops `fn` has; the compiler by itself does both in every round. The tensor
-  axis stays the compiler's.
+  The replicated arrays are gathered once, and their gradients are summed over the
+  devices once. If `fn` has loops, the compiler by itself would do both in every
+  iteration. Sharding over the tensor axis is left to the compiler.
 
   Args:
-    fn: gives a tree of arrays over the rows; no row may need another one.
-    rows: arrays over the row shards of a batch.
-    whole: arrays that every row needs.
+    fn: returns a tree of arrays with a leading axis of rows. The result of a row must
+      not depend on other rows.
+    rows: arrays whose leading axis is that of a batch's rows or shards of rows.
+    replicated: arrays that every row needs.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or any(len(x) % _ways(mesh, ROWS[0]) for x in rows):
-    return fn(*rows, *whole)
+    return fn(*rows, *replicated)
   mapped = jax.shard_map(
     fn,
-    in_specs=(*(ROWS for _ in rows), *(PartitionSpec() for _ in whole)),
+    in_specs=(*(ROWS for _ in rows), *(PartitionSpec() for _ in replicated)),
     out_specs=ROWS,
     axis_names=set(ROWS[0]),
     check_vma=False,
   )
-  return mapped(*rows, *whole)
+  return mapped(*rows, *replicated)
 
 
 def parameter_shardings(tree: Any, axes: Any, mesh: Mesh, rules: Rules | None = None):
-  """Shardings of parameters by their logical axes.
+  """Returns the shardings of parameters by their logical axes.
 
-  A mesh axis that does not divide an array's side is left out there: small
-  arrays stay whole rather than fail.
+  A side of an array that the mesh axis does not divide is not sharded, so that small
+  arrays do not fail.
 
   Args:
-    tree: parameters, or their shapes.
-    axes: the same tree with a tuple of logical names (or None) an array.
-    mesh: the devices.
-    rules: logical to mesh axes.
+    tree: the parameters, or their shapes.
+    axes: the same tree, with a tuple of logical names (or None) for each array.
+    mesh: the mesh.
+    rules: the rules from logical to mesh axes; None for the default rules.
 
   Returns:
-    The same tree of NamedSharding.
+    The same tree of `NamedSharding`.
   """
   rules = rules or Rules()
 
@@ -230,14 +228,20 @@ def parameter_shardings(tree: Any, axes: Any, mesh: Mesh, rules: Rules | None = 
 
 
 def row_ways(mesh: Mesh | AbstractMesh) -> int:
-  """Over how many shards the rows of a batch are spread."""
+  """Returns the number of shards over which the rows of a batch are distributed."""
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def put_rows(tree: Any, mesh: Mesh) -> Any:
-  """Lays the rows of this process out as part of one global array each.
+  """Makes global arrays from the rows of each process.
 
-  The number of rows must be a multiple of this process's share of the shards.
+  Args:
+    tree: a tree of arrays whose leading axis is that of this process's rows. Their
+      number must be a multiple of the number of this process's shards.
+    mesh: the mesh.
+
+  Returns:
+    The same tree of global arrays over the rows of all processes.
   """
   sharding = NamedSharding(mesh, ROWS)
   return jax.tree.map(

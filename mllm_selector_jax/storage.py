@@ -1,4 +1,4 @@
-"""Opens and writes files by path, local or of a cloud bucket (gs://, s3://)."""
+"""Opens, lists and writes files by path, local or in a cloud bucket (gs://, s3://)."""
 
 import contextlib
 import hashlib
@@ -11,51 +11,54 @@ from pathlib import Path, PurePath
 from mllm_selector_jax import listing
 from mllm_selector_jax.types import InputError
 
-# pathlib makes one slash of two.
+# One slash is enough, since pathlib joins the two.
 _REMOTE = re.compile(r"(gs|s3|az):/")
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-  """Whether a path is of a bucket (gs://...)."""
+  """Returns whether a path is in a bucket (gs://...)."""
   return bool(_REMOTE.match(os.fspath(path)))
 
 
 def open_binary(path: str | os.PathLike) -> io.BufferedIOBase:
-  """A file's bytes, with seek.
+  """Opens a file for reading bytes, with random access.
 
   Raises:
-    OSError: it cannot be opened.
-    InputError: what reads its kind of storage is not installed.
+    OSError: the file cannot be opened.
+    InputError: the library for this kind of storage is not installed.
   """
   if not is_remote(path):
     return open(path, "rb")
-  # Cloud files have no readline of a limited length.
-  return io.BufferedReader(_reach(path, lambda place: place.open("rb")), 1 << 20)
+  # Unlike the cloud file itself, the buffer can limit the length of readline.
+  return io.BufferedReader(_reach(path, lambda remote: remote.open("rb")), 1 << 20)
 
 
 def measure(path: str | os.PathLike) -> int:
-  """Bytes of a file.
+  """Returns the size of a file in bytes.
 
   Raises:
-    OSError: it is not there.
+    OSError: the file does not exist.
   """
   if not is_remote(path):
     return os.path.getsize(path)
-  return _reach(path, lambda place: place.stat().length)
+  return _reach(path, lambda remote: remote.stat().length)
 
 
 def hash_file(path: str | os.PathLike) -> str:
-  """SHA-256 of a file's bytes, in hexadecimal."""
+  """Returns the SHA-256 of a file's bytes, in hexadecimal."""
   with open_binary(path) as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def writing(path: PurePath) -> Iterator[Path]:
-  """Gives the path of a file to write, which becomes `path` when it is whole.
+  """Writes a local file atomically.
+
+  Yields:
+    The path of a temporary file, which is renamed to `path` if the block succeeds.
 
   Raises:
-    OSError: it could not be written; nothing of it is left.
+    OSError: the file could not be written; the temporary file has been deleted.
   """
   partial = Path(path.with_name(f".{path.name}.writing"))
   try:
@@ -68,27 +71,30 @@ def writing(path: PurePath) -> Iterator[Path]:
 
 
 def is_file(path: str | os.PathLike) -> bool:
+  """Returns whether a path is that of a file."""
   if not is_remote(path):
     return os.path.isfile(path)
-  return _reach(path, lambda place: place.exists() and not place.is_dir())
+  return _reach(path, lambda remote: remote.exists() and not remote.is_dir())
 
 
 def is_folder(path: str | os.PathLike) -> bool:
+  """Returns whether a path is that of a folder."""
   if not is_remote(path):
     return os.path.isdir(path)
-  return _reach(path, lambda place: place.is_dir())
+  return _reach(path, lambda remote: remote.is_dir())
 
 
 def exists(path: str | os.PathLike) -> bool:
+  """Returns whether a file or folder exists; a broken link does."""
   if not is_remote(path):
     return os.path.lexists(path)
-  return _reach(path, lambda place: place.exists())
+  return _reach(path, lambda remote: remote.exists())
 
 
 def find(pattern: str) -> list[str]:
-  """Files and folders whose path fits the pattern (`*`, `?`, `[...]`), sorted.
+  """Returns the files and folders that match a pattern (`*`, `?`, `[...]`), sorted.
 
-  Folders that are there by the very name are not taken for a pattern.
+  Special characters in the names of existing parent folders are taken literally.
   """
   import glob
 
@@ -96,25 +102,26 @@ def find(pattern: str) -> list[str]:
     head, tail = _split_existing(pattern)
     return sorted(glob.glob(glob.escape(head) + tail))
   folder, _, name = pattern.rpartition("/")
-  return _reach(folder, lambda place: sorted(str(p) for p in place.glob(name)))
+  return _reach(folder, lambda remote: sorted(str(p) for p in remote.glob(name)))
 
 
 def _split_existing(pattern: str) -> tuple[str, str]:
-  """The longest beginning of whole folders that are there, and what follows."""
-  place = len(pattern)
-  while (place := pattern.rfind("/", 0, place)) > 0:
-    if os.path.isdir(pattern[:place]):
-      return pattern[:place], pattern[place:]
+  """Splits a pattern into the longest path of an existing folder, and the rest."""
+  index = len(pattern)
+  while (index := pattern.rfind("/", 0, index)) > 0:
+    if os.path.isdir(pattern[:index]):
+      return pattern[:index], pattern[index:]
   return "", pattern
 
 
 def walk(folder: str) -> Iterator[str]:
-  """Files of a folder, in depth, sorted, by their paths inside it.
+  """Yields the files of a folder and its subfolders, as sorted relative paths.
 
-  Links are followed, each folder once. Hidden files and folders are passed over.
+  Links are followed, but no folder is entered twice. Hidden files and folders are
+  skipped.
   """
   if is_remote(folder):
-    yield from _reach(folder, lambda place: sorted(_walk_remote(place, "")))
+    yield from _reach(folder, lambda remote: sorted(_walk_remote(remote, "")))
     return
   seen = set()
 
@@ -128,14 +135,14 @@ def walk(folder: str) -> Iterator[str]:
         continue
       if entry.is_dir():
         yield from list_files(entry.path, f"{inside}{entry.name}/")
-      elif entry.is_file() or entry.is_symlink():  # one that leads nowhere is named
+      elif entry.is_file() or entry.is_symlink():  # a broken link is listed too
         yield inside + entry.name
 
   yield from list_files(folder, "")
 
 
-def _walk_remote(place, inside: str) -> Iterator[str]:
-  for entry in place.iterdir():
+def _walk_remote(folder, inside: str) -> Iterator[str]:
+  for entry in folder.iterdir():
     if entry.name.startswith("."):
       continue
     if entry.is_dir():
@@ -145,15 +152,15 @@ def _walk_remote(place, inside: str) -> Iterator[str]:
 
 
 def split_paths(text: str) -> list[str]:
-  """The paths that a text names, with commas between them.
+  """Splits a text into paths, which are separated by commas.
 
-  A comma is a part of a path where the path with it is there, and inside brackets:
-  in `ai2d(cauldron,llava)/*.parquet` and `{a,b}.json` are none between paths. The whole
-  may stand in brackets, as a list does: `[a.json, b.json]`.
+  A comma belongs to a path if the path with it exists, or if it is inside brackets, as
+  in `ai2d(cauldron,llava)/*.parquet` and `{a,b}.json`. The text may also be a list in
+  brackets: `[a.json, b.json]`.
   """
-  inside = listing.read_brackets(text)
-  if inside is not None and ("," in text or "'" in text) and not _is_path(text):
-    return inside
+  items = listing.read_brackets(text)
+  if items is not None and ("," in text or "'" in text) and not _is_path(text):
+    return items
   pieces = _split_outside_brackets(text)
   names, start = [], 0
   while start < len(pieces):
@@ -162,16 +169,16 @@ def split_paths(text: str) -> list[str]:
       stop -= 1
     names.append(",".join(pieces[start:stop]).strip())
     start = stop
-  # What stands in brackets may be several paths all the same.
-  split = [
-    [name] if "," not in name or _is_path(name) else _split_where_there(name)
-    for name in names
-    if name
-  ]
-  return [name for some in split for name in some]
+  # A text in brackets may still be several paths.
+  paths = []
+  for name in names:
+    if name:
+      is_single = "," not in name or _is_path(name)
+      paths += [name] if is_single else _split_if_all_exist(name)
+  return paths
 
 
-def _split_where_there(name: str) -> list[str]:
+def _split_if_all_exist(name: str) -> list[str]:
   pieces = [piece.strip() for piece in name.split(",")]
   return pieces if all(piece and _is_path(piece) for piece in pieces) else [name]
 
@@ -191,12 +198,13 @@ def _split_outside_brackets(text: str) -> list[str]:
 
 
 def _is_path(text: str) -> bool:
-  """Whether something is there; a bucket is asked about one path only."""
+  """Returns whether a path exists; a text with several URLs is never a path."""
   text = text.strip()
   return text.count("://") <= 1 and exists(text)
 
 
 def _reach(path, function):
+  """Calls a function with the `epath.Path` of a path, and explains its errors."""
   from etils import epath
 
   try:
@@ -205,6 +213,6 @@ def _reach(path, function):
     raise InputError(f"{path}: {error}.") from error
   except OSError:
     raise
-  # Cloud clients have errors of their own: no access, no network, no bucket.
+  # Cloud clients raise their own errors if access, network or bucket are missing.
   except Exception as error:
     raise OSError(0, f"{type(error).__name__}: {str(error)[:200]}", path) from error

@@ -2,9 +2,9 @@
 
 Axis letters: N pool rows, K kept rows, G groups; B packed rows of a batch, L
 tokens of a packed row; W row shards of a batch, each of B / W rows, and of one of
-them: T supervised positions, A answers, M tiles of images, K interpolated features;
-P patches (image tokens) of a tile, V vocabulary, D width, H heads, S pixels along a
-tile's side.
+them: T supervised positions, A answers, M tiles (squares that the vision tower reads),
+K interpolated features; P features of a tile, V vocabulary, D width, H heads, S pixels
+along a tile's side.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ REASONS = {
   "too long": "the row, or its image, does not fit into the longest allowed row",
   "masked by LLaVA": "a turn's text holds the template's own mark of an answer",
   "image marks": "<image> marks and images differ in number",
-  "several images": "the model takes one image a row",
+  "too many images": "the row has more images than pool.max_images allows",
   "missing image": "the image file is not there",
   "unreadable image": "the image file is empty, truncated or broken",
   "huge image": "the image has more pixels than allowed",
@@ -103,16 +103,72 @@ class Record(NamedTuple):
   source: str | None = None
 
 
+class ImageTokens(NamedTuple):
+  """Token ids that stand for an image.
+
+  Attributes:
+    image: the id wherever a feature of the image stands.
+    begin, end: ids before the first and after the last feature.
+  """
+
+  image: int
+  begin: tuple[int, ...] = ()
+  end: tuple[int, ...] = ()
+
+
+class ImageLayout(NamedTuple):
+  """What an image becomes in a row of tokens; its size alone decides.
+
+  A feature of the image is numbered tile * P + place, with P features a tile.
+
+  Attributes:
+    tiles: squares of pixels that the vision tower reads.
+    tokens: ids in the row, marks around and inside the image included; the image
+      token's id wherever a feature stands.
+    features: the feature at each of the image tokens, in order; `NEWLINE` for the
+      learned vector that ends a line, -2 - k for the interpolated feature k.
+    taps: the four features that each interpolated one is made of.
+    weights: of the taps, float32.
+  """
+
+  tiles: int
+  tokens: Int[np.ndarray, " m"]
+  features: Int[np.ndarray, " n"]
+  taps: Int[np.ndarray, "k 4"] = np.zeros((0, 4), np.int32)
+  weights: Float[np.ndarray, "k 4"] = np.zeros((0, 4), np.float32)
+
+
+NEWLINE = -1  # among the features of an `ImageLayout`
+
+
+class PlacedImage(NamedTuple):
+  """An image in a row of tokens.
+
+  Attributes:
+    start: the place of its first token.
+    layout: what it becomes.
+  """
+
+  start: int
+  layout: ImageLayout
+
+  @property
+  def stop(self) -> int:
+    """The place after its last token."""
+    return self.start + len(self.layout.tokens)
+
+
 class Sample(NamedTuple):
   """One tokenised conversation, as a model reads it.
 
   Attributes:
-    tokens: token ids; every patch of the image holds the image token's id.
+    tokens: token ids; the image token's id wherever a feature of an image stands.
     supervised: whether the token is learned, that is, predicted by the
       position before it.
     turns: the round, counted from 0, of a supervised token; -1 elsewhere.
     asked: whether the token is of a question's own text, not of the template.
     truncated: whether the end was cut off to fit the longest allowed row.
+    images: in the order in which they stand.
   """
 
   tokens: Int[np.ndarray, " L"]
@@ -120,6 +176,7 @@ class Sample(NamedTuple):
   turns: Int[np.ndarray, " L"]
   asked: Bool[np.ndarray, " L"]
   truncated: bool
+  images: tuple[PlacedImage, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -130,14 +187,14 @@ class Batch(NamedTuple):
   little is padded, and no shard needs anything of another one.
 
   Attributes:
-    tokens: token ids; image patches hold the image token's id, padding 0.
+    tokens: token ids; features of images hold the image token's id, padding 0.
     positions: the position inside its sample, from 0.
     segments: 0 for padding, otherwise from 1 a number for every sample, and for
       every trunk (below), of the row.
-    patches: index into the shard's features of images, -1 where there is text: the
-      M * P features of its tiles, the newline if the model has one, and the K
-      interpolated features.
-    images: pixels of the tiles, not normalised; unused places are 0.
+    patches: index into the shard's table of features, -1 where there is text: the
+      M * P features of its tiles, the learned vector that ends a line of an image,
+      the K interpolated features.
+    images: the tiles' pixels, not normalised; unused places are 0.
     predict: positions that predict a supervised token, counted through the
       shard's rows laid end to end; padding 0.
     targets: the tokens that they predict; padding 0.
@@ -146,9 +203,9 @@ class Batch(NamedTuple):
       answer; padding 0.
     prefixes: the segment that a token sees beside its own: the trunk, which holds
       what several samples begin with; -1 for none. None where no row has a trunk.
-    taps: the four features of tiles that an interpolated one is a weighted sum of;
-      padding 0. None where the model interpolates none.
-    tap_weights: and their weights; padding 0.
+    taps: the four tiles' features that each interpolated one is made of; None where
+      the images' form has none.
+    tap_weights: of the taps; padding 0.
   """
 
   tokens: Int[Any, "B L"]

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from mllm_selector_jax import sharding, types
+from mllm_selector_jax.data.packing import assembly
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.cache import make_answer
 from mllm_selector_jax.models.config import MllmConfig
@@ -20,15 +21,55 @@ class Prompts(NamedTuple):
 
   Attributes:
     tokens: token ids, 0 beyond a row's length.
-    patches: index of the image patch that stands here, -1 where there is text.
+    patches: index into the row's table of features, see `types.Batch`; -1 where there
+      is text.
     lengths: tokens of each prompt; 0 for a row that only fills the batch.
-    images: one image a row; M is 0 if no row has one.
+    images: tiles of each row's images; M is 0 if no row has one.
+    taps, tap_weights: of each row's interpolated features; K is 0 if no row has one.
   """
 
   tokens: Int[np.ndarray, "B L"]
   patches: Int[np.ndarray, "B L"]
   lengths: Int[np.ndarray, " B"]
   images: UInt8[np.ndarray, "B M S S 3"]
+  taps: Int[np.ndarray, "B K 4"]
+  tap_weights: Float[np.ndarray, "B K 4"]
+
+
+class PromptsSize(NamedTuple):
+  """What the prompts of a batch need at most, rounded up so that few are compiled.
+
+  Attributes:
+    length: tokens.
+    tiles, taps: of a row's images.
+  """
+
+  length: int
+  tiles: int
+  taps: int
+
+
+def measure_prompts(prompts: Sequence[types.Sample]) -> PromptsSize:
+  """The sizes of a batch of these prompts."""
+  return PromptsSize(
+    bucket_length(max(len(prompt.tokens) for prompt in prompts)),
+    max(bucket_tiles(count_tiles(prompt)) for prompt in prompts),
+    max(_bucket_taps(prompt) for prompt in prompts),
+  )
+
+
+def count_tiles(prompt: types.Sample) -> int:
+  """Tiles of a prompt's images."""
+  return sum(image.layout.tiles for image in prompt.images)
+
+
+def bucket_tiles(tiles: int) -> int:
+  """The padded number of tiles: the next power of two, or 0."""
+  return 1 << (tiles - 1).bit_length() if tiles else 0
+
+
+def _bucket_taps(prompt: types.Sample) -> int:
+  return -(-sum(len(image.layout.taps) for image in prompt.images) // 512) * 512
 
 
 def bucket_length(length: int) -> int:
@@ -43,42 +84,46 @@ def bucket_length(length: int) -> int:
 
 
 def make_prompts(
-  prompts: Sequence[Int[np.ndarray, " _"]],
-  pixels: Sequence[UInt8[np.ndarray, "S S 3"] | None],
+  prompts: Sequence[types.Sample],
+  tiles: Sequence[tuple[UInt8[np.ndarray, "t S S 3"], ...]],
   config: MllmConfig,
   rows: int,
-  longest: int | None = None,
-  pictured: bool | None = None,
+  size: PromptsSize | None = None,
 ) -> Prompts:
   """Pads prompts and their images to a batch of `rows` rows.
 
   Args:
-    prompts: token ids of each.
-    pixels: of each one's image, None without one.
+    prompts: the tokens of each.
+    tiles: of each one's images; none where they could not be read.
     config: of the model.
     rows: at least as many as prompts.
-    longest: tokens of the longest prompt, where these are a share of a batch.
-    pictured: whether the batch has an image, likewise.
+    size: of the batch, where these prompts are a share of it.
   """
-  longest = max(map(len, prompts)) if longest is None else longest
-  length = bucket_length(longest)
+  size = size or measure_prompts(prompts)
   side = config.vision.image_size
-  tokens = np.zeros((rows, length), np.int32)
-  patches = np.full((rows, length), -1, np.int32)
-  lengths = np.zeros(rows, np.int32)
-  if pictured is None:
-    pictured = any(image is not None for image in pixels)
-  pictures = int(pictured)
-  images = np.zeros((rows, pictures, side, side, 3), np.uint8)
-  for row, (prompt, image) in enumerate(zip(prompts, pixels, strict=True)):
-    tokens[row, : len(prompt)] = prompt
-    lengths[row] = len(prompt)
-    if image is not None:
-      (places,) = np.nonzero(np.asarray(prompt) == config.image_token)
-      assert len(places) == config.patches, (len(places), config.patches)
-      patches[row, places] = np.arange(config.patches)
-      images[row, 0] = image
-  return Prompts(tokens, patches, lengths, images)
+  batch = Prompts(
+    tokens=np.zeros((rows, size.length), np.int32),
+    patches=np.full((rows, size.length), -1, np.int32),
+    lengths=np.zeros(rows, np.int32),
+    images=np.zeros((rows, size.tiles, side, side, 3), np.uint8),
+    taps=np.zeros((rows, size.taps, 4), np.int32),
+    tap_weights=np.zeros((rows, size.taps, 4), np.float32),
+  )
+  for row, (prompt, cuts) in enumerate(zip(prompts, tiles, strict=True)):
+    batch.tokens[row, : len(prompt.tokens)] = prompt.tokens
+    batch.lengths[row] = len(prompt.tokens)
+    tile = tap = 0
+    for (start, layout), cut in zip(prompt.images, cuts, strict=False):
+      (at,) = np.nonzero(layout.tokens == config.image_token)
+      batch.patches[row, start + at] = assembly.place_features(
+        layout, tile, tap, size.tiles, config.patches
+      )
+      batch.images[row, tile : tile + layout.tiles] = cut
+      span = slice(tap, tap + len(layout.taps))
+      batch.taps[row, span] = layout.taps + tile * config.patches
+      batch.tap_weights[row, span] = layout.weights
+      tile, tap = tile + layout.tiles, span.stop
+  return batch
 
 
 @functools.partial(jax.jit, static_argnames=("config", "max_new_tokens"))
@@ -92,9 +137,12 @@ def _generate(
   patches: Int[Array, "B L"],
   lengths: Int[Array, " B"],
   images: UInt8[Array, "B M S S 3"],
+  taps: Int[Array, "B K 4"],
+  tap_weights: Float[Array, "B K 4"],
 ) -> Int[Array, "B new"]:
   rows = len(tokens)
-  embeddings = mllm.embed(config, params, tokens, patches, images)
+  tapped = (taps, tap_weights) if taps.shape[1] else ()
+  embeddings = mllm.embed(config, params, tokens, patches, images, *tapped)
   states, prompt = mllm.read(config, params, embeddings, lengths)
   # The last new token is never read, so it needs no place; no cache is empty.
   answer = make_answer(prompt, max(max_new_tokens - 1, 1))
@@ -143,7 +191,7 @@ def make_generate(
   eos: int | Sequence[int],
   vocabulary: int | None = None,
 ) -> Callable[..., Int[Array, "B new"]]:
-  """A jitted greedy `generate(params, tokens, patches, lengths, images)`.
+  """A jitted greedy `generate(params, *prompts)`.
 
   The arguments after `params` are those of `Prompts`. Images and prompts are
   read once, and their keys and values kept; each step reads the new tokens alone.

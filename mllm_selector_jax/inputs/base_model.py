@@ -2,25 +2,26 @@
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from mllm_selector_jax import listing, sharding, storage
+from mllm_selector_jax import listing, storage
 from mllm_selector_jax.data.images.image_folders import ImageFolders
+from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.packing import loader
 from mllm_selector_jax.data.pool import pool_table
 from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.data.tokens.specials import read_choice
 from mllm_selector_jax.inputs.drawn_demo import is_drawn
-from mllm_selector_jax.models import huggingface, mllm
-from mllm_selector_jax.models.axes import logical_axes
+from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run, plain
-from mllm_selector_jax.types import ImageOptions, InputError, Params
+from mllm_selector_jax.types import InputError, Params
+
+if TYPE_CHECKING:
+  import jax.sharding
 
 DEMO_BASE = Path(__file__).parents[1] / "demo" / "base"
 LINKS = ("follow", "refuse")
@@ -70,19 +71,19 @@ def dtype(run: Run) -> str:
   wanted = run.cfg.model.dtype
   if wanted != "auto":
     return wanted
+  import jax
+
   return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
-def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
+def read_encoder(run: Run) -> conversation.Encoder:
   """What turns records into tokens and pixels; no weights are read."""
   path = base_path(run)
-  config = huggingface.read_config(path)
   tokenizer, options = huggingface.read_processor(path, run.cfg.model.pad_images)
-  encoder = conversation.make_encoder(
+  return conversation.make_encoder(
     run.cfg.model.conversation,
     tokenizer,
-    image_token=config.image_token,
-    patches=config.patches,
+    BaseImages(options, huggingface.read_image_tokens(path, tokenizer)),
     max_length=run.cfg.model.max_length,
     system=run.cfg.model.system,
     row_system=run.cfg.model.row_system,
@@ -90,7 +91,6 @@ def read_encoder(run: Run) -> tuple[conversation.Encoder, ImageOptions]:
     chat_date=run.cfg.model.chat_date,
     content_specials=read_choice(run.cfg.model.content_specials),
   )
-  return encoder, options
 
 
 def check_model(run: Run) -> None:
@@ -119,8 +119,10 @@ def check_mesh(run: Run, config: MllmConfig) -> None:
   check_model_mesh(run.mesh, config)
 
 
-def check_model_mesh(mesh: Mesh, config: MllmConfig) -> None:
+def check_model_mesh(mesh: "jax.sharding.Mesh", config: MllmConfig) -> None:
   """Refuses a mesh that would cut one of the model's heads."""
+  from mllm_selector_jax import sharding
+
   sharding.check_heads(
     mesh,
     heads=config.decoder.heads,
@@ -131,6 +133,10 @@ def check_model_mesh(mesh: Mesh, config: MllmConfig) -> None:
 
 def read_model(run: Run, path: Path) -> tuple[MllmConfig, Params]:
   """A model directory's config, and its parameters laid out over the mesh."""
+  from mllm_selector_jax import sharding
+  from mllm_selector_jax.models import mllm
+  from mllm_selector_jax.models.axes import logical_axes
+
   options = run.cfg.model
   config = huggingface.read_config(
     path, dtype=dtype(run), remat=options.remat, attention=options.attention
@@ -149,12 +155,10 @@ def open_pool(run: Run) -> pool_table.PoolTable:
 
 def open_reader(run: Run, pool: pool_table.PoolTable) -> loader.Reader:
   """Reads rows of the checked pool for this base."""
-  encoder, options = read_encoder(run)
   return loader.Reader(
     table=pool,
-    encoder=encoder,
+    encoder=read_encoder(run),
     folders=image_folders(run),
-    options=options,
     max_pixels=run.cfg.pool.max_pixels,
     cache=loader.Cache(CACHE_BYTES),
   )

@@ -1,1 +1,1 @@
-"""The run itself: workdir, artifacts, checkpoints, console, processes, bucket."""
+"""Manages a run: its workdir, artifacts, checkpoints, console, processes and bucket."""

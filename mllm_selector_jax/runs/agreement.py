@@ -1,22 +1,22 @@
-"""What the processes of a run must agree on, compared before they go on together.
+"""Checks that the processes of a run have the same settings, before they continue.
 
-Processes with different settings run different programs, or different numbers of them,
-and then wait for each other for good.
+Processes with different settings would run different programs, or a different number of
+them, and would then wait for each other forever.
 """
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.types import InputError
 
-MOST = 5  # differences that the message names
-_LONGEST = 200  # characters of a value that are shown
+MOST = 5  # largest number of differences that the message names
+_LONGEST = 200  # largest number of characters of a value that are shown
 
-_OWN_THREADS = "how many cores of its own machine a process uses; no result follows"
+_OWN_THREADS = (
+  "the cores of its own machine that a process uses; no result depends on it"
+)
 # Keys whose values may differ between the processes of a run, and why.
 MAY_DIFFER = {
   "align.threads": _OWN_THREADS,
@@ -26,7 +26,7 @@ MAY_DIFFER = {
   "prepare.workers": _OWN_THREADS,
   "log.tensorboard": "only the first process writes event files",
 }
-# Settings of jax, often given by the environment, that change programs or numbers.
+# Settings of jax that change programs or numbers, and are often set by the environment.
 _JAX = (
   "jax_enable_x64",
   "jax_default_matmul_precision",
@@ -36,11 +36,14 @@ _JAX = (
 
 
 def describe(call: Mapping[str, Any], cfg: Any) -> dict[str, str]:
-  """Everything that all processes must have alike, by the name it is given by.
+  """Describes everything that must be the same in all processes.
 
   Args:
-    call: the command and the values of the flags.
+    call: the command and the values of the flags, by name.
     cfg: the config.
+
+  Returns:
+    The values as text, by the names that users know them by.
   """
   described = {name: repr(value) for name, value in call.items()}
   for key, value in artifacts.flatten(cfg.to_dict()).items():
@@ -48,48 +51,57 @@ def describe(call: Mapping[str, Any], cfg: Any) -> dict[str, str]:
       described[f"config.{key}"] = repr(value)
   for name, version in artifacts.package_versions().items():
     described[f"the version of {name}"] = version
+  import jax
+
   for name in _JAX:
     described[name] = repr(getattr(jax.config, name))
   return described
 
 
 def compare(described: Mapping[str, str], what: str = "settings") -> None:
-  """Ends every process if the processes do not describe the same; all must ask.
+  """Compares values among all processes. All processes must call this.
 
   Args:
-    described: names and values of this process.
-    what: they are, for the message.
+    described: the values of this process, by name.
+    what: what the values are, for the message.
 
   Raises:
-    InputError: they differ, the same message in every process.
+    InputError: the values differ. The message is the same in every process.
   """
-  if peers.place()[1] == 1:
+  if peers.number_and_count()[1] == 1:
     return
   digests = peers.exchange(artifacts.hash_json(dict(described)))
   if len(set(digests)) == 1:
     return
-  everyone = [json.loads(text) for text in peers.exchange(json.dumps(dict(described)))]
-  raise InputError(explain(everyone, what))
+  by_process = [
+    json.loads(text) for text in peers.exchange(json.dumps(dict(described)))
+  ]
+  raise InputError(explain(by_process, what))
 
 
-def explain(everyone: list[dict[str, str]], what: str) -> str:
-  """The message that names what differs, given what each process describes."""
-  names = dict.fromkeys(name for one in everyone for name in one)
+def explain(by_process: list[dict[str, str]], what: str) -> str:
+  """Writes the message that names the differences.
+
+  Args:
+    by_process: the values of each process, by name.
+    what: what the values are.
+  """
+  names = dict.fromkeys(name for values in by_process for name in values)
   lines = []
   for name in names:
-    holders: dict[str, list[int]] = {}
-    for number, one in enumerate(everyone):
-      holders.setdefault(one.get(name, "not there"), []).append(number)
+    holders: dict[str, list[int]] = {}  # the processes that have each value
+    for number, values in enumerate(by_process):
+      holders.setdefault(values.get(name, "not there"), []).append(number)
     if len(holders) > 1:
-      values = [
+      texts = [
         f"{_clip(value)} in {_join(numbers)}" for value, numbers in holders.items()
       ]
-      lines.append(f"  {name} is {' and '.join(values)}")
+      lines.append(f"  {name} is {' and '.join(texts)}")
   if len(lines) > MOST:
     lines[MOST:] = [f"  and {len(lines) - MOST} more"]
   return "\n".join(
     [
-      f"The {len(everyone)} processes of this run have different {what}:",
+      f"The {len(by_process)} processes of this run have different {what}:",
       *lines,
       "Start all of them with the same command line and the same files; only"
       f" --process_id and {', '.join(MAY_DIFFER)} may differ.",
@@ -98,7 +110,7 @@ def explain(everyone: list[dict[str, str]], what: str) -> str:
 
 
 def _join(numbers: list[int]) -> str:
-  """Processes by their numbers, runs of them as one."""
+  """Lists processes by their numbers; consecutive ones are written as a range."""
   runs: list[list[int]] = []
   for number in numbers:
     if runs and number == runs[-1][-1] + 1:

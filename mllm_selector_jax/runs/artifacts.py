@@ -1,8 +1,8 @@
-"""What a stage leaves on disk: atomic, hashed, with provenance.
+"""Makes artifacts, the results of stages on disk: atomic, hashed, with provenance.
 
-An artifact is made in `<name>.partial` beside its place. Its provenance is
-written into it last and is its marker: without one nothing counts as made. The
-old artifact stays until the new one is whole. Nothing is decided by file times.
+An artifact is made in the folder `<name>.partial` and then renamed. Its provenance is
+written last and marks it as complete; without it, nothing counts as made. The old
+artifact stays until the new one is complete. File times are never used.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from mllm_selector_jax.types import InputError, RunError
 
 FORMAT = 1  # raised when artifacts of an earlier version can no longer be read
 MARKER = "provenance.json"
-RECIPE = "recipe.json"  # of a folder in which one is being made
-UNHASHED = "checkpoints"  # orbax's own; verified by orbax, not by our hashes
+RECIPE = "recipe.json"  # in a partial folder: what the artifact is made from
+UNHASHED = "checkpoints"  # a folder of orbax, which `checkpoint` verifies by itself
 _PACKAGES = (
   "mllm_selector_jax jax jaxlib flax optax orbax-checkpoint grain transformers"
   " tokenizers safetensors pyarrow pillow numpy"
@@ -31,12 +31,12 @@ _PACKAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """Everything that an artifact follows from.
+  """Everything that determines an artifact.
 
   Attributes:
     stage: the command that makes it.
-    config: the stage's own section of the config.
-    inputs: digests of what it reads, by name.
+    config: the stage's section of the config.
+    inputs: digests of what the stage reads, by name.
     seed: the run's rng seed.
   """
 
@@ -49,11 +49,15 @@ class Recipe:
     return {"format": FORMAT, **json.loads(json.dumps(dataclasses.asdict(self)))}
 
   def to_text(self) -> str:
-    """What an artifact's partial folder is known by."""
+    """Returns the recipe as text, by which partial folders are compared."""
     return json.dumps(self.to_json(), sort_keys=True)
 
   def differences(self, made: dict[str, Any]) -> list[str]:
-    """What changed since the artifact with this provenance was made."""
+    """Lists what changed since an artifact was made.
+
+    Args:
+      made: the provenance or the recipe of that artifact, as JSON.
+    """
     now, changed = self.to_json(), []
     if made.get("format") != FORMAT:
       changed.append(f"format {made.get('format')} -> {FORMAT}")
@@ -73,10 +77,11 @@ class Artifact:
   """A folder, or a few files of one folder, that one stage makes.
 
   Attributes:
-    path: the folder; with `files`, the common stem of their marker.
-    files: names of the files beside `path`; empty for a folder.
+    path: the folder; with `files`, a path beside them that the marker is named after.
+    files: names of the files; empty if the artifact is a folder.
     stage: the command that makes it, for messages.
-    bare: whether a folder's marker stands beside it, and not among what others read.
+    bare: whether the marker of a folder is beside it, because other programs read the
+      folder.
   """
 
   path: Path
@@ -86,30 +91,32 @@ class Artifact:
 
   @property
   def root(self) -> Path:
-    """The folder that the names of its outputs begin in."""
+    """The folder that the names of the outputs are relative to."""
     return self.path.parent if self.files or self.bare else self.path
 
   @property
   def marker(self) -> Path:
+    """The file with the provenance, which is written last."""
     if self.files or self.bare:
       return self.path.with_name(f"{self.path.name}.{MARKER}")
     return self.path / MARKER
 
   @property
   def partial(self) -> Path:
+    """The folder in which the artifact is made."""
     return self.path.with_name(f"{self.path.name}.partial")
 
   def aside(self, recipe: str) -> Path:
-    """Where a partial folder of this recipe is kept while another one is made."""
+    """Returns where the partial folder of a recipe is kept while another is used."""
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:8]
     return self.path.with_name(f"{self.path.name}.{digest}.partial")
 
   def list_aside(self) -> list[Path]:
-    """The partial folders that are kept."""
+    """Lists the partial folders that are kept for other recipes."""
     return sorted(self.path.parent.glob(f"{self.path.name}.????????.partial"))
 
   def provenance(self) -> dict[str, Any] | None:
-    """The provenance, or None where there is no whole artifact."""
+    """Reads the provenance; returns None if there is no complete artifact."""
     self._recover()
     try:
       return json.loads(self.marker.read_text())
@@ -117,49 +124,53 @@ class Artifact:
       return None
 
   def digest(self) -> str:
-    """A hash of the contents: what later stages follow from."""
+    """Returns the hash of the contents, which later stages depend on.
+
+    Raises:
+      InputError: there is no complete artifact.
+    """
     made = self.provenance()
     if made is None:
       raise InputError(
-        f"{self.path} is not there (whole): run `mllm-selector {self.stage}` with"
+        f"{self.path} is not there (complete): run `mllm-selector {self.stage}` with"
         " the same --config and --workdir first, or `run` for everything."
       )
     return made["digest"]
 
   def why_stale(self, recipe: Recipe) -> list[str]:
-    """Reasons to make it (again); empty when it is current and intact."""
+    """Lists reasons to make the artifact again; empty if it is current and intact."""
     made = self.provenance()
     if made is None:
       return ["not made yet"]
     if changed := recipe.differences(made):
       return changed
-    for name, wanted in made["outputs"].items():
+    for name, expected_hash in made["outputs"].items():
       path = self.root / name
       if not path.is_file():
         return [f"{name} is gone"]
-      if storage.hash_file(path) != wanted:
+      if storage.hash_file(path) != expected_hash:
         return [f"{name} is damaged (its hash does not match)"]
     return []
 
   @contextlib.contextmanager
   def making(self, recipe: Recipe) -> Iterator[Path]:
-    """Gives the folder to write into, and puts it in place when all is well.
+    """Yields the folder to write into, and puts it in place if the block succeeds.
 
-    What an earlier, interrupted making with the same recipe left there is kept,
-    for the stage to go on from; anything else there is removed. What is kept aside of
-    others is removed when this one is whole.
+    If an earlier attempt with the same recipe was interrupted, its files are still in
+    the folder, so that the stage can resume from them. Files of another recipe are
+    deleted, and so are the partial folders kept aside, once the artifact is complete.
     """
-    wanted = recipe.to_text()
-    note = self.partial / RECIPE
-    if read_recipe(self.partial) != wanted:
+    recipe_text = recipe.to_text()
+    recipe_path = self.partial / RECIPE
+    if read_recipe(self.partial) != recipe_text:
       shutil.rmtree(self.partial, ignore_errors=True)
       self.partial.mkdir(parents=True)
-      write_text(note, wanted)
+      write_text(recipe_path, recipe_text)
     yield self.partial
-    note.unlink()
+    recipe_path.unlink()
     outputs = _hash_outputs(self.partial)
     if self.bare:
-      outputs = {f"{self.path.name}/{name}": own for name, own in outputs.items()}
+      outputs = {f"{self.path.name}/{name}": digest for name, digest in outputs.items()}
     provenance = {
       **recipe.to_json(),
       "packages": package_versions(),
@@ -169,7 +180,7 @@ class Artifact:
     text = json.dumps(provenance, indent=2, sort_keys=True) + "\n"
     if self.files:
       assert set(outputs) == set(self.files), (outputs, self.files)
-      # The old marker no longer fits once a file is replaced: its hashes tell.
+      # As soon as a file is replaced, the hashes in the old marker no longer match.
       for name in self.files:
         os.replace(self.partial / name, self.path.with_name(name))
       write_text(self.marker, text)
@@ -181,6 +192,7 @@ class Artifact:
       shutil.rmtree(folder)
 
   def _swap(self):
+    """Replaces the artifact's folder by the complete partial folder."""
     old = self.path.with_name(f"{self.path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if self.path.exists():
@@ -191,12 +203,12 @@ class Artifact:
     shutil.rmtree(old, ignore_errors=True)
 
   def _bare_folder(self):
-    # Until here the old marker's hashes tell that the folder is another.
+    # Until here, the hashes in the old marker do not match the new folder.
     if self.bare and (self.path / MARKER).exists():
       os.replace(self.path / MARKER, self.marker)
 
   def _recover(self):
-    """Ends a swap that was cut off between its two renames."""
+    """Finishes a swap that was interrupted between its two renames."""
     if self.files:
       return
     if (self.partial / MARKER).exists():
@@ -209,7 +221,7 @@ class Artifact:
 
 
 def recover(workdir: Path) -> None:
-  """Ends every swap of a folder in a workdir that was cut off."""
+  """Finishes every interrupted swap of an artifact's folder in a workdir."""
   for depth in ("", "*/", "*/*/"):
     for ending in ("partial", "old"):
       for path in workdir.glob(f"{depth}*.{ending}"):
@@ -217,8 +229,16 @@ def recover(workdir: Path) -> None:
 
 
 def write_bytes(path: PurePath, data: bytes) -> None:
-  """Writes a file that is either whole or not there, of a bucket by `epath.Path`."""
-  if storage.is_remote(path):  # it appears when it is whole; there is no renaming
+  """Writes a file atomically.
+
+  Args:
+    path: the path; an `epath.Path` for a file in a bucket.
+    data: the contents.
+
+  Raises:
+    RunError: a local file could not be written.
+  """
+  if storage.is_remote(path):  # a bucket shows a file only when it is complete
     path.write_bytes(data)
     return
   try:
@@ -255,7 +275,7 @@ def hash_json(value: Any) -> str:
 
 
 def hash_folder(folder: Path) -> str:
-  """A hash of all files of a folder, by name: the identity of a base model."""
+  """Hashes names and contents of all files of a folder, such as a base model."""
   return hash_json(_hash_outputs(folder))
 
 
@@ -277,13 +297,13 @@ def _hash_outputs(folder: Path) -> dict[str, str]:
 
 
 def _clip(value: Any, most: int = 80) -> str:
-  """A value for a message; a list of ids may be as long as the pool."""
+  """Formats a value for a message, clipped, since a list of ids may be very long."""
   text = repr(value)
   return text if len(text) <= most else f"{text[: most - 4]} ..."
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-  """The leaves of a dict of dicts, by their dotted names."""
+  """Flattens nested dicts to one dict with dotted names."""
   flat = {}
   for name, value in tree.items():
     if isinstance(value, dict):
@@ -294,7 +314,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_recipe(partial: Path) -> str | None:
-  """The recipe, as text, that a partial folder is made by; None without one."""
+  """Reads the recipe of a partial folder as text; returns None if there is none."""
   try:
     return (partial / RECIPE).read_text()
   except OSError:

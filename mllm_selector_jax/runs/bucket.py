@@ -1,11 +1,11 @@
-"""A workdir in a bucket (gs://...): a folder here to work in, and what is whole there.
+"""Keeps a workdir in a bucket (gs://...), and copies it to and from a local folder.
 
-Libraries that read models, tables and arrays want files of this machine. So every
-process works in a scratch folder of its own. An artifact that was made is copied into
-the bucket, its marker last; whoever begins or waits fetches what the bucket has and
-the folder lacks. Checkpoints go to and come from the bucket alone, and parts of a
-scoring are copied as they are written. The bucket decides: nothing here counts that is
-not there.
+Libraries that read models, tables and arrays need local files, so every process works
+in a scratch folder of its own. A complete artifact is copied to the bucket, its marker
+last. Processes fetch what the bucket has and their folder lacks, when they start and
+when they have waited for another one. Checkpoints are written to and read from the
+bucket directly, and parts of a scoring are copied while it runs. Only what is in the
+bucket counts as made.
 """
 
 import concurrent.futures
@@ -20,42 +20,44 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 from etils import epath
 
 from mllm_selector_jax.runs import artifacts, holder, peers
 from mllm_selector_jax.runs.artifacts import MARKER, RECIPE, UNHASHED, Artifact, Recipe
 from mllm_selector_jax.types import InputError, RunError
 
-PARTS = "passes"  # of a partial folder: what is gone on from
-EVERY = 60.0  # seconds between copies of the parts that were written
-_THREADS = 16
+PARTS = "passes"  # subfolder of a partial folder that an interrupted scoring reuses
+EVERY = 60.0  # seconds between two copies of the parts that were written
+_THREADS = 16  # number of concurrent copies
 
 
 class Bucket:
-  """The remote side of a workdir.
+  """A workdir in a bucket.
 
   Args:
-    url: of the workdir.
+    url: the URL of the workdir.
 
   Attributes:
-    folder: on this machine, where the stages work.
+    folder: the local folder in which the stages work.
   """
 
   def __init__(self, url: str):
-    # What another process wrote must be seen, so listings are not kept.
+    # Listings must not be cached, so that files of other processes are seen.
     with contextlib.suppress(ImportError):  # epath says what is missing
       import fsspec
 
       fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     self._remote = epath.Path(url)
     name = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
-    if not peers.is_first_process():
-      name += f"-{jax.process_index()}"
+    if number := peers.number_and_count()[0]:
+      name += f"-{number}"
     self.folder = Path(tempfile.gettempdir()) / "mllm-selector" / name
 
   def open(self, say: Callable[[str], None]) -> None:
-    """Fetches what the bucket has; what it does not have is removed here.
+    """Makes the local folder the same as the bucket.
+
+    Args:
+      say: shows a message.
 
     Raises:
       InputError: the bucket cannot be reached.
@@ -71,7 +73,7 @@ class Bucket:
     except Exception as error:  # cloud clients have errors of their own
       raise InputError(
         f"--workdir={self._remote}: cannot be listed ({type(error).__name__}:"
-        f" {str(error)[:200]}). See whether the bucket is there and may be written to."
+        f" {str(error)[:200]}). Check that the bucket exists and can be written to."
       ) from error
     for marker in sorted(self.folder.rglob(f"*{MARKER}")):
       if str(marker.relative_to(self.folder)) not in names:
@@ -80,9 +82,10 @@ class Bucket:
       self._fetch_artifact(name)
     folders = {name.split("/" + RECIPE)[0] for name in names if name.endswith(RECIPE)}
     for partial in self.folder.rglob("*.partial"):
-      note, known = partial / RECIPE, str(partial.relative_to(self.folder)) in folders
-      text = note.read_text() if note.exists() else None
-      if not known or text != self._at(note).read_text():
+      recipe = partial / RECIPE
+      is_remote = str(partial.relative_to(self.folder)) in folders
+      text = recipe.read_text() if recipe.exists() else None
+      if not is_remote or text != self._at(recipe).read_text():
         shutil.rmtree(partial)
     self._fetch(
       name
@@ -96,51 +99,57 @@ class Bucket:
       say(warning)
 
   def close(self) -> None:
-    """Copies the logs, and lets go of the workdir."""
+    """Copies the logs, and removes this run's note from the bucket."""
     self._copy_logs()
     with contextlib.suppress(Exception):  # the next run is warned
       (self._remote / ".holder").unlink()
 
   def checkpoints(self, partial: Path) -> epath.Path:
-    """Where the checkpoints of an artifact that is being made lie."""
+    """Returns the folder of the checkpoints of an artifact that is being made."""
     return self._at(partial) / UNHASHED
 
   def move(self, source: Path, target: Path) -> None:
-    """Moves a partial folder with its checkpoints, given as places here.
+    """Moves a partial folder in the bucket, with its checkpoints.
+
+    Args:
+      source: the folder, as a local path.
+      target: the new path, as a local path.
 
     Raises:
       RunError: the bucket cannot be reached.
     """
-    there, moved = self._at(source), self._at(target)
+    remote_source, remote_target = self._at(source), self._at(target)
     with _explained(self._remote):
-      if moved.exists():
-        moved.rmtree()
-      inside = there / UNHASHED
-      names = [f"{UNHASHED}/{name}" for name in self._list(inside)]
-      for name in [*names, *self._list(there)]:
-        (moved / name).parent.mkdir(parents=True, exist_ok=True)
-        (there / name).copy(moved / name)
-      if there.exists():
-        there.rmtree()
+      if remote_target.exists():
+        remote_target.rmtree()
+      checkpoints = self._list(remote_source / UNHASHED)
+      names = [f"{UNHASHED}/{name}" for name in checkpoints]
+      for name in [*names, *self._list(remote_source)]:
+        (remote_target / name).parent.mkdir(parents=True, exist_ok=True)
+        (remote_source / name).copy(remote_target / name)
+      if remote_source.exists():
+        remote_source.rmtree()
 
   @contextlib.contextmanager
   def making(self, artifact: Artifact, recipe: Recipe) -> Iterator[None]:
-    """Around the making of an artifact in the first process: keeps its parts.
+    """Copies the parts of an artifact to the bucket while the block makes them.
 
-    What the bucket has of another recipe is removed.
+    The first process calls this. A partial folder of another recipe in the bucket is
+    deleted.
     """
-    there, text = self._at(artifact.partial), recipe.to_text()
-    note = there / RECIPE
+    remote, text = self._at(artifact.partial), recipe.to_text()
+    remote_recipe = remote / RECIPE
     with _explained(self._remote):
-      if there.exists() and not (note.exists() and note.read_text() == text):
-        there.rmtree()
-      there.mkdir(parents=True, exist_ok=True)
-      note.write_text(text)
+      is_same = remote_recipe.exists() and remote_recipe.read_text() == text
+      if remote.exists() and not is_same:
+        remote.rmtree()
+      remote.mkdir(parents=True, exist_ok=True)
+      remote_recipe.write_text(text)
     ended = threading.Event()
     sent: set[Path] = set()
 
     def send():
-      # A part's note comes last, and has its hashes.
+      # The JSON file of a part holds its hashes, and is copied after the others.
       new = {p for p in artifact.partial.glob(f"{PARTS}/**/*") if p.is_file()} - sent
       new = [path for path in new if not path.name.startswith(".")]
       self._send(sorted(new, key=lambda path: path.suffix == ".json"))
@@ -148,7 +157,7 @@ class Bucket:
 
     def watch():
       while not ended.wait(EVERY):
-        with contextlib.suppress(RunError):  # the next time, or the end, tells
+        with contextlib.suppress(RunError):  # the next copy, or the last, will raise it
           send()
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -163,7 +172,7 @@ class Bucket:
       self._copy_logs()
 
   def put(self, artifact: Artifact) -> None:
-    """Copies an artifact that is whole here, its marker last.
+    """Copies a complete artifact to the bucket, its marker last.
 
     Raises:
       RunError: the bucket cannot be reached.
@@ -175,14 +184,14 @@ class Bucket:
     marker = self._at(artifact.marker)
     if marker.exists():
       marker.unlink()
-    there, partial = self._at(artifact.path), self._at(artifact.partial)
-    if not artifact.files and there.exists():
-      there.rmtree()
+    remote, partial = self._at(artifact.path), self._at(artifact.partial)
+    if not artifact.files and remote.exists():
+      remote.rmtree()
     made = artifact.provenance()
     self._send(artifact.root / name for name in made["outputs"])
     if (partial / UNHASHED).exists():
       for name in self._list(partial / UNHASHED):
-        target = there / UNHASHED / name
+        target = remote / UNHASHED / name
         target.parent.mkdir(parents=True, exist_ok=True)
         (partial / UNHASHED / name).copy(target)
     marker.write_text(artifact.marker.read_text())
@@ -191,49 +200,52 @@ class Bucket:
         folder.rmtree()
 
   def _list_aside(self, artifact: Artifact) -> list[epath.Path]:
-    names = self._at(artifact.path.parent)
+    """Lists the partial folders in the bucket that are kept for other recipes."""
+    parent = self._at(artifact.path.parent)
     pattern = f"{artifact.path.name}.????????.partial"
-    return [path for path in names.iterdir() if fnmatch.fnmatch(path.name, pattern)]
+    return [path for path in parent.iterdir() if fnmatch.fnmatch(path.name, pattern)]
 
   def get(self, artifact: Artifact) -> None:
     """Fetches an artifact that another process made."""
     self._fetch_artifact(str(artifact.marker.relative_to(self.folder)))
 
   def _at(self, path: Path) -> epath.Path:
+    """Returns the path in the bucket of a path in the local folder."""
     return self._remote / str(path.relative_to(self.folder))
 
   def _list(self, folder: epath.Path) -> Iterator[str]:
-    """Names of all files below a folder, but those of checkpoints inside it."""
-    waiting = [folder] if folder.exists() else []
-    while waiting:
-      for path in waiting.pop().iterdir():
+    """Yields the names of all files below a folder, except those of checkpoints."""
+    pending = [folder] if folder.exists() else []
+    while pending:
+      for path in pending.pop().iterdir():
         if path.is_dir():
           if path.name != UNHASHED:
-            waiting.append(path)
+            pending.append(path)
         else:
           yield str(path.relative_to(folder))
 
   def _fetch_artifact(self, name: str) -> None:
-    """Fetches an artifact by its marker, unless the same one is here."""
-    here, text = self.folder / name, (self._remote / name).read_text()
-    if here.exists() and here.read_text() == text:
+    """Fetches an artifact by the name of its marker, unless it is here already."""
+    marker, text = self.folder / name, (self._remote / name).read_text()
+    if marker.exists() and marker.read_text() == text:
       return
-    if here.exists():
-      self._remove(here)
+    if marker.exists():
+      self._remove(marker)
     try:
       made: dict[str, Any] = json.loads(text)
-    except ValueError:  # torn: as if there were none
+    except ValueError:  # an incomplete marker counts as none
       return
     start = name.rpartition("/")[0]
     try:
       self._fetch(f"{start}/{output}".lstrip("/") for output in made["outputs"])
     except RunError as error:
       if isinstance(error.__cause__, FileNotFoundError):
-        return  # not whole; it is made again
+        return  # the artifact is incomplete, and is made again
       raise
-    artifacts.write_text(here, text)
+    artifacts.write_text(marker, text)
 
   def _remove(self, marker: Path) -> None:
+    """Deletes a local artifact, so that it no longer counts as made."""
     if marker.name == MARKER:
       shutil.rmtree(marker.parent)
     else:
@@ -249,7 +261,7 @@ class Bucket:
           shutil.copyfileobj(source, target, 1 << 24)
         temporary.replace(path)
 
-    self._each(fetch, names)
+    self._run_threads(fetch, names)
 
   def _send(self, paths: Iterable[Path]) -> None:
     def send(path: Path) -> None:
@@ -258,9 +270,12 @@ class Bucket:
       with open(path, "rb") as source, target.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 24)
 
-    self._each(send, paths)
+    self._run_threads(send, paths)
 
-  def _each(self, function: Callable[[Any], None], values: Iterable[Any]) -> None:
+  def _run_threads(
+    self, function: Callable[[Any], None], values: Iterable[Any]
+  ) -> None:
+    """Calls a function for each value, in several threads."""
     with (
       _explained(self._remote),
       concurrent.futures.ThreadPoolExecutor(_THREADS) as pool,
@@ -275,17 +290,21 @@ class Bucket:
       self._send(path for path in paths if path.is_file())
 
   def _note_holder(self, names: set[str]) -> str:
-    """Notes who works here; a warning where somebody seems to, "" elsewhere.
+    """Leaves a note in the bucket that this process works in it.
 
-    A bucket cannot know whether a process lives, so a note is no lock.
+    A note is no lock, since it stays if the process is killed.
+
+    Returns:
+      A warning if there is the note of another process; otherwise "".
     """
     if not peers.is_first_process():
       return ""
     note, warning = self._remote / ".holder", ""
     if ".holder" in names:
       warning = (
-        f"Warning: {self._remote} was last held by {note.read_text()}, which did not"
-        " let go: it was killed, or still runs. Two runs at once spoil each other."
+        f"Warning: {self._remote} was last used by {note.read_text()}, which did not"
+        " end properly: it was killed, or is still running. Two runs at once would"
+        " overwrite each other's files."
       )
     note.write_text(holder.describe_process())
     return warning
@@ -299,6 +318,6 @@ def _explained(remote: epath.Path) -> Iterator[None]:
     raise RunError(f"{remote}: {error}; it was there when the run began.") from error
   except Exception as error:  # cloud clients have errors of their own
     raise RunError(
-      f"{remote}: cannot be reached any more ({type(error).__name__}:"
-      f" {str(error)[:200]}). The same command goes on from what is whole."
+      f"{remote}: can no longer be reached ({type(error).__name__}:"
+      f" {str(error)[:200]}). The same command resumes from what is complete."
     ) from error

@@ -1,8 +1,8 @@
-"""Checkpoints of a training run, through orbax: state, data iterator, metrics.
+"""Saves and restores checkpoints of training with orbax: state, data and metrics.
 
-The only module that knows orbax's interface. A checkpoint is written beside the
-training and counts when it is whole: the last file that is put into it has the
-hashes of all others, and only then does it get its name.
+This is the only module that uses orbax's checkpoint manager. A checkpoint is written in
+the background. The last file written into it holds the hashes of all others, and only
+then is it renamed to its final name.
 """
 
 import concurrent.futures
@@ -21,16 +21,16 @@ from mllm_selector_jax import storage
 from mllm_selector_jax.runs import artifacts, interrupts, peers
 from mllm_selector_jax.types import InputError, RunError, Stopped
 
-BEST_STEPS = 50  # whose mean training loss a checkpoint is judged by
-WHOLE = "whole.json"
-# What orbax writes after that, of times; its contents are not read.
+BEST_STEPS = 50  # number of steps whose mean training loss ranks a checkpoint
+WHOLE = "whole.json"  # holds the hashes of the other files
+# Files that orbax writes later; they hold times, and nothing reads them.
 TIMES = ("_CHECKPOINT_METADATA", "commit_success.txt")
-WORK = "the checkpoint that is being written is ended"
-_THREADS = 8  # that hash files
+WORK = "the current checkpoint is completed"
+_THREADS = 8  # number of threads that hash files
 
 
 def _describe(state: Any) -> dict[str, str]:
-  """Type and shape of every array of a state, by its name."""
+  """Returns type and shape of every array of a state, by its name."""
   return {
     jax.tree_util.keystr(path, simple=True, separator="/"): (
       f"{leaf.dtype.name}{list(leaf.shape)}"
@@ -40,16 +40,17 @@ def _describe(state: Any) -> dict[str, str]:
 
 
 class Checkpoints:
-  """The checkpoints of one run; as a context it ends when the last one is written.
+  """The checkpoints of one training run.
 
-  In a run of several processes all must make it and call the same.
+  As a context manager, it waits for the last checkpoint when it exits. In a run of
+  several processes, all of them must construct it and make the same calls.
 
   Args:
-    folder: where they lie, also of a cloud bucket.
-    keep: the newest so many stay,
-    best: and so many of those before whose last `BEST_STEPS` steps had the lowest
-      mean training loss.
-    warn: told of a checkpoint that is damaged.
+    folder: the folder of the checkpoints, which may be in a bucket.
+    keep: how many of the newest checkpoints are kept.
+    best: how many of the older checkpoints are kept, namely those whose last
+      `BEST_STEPS` steps had the lowest mean training loss.
+    warn: called with a message about a damaged checkpoint.
   """
 
   def __init__(
@@ -82,20 +83,26 @@ class Checkpoints:
       with interrupts.held(WORK):
         self._manager.close()
     elif jax.process_count() == 1:
-      # The error at hand says more than one of these.
+      # The current error is more informative than one raised here.
       with contextlib.suppress(Exception), interrupts.held(WORK):
         self._manager.close()
-    # What another process is to write may never come.
+    # In a run of several processes, closing would wait for a process that may be gone.
 
   def save(
     self, step: int, state: Any, iterator: Any, metrics: list[dict[str, float]]
   ) -> None:
-    """Begins to save the state after `step` steps, unless it is there already.
+    """Begins to save a checkpoint, unless there is one of this step already.
 
-    What is given may change as soon as this returns.
+    The arguments may be changed as soon as this returns.
+
+    Args:
+      step: the number of steps that were done.
+      state: a tree of arrays.
+      iterator: the data iterator, whose position is saved.
+      metrics: the metrics of all steps so far, with the key "loss".
 
     Raises:
-      RunError: the checkpoint before could not be written.
+      RunError: the previous checkpoint could not be written.
     """
     self.wait()
     if step in self._manager.all_steps():
@@ -104,7 +111,7 @@ class Checkpoints:
     args = ocp.args.Composite(
       state=ocp.args.StandardSave(state),
       shapes=ocp.args.JsonSave(_describe(state)),
-      # Each process goes through its share of the same steps: one state for all.
+      # All processes are at the same step, so that one iterator state serves all.
       data=ocp.args.JsonSave(json.loads(json.dumps(iterator.get_state()))),
       history=ocp.args.JsonSave(self._metrics),
     )
@@ -112,12 +119,12 @@ class Checkpoints:
       self._manager.save(step, args=args)
 
   def check(self) -> None:
-    """Raises the RunError of a save that has ended without success."""
+    """Raises the RunError of a save that has failed in the background."""
     if self._saving is not None and not self._manager.is_saving_in_progress():
       self.wait()
 
   def wait(self) -> None:
-    """Waits until what is being saved is whole.
+    """Waits until the current checkpoint is complete.
 
     Raises:
       RunError: it could not be written.
@@ -135,15 +142,19 @@ class Checkpoints:
       lines = [line for line in str(error).splitlines() if line.strip()]
       raise RunError(
         f"The checkpoint of step {self._saving} could not be written to"
-        f" {self._folder}: {lines[0][:400] if lines else type(error).__name__}. The one"
-        " before is untouched"
+        f" {self._folder}: {lines[0][:400] if lines else type(error).__name__}. The"
+        " previous one is untouched"
       ) from error
 
   def restore(self, state: Any, iterator: Any) -> tuple[int, Any, list]:
-    """The newest whole checkpoint's step, state (laid out as `state` is) and metrics.
+    """Restores the newest complete checkpoint. Damaged ones are deleted.
 
-    Without a checkpoint: 0, `state`, none. The iterator is set to go on where
-    the checkpoint left it. Damaged checkpoints are removed.
+    Args:
+      state: a tree of arrays with the shapes, types and shardings to restore.
+      iterator: the data iterator, which is set to the position of the checkpoint.
+
+    Returns:
+      The step, the state and the metrics; without a checkpoint, 0, `state` and [].
 
     Raises:
       InputError: the checkpoint is of another model or recipe.
@@ -163,91 +174,93 @@ class Checkpoints:
     )
     iterator.set_state(restored["data"])
     self._metrics = list(restored["history"])
-    self._tidy()
+    self._delete_leftovers()
     return step, restored["state"], list(self._metrics)
 
-  def _tidy(self) -> None:
-    """Removes what a run that was cut off after a save had still to remove."""
+  def _delete_leftovers(self) -> None:
+    """Deletes checkpoints left behind by an interrupted cleanup."""
     steps = sorted(self._manager.all_steps())
-    for step, stays in zip(steps, self._choose(steps), strict=True):
-      if not stays:
+    for step, is_kept in zip(steps, self._choose(steps), strict=True):
+      if not is_kept:
         self._manager.delete(step)
 
   def _find_whole(self) -> int | None:
-    """The newest step whose files are all there as they were written."""
+    """Returns the newest step whose files all match their hashes."""
     for step in sorted(self._manager.all_steps(), reverse=True):
       damage = self._find_damage(step) if peers.is_first_process() else ""
       if not peers.agree(bool(damage)):
         return step
       self._warn(
-        f"{self._folder / str(step)} is damaged ({damage}) and is removed; the"
-        " checkpoint before it, if there is one, is taken."
+        f"{self._folder / str(step)} is damaged ({damage}) and is deleted; the"
+        " checkpoint before it, if there is one, is used."
       )
       self._manager.delete(step)
     return None
 
   def _find_damage(self, step: int) -> str:
-    """What is wrong with a checkpoint; "" where nothing is."""
-    place = self._folder / str(step)
+    """Returns what is wrong with a checkpoint; "" if nothing is."""
+    folder = self._folder / str(step)
     try:
-      wanted = json.loads((place / WHOLE).read_text())
+      expected = json.loads((folder / WHOLE).read_text())
     except (OSError, ValueError):
-      return f"{WHOLE} is not there, or not whole"
-    found = _hash_files(place)
-    for name in sorted(wanted.keys() | found.keys()):
-      if name not in found:
+      return f"{WHOLE} is missing or incomplete"
+    actual = _hash_files(folder)
+    for name in sorted(expected.keys() | actual.keys()):
+      if name not in actual:
         return f"{name} is gone"
-      if found[name] != wanted.get(name):
+      if actual[name] != expected.get(name):
         return f"{name} is not as it was written"
     return ""
 
-  def _check_shapes(self, step: int, wanted: dict[str, str]) -> None:
-    only = ocp.args.Composite(shapes=ocp.args.JsonRestore())
-    found = self._manager.restore(step, args=only)["shapes"]
+  def _check_shapes(self, step: int, shapes: dict[str, str]) -> None:
+    """Refuses a checkpoint whose arrays differ from those described by `shapes`."""
+    only_shapes = ocp.args.Composite(shapes=ocp.args.JsonRestore())
+    saved = self._manager.restore(step, args=only_shapes)["shapes"]
     different = [
-      name for name in sorted(found | wanted) if found.get(name) != wanted.get(name)
+      name for name in sorted(saved | shapes) if saved.get(name) != shapes.get(name)
     ]
     if different:
       name = different[0]
       raise InputError(
         f"{self._folder / str(step)} is a checkpoint of another model:"
-        f" {name} is {found.get(name, 'not there')}, and this model's is"
-        f" {wanted.get(name, 'not there')} ({len(different)} such differences). Give"
-        " back the old model and recipe, or another folder."
+        f" {name} is {saved.get(name, 'not there')}, and this model's is"
+        f" {shapes.get(name, 'not there')} ({len(different)} such differences). Give"
+        " the old model and recipe, or another folder."
       )
 
   def _mark(self) -> None:
-    """Puts the hashes of its files into the checkpoint that is about to be named."""
-    for place in self._folder.iterdir():
-      if place.name.partition(".")[0] == str(self._saving):
-        artifacts.write_json(place / WHOLE, _hash_files(place))
+    """Writes the hashes of all files into a checkpoint, before orbax renames it."""
+    for folder in self._folder.iterdir():
+      if folder.name.partition(".")[0] == str(self._saving):
+        artifacts.write_json(folder / WHOLE, _hash_files(folder))
 
   def should_preserve(
     self, checkpoints: Sequence[Any], *, context: Any
   ) -> Sequence[bool]:
-    """Which stay, oldest first: orbax's preservation policy."""
-    return self._choose([one.step for one in checkpoints])
+    """Implements orbax's preservation policy: which checkpoints to keep."""
+    return self._choose([checkpoint.step for checkpoint in checkpoints])
 
   def _choose(self, steps: list[int]) -> list[bool]:
-    stay = set(steps[-self._keep :])
-    before = sorted(set(steps) - stay, key=lambda step: (self._loss(step), step))
-    stay.update(before[: self._best])
-    return [step in stay for step in steps]
+    """Returns for each step, oldest first, whether its checkpoint is kept."""
+    kept = set(steps[-self._keep :])
+    older = sorted(set(steps) - kept, key=lambda step: (self._loss(step), step))
+    kept.update(older[: self._best])
+    return [step in kept for step in steps]
 
   def _loss(self, step: int) -> float:
-    """The mean training loss of the steps before a checkpoint."""
+    """Returns the mean training loss of the last steps before a checkpoint."""
     return float(np.mean([line["loss"] for line in self._metrics[:step][-BEST_STEPS:]]))
 
 
-def _hash_files(place: epath.Path) -> dict[str, str]:
-  """SHA-256 of every file of a checkpoint, by its name there.
+def _hash_files(checkpoint: epath.Path) -> dict[str, str]:
+  """Returns the SHA-256 of every file of a checkpoint, by its name.
 
-  Of a file in a bucket the size: its store checks what it is given, and shows it
-  when it is whole.
+  For files in a bucket it returns the size instead of the hash. The store itself
+  verifies uploads, and shows a file only when it is complete.
   """
-  hash_file = _note_size if storage.is_remote(place) else storage.hash_file
+  hash_file = _read_size if storage.is_remote(checkpoint) else storage.hash_file
   files = []
-  folders = [place]
+  folders = [checkpoint]
   while folders:
     for path in folders.pop().iterdir():
       if path.is_dir():
@@ -257,10 +270,10 @@ def _hash_files(place: epath.Path) -> dict[str, str]:
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
     hashes = pool.map(hash_file, files)
     return {
-      str(path.relative_to(place)): found
-      for path, found in zip(files, hashes, strict=True)
+      str(path.relative_to(checkpoint)): file_hash
+      for path, file_hash in zip(files, hashes, strict=True)
     }
 
 
-def _note_size(path: epath.Path) -> str:
+def _read_size(path: epath.Path) -> str:
   return f"{path.stat().length} bytes"

@@ -1,4 +1,4 @@
-"""What people see: messages and progress, on the console and in log.txt."""
+"""Shows messages and progress on the console, and writes them to log.txt."""
 
 import contextlib
 import datetime
@@ -14,20 +14,20 @@ LINES_EVERY = 10.0  # seconds between progress lines where there is no terminal
 
 
 class Console:
-  """Prints to standard error and appends the same to the log."""
+  """Prints to standard error, and appends the same text to the log."""
 
   def __init__(self, log: Path):
     self._log = log
     self._terminal = sys.stderr.isatty()
 
   def say(self, text: str) -> None:
-    """One message, to the console and the log."""
-    with contextlib.suppress(OSError):  # whoever watched may have gone
+    """Writes a message to the console and the log."""
+    with contextlib.suppress(OSError):  # the terminal may have been closed
       tqdm.tqdm.write(text, file=sys.stderr)
     self.record(text)
 
   def record(self, text: str) -> None:
-    """Something for the log alone, such as a traceback."""
+    """Writes a text, such as a traceback, to the log only."""
     now = datetime.datetime.now().isoformat(timespec="seconds")
     with contextlib.suppress(OSError), open(self._log, "a") as log:
       log.write("".join(f"{now} {line}\n" for line in text.splitlines()))
@@ -36,10 +36,10 @@ class Console:
   def progress(
     self, title: str, unit: str = "row"
   ) -> Iterator[Callable[[int, int | None], None]]:
-    """Gives a function of (done, total) that shows rate and time left.
+    """Yields a function of (done, total) that shows the rate and the remaining time.
 
-    A bar on a terminal; elsewhere a line every few seconds. The log gets one
-    line at the end.
+    It shows a bar on a terminal, and otherwise prints a line every `LINES_EVERY`
+    seconds. The log gets one line at the end.
     """
     start = last = time.monotonic()
     pace = Pace()
@@ -74,18 +74,21 @@ class Console:
 
 
 class Pace:
-  """How fast a stage goes, compilation and what a resumed stage found apart.
+  """Measures the rate of a stage, without compilation and work of earlier runs.
 
   Attributes:
-    before: what was done at the first note.
+    before: the amount that was done already when this run began; None before the first
+      note.
   """
 
   def __init__(self):
     self.before: int | None = None
-    self._warm: tuple[int, float] | None = None  # when the first step had ended
+    # Amount and time after the first step, which includes compilation, and the last.
+    self._warm: tuple[int, float] | None = None
     self._last: tuple[int, float] | None = None
 
   def note(self, done: int, now: float) -> None:
+    """Notes the amount that is done at a time in seconds."""
     if self.before is None:
       self.before = done
     elif done > self.before:
@@ -93,7 +96,7 @@ class Pace:
       self._warm = self._warm or self._last
 
   def rate(self) -> float | None:
-    """What is done a second; None while nothing can be said."""
+    """Returns the amount done per second; None before the second step."""
     if self._warm is None or self._last == self._warm:
       return None
     done, seconds = np.subtract(self._last, self._warm)

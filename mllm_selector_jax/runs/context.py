@@ -1,4 +1,4 @@
-"""One invocation: its config, workdir, console, devices and wish to stop."""
+"""Defines `Run`, one invocation: config, workdir, console, devices, request to stop."""
 
 import contextlib
 import copy
@@ -8,12 +8,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-from jax.sharding import Mesh
-
-from mllm_selector_jax import plugins, sharding, storage
+from mllm_selector_jax import plugins, storage
 from mllm_selector_jax.runs import (
   agreement,
   artifacts,
@@ -27,10 +24,12 @@ from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.types import InputError, Stopped
 
-SEEN = 5.0  # seconds after which what one host wrote to a shared volume is seen by all
+if TYPE_CHECKING:
+  import jax.sharding
 
-# The settings that may name plug-ins.
-PLUGGED = (
+SEEN = 5.0  # seconds until all hosts see a file that one wrote to a shared volume
+
+PLUGGED = (  # the settings that may name plug-ins
   *("pool.formats", "score.signals", "evaluate.metrics"),
   *("select.strategy", "select.bound", "select.search.bound"),
   *("compare.strategies", "compare.variants"),
@@ -39,13 +38,13 @@ PLUGGED = (
 
 @dataclasses.dataclass
 class _Shared:
-  """What a run and those made from it by `Run.at` have in common.
+  """The state that a run shares with those made from it by `Run.at`.
 
   Attributes:
     stop: whether a SIGTERM asked the run to save and leave.
-    stage: the stage at hand, for messages.
-    said: texts that are said once.
-    known: what `once` has made, by key.
+    stage: the current stage, for messages.
+    said: texts that are said only once.
+    known: values that `once` has made, by key.
   """
 
   stop: bool = False
@@ -56,21 +55,22 @@ class _Shared:
 
 @dataclasses.dataclass
 class Run:
-  """What every stage is given.
+  """One invocation, which is passed to every stage.
 
   Attributes:
     cfg: the locked config.
-    workdir: where artifacts lie.
-    console: for people.
-    force: take a pool whose files changed.
-    ids: what `explain` is asked about, as `references` reads it.
-    arm: whose selection `explain` and `export-selection` are about; None where none
-      was named.
-    lists: files of ids that `measure` is asked about.
-    out: where it writes its figures; empty for nowhere.
-    bucket: that the workdir is a copy of; None where it is a folder.
-    devices: of the mesh; None for all that there are.
-    seconds: what `make` took by artifact, `<name>.partial` where it was cut off.
+    workdir: the folders of the artifacts.
+    console: shows messages and progress.
+    force: whether to accept a pool whose files have changed.
+    ids: the rows that `explain` is asked about, as `inputs/references.py` reads them.
+    arm: the arm whose selection `explain` and `export-selection` are about; None if
+      none was named.
+    lists: the files of ids that `measure` is asked about.
+    out: the file to which `measure` writes its figures; "" for none.
+    bucket: the bucket of which the workdir is a copy; None if it is a local folder.
+    devices: the devices of the mesh; None for all.
+    seconds: the seconds that `make` took, by artifact; `<name>.partial` if it was
+      interrupted.
   """
 
   cfg: Any
@@ -82,17 +82,17 @@ class Run:
   lists: tuple[str, ...] = ()
   out: str = ""
   bucket: Bucket | None = None
-  devices: Sequence[jax.Device] | None = None
+  devices: Sequence["jax.Device"] | None = None
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
   _shared: _Shared = dataclasses.field(default_factory=_Shared)
 
   def at(
     self, workdir: Workdir | None = None, settings: dict[str, Any] | None = None
   ) -> "Run":
-    """Gives the same run with other folders or other settings.
+    """Returns the same run with other folders or other settings.
 
     Args:
-      workdir: where artifacts lie; None for the same place.
+      workdir: the folders of the artifacts; None to keep them.
       settings: values by key, as on the command line: `{"tune.batch": 8}`.
     """
     cfg = self.cfg
@@ -103,29 +103,35 @@ class Run:
 
   @property
   def stage(self) -> str:
-    """The stage at hand, for messages."""
+    """The current stage, for messages."""
     return self._shared.stage
 
   def begin(self, stage: str) -> None:
-    """Notes the stage at hand."""
+    """Notes the current stage."""
     self._shared.stage = stage
 
   def stop(self) -> None:
-    """Asks the stage at hand to save and leave (SIGTERM)."""
+    """Asks the current stage to save and leave (SIGTERM)."""
     self._shared.stop = True
 
   def stopped(self) -> bool:
+    """Returns whether the run was asked to stop."""
     return self._shared.stop
 
   def say(self, text: str, once: bool = False) -> None:
-    """Says it on the first process; with `once`, not if this run has said it."""
+    """Shows a message in the first process.
+
+    Args:
+      text: the message.
+      once: whether to skip a message that this run has shown before.
+    """
     if peers.is_first_process() and not (once and text in self._shared.said):
       self.console.say(text)
     if once:
       self._shared.said.add(text)
 
   def once(self, key: Any, make: Callable[[], Any]) -> Any:
-    """What `make` gives, made once in a run for all that ask by this key."""
+    """Returns the value of `make`, which is called only once in a run for each key."""
     known = self._shared.known
     if key not in known:
       known[key] = make()
@@ -135,7 +141,16 @@ class Run:
   def progress(
     self, title: str, unit: str = "row", leave: bool = True
   ) -> Iterator[Callable[[int, int | None], None]]:
-    """Progress of one stage; with `leave`, a SIGTERM ends it at the next update."""
+    """Shows the progress of one stage.
+
+    Args:
+      title: what is done, for the console.
+      unit: what is counted, in the singular.
+      leave: whether the function raises `Stopped` after a SIGTERM.
+
+    Yields:
+      A function to call with (done, total) after every step.
+    """
     first = peers.is_first_process()
     shown = self.console.progress(title, unit) if first else _show_nothing()
     with shown as update, interrupts.pace() as note:
@@ -149,13 +164,16 @@ class Run:
       yield checked
 
   def checkpoints(self, folder: Path) -> Any:
-    """Where the checkpoints of what is made in that folder lie."""
+    """Returns the folder of the checkpoints of an artifact that is being made."""
     if self.bucket is not None:
       return self.bucket.checkpoints(folder)
     return folder / artifacts.UNHASHED
 
   @functools.cached_property
-  def mesh(self) -> Mesh:
+  def mesh(self) -> "jax.sharding.Mesh":
+    """The mesh of the run's devices, made when a command first asks for it."""
+    from mllm_selector_jax import sharding  # imports jax, which not all commands need
+
     return sharding.make_mesh(**self.cfg.mesh.to_dict(), devices=self.devices)
 
   def recipe(self, stage: str, config: Any, inputs: dict[str, str]) -> artifacts.Recipe:
@@ -169,18 +187,22 @@ class Run:
     again: str = "",
     together: bool = False,
   ) -> bool:
-    """Makes an artifact unless it is current; says which, and why.
+    """Makes an artifact unless it is current, and says which and why.
 
     Args:
-      artifact: where.
-      recipe: what it follows from.
-      build: writes it into the folder that it is given.
-      again: a reason to make it whether it is current or not.
-      together: whether every process builds, on all devices; otherwise the first
-        one does, and the others wait.
+      artifact: the artifact.
+      recipe: what the artifact is made from.
+      build: writes the artifact's files into the folder that it is called with.
+      again: a reason to make the artifact even if it is current; "" for none.
+      together: whether all processes call `build`, on all devices; otherwise only the
+        first one does, and the others wait.
 
     Returns:
-      Whether it was made.
+      Whether the artifact was made.
+
+    Raises:
+      InputError: the processes of the run have different recipes.
+      Stopped: the run was asked to stop before the artifact was begun.
     """
     name = self.workdir.name(artifact)
     self.begin(recipe.stage)
@@ -199,19 +221,19 @@ class Run:
     if peers.is_first_process():
       half_done.keep_others(self, artifact, recipe)
     start = time.monotonic()
-    taken = f"{name}.partial"
+    time_name = f"{name}.partial"
     try:
       with _making(artifact, recipe, self.bucket) as folder:
         if together or peers.is_first_process():
           build(folder)
-      taken = name
+      time_name = name
     finally:
-      self.seconds[taken] = time.monotonic() - start
+      self.seconds[time_name] = time.monotonic() - start
     self.say(f"{recipe.stage}: {name} done in {self.seconds[name]:.1f} s")
     return True
 
   def _describe(self, recipe: artifacts.Recipe) -> dict[str, str]:
-    """A recipe as `agreement` compares it; each process has its folder of a bucket."""
+    """Returns a recipe as `agreement` compares it, without paths of one process."""
     config = artifacts.flatten(recipe.to_json()["config"])
     named = {f"the setting {key}": repr(value) for key, value in config.items()}
     inputs = {f"the hash of {key}": value[:16] for key, value in recipe.inputs.items()}
@@ -223,12 +245,15 @@ class Run:
 def _making(
   artifact: artifacts.Artifact, recipe: artifacts.Recipe, bucket: Bucket | None
 ) -> Iterator[Path]:
-  """`artifact.making` in the first process; the others find its folder there."""
+  """Yields the folder in which an artifact is made, in all processes.
+
+  The first process makes the folder and puts the artifact in place; the others wait.
+  """
   name, first = f"{recipe.stage} {artifact.path.name}", peers.is_first_process()
   if first:
     with artifact.making(recipe) as folder:
-      kept = bucket.making(artifact, recipe) if bucket else contextlib.nullcontext()
-      with kept:
+      copying = bucket.making(artifact, recipe) if bucket else contextlib.nullcontext()
+      with copying:
         peers.meet(f"{name} begins")
         yield folder
     if bucket:
@@ -247,7 +272,7 @@ def _show_nothing() -> Iterator[Callable[[int, int | None], None]]:
 
 
 def plain(config: Any) -> Any:
-  """A config section as JSON has it."""
+  """Converts a config section to values of JSON."""
   if hasattr(config, "to_dict"):
     config = config.to_dict()
   if isinstance(config, dict):
@@ -261,34 +286,34 @@ def plain(config: Any) -> Any:
 def open_run(
   cfg: Any, workdir: str, force: bool = False, **asked: Any
 ) -> Iterator[Run]:
-  """A run that holds its workdir, for all processes, until it ends.
+  """Opens a run, which locks its workdir until the context ends.
 
   Args:
     cfg: the locked config.
-    workdir: where artifacts lie.
-    force: take a pool whose files changed.
-    asked: other fields of `Run`: ids, arm, lists, out, devices.
+    workdir: the folder of the artifacts, local or in a bucket.
+    force: whether to accept a pool whose files have changed.
+    **asked: other fields of `Run`: ids, arm, lists, out, devices.
 
   Raises:
-    InputError: another process holds the workdir, or it cannot be written; or its
+    InputError: another process holds the workdir, it cannot be written to, or its
       bucket cannot be reached.
   """
   bucket = Bucket(workdir) if storage.is_remote(workdir) else None
-  place = Workdir(bucket.folder if bucket else Path(workdir).absolute())
-  with holder.lock(place.path) if _writes(bucket) else contextlib.nullcontext():
-    run = Run(cfg, place, Console(place.log), force, bucket=bucket, **asked)
+  folders = Workdir(bucket.folder if bucket else Path(workdir).absolute())
+  with holder.lock(folders.path) if _writes(bucket) else contextlib.nullcontext():
+    run = Run(cfg, folders, Console(folders.log), force, bucket=bucket, **asked)
     if bucket:
       bucket.open(run.say)
     if not bucket:
-      _check_shared(place.path)
+      _check_shared(folders.path)
     if peers.is_first_process():
-      artifacts.recover(place.path)  # before others look
+      artifacts.recover(folders.path)  # before the other processes look
     peers.meet("the workdir is open")
     with plugins.trusting({key: _read_setting(cfg, key) for key in PLUGGED}):
       yield run
     if bucket and peers.is_first_process():
       bucket.close()
-      run.say(f"All of it is in {workdir}.")
+      run.say(f"All results are in {workdir}.")
 
 
 def _read_setting(cfg: Any, key: str) -> Any:
@@ -299,16 +324,16 @@ def _read_setting(cfg: Any, key: str) -> Any:
 
 def _check_shared(folder: Path) -> None:
   """Refuses a workdir that is not the same folder in all processes."""
-  number, count = peers.place()
+  number, count = peers.number_and_count()
   if count == 1:
     return
   path = folder / ".meeting"
   if number == 0:
     artifacts.write_text(path, uuid.uuid4().hex)
-  wanted = peers.exchange(path.read_text() if number == 0 else "")[0]
+  token = peers.exchange(path.read_text() if number == 0 else "")[0]
 
   deadline = time.monotonic() + SEEN
-  while not path.exists() or path.read_text() != wanted:
+  while not path.exists() or path.read_text() != token:
     if time.monotonic() > deadline:
       raise InputError(
         f"{folder} is not the folder that process 0 writes to. Give a --workdir on a"
@@ -321,5 +346,5 @@ def _check_shared(folder: Path) -> None:
 
 
 def _writes(bucket: Bucket | None) -> bool:
-  """Whether this process has a folder to write to."""
+  """Returns whether this process writes to a folder, and so has to lock it."""
   return peers.is_first_process() or bucket is not None

@@ -1,4 +1,4 @@
-"""What a command that failed says: one message, what to do, and its exit status."""
+"""Explains why a command failed: one message with a remedy, and an exit status."""
 
 import errno
 import re
@@ -12,13 +12,13 @@ from mllm_selector_jax.types import InputError, RunError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
-# XLA's, and those of the allocators beneath it.
+# Messages of XLA, and of the allocators that it uses.
 _MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory|bad_alloc", re.IGNORECASE)
 _TUNING = (
   "--config.model.remat=full, a larger --config.{0}.accumulate, a smaller"
   " --config.{0}.row_length or a larger --config.mesh.fsdp"
 )
-# What makes each stage need less memory.
+# The settings by which each stage needs less memory.
 KNOBS = {
   "align": _TUNING.format("align"),
   "seed": _TUNING.format("seed"),
@@ -30,12 +30,15 @@ KNOBS = {
 
 
 def explain(error: BaseException, stage: str, workdir: Path | None) -> tuple[str, int]:
-  """The message for whatever ended a command, and the exit status.
+  """Explains an exception that ended a command.
 
   Args:
-    error: what was raised.
-    stage: the stage at hand; "" before any.
-    workdir: where the run writes; None if there is none yet.
+    error: the exception.
+    stage: the current stage; "" before the first one.
+    workdir: the folder that the run writes to; None if there is none yet.
+
+  Returns:
+    The message and the exit status.
   """
   where = f"{stage}: " if stage else ""
   if isinstance(error, InputError):
@@ -47,17 +50,17 @@ def explain(error: BaseException, stage: str, workdir: Path | None) -> tuple[str
     return str(error) + _room(error, workdir), 1
   if processes.is_lost(error):
     return (
-      f"{where}another process of this run is gone ({_first_line(error)}). See what it"
-      " said, then start all of them again; they go on from what is whole.",
+      f"{where}another process of this run is gone ({_first_line(error)}). See its"
+      " last message, then start all of them again; they resume from what is complete.",
       1,
     )
   if isinstance(error, MemoryError) or (
     isinstance(error, RuntimeError) and _MEMORY.search(str(error))
   ):
-    remedy = KNOBS.get(stage, "a smaller batch or row_length of the stage at hand")
+    remedy = KNOBS.get(stage, "a smaller batch or row_length of the current stage")
     return (
       f"{where}out of memory ({_first_line(error)}). Give {remedy}; the same command"
-      " goes on from what is whole.",
+      " resumes from what is complete.",
       1,
     )
   if isinstance(error, OSError):
@@ -65,17 +68,19 @@ def explain(error: BaseException, stage: str, workdir: Path | None) -> tuple[str
   text = f"{where}{type(error).__name__}: {_first_line(error)}"
   if room := _room(error, workdir):
     return text + room, 1
-  place = traceback.extract_tb(error.__traceback__)[-1:]
-  at = f" ({Path(place[0].filename).name}, line {place[0].lineno})" if place else ""
+  frames = traceback.extract_tb(error.__traceback__)
+  location = (
+    f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+  )
   return (
-    f"{text}{at}. This is a fault of the program, not of your input"
+    f"{text}{location}. This is a fault of the program, not of your input"
     + (f"; {workdir / 'log.txt'} has the traceback to report." if workdir else "."),
     1,
   )
 
 
 def is_expected(error: BaseException) -> bool:
-  """Whether the message alone is enough, so that no traceback need be kept."""
+  """Returns whether the message is enough, so that no traceback need be logged."""
   return isinstance(error, InputError | RunError)
 
 
@@ -86,12 +91,12 @@ def _explain_system(error: OSError, workdir: Path | None) -> str:
   if error.errno in _FULL:
     return text + (_room(error, workdir) or ".")
   if error.errno in _DENIED:
-    return text + ". Give this user the right to it, or another --workdir."
-  return text + ". The same command goes on from what is whole."
+    return text + ". Give this user access to it, or give another --workdir."
+  return text + ". The same command resumes from what is complete."
 
 
 def _room(error: BaseException, workdir: Path | None) -> str:
-  """What to do if the disk is full, "" if it is not that."""
+  """Says what to do if the error is that the disk is full; otherwise returns ""."""
   code = getattr(error, "errno", None) or getattr(error.__cause__, "errno", None)
   if code not in _FULL and "No space left on device" not in str(error):
     return ""
@@ -99,7 +104,8 @@ def _room(error: BaseException, workdir: Path | None) -> str:
   if workdir is not None and workdir.exists():
     free = f" ({shutil.disk_usage(workdir).free:,} bytes are free under {workdir})"
   return (
-    f"{free}. Make room and give the same command again; it goes on from what is whole."
+    f"{free}. Make room and give the same command again; it resumes from what is"
+    " complete."
   )
 
 

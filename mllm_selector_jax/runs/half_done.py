@@ -1,7 +1,7 @@
-"""What an interrupted stage left that was begun with other settings.
+"""Keeps what an interrupted stage has done when it is run again with other settings.
 
-As a finished artifact, it is kept until the new one is whole: beside it, in
-`<name>.<digest>.partial`, where it is found again when the settings are set back.
+The unfinished artifact is kept in `<name>.<digest>.partial` until the new one is
+complete, and is continued if the old settings are restored before.
 """
 
 import datetime
@@ -14,31 +14,31 @@ from typing import Any
 from mllm_selector_jax.data.pool import checked_parts, pool_table, prepared_pool
 from mllm_selector_jax.runs import artifacts
 
-MOST = 4  # differences that are told
+MOST = 4  # largest number of differences that a message names
 
 
 def keep_others(
   run: Any, artifact: artifacts.Artifact, recipe: artifacts.Recipe
 ) -> None:
-  """Sets aside what was begun with another recipe, and takes back what was with this.
+  """Moves an unfinished artifact of another recipe aside, and one of this recipe back.
 
-  The first process alone does it, before an artifact is made.
+  Only the first process calls this, before it makes an artifact.
 
   Args:
     run: the invocation, a `context.Run`.
-    artifact: that is about to be made.
-    recipe: what it follows from.
+    artifact: the artifact that is about to be made.
+    recipe: what the artifact is made from.
   """
-  wanted = recipe.to_text()
-  found = artifacts.read_recipe(artifact.partial)
-  if found not in (None, wanted):
+  recipe_text = recipe.to_text()
+  partial_recipe = artifacts.read_recipe(artifact.partial)
+  if partial_recipe not in (None, recipe_text):
     if describe(run, artifact.partial):
-      _move(run, artifact.partial, artifact.aside(found))
+      _move(run, artifact.partial, artifact.aside(partial_recipe))
     else:
       shutil.rmtree(artifact.partial)
-  mine = artifact.aside(wanted)
-  if artifacts.read_recipe(mine) == wanted and not artifact.partial.exists():
-    _move(run, mine, artifact.partial)
+  kept = artifact.aside(recipe_text)
+  if artifacts.read_recipe(kept) == recipe_text and not artifact.partial.exists():
+    _move(run, kept, artifact.partial)
   name = run.workdir.name(artifact)
   for folder in artifact.list_aside():
     text = artifacts.read_recipe(folder)
@@ -48,14 +48,14 @@ def keep_others(
         f"{recipe.stage}: {name} was begun with other settings"
         f" ({'; '.join(changed[:MOST])}{' ...' if len(changed) > MOST else ''}) and"
         f" holds {describe(run, folder)}, of which nothing can be used here. It is kept"
-        f" as {folder.name} ({_measure(folder):,} bytes on this machine), and removed"
-        f" when {name} is whole. To go on with it, stop this run and set that back; to"
-        " have both, give another --workdir."
+        f" as {folder.name} ({_measure(folder):,} bytes on this machine), and deleted"
+        f" when {name} is complete. To continue it, stop this run and restore those"
+        " settings; to keep both, give another --workdir."
       )
 
 
 def describe(run: Any, folder: Path) -> str:
-  """How far an interrupted stage has come; "" if it has nothing to go on from."""
+  """Says how far an interrupted stage has come; "" if it must begin anew."""
   done = [text for kind in KINDS if (text := kind(run, folder))]
   if not done:
     return ""
@@ -68,10 +68,10 @@ def describe(run: Any, folder: Path) -> str:
 
 
 def _find_checkpoint(run: Any, folder: Path) -> str:
-  """Of seed, align and tune."""
-  place = run.checkpoints(folder)
-  steps = [path.name for path in place.iterdir()] if place.exists() else []
-  steps = [int(name) for name in steps if name.isdigit()]
+  """Describes the last checkpoint of `seed`, `align` and `tune`."""
+  checkpoints = run.checkpoints(folder)
+  names = [path.name for path in checkpoints.iterdir()] if checkpoints.exists() else []
+  steps = [int(name) for name in names if name.isdigit()]
   return f"a checkpoint of step {max(steps):,}" if steps else ""
 
 
@@ -82,7 +82,7 @@ def _find_scores(run: Any, folder: Path) -> str:
 
 def _find_checked(run: Any, folder: Path) -> str:
   if (folder / "pool_summary.json").exists():
-    return "a whole check"
+    return "a complete check"
   count = checked_parts.count_parts(folder / "pool.parquet")
   return f"checked rows: {count * pool_table.GROUP_ROWS:,}" if count else ""
 
@@ -92,7 +92,7 @@ def _find_prepared(run: Any, folder: Path) -> str:
   return f"prepared files: {count:,}" if count else ""
 
 
-# What a stage goes on from, by what lies in its folder. Other stages begin anew.
+# Each describes what one kind of stage can resume from. Other stages begin anew.
 KINDS: tuple[Callable[[Any, Path], str], ...] = (
   _find_checkpoint,
   _find_scores,

@@ -1,4 +1,4 @@
-"""Who works in a workdir: one run at a time."""
+"""Locks a workdir, so that only one run at a time works in it."""
 
 import contextlib
 import fcntl
@@ -11,16 +11,17 @@ from mllm_selector_jax.types import InputError
 
 
 def describe_process() -> str:
-  """What a message to another process calls the one at hand."""
+  """Names this process for messages of other processes."""
   return f"process {os.getpid()} on host {socket.gethostname()}"
 
 
 @contextlib.contextmanager
 def lock(workdir: Path) -> Iterator[None]:
-  """Holds the workdir for this process; the system lets go when it dies.
+  """Locks the workdir for this process; the system releases the lock if it dies.
 
   Raises:
-    InputError: another process holds it; host and process are named.
+    InputError: another process, which the message names, holds the lock; or the folder
+      cannot be written to.
   """
   path = workdir / ".lock"
   try:
@@ -29,7 +30,7 @@ def lock(workdir: Path) -> Iterator[None]:
   except OSError as error:
     raise InputError(
       f"{workdir}: cannot be written to ({error.strerror}). Give a --workdir"
-      " that this user may write."
+      " that this user may write to."
     ) from error
   with file:
     try:

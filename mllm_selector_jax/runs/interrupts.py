@@ -1,9 +1,9 @@
-"""Ctrl-C and SIGTERM: kept out of work that should end, heard in a wait for others.
+"""Handles Ctrl-C and SIGTERM: delays them in critical work, and notices them in waits.
 
-Python runs the handler of a signal between two of its own instructions. A process that
-waits for other processes is inside a single one, a barrier or a collective of the
-runtime, and may stay there for good. `listen` starts a thread that hears the signal
-there, and ends the process when its main thread does not move any more.
+Python runs a signal handler between two bytecode instructions. A process that waits for
+other processes is inside a single instruction, which calls a barrier or a collective of
+the runtime, and may never return from it. `listen` starts a thread that receives the
+signal in this case, and ends the process if its main thread makes no progress.
 """
 
 import collections
@@ -19,64 +19,64 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 STDERR = 2
-PATIENCE = 5.0  # seconds without movement, after a signal, that are taken for a wait
-AGAIN = 2.0  # seconds after which another signal means "now"
-STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
-_TICK = 0.1  # seconds between looks at the main thread
-_FEW = 4  # steps, from which on it is known how long one takes
-_TELLING = 1.0  # seconds
-_LATE = 1.5  # seconds that the first process, which the others are connected to, adds
+PATIENCE = 5.0  # seconds without progress after a signal that are taken for a wait
+AGAIN = 2.0  # seconds after which a further signal ends the process at once
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}  # exit statuses
+_TICK = 0.1  # seconds between two looks at the main thread
+_FEW = 4  # number of steps from which the duration of a step is estimated
+_TELLING = 1.0  # seconds that a process takes at most to tell the others why it ends
+_LATE = 1.5  # further seconds that the first process waits, see `listen`
 _PACKAGE = str(Path(__file__).parent)
 
-_holding: list[str] = []  # works that are held, the innermost last
-_intervals: collections.deque[float] = collections.deque(
-  maxlen=8
-)  # of the stage's steps
+_holding: list[str] = []  # descriptions of the current `held` blocks, innermost last
+# Seconds of the last steps of the current stage.
+_intervals: collections.deque[float] = collections.deque(maxlen=8)
 _listener: "_Listener | None" = None
 
 
 @contextlib.contextmanager
 def held(work: str) -> Iterator[None]:
-  """Holds the first Ctrl-C back until the block ends; a second comes through at once.
+  """Delays the first Ctrl-C until the block ends; a second one interrupts at once.
 
-  A process that listens does not end at the first SIGTERM either, however long the
-  block takes. Outside the main thread, which alone hears signals, it does nothing.
+  In a process that calls `listen`, the first SIGTERM is delayed too. Outside of the
+  main thread, the only one that receives signals, this does nothing.
 
   Args:
-    work: what is ended first, for whoever waits.
+    work: what is finished first, as the beginning of a message: "the file is written".
   """
   if threading.current_thread() != threading.main_thread():
     yield
     return
-  before = signal.getsignal(signal.SIGINT)
-  came = []
+  handler = signal.getsignal(signal.SIGINT)
+  received = []
 
   def hold(number, frame):
-    if came:
-      before(number, frame)
-    came.append((number, frame))
+    if received:
+      handler(number, frame)
+    received.append((number, frame))
     _write(f"\nCtrl-C: first {work}. Once more leaves at once.\n")
 
-  if callable(before):
+  if callable(handler):
     signal.signal(signal.SIGINT, hold)
   _holding.append(work)
   try:
     yield
   finally:
     _holding.pop()
-    if callable(before):
-      signal.signal(signal.SIGINT, before)
-    if came:
-      before(*came[0])
+    if callable(handler):
+      signal.signal(signal.SIGINT, handler)
+    if received:
+      handler(*received[0])
 
 
 @contextlib.contextmanager
 def pace() -> Iterator[Callable[[], None]]:
-  """Gives a function to call after every step of a stage.
+  """Yields a function to call after every step of a stage, so that steps are timed.
 
-  A wait of three times the median of the last steps is then still taken for a step.
-  The median leaves out those that were compiled, and of fewer steps than four too
-  little is lost to wait for.
+  After a signal, the main thread may then stand still for three times the median
+  duration of the last steps before the process is ended. The median is robust to steps
+  that include compilation. With fewer than four timed steps there is no estimate, and
+  too little would be lost to wait.
   """
   last = None
 
@@ -100,15 +100,16 @@ def listen(
   """Lets SIGTERM and SIGINT end this process while it waits for others.
 
   After either signal, the process ends with status 143 or 130 once its main thread has
-  stood still for `PATIENCE` seconds, or for twice as long as a step takes, see `pace`.
-  While work is `held` it goes on. Another signal, more than `AGAIN` seconds after the
-  first, ends it in any case.
+  made no progress for `PATIENCE` seconds, or for three times the duration of a step if
+  that is longer (see `pace`). Inside a `held` block it continues. A further signal,
+  more than `AGAIN` seconds after the first, ends it in any case.
 
   Args:
-    who: what messages call this process.
-    first: whether others are connected to this one; it then ends a little after them,
-      since the runtime aborts those that lose the connection.
-    tell: given the message and the exit status, in time for the other processes.
+    who: how messages name this process.
+    first: whether the other processes are connected to this one. It then ends a little
+      later than they do, since the runtime aborts processes that lose the connection.
+    tell: called with the message and the exit status before the process ends, to pass
+      them to the other processes.
   """
   global _listener
   if _listener is None:
@@ -118,7 +119,10 @@ def listen(
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-  """A block in which nothing is lost: a process that listens ends at the signal."""
+  """Makes a listening process end as soon as a signal arrives inside the block.
+
+  For blocks in which there is nothing to lose.
+  """
   assert _listener is not None
   _listener.eager = True
   try:
@@ -128,63 +132,65 @@ def at_once() -> Iterator[None]:
 
 
 class _Listener:
-  """The thread that hears signals, and the pipe through which it does.
+  """A thread that receives signals through a pipe.
 
   Attributes:
-    who: what messages call this process.
-    first: whether others are connected to it.
-    tell: tells the others why it ends.
-    eager: whether it ends as soon as a signal comes.
+    who: how messages name this process.
+    first: whether the other processes are connected to this one.
+    tell: tells the other processes why this one ends.
+    eager: whether the process ends as soon as a signal arrives.
   """
 
   def __init__(self):
     self.who, self.first, self.eager = "this process", False, False
     self.tell: Callable[[str, int], None] = lambda text, status: None
     self._main = threading.main_thread().ident
-    self._pipe, written = os.pipe()
-    os.set_blocking(written, False)
-    # The system's own handler writes the signal's number there, wherever Python is.
-    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
-    # A forked worker has the same pipe, and signals of its own.
+    self._pipe, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    # Python's C-level handler writes the signal's number to the pipe, even while the
+    # main thread is inside a call that does not return.
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    # A forked worker inherits the pipe, and must not write its own signals to it.
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
     threading.Thread(target=self._run, name="signals", daemon=True).start()
 
   def _run(self) -> None:
-    asked, came, told = None, 0.0, False
-    place, since = None, 0.0
+    received: signal.Signals | None = None
+    received_at, has_explained = 0.0, False
+    position, unchanged_since = None, 0.0
     while True:
-      wait = None if asked is None else _TICK
-      ready = select.select([self._pipe], [], [], wait)[0]
+      timeout = None if received is None else _TICK
+      ready = select.select([self._pipe], [], [], timeout)[0]
       now = time.monotonic()
       for number in os.read(self._pipe, 64) if ready else b"":
         if number not in STATUS:
           continue
-        if asked is None:
-          asked, came = signal.Signals(number), now
-          place, since = self._look(), now
-        elif now - came > AGAIN:
-          time.sleep(_TICK)  # in which the main thread may leave by itself
-          self._end(asked, f"got {signal.Signals(number).name} again")
-      if asked is None:
+        if received is None:
+          received, received_at = signal.Signals(number), now
+          position, unchanged_since = self._find_position(), now
+        elif now - received_at > AGAIN:
+          time.sleep(_TICK)  # gives the main thread time to leave by itself
+          self._end(received, f"got {signal.Signals(number).name} again")
+      if received is None:
         continue
-      here = self._look()
-      if place is None or here[0] is not place[0] or here[1] != place[1]:
-        place, since = here, now
-      if now - since <= self._patience():
+      current = self._find_position()
+      if position is None or current[0] is not position[0] or current[1] != position[1]:
+        position, unchanged_since = current, now
+      if now - unchanged_since <= self._patience():
         continue
       if not _holding:
-        self._end(asked, f"was waiting for the others ({_name(here[0])})")
-      if asked == signal.SIGTERM and not told:
+        self._end(received, f"was waiting for the others ({_name(current[0])})")
+      if received == signal.SIGTERM and not has_explained:
         _write(f"SIGTERM: first {_holding[-1]}. Once more leaves at once.\n")
-        told = True
+        has_explained = True
 
-  def _look(self) -> tuple:
-    """Where the main thread is: its innermost frame and the instruction there."""
+  def _find_position(self) -> tuple:
+    """Returns the main thread's innermost frame, and its current instruction."""
     frame = sys._current_frames()[self._main]
     return frame, frame.f_lasti
 
   def _patience(self) -> float:
-    """Seconds without movement after which the process ends."""
+    """Returns the seconds without progress after which the process ends."""
     if self.eager:
       return 0.0
     intervals = list(_intervals)
@@ -192,14 +198,15 @@ class _Listener:
     return max(PATIENCE, 3 * step) + (_LATE if self.first else 0.0)
 
   def _end(self, number: signal.Signals, why: str) -> None:
+    """Ends the process, and says why."""
     how = "Interrupted" if number == signal.SIGINT else "Stopped"
     text = (
-      f"{how}: {self.who} {why} when {number.name} came. The same command goes on from"
-      " what is whole."
+      f"{how}: {self.who} {why} when {number.name} came. The same command resumes from"
+      " what is complete."
     )
     _write(text + "\n")
     if not self.eager:
-      # In a thread: whoever carries it to the others may stand still.
+      # In a thread, since the connection to the others may hang.
       arguments = text, STATUS[number]
       teller = threading.Thread(target=self.tell, args=arguments, daemon=True)
       teller.start()
@@ -208,16 +215,16 @@ class _Listener:
 
 
 def _name(frame) -> str:
-  """The innermost function of this package that a frame was called by."""
+  """Names the innermost function of this package on the stack of a frame."""
   while frame is not None:
     path = frame.f_code.co_filename
     if path.startswith(_PACKAGE):
-      place = Path(path).relative_to(_PACKAGE).with_suffix("")
-      return f"in {'.'.join(place.parts)}.{frame.f_code.co_name}"
+      module = Path(path).relative_to(_PACKAGE).with_suffix("")
+      return f"in {'.'.join(module.parts)}.{frame.f_code.co_name}"
     frame = frame.f_back
   return "outside the package"
 
 
 def _write(text: str) -> None:
-  # Not print(): a signal may have come in the midst of one.
+  # Not print(), which the signal may have interrupted.
   os.write(STDERR, text.encode())

@@ -1,18 +1,21 @@
-"""The allocator's settings: memory that a step frees is kept for the next one."""
+"""Configures the allocator to keep memory that a step frees for the next step."""
 
 import ctypes
 
-# Of glibc's malloc.h.
+# Parameters of mallopt, from glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> bool:
-  """Tells glibc to give nothing back; whether there is a glibc that obeyed.
+  """Tells glibc not to return freed memory to the system.
 
-  XLA on CPUs allocates a step's buffers anew each step. By default glibc maps
-  large ones and unmaps them again, and the kernel zeroes every page each time: a
-  quarter of a step of the tiny model (benchmarks/allocator.py). To be called before
-  the threads that allocate are there.
+  XLA on CPUs allocates the buffers of a step anew in each step. By default, glibc maps
+  and unmaps the large ones each time, and the kernel clears every page, which takes a
+  quarter of a step of the tiny model (benchmarks/allocator.py). This must be called
+  before the threads that allocate are started.
+
+  Returns:
+    Whether the C library is glibc and accepted the settings.
   """
   try:
     mallopt = ctypes.CDLL(None).mallopt

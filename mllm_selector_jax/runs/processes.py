@@ -1,8 +1,8 @@
-"""Several processes as one run: joined before anything else, ended together.
+"""Joins several processes to one run before anything else, and ends them together.
 
-Each is started with the same command line but for its number. If one dies, the
-others end too, within `LOST` seconds: what they wait for never comes. SIGTERM and
-SIGINT end a process wherever it waits, see `interrupts.listen`.
+All processes are started with the same command line, apart from their number. If one
+dies, the others end within `LOST` seconds, since they would wait for it forever.
+SIGTERM and SIGINT end a process wherever it waits; see `interrupts.listen`.
 """
 
 import contextlib
@@ -17,29 +17,28 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-
 from mllm_selector_jax.runs import interrupts, peers
 from mllm_selector_jax.types import InputError, RunError
 
-AUTO = "auto"  # --coordinator: the cluster says who and where the processes are
-JOIN = 300  # seconds that the first process is waited for
-LOST = 60  # seconds without a sign of life after which a process is taken for dead
-HEARING = 1.0  # seconds between questions whether another process has failed
-# Seconds that a process which ends without success waits for the others to end, too:
-# they are connected to the first one, and are aborted when it is gone.
+AUTO = "auto"  # value of --coordinator: the cluster knows all processes
+JOIN = 300  # seconds that processes wait for each other when they join
+LOST = 60  # seconds without a heartbeat after which a process is taken for dead
+HEARING = 1.0  # seconds between two checks whether another process has failed
+# Seconds that a process which fails waits for the others to end too. They are connected
+# to the first process, and are aborted when it is gone.
 LEAVING = 5.0
-STOPPING = 8.0  # for the first one, where it was stopped: see interrupts.PATIENCE
+# The same for the first process if it was stopped; longer than `interrupts.PATIENCE`.
+STOPPING = 8.0
 
-# What a collective or the coordinator says when another process is gone.
+# Messages of a collective or the coordinator when another process is gone.
 _GONE = re.compile(
   r"Gloo|NCCL.*(abort|remote)|coordination service|coordination_service"
   r"|Connection (reset|closed|refused)|Socket closed|stopped sending heartbeats"
 )
 
 
-_leaving = threading.Event()  # this process is about to end by itself
-_told = threading.Event()  # or because another one has told why it ends
+_leaving = threading.Event()  # set when this process is about to end by itself
+_told = threading.Event()  # set when another process has told why all end
 
 
 def join(
@@ -48,30 +47,31 @@ def join(
   number: int | None,
   timeout: int = JOIN,
 ) -> None:
-  """Makes this process one of a run of several; nothing where no flag is given.
+  """Joins this process to the others of the run; does nothing without flags.
+
+  If the others do not arrive in time, the process ends with a message and status 1.
 
   Args:
-    coordinator: host:port, on which the first process listens; "auto" where the
-      cluster (a TPU slice, SLURM, Kubernetes) tells all three.
-    count: of the processes.
-    number: of this one, from 0.
-    timeout: seconds that the others are waited for.
+    coordinator: HOST:PORT at which the first process listens; "auto" if the cluster (a
+      TPU slice, SLURM, Kubernetes) provides all three values.
+    count: the number of processes.
+    number: the number of this process, counted from 0.
+    timeout: seconds to wait for the others.
 
   Raises:
-    InputError: the flags are not whole, do not fit each other, or name a port of
-      this host that is taken.
-    RunError: jax could not join them. Where the others do not come
-      in time, the process ends with a message and status 1.
+    InputError: a flag is missing, the flags contradict each other, or the port of this
+      host is in use.
+    RunError: jax could not join the processes.
   """
   if coordinator == AUTO:
     return _join_cluster(count, number, timeout)
-  given = {
+  flags = {
     "--coordinator=HOST:PORT": coordinator,
     "--num_processes=N": count,
     "--process_id=I": number,
   }
-  missing = [flag for flag, value in given.items() if value is None]
-  if len(missing) == len(given):
+  missing = [flag for flag, value in flags.items() if value is None]
+  if len(missing) == len(flags):
     return
   if missing:
     raise InputError(
@@ -94,8 +94,8 @@ def join(
     _check_port(coordinator)
   text = (
     f"process {number} of {count} did not meet the others at {coordinator}. Start all"
-    f" {count}, with the same --coordinator: a port of the first one's host that is"
-    " free and that the others reach."
+    f" {count}, with the same --coordinator: a free port of the first process's host"
+    " that the others can reach."
   )
   interrupts.listen(f"process {number} of {count}", number == 0, tell)
   try:
@@ -112,7 +112,9 @@ def join(
 
 
 def _initialize(timeout: int, **arguments: Any) -> None:
-  # jax's own handler of SIGTERM would take the place of ours, and ends nothing.
+  import jax
+
+  # jax's own handler of SIGTERM would replace ours, and does not end the process.
   jax.config.update("jax_enable_preemption_service", False)
   with interrupts.at_once():
     jax.distributed.initialize(
@@ -121,48 +123,49 @@ def _initialize(timeout: int, **arguments: Any) -> None:
       shutdown_timeout_seconds=LOST,
       **arguments,
     )
-  faulthandler.enable()  # where jax ends a process, its log gets the stacks
+  faulthandler.enable()  # if jax aborts a process, its log gets the stacks
   threading.Thread(target=_hear, name="peers", daemon=True).start()
 
 
 def tell(text: str, status: int) -> None:
-  """Tells the other processes why this one ends; they end, too, with its status."""
-  if jax.distributed.is_initialized():
+  """Tells the other processes why this one ends, so that they end with its status."""
+  if peers.are_joined():
     peers.publish(json.dumps([text, status]))
 
 
 def _hear() -> None:
   """Ends this process when another one has told why it ends.
 
-  Where all find the same fault, each says so itself.
+  It first waits a moment: if all processes find the same fault, each reports it itself.
   """
   while not _leaving.wait(HEARING):
     text = peers.published()
     if text is None or _leaving.wait(HEARING):
       continue
     _told.set()
-    said, status = json.loads(text)
-    print(said, file=sys.stderr, flush=True)
+    message, status = json.loads(text)
+    print(message, file=sys.stderr, flush=True)
     peers.end_together(LEAVING)
     os._exit(status)
 
 
 def leave_to_others() -> None:
-  """Does not return where another process has told why all end.
+  """Does not return if another process has told why all end.
 
-  What else goes wrong now goes wrong because of that.
+  An error in this process is then only a consequence, and should not be reported.
   """
   while _told.is_set():
     time.sleep(1)
 
 
 def _check_port(coordinator: str) -> None:
-  """Refuses a port that is taken, on which jax would crash."""
+  """Refuses a port that is in use, since jax would crash on it."""
   port = int(coordinator.rpartition(":")[2])
   try:
-    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as tried:
-      tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-      tried.bind(("", port))
+    family = socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET
+    with socket.socket(family) as listener:
+      listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+      listener.bind(("", port))
   except (OSError, OverflowError) as error:
     raise InputError(
       f"--coordinator={coordinator}: this process cannot listen on port {port}"
@@ -172,9 +175,9 @@ def _check_port(coordinator: str) -> None:
 
 @contextlib.contextmanager
 def _patience(seconds: int, text: str) -> Iterator[None]:
-  """Ends the process with a message if the block takes longer.
+  """Ends the process with a message if the block takes longer than this.
 
-  jax would abort it then, with a stack of C++ instead of an exception.
+  Otherwise jax would abort it with a C++ stack trace instead of an exception.
   """
 
   def give_up():
@@ -194,7 +197,7 @@ def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
   if count is not None or number is not None:
     raise InputError(
       "--coordinator=auto takes neither --num_processes nor --process_id; the cluster"
-      " tells both."
+      " provides both."
     )
   text = "the processes of the cluster did not meet"
   interrupts.listen("this process", False, tell)
@@ -209,44 +212,53 @@ def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
     ) from error
   except RuntimeError as error:
     raise RunError(f"{text} ({str(error).strip().splitlines()[0]}).") from error
-  number, count = peers.place()
+  number, count = peers.number_and_count()
   interrupts.listen(f"process {number} of {count}", number == 0, tell)
 
 
-def check_devices(wanted: int | None) -> None:
-  """Sees that a launcher's processes got the devices that it asked for.
+def check_devices(num_devices: int | None) -> None:
+  """Checks that all processes together have the number of devices that was asked for.
 
   Raises:
-    InputError: there are more or fewer, in all processes.
+    InputError: there are more or fewer devices; raised in all processes.
   """
-  if wanted is not None and jax.device_count() != wanted:
+  if num_devices is None:
+    return
+  import jax
+
+  if jax.device_count() != num_devices:
     raise InputError(
-      f"--num_devices={wanted}, and {jax.device_count()} were found, on"
+      f"--num_devices={num_devices}, but {jax.device_count()} were found, on"
       f" {jax.process_count()} hosts or tasks ({jax.local_device_count()} on this"
-      " one). Look at how many devices each task is given."
+      " one). Check how many devices each task is given."
     )
 
 
 def name() -> str:
-  """How a message of one of several processes begins; "" where it is alone."""
-  number, count = peers.place()
+  """Returns the prefix of messages of this process; "" if it is the only one."""
+  number, count = peers.number_and_count()
   return "" if count == 1 else f"process {number} of {count}: "
 
 
 def is_lost(error: BaseException) -> bool:
-  """Whether this process ended because another one is gone."""
-  return jax.distributed.is_initialized() and bool(_GONE.search(str(error)))
+  """Returns whether an error was raised because another process is gone."""
+  return peers.are_joined() and bool(_GONE.search(str(error)))
 
 
 def leave(status: int) -> None:
-  """Ends the process: after the others, or without them if anything went wrong."""
+  """Ends the process with an exit status.
+
+  After success it waits for all others; otherwise only for a few seconds.
+  """
   _leaving.set()
-  if jax.distributed.is_initialized():
+  if peers.are_joined():
     if status:
       sys.stdout.flush()
       sys.stderr.flush()
       stopped = status in interrupts.STATUS.values() and peers.is_first_process()
       peers.end_together(STOPPING if stopped else LEAVING)
-      os._exit(status)  # an exit would wait for those that wait for this one
+      os._exit(status)  # sys.exit would wait for processes that wait for this one
+    import jax
+
     jax.distributed.shutdown()
   sys.exit(status)

@@ -1,4 +1,4 @@
-"""How long artifacts took: kept apart from them, whose bytes follow from inputs."""
+"""Records how long artifacts took, outside of them, so that they are reproducible."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ NAME = "times.json"
 
 
 def keep_times(run: Run, folder: Path) -> bool:
-  """Moves what was made since, with its seconds, to `times.json` of the folder.
+  """Moves the times of artifacts made since the last call to the folder's `times.json`.
 
   Returns:
     Whether anything was made.
@@ -30,6 +30,6 @@ def keep_times(run: Run, folder: Path) -> bool:
 
 
 def read_times(folder: Path) -> dict[str, float]:
-  """Seconds that artifacts took, by name."""
+  """Reads the seconds that artifacts took, by name."""
   path = folder / NAME
   return json.loads(path.read_text()) if path.exists() else {}

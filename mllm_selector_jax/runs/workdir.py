@@ -1,4 +1,4 @@
-"""Where each artifact of a run lies."""
+"""Says where each artifact of a run is stored."""
 
 import dataclasses
 from pathlib import Path
@@ -8,14 +8,14 @@ from mllm_selector_jax.runs.artifacts import Artifact
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-  """Where each artifact of a run lies; the names are documented in the README.
+  """The folders of a run's artifacts, which `docs/outputs.md` documents.
 
   Attributes:
-    path: the folder that was asked for.
-    pooled: the folder of the pool, where it is another.
-    scored: the folder of the seed model and the scores, where it is another.
-    seeded: the folder of the model that scores, where it is no seed model.
-    top: the folder by which artifacts are named, where it is another.
+    path: the folder of all artifacts for which no other folder is given.
+    pooled: the folder of the pool; None for `path`.
+    scored: the folder of the seed model and the scores; None for `path`.
+    seeded: the folder of the model that scores; None for the seed model.
+    top: the folder that names of artifacts are relative to; None for `path`.
   """
 
   path: Path
@@ -25,28 +25,37 @@ class Workdir:
   top: Path | None = None
 
   def name(self, artifact: Artifact) -> str:
-    """What an artifact is called, in messages and in times.json."""
+    """Returns the name of an artifact, for messages and times.json."""
     return str(artifact.path.relative_to(self.top or self.path))
 
   def at_seed(self, seed: int, fresh_pool: bool) -> "Workdir":
-    """The same, with what follows from an rng seed in a folder of its own."""
-    own = self.path / "seeds" / str(seed)
-    return dataclasses.replace(self, pooled=own if fresh_pool else None, scored=own)
+    """Returns the workdir of one rng seed of a comparison.
+
+    Args:
+      seed: the rng seed.
+      fresh_pool: whether the seed has a pool of its own, too.
+    """
+    folder = self.path / "seeds" / str(seed)
+    pooled = folder if fresh_pool else None
+    return dataclasses.replace(self, pooled=pooled, scored=folder)
 
   def at_fold(self, number: int) -> "Workdir":
-    """The same, with the model of a fold and what it scores in a folder of its own."""
-    own = (self.scored or self.path) / "rounds" / f"fold-{number}"
-    return dataclasses.replace(self, pooled=self.pooled or self.path, scored=own)
+    """Returns the workdir of one fold, with a model and scores of its own."""
+    folder = (self.scored or self.path) / "rounds" / f"fold-{number}"
+    return dataclasses.replace(self, pooled=self.pooled or self.path, scored=folder)
 
   def at_round(self, number: int) -> "Workdir":
-    """A later round: its scores are of the main arm's tuned model of the one before."""
-    own = self.path / "rounds" / str(number)
-    before = self if number == 2 else self.at_round(number - 1)
-    pooled, seeded = self.pooled or self.path, before.tuned("main").path
-    return Workdir(own, pooled, own, seeded, self.top or self.path)
+    """Returns the workdir of a round from 2 on.
+
+    Its scores are those of the main arm's model that the previous round tuned.
+    """
+    folder = self.path / "rounds" / str(number)
+    previous = self if number == 2 else self.at_round(number - 1)
+    pooled, seeded = self.pooled or self.path, previous.tuned("main").path
+    return Workdir(folder, pooled, folder, seeded, self.top or self.path)
 
   def at_search(self) -> "Workdir":
-    """The trials of a search: arms of the same scores, in a folder of their own."""
+    """Returns the workdir of a search, whose trials are arms of the same scores."""
     shared = self.scored or self.path
     return dataclasses.replace(
       self,
@@ -57,21 +66,21 @@ class Workdir:
     )
 
   def list_scored(self) -> list["Workdir"]:
-    """The workdir and those of a comparison's seeds, where there are scores."""
+    """Lists those of this workdir and a comparison's seeds that have scores."""
     seeds = sorted(p.name for p in (self.path / "seeds").glob("*") if p.name.isdigit())
-    places = [self]
+    workdirs = [self]
     for seed in map(int, seeds):
-      shared = self.at_seed(seed, False)
-      own = self.at_seed(seed, True)
-      places.append(own if own.pool.provenance() else shared)
-    return [p for p in places if p.scores.provenance() and p.pool.provenance()]
+      shared_pool = self.at_seed(seed, False)
+      fresh_pool = self.at_seed(seed, True)
+      workdirs.append(fresh_pool if fresh_pool.pool.provenance() else shared_pool)
+    return [w for w in workdirs if w.scores.provenance() and w.pool.provenance()]
 
   def at_scores(self, inputs: dict[str, str]) -> "Workdir | None":
-    """The place whose scores and pool have these digests."""
-    for place in self.list_scored():
-      found = {"scores": place.scores.digest(), "pool": place.pool.digest()}
-      if found.items() <= inputs.items():
-        return place
+    """Returns the workdir whose scores and pool have these digests, if there is one."""
+    for workdir in self.list_scored():
+      digests = {"scores": workdir.scores.digest(), "pool": workdir.pool.digest()}
+      if digests.items() <= inputs.items():
+        return workdir
     return None
 
   @property

@@ -18,7 +18,7 @@ from mllm_selector_jax.data.packing.tree_packing import Plan, make_plan
 from mllm_selector_jax.models import attention_check
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.runs import peers
+from mllm_selector_jax.runs import peers, row_shares
 from mllm_selector_jax.scoring import nonfinite, schedule, score_parts, signals
 from mllm_selector_jax.scoring.passes import MAIN, Pass, PassReader
 from mllm_selector_jax.scoring.sample_columns import Output, make_columns
@@ -60,7 +60,6 @@ def plan_pass(
   own: Pass,
   table: Any,
   rows: Int[np.ndarray, " n"],
-  patches: int,
   options: ScoreOptions,
 ) -> Plan:
   """The packed rows of a pass.
@@ -69,20 +68,18 @@ def plan_pass(
     own: the pass.
     table: the checked pool.
     rows: pool rows to score.
-    patches: image tokens of an image.
     options: sizes.
   """
-  lengths, trunks = table.tokens[rows].astype(np.int64), table.trunk[rows]
-  keys = table.pixel_keys[rows]
+  lengths = table.tokens[rows].astype(np.int64)
+  prefixes, tiles = None, table.tiles[rows]
   if not own.images:
-    # What is left of a trunk, the system text, is the same for all images.
-    lengths = lengths - patches * table.has_image[rows]
-    trunks = np.maximum(trunks - patches, 0)
-    keys = (trunks > 0).astype(np.uint64)
-  if not options.share:
-    trunks = np.zeros_like(trunks)
+    lengths, tiles = lengths - table.image_tokens[rows], np.zeros_like(tiles)
+  if options.share:
+    # Without images, rows share what precedes the first one.
+    span = (1, None) if own.images else (0, 1)
+    prefixes = table.prefixes.take(rows, *span)
   length = row_packing.row_length_for(lengths, options.row_length)
-  return make_plan(lengths, length, trunks, keys, table.supervised[rows])
+  return make_plan(lengths, length, prefixes, tiles, table.supervised[rows])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +132,8 @@ class Layout:
       "steps": steps,
       "tokens": fed,
       "executed_tokens": steps * shape.rows * shape.length,
-      "images": int(self.plan.images(self.counts.images[rows]).sum()),
-      "executed_images": steps * shape.shards * shape.images,
+      "tiles": int(self.plan.tiles(self.counts.tiles[rows]).sum()),
+      "executed_tiles": steps * shape.shards * shape.tiles,
       "supervised": int(table.supervised[rows].sum()),
       "executed_supervised": steps * shape.shards * shape.supervised,
       "executed_answers": steps * shape.shards * shape.answers,
@@ -156,12 +153,12 @@ def lay_out(
 
   With `described`, the mesh is of devices that are not there, and so of no process.
   """
-  plan = plan_pass(own, table, rows, config.patches, options)
-  share, shares = (0, 1) if described else peers.row_share(mesh)
+  plan = plan_pass(own, table, rows, options)
+  share, shares = (0, 1) if described else row_shares.row_share(mesh)
   ways = sharding.row_ways(mesh)
   batch_rows = -(-options.batch_rows // ways) * ways
   every = schedule.cut_parts(plan, rows, options.part_rows, batch_rows)
-  counts = Counts(table.has_image & own.images, table.supervised, table.turns)
+  counts = Counts.of_pool(table, own.images)
   shape = schedule.find_shape(
     schedule.Steps(plan, rows, every, batch_rows),
     counts,
@@ -204,10 +201,10 @@ class _Runner:
       batch, owners = next(batches)
       out = self.step(self.params, sharding.put_rows(batch, self.mesh))
       if running is not None:
-        outputs.append(peers.gather_rows(running, self.mesh))
+        outputs.append(row_shares.gather_rows(running, self.mesh))
         tell(number)
       running = out, owners
-    outputs.append(peers.gather_rows(running, self.mesh))
+    outputs.append(row_shares.gather_rows(running, self.mesh))
     return outputs
 
   def set_apart(self, outputs: list[Output]) -> list[Output]:
@@ -251,7 +248,7 @@ def run_pass(
 
   Returns:
     Counts: "parts", "packed_rows", "steps", "tokens" of all samples and
-    "executed_tokens", padding included; "images" and "supervised" likewise.
+    "executed_tokens", padding included; "tiles" and "supervised" likewise.
 
   Raises:
     Stopped: `stopped` said so, in any process; finished parts stay.

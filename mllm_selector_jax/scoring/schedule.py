@@ -107,14 +107,15 @@ def find_shape(
   Args:
     steps: of all parts.
     counts: of each pool row.
-    patches, side: tokens and pixels of an image.
+    patches, side: features and pixels of a tile.
     shards: row shards of a step.
   """
   plan, rows = steps.plan, steps.rows
   return assembly.find_shape(
     steps.sizes(),
     assembly.Counts(
-      images=plan.images(counts.images[rows]),
+      tiles=plan.tiles(counts.tiles[rows]),
+      taps=plan.taps(counts.taps[rows]),
       supervised=plan.sums(counts.supervised[rows].astype(np.int64)),
       answers=plan.sums(counts.answers[rows].astype(np.int64)),
     ),

@@ -1,4 +1,4 @@
-"""What a training step has to compute, counted from its batch, and chips' peaks."""
+"""What a training step has to compute, counted from its batch."""
 
 import math
 from collections.abc import Callable, Collection
@@ -11,23 +11,6 @@ from mllm_selector_jax.models import stack
 from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
 from mllm_selector_jax.types import Batch, Params
 
-# Published dense bfloat16 peaks, FLOP/s a chip, by jax's name of the device: Google's
-# pages cloud.google.com/tpu/docs/v5e, v5p and v6e; NVIDIA's data sheets of H100 (SXM,
-# PCIe, NVL) and H200, without sparsity.
-PEAKS = {
-  "TPU v5 lite": 197e12,
-  "TPU v5e": 197e12,
-  "TPU v5": 459e12,
-  "TPU v5p": 459e12,
-  "TPU v6 lite": 918e12,
-  "TPU v6e": 918e12,
-  "NVIDIA H100 80GB HBM3": 989e12,
-  "NVIDIA H100 PCIe": 756e12,
-  "NVIDIA H100 NVL": 835e12,
-  "NVIDIA H200": 989e12,
-}
-
-
 # What the last of few blocks does only where it is read (models/decoder.py).
 _AFTER = ("out", "gate", "up", "down")
 
@@ -36,7 +19,7 @@ class Work(NamedTuple):
   """What one batch asks for.
 
   Attributes:
-    tokens: real ones, image patches included.
+    tokens: real ones, features of images included.
     places: tokens and padding.
     flops: of forward and backward pass over what is real; what is recomputed, and
       padding, do not count.
@@ -51,30 +34,22 @@ class Rates(NamedTuple):
   """FLOPs of each thing that a pass over samples has to do.
 
   Attributes:
-    token: of one real token, image patches included.
+    token: of one real token, features of images included.
     key: of one key that one token sees.
     target: of one supervised position.
-    image: of one tile of an image.
+    tile: of one tile of an image.
   """
 
   token: float
   key: float
   target: float
-  image: float
+  tile: float
 
-  def flops(self, tokens: Any, keys: Any, targets: Any, images: Any) -> Any:
+  def flops(self, tokens: Any, keys: Any, targets: Any, tiles: Any) -> Any:
     """Of so many of each; numbers or arrays of one shape."""
     return (
-      self.token * tokens
-      + self.key * keys
-      + self.target * targets
-      + self.image * images
+      self.token * tokens + self.key * keys + self.target * targets + self.tile * tiles
     )
-
-
-def peak_flops(device: Any) -> float | None:
-  """The device's published bfloat16 peak, FLOP/s; None where it is not known."""
-  return PEAKS.get(device.device_kind)
 
 
 def make_rates(
@@ -114,10 +89,10 @@ def make_rates(
   ran = config.vision_layers / vision.layers
   tower = ran * _count_weights(params["vision"]["layers"])
   tower += _count_weights(params["vision"]["patch_embedding"])
-  image = 2 * seeing * tower * vision.positions
-  image += seeing * 4 * config.vision_layers * vision.width * vision.positions**2
-  image += 2 * projecting * _count_weights(params["projector"]) * config.patches
-  return Rates(token, key, target, image)
+  tile = 2 * seeing * tower * vision.positions
+  tile += seeing * 4 * config.vision_layers * vision.width * vision.positions**2
+  tile += 2 * projecting * _count_weights(params["projector"]) * config.patches
+  return Rates(token, key, target, tile)
 
 
 def make_count(
@@ -130,24 +105,22 @@ def make_count(
     real = np.asarray(batch.segments) > 0
     tokens = int(real.sum())
     keys = int(np.asarray(batch.positions, np.int64)[real].sum()) + tokens
-    images = _count_tiles(config, batch)
+    tiles = _count_tiles(batch, config.patches)
     targets = float(np.asarray(batch.weights).sum())
-    return Work(tokens, real.size, rates.flops(tokens, keys, targets, images))
+    return Work(tokens, real.size, rates.flops(tokens, keys, targets, tiles))
 
   return count
 
 
-def _count_tiles(config: MllmConfig, batch: Batch) -> int:
-  """Tiles of images whose features are read; each shard's come first."""
-  shards, places = np.shape(batch.images)[:2]
-  patches = np.asarray(batch.patches).reshape(shards, -1)
-  patches = np.where(patches < places * config.patches, patches, -1)
-  last = patches.max(axis=1)
-  if batch.taps is not None and np.size(batch.taps):
-    read = np.asarray(batch.tap_weights) > 0
-    taps = np.where(read, np.asarray(batch.taps), -1)
-    last = np.maximum(last, taps.reshape(shards, -1).max(axis=1))
-  return int((last // config.patches + 1).sum())
+def _count_tiles(batch: Batch, patches: int) -> int:
+  """Tiles of a batch that images fill: in each shard the first ones, in order."""
+  shards, room = batch.images.shape[:2]
+  used = np.asarray(batch.patches).reshape(shards, -1)
+  last = np.where(used < room * patches, used, -1).max(axis=1, initial=-1)
+  if batch.taps is not None:
+    tapped = np.where(np.asarray(batch.tap_weights) > 0, np.asarray(batch.taps), -1)
+    last = np.maximum(last, tapped.reshape(shards, -1).max(axis=1, initial=-1))
+  return int((last // patches + 1).sum())
 
 
 def _split_layers(config: DecoderConfig, layers: Params) -> tuple[float, float]:

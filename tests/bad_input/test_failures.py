@@ -69,5 +69,5 @@ def test_an_interruption_is_130_and_the_old_handler_comes_back(command, monkeypa
   before = signal.getsignal(signal.SIGTERM)
   monkeypatch.setitem(COMMANDS, "score", raising(interrupt))
   status, said = command("score")
-  assert status == 130 and "goes on" in said
+  assert status == 130 and "resumes" in said
   assert signal.getsignal(signal.SIGTERM) is before

@@ -10,15 +10,17 @@ from mllm_selector_jax.data.pool.pool_check import check_pool
 from mllm_selector_jax.data.pool.pool_table import PoolTable, read_table
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.types import ImageOptions
+from tests.fixed_images import fixed_images
 from tests.tokenizers_on_the_spot import make_tokenizer
 
 OPTIONS = ImageOptions(8, (0.5,) * 3, (0.5,) * 3)
 
 
-def make_encoder(max_length: int = 2048) -> Encoder:
+def make_encoder(max_length: int = 2048, options: ImageOptions = OPTIONS) -> Encoder:
   tokenizer = make_tokenizer("bytes")
   token = tokenizer.convert_tokens_to_ids("<image>")
-  return Encoder(tokenizer, TEMPLATES["vicuna_v1"], token, 4, max_length)
+  images = fixed_images(token, 4, options)
+  return Encoder(tokenizer, TEMPLATES["vicuna_v1"], images, max_length)
 
 
 def talk(question: str, answer: str) -> list[dict]:
@@ -54,5 +56,5 @@ def check_records(
   """The summary and the table of a check of these records."""
   path, out = write_records(folder / "pool.json", records), folder / "pool.parquet"
   images, encoder = str(folder / "images"), make_encoder(max_length)
-  summary = check_pool([path], images, encoder, OPTIONS, 10_000, out, **options)
+  summary = check_pool([path], images, encoder, 10_000, out, **options)
   return summary, read_table(out)

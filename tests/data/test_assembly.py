@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.pool_columns import place_image
 from mllm_selector_jax.data.packing import assembly, loader
 from mllm_selector_jax.types import Sample
 
@@ -15,31 +16,36 @@ def make_sample(length, supervised, turns=None, image_at=None, patches=2):
   mask[list(supervised)] = True
   turn = np.full(length, -1, np.int32)
   turn[list(supervised)] = turns if turns is not None else 0
-  return Sample(tokens, mask, turn, np.zeros(length, bool), False)
+  sample = Sample(tokens, mask, turn, np.zeros(length, bool), False)
+  return place_image(sample, IMAGE, patches)
 
 
 def pixels(value):
-  return np.full((4, 4, 3), value, np.uint8)
+  return (np.full((1, 4, 4, 3), value, np.uint8),)
 
 
-SUPERVISED, TURNS = np.array([2, 2, 1]), np.array([2, 1, 1])
-HAS_IMAGE = [True, False, True]
+ITEMS = assembly.Counts(
+  tiles=np.array([1, 0, 1]),
+  taps=np.zeros(3, int),
+  supervised=np.array([2, 2, 1]),
+  answers=np.array([2, 1, 1]),
+)
 SAMPLES = {
   0: (make_sample(6, [3, 5], [0, 1], image_at=1), pixels(7)),
-  1: (make_sample(4, [2, 3]), None),
+  1: (make_sample(4, [2, 3]), ()),
   2: (make_sample(5, [4], image_at=0), pixels(9)),
 }
 
 
 def lay(rows, shards, least=1):
-  counts = assembly.count_rows(rows, SUPERVISED, TURNS, HAS_IMAGE)
+  counts = assembly.count_rows(rows, ITEMS)
   shape = assembly.find_shape([len(rows)], counts, 12, 2, 4, shards, least)
   return shape, *assembly.assemble(loader.as_trees(rows), SAMPLES, shape, IMAGE)
 
 
 def test_rows_hold_every_sample_where_it_lies():
   shape, batch, owners = lay([[0, 1], [2]], shards=4)
-  assert (shape.rows, shape.images, shape.supervised, shape.answers) == (4, 1, 8, 3)
+  assert (shape.rows, shape.tiles, shape.supervised, shape.answers) == (4, 1, 8, 3)
   np.testing.assert_array_equal(batch.segments[0], [1] * 6 + [2] * 4 + [0] * 2)
   np.testing.assert_array_equal(batch.positions[0, :10], [*range(6), *range(4)])
   np.testing.assert_array_equal(batch.patches[0, :4], [-1, 0, 1, -1])
@@ -59,7 +65,7 @@ def test_rows_hold_every_sample_where_it_lies():
 
 def test_a_shard_counts_through_its_rows():
   shape, batch, owners = lay([[0, 1], [2]], shards=2, least=4)
-  assert (shape.rows, shape.images, shape.supervised, shape.answers) == (4, 2, 8, 4)
+  assert (shape.rows, shape.tiles, shape.supervised, shape.answers) == (4, 2, 8, 4)
   np.testing.assert_array_equal(batch.predict[0, :5], [2, 4, 7, 8, 12 + 3])
   np.testing.assert_array_equal(batch.patches[1, :3], [2, 3, -1])
   assert batch.images[0, 1, 0, 0, 0] == 9 and not batch.images[1].any()
@@ -71,7 +77,7 @@ def test_samples_of_an_image_lie_behind_its_trunk():
   samples = {}
   for item, (length, learned) in enumerate([(7, [5, 6]), (6, [4]), (4, [2])]):
     image = 1 if item < 2 else None
-    samples[item] = make_sample(length, learned, image_at=image), None
+    samples[item] = make_sample(length, learned, image_at=image), ()
     if item < 2:
       samples[item] = samples[item][0], pixels(5)
   samples[1][0].tokens[3:] += 20
@@ -111,10 +117,12 @@ def test_samples_that_do_not_begin_alike_may_not_share():
 
 
 def test_shapes_hold_the_fullest_shard_of_any_step():
-  counts = assembly.Counts(*np.array([[1, 0, 2, 1], [3, 9, 1, 2], [1, 1, 4, 1]]))
+  counts = assembly.Counts(
+    *np.array([[1, 0, 2, 1], [0, 0, 0, 0], [3, 9, 1, 2], [1, 1, 4, 1]])
+  )
   shape = assembly.find_shape([3, 1], counts, 16, 2, 4, shards=2)
   # Two rows a shard: rows 0 and 1, row 2, row 3.
   assert (shape.rows, shape.shards) == (4, 2)
-  assert (shape.images, shape.supervised, shape.answers) == (2, 16, 4)
-  empty = assembly.find_shape([], assembly.Counts(*np.zeros((3, 0), int)), 16, 2, 4)
-  assert (empty.rows, empty.images, empty.supervised, empty.answers) == (1, 1, 8, 1)
+  assert (shape.tiles, shape.supervised, shape.answers) == (2, 16, 4)
+  empty = assembly.find_shape([], assembly.Counts(*np.zeros((4, 0), int)), 16, 2, 4)
+  assert (empty.rows, empty.tiles, empty.supervised, empty.answers) == (1, 1, 8, 1)

@@ -15,6 +15,7 @@ from mllm_selector_jax.data.tokens.conversation import make_encoder
 from mllm_selector_jax.types import InputError
 from tests.data.test_conversation import talk
 from tests.data.test_templates import CHATML, PATCHES, messages, oracle
+from tests.fixed_images import ONE_IMAGE, fixed_images
 from tests.llama_like import make_tokenizer
 from tests.real_processes import ROOT
 
@@ -83,11 +84,13 @@ def make(source=LLAMA, system=None, **options):
   tokenizer = make_tokenizer("qwen", begins=False)
   tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
   tokenizer.chat_template = source
-  return make_encoder("chat", tokenizer, 3, PATCHES, 1000, system, **options)
+  return make_encoder(
+    "chat", tokenizer, fixed_images(3, PATCHES), 1000, system, **options
+  )
 
 
 def text_of(encoder):
-  return encoder.tokenizer.decode(encoder.encode(talk(*VALUES), True).tokens)
+  return encoder.tokenizer.decode(encoder.encode(talk(*VALUES), ONE_IMAGE).tokens)
 
 
 @pytest.mark.parametrize("system", [None, "Be brief."])
@@ -101,7 +104,8 @@ def test_the_same_rows_on_any_day(monkeypatch, system):
   assert "Today Date: 09 Mar 2031" in before.tokenizer.decode(live)
   after = make(system=system)
   assert text_of(after) == text_of(before)
-  assert after.prompt("what?", True).tolist() == before.prompt("what?", True).tolist()
+  prompts = [one.prompt("what?", ONE_IMAGE).tokens.tolist() for one in (after, before)]
+  assert prompts[0] == prompts[1]
 
 
 @pytest.mark.parametrize("date", ["2025-01-31", "2025-01-31T09:05"])
@@ -114,7 +118,7 @@ def test_the_export_is_asked_with_the_date_of_its_rows(other_day, system):
   encoder = make(system=system)
   source, exact = template_source.make_chat_template(encoder)
   assert exact and source.endswith(LLAMA)
-  sample = encoder.encode(talk(*VALUES), True)
+  sample = encoder.encode(talk(*VALUES), ONE_IMAGE)
   ids, mask = oracle(encoder.tokenizer, source, messages(VALUES))
   assert ids.tolist() == sample.tokens.tolist()
   assert mask.tolist() == sample.supervised.tolist()
@@ -181,8 +185,9 @@ class Clock(datetime.datetime):
 chat_template_utils.datetime = Clock
 from tests.data.test_chat_date import VALUES, make
 from tests.data.test_conversation import talk
+from tests.fixed_images import ONE_IMAGE, fixed_images
 
-print(json.dumps(make().encode(talk(*VALUES), True).tokens.tolist()))
+print(json.dumps(make().encode(talk(*VALUES), ONE_IMAGE).tokens.tolist()))
 """
 
 
@@ -198,4 +203,4 @@ def test_processes_of_different_days_agree():
       env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     found.append(json.loads(done.stdout))
-  assert found[0] == found[1] == make().encode(talk(*VALUES), True).tokens.tolist()
+  assert found[0] == found[1] == make().encode(talk(*VALUES), ONE_IMAGE).tokens.tolist()

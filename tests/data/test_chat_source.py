@@ -10,6 +10,7 @@ from mllm_selector_jax.data.tokens.conversation import TEMPLATES, make_encoder
 from mllm_selector_jax.data.tokens.template_source import make_chat_template
 from tests.data.test_conversation import CONVERSATIONS, talk
 from tests.data.test_templates import CHATML, LISTED, PATCHES, TEXT, messages, oracle
+from tests.fixed_images import ONE_IMAGE, fixed_images, sizes_of
 from tests.llama_like import KINDS, make_tokenizer
 
 NAMES = ("vicuna_v1", "chatml", "llama-2")
@@ -20,14 +21,14 @@ ODD = "It's \\ a \u00e9\n{{ test }} \U0001f600."
 def make(name, kind="bytes", begins=True, system=None, source=None):
   tokenizer = make_tokenizer(kind, begins)
   tokenizer.chat_template = source
-  encoder = make_encoder(name, tokenizer, 3, PATCHES, 10_000, system)
+  encoder = make_encoder(name, tokenizer, fixed_images(3, PATCHES), 10_000, system)
   made, exact = make_chat_template(encoder)
   assert exact
   return encoder, made
 
 
 def assert_same(encoder, source, values, listed, **more):
-  sample = encoder.encode(talk(*values), "<image>" in "".join(values))
+  sample = encoder.encode(talk(*values), sizes_of(values))
   ids, mask = oracle(encoder.tokenizer, source, messages(values, listed=listed, **more))
   assert ids.tolist() == sample.tokens.tolist()
   assert mask.tolist() == sample.supervised.tolist()
@@ -78,7 +79,7 @@ def test_an_answer_is_asked_for_as_in_training(name, kind):
     ids = encoder.tokenizer.apply_chat_template(
       messages([question]), chat_template=source, add_generation_prompt=True
     )["input_ids"]
-    prompt = encoder.prompt("what colour?", has_image).tolist()
+    prompt = encoder.prompt("what colour?", has_image * ONE_IMAGE).tokens.tolist()
     if has_image:
       del prompt[prompt.index(3) : prompt.index(3) + PATCHES - 1]
     assert ids == prompt
@@ -102,7 +103,7 @@ def test_the_tokenizers_own_is_kept_or_given_the_system_text(own, listed):
 def test_what_cannot_be_said_is_told():
   tokenizer = make_tokenizer("bytes")
   tokenizer.add_special_tokens({"additional_special_tokens": ["ASSISTANT"]})
-  encoder = make_encoder("vicuna_v1", tokenizer, 3, PATCHES, 1000)
+  encoder = make_encoder("vicuna_v1", tokenizer, fixed_images(3, PATCHES), 1000)
   assert not make_chat_template(encoder)[1]
 
 

@@ -3,12 +3,14 @@
 import contextlib
 import gc
 import hashlib
+import io
 import itertools
 import json
 import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mllm_selector_jax.data.images import decoding, pictures
 from mllm_selector_jax.data.images.image_folders import ImageFolders
@@ -16,7 +18,6 @@ from mllm_selector_jax.data.pool import pool_check
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError, RunError
 from tests.data.pools_on_the_spot import (
-  OPTIONS,
   check_records,
   make_encoder,
   make_record,
@@ -24,6 +25,7 @@ from tests.data.pools_on_the_spot import (
   write_images,
   write_records,
 )
+from tests.fixed_images import ONE_IMAGE
 
 
 @pytest.fixture
@@ -58,24 +60,28 @@ def test_good_rows(folder):
   assert table.source.tolist() == [
     "a", "text", "mine", "theirs", "image", "a", "text", "a"
   ]  # fmt: skip
-  assert table.image.tolist() == [
-    "a/1.png", None, "a/1.png", "b/1.png", "top.png", "./a/2.png", None, "a/2.png"
+  assert list(table.images) == [
+    ("a/1.png",), (), ("a/1.png",), ("b/1.png",), ("top.png",), ("./a/2.png",), (),
+    ("a/2.png",),
   ]  # fmt: skip
   assert found["text_only"] == 2
   assert found["images"]["distinct"] == 4
-  assert found["images"]["sharing_rows"] == 4
+  assert found["images"]["shared_uses"] == 4
   encoder = make_encoder()
   for row, record in enumerate(records):
-    sample = encoder.encode(record["conversations"], bool(record.get("image")))
+    sizes = ONE_IMAGE if record.get("image") else []
+    sample = encoder.encode(record["conversations"], sizes)
     assert table.tokens[row] == len(sample.tokens)
     assert table.supervised[row] == sample.supervised.sum()
     assert table.turns[row] == 1
     assert table.record(row).value == record
     if record.get("image"):
-      data = (folder / "images" / table.image[row]).read_bytes()
-      assert table.image_hash[row] == hashlib.sha256(data).hexdigest()
+      data = (folder / "images" / table.images[row][0]).read_bytes()
+      assert table.image_hashes[row] == (hashlib.sha256(data).hexdigest(),)
+      with Image.open(io.BytesIO(data)) as image:
+        assert table.image_sizes(row) == [image.size]
     else:
-      assert table.image_hash[row] is None
+      assert table.image_hashes[row] == () == table.sizes[row]
   assert found["tokens"]["total"] == table.tokens.sum()
 
 
@@ -159,9 +165,7 @@ def test_bytes_that_are_no_record(folder):
     b"[" + good + b', {"id": "\xff"}, {"id": NaN}, {"a": ' + b"[" * 10_000
     + b"]" * 10_000 + b'}, {"a": "\\ud800"}, {"a": ' + b"1" * 5000 + b"}]"
   )  # fmt: skip
-  pool_check.check_pool(
-    [str(path)], None, make_encoder(), OPTIONS, 100, folder / "out.parquet"
-  )
+  pool_check.check_pool([str(path)], None, make_encoder(), 100, folder / "out.parquet")
   table = read_table(folder / "out.parquet")
   assert table.reason.tolist() == [None] + ["malformed"] * 5
   assert table.id.tolist()[1:] == [f"row-{n}" for n in range(1, 6)]
@@ -188,7 +192,7 @@ def test_source_from_a_named_field(folder):
 
 def test_cut_rows_are_counted(folder):
   records = [make_record(0), make_record(1, "a/1.png")]
-  whole = len(make_encoder().encode(records[1]["conversations"], True).tokens)
+  whole = len(make_encoder().encode(records[1]["conversations"], ONE_IMAGE).tokens)
   found, table = check_records(folder, records, whole - 1)
   assert table.truncated.tolist() == [False, True]
   assert found["truncated"] == 1
@@ -234,11 +238,9 @@ def test_no_image_folder(folder):
     folder / "pool.json", [make_record(0, "a/1.png"), make_record(1)]
   )
   out = folder / "out.parquet"
-  pool_check.check_pool([path], None, make_encoder(), OPTIONS, 100, out)
+  pool_check.check_pool([path], None, make_encoder(), 100, out)
   assert read_table(out).reason.tolist() == ["missing image", None]
-  pool_check.check_pool(
-    [path], str(folder / "nowhere"), make_encoder(), OPTIONS, 100, out
-  )
+  pool_check.check_pool([path], str(folder / "nowhere"), make_encoder(), 100, out)
   assert read_table(out).reason.tolist() == ["missing image", None]
 
 
@@ -262,7 +264,6 @@ def test_a_broken_file_leaves_the_old_table(folder, data):
       [str(folder / "pool.json")],
       None,
       make_encoder(),
-      OPTIONS,
       100,
       folder / "pool.parquet",
     )
@@ -272,11 +273,11 @@ def test_a_broken_file_leaves_the_old_table(folder, data):
 
 def test_no_file_and_no_place(folder):
   with pytest.raises(InputError, match="No pool file"):
-    pool_check.check_pool([], None, make_encoder(), OPTIONS, 100, folder / "x.parquet")
+    pool_check.check_pool([], None, make_encoder(), 100, folder / "x.parquet")
   path = write_records(folder / "pool.json", [make_record(0)])
   with pytest.raises(RunError, match="could not be written"):
     pool_check.check_pool(
-      [path], None, make_encoder(), OPTIONS, 100, folder / "no" / "x.parquet"
+      [path], None, make_encoder(), 100, folder / "no" / "x.parquet"
     )
 
 

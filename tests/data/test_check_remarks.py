@@ -6,11 +6,10 @@ import pytest
 
 from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.images.image_folders import ImageFolders
-from mllm_selector_jax.data.pool import pool_check, pool_summary, remedies
+from mllm_selector_jax.data.pool import pool_check, pool_summary, remedies, summary_text
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import REASONS
 from tests.data.pools_on_the_spot import (
-  OPTIONS,
   make_encoder,
   make_record,
   talk,
@@ -24,10 +23,8 @@ def run(folder, records, images=None, encoder=None, **options):
   out = folder / "pool.parquet"
   images = folder / "images" if images is None else images
   encoder = encoder or make_encoder()
-  found = pool_check.check_pool(
-    [path], images, encoder, OPTIONS, 10_000, out, **options
-  )
-  return found, read_table(out), pool_summary.format_summary(found)
+  found = pool_check.check_pool([path], images, encoder, 10_000, out, **options)
+  return found, read_table(out), summary_text.format_summary(found)
 
 
 @pytest.fixture
@@ -108,7 +105,7 @@ def test_several_folders_and_absolute_paths(folder):
   path = str(folder / "more/x.png")
   records = [make_record(0, "1.png"), make_record(1, "y.png"), make_record(2, path)]
   _, table, _ = run(folder, records, [folder / "images", folder / "more"])
-  assert table.ok.all() and table.image[2] == path
+  assert table.ok.all() and table.images[2] == (path,)
   _, table, _ = run(folder, records)
   assert table.reason.tolist() == [None, "missing image", "unsafe path"]
 

@@ -57,5 +57,5 @@ def test_what_counts(pool):
 
 
 def test_a_missing_file(tmp_path):
-  with pytest.raises(InputError, match="is not there"):
+  with pytest.raises(InputError, match="does not exist"):
     fingerprint([str(tmp_path / "none.json")], None)

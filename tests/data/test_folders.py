@@ -6,9 +6,9 @@ import os
 import pytest
 
 from mllm_selector_jax.data.files import folders, mixture, splits
-from mllm_selector_jax.data.pool import pool_check, pool_summary
+from mllm_selector_jax.data.pool import pool_check, summary_text
 from mllm_selector_jax.types import InputError
-from tests.data.pools_on_the_spot import OPTIONS, make_encoder, make_record
+from tests.data.pools_on_the_spot import make_encoder, make_record
 
 
 def make(folder, *names):
@@ -59,7 +59,7 @@ def test_train_is_taken_and_the_rest_named(tmp_path, name):
   assert take(tmp_path, "all")[0] == sorted(taken + read)
   for file in taken + read:  # by its name any is taken
     assert mixture.expand([str(tmp_path / file)]) == [
-      mixture.Part(str(tmp_path / file))
+      mixture.PoolPart(str(tmp_path / file))
     ]
 
 
@@ -113,9 +113,11 @@ def test_links_are_followed_each_folder_once(tmp_path):
     "sub/train-0.parquet",
     "sub/train-1.parquet",
   ]
-  with pytest.raises(InputError, match=r"train-1.parquet: the pool file is not there"):
+  with pytest.raises(
+    InputError, match=r"train-1.parquet: the pool file does not exist"
+  ):
     pool_check.check_pool(
-      [str(tmp_path / "snapshot")], None, make_encoder(), OPTIONS, 9, tmp_path / "o"
+      [str(tmp_path / "snapshot")], None, make_encoder(), 9, tmp_path / "o"
     )
 
 
@@ -131,15 +133,13 @@ def test_the_check_names_what_is_left_out(tmp_path):
   for number, name in enumerate(("train", "test", "dev")):
     (tmp_path / f"{name}.jsonl").write_text(json.dumps(make_record(number)) + "\n")
   data, out = [str(tmp_path)], tmp_path / "out.table"
-  found = pool_check.check_pool(data, None, make_encoder(), OPTIONS, 100, out)
+  found = pool_check.check_pool(data, None, make_encoder(), 100, out)
   assert found["rows"] == 1 and found["left_out_files"]["count"] == 2
-  text = pool_summary.format_summary(found)
+  text = summary_text.format_summary(found)
   place = tmp_path.name
   assert f"2 files of the folders given ({place}/dev.jsonl, {place}/test.jsonl)" in text
   assert "pool.splits" in text
-  found = pool_check.check_pool(
-    data, None, make_encoder(), OPTIONS, 100, out, splits="all"
-  )
+  found = pool_check.check_pool(data, None, make_encoder(), 100, out, splits="all")
   assert found["rows"] == 3 and "left_out_files" not in found
 
 

@@ -16,7 +16,6 @@ from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import (
-  OPTIONS,
   make_encoder,
   make_record,
   talk,
@@ -25,8 +24,8 @@ from tests.data.pools_on_the_spot import (
 )
 
 SAME = (
-  "id", "hash", "image_hash", "pixels", "turns", "tokens", "supervised", "trunk",
-  "status", "reason", "truncated",
+  "id", "hash", "image_hashes", "pixels", "sizes", "turns", "tokens", "supervised",
+  "prefix_keys", "status", "reason", "truncated",
 )  # fmt: skip
 NAMES = sorted(formats_on_the_spot.WRITERS)
 
@@ -42,7 +41,7 @@ def check_file(path: str, folder, out, **options):
   data = [path]
   encoder = make_encoder()
   folder = folder and str(folder)
-  found = pool_check.check_pool(data, folder, encoder, OPTIONS, 10_000, out, **options)
+  found = pool_check.check_pool(data, folder, encoder, 10_000, out, **options)
   return found, read_table(out)
 
 
@@ -121,7 +120,7 @@ def test_arrow_that_is_broken(pools, tmp_path):
   path = tmp_path / "pool.arrow"
   offsets = data.index(b"id-0id-1") - 64  # of the ids, before their text
   for broken, told in (
-    (data[: len(data) // 2], "whole Arrow"),
+    (data[: len(data) // 2], "complete Arrow"),
     (data[:offsets] + b"\x7f" * 40 + data[offsets + 40 :], "damaged"),
   ):
     path.write_bytes(broken)
@@ -137,7 +136,7 @@ def test_arrow_that_is_broken(pools, tmp_path):
      "Git LFS pointer.*1,030 bytes.*git lfs pull"),
     (b"<!DOCTYPE html><html>404", "an HTML or XML page"),
     (b"\n<?xml version='1.0'?><Error>AccessDenied</Error>", "an HTML or XML page"),
-    (b"PK\x03\x04....", "packed with zip"), (b"\xfd7zXZ\0", "packed with xz"),
+    (b"PK\x03\x04....", "compressed with zip"), (b"\xfd7zXZ\0", "compressed with xz"),
     (b"\x80\x04\x95" + bytes(20), "a pickle"),
   ],
 )  # fmt: skip

@@ -34,9 +34,14 @@ def lay_out(count, most=None, shards=1):
   samples = toy.random_samples(24)
   lengths = np.array([len(one.tokens) for one, _ in samples.values()])
   steps = row_packing.training_steps(24, lengths, 5, -(-count // 5), 0, 32)[:count]
-  few = np.full(24, 2), np.ones(24, int), [x[1] is not None for x in samples.values()]
+  items = assembly.Counts(
+    tiles=np.array([len(tiles) for _, tiles in samples.values()]),
+    taps=np.zeros(24, int),
+    supervised=np.full(24, 2),
+    answers=np.ones(24, int),
+  )
   return steps, batch_shapes.lay_out(
-    steps, *few, 32, toy.CONFIG.patches, 8, shards, most
+    steps, items, 32, toy.CONFIG.patches, 8, shards, most
   )
 
 

@@ -85,7 +85,7 @@ def quick(test):
   return settings(deadline=None, max_examples=150, derandomize=True)(test)
 
 
-@functools.cache
+@functools.lru_cache
 def noise(width, height):
   rng = np.random.default_rng(width * 7919 + height)
   return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
@@ -137,11 +137,12 @@ def test_internvl_tokens_are_the_processors(size, fewest, most, images):
   assert layout.features.tolist() == list(range(256 * layout.tiles))
 
 
-@pytest.mark.parametrize("fewest, most", [(1, 1), (1, 12), (3, 6)])
-@pytest.mark.parametrize(
-  "size", [(1, 1), (3, 200), (640, 480), (33, 65), (401, 17), (64, 64)]
-)
+@quick
+@given(sizes(400), st.integers(1, 3), st.sampled_from([1, 3, 12]))
+@example((1, 1), 1, 12)
+@example((28, 28), 1, 12)
 def test_internvl_tiles_are_the_processors(size, fewest, most):
+  fewest = min(fewest, most)
   image = noise(*size)
   options = ImageOptions(
     28, HALF, HALF, form="internvl", grid=2, min_tiles=fewest, max_tiles=most
@@ -289,10 +290,13 @@ def test_shrinking_follows_the_number_of_tiles(most):
 
 
 SMALL_PINPOINTS = ((28, 56), (56, 28), (56, 56), (84, 28), (28, 84))
-SIZES = [(1, 1), (1, 200), (200, 1), (64, 48), (33, 65), (17, 90), (56, 56), (57, 55)]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@quick
+@given(sizes(400))
+@example((1, 200))
+@example((200, 1))
+@example((56, 56))
 def test_next_tiles_are_the_processors(size):
   options = dataclasses.replace(NEXT, size=28, grid=2, pinpoints=SMALL_PINPOINTS)
   processor = LlavaNextImageProcessorPil(
@@ -307,7 +311,11 @@ def test_next_tiles_are_the_processors(size):
   assert len(found) == lay_out(options, TOKENS, *size, 1).tiles
 
 
-@pytest.mark.parametrize("size", SIZES)
+@quick
+@given(sizes(400))
+@example((1, 200))
+@example((200, 1))
+@example((28, 28))
 def test_onevision_tiles_are_the_processors(size):
   options = dataclasses.replace(ONEVISION, size=28, grid=2, pinpoints=SMALL_PINPOINTS)
   processor = LlavaOnevisionImageProcessorPil(

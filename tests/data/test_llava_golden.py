@@ -15,6 +15,7 @@ from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.types import ImageOptions, RowError
 from tests import llama_like
+from tests.fixed_images import fixed_images, sizes_of
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden/llava.json").read_text())
 CASES = collections.defaultdict(list)
@@ -30,14 +31,13 @@ def encode(row):
   encoder = Encoder(
     tokenizer,
     TEMPLATES[row["template"]],
-    image,
-    GOLDEN["patches"],
+    fixed_images(image, GOLDEN["patches"]),
     row["max_length"],
     row["system"],
   )
   turns = [{"from": who, "value": value} for who, value in row["turns"]]
   try:
-    sample = encoder.encode(turns, any("<image>" in value for _, value in row["turns"]))
+    sample = encoder.encode(turns, sizes_of(value for _, value in row["turns"]))
   except RowError as error:
     return error.reason
   return np.where(sample.tokens == image, IMAGE, sample.tokens), sample.supervised

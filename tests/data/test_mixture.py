@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mllm_selector_jax.data.files import fingerprint, mixture
-from mllm_selector_jax.data.pool import pool_check, pool_summary
+from mllm_selector_jax.data.pool import pool_check, summary_text
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError
-from tests.data.pools_on_the_spot import OPTIONS, make_encoder, make_record
+from tests.data.pools_on_the_spot import make_encoder, make_record
 
 
 def write(folder, name, start, count):
@@ -33,9 +33,7 @@ def take(folder, *entries, seed=0):
   ]
   (folder / "mix.yaml").write_text("datasets:\n" + "\n".join(lines))
   data, out = [str(folder / "mix.yaml")], folder / "out.parquet"
-  found = pool_check.check_pool(
-    data, None, make_encoder(), OPTIONS, 100, out, seed=seed
-  )
+  found = pool_check.check_pool(data, None, make_encoder(), 100, out, seed=seed)
   return [int(name[3:]) for name in read_table(out).id], found
 
 
@@ -53,7 +51,7 @@ def test_strategies(folder, strategy, ids):
   assert taken == [*ids, 10]
   left = {"a.jsonl": 10 - len(ids), "b.jsonl": 9}
   rows = sum(left.values())
-  assert f"not taken    {rows:,} rows" in pool_summary.format_summary(found)
+  assert f"not taken    {rows:,} rows" in summary_text.format_summary(found)
   told = {name.rpartition("/")[2]: count for name, count in found["not_taken"].items()}
   assert told == {name: count for name, count in left.items() if count}
 
@@ -69,9 +67,9 @@ def test_choose_counts_only_where_it_must():
   def never():
     raise AssertionError
 
-  assert mixture.choose(mixture.Part("x"), never, 0) is None
-  assert mixture.choose(mixture.Part("x", "first:2"), never, 0).tolist() == [0, 1]
-  chosen = mixture.choose(mixture.Part("x", "random:7"), lambda: 1000, 0)
+  assert mixture.choose(mixture.PoolPart("x"), never, 0) is None
+  assert mixture.choose(mixture.PoolPart("x", "first:2"), never, 0).tolist() == [0, 1]
+  chosen = mixture.choose(mixture.PoolPart("x", "random:7"), lambda: 1000, 0)
   assert len(np.unique(chosen)) == 7 and (np.diff(chosen) > 0).all()
 
 
@@ -81,7 +79,7 @@ def test_folders_patterns_and_splits(folder):
     str(folder / "b.jsonl"),
   ]
   assert mixture.expand([str(folder / "b*.jsonl")]) == [
-    mixture.Part(str(folder / "b.jsonl"))
+    mixture.PoolPart(str(folder / "b.jsonl"))
   ]
   tfds = folder / "tfds"
   tfds.mkdir()
@@ -98,7 +96,7 @@ def test_folders_patterns_and_splits(folder):
   with pytest.raises(InputError, match="a folder without"):
     (folder / "empty").mkdir()
     mixture.expand([str(folder / "empty")])
-  with pytest.raises(InputError, match="no file fits"):
+  with pytest.raises(InputError, match="no file matches"):
     mixture.expand([str(folder / "c*.jsonl")])
 
 
@@ -109,12 +107,12 @@ def test_folders_patterns_and_splits(folder):
     ("datasets: []", "not a mixture"), ("a: &a [*a]", "anchors"),
     ("datasets: &x [{json_path: a.jsonl}]", "anchors"),
     ("datasets: [{json_path: a.jsonl, sampling_strategy: 'first:1.5'}]", "allowed are"),
-    ("datasets: [{json_path: '{a,c}.jsonl'}]", "c.jsonl: the pool file is not there"),
+    ("datasets: [{json_path: '{a,c}.jsonl'}]", "c.jsonl: the pool file does not exist"),
     ("datasets: [{}]", "names no json_path"), ("datasets: [3]", "no json_path"),
     ("datasets: [{json_path: a.jsonl, sampling_strategy: some}]", "'some'; allowed"),
     ("datasets: [{json_path: a.jsonl, sampling_strategy: 'first:-1'}]", "allowed are"),
     ("datasets: [{json_path: b.yaml}]", "itself a mixture"),
-    ("datasets: [{json_path: none.json}]", "none.json: the pool file is not there"),
+    ("datasets: [{json_path: none.json}]", "none.json: the pool file does not exist"),
     ("datasets: !!python/object/apply:os.getcwd []", "not a mixture"),
   ],
 )  # fmt: skip
@@ -122,9 +120,7 @@ def test_a_mixture_that_cannot_be_followed(folder, text, told):
   (folder / "mix.yaml").write_text(text)
   data = [str(folder / "mix.yaml")]
   with pytest.raises(InputError, match=told):
-    pool_check.check_pool(
-      data, None, make_encoder(), OPTIONS, 100, folder / "o.parquet"
-    )
+    pool_check.check_pool(data, None, make_encoder(), 100, folder / "o.parquet")
 
 
 def test_what_yaml_says_is_read_as_yaml(folder):
@@ -146,7 +142,7 @@ datasets:
   out = folder / "out.parquet"
   data = [str(folder / "mix.yaml")]
   found = pool_check.check_pool(
-    data, None, make_encoder(), OPTIONS, 100, out, duplicate_ids="keep"
+    data, None, make_encoder(), 100, out, duplicate_ids="keep"
   )
   assert found["rows"] == found["ok"] == 4
 
@@ -158,7 +154,7 @@ def test_braces_are_several_files(folder):
     assert [part.file for part in mixture.expand([data])] == wanted
   (folder / "{a,b}.jsonl").touch()  # by that name it is one
   name = str(folder / "{a,b}.jsonl")
-  assert mixture.expand([name]) == [mixture.Part(name)]
+  assert mixture.expand([name]) == [mixture.PoolPart(name)]
 
 
 def test_brackets_and_patterns(folder):

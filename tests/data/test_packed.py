@@ -4,7 +4,6 @@ import bz2
 import gzip
 import json
 import os
-import resource
 import stat
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from mllm_selector_jax.data.json_text import records
 from mllm_selector_jax.data.pool import pool_check, pool_export
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError, RunError
-from tests.data.pools_on_the_spot import OPTIONS, make_encoder, make_record
+from tests.data.pools_on_the_spot import make_encoder, make_record
 
 ROWS = [make_record(n) for n in range(5)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
@@ -81,7 +80,7 @@ def test_utf_16(tmp_path, encoding, pack):
 def test_the_table_names_the_file_that_was_given(tmp_path, place):
   path, out = str(tmp_path / "pool.jsonl.gz"), tmp_path / "out.parquet"
   Path(path).write_bytes(gzip.compress(LINES))
-  pool_check.check_pool([path], None, make_encoder(), OPTIONS, 100, out)
+  pool_check.check_pool([path], None, make_encoder(), 100, out)
   table = read_table(out)
   assert table.file.tolist() == [path] * 5
   (copy,) = place.iterdir()
@@ -95,7 +94,7 @@ def test_the_table_names_the_file_that_was_given(tmp_path, place):
   assert [r.value for r in records.read_records(part.file)] == [ROWS[1], ROWS[3]]
 
 
-def test_a_file_that_changes_is_unpacked_again(tmp_path):
+def test_a_file_that_changes_is_decompressed_again(tmp_path):
   path = tmp_path / "pool.jsonl.gz"
   for rows in (ROWS[:2], ROWS):
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -122,7 +121,7 @@ def test_packed_data_that_are_broken(tmp_path, place, kind, fault):
 def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch, place, kind):
   monkeypatch.setattr(compressed, "LEAST_CAP", 1 << 20)
   (tmp_path / "pool.json").write_bytes(PACK[kind](bytes(40 << 20)))
-  with pytest.raises(InputError, match=r"unpacks to more than [0-9,]+ bytes"):
+  with pytest.raises(InputError, match=r"decompresses to more than [0-9,]+ bytes"):
     formats.open_file(str(tmp_path / "pool.json"))
   assert not list(place.iterdir())
 
@@ -143,7 +142,7 @@ def test_a_full_disk(tmp_path, place):
     [sys.executable, "-c", script, str(tmp_path / "pool.json")],
     capture_output=True, text=True, check=True, env=environment,
   )  # fmt: skip
-  assert "could not be unpacked" in done.stdout and "bytes" in done.stdout
+  assert "could not be decompressed" in done.stdout and "bytes" in done.stdout
   assert str(place) in done.stdout and not list(place.iterdir())
 
 
@@ -156,12 +155,27 @@ def test_a_folder_of_somebody_else_is_not_used(tmp_path, place):
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
-  with gzip.open(tmp_path / "pool.jsonl.gz", "wb", 1) as file:
-    for _ in range(300):
-      file.write(LINES * 500)
-  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  assert sum(1 for _ in records.read_records(tmp_path / "pool.jsonl.gz")) == 750_000
-  assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+  """In a process of its own, whose peak is of these files and of nothing before."""
+  for name, blocks in (("small", 10), ("large", 70)):
+    with gzip.open(tmp_path / f"{name}.jsonl.gz", "wb", 1) as file:
+      for _ in range(blocks):
+        file.write(LINES * 500)
+  script = (
+    "import resource, sys\n"
+    "from mllm_selector_jax.data.json_text import records\n"
+    "for path in sys.argv[1:]:\n"
+    "  count = sum(1 for _ in records.read_records(path))\n"
+    "  print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", script]
+    + [str(tmp_path / f"{name}.jsonl.gz") for name in ("small", "large")],
+    capture_output=True, text=True, check=True,
+    env=os.environ | {"TMPDIR": tempfile.gettempdir()},
+  )  # fmt: skip
+  (few, before), (many, after) = (map(int, x.split()) for x in done.stdout.splitlines())
+  assert (few, many) == (25_000, 175_000)
+  assert (after - before) * 1000 < 133 * (many - few)  # kB; bytes of each record
 
 
 def test_names_without_their_packing():

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.pool_columns import share_images
 from benchmarks.pool_like_665k import draw_pool
 from mllm_selector_jax.data.packing.tree_packing import make_plan
 
@@ -30,9 +31,17 @@ def pools(draw, length=LENGTH):
   return lengths, trunks, images.astype(np.uint64), supervised
 
 
+def share(trunks, image):
+  """Prefixes of rows of the same image, where the trunk is not 0."""
+  trunks = np.asarray(trunks)
+  return share_images(trunks, np.where(trunks > 0, image, 0).astype(np.uint64))
+
+
 def plan_of(pool, length=LENGTH):
   lengths, trunks, images, supervised = pool
-  return make_plan(lengths, length, trunks, images, supervised)
+  return make_plan(
+    lengths, length, share_images(trunks, images), 1 * (images != 0), supervised
+  )
 
 
 def executed(tree, lengths):
@@ -79,7 +88,7 @@ def test_sums_against_loops(pool):
   assert plan.tokens(lengths).tolist() == [
     sum(executed(tree, lengths) for tree in row) for row in rows
   ]
-  assert plan.images(images > 0).tolist() == [
+  assert plan.tiles(1 * (images > 0)).tolist() == [
     sum(images[items[0]] > 0 for _, items in row) for row in rows
   ]
 
@@ -117,21 +126,19 @@ def test_equal_items_are_taken_in_order():
 
 
 def test_nothing_and_one():
-  none = make_plan(np.zeros(0, int), 8, np.zeros(0, int), np.zeros(0, np.uint64))
+  none = make_plan(np.zeros(0, int), 8, share(np.zeros(0, int), 0))
   assert len(none) == 0 and len(none.items) == 0
   for sums in (none.sums(np.zeros(0)), none.tokens(np.zeros(0, int))):
     assert len(sums) == 0
-  assert len(none.images(np.zeros(0, bool))) == 0
-  one = make_plan(np.array([8]), 8, np.array([5]), np.array([3], np.uint64))
+  assert len(none.tiles(np.zeros(0, int))) == 0
+  one = make_plan(np.array([8]), 8, share([5], 3))
   assert [one.row(0)] == [[(0, [0])]]
 
 
 def test_one_image_for_everything():
   """Branches of 9 and a trunk of 11: two fit behind it in 29 tokens, exactly."""
   count = 7
-  plan = make_plan(
-    np.full(count, 20), 29, np.full(count, 11), np.ones(count, np.uint64)
-  )
+  plan = make_plan(np.full(count, 20), 29, share(np.full(count, 11), 1))
   assert sorted(plan.row(number) for number in range(4)) == [
     [(0, [6])],
     [(11, [0, 1])],
@@ -144,7 +151,7 @@ def test_one_image_for_everything():
 def test_a_group_is_split_into_the_fewest_trees():
   """Branches of 6, 5, 4, 3, 2 and 10 tokens of room: two trees, not three."""
   branches = np.array([2, 6, 3, 4, 5])
-  plan = make_plan(10 + branches, 20, np.full(5, 10), np.ones(5, np.uint64))
+  plan = make_plan(10 + branches, 20, share(np.full(5, 10), 1))
   assert sorted(plan.row(number) for number in range(len(plan))) == [
     [(10, [0, 2, 4])],
     [(10, [1, 3])],
@@ -153,18 +160,16 @@ def test_a_group_is_split_into_the_fewest_trees():
 
 def test_text_fills_the_ends():
   lengths = np.array([17, 19, 6, 3])
-  plan = make_plan(
-    lengths, 30, np.array([10, 10, 0, 0]), np.array([4, 4, 0, 0], np.uint64)
-  )
+  plan = make_plan(lengths, 30, share([10, 10, 0, 0], 4), np.array([1, 1, 0, 0]))
   assert plan.row(0) == [(10, [0, 1]), (0, [3])]
   assert plan.row(1) == [(0, [2])]
 
 
 def test_without_keys_nothing_is_shared():
   lengths = np.full(9, 10)
-  plan = make_plan(lengths, 100, np.full(9, 8))
+  plan = make_plan(lengths, 100)
   assert plan.tokens(lengths).tolist() == [90]
-  assert plan.images(np.ones(9, bool)).tolist() == [9]
+  assert plan.tiles(np.ones(9, int)).tolist() == [9]
 
 
 @pytest.mark.parametrize("lengths", [[9], [0], [3, 9, 3]])
@@ -176,15 +181,21 @@ def test_a_sample_that_no_row_holds_is_a_bug(lengths):
 @pytest.mark.parametrize(("row_length", "fill"), [(2048, 0.90), (4096, 0.95)])
 def test_fill_savings_and_balance_on_lengths_like_llava(row_length, fill):
   pool = draw_pool(40_000)
-  has_image = pool.images != 0
-  plan = make_plan(pool.lengths, row_length, pool.trunks, pool.images, pool.supervised)
+  has_image = 1 * (pool.images != 0)
+  plan = make_plan(
+    pool.lengths,
+    row_length,
+    share_images(pool.trunks, pool.images),
+    has_image,
+    pool.supervised,
+  )
   tokens = plan.tokens(pool.lengths)
   assert tokens.sum() >= fill * len(plan) * row_length
   assert 1.4 <= pool.lengths.sum() / tokens.sum() <= 1.6
   alone = make_plan(pool.lengths, row_length)
   assert len(alone) >= 1.4 * len(plan)
   for values, most in (
-    (plan.images(has_image), 1.15),
+    (plan.tiles(has_image), 1.15),
     (plan.sums(pool.supervised), 1.45),
   ):
     runs = np.convolve(values, np.ones(16), "valid")

@@ -17,8 +17,8 @@ from tests.data.pools_on_the_spot import make_record, write_images
 from tests.data.test_formats import check_file
 
 SAME = (
-  "id", "hash", "source", "image", "image_hash", "pixels", "turns", "tokens",
-  "supervised", "trunk", "status", "reason", "truncated",
+  "id", "hash", "source", "images", "image_hashes", "pixels", "turns", "tokens",
+  "supervised", "prefix_keys", "status", "reason", "truncated",
 )  # fmt: skip
 
 

@@ -245,7 +245,7 @@ def test_an_empty_list(tmp_path):
 
 
 def test_a_missing_file_and_a_directory(tmp_path):
-  fails(tmp_path / "none.json", "not there")
+  fails(tmp_path / "none.json", "does not exist")
   fails(tmp_path, "directory")
 
 

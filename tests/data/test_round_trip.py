@@ -10,7 +10,7 @@ from mllm_selector_jax.data.pool import pool_check, pool_export
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import MARK
 from tests.data import formats_on_the_spot
-from tests.data.pools_on_the_spot import OPTIONS, make_encoder, write_images
+from tests.data.pools_on_the_spot import make_encoder, write_images
 from tests.data.record_schemas.test_record_schemas import FORMS, ROLES, SYSTEM, TALK
 
 FILES = {
@@ -68,7 +68,7 @@ def place(tmp_path_factory):
 
 def check_rows(path, images, out):
   found = pool_check.check_pool(
-    [str(path)], images, make_encoder(), OPTIONS, 10_000, out, splits="all"
+    [str(path)], images, make_encoder(), 10_000, out, splits="all"
   )
   table = read_table(out)
   assert table.ok.all(), list(zip(table.reason, table.detail, strict=True))

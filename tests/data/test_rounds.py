@@ -3,7 +3,7 @@
 from mllm_selector_jax.data.pool import pool_check
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.data.tokens.dialogue import Round, hash_answers
-from tests.data.pools_on_the_spot import OPTIONS, make_encoder, talk, write_records
+from tests.data.pools_on_the_spot import make_encoder, talk, write_records
 
 
 def number(*answers):
@@ -35,7 +35,7 @@ def test_the_pool_table_holds_them(tmp_path):
   records[3]["conversations"] += talk("And now?", "no")
   path = write_records(tmp_path / "pool.json", [*records, {"id": "x"}])
   out = tmp_path / "pool.parquet"
-  pool_check.check_pool([path], None, make_encoder(), OPTIONS, 10_000, out)
+  pool_check.check_pool([path], None, make_encoder(), 10_000, out)
   yes, no, again, both, other, bad = read_table(out).answer.tolist()
   assert yes == again == number("yes") and no == other == number("no")
   assert both == number("yes", "no") and bad == 0

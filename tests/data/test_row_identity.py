@@ -2,11 +2,10 @@
 
 import pytest
 
-from mllm_selector_jax.data.pool import pool_check, pool_summary
+from mllm_selector_jax.data.pool import pool_check, summary_text
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError
 from tests.data.pools_on_the_spot import (
-  OPTIONS,
   check_records,
   make_encoder,
   make_record,
@@ -41,11 +40,11 @@ def test_an_id_is_a_label_that_may_repeat(folder):
   assert table.id.tolist() == ["id-0", "id-0", "", ""]
   assert found["distinct_ids"] == 2 and found["duplicates"]["rows"] == 0
   assert "2 rows (50.0 %) have an id that an earlier row has" in (
-    pool_summary.format_summary(found)
+    summary_text.format_summary(found)
   )
   found, table = check_records(folder, records, duplicate_ids="aside")
   assert table.reason.tolist() == [None, "duplicate id", None, "duplicate id"]
-  assert "duplicate_ids=keep" in pool_summary.format_summary(found)
+  assert "duplicate_ids=keep" in summary_text.format_summary(found)
   with pytest.raises(InputError, match="duplicate_ids='drop'"):
     check_records(folder, records, duplicate_ids="drop")
 
@@ -64,7 +63,7 @@ def test_rows_of_the_same_content_are_kept_and_counted(folder):
   assert found["duplicates"] == {
     "rows": 2, "examples": [{"row": 2, "same_as": 0}, {"row": 3, "same_as": 1}]
   }  # fmt: skip
-  assert "row 2 is row 0, row 3 is row 1" in pool_summary.format_summary(found)
+  assert "row 2 is row 0, row 3 is row 1" in summary_text.format_summary(found)
   found, table = check_records(folder, records, duplicate_rows="aside")
   assert table.reason.tolist() == [None, None, *2 * ["duplicate row"], None]
   assert not any(table.hash[[2, 3]])
@@ -77,7 +76,7 @@ def test_an_id_is_taken_over_all_files(folder):
   two = write_records(folder / "2.json", [make_record(1), make_record(2)])
   out = folder / "out.parquet"
   pool_check.check_pool(
-    [one, two], None, make_encoder(), OPTIONS, 100, out, duplicate_ids="aside"
+    [one, two], None, make_encoder(), 100, out, duplicate_ids="aside"
   )
   table = read_table(out)
   assert table.ok.tolist() == [True, True, False, True]

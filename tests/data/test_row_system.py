@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from mllm_selector_jax.data.packing.prefixes import list_prefixes
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, make_encoder
 from mllm_selector_jax.types import RowError
 from tests.data.test_conversation import CONVERSATIONS, oracle_text, oracle_tokens, talk
 from tests.data.test_templates import BLANK, PATCHES, SOURCES, messages, oracle
+from tests.fixed_images import ONE_IMAGE, fixed_images
 from tests.llama_like import KINDS, make_tokenizer
 
 OWN = "Antworte  auf Deutsch: </s> é\n"
@@ -16,7 +18,9 @@ SYSTEM = {"from": "system", "value": OWN}
 def make(name, kind="qwen", source=None, row_system=True, system=None):
   tokenizer = make_tokenizer(kind, begins=False)
   tokenizer.chat_template = source
-  return make_encoder(name, tokenizer, 3, PATCHES, 10_000, system, row_system)
+  return make_encoder(
+    name, tokenizer, fixed_images(3, PATCHES), 10_000, system, row_system
+  )
 
 
 def encode(encoder, values, *before):
@@ -79,11 +83,15 @@ def test_it_goes_before_a_text_that_the_config_takes_out():
   assert_same(found, encode(make("vicuna_v1", system=OWN), values))
 
 
-def test_rows_with_another_beginning_share_no_trunk():
+def test_rows_share_a_trunk_with_those_of_the_same_system_text():
   encoder = make("vicuna_v1")
   values = CONVERSATIONS["one turn"]
-  assert encoder.measure_trunk(encode(encoder, values)) == len(encoder.trunk)
-  assert encoder.measure_trunk(encode(encoder, values, SYSTEM)) == 0
+
+  def find_prefixes(*system):
+    return list_prefixes(encode(encoder, values, *system), ["pixels"])
+
+  assert find_prefixes() == find_prefixes() != find_prefixes(SYSTEM)
+  assert find_prefixes(SYSTEM) == find_prefixes(SYSTEM)
   blank = SYSTEM | {"value": " \n"}
   assert_same(encode(encoder, values, blank), encode(encoder, values))
 
@@ -92,20 +100,20 @@ def test_rows_with_another_beginning_share_no_trunk():
 def test_masked_answers_are_read_and_not_learned(name):
   encoder = make(name)
   turns = talk("<image>\nwhat?", "red", "and?", "blue", "why?", "no")
-  whole = encoder.encode(turns, True)
+  whole = encoder.encode(turns, ONE_IMAGE)
   turns[3] = turns[3] | {"loss": False}
-  found = encoder.encode(turns, True)
+  found = encoder.encode(turns, ONE_IMAGE)
   np.testing.assert_array_equal(found.tokens, whole.tokens)
   wanted = np.where(whole.turns == 1, -1, whole.turns)
   np.testing.assert_array_equal(found.turns, wanted)
   np.testing.assert_array_equal(found.supervised, wanted >= 0)
   every = [turn | {"loss": False} for turn in turns]
   with pytest.raises(RowError, match="masks every answer"):
-    encoder.encode(every, True)
+    encoder.encode(every, ONE_IMAGE)
 
 
 def test_a_mark_in_an_answer_is_literal_text():
   encoder = make("vicuna_v1")
-  found = encoder.encode(talk("How?", "By the <image> tag."), False)
+  found = encoder.encode(talk("How?", "By the <image> tag."))
   assert 3 not in found.tokens
   assert "<image>" in encoder.tokenizer.decode(found.tokens.tolist())

@@ -15,7 +15,6 @@ from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import InputError
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import (
-  OPTIONS,
   make_encoder,
   make_record,
   write_images,
@@ -60,10 +59,10 @@ def test_the_same_rows_from_a_bucket(bucket, tmp_path, name):
   tables = []
   for data, images in ((local, str(folder)), (remote, "gs://bucket/images")):
     out = tmp_path / f"{len(tables)}.table"
-    pool_check.check_pool([data], images, make_encoder(), OPTIONS, 10_000, out)
+    pool_check.check_pool([data], images, make_encoder(), 10_000, out)
     tables.append(read_table(out))
   assert tables[1].ok.all()
-  for column in ("id", "hash", "image_hash", "pixels", "source"):
+  for column in ("id", "hash", "image_hashes", "pixels", "source"):
     assert list(getattr(tables[0], column)) == list(getattr(tables[1], column))
   assert tables[0].record(3) == tables[1].record(3)
   assert fingerprint.fingerprint([local], str(folder)) == fingerprint.fingerprint(
@@ -72,9 +71,9 @@ def test_the_same_rows_from_a_bucket(bucket, tmp_path, name):
 
 
 def test_what_is_not_there(bucket, tmp_path):
-  with pytest.raises(InputError, match="is not there"):
+  with pytest.raises(InputError, match="does not exist"):
     pool_check.check_pool(
-      ["gs://bucket/no.json"], None, make_encoder(), OPTIONS, 100, tmp_path / "out"
+      ["gs://bucket/no.json"], None, make_encoder(), 100, tmp_path / "out"
     )
   assert not storage.is_folder("gs://bucket/none")
   bucket.pipe("gs://bucket/part/a.jsonl", b"{}")
@@ -103,9 +102,7 @@ def test_packed_files_and_folders_in_a_bucket(bucket, tmp_path):
   bucket.pipe("gs://bucket/set/sub/test.jsonl", lines)
   bucket.pipe("gs://bucket/set/.cache/train.jsonl", lines)
   out = tmp_path / "out"
-  found = pool_check.check_pool(
-    ["gs://bucket/set"], None, make_encoder(), OPTIONS, 9, out
-  )
+  found = pool_check.check_pool(["gs://bucket/set"], None, make_encoder(), 9, out)
   assert found["rows"] == 3
   assert found["left_out_files"]["first"] == ["gs://bucket/set/sub/test.jsonl"]
   assert read_table(out).record(2).value == make_record(2)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from mllm_selector_jax.data.pool import pool_summary
+from mllm_selector_jax.data.pool import pool_summary, summary_text
 from mllm_selector_jax.types import REASONS
 from tests.data.test_table import make_line
 
@@ -12,7 +12,7 @@ from tests.data.test_table import make_line
 def tally(lines, size=100):
   counts = pool_summary.Tally()
   for line in lines:
-    counts.add(line, 0 if line.image_hash is None else size)
+    counts.add(line, [size] * len(line.image_hashes))
   return counts.result()
 
 
@@ -21,9 +21,9 @@ def aside(row, reason, **changes):
 
 
 def test_counts():
-  lines = [make_line(n, image_hash=f"{n % 3}", turns=n % 2 + 1) for n in range(9)]
-  lines += [make_line(n, image_hash=None, source="text") for n in (9, 10)]
-  lines += [make_line(11, image_hash="alone", truncated=True)]
+  lines = [make_line(n, image_hashes=(f"{n % 3}",), turns=n % 2 + 1) for n in range(9)]
+  lines += [make_line(n, images=(), image_hashes=(), source="text") for n in (9, 10)]
+  lines += [make_line(11, image_hashes=("alone",), truncated=True)]
   lines += [aside(n, "malformed", source="unknown") for n in range(12, 20)]
   lines += [aside(20, "too long")]
   found = tally(lines)
@@ -37,7 +37,8 @@ def test_counts():
     "text": {"rows": 2, "ok": 2},
   }
   assert found["images"] == {
-    "distinct": 4, "rows": 10, "sharing_rows": 9, "bytes": 400
+    "distinct": 4, "rows": 10, "uses": 10, "shared_uses": 9, "bytes": 400,
+    "a_row": {"0": 2, "1": 10}, "tiles": 12, "tokens": 60,
   }  # fmt: skip
   assert found["truncated"] == 1
   assert found["turns"]["histogram"] == {"1": 5, "2": 7}
@@ -58,7 +59,7 @@ def test_lengths_against_numpy():
 def test_text_for_people():
   lines = [make_line(n, source=f"s{n % 30}") for n in range(1200)]
   lines += [aside(n, "missing image") for n in range(1200, 1207)]
-  text = pool_summary.format_summary(tally(lines))
+  text = summary_text.format_summary(tally(lines))
   assert text.startswith("1,207 rows = 1,200 usable + 7 set aside")
   assert "missing image" in text and REASONS["missing image"] in text
   assert "row 1,200 (id 1200): why" in text
@@ -69,19 +70,20 @@ def test_text_for_people():
 
 def test_hostile_text_cannot_move_the_cursor():
   lines = [make_line(0), aside(1, "malformed", id="\x1b[2J\r\nx", source="\x1b[31m")]
-  text = pool_summary.format_summary(tally(lines))
+  text = summary_text.format_summary(tally(lines))
   assert "\x1b" not in text and "\r" not in text
 
 
 def test_a_pool_of_text_alone():
-  text = pool_summary.format_summary(tally([make_line(0, image_hash=None, image=None)]))
+  line = make_line(0, images=(), image_hashes=(), tiles=0)
+  text = summary_text.format_summary(tally([line]))
   assert "0 distinct" in text and "1 rows (100.0 %)" in text
 
 
 def test_nothing_usable():
   found = tally([aside(n, "missing image") for n in range(3)])
-  text = pool_summary.explain_nothing(["pool.json"], found)
+  text = summary_text.explain_nothing(["pool.json"], found)
   assert text.startswith("pool.json: none of the 3 rows can be used.")
   assert "pool.images" in text
   json.dumps(found, allow_nan=False)
-  pool_summary.format_summary(found)
+  summary_text.format_summary(found)

@@ -11,9 +11,10 @@ from mllm_selector_jax.types import InputError, RunError
 
 def make_line(row, **changes):
   line = pool_table.Line(
-    row, f"id {row}", f"{row:016x}" * 2, "source", "a/1.png", "f" * 64, "e" * 32, 2,
-    90 + row, 7, 5, "ok",
-    None, None, False, "pool.json", 10 * row, 9, 2**64 - 1 - row,
+    row, f"id {row}", f"{row:016x}" * 2, "source", ("a/1.png",), ("f" * 64,),
+    ("e" * 32,), (7, 9), 2, 90 + row, 7, 5, 1, 0, (3, 8), (0, 1), (0, 0),
+    (2**64 - 1, 7), "ok", None, None, False, "pool.json", 10 * row, 9,
+    2**64 - 1 - row,
   )  # fmt: skip
   return line._replace(**changes)
 
@@ -26,9 +27,32 @@ def write(path, lines, group=100):
 
 LINES = [
   make_line(0),
-  make_line(1, image=None, image_hash=None, pixels=None, trunk=0, source="text"),
+  make_line(
+    1,
+    images=(),
+    image_hashes=(),
+    pixels=(),
+    sizes=(),
+    image_tokens=0,
+    tiles=0,
+    prefix_tokens=(),
+    prefix_tiles=(),
+    prefix_taps=(),
+    prefix_keys=(),
+    source="text",
+  ),
   make_line(2, status="aside", reason="malformed", detail="x", hash=None, tokens=0),
-  make_line(3, truncated=True, id='é "\n'),
+  make_line(
+    3,
+    truncated=True,
+    id='é "\n',
+    images=("b", "c"),
+    image_hashes=("1", "2"),
+    pixels=("3", "4"),
+    sizes=(1, 2, 3, 4),
+    tiles=5,
+    taps=6,
+  ),
 ]
 
 
@@ -43,7 +67,9 @@ def test_round_trip(tmp_path, group):
   assert pool.has_image.tolist() == [True, False, True, True]
   for name in ("ok", "has_image", "truncated"):
     assert getattr(pool, name).dtype == bool
-  for name in ("row", "tokens", "supervised", "turns", "trunk", "offset", "length"):
+  assert pool.image_sizes(3) == [(1, 2), (3, 4)] and pool.image_sizes(1) == []
+  assert pool.prefixes.take(np.array([3, 1, 0]), 1).tokens.tolist() == [8, 8]
+  for name in ("row", "tokens", "supervised", "turns", "tiles", "offset", "length"):
     assert np.issubdtype(getattr(pool, name).dtype, np.integer)
   assert pool.answer.dtype == np.uint64
 
@@ -53,7 +79,8 @@ def test_the_columns_are_named_as_documented(tmp_path):
   assert (
     pq.read_schema(tmp_path / "t.parquet").names
     == (
-      "row id hash source image image_hash pixels turns tokens supervised trunk"
+      "row id hash source images image_hashes pixels sizes turns tokens supervised"
+      " image_tokens tiles taps prefix_tokens prefix_tiles prefix_taps prefix_keys"
       " status reason detail truncated file offset length answer"
     ).split()
   )

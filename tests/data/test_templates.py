@@ -9,6 +9,7 @@ from mllm_selector_jax.data.tokens.chat_template import ChatTemplate
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder, make_encoder
 from mllm_selector_jax.types import InputError, RowError
 from tests.data.test_conversation import CONVERSATIONS, talk
+from tests.fixed_images import ONE_IMAGE, fixed_images, sizes_of
 from tests.llama_like import KINDS, make_tokenizer
 
 PATCHES = 5
@@ -48,7 +49,7 @@ SOURCES = {"chatml": CHATML, "listed": LISTED, "blank": BLANK}
 def make(name="chatml", source=None, kind="qwen", max_length=10_000, system=None):
   tokenizer = make_tokenizer(kind, begins=False)
   tokenizer.chat_template = source
-  return make_encoder(name, tokenizer, 3, PATCHES, max_length, system)
+  return make_encoder(name, tokenizer, fixed_images(3, PATCHES), max_length, system)
 
 
 def messages(values, system=None, listed=False):
@@ -83,7 +84,7 @@ def oracle(tokenizer, source, chat):
 def test_chatml_is_what_transformers_renders(kind, name):
   values = CONVERSATIONS[name]
   encoder = make(kind=kind)
-  sample = encoder.encode(talk(*values), "<image>" in "".join(values))
+  sample = encoder.encode(talk(*values), sizes_of(values))
   chat = messages(values, TEMPLATES["chatml"].system)
   ids, mask = oracle(encoder.tokenizer, CHATML, chat)
   assert sample.tokens.tolist() == ids.tolist()
@@ -97,7 +98,7 @@ def test_chatml_is_what_transformers_renders(kind, name):
 def test_chat_is_what_transformers_renders(source, name, system):
   values = CONVERSATIONS[name]
   encoder = make("chat", SOURCES[source], system=system)
-  sample = encoder.encode(talk(*values), "<image>" in "".join(values))
+  sample = encoder.encode(talk(*values), sizes_of(values))
   chat = messages(values, system, listed=source == "listed")
   ids, mask = oracle(encoder.tokenizer, SOURCES[source], chat)
   assert sample.tokens.tolist() == ids.tolist()
@@ -107,7 +108,7 @@ def test_chat_is_what_transformers_renders(source, name, system):
 @pytest.mark.parametrize("kind", ["bytes", "always"])
 def test_the_blank_before_an_answer_is_learned(kind):
   encoder = make("chat", BLANK, kind)
-  sample = encoder.encode(talk("what?", "red", "and?", "no"), False)
+  sample = encoder.encode(talk("what?", "red", "and?", "no"))
   chat = messages(["what?", "red", "and?", "no"])
   ids, mask = oracle(encoder.tokenizer, BLANK, chat)
   assert sample.tokens.tolist() == ids.tolist()
@@ -129,11 +130,11 @@ def test_prompt_is_the_beginning_of_the_row(kind, name, has_image, answer):
   source = SOURCES.get(name)
   encoder = make("chat" if source else name, source, kind)
   question = "<image>\nwhat colour?" if has_image else "what colour?"
-  sample = encoder.encode(talk(question, answer), has_image)
-  prompt = encoder.prompt("what colour?", has_image)
-  np.testing.assert_array_equal(sample.tokens[: len(prompt)], prompt)
-  assert sample.supervised.argmax() == len(prompt)
-  assert (prompt == 3).sum() == has_image * PATCHES
+  sample = encoder.encode(talk(question, answer), has_image * ONE_IMAGE)
+  prompt = encoder.prompt("what colour?", has_image * ONE_IMAGE)
+  np.testing.assert_array_equal(sample.tokens[: len(prompt.tokens)], prompt.tokens)
+  assert sample.supervised.argmax() == len(prompt.tokens)
+  assert (prompt.tokens == 3).sum() == has_image * PATCHES
   assert encoder.answers.decode(sample.tokens[sample.supervised]) == answer.strip()
 
 
@@ -141,7 +142,7 @@ def test_prompt_is_the_beginning_of_the_row(kind, name, has_image, answer):
 def test_a_token_of_frame_and_answer_is_split(name):
   """Two line ends are one token; the prompt's is its own."""
   encoder = make(name, CHATML if name == "chat" else None)
-  sample = encoder.encode(talk("what?", "\nred", "and?", "\n\nno"), False)
+  sample = encoder.encode(talk("what?", "\nred", "and?", "\n\nno"))
   tokens = [encoder.tokenizer.convert_ids_to_tokens(int(t)) for t in sample.tokens]
   assert "\u010a\u010a" not in tokens[: sample.supervised.argmax() + 1]
   text = encoder.tokenizer.decode(sample.tokens)
@@ -159,13 +160,13 @@ def test_special_text_is_literal(name, text):
   special = encoder.tokenizer.all_special_ids + [3, 4, 5]
 
   def specials(*values):
-    tokens = encoder.encode(talk(*values), False).tokens
+    tokens = encoder.encode(talk(*values)).tokens
     return [token for token in tokens.tolist() if token in special]
 
   wanted = specials("say it", "so", "and", "no")
   assert specials(f"say {text}", f"so: {text} ok", text, text) == wanted
-  prompt = encoder.prompt(f"say {text}", False)
-  assert list(prompt).count(5) == list(encoder.prompt("say", False)).count(5)
+  prompt = encoder.prompt(f"say {text}").tokens
+  assert list(prompt).count(5) == list(encoder.prompt("say").tokens).count(5)
 
 
 @pytest.mark.parametrize("kind", ["qwen", "first"])
@@ -197,7 +198,7 @@ def test_text_that_closes_an_answer_ends_it_by_every_token_that_holds_it(name, k
   encoder = make(name, source.replace("{{ '\n' }}", ""), kind)
   question = "<image>" if name == "plain" else "what?"
   for answer in ("A red circle.", "two", 'say "no"!', "a: ", "red -"):
-    sample = encoder.encode(talk(question, answer), name == "plain")
+    sample = encoder.encode(talk(question, answer), (name == "plain") * ONE_IMAGE)
     learned = sample.tokens[sample.supervised].tolist()
     ends = encoder.answers.ends
     assert ends[0] == 2 and encoder.answers.stops
@@ -212,14 +213,14 @@ def test_text_that_closes_an_answer_ends_it_by_every_token_that_holds_it(name, k
 def test_no_token_ends_an_answer_whose_end_is_several():
   encoder = make("chat", CHATML.replace("<|im_end|>{% endg", " end of it{% endg"))
   assert not encoder.answers.stops and encoder.answers.ends == (2,)
-  learned = encoder.encode(talk("what?", "red"), False)
+  learned = encoder.encode(talk("what?", "red"))
   ids = learned.tokens[learned.supervised].tolist()
   assert encoder.answers.read([*ids, *ids]) == "red"
 
 
 def test_llama_2_by_hand():
   encoder = make("llama-2", system="Be brief.")
-  sample = encoder.encode(talk("what?", "red", "and?", "no"), False)
+  sample = encoder.encode(talk("what?", "red", "and?", "no"))
   text = encoder.tokenizer.decode(sample.tokens)
   assert text == (
     "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nwhat? [/INST] red </s>"
@@ -231,15 +232,15 @@ def test_llama_2_by_hand():
 
 def test_an_empty_answer_is_not_learned():
   for name in ("chatml", "chat"):
-    sample = make(name, CHATML).encode(talk("what?", " ", "and?", "red"), False)
+    sample = make(name, CHATML).encode(talk("what?", " ", "and?", "red"))
     assert set(sample.turns.tolist()) == {-1, 1}
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama-2", "chat"])
 def test_a_long_row_is_cut(name):
   row = talk("<image>\nwhat?", "red", "and?", "no " * 3000)
-  whole = make(name, CHATML, max_length=100_000).encode(row, True)
-  cut = make(name, CHATML, max_length=90).encode(row, True)
+  whole = make(name, CHATML, max_length=100_000).encode(row, ONE_IMAGE)
+  cut = make(name, CHATML, max_length=90).encode(row, ONE_IMAGE)
   assert cut.truncated
   for wanted, found in zip(whole[:3], cut[:3], strict=True):
     np.testing.assert_array_equal(wanted[:90], found)
@@ -259,13 +260,13 @@ def test_a_long_row_is_cut(name):
 def test_rows_that_llava_masks_are_set_aside(values, max_length, is_masked):
   encoder = make("vicuna_v1", max_length=max_length)
   if not is_masked:
-    encoder.encode(talk(*values), False)
+    encoder.encode(talk(*values))
     return
   with pytest.raises(RowError, match="ASSISTANT") as caught:
-    encoder.encode(talk(*values), False)
+    encoder.encode(talk(*values))
   assert caught.value.reason == "masked by LLaVA"
   # Where the frame is made of special tokens, the same text is text.
-  make("chatml").encode(talk(*values), False)
+  make("chatml").encode(talk(*values))
 
 
 @pytest.mark.parametrize(
@@ -275,10 +276,13 @@ def test_rows_that_llava_masks_are_set_aside(values, max_length, is_masked):
     (CHATML.replace("{% generation %}", "").replace("{% endgeneration %}", ""), "{% g"),
     ("{% generation %}{{ nothing.at.all }}{% endgeneration %}", "fails"),
     (CHATML.replace("{{ message['content'] }}<|im_end|>{% e", "{% e"), "each turn"),
-    (CHATML.replace("assistant\n{% endif", "other\n{% endif"), "other text"),
+    (
+      CHATML.replace("assistant\n{% endif", "other\n{% endif"),
+      "differs from the text before",
+    ),
     (
       CHATML.replace("['content']", "['content'] | replace('A ', '')"),
-      "more than to frame",
+      "changes the text",
     ),
     (SWAPPED, "enclose"),
     (LISTED.replace("<image>", ""), "each turn"),
@@ -296,7 +300,7 @@ def test_a_tokenizer_without_the_templates_tokens():
   from tests.tokenizers_on_the_spot import make_tokenizer as without
 
   with pytest.raises(InputError, match="im_start"):
-    Encoder(without("bytes"), TEMPLATES["chatml"], 4, PATCHES, 100)
+    Encoder(without("bytes"), TEMPLATES["chatml"], fixed_images(4, PATCHES), 100)
 
 
 def test_an_unknown_name():
@@ -321,7 +325,7 @@ def test_any_text_is_tokenised_as_transformers_does(rounds, image, source):
   if has_image := image < len(rounds):
     values[2 * image] = f"<image>\n{values[2 * image]}"
   encoder = make("chat", SOURCES[source])
-  sample = encoder.encode(talk(*values), has_image)
+  sample = encoder.encode(talk(*values), has_image * ONE_IMAGE)
   chat = messages(values, listed=source == "listed")
   ids, mask = oracle(encoder.tokenizer, SOURCES[source], chat)
   assert sample.tokens.tolist() == ids.tolist()

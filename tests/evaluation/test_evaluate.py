@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from PIL import Image
 
+from benchmarks.pool_columns import bind_images
 from mllm_selector_jax import sharding
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.evaluation import intervals
@@ -35,8 +36,7 @@ class Model:
     self.encoder = Encoder(
       tokenizer,
       TEMPLATES["vicuna_v1"],
-      self.config.image_token,
-      self.config.patches,
+      bind_images(self.config, self.options),
       max_length=256,
       system="",
     )
@@ -55,7 +55,6 @@ class Model:
       self.params,
       self.encoder,
       images or self.images,
-      self.options,
       questions,
       **options,
     )

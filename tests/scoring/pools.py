@@ -4,6 +4,7 @@ import types
 
 import numpy as np
 
+from benchmarks.pool_columns import describe_samples, place_image
 from mllm_selector_jax.scoring import engine, passes, score_parts
 from mllm_selector_jax.types import Sample
 from tests.training.toy import CONFIG
@@ -17,34 +18,22 @@ class Pool:
 
   Attributes:
     table: the columns that scoring asks for.
-    samples: (Sample, pixels) of each row.
+    samples: (Sample, tiles of its images) of each row.
+    keys: of each row's image; -1 for text alone.
   """
 
   encoder = types.SimpleNamespace(image_token=IMAGE)
 
   def __init__(self, samples, keys):
-    self.samples = samples
-    tokens = [sample.tokens for sample, _ in samples]
-    first = len(SYSTEM) + CONFIG.patches
-    self.table = types.SimpleNamespace(
-      tokens=np.array([len(ids) for ids in tokens]),
-      supervised=np.array([int(s.supervised.sum()) for s, _ in samples]),
-      turns=np.array([int(s.turns.max()) + 1 for s, _ in samples]),
-      has_image=np.array([image is not None for _, image in samples]),
-      trunk=np.array(
-        [
-          first if (ids[:first] == IMAGE).sum() == CONFIG.patches else 0
-          for ids in tokens
-        ]
-      ),
-      pixel_keys=np.array(
-        [
-          0 if image is None else key + 1
-          for key, (_, image) in zip(keys, samples, strict=True)
-        ],
-        np.uint64,
-      ),
-    )
+    self.samples = [
+      (place_image(sample, IMAGE, CONFIG.patches), () if image is None else (image,))
+      for sample, image in samples
+    ]
+    placed = [sample for sample, _ in self.samples]
+    names = [[str(key)] * len(s.images) for key, s in zip(keys, placed, strict=True)]
+    self.table = describe_samples(placed, names)
+    pairs = zip(keys, placed, strict=True)
+    self.keys = np.array([key if sample.images else -1 for key, sample in pairs])
     self.options = types.SimpleNamespace(size=CONFIG.vision.image_size)
 
   def read(self, row):
@@ -54,7 +43,7 @@ class Pool:
 def make_pool(count=23, seed=0, images=5):
   """A random pool; every image is shared by several rows."""
   rng = np.random.default_rng(seed)
-  pictures = rng.integers(0, 256, (images, 8, 8, 3), np.uint8)
+  pictures = rng.integers(0, 256, (images, 1, 8, 8, 3), np.uint8)
   samples, keys = [], []
   for row in range(count):
     kind = ("text", "late", "image", "image", "image")[row % 5]

@@ -98,7 +98,8 @@ def test_neither_plan_nor_batch_nor_devices_matter(
 def test_a_sample_changes_no_bit_of_the_others(params, scored, tmp_path, changed):
   pool, (_, wanted, embeddings) = pools.make_pool(), scored
   sample, pixels = pool.samples[changed]
-  trunk = pool.table.trunk[changed] or len(pools.SYSTEM)
+  prefixes = pool.table.prefixes.take(np.array([changed]))
+  trunk = prefixes.tokens.max(initial=len(pools.SYSTEM))
   tokens = sample.tokens.copy()
   text = (np.arange(len(tokens)) >= trunk) & (tokens != pools.IMAGE)
   tokens[text] = np.where(tokens[text] < 20, tokens[text] + 9, tokens[text] - 7)
@@ -113,12 +114,11 @@ def test_a_sample_changes_no_bit_of_the_others(params, scored, tmp_path, changed
 
 def test_an_image_changes_its_own_samples_alone(params, scored, tmp_path):
   pool, (_, wanted, _) = pools.make_pool(), scored
-  key = pool.table.pixel_keys[2]
-  own = pool.table.pixel_keys == key
+  own = pool.keys == pool.keys[2]
   assert 1 < own.sum() < 20
   pool.samples = [
-    (sample, 255 - pixels if mine else pixels)
-    for (sample, pixels), mine in zip(pool.samples, own, strict=True)
+    (sample, tuple(255 - cut for cut in tiles) if mine else tiles)
+    for (sample, tiles), mine in zip(pool.samples, own, strict=True)
   ]
   _, found, _ = pools.score(pool, params, tmp_path, mesh())
   np.testing.assert_array_equal(found["loss"] == wanted["loss"], ~own)

@@ -93,9 +93,12 @@ def test_it_goes_on_to_the_same_bytes(params, tmp_path):
 def test_every_step_fits_the_shape():
   rng = np.random.default_rng(0)
   counts = Counts(
-    rng.integers(0, 2, 50), rng.integers(1, 20, 50), rng.integers(1, 4, 50)
+    tiles=rng.integers(0, 2, 50),
+    taps=np.zeros(50, int),
+    supervised=rng.integers(1, 20, 50),
+    answers=rng.integers(1, 4, 50),
   )
-  shape = Shape(8, 64, 2, images=2, supervised=24, answers=5, patches=4, side=8)
+  shape = Shape(8, 64, 2, tiles=2, supervised=24, answers=5, patches=4, side=8)
   rows = np.flatnonzero(rng.random(50) < 0.7)
   steps = nonfinite.set_apart(rows, counts, shape)
   assert all(len(step) == shape.rows for step in steps)
@@ -105,7 +108,7 @@ def test_every_step_fits_the_shape():
     for shard in (step[:4], step[4:]):
       own = [items[0] for trees in shard for _, items in trees]
       sums = [count[own].sum() for count in counts]
-      assert sums[0] <= 2 and sums[1] <= 24 and sums[2] <= 5
+      assert sums[0] <= 2 and sums[2] <= 24 and sums[3] <= 5
   assert len(steps) < len(rows)  # some are beside each other, in rows of their own
   assert nonfinite.set_apart([], counts, shape) == []
 

@@ -70,7 +70,7 @@ def write_pool(workdir: Path, images: Path, source: np.ndarray, aside: np.ndarra
   columns = {
     name: []
     for name in (
-      "row id hash source image image_hash pixels turns tokens supervised trunk status"
+      "row id hash source images image_hashes pixels turns tokens supervised status"
       " reason detail truncated file offset length"
     ).split()
   }
@@ -105,13 +105,12 @@ def write_pool(workdir: Path, images: Path, source: np.ndarray, aside: np.ndarra
         "id": None if reason == "malformed" else record["id"],
         "hash": hashlib.sha256(data).hexdigest(),
         "source": name,
-        "image": picture,
-        "image_hash": None if picture is None else f"{row % 40:064x}",
-        "pixels": None if picture is None else f"{row % 40:032x}",
+        "images": [] if picture is None else [picture],
+        "image_hashes": [] if picture is None else [f"{row % 40:064x}"],
+        "pixels": [] if picture is None else [f"{row % 40:032x}"],
         "turns": len(record["conversations"]) // 2,
         "tokens": 22 + int(row * 37 % 60) + 16 * (picture is not None),
         "supervised": 2 + row % 5,
-        "trunk": 20 if picture is not None else 0,
         "status": "ok" if reason is None else "aside",
         "reason": reason,
         "detail": f"found in record {row}" if reason else "",

@@ -152,7 +152,7 @@ def test_a_run_that_did_not_let_go_is_told(bucket, settings, base):
   (epath.Path(work) / ".holder").write_text("process 7 on host elsewhere")
   with small_run.open_run(work, base, **settings) as current:
     said = (current.workdir.path / "log.txt").read_text()
-  assert "last held by process 7 on host elsewhere" in said
+  assert "last used by process 7 on host elsewhere" in said
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket, settings, base):

@@ -43,7 +43,7 @@ def test_it_goes_on_by_part_to_the_same_bytes(place):
   wait_for(parts / "000000.parquet", stopped)
   stopped.send(signal.SIGTERM)
   status, said = stopped.end(120)
-  assert status == 143 and "The same command goes on from here." in said
+  assert status == 143 and "The same command resumes from here." in said
   first = (parts / "000000.parquet").stat()
   killed = check(place, work)
   wait_for(parts / "000001.parquet", killed)

@@ -27,7 +27,9 @@ def lay_out(samples, **changes):
     tokens=np.array([len(one.tokens) for one, _ in samples.values()]),
     supervised=np.array([int(one.supervised.sum()) for one, _ in samples.values()]),
     turns=np.ones(len(samples), int),
-    has_image=np.array([pixels is not None for _, pixels in samples.values()]),
+    has_image=np.array([len(tiles) > 0 for _, tiles in samples.values()]),
+    tiles=np.array([len(tiles) for _, tiles in samples.values()]),
+    taps=np.zeros(len(samples), int),
   )
   rows = np.arange(1, len(samples))
   return pool, fine_tune.lay_out(section, pool, rows, 5, toy.CONFIG.patches, 8, 2)

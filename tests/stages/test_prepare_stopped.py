@@ -56,7 +56,7 @@ def test_it_goes_on_to_the_same_bytes(unbroken, number, status):
   _, said = broken.communicate(timeout=60)
   assert broken.returncode == status, said
   assert "Traceback" not in said and not (folder / "prepared").exists()
-  assert number == signal.SIGKILL or "The same command goes on" in said
+  assert number == signal.SIGKILL or "The same command resumes" in said
   assert list((folder / "prepared.partial").glob("*-of-*"))
   status, said = Forked(folder, config, "prepare").end(120)
   assert status == 0, said

@@ -143,6 +143,6 @@ def test_devices_that_a_task_was_not_given_are_missed():
   processes.check_devices(None)
   processes.check_devices(jax.device_count())
   with pytest.raises(
-    InputError, match=f"num_devices=16, and {jax.device_count()} were"
+    InputError, match=f"num_devices=16, but {jax.device_count()} were"
   ):
     processes.check_devices(16)

@@ -69,7 +69,7 @@ def test_sigterm_saves_and_leaves_with_143(alone, tmp_path, stage):
   stopped.send(signal.SIGTERM)
   status, said = stopped.end(30)
   assert status == 143, said
-  assert "Stopped: training stopped after step" in said and "goes on" in said
+  assert "Stopped: training stopped after step" in said and "resumes" in said
   assert "Traceback" not in said and not (folder / artifact).exists()
   status, said = Forked(folder, config, stage).end(60)
   assert status == 0, said

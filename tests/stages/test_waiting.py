@@ -60,7 +60,7 @@ def end(process, number):
   process.send(number)
   status, said = process.end(SECONDS)
   print(f"{time.monotonic() - begin:.1f} s", said)  # shown when it fails
-  assert "Traceback" not in said and "goes on from" in said
+  assert "Traceback" not in said and "resumes from" in said
   return status, said
 
 
@@ -131,7 +131,7 @@ def test_in_a_training_that_saves(checked, tmp_path):
     if pair[0].poll() is None:
       pair[0].send(signal.SIGTERM)
     status, said = pair[0].end(SECONDS)
-  assert status == 143 and "goes on from" in said, said
+  assert status == 143 and "resumes from" in said, said
 
 
 def test_all_that_are_stopped_end_with_143(checked, tmp_path):
@@ -156,7 +156,7 @@ def test_one_that_is_stopped_stops_the_others(checked, tmp_path, stopped):
   ended = [process.end(SECONDS) for process in pair]
   assert [status for status, _ in ended] == [143, 143], ended
   for _, said in ended:
-    assert said.count("Stopped: ") == 1 and "goes on from" in said, ended
+    assert said.count("Stopped: ") == 1 and "resumes from" in said, ended
 
 
 CODE = """

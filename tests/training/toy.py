@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from benchmarks.pool_columns import place_image
 from mllm_selector_jax.data.packing import assembly, loader, row_packing
 from mllm_selector_jax.models.config import DecoderConfig, MllmConfig, VisionConfig
 from mllm_selector_jax.types import Sample
@@ -24,14 +25,16 @@ def random_samples(count, seed=0, text_share=0.3):
     length = int(rng.integers(8, 14))
     tokens = rng.integers(5, 40, length).astype(np.int32)
     tokens[0] = 1
-    pixels = None
+    tiles = ()
     if has_image:
       tokens[2 : 2 + CONFIG.patches] = CONFIG.image_token
-      pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+      tiles = (rng.integers(0, 256, (1, 8, 8, 3), np.uint8),)
     mask = np.zeros(length, bool)
     mask[-2:] = True
     turns = np.where(mask, 0, -1).astype(np.int32)
-    samples[item] = Sample(tokens, mask, turns, np.zeros(length, bool), False), pixels
+    sample = Sample(tokens, mask, turns, np.zeros(length, bool), False)
+    placed = place_image(sample, CONFIG.image_token, CONFIG.patches)
+    samples[item] = placed, tiles
   return samples
 
 
@@ -42,9 +45,12 @@ class Batches(list):
     count = len(samples)
     shape = assembly.find_steps_shape(
       steps,
-      np.full(count, 2),
-      np.ones(count, int),
-      [samples[i][1] is not None for i in range(count)],
+      assembly.Counts(
+        tiles=np.array([len(samples[i][1]) for i in range(count)]),
+        taps=np.zeros(count, int),
+        supervised=np.full(count, 2),
+        answers=np.ones(count, int),
+      ),
       row_length,
       CONFIG.patches,
       8,

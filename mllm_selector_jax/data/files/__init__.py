@@ -1,1 +1,1 @@
-"""Which files are the pool, opened by path, local or in a bucket, packed or plain."""
+"""Finds the files of the pool, and opens them, decompressed where necessary."""

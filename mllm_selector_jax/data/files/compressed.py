@@ -1,13 +1,14 @@
-"""Packed files (gzip, zstd, bzip2) and UTF-16 text, read by way of a plain copy.
+"""Reads compressed files (gzip, zstd, bzip2) and UTF-16 text through a plain copy.
 
-Training reads records at random, which a packed file does not allow: it is unpacked
-once, into a folder below the temporary one that only its owner can enter. The copy's
-name is the hash of the packed bytes, so that it is shared by all processes of the
-machine and never stale.
+Training reads records in random order, which a compressed file does not support. Such
+a file is therefore decompressed once, into a subfolder of the temporary folder that
+only the current user can enter. The copy is named by the hash of the compressed bytes,
+so that all processes of the machine share it and it is never stale.
 
-Nothing here removes old copies: the machine's own cleaning of its temporary folder
-does, which goes by the time of their last use, or their owner (the folder's whole
-content can be deleted while no run is on). A copy that is gone is made again.
+This module does not delete old copies. Their modification time is updated at every
+use, so that the system's own cleaning of the temporary folder removes those that are
+no longer used. The folder can also be deleted by hand while no run is active; a
+missing copy is made again.
 """
 
 import bz2
@@ -25,15 +26,15 @@ from typing import Any, NamedTuple
 from mllm_selector_jax import storage
 from mllm_selector_jax.types import InputError, RunError
 
-LEAST_CAP = 1 << 30  # bytes that any packed file may unpack to
-MOST_RATIO = 200  # of unpacked to packed bytes, beyond that
-_CHUNK = 1 << 20
-_HEAD = 8
+LEAST_CAP = 1 << 30  # bytes that every compressed file may expand to
+MOST_RATIO = 200  # largest expansion of files that exceed LEAST_CAP
+_CHUNK = 1 << 20  # bytes
+_HEAD = 8  # bytes read to recognise an encoding
 _SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".bz2")
 
 
-class _Packing(NamedTuple):
-  """A way of packing: its name, and what opens a packed file for reading."""
+class _Encoding(NamedTuple):
+  """A compression or text encoding, and the function that opens it for reading."""
 
   name: str
   open: Callable[[io.BufferedIOBase], Any]
@@ -46,7 +47,7 @@ def _open_zstd(file: io.BufferedIOBase) -> Any:
 
 
 class _Recoded(io.RawIOBase):
-  """UTF-16 text as the bytes of UTF-8; what is invalid stays invalid."""
+  """Recodes UTF-16 text as UTF-8; invalid sequences stay invalid."""
 
   def __init__(self, file: io.BufferedIOBase, encoding: str):
     self._file = file
@@ -60,12 +61,12 @@ class _Recoded(io.RawIOBase):
         return text.removeprefix("\ufeff").encode("utf-8", "surrogatepass")
 
 
-_GZIP = _Packing("gzip", lambda file: gzip.GzipFile(fileobj=file))
-_BZIP2 = _Packing("bzip2", bz2.BZ2File)
-_ZSTD = _Packing("zstd", _open_zstd)
-_LITTLE = _Packing("UTF-16", lambda file: _Recoded(file, "utf-16-le"))
-_BIG = _Packing("UTF-16", lambda file: _Recoded(file, "utf-16-be"))
-_PACKINGS = {
+_GZIP = _Encoding("gzip", lambda file: gzip.GzipFile(fileobj=file))
+_BZIP2 = _Encoding("bzip2", bz2.BZ2File)
+_ZSTD = _Encoding("zstd", _open_zstd)
+_LITTLE = _Encoding("UTF-16", lambda file: _Recoded(file, "utf-16-le"))
+_BIG = _Encoding("UTF-16", lambda file: _Recoded(file, "utf-16-be"))
+_ENCODINGS = {
   b"\x1f\x8b\x08": _GZIP,
   b"BZh": _BZIP2,
   b"\x28\xb5\x2f\xfd": _ZSTD,
@@ -76,12 +77,12 @@ _PACKINGS = {
   b"\0[": _BIG,
   b"\0{": _BIG,
 }
-# By path: what tells whether the file is still the same, and its plain copy.
-_known: dict[str, tuple[Any, str]] = {}
+# Maps a path to the file's state (see `_read_state`) and the path of its plain copy.
+_plain_copies: dict[str, tuple[Any, str]] = {}
 
 
 def plain_name(name: str) -> str:
-  """A file's name without the suffix of its packing."""
+  """Returns a file's name without the suffix of its compression."""
   stem, suffix = os.path.splitext(name)
   if suffix.lower() == ".tgz":
     return f"{stem}.tar"
@@ -89,122 +90,128 @@ def plain_name(name: str) -> str:
 
 
 def open_plain(path: str | os.PathLike) -> io.BufferedIOBase:
-  """A file's bytes as `storage.open_binary` gives them, unpacked if it is packed.
+  """Opens a file as `storage.open_binary` does, decompressed if it is compressed.
 
   Raises:
-    OSError: it cannot be opened.
-    InputError: its packing is broken, or it unpacks to more than is allowed.
-    RunError: there is no place for the unpacked copy.
+    OSError: the file cannot be opened.
+    InputError: the compressed data are broken, or expand to more than is allowed.
+    RunError: there is no room for the decompressed copy.
   """
   return storage.open_binary(unpack(path))
 
 
 def unpack(path: str | os.PathLike) -> str:
-  """The path of a file's plain copy, or its own if it is not packed.
+  """Returns the path of a file's plain copy, or its own path if it is plain already.
 
   Raises:
-    As `open_plain`.
+    OSError, InputError, RunError: see `open_plain`.
   """
   path = os.fspath(path)
-  mark = _mark(path)
-  if path in _known and _known[path][0] == mark:
-    plain = _known[path][1]
+  state = _read_state(path)
+  if path in _plain_copies and _plain_copies[path][0] == state:
+    plain = _plain_copies[path][1]
     if plain == path or os.path.exists(plain):
       return plain
   plain = path
-  if packing := _find_packing(path):
-    plain = _find_copy(path, packing)
-    # Packed text may be UTF-16. What is packed twice is left to be named.
-    if packing.name != "UTF-16" and (inner := _find_packing(plain)):
+  if encoding := _find_encoding(path):
+    plain = _find_copy(path, encoding)
+    # Compressed text may be UTF-16. A file that is compressed twice is not followed;
+    # the reader of the inner file reports it.
+    if encoding.name != "UTF-16" and (inner := _find_encoding(plain)):
       plain = _find_copy(plain, inner) if inner.name == "UTF-16" else plain
-  _known[path] = mark, plain
+  _plain_copies[path] = state, plain
   return plain
 
 
-def _find_packing(path: str) -> _Packing | None:
+def _find_encoding(path: str) -> _Encoding | None:
   with storage.open_binary(path) as file:
     head = file.read(_HEAD)
-  return next((p for magic, p in _PACKINGS.items() if head.startswith(magic)), None)
+  return next((e for magic, e in _ENCODINGS.items() if head.startswith(magic)), None)
 
 
-def _mark(path: str) -> Any:
-  """What changes when a file does; a bucket is not asked before every read."""
+def _read_state(path: str) -> Any:
+  """Returns values that change when a file does.
+
+  For a file in a bucket the result is None: such files are taken to be unchanged
+  while the process lives, since asking before every read would be slow.
+  """
   if storage.is_remote(path):
     return None
   status = os.stat(path)
   return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _find_copy(path: str, packing: _Packing) -> str:
-  place = os.path.join(_make_folder(), storage.hash_file(path))
-  if os.path.exists(place):
+def _find_copy(path: str, encoding: _Encoding) -> str:
+  """Returns the path of a file's plain copy, and makes the copy if it is missing."""
+  plain = os.path.join(_make_folder(), storage.hash_file(path))
+  if os.path.exists(plain):
     with contextlib.suppress(OSError):
-      os.utime(place)
-    return place
+      os.utime(plain)
+    return plain
   cap = max(LEAST_CAP, MOST_RATIO * storage.measure(path))
-  partial = f"{place}.{os.getpid()}-{os.urandom(4).hex()}"
+  partial = f"{plain}.{os.getpid()}-{os.urandom(4).hex()}"
   written = 0
   try:
     with open(partial, "xb") as out:
-      for chunk in _read_chunks(path, packing):
+      for chunk in _read_chunks(path, encoding):
         written += len(chunk)
         if written > cap:
           raise InputError(
-            f"{path}: unpacks to more than {cap:,} bytes, the most allowed for its"
-            f" {storage.measure(path):,} packed ones. If that is right, unpack it and"
-            " give the result."
+            f"{path}: decompresses to more than {cap:,} bytes, the most allowed for"
+            f" {storage.measure(path):,} compressed ones. If that is right, decompress"
+            " it and give the result."
           )
         out.write(chunk)
       out.flush()
       os.fsync(out.fileno())
-    os.replace(partial, place)
+    os.replace(partial, plain)
   except OSError as error:
     raise RunError(
-      f"{path}: could not be unpacked to {partial} ({error.strerror or error} after"
+      f"{path}: could not be decompressed to {partial} ({error.strerror or error} after"
       f" {written:,} bytes). Make room there, or set TMPDIR to a folder with room."
     ) from error
   finally:
     with contextlib.suppress(OSError):
       os.unlink(partial)
-  return place
+  return plain
 
 
-def _read_chunks(path: str, packing: _Packing) -> Iterator[bytes]:
-  """The unpacked bytes; faults of the packed file are its reader's to name."""
+def _read_chunks(path: str, encoding: _Encoding) -> Iterator[bytes]:
+  """Yields the decompressed bytes, and raises InputError for broken data."""
   try:
-    with storage.open_binary(path) as file, packing.open(file) as stream:
+    with storage.open_binary(path) as file, encoding.open(file) as stream:
       while chunk := stream.read(_CHUNK):
         yield chunk
-  # gzip, bz2 and pyarrow tell broken data by OSError, EOFError or ValueError.
+  # gzip, bz2 and pyarrow report broken data as OSError, EOFError or ValueError.
   except (OSError, EOFError, ValueError, zlib.error) as error:
     detail = (str(error).splitlines() or [type(error).__name__])[0][:200]
     raise InputError(
-      f"{path}: its {packing.name} data are broken or cut off ({detail}). Copy the"
+      f"{path}: its {encoding.name} data are broken or cut off ({detail}). Copy the"
       " file again."
     ) from error
 
 
 def _make_folder() -> str:
-  """The folder of plain copies, which nobody else can write to.
+  """Makes the folder of plain copies, which only the current user can enter.
 
   Raises:
-    RunError: it cannot be made, or is not its owner's alone.
+    RunError: the folder cannot be made, or belongs to another user.
   """
   folder = os.path.join(
     tempfile.gettempdir(), f"mllm_selector_jax-{os.getuid()}", "unpacked"
   )
   try:
-    for place in (os.path.dirname(folder), folder):
+    for path in (os.path.dirname(folder), folder):
       with contextlib.suppress(FileExistsError):
-        os.mkdir(place, 0o700)
-      status = os.lstat(place)
+        os.mkdir(path, 0o700)
+      status = os.lstat(path)
       if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise RunError(
-          f"{place} is not a folder of this user; remove it, or set TMPDIR to another"
+          f"{path} is not a folder of this user; remove it, or set TMPDIR to another"
           " folder."
         )
       if status.st_mode & 0o077:
-        os.chmod(place, 0o700)
+        os.chmod(path, 0o700)
   except OSError as error:
     raise RunError(
       f"{folder}: could not be made ({error.strerror or error}); set TMPDIR to a"

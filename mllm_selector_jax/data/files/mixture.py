@@ -1,14 +1,14 @@
-"""What `pool.data` names: files, folders, patterns, or mixtures of them.
+"""Expands `pool.data`, which names files, folders, patterns and mixtures, to files.
 
-A mixture is a YAML file in LLaVA-NeXT's form:
+A mixture is a YAML file in LLaVA-NeXT's format:
 
     datasets:
       - json_path: llava.json
         sampling_strategy: random:20%
 
-with the strategies all, first:N, end:N and random:N, where N may end in %. Unlike
-there, the rows taken keep the order of their file, and which are taken at random
-follows from the run's seed.
+with the strategies all, first:N, end:N and random:N, where N may end in %. Unlike in
+LLaVA-NeXT, the sampled rows keep the order of their file, and random sampling is
+determined by the run's seed.
 """
 
 import math
@@ -30,105 +30,117 @@ _STRATEGY = re.compile(r"(first|end|random):(\d+|\d*\.\d+(?=%))(%?)")
 _BRACES = re.compile(r"(.*?)\{([^{}]*)\}(.*)", re.DOTALL)
 _PATTERN = re.compile(r"[*?\[]")
 _MOST_YAML = 1 << 20  # bytes
-_MOST_NAMES = 10_000  # that braces stand for
+_MOST_NAMES = 10_000  # of files that one name with braces may expand to
 
 
-class Part(NamedTuple):
-  """A file of the pool, and which of its rows are taken: see `choose`."""
+class PoolPart(NamedTuple):
+  """A file of the pool, and the strategy by which its rows are sampled.
+
+  Attributes:
+    file: the path.
+    take: the sampling strategy, such as "all" or "random:20%"; see `choose`.
+  """
 
   file: str
   take: str = "all"
 
 
-class Files(NamedTuple):
-  """What `pool.data` comes to.
+class PoolFiles(NamedTuple):
+  """The files that `pool.data` expands to.
 
   Attributes:
-    parts: the files that are taken, in order.
-    left_out: files of folders that were given, of other splits or not readable.
+    parts: the files that are read, in order.
+    left_out: files of the given folders that are not read, because they are of other
+      splits or of unknown formats.
   """
 
-  parts: list[Part]
+  parts: list[PoolPart]
   left_out: list[str]
 
 
-def find_files(data: Sequence[str], wanted: str = splits.DEFAULT) -> Files:
-  """The files that are meant, and those that were passed over.
+def find_files(data: Sequence[str], wanted_splits: str = splits.DEFAULT) -> PoolFiles:
+  """Returns the files that `pool.data` names, and those that were left out.
 
   Args:
-    data: files of any format, whatever their split; patterns (`*`, `?`, `[...]`,
-      `{a,b}`) of files and folders; folders; mixtures.
-    wanted: the splits that are taken of folders, with commas, or "all".
+    data: paths of files, folders and mixtures, and patterns (`*`, `?`, `[...]`,
+      `{a,b}`) of files and folders. A file that is named itself is read whatever its
+      split.
+    wanted_splits: the splits that are taken from folders, separated by commas, or
+      "all".
 
   Raises:
-    InputError: something is not there, or a mixture cannot be followed.
+    InputError: a file does not exist, or a mixture cannot be read.
   """
-  names = splits.parse(wanted)
-  found = Files([], [])
+  split_names = splits.parse(wanted_splits)
+  pool_files = PoolFiles([], [])
   for name in data:
     entries = _read_mixture(name) if is_mixture(name) else [(name, "all")]
     for path, take in entries:
-      files, left = _find(path, names)
-      found.parts.extend(Part(file, take) for file in files)
-      found.left_out.extend(left)
-  return found
+      files, left_out = _find(path, split_names)
+      pool_files.parts.extend(PoolPart(file, take) for file in files)
+      pool_files.left_out.extend(left_out)
+  return pool_files
 
 
-def expand(data: Sequence[str], wanted: str = splits.DEFAULT) -> list[Part]:
-  """The files that are meant, in order: see `find_files`."""
-  return find_files(data, wanted).parts
+def expand(data: Sequence[str], wanted_splits: str = splits.DEFAULT) -> list[PoolPart]:
+  """Returns the files that `pool.data` names, in order; see `find_files`."""
+  return find_files(data, wanted_splits).parts
 
 
 def is_mixture(name: str) -> bool:
+  """Returns whether a path names a mixture, by its suffix."""
   return name.lower().endswith((".yaml", ".yml"))
 
 
-def list_files(data: Sequence[str], wanted: str = splits.DEFAULT) -> list[str]:
-  """Every file that the pool follows from, mixtures included."""
+def list_files(data: Sequence[str], wanted_splits: str = splits.DEFAULT) -> list[str]:
+  """Lists every file that determines the pool, including the mixtures."""
   mixtures = [name for name in data if is_mixture(name)]
-  return mixtures + [part.file for part in expand(data, wanted)]
+  return mixtures + [part.file for part in expand(data, wanted_splits)]
 
 
 def choose(
-  part: Part, count: Callable[[], int], seed: int
+  part: PoolPart, count: Callable[[], int], seed: int
 ) -> Int[np.ndarray, " n"] | None:
-  """Places of the rows that are taken, ascending; None for all.
+  """Samples the rows of a file by its strategy.
 
   Args:
     part: the file and its strategy.
-    count: gives the file's rows.
-    seed: of what is taken at random.
+    count: returns the number of rows of the file.
+    seed: the seed of random sampling.
+
+  Returns:
+    The positions in the file of the sampled rows, ascending; None for all rows.
   """
   if part.take == "all":
     return None
   match = _STRATEGY.fullmatch(part.take)
-  assert match is not None, part.take  # refused where the mixture was read
+  assert match is not None, part.take  # checked when the mixture was read
   kind, number, percent = match.groups()
   if kind == "first" and not percent:
     return np.arange(int(number))
   rows = count()
-  # A fraction: 0.1 % of 1,000 rows is one row, not two.
-  wanted = math.ceil(Fraction(number) * rows / 100) if percent else int(number)
-  wanted = min(wanted, rows)
+  # Exact arithmetic: in floating point, 0.1 % of 1,000 rows may round up to two rows.
+  kept = math.ceil(Fraction(number) * rows / 100) if percent else int(number)
+  kept = min(kept, rows)
   if kind == "first":
-    return np.arange(wanted)
+    return np.arange(kept)
   if kind == "end":
-    return np.arange(rows - wanted, rows)
-  name = zlib.crc32(os.path.basename(part.file).encode())
-  chosen = np.random.default_rng((seed, name)).choice(rows, wanted, replace=False)
+    return np.arange(rows - kept, rows)
+  name_hash = zlib.crc32(os.path.basename(part.file).encode())
+  chosen = np.random.default_rng((seed, name_hash)).choice(rows, kept, replace=False)
   return np.sort(chosen)
 
 
-def _find(name: str, wanted: tuple[str, ...]) -> folders.Listing:
-  """The files that a path, a pattern or a folder stands for."""
+def _find(name: str, split_names: tuple[str, ...]) -> folders.Listing:
+  """Returns the files that a path, a pattern or a folder stands for."""
   if storage.is_folder(name):
-    return folders.list_folder(name, wanted)
+    return folders.list_folder(name, split_names)
   listing = folders.Listing([], [])
   for pattern in _expand_braces(name):
     for path in _match(pattern):
       inside = folders.Listing([path], [])
       if path != name and storage.is_folder(path):
-        inside = folders.list_folder(path, wanted)
+        inside = folders.list_folder(path, split_names)
       listing.files.extend(inside.files)
       listing.left_out.extend(inside.left_out)
   return listing
@@ -137,40 +149,40 @@ def _find(name: str, wanted: tuple[str, ...]) -> folders.Listing:
 def _match(name: str) -> list[str]:
   if not _PATTERN.search(name) or storage.exists(name):
     return [name]
-  if not (found := storage.find(name)):
-    raise InputError(f"{name}: no file fits this pattern.")
-  return found
+  if not (paths := storage.find(name)):
+    raise InputError(f"{name}: no file matches this pattern.")
+  return paths
 
 
 def _expand_braces(name: str) -> list[str]:
-  """`{a,b}.json` is `a.json` and `b.json`, unless it is there by that name."""
+  """Expands `{a,b}.json` to `a.json` and `b.json`, unless it exists by that name."""
   names = [name]
   while match := next(
     (m for n in names if (m := _BRACES.fullmatch(n)) and not storage.exists(n)), None
   ):
-    place = names.index(match[0])
-    each = [f"{match[1]}{word.strip()}{match[3]}" for word in match[2].split(",")]
-    names[place : place + 1] = each
+    index = names.index(match[0])
+    expanded = [f"{match[1]}{word.strip()}{match[3]}" for word in match[2].split(",")]
+    names[index : index + 1] = expanded
     if len(names) > _MOST_NAMES:
-      raise InputError(f"{name[:200]}: stands for more than {_MOST_NAMES:,} files.")
+      raise InputError(f"{name[:200]}: expands to more than {_MOST_NAMES:,} files.")
   return names
 
 
 def _read_mixture(path: str) -> Iterator[tuple[str, str]]:
-  """The paths that a mixture names, each with its strategy."""
+  """Yields the paths that a mixture names, each with its sampling strategy."""
   import yaml
 
   try:
     with storage.open_binary(path) as file:
       data = file.read(_MOST_YAML + 1)
   except FileNotFoundError as error:
-    raise InputError(f"{path}: the pool file is not there.") from error
+    raise InputError(f"{path}: the pool file does not exist.") from error
   except OSError as error:
     raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
   try:
     if len(data) > _MOST_YAML:
       raise ValueError(f"more than {_MOST_YAML:,} bytes")
-    # A few anchors can stand for billions of nodes.
+    # A few anchors can expand to billions of nodes.
     if any(getattr(event, "anchor", None) for event in yaml.parse(data)):
       raise ValueError("it has anchors or aliases, which are not followed")
     tree: Any = yaml.safe_load(data)
@@ -198,13 +210,16 @@ def _read_mixture(path: str) -> Iterator[tuple[str, str]]:
 
 
 def _resolve(mixture: str, name: str) -> str:
-  """Beside the mixture, or else as it stands."""
+  """Resolves a path of a mixture.
+
+  A relative path is looked up beside the mixture first, and then in the working
+  directory.
+  """
   beside = os.path.join(os.path.dirname(mixture), name)
   if os.path.isabs(name) or storage.is_remote(name):
     return name
   if storage.is_remote(mixture) or _PATTERN.search(name):
     return beside
-  there = any(map(storage.exists, _expand_braces(name)))
-  return (
-    beside if not there or any(map(storage.exists, _expand_braces(beside))) else name
-  )
+  is_here = any(map(storage.exists, _expand_braces(name)))
+  is_beside = any(map(storage.exists, _expand_braces(beside)))
+  return name if is_here and not is_beside else beside

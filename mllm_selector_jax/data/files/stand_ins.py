@@ -1,4 +1,4 @@
-"""Names what is often found where data should be: not the file, but its stand-in."""
+"""Recognises what is often found in place of a data file, such as an LFS pointer."""
 
 import re
 
@@ -15,31 +15,32 @@ _PICKLED = re.compile(rb"\x80[\x02-\x05](\x95|[}\]c(])")
 
 
 def name_stranger(head: bytes) -> str:
-  """What a file is that cannot be read as data, and what to do about it.
+  """Describes a file that cannot be read as data, and says what to do about it.
 
   Args:
-    head: the file's first bytes, a few hundred at best.
+    head: the file's first bytes, preferably a few hundred.
 
   Returns:
-    The end of a sentence that begins with the file's path; "" for anything else.
+    The end of a sentence that begins with the file's path; "" if the file is not
+    recognised.
   """
   if not head:
     return "the file is empty. Copy it again"
   if head.startswith(_LFS):
-    found = _SIZE.search(head)
-    size = f" of {int(found[1]):,} bytes" if found else ""
+    match = _SIZE.search(head)
+    size = f" of {int(match[1]):,} bytes" if match else ""
     return (
       f"a Git LFS pointer, which stands for a file{size} that was not fetched. Run"
       " `git lfs pull` in its repository"
     )
   if _PAGE.match(head.removeprefix(b"\xef\xbb\xbf")):
     return (
-      "an HTML or XML page, as a server sends it in place of a file that is not there"
-      " or needs a login. Fetch the file again"
+      "an HTML or XML page, which a server may send instead of a file that is missing"
+      " or needs a login. Download the file again"
     )
   for magic, name in _PACKED.items():
     if head.startswith(magic):
-      return f"packed with {name}. Unpack it and give the result"
+      return f"compressed with {name}. Decompress it and give the result"
   if _PICKLED.match(head):
     return (
       "a pickle, which can run code and is never read. Write the records as JSON or"

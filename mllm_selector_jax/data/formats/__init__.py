@@ -1,4 +1,4 @@
-"""Formats of pool files, one class each; a new one is added to `FORMATS`."""
+"""Opens pool files of every format. A format is one class; `FORMATS` lists them."""
 
 import collections
 import threading
@@ -38,12 +38,12 @@ FORMATS: tuple[type[PoolFile], ...] = (
 )
 
 
-def _adapt(name: str, found: Any) -> type[PoolFile]:
-  if not (isinstance(found, type) and issubclass(found, PoolFile)):
+def _adapt(name: str, plugin: Any) -> type[PoolFile]:
+  if not (isinstance(plugin, type) and issubclass(plugin, PoolFile)):
     raise TypeError("a format is a subclass of data.formats.PoolFile.")
-  if missing := sorted(found.__abstractmethods__):
+  if missing := sorted(plugin.__abstractmethods__):
     raise TypeError(f"the class lacks {', '.join(missing)}.")
-  return found
+  return plugin
 
 
 LOOKUP = plugins.Lookup(
@@ -57,7 +57,7 @@ _MOST_OPEN = 64  # files
 
 
 def find_plugged() -> tuple[type[PoolFile], ...]:
-  """The formats of plug-ins that pool.formats of the open run names.
+  """Returns the plug-in formats that `pool.formats` of the open run names.
 
   Raises:
     InputError: there is no such format; see `plugins.Lookup.find`.
@@ -67,15 +67,16 @@ def find_plugged() -> tuple[type[PoolFile], ...]:
 
 
 def list_formats() -> tuple[type[PoolFile], ...]:
-  """All formats, plug-ins' first, in the order in which they are tried."""
+  """Returns all formats in the order in which they are tried, plug-ins first."""
   return (*find_plugged(), *FORMATS)
 
 
 def find_format(path: str) -> type[PoolFile]:
-  """The format of a file, by its first bytes, unpacked if it is packed.
+  """Recognises the format of a file by its first bytes, after decompression.
 
   Raises:
-    InputError: it cannot be read, or stands for a file that is not there.
+    InputError: the file cannot be read, or is only a stand-in for the data, such as a
+      Git LFS pointer.
   """
   try:
     with compressed.open_plain(path) as file:
@@ -88,7 +89,7 @@ def find_format(path: str) -> type[PoolFile]:
         return form
   if stranger := name_stranger(head):
     raise InputError(f"{path}: {stranger}.")
-  # What is none of the others is read as JSON, which says what is wrong with it.
+  # A file of no known format is read as JSON, whose reader says what is wrong with it.
   return next((form for form in FORMATS if form.matches(path, head)), JsonFile)
 
 
@@ -96,19 +97,20 @@ def open_file(path: str) -> PoolFile:
   """Opens a pool file of any format.
 
   Raises:
-    InputError: it is missing or broken.
+    InputError: the file is missing or broken.
   """
   return find_format(path)(path)
 
 
 class OpenFiles:
-  """Pool files that stay open for reading at random; safe for several threads."""
+  """Keeps pool files open for reading in random order; safe to use from threads."""
 
   def __init__(self):
     self._files: collections.OrderedDict[str, PoolFile] = collections.OrderedDict()
     self._lock = threading.Lock()
 
   def get(self, path: str) -> PoolFile:
+    """Returns the open file of a path, and opens it at the first call."""
     with self._lock:
       if path not in self._files:
         self._files[path] = open_file(path)

@@ -1,8 +1,8 @@
-"""ArrayRecord: TFDS data sets, prepared pools, or JSON records.
+"""Reads ArrayRecord files: TFDS data sets, prepared pools, or JSON records.
 
-Beside a TFDS data set's files lies `features.json`. A prepared pool is one whose
-feature `record` is the record's own JSON, see `prepared_pool`. Without that file the
-records are JSON.
+The files of a TFDS data set have a `features.json` beside them. A prepared pool is a
+TFDS data set whose feature `record` holds the record as JSON; see `prepared_pool`.
+Without a `features.json`, every record is JSON.
 """
 
 import contextlib
@@ -18,12 +18,13 @@ from mllm_selector_jax.data.formats.pool_file import PoolFile, changed
 from mllm_selector_jax.data.json_text import parsing, records
 from mllm_selector_jax.types import REASONS, InputError, Picture, Record
 
-_SIGNATURE = bytes.fromhex("83af70d10d884a3f")  # of Riegeli, which it is made of
-_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # a 16 MB buffer each, else
+_SIGNATURE = bytes.fromhex("83af70d10d884a3f")  # of Riegeli, the underlying format
+# By default, every open file would have a readahead buffer of 16 MB.
+_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 class ArrayRecordFile(PoolFile):
-  """Numbered records; the offset of a record is its number."""
+  """An ArrayRecord file; the offset of a record is its number."""
 
   name = "ArrayRecord"
 
@@ -32,10 +33,12 @@ class ArrayRecordFile(PoolFile):
 
     super().__init__(path)
     if storage.is_remote(path):
-      raise InputError(f"{path}: ArrayRecord files are read from disk; copy it there.")
+      raise InputError(
+        f"{path}: ArrayRecord files can only be read from a local disk. Copy it there."
+      )
     self._reader = array_record_module.ArrayRecordReader(self.place, _OPTIONS)
     if not self._reader.ok():
-      raise InputError(f"{path}: not a whole ArrayRecord file. Copy it again.")
+      raise InputError(f"{path}: not a complete ArrayRecord file. Copy it again.")
     self.extent = self._reader.num_records()
     if not self.extent:
       raise InputError(f"{path}: the file has no records.")
@@ -84,7 +87,7 @@ class ArrayRecordFile(PoolFile):
 
   def _read_bytes(self, number: int) -> bytes:
     with self._lock:
-      # In order, `read` without a number is several times as fast.
+      # Sequential reading without `seek` is several times as fast.
       if self._reader.record_index() != number:
         self._reader.seek(number)
       return self._reader.read()
@@ -120,24 +123,25 @@ def _parse_json(number: int, data: bytes) -> Record:
   return Record(number, len(data), value)
 
 
-def _parse_prepared(number: int, length: int, found: dict[str, Any]) -> Record:
-  """A record as `prepared_pool` wrote it; its images were looked up then."""
+def _parse_prepared(number: int, length: int, features: dict[str, Any]) -> Record:
+  """Makes a record from the features of a prepared pool, which hold its images."""
   extra: dict[str, Any] = {
-    "id": found.get("id") or None,
-    "source": found.get("source") or None,
-    "detail": found.get("detail") or "",
+    "id": features.get("id") or None,
+    "source": features.get("source") or None,
+    "detail": features.get("detail") or "",
   }
-  if reason := found.get("reason"):
+  if reason := features.get("reason"):
     extra["reason"] = reason if reason in REASONS else "malformed"
-  if reason and not found.get("record"):
+  if reason and not features.get("record"):
     return Record(number, length, None, **extra)
-  value, detail = parsing.parse(found.get("record") or "")
+  value, detail = parsing.parse(features.get("record") or "")
   if value is None:
     extra |= {"reason": "malformed", "detail": detail}
     return Record(number, length, None, **extra)
-  names = [name or None for name in found.get("names") or []]
-  images = [image.data for image in found.get("images") or [] if image is not None]
-  if len(names) != len(images):  # none could be read, or another program wrote them
+  names = [name or None for name in features.get("names") or []]
+  images = [image.data for image in features.get("images") or [] if image is not None]
+  # The numbers differ if no image could be read, or if another program wrote the file.
+  if len(names) != len(images):
     names += [None] * (len(images) - len(names))
     images += [None] * (len(names) - len(images))
   pictures = tuple(map(Picture, names, images))
@@ -145,10 +149,10 @@ def _parse_prepared(number: int, length: int, found: dict[str, Any]) -> Record:
 
 
 def _take_pictures(value: dict[str, Any]) -> Iterator[Picture]:
-  """The record's images, which leave it."""
-  for name, found in list(value.items()):
-    listed = found if isinstance(found, list) else [found]
-    pictures = [item for item in listed if isinstance(item, Picture)]
+  """Removes the images from a record, and yields them."""
+  for name, field in list(value.items()):
+    items = field if isinstance(field, list) else [field]
+    pictures = [item for item in items if isinstance(item, Picture)]
     if pictures:
       del value[name]
       yield from pictures
@@ -156,7 +160,7 @@ def _take_pictures(value: dict[str, Any]) -> Iterator[Picture]:
 
 @contextlib.contextmanager
 def open_writer(path: str | os.PathLike) -> Iterator[Any]:
-  """Writes records that are read one at a time, as TFDS has them."""
+  """Opens a writer of ArrayRecord files with groups of one record, as TFDS does."""
   from array_record.python import array_record_module
 
   writer = array_record_module.ArrayRecordWriter(os.fspath(path), "group_size:1")

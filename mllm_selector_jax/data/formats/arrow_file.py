@@ -1,6 +1,6 @@
-"""Arrow IPC as `datasets.save_to_disk` writes it (a stream), and Feather (a file).
+"""Reads Arrow IPC: streams, as `datasets.save_to_disk` writes, and files (Feather).
 
-The columns are those of Parquet. A file is mapped into memory, not read into it.
+The columns are read as those of Parquet files are. The file is memory-mapped.
 """
 
 import bisect
@@ -31,9 +31,9 @@ _STREAM = b"\xff\xff\xff\xff"  # before each message's length
 
 
 class ArrowFile(PoolFile):
-  """Rows of an Arrow file; the offset of a record is its row.
+  """An Arrow file; the offset of a record is its row number.
 
-  The length of a record is the mean of those that are read together.
+  The length of a record is the mean over the rows that are read together.
   """
 
   name = "Arrow"
@@ -44,7 +44,9 @@ class ArrowFile(PoolFile):
 
     super().__init__(path)
     if storage.is_remote(self.place):
-      raise InputError(f"{path}: Arrow files are read from disk; copy it there.")
+      raise InputError(
+        f"{path}: Arrow files can only be read from a local disk. Copy it there."
+      )
     try:
       source = pa.memory_map(self.place)
       self._is_file = source.read(len(_FILE)) == _FILE
@@ -61,7 +63,7 @@ class ArrowFile(PoolFile):
       raise explain(path, error) from error
     except (pa.ArrowException, OSError, ValueError) as error:
       raise InputError(
-        f"{path}: not a whole Arrow file ({first_line(error)}). Copy it again."
+        f"{path}: not a complete Arrow file ({first_line(error)}). Copy it again."
       ) from error
     if len(set(names)) < len(names):
       raise InputError(f"{path}: two columns have the same name.")
@@ -71,7 +73,7 @@ class ArrowFile(PoolFile):
     self.extent = self._starts[-1]
     if not self.extent:
       raise InputError(f"{path}: the file has no rows; a pool needs at least one.")
-    self._whole: set[int] = set()  # batches that were found to be sound
+    self._validated: set[int] = set()  # numbers of batches without damage
 
   @classmethod
   def matches(cls, path: str, head: bytes) -> bool:
@@ -81,8 +83,8 @@ class ArrowFile(PoolFile):
     for number, start in enumerate(self._starts[:-1]):
       batch = self._get(number)
       step = size_batch(batch.nbytes, batch.num_rows)
-      for place in range(0, batch.num_rows, step):
-        yield from self._read(batch.slice(place, step), start + place)
+      for row in range(0, batch.num_rows, step):
+        yield from self._read(batch.slice(row, step), start + row)
 
   def read(self, offset: int, length: int) -> Record:
     if not 0 <= offset < self.extent:
@@ -104,21 +106,21 @@ class ArrowFile(PoolFile):
         for name in batch.schema.names
         if record_schemas.is_image_field(name)
       }
-      columns = {name: found for name, found in columns.items() if found is not None}
+      columns = {name: paths for name, paths in columns.items() if paths is not None}
       if columns:
         yield from list_names(pa.RecordBatch.from_pydict(columns))
 
   def copy(self, places: Iterable[tuple[int, int]], out: Path) -> None:
     import pyarrow as pa
 
-    wanted = [row for row, _ in places]
-    make = pa.ipc.new_file if self._is_file else pa.ipc.new_stream
-    with make(out, self._schema) as writer:
+    rows = [row for row, _ in places]
+    make_writer = pa.ipc.new_file if self._is_file else pa.ipc.new_stream
+    with make_writer(out, self._schema) as writer:
       for number, start in enumerate(self._starts[:-1]):
         stop = self._starts[number + 1]
-        inside = [row - start for row in wanted if start <= row < stop]
-        if inside:
-          writer.write_batch(self._get(number).take(pa.array(inside)))
+        rows_of_batch = [row - start for row in rows if start <= row < stop]
+        if rows_of_batch:
+          writer.write_batch(self._get(number).take(pa.array(rows_of_batch)))
 
   def done(self, record: Record) -> float:
     return (record.offset + 1) / self.extent
@@ -127,11 +129,15 @@ class ArrowFile(PoolFile):
     return mark_text_only(read_batch(batch, start), self._schema)
 
   def _get(self, number: int) -> Any:
-    """A batch, looked through once: Arrow trusts the offsets that it is given."""
+    """Returns a batch, which is validated once.
+
+    Arrow itself does not check the offsets in a file, and damaged ones could make it
+    read outside the file.
+    """
     import pyarrow as pa
 
     batch = self._batches[number]
-    if number not in self._whole:
+    if number not in self._validated:
       try:
         batch.validate(full=True)
       except (pa.ArrowException, ValueError) as error:
@@ -139,12 +145,16 @@ class ArrowFile(PoolFile):
           f"{self.path}: rows from {self._starts[number]:,} on are damaged"
           f" ({first_line(error)}). Copy the file again."
         ) from error
-      self._whole.add(number)
+      self._validated.add(number)
     return batch
 
 
 def _find_paths(column: Any) -> Any:
-  """A column's paths without the images' bytes; None for lists, and bytes alone."""
+  """Returns the image paths of a column, without reading the images' bytes.
+
+  Returns:
+    None for a column of lists of images, and for one of bytes without paths.
+  """
   import pyarrow as pa
   import pyarrow.compute as pc
 

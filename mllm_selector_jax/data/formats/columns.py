@@ -1,43 +1,54 @@
-"""What the formats of tables, Parquet and Arrow, share."""
+"""Functions that both table formats, Parquet and Arrow, use."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mllm_selector_jax.types import Record
 
-_BATCH_BYTES = 8 << 20  # that are Python objects at once
-_MOST_ROWS = 1024  # of a batch
+_BATCH_BYTES = 8 << 20  # bytes that are converted to Python objects at once
+_MOST_ROWS = 1024  # largest number of rows in a batch
 
 
 def size_batch(nbytes: int, rows: int) -> int:
-  """Rows that are made Python objects at once."""
-  each = max(1, nbytes) / max(1, rows)
-  return max(1, min(_MOST_ROWS, int(_BATCH_BYTES / each)))
+  """Returns how many rows to convert to Python objects at once.
+
+  Args:
+    nbytes: size of the table.
+    rows: number of rows of the table.
+  """
+  row_bytes = max(1, nbytes) / max(1, rows)
+  return max(1, min(_MOST_ROWS, int(_BATCH_BYTES / row_bytes)))
 
 
-def is_list(kind: Any) -> bool:
+def is_list(column_type: Any) -> bool:
+  """Returns whether a pyarrow type is a list."""
   import pyarrow as pa
 
-  return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+  return pa.types.is_list(column_type) or pa.types.is_large_list(column_type)
 
 
-def is_binary(kind: Any) -> bool:
+def is_binary(column_type: Any) -> bool:
+  """Returns whether a pyarrow type is bytes."""
   import pyarrow as pa
 
-  return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+  return pa.types.is_binary(column_type) or pa.types.is_large_binary(column_type)
 
 
-def holds_bytes(kind: Any) -> bool:
-  """Whether a column's type is that of image files: a struct with `bytes`."""
+def holds_bytes(column_type: Any) -> bool:
+  """Returns whether a pyarrow type is a struct with `bytes`, or a list of such."""
   import pyarrow as pa
 
-  if is_list(kind):
-    return holds_bytes(kind.value_type)
-  return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+  if is_list(column_type):
+    return holds_bytes(column_type.value_type)
+  return pa.types.is_struct(column_type) and column_type.get_field_index("bytes") >= 0
 
 
 def mark_text_only(records: Iterable[Record], schema: Any) -> Iterator[Record]:
-  """Says of rows without an image that they have none, where others have one inside."""
+  """Sets empty `pictures` on rows without an image, if the schema has an image column.
+
+  Without this mark, such a row could not be told from one whose images are found by
+  the names in its fields.
+  """
   columns = [field.name for field in schema if holds_bytes(field.type)]
   for record in records:
     if columns and record.pictures is None and record.value is not None:

@@ -1,4 +1,4 @@
-"""LLaVA's and LLaMA-Factory's files: JSON lists of records, JSONL and their like."""
+"""Reads JSON and JSONL files, as LLaVA, LLaMA-Factory and many others publish them."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from mllm_selector_jax.data.formats.pool_file import PoolFile
 from mllm_selector_jax.data.json_text import json_layouts, parsing, records
 from mllm_selector_jax.types import Record
 
-# What stands before, between and after the records of a copy, by the file's kind.
+# The text before, between and after the records of a copy, by the kind of its layout.
 _BRACKETS = {
   json_layouts.LIST: (b"[\n", b",\n", b"\n]\n"),
   json_layouts.WRAPPED: (b"[\n", b",\n", b"\n]\n"),
@@ -18,7 +18,7 @@ _BRACKETS = {
 
 
 class JsonFile(PoolFile):
-  """Objects in a list, a line each or by their ids; images are files of their own."""
+  """A JSON file; the images of its records are separate files."""
 
   name = "JSON"
   suffixes = (".json", ".jsonl", ".ndjson")
@@ -41,7 +41,7 @@ class JsonFile(PoolFile):
     before, between, after = _BRACKETS[records.find_kind(self.path)]
     with open(out, "wb") as file:
       file.write(before)
-      for number, place in enumerate(places):
-        data = records.record_bytes(self.path, *place)
+      for number, (offset, length) in enumerate(places):
+        data = records.record_bytes(self.path, offset, length)
         file.write((between if number else b"") + data)
       file.write(after)

@@ -1,7 +1,6 @@
-"""Parquet as Hugging Face's datasets have it, images inside or named.
+"""Reads Parquet files, as Hugging Face's datasets publish them.
 
-An image is a struct of `bytes` and `path`, or a path; a column of images is one of
-these, or a list of them.
+A column of images holds structs of `bytes` and `path`, or paths, or lists of these.
 """
 
 import threading
@@ -30,11 +29,10 @@ from mllm_selector_jax.types import InputError, Record, RowError
 
 
 class ParquetFile(PoolFile):
-  """Rows of a Parquet file; the offset of a record is its row.
+  """A Parquet file; the offset of a record is its row number.
 
-  The length of a record is the mean of those that are read together.
-
-  A row at random costs its row group, of which the last one read is kept.
+  The length of a record is the mean over the rows that are read together. Reading a
+  single row reads its whole row group; the last row group is kept.
   """
 
   name = "Parquet"
@@ -48,7 +46,7 @@ class ParquetFile(PoolFile):
     try:
       source = storage.open_binary(self.place)
       weakref.finalize(self, source.close)
-      # Unbuffered, a row group would be held whole in memory.
+      # Without a buffer, pyarrow would hold a whole row group in memory.
       self._file = pq.ParquetFile(
         source, buffer_size=1 << 20, page_checksum_verification=True
       )
@@ -59,7 +57,7 @@ class ParquetFile(PoolFile):
       raise explain(path, error) from error
     except (pa.ArrowException, OSError, ValueError) as error:
       raise InputError(
-        f"{path}: not a whole Parquet file ({first_line(error)}). Copy it again."
+        f"{path}: not a complete Parquet file ({first_line(error)}). Copy it again."
       ) from error
     if len(set(names)) < len(names):
       raise InputError(f"{path}: two columns have the same name.")
@@ -71,7 +69,7 @@ class ParquetFile(PoolFile):
     if not self.extent:
       raise InputError(f"{path}: the file has no rows; a pool needs at least one.")
     self._lock = threading.Lock()
-    self._held: tuple[int, Any] = (-1, None)  # the row group read last
+    self._last_group: tuple[int, Any] = (-1, None)  # its number and its table
 
   @classmethod
   def matches(cls, path: str, head: bytes) -> bool:
@@ -88,10 +86,10 @@ class ParquetFile(PoolFile):
       raise changed(self.path, f"no row {offset:,}")
     group = next(n for n, stop in enumerate(self._starts[1:]) if offset < stop)
     with self._lock:
-      if self._held[0] != group:
-        self._held = (-1, None)
-        self._held = (group, self._read_group(group).combine_chunks())
-      table = self._held[1]
+      if self._last_group[0] != group:
+        self._last_group = (-1, None)  # frees its memory first
+        self._last_group = (group, self._read_group(group).combine_chunks())
+      table = self._last_group[1]
     row = table.slice(offset - self._starts[group], 1).to_batches()[0]
     return next(self._read(row, offset))._replace(length=length)
 
@@ -99,7 +97,7 @@ class ParquetFile(PoolFile):
     return self.extent
 
   def image_names(self) -> Iterator[str]:
-    wanted = [
+    columns = [
       column
       for field in self._file.schema_arrow
       if record_schemas.is_image_field(field.name)
@@ -107,20 +105,20 @@ class ParquetFile(PoolFile):
       if not (holds_bytes(field.type) and is_list(field.type))
       and not is_binary(field.type)
     ]
-    for group in range(len(self._sizes) if wanted else 0):
-      for batch in self._batches(group, wanted):
+    for group in range(len(self._sizes) if columns else 0):
+      for batch in self._batches(group, columns):
         yield from list_names(batch)
 
   def copy(self, places: Iterable[tuple[int, int]], out: Path) -> None:
     import pyarrow.parquet as pq
 
-    wanted = [row for row, _ in places]
+    rows = [row for row, _ in places]
     with pq.ParquetWriter(out, self._file.schema_arrow, compression="zstd") as writer:
       for group, start in enumerate(self._starts[:-1]):
         stop = self._starts[group + 1]
-        inside = [row - start for row in wanted if start <= row < stop]
-        if inside:
-          writer.write_table(self._read_group(group).take(inside))
+        rows_of_group = [row - start for row in rows if start <= row < stop]
+        if rows_of_group:
+          writer.write_table(self._read_group(group).take(rows_of_group))
 
   def done(self, record: Record) -> float:
     return (record.offset + 1) / self.extent
@@ -132,20 +130,21 @@ class ParquetFile(PoolFile):
     rows = self._starts[group + 1] - self._starts[group]
     size = size_batch(self._sizes[group], rows)
     batches = self._file.iter_batches(size, [group], columns)
-    found = 0
+    rows_read = 0
     while (batch := self._guard(group, lambda: next(batches, None))) is not None:
-      found += batch.num_rows
+      rows_read += batch.num_rows
       yield batch
-    if found != rows:
+    if rows_read != rows:
       raise InputError(
-        f"{self.path}: row group {group} holds {found:,} rows where {rows:,} are"
-        " promised. Copy the file again."
+        f"{self.path}: row group {group} holds {rows_read:,} rows, but its metadata"
+        f" promise {rows:,}. Copy the file again."
       )
 
   def _read_group(self, group: int) -> Any:
     return self._guard(group, lambda: self._file.read_row_group(group))
 
   def _guard(self, group: int, function):
+    """Calls a function that reads a row group, and explains what it raises."""
     import pyarrow as pa
 
     try:
@@ -158,17 +157,24 @@ class ParquetFile(PoolFile):
 
 
 def list_names(batch: Any) -> Iterator[str]:
-  """Names of the images that a batch of image columns names."""
+  """Yields the names of the external images that a batch of image columns holds."""
   for record in read_batch(batch, 0):
     try:
-      found, _ = image_values.read_fields(record.value or {})
+      images, _ = image_values.read_fields(record.value or {})
     except RowError:
       continue
-    yield from image_values.names_of(found.pictures)
+    yield from image_values.names_of(images.pictures)
 
 
 def read_batch(batch: Any, start: int) -> Iterator[Record]:
-  """The batch's records; rows that hold no text where text is due are malformed."""
+  """Yields the records of a pyarrow batch.
+
+  Rows that cannot be converted, for example because a text is not UTF-8, are malformed.
+
+  Args:
+    batch: a RecordBatch.
+    start: the number in the file of the batch's first row.
+  """
   length = -(-batch.nbytes // max(1, batch.num_rows))
   try:
     rows: list[Any] = batch.to_pylist()

@@ -1,4 +1,4 @@
-"""What every format of a pool file can do."""
+"""Defines `PoolFile`, the interface of every format of pool files."""
 
 import abc
 import json
@@ -12,20 +12,19 @@ from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.files import compressed
 from mllm_selector_jax.types import InputError, Record, RowError
 
-HEAD = 512  # bytes that a format is recognised by
+HEAD = 512  # number of first bytes by which a format is recognised
 
 
 class PoolFile(abc.ABC):
-  """One pool file, opened.
-
-  A format is one subclass; `formats.FORMATS` lists them.
+  """An open pool file. Each format is a subclass; `formats.FORMATS` lists them.
 
   Attributes:
-    name: of the format, for people.
-    suffixes: of the files of a folder that are taken for this format's.
-    path: of the file, as it was given.
-    place: of its bytes: another file where this one is packed, see `compressed`.
-    extent: what the offsets of its records stay below.
+    name: the name of the format, for messages.
+    suffixes: suffixes by which a file of this format is recognised in a folder.
+    path: the path of the file, as it was given.
+    place: the path from which the bytes are read: that of the decompressed copy if the
+      file is compressed (see `compressed`), otherwise `path`.
+    extent: an upper bound, exclusive, of the offsets of the file's records.
   """
 
   name: ClassVar[str]
@@ -38,7 +37,7 @@ class PoolFile(abc.ABC):
     """Opens the file.
 
     Raises:
-      InputError: it is missing or broken.
+      InputError: the file is missing or broken.
     """
     self.path = path
     try:
@@ -50,33 +49,48 @@ class PoolFile(abc.ABC):
   @classmethod
   @abc.abstractmethod
   def matches(cls, path: str, head: bytes) -> bool:
-    """Whether a file is of this format, by its name and its first bytes."""
+    """Returns whether a file has this format.
+
+    Args:
+      path: the path of the file.
+      head: its first `HEAD` bytes, decompressed.
+    """
 
   @abc.abstractmethod
   def records(self) -> Iterator[Record]:
-    """Every record, in order, in memory that does not grow with the file.
+    """Yields every record, in order and with bounded memory.
 
     Raises:
-      InputError: what follows cannot be told apart any more.
+      InputError: the file is damaged, so that later records cannot be found.
     """
 
   @abc.abstractmethod
   def read(self, offset: int, length: int) -> Record:
-    """One record, by where it stands; safe to call from several threads.
+    """Reads one record; safe to call from several threads.
+
+    Args:
+      offset: the record's offset, as `records` gives it.
+      length: the record's length, as `records` gives it.
 
     Raises:
-      InputError: no record stands there (any more).
+      InputError: there is no record at this offset, or not any more.
     """
 
   @abc.abstractmethod
   def copy(self, places: Iterable[tuple[int, int]], out: Path) -> None:
-    """Writes the records at these places, ascending, to a file of this format."""
+    """Copies records unchanged to a new file of this format.
+
+    Args:
+      places: offset and length of each record, in ascending order.
+      out: the path of the new file.
+    """
 
   def count(self) -> int:
+    """Returns the number of records."""
     return sum(1 for _ in self.records())
 
   def image_names(self) -> Iterator[str]:
-    """Names of the images that lie outside the file, as far as records name any."""
+    """Yields the names of the images that records name and the file does not hold."""
     for record in self.records():
       try:
         pictures = record_schemas.read_pictures(record)
@@ -87,20 +101,20 @@ class PoolFile(abc.ABC):
           yield picture.name
 
   def text(self, offset: int, length: int) -> bytes:
-    """One record as JSON, without the images that lie inside the file."""
+    """Returns one record as JSON in UTF-8, without images that the file holds."""
     value = as_json(self.read(offset, length).value)
     return json.dumps(value, ensure_ascii=False, default=str).encode()
 
   def done(self, record: Record) -> float:
-    """The share of the file that is read when this record is."""
+    """Returns the fraction of the file that has been read after this record."""
     return (record.offset + record.length) / max(1, self.extent)
 
 
 def measure(path: str) -> int:
-  """Bytes of a pool file.
+  """Returns the size of a pool file in bytes.
 
   Raises:
-    InputError: it is not there.
+    InputError: the file does not exist.
   """
   try:
     return storage.measure(path)
@@ -109,27 +123,32 @@ def measure(path: str) -> int:
 
 
 def explain(path: str, error: OSError) -> InputError:
-  """The message for a file that cannot be read."""
+  """Makes the error for a file that cannot be read."""
   if isinstance(error, FileNotFoundError):
-    return InputError(f"{path}: the pool file is not there.")
+    return InputError(f"{path}: the pool file does not exist.")
   return InputError(f"{path}: cannot be read ({error.strerror or error}).")
 
 
 def first_line(error: Exception) -> str:
-  """An error's message, short enough to be a part of another."""
+  """Returns the first line of an error's message, clipped for use in another one."""
   return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def changed(path: str, what: str) -> InputError:
-  """The message for a record that is not where it was."""
+def changed(path: str, fault: str) -> InputError:
+  """Makes the error for a record that is no longer where it was.
+
+  Args:
+    path: the path of the file.
+    fault: what is wrong, such as "no row 7".
+  """
   return InputError(
-    f"{path}: {what}; the file changed since the pool was checked. Put the old file"
+    f"{path}: {fault}; the file changed since the pool was checked. Put the old file"
     " back or check the pool again."
   )
 
 
 def as_json(value: Any) -> Any:
-  """Values that strict JSON has no word for become null."""
+  """Returns a value for strict JSON: bytes, NaN and infinities become None."""
   if isinstance(value, dict):
     return {str(key): as_json(inner) for key, inner in value.items()}
   if isinstance(value, list):

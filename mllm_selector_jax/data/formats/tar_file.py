@@ -1,4 +1,4 @@
-"""WebDataset: a tar of samples, `<key>.json` and `<key>.jpg` side by side."""
+"""Reads WebDataset tars, in which a sample is `<key>.json` beside `<key>.jpg`."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -21,21 +21,25 @@ from mllm_selector_jax.data.json_text import parsing, records
 from mllm_selector_jax.types import InputError, Picture, Record
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
-_MOST_ALONE = 100_000  # keys of images without a record that are remembered
+_MOST_ALONE = 100_000  # number of keys of images without a record that are remembered
 # Fields of the metadata that img2dataset writes beside each image.
 _DOWNLOADED = {"url", "key", "status"}
 _TALK = {"conversations", "messages", "texts"}
 
 
 class TarFile(PoolFile):
-  """Samples whose members follow one another and have one key.
+  """A WebDataset tar; a sample consists of consecutive members with the same key.
 
-  The key is what precedes the first dot of a name; where each of several records
-  has a name with dots (`a.b.1.json`), what precedes the last. The member `json`, or
-  the only one whose name ends so (`conversations.json`), is the record, or the list
-  of its turns. Members with an image's suffix are its images, in order; of those
-  beside a plain `<key>.jpg`, only the ones with a number (`<key>.1.jpg`), not masks
-  (`<key>.mask.png`). Other members, and what is no whole regular file, are not read.
+  The key is the part of a member's name before its first dot. If several records have
+  names with more dots (`a.b.1.json`), it is the part before the last dot.
+
+  The record is the member `<key>.json`, or else the only member whose name ends in
+  `.json` (`<key>.conversations.json`). It may also be a bare list of turns.
+
+  Members with the suffix of an image are the images, in order. If one of them is a
+  plain `<key>.jpg`, then of the others only those with a number (`<key>.1.jpg`) are
+  taken, and masks (`<key>.mask.png`) are not. Other members, and everything that is
+  not a complete regular file, are skipped.
   """
 
   name = "WebDataset tar"
@@ -46,7 +50,9 @@ class TarFile(PoolFile):
     return is_header(head)
 
   def records(self) -> Iterator[Record]:
-    members, sound, lines = [], False, ""
+    members: list[TarInfo] = []
+    has_records = False
+    table = ""  # name of a member that is a file of many records
     alone: set[str] = set()  # keys of images without a record
     try:
       with compressed.open_plain(self.path) as file:
@@ -54,20 +60,20 @@ class TarFile(PoolFile):
           record = _read_sample(file, members)
           key = name_sample(members)
           if record.value is not None:
-            sound = True
+            has_records = True
             if not record.pictures and key in alone:
-              detail = f"{key}: its image stands elsewhere in the tar; {_TOGETHER}"
+              detail = f"{key}: its image is elsewhere in the tar; {_TOGETHER}"
               record = record._replace(value=None, reason="malformed", detail=detail)
           elif len(alone) < _MOST_ALONE and not any(map(_is_text, members)):
             alone.add(key)
           if split_name(members[0].name)[1] in ("jsonl", "ndjson", "csv", "parquet"):
-            lines = lines or members[0].name
+            table = table or members[0].name
           yield record
     except OSError as error:
       raise explain(self.path, error) from error
-    if lines and not sound:
+    if table and not has_records:
       raise InputError(
-        f"{self.path}: a tar of images and of {lines}, whose rows name them; expected"
+        f"{self.path}: a tar of images and of {table}, whose rows name them; expected"
         " <key>.json beside each image. Unpack it, and give that file as pool.data and"
         " the folder as pool.images."
       )
@@ -77,27 +83,27 @@ class TarFile(PoolFile):
       )
 
   def read(self, offset: int, length: int) -> Record:
-    piece = io.BytesIO(records.record_bytes(self.path, offset, length))
+    sample = io.BytesIO(records.record_bytes(self.path, offset, length))
     try:
-      (members,) = group_members(list_members(self.path, piece))
+      (members,) = group_members(list_members(self.path, sample))
     except (InputError, ValueError) as error:
       raise changed(self.path, f"no sample at byte {offset:,}") from error
-    return _read_sample(piece, members)._replace(offset=offset, length=length)
+    return _read_sample(sample, members)._replace(offset=offset, length=length)
 
   def image_names(self) -> Iterator[str]:
-    return iter(())  # a sample's images are its members
+    return iter(())  # the images of a sample are members of the tar
 
   def text(self, offset: int, length: int) -> bytes:
-    piece = io.BytesIO(records.record_bytes(self.path, offset, length))
-    found = _find_texts(list(list_members(self.path, piece)))
-    if not found:
+    sample = io.BytesIO(records.record_bytes(self.path, offset, length))
+    texts = _find_texts(list(list_members(self.path, sample)))
+    if not texts:
       raise changed(self.path, f"no sample at byte {offset:,}")
-    return parsing.make_strict(read_member(piece, found[0]).strip(b" \t\r\n"))
+    return parsing.make_strict(read_member(sample, texts[0]).strip(b" \t\r\n"))
 
   def copy(self, places: Iterable[tuple[int, int]], out: Path) -> None:
     with open(out, "wb") as file:
-      for place in places:
-        file.write(records.record_bytes(self.path, *place))
+      for offset, length in places:
+        file.write(records.record_bytes(self.path, offset, length))
       file.write(bytes(2 * BLOCK))
 
 
@@ -112,19 +118,22 @@ def _is_text(member: TarInfo) -> bool:
 
 
 def _find_texts(members: list[TarInfo]) -> list[TarInfo]:
-  """The members that may be the sample's record; one, if it is sound."""
+  """Returns the members that may be the record; a valid sample has one."""
   texts = [member for member in members if _is_text(member)]
   plain = [member for member in texts if split_name(member.name)[1] == "json"]
   return plain or texts
 
 
 def _find_images(members: list[TarInfo]) -> list[TarInfo]:
-  """The members that are the sample's images."""
-  found = [(split_name(member.name)[1].rpartition("."), member) for member in members]
-  found = [(parts, member) for parts, member in found if parts[2] in SUFFIXES]
-  if any(not parts[0] for parts, _ in found):
-    found = [(p, member) for p, member in found if not p[0] or p[0][-1:].isdecimal()]
-  return [member for _, member in found]
+  """Returns the members that are images of the sample; see `TarFile`."""
+  images = []  # each with the part of its name between the key and the suffix
+  for member in members:
+    middle, _, suffix = split_name(member.name)[1].rpartition(".")
+    if suffix in SUFFIXES:
+      images.append((middle, member))
+  if any(not middle for middle, _ in images):
+    images = [(m, member) for m, member in images if not m or m[-1:].isdecimal()]
+  return [member for _, member in images]
 
 
 def _read_sample(file: io.BufferedIOBase, members: list[TarInfo]) -> Record:
@@ -140,7 +149,7 @@ def _read_sample(file: io.BufferedIOBase, members: list[TarInfo]) -> Record:
   if not texts:
     return fault("malformed", f"no member .json beside it; {_TOGETHER}")
   if len(texts) > 1:
-    return fault("malformed", f"{len(texts)} members .json, a sample has one")
+    return fault("malformed", f"{len(texts)} members .json, but a sample has one")
   if texts[0].size > records.MOST_BYTES:
     return fault("malformed", f"{texts[0].size:,} bytes of JSON")
   value, detail = parsing.parse_bytes(read_member(file, texts[0]))

@@ -1,4 +1,4 @@
-"""The members of a tar, in order, and which of them are one sample."""
+"""Lists the members of a tar in order, and groups them to samples."""
 
 import io
 import os
@@ -8,12 +8,12 @@ from tarfile import TarInfo
 
 from mllm_selector_jax.types import InputError
 
-BLOCK = 512  # bytes that a tar consists of
-_CHUNK = 1 << 20
+BLOCK = 512  # size in bytes of the blocks that a tar consists of
+_CHUNK = 1 << 20  # bytes
 
 
 def is_header(block: bytes) -> bool:
-  """Whether a block begins a member, by its mark or its checksum."""
+  """Returns whether a block is the header of a member, by its magic or checksum."""
   if block[257:262] == b"ustar":
     return True
   try:
@@ -24,75 +24,92 @@ def is_header(block: bytes) -> bool:
 
 
 def split_name(name: str) -> tuple[str, str]:
-  """A member's key and its suffix, which is in lower case."""
+  """Splits a member's name at its first dot into key and suffix, in lower case."""
   folder, slash, base = name.rpartition("/")
   key, _, suffix = base.partition(".")
   return f"{folder}{slash}{key}", suffix.lower()
 
 
 def read_member(file: io.BufferedIOBase, member: TarInfo) -> bytes:
+  """Reads the contents of a member of the open tar."""
   file.seek(member.offset_data)
   return file.read(member.size)
 
 
 def list_members(path: str, file: io.BufferedIOBase) -> Iterator[TarInfo]:
-  """Regular members, in order, of one tar or several that were joined.
+  """Yields the regular members, in order, of one tar or of several concatenated ones.
 
   Raises:
-    InputError: something else ends the archive early.
+    InputError: the archive is damaged or cut off.
   """
   end = file.seek(0, os.SEEK_END)
-  place = 0
-  while place is not None:
-    place = yield from _list_one(path, file, place, end)
+  start: int | None = 0
+  while start is not None:
+    start = yield from _list_archive(path, file, start, end)
 
 
-def _list_one(path: str, file: io.BufferedIOBase, place: int, end: int):
-  """The members of the tar that begins at a place; gives where the next one does."""
-  file.seek(place)
+def _list_archive(path: str, file: io.BufferedIOBase, start: int, end: int):
+  """Yields the members of the tar that begins at `start`.
+
+  Args:
+    path: the path of the file, for messages.
+    file: the open file.
+    start: the offset in the file at which the tar begins.
+    end: the size of the file.
+
+  Returns:
+    The offset at which the next of several concatenated tars begins; None if this was
+    the last one.
+  """
+  offset = start  # up to which the tar has been read
+  file.seek(start)
   try:
     with tarfile.open(fileobj=file, mode="r:") as archive:
       while (member := archive.next()) is not None:
-        # It would remember them all; the attribute is not documented.
+        # The archive would hold every member in memory. The attribute is undocumented.
         archive.members.clear()  # type: ignore[attr-defined]
-        if archive.offset > end or member.size < 0 or archive.offset <= place:
+        if archive.offset > end or member.size < 0 or archive.offset <= offset:
           raise tarfile.ReadError("unexpected end of data")
         hidden = os.path.basename(member.name).startswith(".")
         if member.isreg() and member.sparse is None and not hidden:
           yield member
-        place = archive.offset
+        offset = archive.offset
   # Broken headers make tarfile raise more than its own errors.
   except (tarfile.TarError, ValueError, OverflowError, EOFError, KeyError) as error:
     raise InputError(
-      f"{path}, byte {place:,}: the tar is broken there ({error}). Copy the file again."
+      f"{path}, byte {offset:,}: the tar is broken there ({error})."
+      " Copy the file again."
     ) from error
-  # tarfile takes a damaged header for the end. A tar that was joined to this one
-  # begins after its end, which is at least one block of zeros.
-  first = place
-  while chunk := _read_at(file, place):
-    blank = len(chunk) - len(chunk.lstrip(b"\0"))
-    if blank == len(chunk):
-      place += len(chunk)
+  # tarfile takes a damaged header for the end of the archive. The end is at least one
+  # block of zeros, and only behind it may another tar begin.
+  stop = offset
+  while chunk := _read_at(file, offset):
+    zeros = len(chunk) - len(chunk.lstrip(b"\0"))
+    if zeros == len(chunk):
+      offset += len(chunk)
       continue
-    place += blank // BLOCK * BLOCK
-    block = _read_at(file, place)[:BLOCK]
-    if place == first or not is_header(block):
-      what = "is cut off" if len(block) < BLOCK else "has a damaged header"
-      raise InputError(f"{path}, byte {place:,}: the tar {what}. Copy the file again.")
-    return place
+    offset += zeros // BLOCK * BLOCK
+    block = _read_at(file, offset)[:BLOCK]
+    if offset == stop or not is_header(block):
+      fault = "is cut off" if len(block) < BLOCK else "has a damaged header"
+      raise InputError(
+        f"{path}, byte {offset:,}: the tar {fault}. Copy the file again."
+      )
+    return offset
   return None
 
 
-def _read_at(file: io.BufferedIOBase, place: int) -> bytes:
-  file.seek(place)
+def _read_at(file: io.BufferedIOBase, offset: int) -> bytes:
+  file.seek(offset)
   return file.read(_CHUNK)
 
 
 def group_members(members: Iterable[TarInfo]) -> Iterator[list[TarInfo]]:
-  """Runs of members of one sample.
+  """Groups consecutive members to samples.
 
-  A sample's key is what precedes the first dot of a name. Where a name with dots
-  (`a.b.1.json`) has a record and more of its own, it is a key as well.
+  A sample's key is the part of its members' names before the first dot. If several
+  records share this part (`a.b.1.json`, `a.b.2.json`), it is the part before the last
+  dot.
   """
   sample: list[TarInfo] = []
   for member in members:
@@ -105,24 +122,28 @@ def group_members(members: Iterable[TarInfo]) -> Iterator[list[TarInfo]]:
 
 
 def _begins(sample: list[TarInfo], member: TarInfo) -> bool:
-  """Whether a member is not of the sample before it."""
+  """Returns whether a member begins a new sample, rather than continuing this one."""
   if split_name(member.name)[0] != split_name(sample[0].name)[0]:
     return True
   stem = _stem(sample[-1].name)
   if stem in (_stem(member.name), split_name(member.name)[0]):
     return False
-  same = [other for other in sample if _stem(other.name) == stem]
-  texts = [other for other in same if other.name.lower().endswith(".json")]
+  same_stem = [other for other in sample if _stem(other.name) == stem]
+  records = [other for other in same_stem if other.name.lower().endswith(".json")]
   # `a.1.json` after `a.0.json` is another sample; `a.mask.png` after `a.json` is not.
-  (before, _, last), (other, _, new) = (
-    each.rpartition(".") for each in (stem, _stem(member.name))
+  prefix, _, number = stem.rpartition(".")
+  next_prefix, _, next_number = _stem(member.name).rpartition(".")
+  return (
+    len(records) == 1
+    and len(same_stem) == len(sample)
+    and prefix == next_prefix
+    and number[-1:].isdecimal()
+    and next_number[-1:].isdecimal()
   )
-  counted = last[-1:].isdecimal() and new[-1:].isdecimal()
-  return len(texts) == 1 and len(same) == len(sample) and before == other and counted
 
 
 def name_sample(members: list[TarInfo]) -> str:
-  """A sample's key."""
+  """Returns the key of a sample."""
   stems = {_stem(member.name) for member in members}
   if len(stems) == 1 and (len(members) > 1 or next(iter(stems))[-1:].isdecimal()):
     return stems.pop()

@@ -1,8 +1,8 @@
-"""Records of TFDS: tf.train.Example messages, read and written without TensorFlow.
+"""Reads and writes tf.train.Example messages, TFDS's records, without TensorFlow.
 
-Of TFDS's features those are read that a pool needs: texts, numbers, labels, encoded
-images, and dicts and sequences of them. How a message is laid out follows from the
-wire format of protocol buffers and from TFDS's `features.json`.
+Only those of TFDS's features are read that a pool needs: texts, numbers, labels,
+encoded images, and dicts and sequences of them. TFDS's `features.json` says how they
+are laid out in a message.
 """
 
 import functools
@@ -17,7 +17,10 @@ _PACKAGE = "mllm_selector_jax.example"
 
 @functools.cache
 def _message():
-  """The class of an Example: of tf.train's fields, under a name of our own."""
+  """Makes the message class, which has the fields of tf.train.Example.
+
+  It has another name, so that it does not clash with TensorFlow's own class.
+  """
   from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
   file = descriptor_pb2.FileDescriptorProto(
@@ -66,18 +69,18 @@ def _message():
 
 
 def encode(values: dict[str, list[bytes]]) -> bytes:
-  """A message of bytes features; the same values give the same bytes."""
+  """Serialises bytes features by name; the same values give the same bytes."""
   example = _message()()
-  for name, found in values.items():
-    example.features.feature[name].bytes.value.extend(found)
+  for name, feature in values.items():
+    example.features.feature[name].bytes.value.extend(feature)
   return example.SerializeToString(deterministic=True)
 
 
 def decode(data: bytes) -> dict[str, list[Any]]:
-  """The features of a message, each as a list.
+  """Parses a message to its features by name, each as a list.
 
   Raises:
-    ValueError: it is no such message.
+    ValueError: the bytes are not a tf.train.Example.
   """
   from google.protobuf.message import DecodeError
 
@@ -86,18 +89,21 @@ def decode(data: bytes) -> dict[str, list[Any]]:
     example.ParseFromString(data)
   except DecodeError as error:
     raise ValueError(f"not a tf.train.Example ({error})") from error
-  found = {}
+  values = {}
   for name, feature in example.features.feature.items():
     kind = feature.WhichOneof("kind")
-    found[name] = [] if kind is None else list(getattr(feature, kind).value)
-  return found
+    values[name] = [] if kind is None else list(getattr(feature, kind).value)
+  return values
 
 
 def read_features(folder: str) -> dict[str, Any] | None:
-  """The tree of features that a TFDS folder describes; None if it has none.
+  """Reads the tree of features from the `features.json` of a TFDS folder.
+
+  Returns:
+    None if the folder has no `features.json`.
 
   Raises:
-    InputError: its features.json cannot be followed.
+    InputError: the file is not a valid `features.json`.
   """
   path = os.path.join(folder, "features.json")
   try:
@@ -111,43 +117,47 @@ def read_features(folder: str) -> dict[str, Any] | None:
     ) from error
 
 
-def build(features: dict[str, Any], found: dict[str, list[Any]]) -> dict[str, Any]:
-  """A record from a message's flat features, images as `Picture`s.
+def build(features: dict[str, Any], values: dict[str, list[Any]]) -> dict[str, Any]:
+  """Builds a record from the flat values of a message; images become `Picture`s.
+
+  Args:
+    features: the tree of features, as `read_features` returns it.
+    values: the values of the message, as `decode` returns them.
 
   Raises:
-    ValueError: the message does not follow the features.
+    ValueError: the message does not have these features.
   """
   try:
-    return _build_dict(features, found, "", None)
+    return _build_dict(features, values, "", None)
   except (KeyError, TypeError, IndexError, AttributeError) as error:
     raise ValueError(f"does not follow features.json ({error})") from error
 
 
-def _build_dict(features, found, prefix: str, place: int | None) -> dict[str, Any]:
+def _build_dict(features, values, prefix: str, index: int | None) -> dict[str, Any]:
   return {
-    name: _build(feature, found, f"{prefix}{name}", place)
+    name: _build(feature, values, f"{prefix}{name}", index)
     for name, feature in features.items()
   }
 
 
-def _build(feature: dict[str, Any], found, name: str, place: int | None) -> Any:
-  """A feature's value; inside a sequence, of its element at a place."""
+def _build(feature: dict[str, Any], values, name: str, index: int | None) -> Any:
+  """Returns a feature's value; inside a sequence, that of the element at `index`."""
   if "featuresDict" in feature:
     inner = feature["featuresDict"]["features"]
-    return _build_dict(inner, found, f"{name}/", place)
+    return _build_dict(inner, values, f"{name}/", index)
   if "sequence" in feature:
-    if place is not None:
+    if index is not None:
       return None  # sequences of sequences hold nothing that a pool needs
     inner = feature["sequence"]["feature"]
-    lengths = {len(found[leaf]) for leaf in _leaves(inner, name) if leaf in found}
+    lengths = {len(values[leaf]) for leaf in _leaves(inner, name) if leaf in values}
     if len(lengths) > 1:
       raise ValueError(f"the parts of {name} differ in number")
-    return [_build(inner, found, name, n) for n in range(max(lengths, default=0))]
-  values = found.get(name, [])
-  if place is None and not _is_single(feature):
-    return [_convert(feature, value) for value in values]
-  place = place or 0
-  return _convert(feature, values[place]) if place < len(values) else None
+    return [_build(inner, values, name, n) for n in range(max(lengths, default=0))]
+  items = values.get(name, [])
+  if index is None and not _is_single(feature):
+    return [_convert(feature, item) for item in items]
+  index = index or 0
+  return _convert(feature, items[index]) if index < len(items) else None
 
 
 def _leaves(feature: dict[str, Any], name: str) -> list[str]:
@@ -166,7 +176,7 @@ def _is_single(feature: dict[str, Any]) -> bool:
 def _convert(feature: dict[str, Any], value: Any) -> Any:
   if "image" in feature:
     if not isinstance(value, bytes):
-      raise ValueError("an image is not of bytes")
+      raise ValueError("an image is not bytes")
     return Picture(None, value) if value else None
   if isinstance(value, bytes):
     return value.decode()  # a UnicodeDecodeError is a ValueError

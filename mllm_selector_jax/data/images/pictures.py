@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,15 +13,16 @@ from mllm_selector_jax.data.images.image_folders import (
   AnyFolders,
   ImageFolders,
 )
-from mllm_selector_jax.data.images.image_forms import square_form
-from mllm_selector_jax.types import ImageOptions, Picture, RowError
+from mllm_selector_jax.data.images.image_forms import BaseImages
+from mllm_selector_jax.types import Picture, RowError
 
 TASK_IMAGES = 16  # that a thread reads in one go
 
 
-# Of an image: its path, or its row where it lies inside a pool file; None where the
-# record names neither a path nor bytes.
-_Key = str | int | None
+# Of an image: its path, or its row and its number there where it lies inside a pool
+# file; None where the record names neither a path nor bytes. Beside it, whether the
+# image is prepared as one of several of a row.
+_Key = tuple[str | tuple[int, int] | None, bool]
 
 
 class Finding(NamedTuple):
@@ -30,7 +31,8 @@ class Finding(NamedTuple):
   Attributes:
     hash: SHA-256 of the file's bytes, in hexadecimal.
     size: of the file, in bytes.
-    pixels: hash of the square of pixels that the model reads.
+    pixels: hash of the pixels that the model reads.
+    width, height: as the model's processor sees them, in pixels.
     reason, detail: why it cannot be used; None and "" where it can.
     linked: whether a symbolic link inside the image folder leads to it.
   """
@@ -38,6 +40,8 @@ class Finding(NamedTuple):
   hash: str | None
   size: int
   pixels: str | None = None
+  width: int = 0
+  height: int = 0
   reason: str | None = None
   detail: str = ""
   linked: bool = False
@@ -74,20 +78,20 @@ class Gallery:
 
   Args:
     folders: that hold the images which are files of their own.
-    options: how pixels are prepared.
+    images: how the base's images become pixels.
     max_pixels: larger images are refused.
     workers: threads.
   """
 
   def __init__(
-    self, folders: AnyFolders, options: ImageOptions, max_pixels: int, workers: int
+    self, folders: AnyFolders, images: BaseImages, max_pixels: int, workers: int
   ):
     self._folders = ImageFolders.of(folders)
-    self._options = options
+    self._images = images
     self._max_pixels = max_pixels
     self._pool = concurrent.futures.ThreadPoolExecutor(max(1, workers))
-    self._known: dict[str | None, Finding] = {}  # by path
-    self._inside: dict[str, Finding] = {}  # by hash
+    self._known: dict[_Key, Finding] = {}  # of the folders
+    self._inside: dict[tuple[str, bool], Finding] = {}  # by hash
     self._requested: dict[_Key, concurrent.futures.Future] = {}
 
   def __enter__(self) -> "Gallery":
@@ -96,43 +100,56 @@ class Gallery:
   def __exit__(self, *_) -> None:
     self._pool.shutdown(cancel_futures=True)
 
-  def request(self, pictures: Iterable[tuple[int, Picture]]) -> None:
+  def request(self, rows: Iterable[tuple[int, Sequence[Picture]]]) -> None:
     """Begins to look at rows' images, given with the row's number."""
     new: dict[_Key, Picture] = {}
-    for row, picture in pictures:
-      key = row if picture.data is not None else picture.name
-      if key not in self._known and key not in self._requested:
-        new[key] = picture
+    for row, pictures in rows:
+      for key, picture in self._list_keys(row, pictures):
+        if key not in self._known and key not in self._requested:
+          new[key] = picture
     items = list(new.items())
     for start in range(0, len(items), TASK_IMAGES):
-      some = dict(items[start : start + TASK_IMAGES])
-      future = self._pool.submit(self._look_at, some)
-      self._requested.update(dict.fromkeys(some, future))
+      task = dict(items[start : start + TASK_IMAGES])
+      future = self._pool.submit(self._look_at, task)
+      self._requested.update(dict.fromkeys(task, future))
 
-  def get(self, row: int, picture: Picture) -> Finding:
-    """What was found of a row's image, once; waits for it."""
-    if picture.data is not None:
-      return self._requested.pop(row).result()[row]
-    if future := self._requested.pop(picture.name, None):
-      self._known[picture.name] = future.result()[picture.name]
-    return self._known[picture.name]
+  def get(self, row: int, pictures: Sequence[Picture]) -> list[Finding]:
+    """What was found of a row's images, once; waits for it."""
+    findings = []
+    for key, picture in self._list_keys(row, pictures):
+      if picture.data is not None:
+        findings.append(self._requested.pop(key).result()[key])
+        continue
+      if future := self._requested.pop(key, None):
+        self._known[key] = future.result()[key]
+      findings.append(self._known[key])
+    return findings
+
+  def _list_keys(
+    self, row: int, pictures: Sequence[Picture]
+  ) -> Iterator[tuple[_Key, Picture]]:
+    several = self._images.is_several(len(pictures))
+    for number, picture in enumerate(pictures):
+      place = picture.name if picture.data is None else (row, number)
+      yield (place, several), picture
 
   def _look_at(self, pictures: dict[_Key, Picture]) -> dict[_Key, Finding]:
-    return {key: self._look_at_one(picture) for key, picture in pictures.items()}
+    return {key: self._look_at_one(key[1], item) for key, item in pictures.items()}
 
-  def _look_at_one(self, picture: Picture) -> Finding:
+  def _look_at_one(self, several: bool, picture: Picture) -> Finding:
+    inside = picture.data is not None
+    rotate = self._images.options.rotate
     try:
       data, linked = _read_picture(picture, self._folders)
       digest = hashlib.sha256(data).hexdigest()
-      inside = picture.data is not None
-      if inside and (known := self._inside.get(digest)):
+      if inside and (known := self._inside.get((digest, several))):
         return known
-      image = decoding.decode_image(data, self._max_pixels)
+      image = decoding.decode_image(data, self._max_pixels, rotate=rotate)
     except RowError as error:
-      return Finding(None, 0, None, error.reason, error.detail)
-    pixels = np.ascontiguousarray(square_form.to_pixels(image, self._options))
-    hashed = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
-    found = Finding(digest, len(data), hashed, linked=linked)
+      return Finding(None, 0, reason=error.reason, detail=error.detail)
+    tiles = np.ascontiguousarray(self._images.cut_tiles(image, 1 + several))
+    pixels = hashlib.blake2b(tiles.data, digest_size=16).hexdigest()
+    finding = Finding(digest, len(data), pixels, *image.size, linked=linked)
     if inside:
-      self._inside[digest] = found
-    return found
+      self._inside[digest, several] = finding
+    return finding

@@ -1,1 +1,1 @@
-"""Records of a file of JSON, read as a stream and at random."""
+"""Reads the records of JSON files, sequentially and at random."""

@@ -1,8 +1,9 @@
-"""Finds how a file of JSON holds its records: list, lines, objects, or one object.
+"""Finds how a JSON file holds its records: a list, lines, objects, or one object.
 
-One object whose one list of objects is the records (`{"data": [...]}`,
-`{"info": {}, "annotations": [...]}`) is read as that list, and one whose members are
-the records (`{"id": {...}, ...}`) as those. What looks alike and is no pool is named.
+If a file is one object that has a single list of objects (`{"data": [...]}`,
+`{"info": {}, "annotations": [...]}`), the elements of this list are the records. If
+all members of the object are records (`{"id": {...}, ...}`), these are read. Index
+files that look similar but hold no records are refused, with what to give instead.
 """
 
 import io
@@ -20,27 +21,28 @@ FORM = "a JSON list of records ([{...}, ...]) or JSONL (one {...} a line)"
 SPACE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(r"[ \t\r\n]*")
-# A record has one of the first, or two of the others; a turn has one of the last.
+# An object is taken for a record if it has one field of `_TALK` or two of `_WORDS`, and
+# for a turn if it has one of `_SPEAKER`.
 _TALK = {"conversations", "conversation", "messages", "texts", "dialogue", "dialog"}
 _WORDS = {
   "image", "images", "instruction", "query", "prompt", "question", "history", "answer",
   "answers", "response", "output", "completion", "chosen", "caption", "text", "input",
 }  # fmt: skip
 _SPEAKER = {"from", "role", "user", "speaker"}
-_BETWEEN = ", \t\r\n"  # what may stand between objects
-# Fields of the files that describe a data set: state.json, dataset_info.json.
+_BETWEEN = ", \t\r\n"  # characters that may separate objects
+# Fields of files that describe a data set: state.json, dataset_info.json.
 _DESCRIPTIONS = ({"_data_files", "_fingerprint"}, {"features", "citation"})
 _HUB_KEYS = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url"}
 
 
-class Layout(NamedTuple):
+class JsonLayout(NamedTuple):
   """How a file holds its records.
 
   Attributes:
-    kind: "list" (several may follow one another), "lines" (an object a line),
-      "objects" (one after the other, whatever their lines), "wrapped" (a list that is
-      a member of one object) or "keyed" (the members of one object).
-    offset: of the first bracket: the list's, or the first object's.
+    kind: "list" (one or several lists), "lines" (one object per line), "objects"
+      (consecutive objects, however they are divided into lines), "wrapped" (a list
+      that is a member of one object) or "keyed" (the members of one object).
+    offset: the byte of the first bracket, of the list or of the first object.
   """
 
   kind: str
@@ -48,61 +50,78 @@ class Layout(NamedTuple):
 
 
 class _Member(NamedTuple):
-  """A member of an object: its key, where its value begins, and what that is.
+  """A member of a JSON object.
 
   Attributes:
+    key: the member's name.
+    start: the index of the value's first character.
     mark: the value's first character.
-    first: a list's first element, or the value itself if it is an object.
+    first: the first element if the value is a list, or the value itself if it is an
+      object; None for other values.
   """
 
   key: str
-  place: int
+  start: int
   mark: str
   first: Any
 
 
-def find_layout(path: str, file: io.BufferedIOBase) -> Layout:
-  """How an open file holds its records.
+def find_layout(path: str, file: io.BufferedIOBase) -> JsonLayout:
+  """Finds how an open file holds its records.
+
+  Args:
+    path: the file's path, for messages.
+    file: the open file; its position changes.
 
   Raises:
-    InputError: it holds none.
+    InputError: the file holds no records.
   """
   offset, first = _find_start(path, file)
   file.seek(offset)
   if first == b"[":
     line = _read_text(file.readline(window.CHUNK))
-    # A list of turns is a record, and stands on a line of its own.
-    return Layout(LINES if parsing.is_turn(peek(line, 0)) else LIST, offset)
+    # A list of turns is a record; such a file has one on each line.
+    return JsonLayout(LINES if parsing.is_turn(peek(line, 0)) else LIST, offset)
   line = _read_text(file.readline(window.MOST_BYTES))
   end = Brackets("{").find_end(line, 0)
   if end is not None:
     rest = line[end:].strip(_BETWEEN)
     if rest or _next_character(file):
-      return Layout(OBJECTS if rest.startswith("{") else LINES, offset)
-    found, alone = _judge(path, line), LINES
+      return JsonLayout(OBJECTS if rest.startswith("{") else LINES, offset)
+    records, single_kind = _find_records(path, line), LINES
   else:
     file.seek(offset)
     text = _read_text(file.read(window.MOST_BYTES))
     end = Brackets("{").find_end(text, 0)
     if end is not None and (text[end:].strip(_BETWEEN) or _next_character(file)):
-      return Layout(OBJECTS, offset)
-    found, alone = _judge(path, text), OBJECTS
-    if found is None and end is None:
-      # A record too large to be one, or broken; lines after it are read.
+      return JsonLayout(OBJECTS, offset)
+    records, single_kind = _find_records(path, text), OBJECTS
+    if records is None and end is None:
+      # The first record is broken or too large; the lines after it can be read.
       if len(line) < len(text) and not text[len(line) :].lstrip().startswith("{"):
-        wanted = "an object that ends within its line, or is followed by another"
-        raise structure_error(path, file, offset, "neither", f"{wanted}, as in {FORM}")
-      alone = LINES
-  if found is None:
-    return Layout(alone, offset)
-  kind, before = found
-  return Layout(kind, offset + window.count_bytes(before))
+        expected = "an object that ends within its line, or is followed by another"
+        raise structure_error(
+          path, file, offset, "neither", f"{expected}, as in {FORM}"
+        )
+      single_kind = LINES
+  if records is None:
+    return JsonLayout(single_kind, offset)
+  kind, before = records
+  return JsonLayout(kind, offset + window.count_bytes(before))
 
 
 def structure_error(
   path: str, file: io.BufferedIOBase, offset: int, found: str, expected: str
 ):
-  """The error for what stands where nothing can be told apart any more."""
+  """Makes the error for a fault after which records cannot be told apart.
+
+  Args:
+    path: the file's path.
+    file: the open file, which is read to count lines.
+    offset: the byte of the fault.
+    found: what stands there; "" for the end of the file.
+    expected: what should stand there.
+  """
   return InputError(
     f"{path}, byte {offset:,} (line {line_of(file, offset):,}): expected {expected},"
     f" found {found or 'the end of the file'}."
@@ -110,7 +129,7 @@ def structure_error(
 
 
 def line_of(file: io.BufferedIOBase, offset: int) -> int:
-  """The line, from 1, in which a byte stands."""
+  """Returns the number of the line, counted from 1, that holds a byte."""
   line = 1
   file.seek(0)
   while offset > 0 and (chunk := file.read(min(offset, window.CHUNK))):
@@ -120,7 +139,11 @@ def line_of(file: io.BufferedIOBase, offset: int) -> int:
 
 
 def _find_start(path: str, file: io.BufferedIOBase) -> tuple[int, bytes]:
-  """Where the first character stands that is not blank, and that character."""
+  """Returns the offset of the first bracket, and the bracket.
+
+  Raises:
+    InputError: the file is blank, or begins with another character.
+  """
   head = file.read(512)
   if not head.removeprefix(_BOM):
     raise InputError(f"{path}: the pool file is empty; expected {FORM}.")
@@ -150,17 +173,17 @@ def _next_character(file: io.BufferedIOBase) -> bytes:
 
 
 def _list_members(text: str) -> Iterator[_Member]:
-  """An object's members, as far as the text reaches."""
-  place = _skip(text, 1)
-  while text[place : place + 1] == '"':
+  """Yields the members of an object, as far as the text reaches."""
+  index = _skip(text, 1)
+  while text[index : index + 1] == '"':
     try:
-      key, place = parsing.DECODER.raw_decode(text, place)
+      key, index = parsing.DECODER.raw_decode(text, index)
     except ValueError:
       return
-    place = _skip(text, place)
-    start = _skip(text, place + 1)
+    index = _skip(text, index)
+    start = _skip(text, index + 1)
     mark = text[start : start + 1]
-    if text[place : place + 1] != ":" or not mark:
+    if text[index : index + 1] != ":" or not mark:
       return
     end = Brackets(mark).find_end(text, start)
     if mark == "[" or (mark == "{" and end is not None):
@@ -169,13 +192,17 @@ def _list_members(text: str) -> Iterator[_Member]:
       yield _Member(key, start, mark, None)
     if end is None:
       return
-    place = _skip(text, end)
-    if text[place : place + 1] == ",":
-      place = _skip(text, place + 1)
+    index = _skip(text, end)
+    if text[index : index + 1] == ",":
+      index = _skip(text, index + 1)
 
 
 def peek(text: str, start: int) -> Any:
-  """The first element of a list, or an object; None if it cannot be read."""
+  """Parses the object, or the first element of the list, that begins at `start`.
+
+  Returns:
+    None if it cannot be parsed.
+  """
   if text[start] == "[":
     start = _skip(text, start + 1)
   try:
@@ -184,24 +211,29 @@ def peek(text: str, start: int) -> Any:
     return None
 
 
-def _skip(text: str, place: int) -> int:
-  blanks = _BLANK.match(text, place)
-  assert blanks is not None  # it also matches no blank at all
+def _skip(text: str, start: int) -> int:
+  """Returns the index of the first character from `start` on that is not blank."""
+  blanks = _BLANK.match(text, start)
+  assert blanks is not None  # the pattern matches the empty string
   return blanks.end()
 
 
 def is_record(value: Any) -> bool:
-  """Whether an object is itself a sample, by its fields."""
+  """Returns whether a value is a record of a pool, by its fields."""
   if not isinstance(value, dict):
     return False
   return bool(value.keys() & _TALK) or len(value.keys() & _WORDS) > 1
 
 
-def _judge(path: str, text: str) -> tuple[str, str] | None:
-  """The kind of one object that is a pool, and the text before its records.
+def _find_records(path: str, text: str) -> tuple[str, str] | None:
+  """Finds the records inside the single object that a file consists of.
 
   Returns:
-    None for an object that is a record, or nothing that is known.
+    The kind of the layout, and the text before the records; None if the object is a
+    record itself, or is not recognised.
+
+  Raises:
+    InputError: the object is an index file, or has several lists of objects.
   """
   members = list(_list_members(text))
   fields = {member.key for member in members}
@@ -216,25 +248,30 @@ def _judge(path: str, text: str) -> tuple[str, str] | None:
     and isinstance(member.first, dict)
     and not member.first.keys() & _SPEAKER
   ]
-  of_records = [member for member in lists if is_record(member.first)]
-  if len(of_records) > 1 or (len(lists) > 1 and not of_records):
-    names = ", ".join(member.key for member in of_records or lists)
+  record_lists = [member for member in lists if is_record(member.first)]
+  if len(record_lists) > 1 or (len(lists) > 1 and not record_lists):
+    names = ", ".join(member.key for member in record_lists or lists)
     raise InputError(
       f"{path}: one object with several lists of objects ({names[:200]}); expected"
-      f" {FORM}. Write the list that is meant to a file of its own."
+      f" {FORM}. Write the list of records to a file of its own."
     )
-  if found := of_records or lists:
-    return WRAPPED, text[: found[0].place]
+  if candidates := record_lists or lists:
+    return WRAPPED, text[: candidates[0].start]
   if objects and len(objects) == len(members):
     return (KEYED, "") if all(is_record(m.first) for m in objects) else None
   return None
 
 
 def _refuse_others(path: str, fields: set[str], objects: list[_Member]) -> None:
-  """Names the index files that stand beside pools and hold no records.
+  """Refuses index files, which describe or name data sets and hold no records.
+
+  Args:
+    path: the file's path.
+    fields: the names of the object's members.
+    objects: the members whose values are objects.
 
   Raises:
-    InputError: it is one of them.
+    InputError: the file is one of them.
   """
   inner = (
     set().union(*(member.first.keys() for member in objects)) if objects else set()
@@ -243,21 +280,21 @@ def _refuse_others(path: str, fields: set[str], objects: list[_Member]) -> None:
   if {"root", "annotation"} <= inner:
     files = ", ".join(str(m.first.get("annotation")) for m in objects)[:200]
     raise InputError(
-      f"{path}: a meta file as InternVL has them, which names data sets ({names}). Give"
-      f" their annotations as pool.data ({files}), or a YAML mixture of them, and their"
-      " roots as pool.images."
+      f"{path}: a meta file of InternVL, which names data sets ({names}). Give their"
+      f" annotations as pool.data ({files}), or a YAML mixture of them, and their roots"
+      " as pool.images."
     )
   if objects and all(m.first.keys() & _HUB_KEYS and not _talks(m) for m in objects):
     files = ", ".join(str(m.first.get("file_name")) for m in objects)[:200]
     raise InputError(
-      f"{path}: a dataset_info.json as LLaMA-Factory has it, which names data sets"
+      f"{path}: a dataset_info.json of LLaMA-Factory, which names data sets"
       f" ({names}). Give their files as pool.data ({files})."
     )
   described = any(keys <= fields or keys <= inner for keys in _DESCRIPTIONS)
   if described or fields == {"splits"}:  # the latter is a dataset_dict.json
     raise InputError(
-      f"{path}: describes a data set of Hugging Face's datasets, and holds no record."
-      " Give the folder that it lies in as pool.data."
+      f"{path}: describes a data set of Hugging Face's datasets, and holds no records."
+      " Give the folder of this file as pool.data."
     )
   if objects and is_record(dict.fromkeys(fields)) and all(map(_is_column, objects)):
     raise InputError(

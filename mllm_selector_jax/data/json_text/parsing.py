@@ -1,4 +1,4 @@
-"""What a record's text must be: an object in sane JSON."""
+"""Parses the text of one record, which must be a JSON object within sane limits."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 MOST_LEVELS = 100  # of nesting
-TURNS = "conversations"  # the field of the turns that a record is bare of
+TURNS = "conversations"  # the field that a bare list of turns is put into
 _TURN = ({"from", "value"}, {"role", "content"}, {"from", "content"}, {"role", "value"})
 _PYTHON = re.compile(r"\s*\{\s*'|\s*\[\s*\{\s*'")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -17,8 +17,8 @@ def _parse_float(text: str) -> float | None:
   return value if math.isfinite(value) else None
 
 
-# NaN and infinity, which JSON has no word for, are null: what Python and pandas write
-# where a value is missing. No text is a number, so none of a row's text is lost.
+# NaN and infinity are read as null. They are not JSON, but Python and pandas write them
+# for missing values. Texts are never numbers, so that no text of a row is lost.
 DECODER = json.JSONDecoder(parse_constant=lambda name: None, parse_float=_parse_float)
 _NO_NUMBER = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}|\d{309}")
 _KINDS = {
@@ -31,13 +31,18 @@ _KINDS = {
 
 
 def parse_bytes(data: bytes) -> tuple[dict[str, Any] | None, str]:
+  """Parses a record from UTF-8; see `parse`."""
   return parse(data.decode("utf-8", "surrogateescape"))
 
 
 def parse(text: str) -> tuple[dict[str, Any] | None, str]:
-  """The object that a text holds, and "" or what is wrong with it.
+  """Parses a record.
 
-  A bare list of turns, as Energon's converters write it, is an object that has it.
+  A bare list of turns, as Energon's converters write it, becomes an object whose field
+  `TURNS` holds the list.
+
+  Returns:
+    The object and "", or None and what is wrong with the text.
   """
   if fault := _find_invalid(text):
     return None, fault
@@ -48,8 +53,8 @@ def parse(text: str) -> tuple[dict[str, Any] | None, str]:
   except json.JSONDecodeError as error:
     if _PYTHON.match(text):
       return None, "Python's text of a dict, with single quotes; write it as JSON"
-    place = len(text[: error.pos].encode())
-    return None, f"invalid JSON at the record's byte {place:,}: {error.msg}"
+    offset = len(text[: error.pos].encode())
+    return None, f"invalid JSON at the record's byte {offset:,}: {error.msg}"
   except ValueError as error:
     if "integer string" in str(error):
       return None, "a number has thousands of digits"
@@ -61,14 +66,15 @@ def parse(text: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def is_turn(value: Any) -> bool:
-  """Whether an object is what somebody said, by its fields."""
+  """Returns whether a value is a turn of a conversation, by its fields."""
   return isinstance(value, dict) and any(pair <= value.keys() for pair in _TURN)
 
 
 def make_strict(data: bytes) -> bytes:
-  """A record's JSON as it is, but an object, and without what is no number of JSON.
+  """Returns a record's JSON as a strict JSON object.
 
-  Text that is no record, or may be a part of one, stays as it is.
+  A bare list of turns becomes an object, and numbers that are not JSON become null;
+  everything else keeps its bytes. Text that is not a valid record is returned as it is.
   """
   if data.startswith(b"["):
     data = b'{"%b": %b}' % (TURNS.encode(), data)
@@ -81,20 +87,25 @@ def make_strict(data: bytes) -> bytes:
 
 
 def find_fault(text: str, value: Any) -> str:
-  """What is wrong with a parsed record; "" if nothing is."""
+  """Returns what is wrong with a parsed record; "" if nothing is.
+
+  Args:
+    text: the record's text.
+    value: what the text was parsed to.
+  """
   if not text.isascii() and (fault := _find_invalid(text)):
     return fault
   if not isinstance(value, dict):
     return f"a record is an object, not {_KINDS.get(type(value), 'null')}"
-  # Brackets bound the depth from above, and counting them costs next to nothing.
-  deep = text.count("{") + text.count("[") > MOST_LEVELS
-  if deep and _is_deep(value):
+  # The number of brackets is an upper bound of the depth, and is counted quickly.
+  may_be_deep = text.count("{") + text.count("[") > MOST_LEVELS
+  if may_be_deep and _is_deep(value):
     return f"nested more than {MOST_LEVELS} levels deep"
   if _SURROGATE.search(text):
     try:
       json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-      return "a lone surrogate, which is no character (\\ud800 to \\udfff)"
+      return "a lone surrogate, which is not a character (\\ud800 to \\udfff)"
   return ""
 
 
@@ -102,8 +113,8 @@ def _find_invalid(text: str) -> str:
   try:
     text.encode()
   except UnicodeEncodeError as error:
-    place = len(text[: error.start].encode())
-    return f"invalid UTF-8 at the record's byte {place:,}"
+    offset = len(text[: error.start].encode())
+    return f"invalid UTF-8 at the record's byte {offset:,}"
   return ""
 
 

@@ -1,9 +1,9 @@
-"""Reads the records of a pool file of JSON, as a stream and at random.
+"""Reads the records of a JSON file, sequentially and at random.
 
-A fault inside one record makes that record malformed and the reading goes on; a
-fault between records, after which nothing can be trusted, ends it with an
-`InputError` that names file, byte and line. How a file holds its records is found by
-`layouts`.
+A fault inside a record makes this record malformed, and reading continues. A fault
+between records, after which they cannot be told apart, ends the reading with an
+`InputError` that names file, byte and line. `json_layouts` finds how a file holds its
+records.
 """
 
 import io
@@ -23,7 +23,7 @@ from mllm_selector_jax.types import InputError, Record
 
 
 def read_records(path: str | os.PathLike) -> Iterator[Record]:
-  """Every record of a file, in order, in memory that does not grow with it.
+  """Yields every record of a file, in order and with bounded memory.
 
   Raises:
     InputError: the file is missing, empty, cut off, or holds no records.
@@ -38,7 +38,7 @@ def read_records(path: str | os.PathLike) -> Iterator[Record]:
       else:
         yield from _READERS[layout.kind](_Stream(path, file, layout.offset))
   except FileNotFoundError as error:
-    raise InputError(f"{path}: the pool file is not there.") from error
+    raise InputError(f"{path}: the pool file does not exist.") from error
   except OSError as error:
     raise InputError(
       f"{path}: cannot be read ({error.strerror}); expected a file with"
@@ -47,13 +47,17 @@ def read_records(path: str | os.PathLike) -> Iterator[Record]:
 
 
 def find_kind(path: str | os.PathLike) -> str:
-  """How a file holds its records: a kind of `json_layouts.Layout`."""
+  """Returns how a file holds its records: the `kind` of its `JsonLayout`."""
   with compressed.open_plain(path) as file:
     return json_layouts.find_layout(os.fspath(path), file).kind
 
 
 def record_bytes(path: str | os.PathLike, offset: int, length: int) -> bytes:
-  """One record as it stands in the file; of an object's member, with its key."""
+  """Returns the bytes of one record; those of an object's member include its key.
+
+  Raises:
+    InputError: the file cannot be read, or ends before the record does.
+  """
   try:
     with compressed.open_plain(path) as file:
       file.seek(offset)
@@ -69,23 +73,23 @@ def record_bytes(path: str | os.PathLike, offset: int, length: int) -> bytes:
 
 
 def record_at(path: str | os.PathLike, offset: int, length: int) -> Record:
-  """One record, parsed.
+  """Reads and parses one record.
 
   Raises:
-    InputError: no record stands there (any more).
+    InputError: there is no record at this offset, or not any more.
   """
   key, data = split_key(record_bytes(path, offset, length))
   value, detail = parsing.parse_bytes(data)
   if value is None:
     raise InputError(
-      f"{path}, byte {offset:,}: no record ({detail}); the file changed since the"
+      f"{path}, byte {offset:,}: not a record ({detail}); the file changed since the"
       " pool was checked. Put the old file back or check the pool again."
     )
   return Record(offset, length, value, id=key)
 
 
 def split_key(data: bytes) -> tuple[str | None, bytes]:
-  """The key and the value of an object's member; no key before a bare record."""
+  """Splits an object's member into key and value; the key of a bare record is None."""
   if data.startswith(b'"'):
     text = data.decode("utf-8", "surrogateescape")
     try:
@@ -94,27 +98,28 @@ def split_key(data: bytes) -> tuple[str | None, bytes]:
     except ValueError:
       return None, data
     if colon and not before.strip():
-      # A lone surrogate is no character, and a key may become an id.
+      # The key may become an id, which must not hold lone surrogates.
       key = key.encode("utf-8", "replace").decode()
       return key, after.strip(" \t\r\n").encode("utf-8", "surrogateescape")
   return None, data
 
 
 class _Stream(Window):
-  """The window over an open pool file, with errors that say where they are."""
+  """A window over an open pool file, whose errors name the file and the line."""
 
   def __init__(self, path: str, file: io.BufferedIOBase, offset: int):
     super().__init__(file, offset)
-    self._path = path
-    self._lines = file
+    self.path = path
+    self._file_for_lines = file
 
   def fault(self, found: str, expected: str) -> InputError:
+    """Makes the error for a fault at the current position."""
     return json_layouts.structure_error(
-      self._path, self._lines, self.offset, found, expected
+      self.path, self._file_for_lines, self.offset, found, expected
     )
 
-  def take_known(self) -> str | None:
-    """As `take_value`.
+  def take_text(self) -> str | None:
+    """Takes the next value as `take_value` does, with an error for users.
 
     Raises:
       InputError: the file ends before the value does.
@@ -123,27 +128,27 @@ class _Stream(Window):
       return self.take_value()
     except EndsInside as error:
       hint = f" Its first fault: {error.fault}." if error.fault else ""
-      line = json_layouts.line_of(self._lines, error.offset)
+      line = json_layouts.line_of(self._file_for_lines, error.offset)
       raise InputError(
-        f"{self._path}: the file ends at byte {self.offset:,} inside the record that"
+        f"{self.path}: the file ends at byte {self.offset:,} inside the record that"
         f" begins at byte {error.offset:,} (line {line:,}).{hint} Copy the file again"
         " if it was cut off, or correct this record."
       ) from None
 
   def take_record(self) -> Record:
-    """The next value, taken as a record."""
+    """Takes the next value as a record, which is malformed if it cannot be parsed."""
     offset = self.offset
     if self.next_character() == "{":
       offset = self.offset
       try:
-        value, end = parsing.DECODER.raw_decode(self.text, self.place)
+        value, end = parsing.DECODER.raw_decode(self.text, self.index)
       except (ValueError, RecursionError):
-        pass  # broken, or it goes on in the next chunk
+        pass  # it is broken, or continues in the next chunk
       else:
         text = self.take(end)
         detail = parsing.find_fault(text, value)
         return _make_record(offset, self.offset - offset, value, detail)
-    value_text = self.take_known()
+    value_text = self.take_text()
     length = self.offset - offset
     if value_text is None:
       return _make_record(offset, length, None, _too_large(length))
@@ -151,25 +156,25 @@ class _Stream(Window):
 
 
 def _read_list(stream: _Stream) -> Iterator[Record]:
-  """One list, or several after each other."""
-  found = False
+  """Yields the elements of one list, or of several that follow one another."""
+  is_empty = True
   while stream.next_character():
     for record in _read_elements(stream):
-      found = True
+      is_empty = False
       yield record
     if (mark := stream.next_character()) == ",":
       stream.take_character()
       mark = stream.next_character()
     if mark not in ("", "["):
       raise stream.fault(mark, "nothing after the list's ]")
-  if not found:
+  if is_empty:
     raise InputError(
-      f"{stream._path}: the list is empty; a pool needs at least one record."
+      f"{stream.path}: the list is empty; a pool needs at least one record."
     )
 
 
 def _read_elements(stream: _Stream) -> Iterator[Record]:
-  """A list's elements; a comma may follow the last one."""
+  """Yields the elements of a list; a comma may follow the last one."""
   stream.take_character()
   mark = stream.next_character()
   while mark != "]":
@@ -186,41 +191,44 @@ def _read_elements(stream: _Stream) -> Iterator[Record]:
 
 
 def _read_wrapped(stream: _Stream) -> Iterator[Record]:
-  """The list that is a member of the file's one object."""
-  found = False
+  """Yields the elements of the list that is a member of the file's one object."""
+  is_empty = True
   for record in _read_elements(stream):
-    found = True
+    is_empty = False
     yield record
-  if not found:
+  if is_empty:
     raise InputError(
-      f"{stream._path}: the list is empty; a pool needs at least one record."
+      f"{stream.path}: the list is empty; a pool needs at least one record."
     )
   while (mark := stream.take_character()) == ",":
     if stream.next_character() == "}":
       continue
-    key = stream.take_known()
+    key = stream.take_text()
     if stream.take_character() != ":":
       raise stream.fault("", f"a colon after {key}")
     is_list, offset = stream.next_character() == "[", stream.offset
-    first = json_layouts.peek(stream.text, stream.place) if is_list else None
-    stream.take_known()
+    first = json_layouts.peek(stream.text, stream.index) if is_list else None
+    stream.take_text()
     if json_layouts.is_record(first):
       raise InputError(
-        f"{stream._path}, byte {offset:,}: the object has a second list of records,"
-        f" {(key or '')[:80]}. Write the one that is meant to a file of its own."
+        f"{stream.path}, byte {offset:,}: the object has a second list of records,"
+        f" {(key or '')[:80]}. Write the list to read to a file of its own."
       )
   if mark != "}" or stream.next_character():
     raise stream.fault(mark, "the end of the object that holds the records")
 
 
 def _read_keyed(stream: _Stream) -> Iterator[Record]:
-  """The members of the file's one object; a key is an id where there is none."""
+  """Yields the members of the file's one object.
+
+  The key is the id of a record that has no id of its own.
+  """
   stream.take_character()
   mark = stream.next_character()
   while mark != "}":
     if mark != '"':
       raise stream.fault(mark, "a key in quotes")
-    offset, text = stream.offset, stream.take_known()
+    offset, text = stream.offset, stream.take_text()
     if stream.take_character() != ":":
       raise stream.fault(stream.next_character(), "a colon after the key")
     record = stream.take_record()
@@ -241,7 +249,7 @@ def _read_keyed(stream: _Stream) -> Iterator[Record]:
 
 
 def _read_objects(stream: _Stream) -> Iterator[Record]:
-  """Objects after each other, whatever their lines; commas may stand between them."""
+  """Yields consecutive objects, on any number of lines, with or without commas."""
   while mark := stream.next_character():
     if mark != "{":
       raise stream.fault(mark, "an object")
@@ -259,10 +267,11 @@ _READERS = {
 
 
 def _read_lines(path: str, file: io.BufferedIOBase, offset: int) -> Iterator[Record]:
-  """An object a line; a comma may follow it."""
+  """Yields one record for each line; a comma may follow it."""
   while line := file.readline(MOST_BYTES + 1):
-    size, cut = len(line), len(line) > MOST_BYTES and not line.endswith(b"\n")
-    if cut:
+    size = len(line)
+    is_too_large = size > MOST_BYTES and not line.endswith(b"\n")
+    if is_too_large:
       while rest := file.readline(CHUNK):
         size += len(rest)
         if rest.endswith(b"\n"):

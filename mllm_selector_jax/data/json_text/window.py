@@ -1,4 +1,4 @@
-"""Text that slides over a file of JSON, so that memory does not grow with it."""
+"""Provides a sliding window of text over a JSON file, so that memory is bounded."""
 
 import codecs
 import io
@@ -7,7 +7,7 @@ import re
 from mllm_selector_jax.data.json_text import parsing
 from mllm_selector_jax.data.json_text.brackets import Brackets
 
-MOST_BYTES = 16 << 20  # of a record
+MOST_BYTES = 16 << 20  # size of the largest allowed record
 CHUNK = 1 << 20  # bytes
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -16,8 +16,8 @@ class EndsInside(ValueError):
   """The file ends inside a value.
 
   Attributes:
-    offset: where the value begins.
-    fault: what is wrong with what there is of it, "" if nothing is.
+    offset: the byte at which the value begins.
+    fault: what is wrong with the part of the value that is there; "" if nothing is.
   """
 
   def __init__(self, offset: int, fault: str):
@@ -27,64 +27,73 @@ class EndsInside(ValueError):
 
 
 class Window:
-  """The text from a place of a file on; invalid bytes become lone surrogates.
+  """Reads values from a file one after another, and holds only a window of its text.
+
+  Invalid bytes become lone surrogates.
 
   Args:
-    file: read from where it stands.
-    offset: of that place in the file, in bytes.
+    file: the file, which is read from its current position.
+    offset: the current position, in bytes.
 
   Attributes:
-    text: what is held.
-    place: index into `text` of the next character.
-    offset: of that character in the file, in bytes.
+    text: the text that is held.
+    index: the index in `text` of the next character.
+    offset: the position of that character in the file, in bytes.
   """
 
   def __init__(self, file: io.BufferedIOBase, offset: int):
     self.text = ""
-    self.place = 0
+    self.index = 0
     self.offset = offset
     self._file = file
     self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     self._ended = False
 
   def read_more(self) -> bool:
-    """Drops what was taken and appends the next chunk; False at the end."""
+    """Drops the text that was taken, and appends the next chunk of the file.
+
+    Returns:
+      False at the end of the file.
+    """
     while not self._ended:
       chunk = self._file.read(CHUNK)
       self._ended = not chunk
       new = self._decoder.decode(chunk, final=self._ended)
       if new:
-        self.text = self.text[self.place :] + new
-        self.place = 0
+        self.text = self.text[self.index :] + new
+        self.index = 0
         return True
     return False
 
   def take(self, end: int) -> str:
-    """The text up to an index, which is left behind."""
-    piece = self.text[self.place : end]
-    self.place = end
+    """Takes the text up to the index `end`."""
+    piece = self.text[self.index : end]
+    self.index = end
     self.offset += count_bytes(piece)
     return piece
 
   def next_character(self) -> str:
-    """The next character that is not blank, not taken; "" at the end."""
+    """Skips blanks and returns the next character without taking it; "" at the end."""
     while True:
-      blanks = _SPACE.match(self.text, self.place)
-      assert blanks is not None  # it also matches no blank at all
+      blanks = _SPACE.match(self.text, self.index)
+      assert blanks is not None  # the pattern matches the empty string
       end = blanks.end()
-      self.offset += end - self.place
-      self.place = end
+      self.offset += end - self.index
+      self.index = end
       if end < len(self.text):
         return self.text[end]
       if not self.read_more():
         return ""
 
   def take_character(self) -> str:
-    """The next character that is not blank, taken; "" at the end."""
-    return self.take(self.place + 1) if self.next_character() else ""
+    """Skips blanks and takes the next character; returns "" at the end."""
+    return self.take(self.index + 1) if self.next_character() else ""
 
   def take_value(self) -> str | None:
-    """The next value's text, taken; None if it is too large to be held.
+    """Takes the next value.
+
+    Returns:
+      The value's text; None if it is larger than `MOST_BYTES`.
 
     Raises:
       EndsInside: the file ends before the value does.
@@ -93,7 +102,7 @@ class Window:
     offset, brackets = self.offset, Brackets(first)
     pieces: list[str] | None = []
     while True:
-      end = brackets.find_end(self.text, self.place)
+      end = brackets.find_end(self.text, self.index)
       piece = self.take(len(self.text) if end is None else end)
       if pieces is not None:
         pieces.append(piece)
@@ -107,5 +116,5 @@ class Window:
 
 
 def count_bytes(text: str) -> int:
-  """Bytes that a window's text has in the file."""
+  """Returns the number of bytes that a window's text takes in the file."""
   return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))

@@ -1,20 +1,21 @@
 """From samples and where they are to lie to a batch of packed rows.
 
-A packed row is a list of trees. A tree is the samples of one image behind their
-common beginning, the trunk, which is laid once, or a single sample without one.
+A packed row is a list of trees. A tree is several samples behind their common
+beginning, the trunk, which is laid once, or a single sample without one.
 """
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from mllm_selector_jax.types import Batch, Sample
+from mllm_selector_jax.types import NEWLINE, Batch, ImageLayout, Sample
 
 Tree = tuple[int, Sequence[int]]  # tokens of the trunk, and the items
-Example = tuple[Sample, UInt8[np.ndarray, "S S 3"] | None]
+# A sample, and the tiles of each of its images.
+Example = tuple[Sample, tuple[UInt8[np.ndarray, "t S S 3"], ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,21 +24,23 @@ class Shape:
 
   Attributes:
     rows: B, length: L, shards: W.
-    images: M, supervised: T, answers: A, each of a shard.
-    patches: P, tokens an image.
-    side: S, pixels along an image's side.
+    tiles: M, supervised: T, answers: A, each of a shard.
+    patches: P, features a tile.
+    side: S, pixels along a tile's side.
     trunks: whether trees may have a trunk.
+    taps: K, interpolated features of a shard; 0 where the images' form has none.
   """
 
   rows: int
   length: int
   shards: int
-  images: int
+  tiles: int
   supervised: int
   answers: int
   patches: int
   side: int
   trunks: bool = False
+  taps: int = 0
 
   def share(self, shares: int) -> "Shape":
     """The shape of one of equal shares of the rows."""
@@ -62,27 +65,28 @@ class Owners(NamedTuple):
 class Counts(NamedTuple):
   """What packed rows hold, a number a row."""
 
-  images: Int[np.ndarray, " R"]
+  tiles: Int[np.ndarray, " R"]
+  taps: Int[np.ndarray, " R"]
   supervised: Int[np.ndarray, " R"]
   answers: Int[np.ndarray, " R"]
 
+  @classmethod
+  def of_pool(cls, pool: Any, images: bool = True) -> "Counts":
+    """Of each row of a checked pool, which is fed with its images or without."""
+    return cls(pool.tiles * images, pool.taps * images, pool.supervised, pool.turns)
 
-def count_rows(
-  rows: Sequence[Sequence[int]],
-  supervised: Int[np.ndarray, " n"],
-  turns: Int[np.ndarray, " n"],
-  has_image: Sequence[bool] | np.ndarray,
-) -> Counts:
-  """Sums over the items of each row, from a number an item."""
+
+def count_rows(rows: Sequence[Sequence[int]], items: Counts) -> Counts:
+  """Sums over the items of each row."""
   sizes = [len(row) for row in rows]
   row_of = np.repeat(np.arange(len(rows)), sizes)
-  items = np.fromiter((item for row in rows for item in row), np.int64, sum(sizes))
+  flat = np.fromiter((item for row in rows for item in row), np.int64, sum(sizes))
 
   def add(values):
-    sums = np.bincount(row_of, np.asarray(values)[items], len(rows))
+    sums = np.bincount(row_of, np.asarray(values)[flat], len(rows))
     return sums.astype(np.int64)
 
-  return Counts(add(has_image), add(supervised), add(turns))
+  return Counts(*map(add, items))
 
 
 def find_shape(
@@ -101,7 +105,7 @@ def find_shape(
     steps: packed rows of each step, as numbers of rows that follow each other.
     counts: of all those packed rows.
     length: tokens of a row.
-    patches, side: tokens and pixels of an image.
+    patches, side: features and pixels of a tile.
     shards: over how many shards a step's rows are spread, in order.
     rows: the fewest rows of a step; rounded up to the shards.
     trunks: whether trees may have a trunk.
@@ -120,28 +124,27 @@ def find_shape(
     rows=rows,
     length=length,
     shards=shards,
-    images=max(1, most(counts.images)),
+    tiles=max(1, most(counts.tiles)),
     supervised=max(8, -(-most(counts.supervised) // 8) * 8),
     answers=max(1, most(counts.answers)),
     patches=patches,
     side=side,
     trunks=trunks,
+    taps=most(counts.taps),
   )
 
 
 def find_steps_shape(
   steps: Sequence[Sequence[Sequence[int]]],
-  supervised: Int[np.ndarray, " n"],
-  turns: Int[np.ndarray, " n"],
-  has_image: Sequence[bool] | np.ndarray,
+  items: Counts,
   length: int,
   patches: int,
   side: int,
   shards: int = 1,
 ) -> Shape:
-  """`find_shape` of steps given as packed rows of items, from a number an item."""
+  """`find_shape` of steps given as packed rows of items."""
   rows = [row for step in steps for row in step]
-  counts = count_rows(rows, supervised, turns, has_image)
+  counts = count_rows(rows, items)
   return find_shape(
     [len(step) for step in steps], counts, length, patches, side, shards
   )
@@ -157,9 +160,9 @@ def assemble(
 
   Args:
     rows: for each row its trees, as (tokens of the trunk, item numbers).
-    examples: tokens and pixels of the items.
+    examples: tokens and tiles of the items.
     shape: of the batch.
-    image_token: the id that stands for an image's patch.
+    image_token: the id that stands for a feature of an image.
   """
   writer = _Writer(shape, image_token)
   for number, trees in enumerate(rows):
@@ -173,7 +176,8 @@ def describe_batch(shape: Shape) -> Batch:
   """The shape and type of every array of a batch."""
   size = (shape.rows, shape.length)
   few = (shape.shards, shape.supervised)
-  images = (shape.shards, shape.images, shape.side, shape.side, 3)
+  images = (shape.shards, shape.tiles, shape.side, shape.side, 3)
+  taps = (shape.shards, shape.taps, 4)
   return Batch(
     tokens=(size, np.int32),
     positions=(size, np.int32),
@@ -185,6 +189,27 @@ def describe_batch(shape: Shape) -> Batch:
     weights=(few, np.float32),
     answers=((shape.shards, shape.answers), np.int32),
     prefixes=(size, np.int32) if shape.trunks else None,
+    taps=(taps, np.int32) if shape.taps else None,
+    tap_weights=(taps, np.float32) if shape.taps else None,
+  )
+
+
+def place_features(
+  layout: ImageLayout, first_tile: int, first_tap: int, tiles: int, patches: int
+) -> Int[np.ndarray, " n"]:
+  """Where an image's features stand in the shard's table; see `types.Batch`.
+
+  Args:
+    layout: of the image.
+    first_tile, first_tap: how many the shard holds before this image's.
+    tiles: M, of the shard.
+    patches: P, features a tile.
+  """
+  features, newline = layout.features, tiles * patches
+  of_tile = features + first_tile * patches
+  interpolated = newline + 1 + first_tap - features - 2
+  return np.select(
+    [features >= 0, features == NEWLINE], [of_tile, newline], interpolated
   )
 
 
@@ -216,42 +241,55 @@ class _Writer:
     self.origin = place * self.shape.length  # of the row, among the shard's positions
     if shard != self.shard:
       self.shard = shard
-      self.image = self.learned = self.answered = 0
+      self.tiles = self.taps = self.learned = self.answered = 0
 
   def add_tree(self, trunk: int, items: Sequence[int], examples) -> None:
     begin, parent = self.start, -1
     if trunk:
-      sample, pixels = examples[items[0]]
-      parent = self._add_tokens(sample, pixels, 0, trunk)
+      parent = self._add_tokens(examples[items[0]], 0, trunk)
     for item in items:
-      sample, pixels = examples[item]
+      sample, _ = examples[item]
       assert np.array_equal(
         sample.tokens[:trunk], examples[items[0]][0].tokens[:trunk]
       ), f"items {items[0]} and {item} do not begin alike"
       branch = self.start
-      self._add_tokens(sample, pixels, trunk, len(sample.tokens), parent)
+      self._add_tokens(examples[item], trunk, len(sample.tokens), parent)
       self._add_targets(item, sample, trunk, begin, branch)
 
-  def _add_tokens(self, sample, pixels, first, last, parent=-1) -> int:
+  def _add_tokens(self, example: Example, first: int, last: int, parent=-1) -> int:
     """Lays the tokens from first to last as a segment, whose number it gives."""
+    sample, tiles = example
     self.segment += 1
     here = self.row, slice(self.start, self.start + last - first)
-    tokens = sample.tokens[first:last]
-    self.batch.tokens[here] = tokens
+    self.batch.tokens[here] = sample.tokens[first:last]
     self.batch.positions[here] = np.arange(first, last)
     self.batch.segments[here] = self.segment
     if parent > 0:
       assert self.batch.prefixes is not None, "a shape with trunks has prefixes"
       self.batch.prefixes[here] = parent
-    if pixels is not None:
-      (at,) = np.nonzero(tokens == self.image_token)
-      if len(at):
-        patches = self.image * self.shape.patches + np.arange(len(at))
-        self.batch.patches[self.row, self.start + at] = patches
-        self.batch.images[self.shard, self.image] = pixels
-        self.image += 1
+    for image, cut in zip(sample.images, tiles, strict=True):
+      if first <= image.start < last:
+        assert image.stop <= last, "an image stands in one segment"
+        self._add_image(image.layout, cut, self.start + image.start - first)
     self.start += last - first
     return self.segment
+
+  def _add_image(
+    self, layout: ImageLayout, cut: UInt8[np.ndarray, "t S S 3"], start: int
+  ) -> None:
+    """Puts an image's tiles among the shard's, and its features into the row."""
+    shape, batch = self.shape, self.batch
+    place = place_features(layout, self.tiles, self.taps, shape.tiles, shape.patches)
+    (at,) = np.nonzero(layout.tokens == self.image_token)
+    batch.patches[self.row, start + at] = place
+    batch.images[self.shard, self.tiles : self.tiles + layout.tiles] = cut
+    if count := len(layout.taps):
+      assert batch.taps is not None and batch.tap_weights is not None, "of the shape"
+      span = self.shard, slice(self.taps, self.taps + count)
+      batch.taps[span] = layout.taps + self.tiles * shape.patches
+      batch.tap_weights[span] = layout.weights
+      self.taps += count
+    self.tiles += layout.tiles
 
   def _add_targets(self, item, sample, trunk, begin, branch) -> None:
     """Lists what is to be predicted, by the positions before, trunk's included."""

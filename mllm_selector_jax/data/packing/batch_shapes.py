@@ -70,9 +70,7 @@ def choose_heights(rows: Int[np.ndarray, " s"], most: int) -> list[int]:
 
 def lay_out(
   steps: Sequence[row_packing.Rows],
-  supervised: Int[np.ndarray, " n"],
-  turns: Int[np.ndarray, " n"],
-  has_image: Sequence[bool] | np.ndarray,
+  items: assembly.Counts,
   length: int,
   patches: int,
   side: int,
@@ -83,9 +81,9 @@ def lay_out(
 
   Args:
     steps: of packed rows of items.
-    supervised, turns, has_image: of each item.
+    items: what each item holds.
     length: tokens of a row.
-    patches, side: tokens and pixels of an image.
+    patches, side: features and pixels of a tile.
     shards: over how many shards a step's rows are spread.
     most: shapes; None: one, and one more every `STEPS_EACH` steps up to `MOST`.
   """
@@ -98,8 +96,6 @@ def lay_out(
   for number in range(len(heights)):
     alike = [steps[place] for place in np.flatnonzero(which == number).tolist()]
     shapes.append(
-      assembly.find_steps_shape(
-        alike, supervised, turns, has_image, length, patches, side, shards
-      )
+      assembly.find_steps_shape(alike, items, length, patches, side, shards)
     )
   return Laid(list(steps), which, tuple(shapes))

@@ -12,7 +12,6 @@ from jaxtyping import UInt8
 from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.images import decoding
 from mllm_selector_jax.data.images.image_folders import ImageFolders
-from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.data.packing import assembly, row_packing
 from mllm_selector_jax.data.pool import special_counts
@@ -20,7 +19,7 @@ from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.data.tokens.conversation import Encoder
 from mllm_selector_jax.data.tokens.dialogue import read_dialogue
 from mllm_selector_jax.data.tokens.specials import Count
-from mllm_selector_jax.types import Batch, ImageOptions, InputError, Picture, RowError
+from mllm_selector_jax.types import Batch, InputError, Picture, RowError
 
 
 class Cache:
@@ -61,7 +60,7 @@ class RowReader(Protocol):
   def encoder(self) -> Any: ...
 
   def read(self, row: int) -> assembly.Example:
-    """Gives the tokens and the pixels of a row."""
+    """Gives the tokens of a row, and the tiles of its images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +69,8 @@ class Reader:
 
   Attributes:
     table: the checked pool.
-    encoder: conversation to tokens.
+    encoder: turns conversations into tokens, and images into tiles.
     folders: of the images.
-    options: how pixels are prepared.
     max_pixels: larger images are refused.
     cache: holds tokens and pixels that were read.
   """
@@ -80,54 +78,65 @@ class Reader:
   table: PoolTable
   encoder: Encoder
   folders: ImageFolders
-  options: ImageOptions
   max_pixels: int
   cache: Cache
 
   def read(self, row: int) -> assembly.Example:
-    """The tokens and the pixels of a row.
+    """The tokens of a row, and the tiles of its images.
 
     Raises:
       InputError: the row's record or image is not the one that was checked.
     """
-    name, digest = self.table.image[row], self.table.image_hash[row]
+    names, digests = self.table.images[row], self.table.image_hashes[row]
+    several = self.encoder.images.is_several(len(names))
+    keys = [
+      ("image", name, digest, several)
+      for name, digest in zip(names, digests, strict=True)
+    ]
     sample = self.cache.get(("row", row))
-    pixels = None if name is None else self.cache.get(("image", name, digest))
-    if sample is not None and (name is None or pixels is not None):
-      return sample, pixels
+    tiles = [self.cache.get(key) for key in keys]
+    if sample is not None and all(cut is not None for cut in tiles):
+      return sample, tuple(tiles)
     try:
       content = record_schemas.read_content(self.table.record(row))
       if sample is None:
-        sample = self.encoder.encode(content.conversations, name is not None)
+        sizes = self.table.image_sizes(row)
+        sample = self.encoder.encode(content.conversations, sizes)
     except RowError as error:
       raise _changed(f"the record of row {row}", f"it is unusable ({error})") from error
     self.cache.put(("row", row), sample, 13 * len(sample.tokens) + 300)
-    if name is not None and pixels is None:
-      pixels = self._pixels(f"{name} (row {row})", content.pictures, digest)
-      self.cache.put(("image", name, digest), pixels, pixels.nbytes + 300)
-    return sample, pixels
+    if len(content.pictures) != len(names):
+      raise _changed(
+        f"the record of row {row}", f"it has {len(content.pictures)} images"
+      )
+    for number, (key, picture) in enumerate(zip(keys, content.pictures, strict=True)):
+      if tiles[number] is None:
+        cut = self._cut(f"{key[1]} (row {row})", picture, key[2], len(names))
+        tiles[number] = cut
+        self.cache.put(key, cut, cut.nbytes + 300)
+    return sample, tuple(tiles)
 
   def count_specials(self, row: int) -> list[Count]:
-    """The added tokens that a row's turns spell; its image is not read."""
+    """The added tokens that a row's turns spell; its images are not read."""
     dialogue = read_dialogue(
       record_schemas.read_content(self.table.record(row)).conversations
     )
-    sample = self.encoder.encode(dialogue, self.table.image[row] is not None)
+    sample = self.encoder.encode(dialogue, self.table.image_sizes(row))
     return special_counts.count_row(self.encoder, sample, dialogue)
 
-  def _pixels(
-    self, what: str, pictures: tuple[Picture, ...], digest: str | None
-  ) -> UInt8[np.ndarray, "S S 3"]:
-    if len(pictures) != 1:
-      raise _changed(what, f"the record has {len(pictures)} images")
+  def _cut(
+    self, what: str, picture: Picture, digest: str, images: int
+  ) -> UInt8[np.ndarray, "t S S 3"]:
+    prepare = self.encoder.images
     try:
-      data = read_picture(pictures[0], self.folders)
+      data = read_picture(picture, self.folders)
       if hashlib.sha256(data).hexdigest() != digest:
         raise _changed(what, "its bytes are others")
-      image = decoding.decode_image(data, self.max_pixels)
+      rotate = prepare.options.rotate
+      image = decoding.decode_image(data, self.max_pixels, rotate=rotate)
     except RowError as error:
       raise _changed(what, f"it cannot be used ({error})") from error
-    return square_form.to_pixels(image, self.options)
+    return prepare.cut_tiles(image, images)
 
 
 def _changed(what: str, how: str) -> InputError:

@@ -1,16 +1,18 @@
 """The packing plan: which samples share a row of tokens, and what they share.
 
-A plan is made from lengths and image keys alone, before anything is read. Samples
-of one image share their beginning (the trunk: system text and image) in one row:
-its tokens stand there once, and each sample's other tokens follow as a branch.
+A plan is made from lengths and prefixes alone, before anything is read. Samples that
+begin alike, with the same images, share that beginning (the trunk) in one row: its
+tokens stand there once, and each sample's other tokens follow as a branch.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, Num, UInt64
+from jaxtyping import Bool, Int, Num
 
 from mllm_selector_jax.data.packing.best_fit import best_fit
+from mllm_selector_jax.data.packing.prefixes import Prefixes, no_prefixes
 
 Tree = tuple[int, list[int]]  # shared tokens, and the samples that share them
 
@@ -27,6 +29,7 @@ class Plan:
       in which they are laid out.
     trees: start of every tree in `items`, and the end.
     trunks: tokens that the samples of a tree share; 0 where there is one sample.
+    trunk_tiles, trunk_taps: of the images in a tree's trunk.
     rows: start of every packed row in `trees`, and the end.
   """
 
@@ -34,6 +37,8 @@ class Plan:
   items: Int[np.ndarray, " n"]
   trees: Int[np.ndarray, " tree_bounds"]
   trunks: Int[np.ndarray, " trees"]
+  trunk_tiles: Int[np.ndarray, " trees"]
+  trunk_taps: Int[np.ndarray, " trees"]
   rows: Int[np.ndarray, " row_bounds"]
 
   def __len__(self) -> int:
@@ -58,38 +63,42 @@ class Plan:
 
   def tokens(self, lengths: Int[np.ndarray, " n"]) -> Int[np.ndarray, " r"]:
     """Tokens that a packed row executes: every trunk once, and the branches."""
-    spared = (np.diff(self.trees) - 1) * self.trunks.astype(np.int64)
-    return self.sums(lengths) - _sum_runs(spared, self.rows)
+    return self._sums_once(lengths, self.trunks)
 
-  def images(self, has_image: Bool[np.ndarray, " n"]) -> Int[np.ndarray, " r"]:
-    """Times that the vision tower runs for a packed row: once a tree."""
-    first = self.items[self.trees[:-1]]
-    return _sum_runs(np.asarray(has_image, bool)[first], self.rows)
+  def tiles(self, tiles: Int[np.ndarray, " n"]) -> Int[np.ndarray, " r"]:
+    """Tiles that a packed row holds: those of every trunk once, and of the branches."""
+    return self._sums_once(tiles, self.trunk_tiles)
+
+  def taps(self, taps: Int[np.ndarray, " n"]) -> Int[np.ndarray, " r"]:
+    """Interpolated features that a packed row holds, as `tiles`."""
+    return self._sums_once(taps, self.trunk_taps)
+
+  def _sums_once(self, values, of_trunk) -> Int[np.ndarray, " r"]:
+    spared = (np.diff(self.trees) - 1) * of_trunk.astype(np.int64)
+    return self.sums(np.asarray(values, np.int64)) - _sum_runs(spared, self.rows)
 
 
 def make_plan(
   lengths: Int[np.ndarray, " n"],
   row_length: int,
-  trunks: Int[np.ndarray, " n"] | None = None,
-  images: UInt64[np.ndarray, " n"] | None = None,
+  prefixes: Prefixes | None = None,
+  tiles: Int[np.ndarray, " n"] | None = None,
   supervised: Int[np.ndarray, " n"] | None = None,
 ) -> Plan:
-  """Joins samples of one image to trees, and packs trees into rows.
+  """Joins samples that begin alike to trees, and packs trees into rows.
 
-  Trees go, largest first, where they leave the least room. Rows then lie in an
-  order in which consecutive ones hold about the average of images and of
-  supervised tokens. Ties are broken by item number, and nothing but equality of
-  the keys counts.
+  A sample joins those with which it has its longest prefix in common. Trees go,
+  largest first, where they leave the least room. Rows then lie in an order in which
+  consecutive ones hold about the average of tiles and of supervised tokens. Ties are
+  broken by item number, and nothing but equality of the keys counts.
 
   Args:
     lengths: tokens of each sample; none may exceed `row_length`.
     row_length: tokens of a packed row.
-    trunks: tokens of each sample through the end of its image; 0 where they
-      cannot be shared (text alone, or the image stands in a later turn).
-    images: a key of each sample's image as the model sees it, 0 for none. Samples
-      with the same key and the same trunk may share it. None shares nothing.
-    supervised: of each sample, only for the order of the rows; by default the
-      tokens beside the trunk stand in for them.
+    prefixes: of the samples. None shares nothing.
+    tiles: of each sample's images, only for the order of the rows.
+    supervised: of each sample, likewise; by default the tokens beside the trunk stand
+      in for them.
   """
   lengths = np.asarray(lengths, np.int64)
   count = len(lengths)
@@ -100,30 +109,27 @@ def make_plan(
       lengths.max(),
       row_length,
     )
-  trunks = np.zeros(count, np.int64) if trunks is None else np.asarray(trunks, np.int64)
-  assert ((0 <= trunks) & (trunks <= lengths)).all()
-  if images is None:
-    has_image, head = trunks > 0, np.arange(count)
-  else:
-    images = np.asarray(images, np.uint64)
-    has_image = images != 0
-    head = _join(lengths, row_length, np.where(has_image, trunks, 0), images)
+  joined = _join(lengths, row_length, prefixes or no_prefixes(count))
+  tiles = np.zeros(count, np.int64) if tiles is None else np.asarray(tiles, np.int64)
 
   # Trees are numbered by their first item.
-  firsts = np.flatnonzero(head == np.arange(count))
-  tree_of = np.searchsorted(firsts, head)
+  firsts = np.flatnonzero(joined.head == np.arange(count))
+  tree_of = np.searchsorted(firsts, joined.head)
   members = np.bincount(tree_of, minlength=len(firsts))
-  shared = np.where(members > 1, trunks[firsts], 0)
-  sizes = _sum_by(tree_of, lengths, len(firsts)) - (members - 1) * shared
+  shared = joined.tokens[firsts]
 
+  def measure(values, of_trunk):
+    return _sum_by(tree_of, values, len(firsts)) - (members - 1) * of_trunk[firsts]
+
+  sizes = measure(lengths, joined.tokens)
   order = np.argsort(-sizes, kind="stable")
   row_of = np.empty(len(firsts), np.int64)
   row_of[order] = bins = best_fit(sizes[order], row_length)
   row_count = int(bins.max(initial=-1)) + 1
-  learned = lengths - trunks if supervised is None else np.asarray(supervised, np.int64)
+  learned = lengths - joined.tokens[joined.head] if supervised is None else supervised
   rank = _interleave(
-    _sum_by(row_of, has_image[firsts], row_count),
-    _sum_by(row_of[tree_of], learned, row_count),
+    _sum_by(row_of, measure(tiles, joined.tiles), row_count),
+    _sum_by(row_of[tree_of], np.asarray(learned, np.int64), row_count),
   )
 
   # Inside a row the largest tree is first, inside a tree the lowest item number.
@@ -135,49 +141,80 @@ def make_plan(
     items=np.argsort(position[tree_of], kind="stable").astype(np.int32),
     trees=_bounds(members[place]),
     trunks=shared[place].astype(np.int32),
+    trunk_tiles=joined.tiles[firsts][place].astype(np.int32),
+    trunk_taps=joined.taps[firsts][place].astype(np.int32),
     rows=_bounds(np.bincount(rank[row_of], minlength=row_count)),
   )
 
 
+class _Joined(NamedTuple):
+  """The trees of the items.
+
+  Attributes:
+    head: the first item of each item's tree.
+    tokens, tiles, taps: of the trunk, at the head of a tree; 0 elsewhere, and where a
+      tree is a single item.
+  """
+
+  head: Int[np.ndarray, " n"]
+  tokens: Int[np.ndarray, " n"]
+  tiles: Int[np.ndarray, " n"]
+  taps: Int[np.ndarray, " n"]
+
+
 def _join(
-  lengths: Int[np.ndarray, " n"],
-  row_length: int,
-  trunks: Int[np.ndarray, " n"],
-  images: UInt64[np.ndarray, " n"],
-) -> Int[np.ndarray, " n"]:
-  """The first item of each item's tree."""
-  head = np.arange(len(lengths))
-  items = np.flatnonzero(trunks)
-  items = items[np.lexsort((items, trunks[items], images[items]))]
-  new = np.ones(len(items), bool)
-  new[1:] = (np.diff(images[items]) != 0) | (np.diff(trunks[items]) != 0)
-  starts = np.flatnonzero(new)
-  if not len(starts):
-    return head
-  head[items] = np.repeat(items[starts], np.diff(starts, append=len(items)))
-  branches = lengths[items] - trunks[items]
-  total = trunks[items[starts]] + np.add.reduceat(branches, starts)
-  for group in np.flatnonzero(total > row_length).tolist():
-    start = int(starts[group])
-    stop = int(starts[group + 1]) if group + 1 < len(starts) else len(items)
-    order = np.argsort(-branches[start:stop], kind="stable")
-    room = row_length - int(trunks[items[start]])
-    bins = np.empty(stop - start, np.int64)
-    bins[order] = best_fit(branches[start:stop][order], room)
-    _, first = np.unique(bins, return_index=True)  # the lowest item of each tree
-    head[items[start:stop]] = items[start:stop][first][bins]
-  return head
+  lengths: Int[np.ndarray, " n"], row_length: int, prefixes: Prefixes
+) -> _Joined:
+  """Joins items by their longest common prefix first, the others by shorter ones."""
+  count = len(lengths)
+  assert len(prefixes) == count, (len(prefixes), count)
+  joined = _Joined(np.arange(count), *(np.zeros(count, np.int64) for _ in range(3)))
+  depths = np.diff(prefixes.bounds)
+  alone = np.ones(count, bool)
+  for depth in range(int(depths.max(initial=0)) - 1, -1, -1):
+    items = np.flatnonzero(alone & (depths > depth))
+    place = prefixes.bounds[items] + depth
+    is_some = prefixes.tokens[place] > 0
+    items, place = items[is_some], place[is_some]
+    if not len(items):
+      continue
+    order = np.lexsort((items, prefixes.keys[place]))
+    items, place = items[order], place[order]
+    keys = prefixes.keys[place]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    head = np.repeat(items[starts], np.diff(starts, append=len(items)))
+    trunk = prefixes.tokens[place].astype(np.int64)
+    branches = lengths[items] - trunk
+    assert (branches >= 0).all(), "a prefix is longer than its row"
+    total = trunk[starts] + np.add.reduceat(branches, starts)
+    for group in np.flatnonzero(total > row_length).tolist():
+      start = int(starts[group])
+      stop = int(starts[group + 1]) if group + 1 < len(starts) else len(items)
+      longest = np.argsort(-branches[start:stop], kind="stable")
+      bins = np.empty(stop - start, np.int64)
+      room = row_length - int(trunk[start])
+      bins[longest] = best_fit(branches[start:stop][longest], room)
+      _, first = np.unique(bins, return_index=True)  # the lowest item of each tree
+      head[start:stop] = items[start:stop][first][bins]
+    joined.head[items] = head
+    several = np.bincount(head, minlength=count)[head] > 1
+    alone[items[several]] = False
+    heads = several & (head == items)
+    joined.tokens[items[heads]] = trunk[heads]
+    joined.tiles[items[heads]] = prefixes.tiles[place[heads]]
+    joined.taps[items[heads]] = prefixes.taps[place[heads]]
+  return joined
 
 
 def _interleave(
-  images: Int[np.ndarray, " r"], learned: Int[np.ndarray, " r"]
+  tiles: Int[np.ndarray, " r"], learned: Int[np.ndarray, " r"]
 ) -> Int[np.ndarray, " r"]:
   """The place of each row, so that neighbours differ and runs are alike.
 
-  Rows sorted by images, then supervised tokens, are dealt out by the multiples of
+  Rows sorted by tiles, then supervised tokens, are dealt out by the multiples of
   the golden ratio: any run of places takes nearly equally spaced ranks.
   """
-  by_size = np.lexsort((learned, images))
+  by_size = np.lexsort((learned, tiles))
   with np.errstate(over="ignore"):
     multiples = np.arange(1, len(by_size) + 1, dtype=np.uint64) * _GOLDEN
   place = np.empty(len(by_size), np.int64)

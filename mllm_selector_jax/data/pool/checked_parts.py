@@ -22,13 +22,13 @@ class Checked(NamedTuple):
 
   Attributes:
     line: of the pool's table.
-    image_bytes: size of the image's file, 0 where there is none.
+    image_bytes: size of each image's file.
     remarks: what is told of the row though it is usable, see `pool_summary`.
     specials: the special tokens that its turns spell.
   """
 
   line: pool_table.Line
-  image_bytes: int = 0
+  image_bytes: tuple[int, ...] = ()
   remarks: tuple[str, ...] = ()
   specials: tuple[Count, ...] = ()
 
@@ -83,9 +83,12 @@ class Parts:
       ).to_pydict()
       beside = [columns.pop(name) for name in _BESIDE]
       lines = (columns[name] for name in pool_table.Line._fields)
-      for *line, size, remarks, specials in zip(*lines, *beside, strict=True):
+      for *cells, sizes, remarks, specials in zip(*lines, *beside, strict=True):
         counts = tuple(Count(**count) for count in specials)
-        yield Checked(pool_table.Line(*line), size, tuple(remarks), counts)
+        line = pool_table.Line._make(
+          tuple(cell) if isinstance(cell, list) else cell for cell in cells
+        )
+        yield Checked(line, tuple(sizes), tuple(remarks), counts)
 
   def add(self, checked: Checked) -> None:
     self._waiting.append(checked)
@@ -122,7 +125,7 @@ class Parts:
     for name, array in zip(
       _BESIDE,
       (
-        pa.array(sizes, pa.int64()),
+        pa.array([list(row) for row in sizes], pa.list_(pa.int64())),
         pa.array([list(row) for row in remarks], pa.list_(pa.string())),
         pa.array(counts, pa.list_(count_type)),
       ),

@@ -11,7 +11,7 @@ from mllm_selector_jax.data.formats.pool_file import as_json
 from mllm_selector_jax.data.images.image_folders import AnyFolders, ImageFolders
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.data.pool.pool_table import PoolTable
-from mllm_selector_jax.data.pool.row_reading import NO_NAME
+from mllm_selector_jax.data.pool.row_reading import is_unnamed
 from mllm_selector_jax.data.record_schemas import SYSTEM, Content
 from mllm_selector_jax.types import InputError, Picture, RowError
 
@@ -27,15 +27,15 @@ class Row(NamedTuple):
     row: its number in the pool.
     value: the record.
     content: what is read of it.
-    image: the image's path for a trainer, None for text alone.
-    data: the image file's bytes.
+    images: the images' paths for a trainer.
+    data: each image file's bytes.
   """
 
   row: int
   value: dict[str, Any]
   content: Content
-  image: str | None
-  data: bytes | None
+  images: list[str]
+  data: list[bytes]
 
   @property
   def others(self) -> dict[str, Any]:
@@ -102,32 +102,31 @@ class Kept:
     files = dict.fromkeys(self.pool.file[row] for row in self.rows)
     if any(formats.find_format(file) is not formats.JsonFile for file in files):
       return True
-    return any(
-      name is not None and name.startswith(f"{NO_NAME}-") and name[6:].isdecimal()
-      for name in map(self.pool.image.__getitem__, self.rows)
-    )
+    return any(is_unnamed(name) for row in self.rows for name in self.pool.images[row])
 
   def _read(self, row: int) -> Row:
     record = self.pool.record(row)
     try:
       content = record_schemas.read_content(record)
-      data, name = None, self.pool.image[row]
-      if name is not None:
-        data = read_picture(content.pictures[0], self._folders)
-        name = self._name(row, content.pictures[0], data)
-    except (RowError, IndexError) as error:
+      data = [read_picture(picture, self._folders) for picture in content.pictures]
+      digests = self.pool.image_hashes[row]
+      names = [
+        self._name(digest, picture, content_bytes)
+        for digest, picture, content_bytes in zip(
+          digests, content.pictures, data, strict=True
+        )
+      ]
+    except (RowError, ValueError) as error:
       raise InputError(
         f"Row {row:,} (id {self.pool.id[row]}) changed since the pool was checked:"
         f" {error}. Put the old file back, or check the pool again with --force."
       ) from error
     assert record.value is not None, "no content is read without a value"
-    return Row(row, record.value, content, name, data)
+    return Row(row, record.value, content, names, data)
 
-  def _name(self, row: int, picture: Picture, data: bytes) -> str:
+  def _name(self, digest: str, picture: Picture, data: bytes) -> str:
     """The path by which a trainer finds an image."""
     if self._inside:
-      digest = self.pool.image_hash[row]
-      assert digest is not None, "a row with an image has its hash"
       return self._write(digest, data)
     assert picture.name is not None, "an image outside of pool files has a name"
     path = os.path.abspath(self._folders.find(picture.name).path)

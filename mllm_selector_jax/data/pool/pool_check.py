@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.files import mixture
 from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.data.images.pictures import Finding, Gallery
+from mllm_selector_jax.data.packing.prefixes import list_prefixes
 from mllm_selector_jax.data.pool import (
   pool_summary,
   pool_table,
   sources,
   special_counts,
+  summary_text,
 )
 from mllm_selector_jax.data.pool.checked_parts import Checked, Parts
 from mllm_selector_jax.data.pool.row_hash import hash_row
@@ -31,9 +32,9 @@ from mllm_selector_jax.data.pool.row_reading import (
 from mllm_selector_jax.data.tokens.conversation import Encoder
 from mllm_selector_jax.data.tokens.dialogue import Dialogue, hash_answers, read_dialogue
 from mllm_selector_jax.types import (
-  ImageOptions,
   InputError,
   RowError,
+  Sample,
 )
 
 BLOCK_ROWS = 512  # that are tokenised at once
@@ -51,7 +52,6 @@ def check_pool(
   data: Sequence[str],
   images: AnyFolders,
   encoder: Encoder,
-  options: ImageOptions,
   image_pixel_cap: int,
   out: str | os.PathLike,
   workers: int = 2,
@@ -63,14 +63,14 @@ def check_pool(
   seed: int = 0,
   resume: bool = False,
   splits: str = "train",
+  max_images: int | None = None,
 ) -> dict[str, Any]:
   """Reads, tokenises and decodes everything; writes the pool's table.
 
   Args:
     data: files of any of `formats`, or what `mixture.expand` takes for them.
     images: folders that hold the images; None if there is none.
-    encoder: conversation to tokens.
-    options: how pixels are prepared.
+    encoder: turns conversations into tokens; its `images` says how pixels are prepared.
     image_pixel_cap: larger images are set aside.
     out: the table's file, which appears when it is whole.
     workers: threads that read images.
@@ -86,6 +86,7 @@ def check_pool(
     resume: go on after the parts that an earlier check of the same pool, with the
       same arguments, left beside `out`.
     splits: those that are taken of folders, with commas, or "all".
+    max_images: rows with more images are set aside; None for no limit.
 
   Returns:
     What the pool holds, as JSON can have it: see `pool_summary.Tally`.
@@ -119,15 +120,15 @@ def check_pool(
 
   def request(block: list[PendingRow]) -> None:
     gallery.request(
-      (row.row, row.picture) for row in block if row.picture and not row.fault
+      (row.row, row.pictures) for row in block if row.pictures and not row.fault
     )
 
   with (
-    Gallery(images, options, image_pixel_cap, workers) as gallery,
+    Gallery(images, encoder.images, image_pixel_cap, workers) as gallery,
     _collect_seldom(),
   ):
     found = itertools.islice(reading, done.rows, None)
-    rows = (describe_row(*item, find_source, ids) for item in found)
+    rows = (describe_row(*item, find_source, ids, max_images) for item in found)
     for block in _look_ahead(_split(rows), request, AHEAD):
       for checked in _finish(block, gallery, encoder, long_rows == "cut", contents):
         done.add(checked)
@@ -137,7 +138,7 @@ def check_pool(
         progress(read, max(read, round(read / share)))
   result = tally.result()
   if not tally.ok:
-    raise InputError(pool_summary.explain_nothing(data, result))
+    raise InputError(summary_text.explain_nothing(data, result))
   done.finish()
   if reading.not_taken:
     result["not_taken"] = dict(reading.not_taken)
@@ -200,97 +201,134 @@ def _finish(
   samples = iter(
     encoder.encode_many(
       [
-        (seen.dialogue, seen.row.image is not None)
+        (seen.dialogue, [(image.width, image.height) for image in seen.images])
         for seen in looked
         if seen.dialogue is not None
       ]
     )
   )
-  for row, picture, conversations, dialogue, fault in looked:
-    sample, content = fault or next(samples), None
-    remarks: tuple[str, ...] = ()
-    specials: tuple[special_counts.Count, ...] = ()
-    reason: str | None = None
-    detail: str | None = None
+  for seen in looked:
+    sample = seen.fault or next(samples)
     if not cut and not isinstance(sample, RowError) and sample.truncated:
       sample = RowError("too long", f"more than {encoder.max_length:,} tokens")
+    content = None
     if not isinstance(sample, RowError):
-      content = hash_row(conversations, picture.hash)
+      content = hash_row(seen.conversations, _list_hashes(seen))
       if contents is not None and contents.add(content):
         sample = RowError("duplicate row", "an earlier row holds the same")
     if isinstance(sample, RowError):
-      counts, status, truncated = (0, 0, 0, 0), "aside", False
-      reason, detail = sample.reason, sample.detail
-      content, answer = None, 0
-    else:
-      assert dialogue is not None and row.content is not None, "there is no fault"
-      answer = hash_answers([turn for turn in dialogue.rounds if turn.learned])
-      supervised = int(np.count_nonzero(sample.supervised))
-      trunk = encoder.measure_trunk(sample)
-      counts = (len(dialogue.rounds), len(sample.tokens), supervised, trunk)
-      status, truncated = "ok", sample.truncated
-      remarks = tuple(
-        _list_remarks(row.content, conversations, dialogue, encoder, picture)
-      )
-      specials = tuple(special_counts.count_row(encoder, sample, dialogue))
-    line = pool_table.Line(
-      row.row, row.id, content, row.source, row.image, picture.hash,
-      picture.pixels, *counts, status, reason, detail, truncated, row.file,
-      row.offset, row.length, answer,
-    )  # fmt: skip
-    yield Checked(line, picture.size, remarks, specials)
+      yield Checked(_describe_aside(seen, sample), _list_bytes(seen))
+      continue
+    assert seen.dialogue is not None and seen.row.content is not None, "no fault"
+    yield Checked(
+      _describe_usable(seen, sample, content),
+      _list_bytes(seen),
+      tuple(_list_remarks(seen, encoder)),
+      tuple(special_counts.count_row(encoder, sample, seen.dialogue)),
+    )
 
 
 class _Looked(NamedTuple):
-  """A row whose image has been looked at and whose conversation has been read.
+  """A row whose images have been looked at and whose conversation has been read.
 
   Attributes:
     row: as its record was read.
-    picture: what was found of its image.
+    images: what was found of each image.
     conversations: its turns, empty where they cannot be used.
     dialogue: what is learned from them; None where there is a fault.
     fault: why the row is set aside, as far as that is known without its tokens.
   """
 
   row: PendingRow
-  picture: Finding
+  images: list[Finding]
   conversations: list[dict[str, Any]]
   dialogue: Dialogue | None
   fault: RowError | None
 
 
 def _look(row: PendingRow, gallery: Gallery) -> _Looked:
-  """Waits for a row's image and reads its conversation, unless it has a fault."""
-  picture = Finding(None, 0)
+  """Waits for a row's images and reads its conversation, unless it has a fault."""
   if row.fault is not None:
-    return _Looked(row, picture, [], None, row.fault)
-  if row.image is not None:
-    assert row.picture is not None, "an image with a name is there"
-    picture = gallery.get(row.row, row.picture)
-    if picture.reason is not None:
-      fault = RowError(picture.reason, picture.detail)
-      return _Looked(row, picture, [], None, fault)
+    return _Looked(row, [], [], None, row.fault)
+  images = gallery.get(row.row, row.pictures)
+  for number, image in enumerate(images):
+    if image.reason is not None:
+      which = f"image {number + 1} of {len(images)}: " if len(images) > 1 else ""
+      fault = RowError(image.reason, which + image.detail)
+      return _Looked(row, images, [], None, fault)
   assert row.content is not None, "content that cannot be read is a fault"
   conversations = row.content.conversations
   try:
     dialogue = read_dialogue(conversations)
   except RowError as error:
-    return _Looked(row, picture, conversations, None, error.with_traceback(None))
-  return _Looked(row, picture, conversations, dialogue, None)
+    return _Looked(row, images, conversations, None, error.with_traceback(None))
+  return _Looked(row, images, conversations, dialogue, None)
 
 
-def _list_remarks(
-  content: record_schemas.Content,
-  conversations: list[dict[str, Any]],
-  dialogue: Dialogue,
-  encoder: Encoder,
-  picture: Finding,
-) -> Iterator[str]:
+def _list_hashes(seen: _Looked) -> tuple[str, ...]:
+  """The hashes of the row's images; none where one of them cannot be used."""
+  hashes = tuple(image.hash for image in seen.images if image.hash is not None)
+  return hashes if len(hashes) == len(seen.images) else ()
+
+
+def _list_bytes(seen: _Looked) -> tuple[int, ...]:
+  return tuple(image.size for image in seen.images) if _list_hashes(seen) else ()
+
+
+def _describe_images(seen: _Looked) -> dict[str, Any]:
+  """The columns of a line that tell of the row's images."""
+  usable = seen.images if _list_hashes(seen) else []
+  return {
+    "images": seen.row.images,
+    "image_hashes": _list_hashes(seen),
+    "pixels": tuple(image.pixels or "" for image in usable),
+    "sizes": tuple(side for image in usable for side in (image.width, image.height)),
+  }
+
+
+def _describe_aside(seen: _Looked, fault: RowError) -> pool_table.Line:
+  """The line of a row that cannot be used."""
+  row = seen.row
+  return pool_table.Line(
+    row.row, row.id, None, row.source, **_describe_images(seen), turns=0, tokens=0,
+    supervised=0, image_tokens=0, tiles=0, taps=0, prefix_tokens=(), prefix_tiles=(),
+    prefix_taps=(), prefix_keys=(), status="aside", reason=fault.reason,
+    detail=fault.detail, truncated=False, file=row.file, offset=row.offset,
+    length=row.length,
+  )  # fmt: skip
+
+
+def _describe_usable(
+  seen: _Looked, sample: Sample, content: str | None
+) -> pool_table.Line:
+  """The line of a row that can be used."""
+  row, dialogue = seen.row, seen.dialogue
+  assert dialogue is not None, "a usable row has a conversation"
+  layouts = [image.layout for image in sample.images]
+  columns = _describe_images(seen)
+  prefixes = list_prefixes(sample, columns["pixels"])
+  tokens, tiles, taps, keys = zip(*prefixes, strict=True) if prefixes else ((),) * 4
+  return pool_table.Line(
+    row.row, row.id, content, row.source, **columns, turns=len(dialogue.rounds),
+    tokens=len(sample.tokens), supervised=int(np.count_nonzero(sample.supervised)),
+    image_tokens=sum(len(layout.tokens) for layout in layouts),
+    tiles=sum(layout.tiles for layout in layouts),
+    taps=sum(len(layout.taps) for layout in layouts),
+    prefix_tokens=tokens, prefix_tiles=tiles, prefix_taps=taps, prefix_keys=keys,
+    status="ok", reason=None, detail=None, truncated=sample.truncated, file=row.file,
+    offset=row.offset, length=row.length,
+    answer=hash_answers([turn for turn in dialogue.rounds if turn.learned]),
+  )  # fmt: skip
+
+
+def _list_remarks(seen: _Looked, encoder: Encoder) -> Iterator[str]:
   """What the summary counts of a usable row."""
+  content, dialogue = seen.row.content, seen.dialogue
+  assert content is not None and dialogue is not None, "a usable row has both"
   yield from content.notes
-  if picture.linked:
+  if any(image.linked for image in seen.images):
     yield pool_summary.LINKED
-  if any("loss" in turn for turn in conversations):
+  if any("loss" in turn for turn in seen.conversations):
     yield pool_summary.MASKED
   if dialogue.system is not None:
     yield (

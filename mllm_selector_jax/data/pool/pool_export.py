@@ -35,7 +35,8 @@ def export_llava(kept: Kept, out: Path) -> None:
 
   def convert(row: Row) -> dict[str, Any]:
     kept.ignore(row, frozenset())
-    image = {} if row.image is None else {"image": row.image}
+    image = {"image": row.images[0] if len(row.images) == 1 else row.images}
+    image = image if row.images else {}
     # LLaVA's trainer fails at a turn that is neither human's nor gpt's.
     turns = [_as_turn(turn) for turn in row.content.turns if turn.speaker != SYSTEM]
     return {**row.others, **_take_system(row), **image, "conversations": turns}
@@ -197,7 +198,7 @@ def _list_extra(turn: Turn) -> dict[str, Any]:
 
 def _as_messages(kept: Kept, row: Row, read: frozenset[str]) -> dict[str, Any]:
   kept.ignore(row, read)
-  paths = [] if row.image is None else [os.path.join(kept.images, row.image)]
+  paths = [os.path.join(kept.images, image) for image in row.images]
   messages = [
     {"role": _ROLES[turn.speaker], "content": turn.text, **_list_extra(turn)}
     for turn in row.content.turns
@@ -211,9 +212,10 @@ def _as_parts(kept: Kept, row: Row) -> dict[str, Any]:
   for turn in row.content.turns:
     message = {"role": _ROLES[turn.speaker], "content": _split_marks(turn)}
     messages.append(message | {MASK: _list_extra(turn).get(MASK)})
-  images = []
-  if row.image is not None:
-    images.append({"bytes": row.data, "path": os.path.basename(row.image)})
+  images = [
+    {"bytes": data, "path": os.path.basename(image)}
+    for data, image in zip(row.data, row.images, strict=True)
+  ]
   others = row.others
   name = others.pop("id", None)
   return {

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Int, Shaped, UInt64
 
 from mllm_selector_jax import storage
 from mllm_selector_jax.data import formats
+from mllm_selector_jax.data.packing.prefixes import Prefixes
+from mllm_selector_jax.data.pool.list_column import Lists
 from mllm_selector_jax.data.pool.text_column import Text
 from mllm_selector_jax.types import InputError, Record, RunError
 
@@ -27,12 +29,16 @@ class Line(NamedTuple):
     hash: of conversation and image bytes, see `row_hash.hash_row`; None for a row set
       aside.
     source: where the row comes from.
-    image: the image's path as the record has it, None for text alone.
-    image_hash: SHA-256 of the image file's bytes, None if it was not readable.
-    pixels: hash of the square of pixels that the model reads, None as `image_hash`.
+    images: the images' paths as the record has them, in order.
+    image_hashes: SHA-256 of each image file's bytes; empty if one was not readable.
+    pixels: hash of the pixels that the model reads of each image, as `image_hashes`.
+    sizes: width and height of each image as the model's processor sees it.
     turns, tokens, supervised: counts; 0 for a row set aside.
-    trunk: tokens through the end of an image in the first turn, which rows of the
-      same pixels share; 0 where there is none, see `Encoder.measure_trunk`.
+    image_tokens: how many of the tokens belong to images, with the marks around them.
+    tiles, taps: squares that the vision tower reads, and interpolated features.
+    prefix_tokens, prefix_tiles, prefix_taps: of each beginning of the row that other
+      rows may share, see `prefixes.list_prefixes`.
+    prefix_keys: equal where these beginnings are.
     status: "ok" or "aside".
     reason, detail: why it is set aside; None for a row that is not.
     truncated: whether the row's end is cut off.
@@ -45,13 +51,20 @@ class Line(NamedTuple):
   id: str
   hash: str | None
   source: str
-  image: str | None
-  image_hash: str | None
-  pixels: str | None
+  images: tuple[str, ...]
+  image_hashes: tuple[str, ...]
+  pixels: tuple[str, ...]
+  sizes: tuple[int, ...]
   turns: int
   tokens: int
   supervised: int
-  trunk: int
+  image_tokens: int
+  tiles: int
+  taps: int
+  prefix_tokens: tuple[int, ...]
+  prefix_tiles: tuple[int, ...]
+  prefix_taps: tuple[int, ...]
+  prefix_keys: tuple[int, ...]
   status: str
   reason: str | None
   detail: str | None
@@ -67,21 +80,36 @@ _NUMBERS = {
   "turns": "int32",
   "tokens": "int32",
   "supervised": "int32",
-  "trunk": "int32",
+  "image_tokens": "int32",
+  "tiles": "int32",
+  "taps": "int32",
   "truncated": "bool",
   "offset": "int64",
   "length": "int64",
   "answer": "uint64",
 }
-_TEXT = [name for name in Line._fields if name not in _NUMBERS]
+_LISTS = {
+  "images": "string",
+  "image_hashes": "string",
+  "pixels": "string",
+  "sizes": "int32",
+  "prefix_tokens": "int32",
+  "prefix_tiles": "int32",
+  "prefix_taps": "int32",
+  "prefix_keys": "uint64",
+}
+_TEXT = [name for name in Line._fields if name not in _NUMBERS and name not in _LISTS]
 
 
 def _schema():
   import pyarrow as pa
 
-  return pa.schema(
-    [(name, pa.type_for_alias(_NUMBERS.get(name, "string"))) for name in Line._fields]
-  )
+  def find_type(name: str) -> Any:
+    if name in _LISTS:
+      return pa.list_(pa.type_for_alias(_LISTS[name]))
+    return pa.type_for_alias(_NUMBERS.get(name, "string"))
+
+  return pa.schema([(name, find_type(name)) for name in Line._fields])
 
 
 def make_table(lines: Sequence[Line]) -> Any:
@@ -144,13 +172,20 @@ class PoolTable:
   id: _Column[Text[str]] = _lazy("id")
   hash: _Column[Text[str | None]] = _lazy("hash")
   source: _Column[Text[str]] = _lazy("source")
-  image: _Column[Text[str | None]] = _lazy("image")
-  image_hash: _Column[Text[str | None]] = _lazy("image_hash")
-  pixels: _Column[Text[str | None]] = _lazy("pixels")
+  images: _Column[Lists[str]] = _lazy("images")
+  image_hashes: _Column[Lists[str]] = _lazy("image_hashes")
+  pixels: _Column[Lists[str]] = _lazy("pixels")
+  sizes: _Column[Lists[int]] = _lazy("sizes")
   turns: _Column[Int[np.ndarray, " N"]] = _lazy("turns")
   tokens: _Column[Int[np.ndarray, " N"]] = _lazy("tokens")
   supervised: _Column[Int[np.ndarray, " N"]] = _lazy("supervised")
-  trunk: _Column[Int[np.ndarray, " N"]] = _lazy("trunk")
+  image_tokens: _Column[Int[np.ndarray, " N"]] = _lazy("image_tokens")
+  tiles: _Column[Int[np.ndarray, " N"]] = _lazy("tiles")
+  taps: _Column[Int[np.ndarray, " N"]] = _lazy("taps")
+  prefix_tokens: _Column[Lists[int]] = _lazy("prefix_tokens")
+  prefix_tiles: _Column[Lists[int]] = _lazy("prefix_tiles")
+  prefix_taps: _Column[Lists[int]] = _lazy("prefix_taps")
+  prefix_keys: _Column[Lists[int]] = _lazy("prefix_keys")
   status: _Column[Text[str]] = _lazy("status")
   reason: _Column[Text[str | None]] = _lazy("reason")
   detail: _Column[Text[str | None]] = _lazy("detail")
@@ -172,9 +207,10 @@ class PoolTable:
       raise InputError(
         f"{self.path} is not a whole Parquet file; check the pool again."
       ) from error
-    self.has_answers = "answer" in metadata.schema.names
+    names = metadata.schema.to_arrow_schema().names
+    self.has_answers = "answer" in names
     optional = {"answer"}
-    if missing := sorted(set(Line._fields) - optional - set(metadata.schema.names)):
+    if missing := sorted(set(Line._fields) - optional - set(names)):
       raise InputError(
         f"{self.path} lacks the columns {', '.join(missing)}; check the pool again."
       )
@@ -190,30 +226,49 @@ class PoolTable:
 
   @functools.cached_property
   def has_image(self) -> Bool[np.ndarray, " N"]:
-    return self.image.codes >= 0
+    """Which rows have images."""
+    return self.images.counts > 0
+
+  def image_sizes(self, row: int | np.integer) -> list[tuple[int, int]]:
+    """Width and height of each of a row's images; see `sizes`."""
+    numbers = self.sizes[row]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
   @functools.cached_property
-  def pixel_keys(self) -> UInt64[np.ndarray, " N"]:
-    """Equal where `pixels` are, 0 where there are none: a plan's images."""
-    return (self.pixels.codes.astype(np.int64) + 1).astype(np.uint64)
+  def prefixes(self) -> Prefixes:
+    """The beginnings that rows may share."""
+    return Prefixes(
+      self.prefix_tokens.bounds,
+      self.prefix_tokens.values,
+      self.prefix_tiles.values,
+      self.prefix_taps.values,
+      self.prefix_keys.values,
+    )
 
-  def _read_column(self, name: str) -> Shaped[np.ndarray, " N"] | Text[str | None]:
+  def _read_column(
+    self, name: str
+  ) -> Shaped[np.ndarray, " N"] | Text[str | None] | Lists[Any]:
     import pyarrow.parquet as pq
 
     if name == "answer" and not self.has_answers:
       return np.zeros(len(self), np.uint64)
     is_text = name in _TEXT
+    dictionary = [name] if is_text else None
+    if _LISTS.get(name) == "string":
+      dictionary = [f"{name}.list.element"]
     try:
       table = pq.read_table(
         self.path,
         columns=[name],
-        read_dictionary=[name] if is_text else None,
+        read_dictionary=dictionary,
         page_checksum_verification=True,
       )
     except OSError as error:
       raise RunError(
         f"{self.path}: column {name} is damaged ({error}); check the pool again."
       ) from error
+    if name in _LISTS:
+      return Lists(table[name])
     return Text(table[name]) if is_text else table[name].to_numpy()
 
   def record(self, row: int) -> Record:

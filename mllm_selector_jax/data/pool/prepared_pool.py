@@ -26,6 +26,7 @@ from mllm_selector_jax.data.formats.array_record_file import open_writer
 from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.data.pool.pool_table import PoolTable, read_table
+from mllm_selector_jax.data.pool.row_reading import name_pictures
 from mllm_selector_jax.types import InputError, RowError, RunError
 
 NAME = "pool"  # of the data set
@@ -221,7 +222,7 @@ def make_example(pool: PoolTable, row: int, images: AnyFolders) -> bytes:
       raise RowError(record.reason, record.detail)
     text = pool.text(row)
     pictures = record_schemas.read_pictures(record)
-    names = [picture.name or pool.image[row] or "" for picture in pictures]
+    names = list(name_pictures(pictures, record.offset))
     data = [read_picture(picture, images) for picture in pictures]
   except RowError as error:
     reason, detail = error.reason, error.detail

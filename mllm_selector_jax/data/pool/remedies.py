@@ -15,7 +15,7 @@ REMEDIES = {
   "masked by LLaVA": "LLaVA's own training loses such rows; another"
   " --config.model.conversation does not",
   "image marks": "put one <image> into the questions for each image of the record",
-  "several images": "this model takes one image a row; leave these rows out",
+  "too many images": "raise --config.pool.max_images, or give none",
   "missing image": "is --config.pool.images=FOLDER[,FOLDER] what the paths are"
   " relative to?",
   "unreadable image": "download or copy these files again",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from mllm_selector_jax.types import MARK
@@ -13,19 +14,19 @@ _FIRST = f"{MARK}\n"
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def hash_row(conversations: list[dict[str, Any]], image_hash: str | None) -> str:
+def hash_row(conversations: list[dict[str, Any]], image_hashes: Sequence[str]) -> str:
   """Identity of a row's content, whatever its id, place and format.
 
   Args:
     conversations: as `record_schemas.Content` has them.
-    image_hash: SHA-256 of the image file's bytes; None for text alone.
+    image_hashes: SHA-256 of each image file's bytes; empty for text alone.
   """
   turns = [
     {**turn, "value": _normalise(turn["value"])} if MARK in turn["value"] else turn
     for turn in conversations
   ]
   text = _CANONICAL.encode(turns)
-  return hashlib.sha256(f"{text}\n{image_hash or ''}".encode()).hexdigest()[:32]
+  return hashlib.sha256(f"{text}\n{','.join(image_hashes)}".encode()).hexdigest()[:32]
 
 
 def _write_mark(match: re.Match) -> str:

@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from mllm_selector_jax.data.pool import sources
 from mllm_selector_jax.types import Picture, Record, RowError
 
 NO_NAME = "image"  # begins the name of an image that has none
+_UNNAMED = re.compile(rf"{NO_NAME}-[0-9]+(-[0-9]+)?")
 
 
 class SeenTexts:
@@ -38,8 +40,8 @@ class PendingRow(NamedTuple):
     file, offset, length: where its record stands, in bytes or records.
     done: the share of the pool's bytes that has been read.
     id, source: its labels.
-    image: the name of its image; None for text alone.
-    picture: the image itself, as the record names or holds it.
+    images: the names of its images.
+    pictures: the images themselves, as the record names or holds them.
     content: its conversation and images; None where they cannot be read.
     fault: why it is set aside; None where nothing is wrong so far.
   """
@@ -51,8 +53,8 @@ class PendingRow(NamedTuple):
   done: float
   id: str
   source: str
-  image: str | None = None
-  picture: Picture | None = None
+  images: tuple[str, ...] = ()
+  pictures: tuple[Picture, ...] = ()
   content: record_schemas.Content | None = None
   fault: RowError | None = None
 
@@ -60,7 +62,7 @@ class PendingRow(NamedTuple):
 class PoolReading:
   """Goes through the files' records, and counts those that are not taken."""
 
-  def __init__(self, parts: Sequence[mixture.Part], seed: int):
+  def __init__(self, parts: Sequence[mixture.PoolPart], seed: int):
     self.not_taken: collections.Counter[str] = collections.Counter()
     self._parts = parts
     self._seed = seed
@@ -92,8 +94,9 @@ def describe_row(
   done: float,
   find_source: sources.FindSource,
   ids: SeenTexts | None,
+  max_images: int | None = None,
 ) -> PendingRow:
-  """Reads a record as a conversation with its image, or finds its fault.
+  """Reads a record as a conversation with its images, or finds its fault.
 
   Args:
     row: its number in the pool.
@@ -102,6 +105,7 @@ def describe_row(
     done: the share of the pool's bytes that has been read.
     find_source: names the row's source.
     ids: those of earlier rows, where a row that repeats one is set aside.
+    max_images: rows with more images are set aside.
   """
   place = row, file, record.offset, record.length, done
   if record.value is None:
@@ -115,30 +119,43 @@ def describe_row(
   if label is None:
     label = f"row-{row}" if record.id is None else record.id
   name = sources.as_text(label)
-  picture: Picture | None = None
+  pictures: tuple[Picture, ...] = ()
   content: record_schemas.Content | None = None
   fault: RowError | None = None
   try:
     content = record_schemas.read_content(record)
-    picture = next(iter(content.pictures), None)
-    if len(content.pictures) > 1:
-      raise RowError("several images", f"the record has {len(content.pictures)}")
+    pictures = content.pictures
+    if max_images is not None and len(pictures) > max_images:
+      raise RowError(
+        "too many images", f"the record has {len(pictures)}, {max_images} allowed"
+      )
   except RowError as error:
     fault = error.with_traceback(None)
     if content is None:
-      picture = _find_picture(record)
-  image = None
-  if picture is not None:
-    image = picture.name or f"{NO_NAME}-{record.offset}"
-  source = find_source(record, image, file)
+      pictures = _find_pictures(record)
+  images = name_pictures(pictures, record.offset)
+  source = find_source(record, images[0] if images else None, file)
   if ids is not None and ids.add(name):
     fault = RowError("duplicate id", "an earlier row has this id")
-  return PendingRow(*place, name, source, image, picture, content, fault)
+  return PendingRow(*place, name, source, images, pictures, content, fault)
 
 
-def _find_picture(record: Record) -> Picture | None:
-  """The first image of a row that cannot be used, to be shown nevertheless."""
+def name_pictures(pictures: Sequence[Picture], offset: int) -> tuple[str, ...]:
+  """The images' names; one without a name is called by its record and its number."""
+  return tuple(
+    picture.name or f"{NO_NAME}-{offset}" + (f"-{number}" if number else "")
+    for number, picture in enumerate(pictures)
+  )
+
+
+def is_unnamed(name: str) -> bool:
+  """Whether `name_pictures` made up this name."""
+  return _UNNAMED.fullmatch(name) is not None
+
+
+def _find_pictures(record: Record) -> tuple[Picture, ...]:
+  """The images of a row that cannot be used, to be shown nevertheless."""
   try:
-    return next(iter(record_schemas.read_pictures(record)), None)
+    return record_schemas.read_pictures(record)
   except RowError:
-    return None
+    return ()

@@ -1,7 +1,7 @@
-"""The shapes that a record has in published pools, each read as one conversation.
+"""Reads records of all published schemas as one conversation with its images.
 
-`SCHEMAS` lists them; a new one is a line there, and a function where no other fits.
-The same turns and images give the same content in each, whatever the shape.
+`SCHEMAS` lists the schemas. A new one is a line there, with a function of its own if
+no existing reader fits. The content that is read does not depend on the schema.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,15 +45,16 @@ LABELS = ("id", "source", "data_source")
 
 
 class Schema(NamedTuple):
-  """One shape of a record.
+  """One schema of records.
 
   Attributes:
-    fields: that a record of this shape has; the first schema whose fields are all
-      there reads it.
-    read: gives the turns, and takes the images that stand among them.
-    form: the shape, in words.
-    source: where it is published.
-    more: fields that are read where they are there.
+    fields: the fields that a record must have. A record is read by the first schema
+      whose fields it all has.
+    read: returns the turns of a record, and appends the images among them to its
+      second argument.
+    form: a description of the schema, for the documentation.
+    source: the data sets and tools that use the schema.
+    more: optional fields that are read too.
   """
 
   fields: tuple[str, ...]
@@ -125,15 +126,15 @@ SCHEMAS = (
 
 
 class Content(NamedTuple):
-  """What is learned from a record.
+  """The content of a record.
 
   Attributes:
-    turns: of the conversation, a system text first.
+    turns: the turns of the conversation; a system text is the first.
     pictures: the images, in the order of their marks.
-    notes: what was read otherwise than it stands, `PLACED` or `REPEATED`.
-    unread: names of the fields that hold something and are not read; those of a
-      turn as "field.name".
-    used: names of the record's fields that are.
+    notes: how the record was changed when it was read: `PLACED` or `REPEATED`.
+    unread: names of non-empty fields that are not read; fields of a turn are named
+      "field.name".
+    used: names of the fields that are read.
   """
 
   turns: tuple[Turn, ...]
@@ -144,7 +145,7 @@ class Content(NamedTuple):
 
   @property
   def conversations(self) -> list[dict[str, Any]]:
-    """The turns as LLaVA has them; `"loss": false` where none may be learned."""
+    """The turns in LLaVA's format, with `"loss": false` on answers not to learn."""
     return [
       {"from": turn.speaker, "value": turn.text}
       if turn.learned or turn.speaker != GPT
@@ -154,18 +155,18 @@ class Content(NamedTuple):
 
 
 def read_content(record: Record) -> Content:
-  """A record's conversation and images.
+  """Reads a record's conversation and images, with one mark for each image.
 
   Raises:
-    RowError: it has no known form, its marks and images differ in number, or the
-      record could not be read.
+    RowError: the record has no known schema or could not be read, or its marks and
+      images differ in number.
   """
   content, blanks = _read_as_is(record)
   turns, pictures = content.turns, content.pictures
   _refuse_no_question(turns)
   _refuse_other_media(turns, pictures)
   if not any(MARK in turn.text for turn in turns):
-    # An image without bytes and name that nobody asks for is how some writers say none.
+    # Some writers store an empty image in rows that have none.
     pictures = tuple(p for p in pictures if p.name or p.data != b"")
   marked, note = place_marks(turns, len(pictures), blanks)
   notes = () if note is None else (note,)
@@ -173,16 +174,16 @@ def read_content(record: Record) -> Content:
 
 
 def read_as_is(record: Record) -> Content:
-  """A record's conversation and images, whether or not its marks fit its images.
+  """Reads a record's conversation and images, without checking its marks.
 
   Raises:
-    RowError: it has no known form, or the record could not be read.
+    RowError: the record has no known schema or could not be read.
   """
   return _read_as_is(record)[0]
 
 
 def _read_as_is(record: Record) -> tuple[Content, int]:
-  """What a record holds, and how many images it leaves empty."""
+  """Returns a record's content, and the number of its image fields that are empty."""
   value = record.value
   if value is None:
     assert record.reason is not None, "a record without a value has a reason"
@@ -199,7 +200,7 @@ def _read_as_is(record: Record) -> tuple[Content, int]:
   turns = schema.read(value, named)
   if not images.pictures and not named:
     turns = take_tags(turns, named)
-  # What lies beside the record, as in a tar, goes before what the record names.
+  # Images beside the record, as in a tar, take precedence over those that it names.
   pictures = record.pictures or images.pictures or tuple(named)
   turns, system_field = _put_system_first(value, turns)
   used = (*schema.fields, *schema.more, *image_fields, *system_field, *LABELS)
@@ -209,10 +210,10 @@ def _read_as_is(record: Record) -> tuple[Content, int]:
 
 
 def read_pictures(record: Record) -> tuple[Picture, ...]:
-  """A record's images, also where its conversation cannot be used.
+  """Reads a record's images, even if its conversation cannot be used.
 
   Raises:
-    RowError: what should name an image does not, or the record could not be read.
+    RowError: an image field is invalid, or the record could not be read.
   """
   if record.value is None:
     assert record.reason is not None, "a record without a value has a reason"
@@ -230,14 +231,19 @@ def _find_schema(value: Mapping[str, Any]) -> Schema:
     for schema in SCHEMAS:
       if all(value.get(field) is not None for field in schema.fields):
         return schema
-  listed = tuple(dict.fromkeys(schema.fields[0] for schema in SCHEMAS))
-  raise RowError("malformed", name_form(value, listed))
+  main_fields = tuple(dict.fromkeys(schema.fields[0] for schema in SCHEMAS))
+  raise RowError("malformed", name_form(value, main_fields))
 
 
 def _put_system_first(
   value: Mapping[str, Any], turns: list[Turn]
 ) -> tuple[list[Turn], tuple[str, ...]]:
-  """The turns with the system text of the record's own field, where it has one."""
+  """Prepends the system text if the record has it in a field of its own.
+
+  Returns:
+    The turns, and the name of that field as a tuple of one; an empty tuple if none
+    was used.
+  """
   if turns and turns[0].speaker == SYSTEM:
     return turns, ()
   for field in _SYSTEMS:
@@ -256,7 +262,11 @@ def _refuse_no_question(turns: Sequence[Turn]) -> None:
 
 
 def _refuse_other_media(turns: Sequence[Turn], pictures: tuple[Picture, ...]) -> None:
-  """Refuses a question that opens with a video that the record does not bring."""
+  """Refuses questions about a video or audio, in records without any image.
+
+  Raises:
+    RowError: a question opens with the mark of a video or audio.
+  """
   for turn in turns:
     text = turn.text.lstrip()
     if turn.speaker == HUMAN and not pictures and text.startswith(_MEDIA_MARKS):
@@ -266,15 +276,16 @@ def _refuse_other_media(turns: Sequence[Turn], pictures: tuple[Picture, ...]) ->
 def _list_unread(
   value: Mapping[str, Any], turns: list[Turn], used: tuple[str, ...], field: str
 ) -> tuple[str, ...]:
-  found = [name for name in value if name not in used and _is_there(value[name])]
-  if not found and not any(turn.extra for turn in turns):
+  """Lists the non-empty fields that are not read; see `Content.unread`."""
+  unread = [name for name in value if name not in used and _is_filled(value[name])]
+  if not unread and not any(turn.extra for turn in turns):
     return ()
   for turn in turns:
     if turn.extra:
-      found += [f"{field}.{k}" for k, v in turn.extra.items() if _is_there(v)]
-  return tuple(dict.fromkeys(map(str, found)))
+      unread += [f"{field}.{k}" for k, v in turn.extra.items() if _is_filled(v)]
+  return tuple(dict.fromkeys(map(str, unread)))
 
 
-def _is_there(value: Any) -> bool:
-  """Whether a field holds anything."""
+def _is_filled(value: Any) -> bool:
+  """Returns whether a field holds anything."""
   return value is not None and value != "" and value != [] and value != {}

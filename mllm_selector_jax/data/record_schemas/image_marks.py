@@ -1,4 +1,4 @@
-"""Where a record's images stand in its text: at `<image>`, one for each."""
+"""Makes sure that a record's questions have one `<image>` mark for each image."""
 
 import re
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ from mllm_selector_jax.types import MARK, Picture, RowError
 
 PLACED = "images without a mark, placed first"
 REPEATED = "one image marked in several questions, shown once"
-# Qwen-VL's own form names the image in the text.
+# Qwen-VL names the image inside the text.
 _TAG = re.compile(r"(?:Picture \d+:[ \t]*)?<img>(.*?)</img>\n?", re.DOTALL)
 
 
 def take_tags(turns: Sequence[Turn], named: list[Picture]) -> list[Turn]:
-  """Turns `<img>PATH</img>` into a mark, and takes the image that it names."""
+  """Replaces `<img>PATH</img>` by a mark, and appends the named image to `named`."""
 
-  def mark(match: re.Match) -> str:
+  def take(match: re.Match) -> str:
     named.append(Picture(match[1].strip()))
     return f"{MARK}\n"
 
   return [
-    turn._replace(text=_TAG.sub(mark, turn.text))
+    turn._replace(text=_TAG.sub(take, turn.text))
     if turn.speaker == HUMAN and "<img>" in turn.text
     else turn
     for turn in turns
@@ -30,21 +30,22 @@ def take_tags(turns: Sequence[Turn], named: list[Picture]) -> list[Turn]:
 def place_marks(
   turns: Sequence[Turn], pictures: int, blanks: int
 ) -> tuple[list[Turn], str | None]:
-  """The turns with as many marks in the questions as there are images.
+  """Returns the turns with as many marks in the questions as there are images.
 
-  Images without any mark stand first, as TRL, ms-swift and InternVL have it. One image
-  that is marked in several questions, once in each, stands at its first mark.
+  If there are no marks, the images are put before the first question, as TRL, ms-swift
+  and InternVL do. If a single image is marked once in each of several questions, only
+  its first mark is kept.
 
   Args:
-    turns: of the conversation.
-    pictures: images of the record.
-    blanks: images that the record leaves empty.
+    turns: the turns of the conversation.
+    pictures: the number of the record's images.
+    blanks: the number of the record's image fields that are empty.
 
   Returns:
-    The turns, and what was done to them: `PLACED`, `REPEATED` or None.
+    The turns, and how they were changed: `PLACED`, `REPEATED` or None.
 
   Raises:
-    RowError: marks and images differ in number.
+    RowError: marks and images differ in number, or a mark is in an answer.
   """
   marks = [turn.text.count(MARK) if turn.speaker == HUMAN else 0 for turn in turns]
   total = sum(marks)
@@ -55,7 +56,7 @@ def place_marks(
       raise RowError("image marks", f"{total} {MARK} in the questions, no image")
     return list(turns), None
   if any(MARK in turn.text for turn in turns if turn.speaker == GPT):
-    raise RowError("image marks", f"{MARK} stands in an answer")
+    raise RowError("image marks", f"{MARK} is in an answer")
   if total == pictures:
     return list(turns), None
   if not total:
@@ -69,22 +70,22 @@ def place_marks(
 
 def _put_first(turns: Sequence[Turn], pictures: int) -> list[Turn]:
   turns = list(turns)
-  place = next((n for n, turn in enumerate(turns) if turn.speaker == HUMAN), None)
-  if place is not None:
-    turns[place] = turns[place]._replace(
-      text=f"{MARK}\n" * pictures + turns[place].text
+  first = next((n for n, turn in enumerate(turns) if turn.speaker == HUMAN), None)
+  if first is not None:
+    turns[first] = turns[first]._replace(
+      text=f"{MARK}\n" * pictures + turns[first].text
     )
   return turns
 
 
 def _keep_first(turns: Sequence[Turn], marks: Sequence[int]) -> list[Turn]:
-  first = next(place for place, count in enumerate(marks) if count)
+  first = next(index for index, count in enumerate(marks) if count)
   return [
-    turn._replace(text=_without_mark(turn.text)) if count and place > first else turn
-    for place, (turn, count) in enumerate(zip(turns, marks, strict=True))
+    turn._replace(text=_remove_mark(turn.text)) if count and index > first else turn
+    for index, (turn, count) in enumerate(zip(turns, marks, strict=True))
   ]
 
 
-def _without_mark(text: str) -> str:
+def _remove_mark(text: str) -> str:
   before, _, after = text.partition(MARK)
   return before.rstrip("\n") + after if before.strip() else after.lstrip("\n")

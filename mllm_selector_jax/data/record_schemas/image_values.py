@@ -1,4 +1,4 @@
-"""What a record's image fields hold: paths, bytes, data URLs, base64, or nothing."""
+"""Reads a record's image fields: paths, bytes, data URLs, base64, or nothing."""
 
 import base64
 import binascii
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mllm_selector_jax.types import Picture, RowError
 
-# The first of these that holds an image gives the record's images.
+# The record's images are taken from the first of these fields that holds any.
 FIELDS = (
   *("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos"),
   *("jpg", "jpeg", "png", "webp", "image_path", "image_paths", "image_file"),
@@ -22,8 +22,8 @@ _DATA_URL = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.-]+)*,", re.IGNORECASE)
 _BASE64 = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk")
 _LEAST_BASE64 = 64  # characters; a shorter text is a path
 _BASE64_TEXT = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
-_NO_PATHS = ("", "nan", "NaN", "None", "null")  # the latter as pandas writes nothing
-# Where a struct holds its image, in order.
+_NO_PATHS = ("", "nan", "NaN", "None", "null")  # texts that writers use for no image
+# The fields in which a struct may hold its image, in the order in which they are tried.
 _INSIDE = ("bytes", "path", "url", "image", "image_url", "value", "file_name")
 
 
@@ -31,8 +31,8 @@ class Images(NamedTuple):
   """The images of a field.
 
   Attributes:
-    pictures: in order.
-    blanks: places that are there and hold none, such as "" and {"path": null}.
+    pictures: the images, in order.
+    blanks: the number of empty entries, such as "" and {"path": null}.
   """
 
   pictures: tuple[Picture, ...]
@@ -44,67 +44,71 @@ _NONE = Images(())
 
 @functools.lru_cache(maxsize=4096)
 def is_image_field(name: str) -> bool:
+  """Returns whether a field of this name is read as images."""
   return name in FIELDS or _NUMBERED.fullmatch(name) is not None
 
 
 def read_fields(value: Mapping[str, Any]) -> tuple[Images, tuple[str, ...]]:
-  """The images that a record's fields name, and the fields that were read.
+  """Reads a record's images.
+
+  Returns:
+    The images, and the names of the fields that were read.
 
   Raises:
-    RowError: a field holds what is no image.
+    RowError: an image field holds something that is not an image.
   """
-  there = [name for name in value if is_image_field(name)]
-  if not there:
+  present = [name for name in value if is_image_field(name)]
+  if not present:
     return _NONE, ()
-  if len(there) == 1:
-    return read_images(value[there[0]]), (there[0],)
+  if len(present) == 1:
+    return read_images(value[present[0]]), (present[0],)
   blanks, read = 0, []
   for name in FIELDS:
     if name in value:
-      found = read_images(value[name])
+      images = read_images(value[name])
       read.append(name)
-      if found.pictures:
-        return found, tuple(read)
-      blanks += found.blanks
+      if images.pictures:
+        return images, tuple(read)
+      blanks += images.blanks
   numbered = sorted(
-    (int(match[1]), name) for name in there if (match := _NUMBERED.fullmatch(name))
+    (int(match[1]), name) for name in present if (match := _NUMBERED.fullmatch(name))
   )
   pictures: list[Picture] = []
   for _, name in numbered:
-    found = read_images(value[name])
+    images = read_images(value[name])
     read.append(name)
-    pictures += found.pictures
-    blanks += found.blanks
+    pictures += images.pictures
+    blanks += images.blanks
   return Images(tuple(pictures), blanks), tuple(read)
 
 
 def read_images(value: Any) -> Images:
-  """A field's images: one, a list of them, or such a list as JSON text.
+  """Reads the value of a field: an image, a list of images, or such a list as JSON.
 
   Raises:
-    RowError: it holds what is no image.
+    RowError: the value is not an image.
   """
   if isinstance(value, str) and value[:1] == "[" and value.rstrip()[-1:] == "]":
     try:
       value = json.loads(value)
     except ValueError:
-      pass  # a path may be written in brackets
-  listed = value if isinstance(value, list) else [value]
+      pass  # it may be a path that is written in brackets
+  items = value if isinstance(value, list) else [value]
   pictures, blanks = [], 0
-  for each in listed:
-    found = read_image(each)
-    if found is not None:
-      pictures.append(found)
-    elif each is not None and not isinstance(each, float):
+  for item in items:
+    picture = read_image(item)
+    if picture is not None:
+      pictures.append(picture)
+    elif item is not None and not isinstance(item, float):
       blanks += 1
   return Images(tuple(pictures), blanks)
 
 
 def read_image(value: Any) -> Picture | None:
-  """One image; None where there is none.
+  """Reads one image; returns None for a value that stands for no image.
 
   Raises:
-    RowError: the value is no image.
+    RowError: the value is not an image.
   """
   if isinstance(value, Picture):
     return value
@@ -120,24 +124,26 @@ def read_image(value: Any) -> Picture | None:
 
 
 def take_pictures(value: dict[str, Any]) -> tuple[Picture, ...] | None:
-  """The images whose bytes lie in a record, each replaced by its name there.
+  """Takes the images out of a record that holds their bytes.
+
+  In the record, each image is replaced by its name.
 
   Returns:
-    None where the record holds no image's bytes in a field of its own.
+    The images; None if no field of the record holds the bytes of an image.
   """
   try:
-    found, read = read_fields(value)
+    images, read = read_fields(value)
   except RowError:
-    return None  # the reader of the record says what is wrong
-  if all(picture.data is None for picture in found.pictures):
+    return None  # the reader of the record will report the fault
+  if all(picture.data is None for picture in images.pictures):
     return None
   for name in read:
     if isinstance(value[name], list):
-      images = read_images(value[name]).pictures
-      value[name] = [picture.name for picture in images]
-    elif (image := read_image(value[name])) is not None:
-      value[name] = image.name
-  return found.pictures
+      pictures = read_images(value[name]).pictures
+      value[name] = [picture.name for picture in pictures]
+    elif (picture := read_image(value[name])) is not None:
+      value[name] = picture.name
+  return images.pictures
 
 
 def _read_struct(value: Mapping[str, Any]) -> Picture | None:
@@ -149,8 +155,8 @@ def _read_struct(value: Mapping[str, Any]) -> Picture | None:
   if data is not None:
     return Picture(name or None, data)
   for field in _INSIDE[1:]:
-    if (found := value.get(field)) is not None:
-      return read_image(found)
+    if (image := value.get(field)) is not None:
+      return read_image(image)
   return None
 
 
@@ -174,7 +180,7 @@ def _decode(text: str) -> bytes:
 
 
 def names_of(pictures: tuple[Picture, ...]) -> Iterator[str]:
-  """The names of the images that lie outside the record."""
+  """Yields the names of those images whose bytes are not in the record."""
   for picture in pictures:
     if picture.data is None and picture.name is not None:
       yield picture.name

@@ -1,4 +1,4 @@
-"""Records that hold a question and its answer in two fields, and maybe a history."""
+"""Reads records that hold a question and its answer in two fields."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,11 +12,12 @@ from mllm_selector_jax.data.record_schemas.turns import (
 )
 from mllm_selector_jax.types import Picture, RowError
 
+# Returns the turns of a record, and appends the images among them to the list.
 Read = Callable[[Mapping[str, Any], list[Picture]], list[Turn]]
 
 
 def read_instruction(value: Mapping[str, Any], named: list[Picture]) -> list[Turn]:
-  """Alpaca's form: the input stands on a line after the instruction."""
+  """Reads Alpaca's schema; the input is put on a line after the instruction."""
   lines = [_read(value, "instruction", named)]
   if value.get("input"):
     lines.append(_read(value, "input", named))
@@ -28,7 +29,7 @@ def read_instruction(value: Mapping[str, Any], named: list[Picture]) -> list[Tur
 
 
 def read_prompt(value: Mapping[str, Any], named: list[Picture]) -> list[Turn]:
-  """TRL's form: each side is text, or messages."""
+  """Reads TRL's schema, in which prompt and completion are texts or messages."""
   turns: list[Turn] = []
   for field, speaker in (("prompt", HUMAN), ("completion", GPT)):
     if isinstance(value[field], list | dict):
@@ -39,7 +40,7 @@ def read_prompt(value: Mapping[str, Any], named: list[Picture]) -> list[Turn]:
 
 
 def make_reader(question: str, answer: str) -> Read:
-  """Reads a question and an answer from the fields of these names."""
+  """Makes a reader of records whose question and answer are in these fields."""
 
   def read(value: Mapping[str, Any], named: list[Picture]) -> list[Turn]:
     return [
@@ -52,16 +53,17 @@ def make_reader(question: str, answer: str) -> Read:
 
 
 def _read_history(value: Mapping[str, Any], named: list[Picture]) -> list[Turn]:
-  found = value.get("history")
-  return read_turns(found, named, "history") if found else []
+  history = value.get("history")
+  return read_turns(history, named, "history") if history else []
 
 
 def _read(value: Mapping[str, Any], field: str, named: list[Picture]) -> str:
-  found = value[field]
-  if isinstance(found, int) and not isinstance(found, bool):
-    return str(found)
-  if isinstance(found, list) and found and all(isinstance(x, str) for x in found):
-    raise RowError("malformed", f"{field} holds {len(found)} texts where one is due")
-  if not isinstance(found, str | list):
-    raise RowError("malformed", f"{field} is {type(found).__name__}, not text")
-  return read_text(found, 0, named)
+  """Reads the text of one field."""
+  content = value[field]
+  if isinstance(content, int) and not isinstance(content, bool):
+    return str(content)
+  if isinstance(content, list) and content and all(isinstance(x, str) for x in content):
+    raise RowError("malformed", f"{field} holds {len(content)} texts instead of one")
+  if not isinstance(content, str | list):
+    raise RowError("malformed", f"{field} is {type(content).__name__}, not text")
+  return read_text(content, 0, named)

@@ -1,11 +1,11 @@
-"""What a record that is no conversation looks like, said by its name."""
+"""Recognises records that are not conversations, and names what they look like."""
 
 from collections.abc import Mapping
 from typing import Any
 
-_SHOWN = 8  # fields of a record that is not known
+_SHOWN = 8  # number of fields that are shown of a record of no known schema
 
-# Fields that a record of the form has, and what it is called.
+# The fields by which a kind of record is recognised, and its name.
 _FORMS = (
   (("chosen", "rejected"), "DPO pairs"),
   (("completion", "label"), "KTO feedback"),
@@ -24,26 +24,26 @@ _SIGNS = frozenset(fields[-1] for fields in _PREFERENCES)
 
 
 def is_preference(value: Mapping[str, Any]) -> bool:
-  """Whether a record ranks answers, so that none of them is simply to be learned."""
+  """Returns whether a record holds preferences, which are not plain supervision."""
   if _SIGNS.isdisjoint(value):
     return False
   return any(_has(value, fields) for fields in _PREFERENCES)
 
 
-def name_form(value: Mapping[str, Any], read: tuple[str, ...]) -> str:
-  """Says what a record looks like.
+def name_form(value: Mapping[str, Any], main_fields: tuple[str, ...]) -> str:
+  """Describes a record that is not read as a conversation.
 
   Args:
     value: the record.
-    read: the fields of which it would need one.
+    main_fields: the fields of which a conversation has at least one.
   """
   for fields, name in _FORMS:
     if _has(value, fields):
       prompt = [field for field in ("prompt", "image", "images") if value.get(field)]
       shown = dict.fromkeys([*prompt, *fields])
       return f"it looks like {name}: {', '.join(shown)}"
-  there = ", ".join(map(str, list(value)[:_SHOWN])) or "no field"
-  return f"the record has none of {', '.join(read)}; it has {there}"
+  present = ", ".join(map(str, list(value)[:_SHOWN])) or "no field"
+  return f"the record has none of {', '.join(main_fields)}; it has {present}"
 
 
 def _has(value: Mapping[str, Any], fields: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""The turns of a conversation, in every form in which published records have them."""
+"""Reads the turns of a conversation, in every form that published records use."""
 
 import json
 import types
@@ -9,7 +9,7 @@ from mllm_selector_jax.data.record_schemas.content_parts import join_parts
 from mllm_selector_jax.types import Picture, RowError
 
 HUMAN, GPT, SYSTEM = "human", "gpt", "system"
-# By the record's word, in lower case.
+# Maps the names of speakers in records, in lower case, to ours.
 SPEAKERS = {
   **dict.fromkeys(("human", "user"), HUMAN),
   **dict.fromkeys(("gpt", "assistant", "model", "bot"), GPT),
@@ -25,7 +25,7 @@ _SPEAKER_FIELDS = ("from", "role")
 _TEXT_FIELDS = ("value", "content")
 _CALL_FIELDS = ("tool_calls", "function_call")
 _LEARNED_FIELDS = ("loss", "weight", "loss_weight", "train")
-# A question and its answer in one object.
+# Names of the two fields of an object that holds a question and its answer.
 _PAIRS = (
   *(("user", "assistant"), ("human", "assistant"), ("human", "gpt")),
   *(("question", "answer"), ("query", "response")),
@@ -34,13 +34,13 @@ _KNOWN = {*_SPEAKER_FIELDS, *_TEXT_FIELDS}
 
 
 class Turn(NamedTuple):
-  """What one speaker says.
+  """One turn of a conversation.
 
   Attributes:
-    speaker: `HUMAN`, `GPT` or `SYSTEM`; otherwise the record's own word.
-    text: with `<image>` where an image stands.
-    learned: whether the record lets an answer be learned.
-    extra: fields of the record's turn that are not read.
+    speaker: `HUMAN`, `GPT` or `SYSTEM`; otherwise the name that the record gives.
+    text: what is said, with an `<image>` mark for each image.
+    learned: False if the record excludes the turn from the loss.
+    extra: fields of the turn that are not read.
   """
 
   speaker: str
@@ -50,38 +50,42 @@ class Turn(NamedTuple):
 
 
 def read_turns(value: Any, named: list[Picture], field: str) -> list[Turn]:
-  """The turns that a record's field holds.
+  """Reads the turns that a field of a record holds.
 
   Args:
-    value: a list of turns or of question-answer pairs, a struct of lists (what
-      `datasets` makes of a list of structs), or JSON text of these.
-    named: takes the images that stand among the turns' parts.
-    field: the name, for messages.
+    value: a list of turns or of question-answer pairs; a struct of lists, which
+      `datasets` makes from a list of structs; or one of these as JSON text.
+    named: the list to which the images among the turns' parts are appended.
+    field: the name of the field, for messages.
 
   Raises:
-    RowError: it is none of these, or the conversation calls tools.
+    RowError: the value is none of these, or the conversation calls tools.
   """
   if isinstance(value, list) and (plain := _read_plain(value)) is not None:
     return plain
   items = _list_items(value, field)
   turns: list[Turn] = []
-  joins = False
-  for place, item in enumerate(items):
+  has_roles = False
+  for index, item in enumerate(items):
     if isinstance(item, list) and len(item) == 2:
       item = dict(zip(_PAIRS[0], item, strict=True))  # as in a `history`
     if not isinstance(item, dict):
-      raise RowError("malformed", f"turn {place} is not an object")
+      raise RowError("malformed", f"turn {index} is not an object")
     pair = next((p for p in _PAIRS if p[0] in item and p[1] in item), None)
     if pair is not None:
-      turns += _read_pair(item, pair, place, named)
+      turns += _read_pair(item, pair, index, named)
     else:
-      turns.append(_read_turn(item, place, named))
-      joins |= item.get("role") is not None
-  return _join_speakers(turns) if joins else turns
+      turns.append(_read_turn(item, index, named))
+      has_roles |= item.get("role") is not None
+  return _join_speakers(turns) if has_roles else turns
 
 
 def _read_plain(items: list[Any]) -> list[Turn] | None:
-  """Turns of LLaVA's own form, which most rows have; None if one is of another."""
+  """Reads turns in LLaVA's format, which most rows have.
+
+  Returns:
+    None if a turn has another form.
+  """
   turns = []
   for item in items:
     if type(item) is not dict or len(item) != 2:
@@ -94,17 +98,18 @@ def _read_plain(items: list[Any]) -> list[Turn] | None:
 
 
 def _list_items(value: Any, field: str) -> list[Any]:
+  """Returns the turns of a field as a list, before they are read one by one."""
   if isinstance(value, str):
     try:
       value = json.loads(value)
     except (ValueError, RecursionError):
       raise RowError("malformed", f"{field} is text, and not JSON of turns") from None
   if isinstance(value, dict):
-    lists = [each for each in value.values() if each is not None]
-    if lists and all(isinstance(each, list) for each in lists):
-      if len({len(each) for each in lists}) > 1:
+    columns = {name: column for name, column in value.items() if column is not None}
+    lists, names = list(columns.values()), list(columns)
+    if lists and all(isinstance(column, list) for column in lists):
+      if len({len(column) for column in lists}) > 1:
         raise RowError("malformed", f"the lists of {field} differ in length")
-      names = [name for name, each in value.items() if each is not None]
       return [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
     if any(name in value for name in (*_SPEAKER_FIELDS, *_TEXT_FIELDS)):
       return [value]
@@ -113,56 +118,65 @@ def _list_items(value: Any, field: str) -> list[Any]:
   return value
 
 
-def _read_turn(item: dict[str, Any], place: int, named: list[Picture]) -> Turn:
+def _read_turn(item: dict[str, Any], index: int, named: list[Picture]) -> Turn:
   speaker = next((item[f] for f in _SPEAKER_FIELDS if item.get(f) is not None), None)
   if not isinstance(speaker, str):
-    raise RowError("malformed", f"turn {place} names no speaker in from or role")
+    raise RowError("malformed", f"turn {index} names no speaker in from or role")
   name = speaker.strip().lower()
-  called = next((field for field in _CALL_FIELDS if item.get(field)), None)
-  if name in TOOLS or called:
-    raise RowError("tool calls", f"turn {place} is from {called or speaker}")
+  call_field = next((field for field in _CALL_FIELDS if item.get(field)), None)
+  if name in TOOLS or call_field:
+    raise RowError("tool calls", f"turn {index} is from {call_field or speaker}")
   text = next((item[f] for f in _TEXT_FIELDS if item.get(f) is not None), None)
-  text = read_text(text, place, named)
+  text = read_text(text, index, named)
   learned, read = _read_learned(item)
   extra = {k: v for k, v in item.items() if k not in _KNOWN and k not in read}
   return Turn(SPEAKERS.get(name, speaker), text, learned, extra)
 
 
 def _read_pair(
-  item: dict[str, Any], pair: tuple[str, str], place: int, named: list[Picture]
+  item: dict[str, Any], pair: tuple[str, str], index: int, named: list[Picture]
 ) -> list[Turn]:
-  question, answer = (read_text(item[name], place, named) for name in pair)
+  question, answer = (read_text(item[name], index, named) for name in pair)
   learned, read = _read_learned(item)
-  known = (*pair, *read, "source")  # which `sources` reads
+  known = (*pair, *read, "source")  # the field source is read by `data/pool/sources.py`
   extra = {k: v for k, v in item.items() if k not in known}
   return [Turn(HUMAN, question), Turn(GPT, answer, learned, extra)]
 
 
-def read_text(value: Any, place: int, named: list[Picture]) -> str:
-  """A turn's text, from text or from parts of text and image."""
+def read_text(value: Any, index: int, named: list[Picture]) -> str:
+  """Reads the text of a turn, which may be given as parts of text and images.
+
+  Args:
+    value: a text, a part, or a list of parts.
+    index: the number of the turn, for messages.
+    named: the list to which the images of the parts are appended.
+
+  Raises:
+    RowError: the value is no text, or has a part that is neither text nor an image.
+  """
   if isinstance(value, dict):
     value = [value]
   if isinstance(value, list):
-    return join_parts(value, place, named)
+    return join_parts(value, index, named)
   if value is None:
-    raise RowError("malformed", f"turn {place} has no text in value or content")
+    raise RowError("malformed", f"turn {index} has no text in value or content")
   if not isinstance(value, str):
-    raise RowError("malformed", f"turn {place} is {type(value).__name__}, not text")
+    raise RowError("malformed", f"turn {index} is {type(value).__name__}, not text")
   return value
 
 
 def _read_learned(item: dict[str, Any]) -> tuple[bool, list[str]]:
-  """Whether a turn may be learned, and which fields say so."""
+  """Returns whether a turn may be learned, and the fields that decide it."""
   learned, read = True, []
   for field in _LEARNED_FIELDS:
-    if (given := item.get(field)) in (0, 1) and given is not None:
-      learned &= bool(given)
+    if (weight := item.get(field)) in (0, 1) and weight is not None:
+      learned &= bool(weight)
       read.append(field)
   return learned, read
 
 
 def _join_speakers(turns: list[Turn]) -> list[Turn]:
-  """Messages of one speaker that follow each other are one turn, a line each."""
+  """Joins consecutive messages of one speaker to one turn, on a line each."""
   joined: list[Turn] = []
   for turn in turns:
     last = joined[-1] if joined else None

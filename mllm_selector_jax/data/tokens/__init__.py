@@ -1,1 +1,1 @@
-"""A conversation as the tokens that a model reads, and the template that frames it."""
+"""Encodes conversations to the tokens that a model reads, by conversation templates."""

@@ -1,4 +1,4 @@
-"""Where the tokens of a generated answer end, and the text that they say."""
+"""Finds where the tokens of a generated answer end, and decodes its text."""
 
 import functools
 from collections.abc import Sequence
@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-# Ids of a row that was generated, or of any part of one.
+# Token ids that a model generated.
 Ids = Sequence[int] | Int[np.ndarray, " L"]
 
 
 class AnswerReader:
-  """Reads answers as the models that a conversation template is taught to write them.
+  """Decodes the answers of models that were tuned with one conversation template.
 
   Args:
     tokenizer: a `tokenizers.Tokenizer`.
-    end: id of the token that the template ends an answer with; None if text does.
-    closing: text that ends an answer, before its `end` or in its place; "" for none.
-    others: further ids that end an answer, such as the base's own.
+    end: the id of the token that ends an answer in the template; None if it is ended
+      by text.
+    closing: the text that ends an answer, before `end` or instead of it; "" if there
+      is none.
+    others: further ids that end an answer, such as the base model's own.
   """
 
   def __init__(
@@ -31,20 +33,23 @@ class AnswerReader:
 
   @functools.cached_property
   def ends(self) -> tuple[int, ...]:
-    """Ids that end an answer, the template's own first where it is one token."""
-    own = [] if self._end is None else [self._end]
-    return tuple(dict.fromkeys([*own, *self._others, *self._closers]))
+    """The ids that end an answer; the template's own token, if it has one, is first."""
+    template_end = [] if self._end is None else [self._end]
+    return tuple(dict.fromkeys([*template_end, *self._others, *self._closers]))
 
   @property
   def stops(self) -> bool:
-    """Whether a single token ends every answer, so that a list of ids can say so."""
+    """Whether every answer ends with one of `ends`, so that generation can stop there.
+
+    This is not so if the template ends answers with a text of several tokens.
+    """
     return self._end is not None or bool(self._closers)
 
   @functools.cached_property
   def _closers(self) -> tuple[int, ...]:
-    """The tokens that hold the closing text, where no special token ends an answer.
+    """The tokens whose text holds `closing`, if no special token ends an answer.
 
-    A tokenizer may join a new line to the full stop before it, so there can be many.
+    There can be many, since a tokenizer may join a new line to the full stop before it.
     """
     if self._end is not None or not self._closing:
       return ()
@@ -57,16 +62,20 @@ class AnswerReader:
     )
 
   def decode(self, ids: Ids) -> str:
-    """Text of token ids, without the special ones and without outer blanks."""
+    """Decodes ids to text, without special tokens and surrounding blanks."""
     ids = [int(token) for token in ids]
     return self._tokenizer.decode(ids, skip_special_tokens=True).strip()
 
   def read(self, ids: Ids) -> str:
-    """Text of an answer from its first token on, up to its end."""
+    """Decodes an answer up to its end.
+
+    Args:
+      ids: the generated ids, which may continue after the end of the answer.
+    """
     ids = [int(token) for token in ids]
-    places = [place for place, token in enumerate(ids) if token in self.ends]
-    if places:
-      last = places[0]
+    last = next((n for n, token in enumerate(ids) if token in self.ends), None)
+    if last is not None:
+      # The text of a closer before the closing text belongs to the answer.
       ids = ids[: last + (ids[last] in self._closers)]
     text = self.decode(ids)
     return text.partition(self._closing)[0].strip() if self._closing else text

@@ -1,8 +1,8 @@
-"""The date that a chat template writes: one date for a run, whatever day it is.
+"""Fixes the date that a chat template writes, so that it is the same on every day.
 
-Some templates ask for the day on which they are rendered (`strftime_now`), as Llama
-3.1's does. Rows that are tokenised tomorrow would be other rows than today's, and a
-tuned model would be asked with a text that it never saw.
+Some templates, such as that of Llama 3.1, write the day on which they are rendered
+(`strftime_now`). Without a fixed date, the tokens of a row would change from day to
+day, and a tuned model would be asked with a date that it never saw in training.
 """
 
 import datetime
@@ -11,15 +11,15 @@ from typing import Any
 
 from mllm_selector_jax.types import InputError
 
-# What Llama 3.1's template itself writes where no clock is at hand.
+# The date that Llama 3.1's template writes if `strftime_now` is not defined.
 DEFAULT = "2024-07-26"
 _CLOCK = "strftime_now"
 _DIRECTIVE = re.compile("%([-_#]?)([A-Za-z%])")
-_PERCENT = "\ue002"
+_PERCENT = "\ue002"  # stands for a percent sign while directives are replaced
 
 
 def read_date(value: Any) -> datetime.datetime:
-  """The value of model.chat_date, a day or a time of it.
+  """Parses `model.chat_date`, a day with or without a time.
 
   Raises:
     InputError: it is not written as 2024-07-26 or 2024-07-26T12:30.
@@ -34,29 +34,30 @@ def read_date(value: Any) -> datetime.datetime:
 
 
 def asks_date(source: str) -> bool:
-  """Whether a chat template asks for the time at which it is rendered."""
-  fixed = re.search(rf"\bmacro\s+{_CLOCK}\b", source)  # as in our own exports
+  """Returns whether a chat template asks for the time at which it is rendered."""
+  fixed = re.search(rf"\bmacro\s+{_CLOCK}\b", source)  # see `fix_date`
   return fixed is None and re.search(rf"\b{_CLOCK}\b", source) is not None
 
 
 def fix_date(source: str, date: datetime.datetime) -> str:
-  """A chat template that has a date in the place of the clock's.
+  """Changes a chat template so that it writes a fixed date.
 
   Returns:
-    The source behind a macro that does what `strftime_now` does with this date; the
-    source itself if it never asks for the time.
+    The source after a macro that replaces `strftime_now` and formats this date. The
+    source itself if it does not ask for the time.
   """
   if not asks_date(source):
     return source
-  # The macro knows the directives that the source spells. A doubled percent sign is
-  # put out of the way before the others are read.
-  found = {match[0]: match for match in _DIRECTIVE.finditer(source)}
-  texts = {spelled: _format(date, match) for spelled, match in found.items()}
+  # The macro replaces every directive that occurs in the source. Doubled percent signs
+  # are replaced first, so that they are not read as the beginning of a directive.
+  matches = {match[0]: match for match in _DIRECTIVE.finditer(source)}
+  texts = {directive: _format(date, match) for directive, match in matches.items()}
   steps = [("%%", _PERCENT)] if "%%" in texts else []
   steps += [(key, text) for key, text in sorted(texts.items()) if text is not None]
   steps += [(_PERCENT, "%")] if "%%" in texts else []
   replaced = "".join(f" | replace('{key}', '{text}')" for key, text in steps)
-  # A line of its own: Jinja drops its end, and reads the source as it did before.
+  # The macro is on a line of its own. Jinja drops the line break after it, so that the
+  # text of the template is unchanged.
   return (
     f"{{%- macro {_CLOCK}(format) -%}}{{{{ format{replaced} }}}}{{%- endmacro %}}\n"
     f"{source}"
@@ -64,9 +65,9 @@ def fix_date(source: str, date: datetime.datetime) -> str:
 
 
 def _format(date: datetime.datetime, match: re.Match) -> str | None:
-  """What a directive says of the date; None for one that says nothing of it."""
+  """Formats the date by one directive; returns None for an unknown directive."""
   flag, letter = match[1], match[2]
-  if letter in "%sZz":  # these ask for a machine's time zone, which a date has not
+  if letter in "%sZz":  # all but % depend on the time zone, which a date does not have
     return None if letter in "%s" else ""
   try:
     text = date.strftime(f"%{letter}")

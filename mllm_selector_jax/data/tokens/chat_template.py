@@ -1,50 +1,62 @@
-"""The tokenizer's own chat template, followed without giving turns to it as text.
+"""Follows a tokenizer's own chat template, without rendering the turns themselves.
 
-It renders placeholders; what stands around them is the frame, and what
-`{% generation %}` encloses is learned. So a turn that spells a token of the frame
-stays text, and a pool's rows are not rendered one by one.
+The template renders placeholders. The text around them is the frame. The text that
+`{% generation %}` encloses is learned; where a template has no such tags, what is
+learned is found by rendering beginnings (learned_spans.py). In this way a turn that
+contains the text of a frame token stays ordinary text, and the rows of a pool need not
+be rendered one by one.
 """
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mllm_selector_jax.data.tokens.chat_date import DEFAULT, fix_date, read_date
+from mllm_selector_jax.data.tokens.chat_messages import make_messages
 from mllm_selector_jax.data.tokens.conversation_templates import (
   ANSWER,
   IMAGE,
+  IMAGE_LETTER,
   QUESTION,
   SYSTEM,
+  TEXT_LETTER,
   TOKEN,
-  Part,
+  TemplatePart,
+  list_question,
   split_frame,
 )
+from mllm_selector_jax.data.tokens.learned_spans import find_learned_spans
 from mllm_selector_jax.types import InputError
 
-# An em space on each side: where it is missing, the template trims its turns.
+# The placeholder of a turn, with an em space on each side. If an em space is missing
+# from the rendered text, the template strips blanks from its turns.
 _SLOT = "\u2003\ue000{}\ue001\u2003"
 _SLOTS = re.compile("(\u2003?)\ue000([0-9]+)\ue001(\u2003?)")
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _OTHER = (
-  " Mend chat_template.jinja in the base's directory, or choose another"
+  " Correct chat_template.jinja in the base's directory, or choose another"
   " model.conversation."
 )
-# Two rounds by which our tokens are compared with transformers'.
+# A conversation of two rounds, for which our tokens are compared with transformers'.
 _QUESTIONS = ("What is it?", " And  now? ")
 _ANSWERS = ("A star.", " No, two. ")
+_PICTURED = IMAGE_LETTER + TEXT_LETTER  # a question that begins with an image
 
-Write = Callable[[Sequence[Part], Sequence[str], Sequence[str]], list[int]]
+# Encodes a row from its parts, questions and answers.
+Write = Callable[[Sequence[TemplatePart], Sequence[str], Sequence[str]], list[int]]
 
 
 @dataclasses.dataclass(frozen=True)
 class ChatTemplate:
-  """Follows the chat template of whichever tokenizer it is bound to.
+  """The chat template of the tokenizer that it is bound to.
 
   Attributes:
-    system: text of a system message; without one the template does as it likes.
-    date: that the template writes where it asks for the time, see `chat_date`.
+    system: the text of a system message; "" gives the template no system message, so
+      that it writes its own default, if it has one.
+    date: the date that the template writes if it asks for the time; see `chat_date`.
   """
 
   system: str = ""
@@ -52,10 +64,15 @@ class ChatTemplate:
   asks = True
 
   def bind(self, tokenizer: Any, image_token: int) -> "ChatLayout":
-    """The layout of a tokenizer's rows.
+    """Returns the layout of the rows that the tokenizer's chat template writes.
+
+    Args:
+      tokenizer: a fast tokenizer of transformers.
+      image_token: the id that stands for a patch of the image.
 
     Raises:
-      InputError: it has no chat template, or one that does not say what is learned.
+      InputError: the tokenizer has no chat template, or the template does not mark what
+        is learned.
     """
     if not tokenizer.chat_template:
       raise InputError(
@@ -63,25 +80,19 @@ class ChatTemplate:
         " chat_template.jinja into its directory, or choose another template."
       )
     source = self.read_source(tokenizer)
-    if not _GENERATION.search(source):
-      raise InputError(
-        "model.conversation='chat': the base's chat template does not say what is"
-        " learned. Enclose what the assistant says, with the token that ends it, in"
-        " {% generation %} and {% endgeneration %}." + _OTHER
-      )
     return ChatLayout(tokenizer, source, image_token, self.system)
 
   def read_source(self, tokenizer: Any) -> str:
-    """The tokenizer's chat template, which writes the date that is fixed here."""
+    """Returns the tokenizer's chat template, changed to write the fixed `date`."""
     return fix_date(tokenizer.get_chat_template(), read_date(self.date))
 
   def breaks(self, turn: int, question: str, answer: str) -> bool:
-    """Never: LLaVA knows no chat templates."""
+    """Returns False, since LLaVA does not use chat templates; see `Template.breaks`."""
     return False
 
 
 class ChatLayout:
-  """A chat template's rows as parts, attributes as a named layout has them."""
+  """Divides the rows of a chat template into parts; attributes as `TemplateLayout`."""
 
   adds_begin = False
   apart = False
@@ -92,6 +103,7 @@ class ChatLayout:
     self._image_token = image_token
     self._image = tokenizer.convert_ids_to_tokens(image_token)
     self._system = system
+    self._marks_learned = bool(_GENERATION.search(source))
     special = {*tokenizer.all_special_ids, image_token}
     self._specials = {
       added.content: token
@@ -99,188 +111,221 @@ class ChatLayout:
       if added.special or token in special
     }
     self.parts = functools.lru_cache(maxsize=256)(self._write)
-    self._listed = True
-    # Messages as lists of parts, as multimodal templates want them, or as text.
+    # Multimodal templates expect messages as lists of parts, others as text.
+    self._uses_lists = True
     try:
-      self._write(1, 0)
+      self._write((_PICTURED,))
     except InputError:
-      self._listed = False
-      self._write(1, 0)
+      self._uses_lists = False
+      self._write((_PICTURED,))
     self.specials = self._find_written()
-    self.breaks_line = not self._listed
+    self.breaks_line = not self._uses_lists
     try:
-      self._write(1, None, True)
+      self._write((TEXT_LETTER,), True)
       self.takes_system = True
     except InputError:
       self.takes_system = False
     self.end, self.closing = self._find_end()
 
-  def prompt(self, has_image: bool) -> tuple[Part, ...]:
+  def prompt(self, letters: str) -> tuple[TemplatePart, ...]:
     """The parts of a first question, up to where its answer is to begin."""
-    parts = self.parts(1, 0 if has_image else None)
+    parts = self.parts((letters,))
     return parts[: next(n for n, part in enumerate(parts) if part.learned)]
 
   def check(self, write: Write) -> None:
-    """Compares our tokens of a small conversation with transformers'.
+    """Compares our tokens of a small conversation with those of transformers.
+
+    Args:
+      write: encodes a row from its parts, questions and answers.
 
     Raises:
-      InputError: the template rewrites what is said, in more than trimming it.
+      InputError: the tokens differ, because the template changes the text of turns by
+        more than stripping blanks.
     """
-    for image in (None, 0):
-      ours = write(self.parts(2, image), _QUESTIONS, _ANSWERS)
-      ours = [
-        token
-        for place, token in enumerate(ours)
-        if token != self._image_token or ours[place - 1] != token
-      ]
-      messages = self._messages(2, image, [*_QUESTIONS], [*_ANSWERS])
+    for first in (TEXT_LETTER, _PICTURED):
+      letters = (first, TEXT_LETTER)
+      ours = write(self.parts(letters), _QUESTIONS, _ANSWERS)
+      messages = self._messages(letters, [*_QUESTIONS], [*_ANSWERS])
       theirs = self._tokenizer.apply_chat_template(
         messages, chat_template=self._source, return_dict=True
       )
       if ours != list(theirs["input_ids"]):
         raise InputError(
-          "model.conversation='chat': the base's chat template does more than to"
-          " frame the turns, and cannot be followed." + _OTHER
+          "model.conversation='chat': the base's chat template changes the text of the"
+          " turns, and cannot be followed." + _OTHER
         )
 
   def _find_written(self) -> tuple[int, ...]:
-    """Ids of the added tokens that the template writes; they stand apart in frames."""
+    """Finds the added tokens that the template writes, and adds them to `_specials`.
+
+    Returns:
+      Their ids.
+    """
     texts = [self._source]
-    for image in (None, 0):
-      messages = self._messages(2, image, _QUESTIONS, _ANSWERS)
+    for first in (TEXT_LETTER, _PICTURED):
+      messages = self._messages((first, TEXT_LETTER), _QUESTIONS, _ANSWERS)
       texts.append(self._render(messages, prompt=False)[0])
     written = []
     for token, added in self._tokenizer.added_tokens_decoder.items():
       name = added.content
-      # Tokens that are not special can be words; only marks of turns matter here, and
-      # one that swallows the blanks around it is better left to the tokenizer.
-      plain = not (added.lstrip or added.rstrip or added.single_word)
-      mark = name in self._specials or (name[:1] in ("<", "[", "|") and plain)
-      if mark and any(name in text for text in texts):
+      # Added tokens that are not special can be ordinary words. Only bracketed ones are
+      # taken here, and those that strip blanks around them are left to the tokenizer.
+      strips = added.lstrip or added.rstrip or added.single_word
+      is_mark = name in self._specials or (name[:1] in ("<", "[", "|") and not strips)
+      if is_mark and any(name in text for text in texts):
         self._specials[name] = token
         written.append(token)
     return tuple(written)
 
   def _find_end(self) -> tuple[int | None, str]:
-    """The token that ends an answer, None if none does, and the text before it."""
-    parts = self._write(1, None)
-    place = next(n for n, part in enumerate(parts) if part.kind == ANSWER)
+    """Returns the id that ends an answer, or None, and the text that ends an answer."""
+    parts = self._write((TEXT_LETTER,))
+    answer = next(n for n, part in enumerate(parts) if part.kind == ANSWER)
     closing = ""
-    for part in parts[place + 1 :]:
+    for part in parts[answer + 1 :]:
       if part.kind == TOKEN:
-        # A blank before the token is a gap, which no answer is cut at.
+        # Blanks before the token do not end an answer.
         return part.token, closing if closing.strip() else ""
       closing += part.text if part.learned else ""
     return None, closing
 
   def _messages(
     self,
-    rounds: int,
-    image: int | None,
-    questions: Sequence,
-    answers: Sequence,
+    letters: Sequence[str],
+    questions: Sequence[str],
+    answers: Sequence[str],
     system_text: str = "",
   ) -> list[dict[str, Any]]:
-    def content(text: str, has_image: bool = False) -> Any:
-      if not self._listed:
-        return f"{self._image}{text}" if has_image else text
-      parts = [{"type": "image"}] if has_image else []
-      return [*parts, {"type": "text", "text": text}]
-
-    text = system_text or self._system
-    system = {"role": "system", "content": content(text)}
-    messages = [system] if text else []
-    for turn in range(rounds):
-      messages += [
-        {"role": "user", "content": content(questions[turn], turn == image)},
-        {"role": "assistant", "content": content(answers[turn])},
-      ]
-    return messages
+    mark = None if self._uses_lists else self._image
+    system = system_text or self._system
+    return make_messages(letters, questions, answers, system, mark)
 
   def _render(self, messages: list, prompt: bool) -> tuple[str, list]:
-    """Text, and the spans of it that are learned."""
+    """Renders messages to text.
+
+    Args:
+      messages: the conversation.
+      prompt: whether the text ends where the next answer begins.
+
+    Returns:
+      The text, and start and stop of each span in it that is learned.
+    """
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-      # Annotated as if it never gave the spans.
+      # The function's annotation does not mention the spans.
       rendered: Any = render_jinja_template(
         conversations=[messages],
         chat_template=self._source,
-        return_assistant_tokens_mask=True,
+        return_assistant_tokens_mask=self._marks_learned,
         add_generation_prompt=prompt,
         **self._tokenizer.special_tokens_map,
       )
-    # A template is a program, which may raise anything.
+    # A template is a program, and may raise any exception.
     except Exception as error:
       raise InputError(
         f"model.conversation='chat': the base's chat template fails: {error}." + _OTHER
       ) from error
     texts, spans = rendered
-    return texts[0], spans[0]
+    return texts[0], spans[0] if self._marks_learned else []
+
+  def _find_spans(
+    self, messages: list, answers: Sequence[str]
+  ) -> tuple[str, list[tuple[int, int]]]:
+    """Renders messages, and finds what of the text is learned."""
+    text, spans = self._render(messages, prompt=False)
+    if self._marks_learned:
+      return text, spans
+    try:
+      return text, find_learned_spans(
+        lambda some, prompt: self._render(list(some), prompt)[0],
+        messages,
+        answers,
+        self._specials,
+      )
+    except ValueError as error:
+      raise InputError(
+        "model.conversation='chat': the base's chat template does not mark what is"
+        f" learned, and rendering beginnings does not show it: {error}. Enclose the"
+        " assistant's text, and the token that ends it, in {% generation %} and"
+        " {% endgeneration %}." + _OTHER
+      ) from error
 
   def _write(
-    self, rounds: int, image: int | None, system: bool = False
-  ) -> tuple[Part, ...]:
-    slots = [_SLOT.format(number) for number in range(2 * rounds)]
-    own = _SLOT.format(2 * rounds) if system else ""
-    messages = self._messages(rounds, image, slots[::2], slots[1::2], own)
-    text, spans = self._render(messages, prompt=False)
+    self, letters: tuple[str, ...], system: bool = False
+  ) -> tuple[TemplatePart, ...]:
+    # Every turn's text is a numbered slot, in the order in which they stand.
+    rounds, numbers = len(letters), itertools.count()
+    slots: list[TemplatePart] = [TemplatePart(SYSTEM)] * system
+    for turn, asked in enumerate(letters):
+      asking = [part for part in list_question(turn, asked) if part.kind == QUESTION]
+      slots += [*asking, TemplatePart(ANSWER, turn)]
+    texts = {part: _SLOT.format(next(numbers)) for part in slots}
+    answers = [text for part, text in texts.items() if part.kind == ANSWER]
+    messages = self._messages(
+      letters,
+      [text for part, text in texts.items() if part.kind == QUESTION],
+      answers,
+      texts.get(TemplatePart(SYSTEM), ""),
+    )
+    text, spans = self._find_spans(messages, answers)
     found = [int(match[2]) for match in _SLOTS.finditer(text)]
-    wanted = [2 * rounds] * system + [*range(2 * rounds)]
-    if found != wanted or len(spans) != rounds:
+    if found != [*range(len(slots))] or len(spans) != rounds:
       raise InputError(
         "model.conversation='chat': the base's chat template does not write each turn"
-        " once, in order, the assistant's in {% generation %}." + _OTHER
+        " exactly once and in order, or does not enclose the assistant's turns in"
+        " {% generation %}." + _OTHER
       )
-    # The blank before an answer is learned: a prompt ends before it.
+    # The blank before an answer is learned, since a prompt ends before it.
     spans = [(len(text[:start].rstrip(" ")), stop) for start, stop in spans]
-    parts = tuple(self._read(text, spans, rounds))
+    parts = tuple(self._read(text, spans, slots))
     asked, _ = self._render(messages[: -2 * rounds + 1 or None], prompt=True)
     if asked.rstrip(" ") != text[: spans[0][0]]:
       raise InputError(
-        "model.conversation='chat': the base's chat template asks for an answer with"
-        " other text than stands before {% generation %}." + _OTHER
+        "model.conversation='chat': the text with which the base's chat template asks"
+        " for an answer differs from the text before {% generation %}." + _OTHER
       )
-    images = [part.turn for part in parts if part.kind == IMAGE]
-    if images != ([] if image is None else [image]):
+    written = [part.turn for part in parts if part.kind == IMAGE]
+    counts = [asked.count(IMAGE_LETTER) for asked in letters]
+    if written != [turn for turn, count in enumerate(counts) for _ in range(count)]:
       raise InputError(
-        f"model.conversation='chat': the base's chat template writes {len(images)}"
-        f" {self._image} for one image." + _OTHER
+        f"model.conversation='chat': the base's chat template writes {len(written)}"
+        f" {self._image} for {sum(counts)} images." + _OTHER
       )
     return parts
 
   def _read(
-    self, text: str, spans: list[tuple[int, int]], rounds: int
-  ) -> Iterator[Part]:
+    self, text: str, spans: list[tuple[int, int]], slots: Sequence[TemplatePart]
+  ) -> Iterator[TemplatePart]:
     """The rendered text as parts."""
     place = 0
     for turn, (start, stop) in enumerate(spans):
-      yield from self._read_span(text[place:start], turn, False, rounds)
-      yield from self._read_span(text[start:stop], turn, True, rounds)
+      yield from self._read_span(text[place:start], turn, False, slots)
+      yield from self._read_span(text[start:stop], turn, True, slots)
       place = stop
-    yield from self._read_span(text[place:], len(spans) - 1, False, rounds)
+    yield from self._read_span(text[place:], len(spans) - 1, False, slots)
 
   def _read_span(
-    self, text: str, turn: int, learned: bool, rounds: int
-  ) -> Iterator[Part]:
+    self, text: str, turn: int, learned: bool, slots: Sequence[TemplatePart]
+  ) -> Iterator[TemplatePart]:
     place = 0
     for match in _SLOTS.finditer(text):
       yield from self._split(text[place : match.start()], turn, learned)
-      number = int(match[2])
-      kind = ANSWER if number % 2 else QUESTION
-      kind = SYSTEM if number == 2 * rounds else kind
-      if (kind == ANSWER) != learned:
+      slot = slots[int(match[2])]
+      if (slot.kind == ANSWER) != learned:
         raise InputError(
-          "model.conversation='chat': {% generation %} of the base's chat template"
-          " must enclose the assistant's turns, and those only." + _OTHER
+          "model.conversation='chat': {% generation %} in the base's chat template"
+          " must enclose the assistant's turns, and only those." + _OTHER
         )
-      yield Part(kind, turn, learned, left=not match[1], right=not match[3])
+      yield slot._replace(
+        turn=turn, learned=learned, left=not match[1], right=not match[3]
+      )
       place = match.end()
     yield from self._split(text[place:], turn, learned)
 
-  def _split(self, text: str, turn: int, learned: bool) -> Iterator[Part]:
+  def _split(self, text: str, turn: int, learned: bool) -> Iterator[TemplatePart]:
     for part in split_frame(text, self._specials, turn, learned):
       if part.kind == TOKEN and part.token == self._image_token:
-        yield Part(IMAGE, turn)
+        yield TemplatePart(IMAGE, turn)
       elif part.kind == TOKEN or part.text:
         yield part

@@ -1,40 +1,66 @@
-"""A conversation in LLaVA form to the tokens that a model reads.
+"""Turns a conversation in LLaVA form into the tokens that a model reads.
 
 As in LLaVA-1.5, the text between images and ends of sequence is tokenised piece by
-piece, the image's mark becomes one token a patch at the start of its turn, answers and
-their closing are supervised, and what is too long is cut off at the end.
+piece, an image's mark becomes the tokens of its image, answers and their closing are
+supervised, and a row that is too long is cut off at the end.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
 
+from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.tokens.answer_text import AnswerReader
 from mllm_selector_jax.data.tokens.chat_template import ChatTemplate
-from mllm_selector_jax.data.tokens.conversation_templates import WRITTEN, Part, Template
+from mllm_selector_jax.data.tokens.conversation_templates import (
+  IMAGE,
+  TEXT_LETTER,
+  WRITTEN,
+  Template,
+  TemplatePart,
+)
 from mllm_selector_jax.data.tokens.dialogue import Dialogue, check_rounds, read_dialogue
 from mllm_selector_jax.data.tokens.literal_tokenizer import (
   check_tokenizer,
-  find_inside,
-  find_span,
   make_literal,
 )
+from mllm_selector_jax.data.tokens.question_images import split_question
 from mllm_selector_jax.data.tokens.specials import AUTO, Choice, Specials
+from mllm_selector_jax.data.tokens.text_encoder import TextEncoder
 from mllm_selector_jax.data.tokens.text_spans import (
   Break,
   EncodedPiece,
   Piece,
   clip_pieces,
+  fill_row,
   join_parts,
 )
-from mllm_selector_jax.types import MARK, InputError, RowError, Sample
+from mllm_selector_jax.types import (
+  MARK,
+  ImageLayout,
+  InputError,
+  PlacedImage,
+  RowError,
+  Sample,
+)
 
 TEMPLATES: dict[str, Template | ChatTemplate] = {**WRITTEN, "chat": ChatTemplate()}
-_Plan = list[Piece | Break]
+Size = tuple[int, int]  # width and height of an image, in pixels
+NO_SIZES: tuple[Size, ...] = ()
+
+
+class _Plan(NamedTuple):
+  """A row that is about to be tokenised.
+
+  Attributes:
+    pieces: of its text, and where LLaVA would give up.
+    images: the layout of each image, in order.
+  """
+
+  pieces: list[Piece | Break]
+  images: list[ImageLayout]
 
 
 class Encoder:
@@ -43,8 +69,7 @@ class Encoder:
   Args:
     tokenizer: a fast tokenizer of transformers.
     template: one of `TEMPLATES`, or one's own.
-    image_token: id that stands for one patch of the image.
-    patches: image tokens of an image.
+    images: how images of the base become tokens.
     max_length: tokens of the longest row; what exceeds it is cut off.
     system: replaces the template's system text; "" leaves it out.
     row_system: whether a row's own system text goes before the template's; otherwise
@@ -53,6 +78,7 @@ class Encoder:
     content_specials: which special tokens a turn's text may hold, see `Specials`.
 
   Attributes:
+    image_token: id that stands for one feature of an image.
     takes_system: whether a row's own system text is used.
     answers: finds the end of a generated answer, and reads its text.
     specials: which added tokens a turn's text may hold.
@@ -67,8 +93,7 @@ class Encoder:
     self,
     tokenizer: Any,
     template: Template | ChatTemplate,
-    image_token: int,
-    patches: int,
+    images: BaseImages,
     max_length: int,
     system: str | None = None,
     row_system: bool = True,
@@ -79,8 +104,8 @@ class Encoder:
       template = dataclasses.replace(template, system=system)
     self.tokenizer = tokenizer
     self.template = template
-    self.image_token = image_token
-    self.patches = patches
+    self.images = images
+    self.image_token = image_token = images.tokens.image
     self.max_length = max_length
     check_tokenizer(tokenizer, image_token)
     self._layout = template.bind(tokenizer, image_token)
@@ -91,85 +116,76 @@ class Encoder:
     self.specials = Specials(
       tokenizer, image_token, layout.specials, ends, content_specials
     )
-    self._first, self._after = make_literal(tokenizer, self.specials.literal)
-    self.answers = AnswerReader(self._first, layout.end, layout.closing, ends)
+    self._text = TextEncoder(*make_literal(tokenizer, self.specials.literal))
+    self.answers = AnswerReader(self._text.first, layout.end, layout.closing, ends)
     begin = tokenizer("a")["input_ids"][:1]
     begins = tokenizer.bos_token_id is not None and begin == [tokenizer.bos_token_id]
     # As at inference: a tokenizer that adds no BOS there gets none here.
     self._begin = begin if begins and self._layout.adds_begin else []
-    self._image = np.full(patches, image_token, np.int32)
     # A longer text has more tokens than are kept: megabytes are not tokenised.
-    longest = max(map(len, self._first.get_vocab()))
+    longest = max(map(len, self._text.first.get_vocab()))
     self._most_text = longest * (max_length + 64)
-    self._shared: dict[tuple[str, bool], Any] = {}
-    self._layout.check(self._write)
+    self._layout.check(self._write_check)
     self._splits = self._must_split()
 
-  def encode(self, conversations: Any, has_image: bool) -> Sample:
-    """One conversation, as a list of turns or a `Dialogue`, as tokens.
+  def encode(self, conversations: Any, sizes: Sequence[Size] = NO_SIZES) -> Sample:
+    """Turns one conversation into tokens.
+
+    Args:
+      conversations: a list of turns, or a `Dialogue`.
+      sizes: of the record's images, in the order of their marks.
 
     Raises:
       RowError: it cannot be learned from; the reason says why.
     """
-    result = self.encode_many([(conversations, has_image)])[0]
+    result = self.encode_many([(conversations, sizes)])[0]
     if isinstance(result, RowError):
       raise result
     return result
 
-  def encode_many(self, rows: Sequence[tuple[Any, bool]]) -> list[Sample | RowError]:
-    """Several conversations at once, each as `encode` does it.
+  def encode_many(
+    self, rows: Sequence[tuple[Any, Sequence[Size]]]
+  ) -> list[Sample | RowError]:
+    """Turns several conversations into tokens at once, each as `encode` does it.
 
     Args:
-      rows: conversations, and whether the record has an image.
+      rows: conversations, and the sizes of the record's images.
     """
     plans = [self._try(self._plan, *row) for row in rows]
     texts: tuple[list[str], list[str]] = ([], [])
     for plan in plans:
-      if isinstance(plan, list):
-        for piece in plan:
+      if isinstance(plan, _Plan):
+        for piece in plan.pieces:
           if isinstance(piece, Piece) and piece.text is not None and not piece.shared:
             texts[piece.follows].append(piece.text)
-    encodings = tuple(
-      iter(side.encode_batch(batch, add_special_tokens=False) if batch else ())
-      for side, batch in zip((self._first, self._after), texts, strict=True)
-    )
+    encodings = self._text.encode_batches(*texts)
     return [
-      self._try(self._assemble, plan, encodings) if isinstance(plan, list) else plan
+      self._try(self._assemble, plan, encodings) if isinstance(plan, _Plan) else plan
       for plan in plans
     ]
 
-  def prompt(self, question: str, has_image: bool) -> Int[np.ndarray, " L"]:
+  def prompt(self, question: str, sizes: Sequence[Size] = NO_SIZES) -> Sample:
     """Tokens of a first question, up to where its answer is to begin.
 
-    Nothing is cut off. Marks in the question are dropped: an image stands first.
+    Nothing is cut off, and nothing is supervised. Images without a mark stand first.
+
+    Raises:
+      RowError: the question has another number of marks than images.
     """
-    parts = self._layout.prompt(has_image)
-    asked = self._read_question(question, has_image)
-    ids = self._begin + self._write(parts, [asked], [""])
-    return np.array(ids, np.int32)
-
-  @functools.cached_property
-  def trunk(self) -> Int[np.ndarray, " L"]:
-    """What each row begins with whose image stands in its first turn."""
-    ids = self.prompt("", has_image=True)
-    return ids[: np.flatnonzero(ids == self.image_token)[-1] + 1]
-
-  @functools.cached_property
-  def _trunk_bytes(self) -> bytes:
-    return self.trunk.tobytes()
-
-  def measure_trunk(self, sample: Sample) -> int:
-    """Tokens that a row has in common with the others of its image.
-
-    Through the image's end; 0 where there is no image, where it stands in a later
-    turn, or where an answer follows it at once (its last patch predicts a token
-    that the others do not have).
-    """
-    length = len(self.trunk)
-    if sample.tokens[:length].tobytes() != self._trunk_bytes:
-      return 0
-    answered = len(sample.tokens) > length and sample.supervised[length]
-    return 0 if answered else length
+    marks = question.count(MARK) if sizes else 0
+    if marks not in (0, len(sizes)):
+      raise RowError("image marks", f"{marks} {MARK}, {len(sizes)} images")
+    if sizes and not marks:
+      question = f"{MARK}\n" * len(sizes) + question
+    letters, texts = self._split_question(question, bool(sizes))
+    layouts = [self.images.lay_out(*size, len(sizes)) for size in sizes]
+    ids, places = self._write(self._layout.prompt(letters), [texts], [""], layouts)
+    begin = len(self._begin)
+    tokens = np.array(self._begin + ids, np.int32)
+    nothing = np.zeros(len(tokens), bool)
+    images = (PlacedImage(begin + start, layout) for start, layout in places)
+    turns = np.full(len(tokens), -1, np.int32)
+    return Sample(tokens, nothing, turns, nothing, False, tuple(images))
 
   def _try(self, function, *arguments):
     try:
@@ -178,100 +194,110 @@ class Encoder:
       return error.with_traceback(None)
 
   def _write(
-    self, parts: Sequence[Part], questions: Sequence[str], answers: Sequence[str]
-  ) -> list[int]:
-    """Ids of a row, or of its beginning, less the last blanks."""
+    self,
+    parts: Sequence[TemplatePart],
+    questions: Sequence[Sequence[str]],
+    answers: Sequence[str],
+    layouts: Sequence[ImageLayout],
+  ) -> tuple[list[int], list[tuple[int, ImageLayout]]]:
+    """Ids of a row, or of its beginning, less the last blanks, and its images."""
     ids: list[int] = []
+    placed: list[tuple[int, ImageLayout]] = []
+    waiting = iter(layouts)
     pieces = join_parts(parts, questions, answers, self._layout.apart)
     for place, piece in enumerate(pieces):
-      if piece.text is None:
-        ids += self._image.tolist() if piece.token is None else [piece.token]
-        continue
-      last = place == len(pieces) - 1
-      text = piece.text.rstrip(" ") if last else piece.text
-      ids += self._encode(text, piece.follows).ids
-    return ids
+      if piece.is_image:
+        layout = next(waiting)
+        placed.append((len(ids), layout))
+        ids += layout.tokens.tolist()
+      elif piece.token is not None:
+        ids.append(piece.token)
+      else:
+        assert piece.text is not None, "a piece is a text, a token or an image"
+        last = place == len(pieces) - 1
+        text = piece.text.rstrip(" ") if last else piece.text
+        ids += self._text.encode(text, piece.follows).ids
+    return ids, placed
 
-  def _read_question(self, text: str, has_image: bool) -> str:
-    """A question without its mark; where its image stands first, on a new line."""
-    if not has_image:
-      return text
-    text = text.replace(MARK, "").strip()
-    return f"\n{text}" if text and self._layout.breaks_line else text
+  def _write_check(
+    self,
+    parts: Sequence[TemplatePart],
+    questions: Sequence[str],
+    answers: Sequence[str],
+  ) -> list[int]:
+    """Ids of a row in which each image is a single token; for `ChatLayout.check`."""
+    count = sum(part.kind == IMAGE for part in parts)
+    token = np.array([self.image_token], np.int32)
+    single = ImageLayout(1, token, np.zeros(1, np.int32))
+    texts = [[text] for text in questions]
+    return self._write(parts, texts, answers, [single] * count)[0]
 
-  def _plan(self, conversations: Any, has_image: bool) -> _Plan:
+  def _split_question(self, text: str, marked: bool) -> tuple[str, tuple[str, ...]]:
+    if not marked:
+      return TEXT_LETTER, (text,)
+    return split_question(text, self.images.leads, self._layout.breaks_line)
+
+  def _plan(self, conversations: Any, sizes: Sequence[Size]) -> _Plan:
     """The pieces to be tokenised, and where LLaVA would give up."""
     if not isinstance(conversations, Dialogue):
       conversations = read_dialogue(conversations)
     rounds = conversations.rounds
-    masked = check_rounds(rounds, has_image)
+    masked = check_rounds(rounds, len(sizes))
     if not self.template.asks and len(rounds) > 1:
       raise RowError("malformed", f"{len(rounds)} rounds, this template takes one")
-    marked = [MARK in own.question for own in rounds]
-    questions = [
-      self._read_question(own.question, mark)
-      for own, mark in zip(rounds, marked, strict=True)
-    ]
-    answers = [own.answer for own in rounds]
-    image = marked.index(True) if has_image else None
+    split = [self._split_question(turn.question, bool(sizes)) for turn in rounds]
+    letters, questions = zip(*split, strict=True)
+    answers = [turn.answer for turn in rounds]
     system = conversations.system if self.takes_system else None
-    parts = self._layout.parts(len(rounds), image, system is not None)
+    parts = self._layout.parts(letters, system is not None)
     whole = join_parts(
       parts, questions, answers, self._layout.apart, system or "", masked
     )
-    pieces = clip_pieces(whole, self._most_text)
-    if has_image and len(pieces) < len(whole):
-      if any(
-        piece.text is None and piece.token is None for piece in whole[len(pieces) :]
-      ):
-        raise RowError("too long", f"the image stands after {self.max_length:,} tokens")
-    for turn, texts in enumerate(zip(questions, answers, strict=True)):
-      if self.template.breaks(turn, *texts):
+    pieces: list[Piece | Break] = [*clip_pieces(whole, self._most_text)]
+    if any(piece.is_image for piece in whole[len(pieces) :]):
+      raise RowError("too long", f"an image stands after {self.max_length:,} tokens")
+    layouts = [self.images.lay_out(*size, len(sizes)) for size in sizes]
+    for turn, (texts, answer) in enumerate(zip(questions, answers, strict=True)):
+      if self.template.breaks(turn, "".join(texts), answer):
         turns = [piece.turn for piece in pieces] + [turn]
         place = next(n for n, begun in enumerate(turns) if begun >= turn)
-        return [*pieces[:place], Break(turn), *pieces[place:]]
-    return list(pieces)
+        pieces.insert(place, Break(turn))
+        break
+    return _Plan(pieces, layouts)
 
   def _assemble(self, plan: _Plan, encodings: tuple) -> Sample:
     encoded = [EncodedPiece(self._begin)]
     length = len(self._begin)
-    image_end = 0
+    placed: list[PlacedImage] = []
+    layouts = iter(plan.images)
     lost = None
-    for piece in plan:
+    for piece in plan.pieces:
       if isinstance(piece, Break):
         # LLaVA's own count: an image is one token, and no row is cut yet.
-        counted = length - (self.patches - 1 if image_end else 0)
+        counted = length - sum(len(image.layout.tokens) - 1 for image in placed)
         lost = piece.turn if counted < self.max_length else None
         continue
-      if piece.text is None:
-        single = self._image if piece.token is None else (piece.token,)
-        encoded.append(EncodedPiece(single, piece.learned))
+      if piece.is_image:
+        placed.append(PlacedImage(length, next(layouts)))
+        encoded.append(EncodedPiece(placed[-1].layout.tokens))
+      elif piece.token is not None:
+        encoded.append(EncodedPiece((piece.token,), piece.learned))
       else:
-        encoded.append(self._encode_piece(piece, encodings))
+        encoded.append(self._text.encode_piece(piece, encodings, self._splits))
       length += len(encoded[-1].ids)
-      if piece.text is None and piece.token is None:
-        image_end = length
     if lost is not None:
       assert isinstance(self.template, Template), "no chat template breaks a row"
       raise RowError(
         "masked by LLaVA",
         f"round {lost} holds {self.template.separator!r} as text",
       )
-    if image_end > self.max_length:
+    if placed and placed[-1].stop > self.max_length:
+      held = "the image" if len(placed) == 1 else f"{len(placed)} images"
       raise RowError(
-        "too long", f"{image_end:,} tokens with the image, {self.max_length:,} allowed"
+        "too long",
+        f"{placed[-1].stop:,} tokens with {held}, {self.max_length:,} allowed",
       )
-    tokens = np.empty(length, np.int32)
-    turns = np.full(length, -1, np.int32)
-    questions = np.zeros(length, bool)
-    place = 0
-    for ids, learned, asked in encoded:
-      tokens[place : place + len(ids)] = ids
-      for start, stop in asked:
-        questions[place + start : place + stop] = True
-      for start, stop, turn in learned:
-        turns[place + start : place + stop] = turn
-      place += len(ids)
+    tokens, turns, questions = fill_row(encoded, length)
     truncated = length > self.max_length
     if truncated:
       kept = slice(self.max_length)
@@ -281,46 +307,18 @@ class Encoder:
       raise RowError(
         "no supervised token", f"the answers begin after token {self.max_length:,}"
       )
-    return Sample(tokens, supervised, turns, questions & ~supervised, truncated)
-
-  def _encode(self, text: str, follows: bool) -> Any:
-    side = self._after if follows else self._first
-    return side.encode(text, add_special_tokens=False)
+    asked = questions & ~supervised
+    return Sample(tokens, supervised, turns, asked, truncated, tuple(placed))
 
   def _must_split(self) -> bool:
     """Whether the end of a prompt has other tokens as soon as an answer follows."""
-    parts = self._layout.prompt(False)
-    pieces = join_parts(parts, ["a"], [""], self._layout.apart)
+    parts = self._layout.prompt(TEXT_LETTER)
+    pieces = join_parts(parts, [["a"]], [""], self._layout.apart)
     last = pieces[-1] if pieces else None
     if last is None or last.text is None:
       return False
-    ids = self._encode(last.text.rstrip(" "), last.follows).ids
-    return self._encode(f"{last.text}a", last.follows).ids[: len(ids)] != ids
-
-  def _encode_piece(self, piece: Piece, encodings: tuple) -> EncodedPiece:
-    """Tokenises a piece of text."""
-    text = piece.text
-    assert text is not None, "tokens and images are not encoded"
-    if piece.shared:
-      key = text, piece.follows
-      if key not in self._shared:
-        self._shared[key] = self._encode(*key)
-      encoding = self._shared[key]
-    else:
-      encoding = next(encodings[piece.follows])
-    ids, learned = encoding.ids, []
-    for start, stop, turn in piece.learned:
-      first, last, straddles = find_span(encoding, start, stop, text)
-      if start and (straddles or self._splits) and len(piece.learned) == 1:
-        # At inference the prompt ends here, and the answer begins a token.
-        asked = self._encode(text[:start], piece.follows)
-        said = self._encode(text[start:], True)
-        _, last, _ = find_span(said, 0, stop - start, text[start:])
-        questions = find_inside(asked, piece.asked, text[:start])
-        learned = [(len(asked.ids), len(asked.ids) + last, turn)]
-        return EncodedPiece(asked.ids + said.ids, learned, questions)
-      learned.append((first, last, turn))
-    return EncodedPiece(ids, learned, find_inside(encoding, piece.asked, text))
+    ids = self._text.encode(last.text.rstrip(" "), last.follows).ids
+    return self._text.encode(f"{last.text}a", last.follows).ids[: len(ids)] != ids
 
 
 def make_encoder(

@@ -1,8 +1,8 @@
-"""How a conversation's turns are framed: named templates, and a row's layout.
+"""Defines the named conversation templates, and the layout of the rows they write.
 
-A layout is the row as parts: text of the template, the turns' own text, special
-tokens and the image. Tokens that frame turns come from the template only; what a turn
-says is text, or a special token for content (see `specials`).
+A layout divides a row into parts: text of the template, the text of turns, special
+tokens, and the image. Only the template can write tokens that frame turns. The text of
+a turn is encoded as ordinary text and special tokens for content (see `specials`).
 """
 
 import dataclasses
@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 from mllm_selector_jax.types import InputError
 
 FRAME, SYSTEM, QUESTION, ANSWER, TOKEN, IMAGE = range(6)
+IMAGE_LETTER, TEXT_LETTER = "i", "t"  # what a question holds, one letter each
 
 
-class Part(NamedTuple):
-  """What stands next in a row.
+class TemplatePart(NamedTuple):
+  """One part of a row.
 
   Attributes:
     kind: FRAME, SYSTEM (a row's own system text), QUESTION, ANSWER, TOKEN or IMAGE.
     turn: the round that it belongs to.
+    segment: of a QUESTION, which of the texts that images divide it into.
     learned: whether it is supervised, if the round's answer is not empty.
     text: of a FRAME.
     token: id of a TOKEN.
@@ -35,26 +37,34 @@ class Part(NamedTuple):
   token: int = -1
   left: bool = False
   right: bool = False
+  segment: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-  """How rounds of question and answer are written as text.
+  """A conversation template, which writes rounds of question and answer as text.
 
-  A round is `user`, the question, `assistant`, the answer, `gap`, `closing`, the end
-  of sequence if `ends`, `tail`; learned is all from the blank before the answer to
-  the end of sequence. The system text stands in `system_frame` before the first
-  `user`, or after it if `inside`.
+  A round consists of `user`, the question, `assistant`, the answer, `gap`, `closing`,
+  the end-of-sequence token if `ends`, and `tail`. The loss covers everything from the
+  blank before the answer to the end-of-sequence token.
 
   Attributes:
-    asks: whether questions are written; otherwise only an image and one answer.
-    ends: whether every answer is closed by the tokenizer's end of sequence.
-    begins: whether later rounds, too, open with the tokenizer's BOS.
-    specials: special tokens that the other fields spell out.
-    apart: whether text after an image is tokenised as a text of its own, as LLaVA
-      does, not as one that goes on, as transformers does.
-    separator: at which LLaVA splits a round's text to find the answer. It masks
-      the whole row where a turn's text brings a second one.
+    system: the default system text.
+    user: the text before a question.
+    assistant: the text before an answer.
+    closing: the text or special token that ends an answer.
+    asks: whether questions are written; otherwise a row is an image and one answer.
+    ends: whether every answer ends with the tokenizer's end-of-sequence token.
+    system_frame: the texts before and after the system text.
+    inside: whether the framed system text is after the first `user`, not before it.
+    begins: whether later rounds, too, begin with the tokenizer's BOS token.
+    gap: the text between an answer and `closing`.
+    tail: the text after a round, which is not learned.
+    specials: names of the special tokens that occur in the other fields.
+    apart: whether text after an image is tokenised like the beginning of a text, as in
+      LLaVA, and not like its continuation, as in transformers.
+    separator: the text at which LLaVA splits a round to find the answer. LLaVA masks
+      the whole row if a turn contains it too.
   """
 
   system: str = ""
@@ -72,11 +82,15 @@ class Template:
   apart: bool = True
   separator: str = ""
 
-  def bind(self, tokenizer: Any, image_token: int) -> "Layout":
-    """The template with a tokenizer's own special tokens.
+  def bind(self, tokenizer: Any, image_token: int) -> "TemplateLayout":
+    """Returns the layout of rows, with the ids of the tokenizer's special tokens.
+
+    Args:
+      tokenizer: a fast tokenizer of transformers.
+      image_token: not used here; `ChatTemplate.bind` needs it.
 
     Raises:
-      InputError: the tokenizer lacks one of them.
+      InputError: the tokenizer lacks a special token of the template.
     """
     if self.ends and tokenizer.eos_token_id is None:
       raise InputError(
@@ -88,32 +102,34 @@ class Template:
       raise InputError(
         f"The base's tokenizer does not know {', '.join(missing)}, which this"
         " conversation template writes. Choose the template that the base was trained"
-        " with (model.conversation)."
+        " with (--config.model.conversation)."
       )
     specials = {name: vocabulary[name] for name in self.specials}
     eos = tokenizer.eos_token_id if self.ends else None
     bos = tokenizer.bos_token_id if self.begins else None
-    return Layout(self, specials, bos, eos)
+    return TemplateLayout(self, specials, bos, eos)
 
   def breaks(self, turn: int, question: str, answer: str) -> bool:
-    """Whether LLaVA's bookkeeping loses the row at this round."""
+    """Returns whether LLaVA would mask the whole row because of this round."""
     if not self.separator or self.separator.strip() not in f"{question}\0{answer}":
       return False
     text = f"{self.user}{question}{self.assistant}{answer}{self.gap}"
     return text.count(self.separator) > 1
 
 
-class Layout:
-  """A template's rows as parts.
+class TemplateLayout:
+  """Divides the rows of a template into parts.
 
   Attributes:
-    end: id that ends an answer; None if no single token does.
-    closing: text that ends an answer, before `end` or in its place.
-    adds_begin: whether the row opens with what the tokenizer opens texts with.
-    takes_system: whether there is a place for a row's own system text.
-    breaks_line: whether a question goes to a new line after its image.
+    end: the id that ends an answer; None if no single token does.
+    closing: the text that ends an answer, before `end` or instead of it.
+    adds_begin: whether the tokens that the tokenizer puts before a text, such as BOS,
+      are put before a row.
+    takes_system: whether the template has a place for a row's own system text.
+    breaks_line: whether a question is written on a new line after its image.
     apart: see `Template`.
-    specials: ids that the layout writes.
+    specials: the ids that the layout writes.
+    parts: returns the parts of a row; see `_write` for its arguments.
   """
 
   adds_begin = True
@@ -137,74 +153,101 @@ class Layout:
     self.parts = functools.lru_cache(maxsize=256)(self._write)
 
   def _write(
-    self, rounds: int, image: int | None, system: bool = False
-  ) -> tuple[Part, ...]:
-    """The parts of a row of so many rounds.
+    self, questions: tuple[str, ...], system: bool = False
+  ) -> tuple[TemplatePart, ...]:
+    """Lists the parts of a row.
 
     Args:
-      rounds: of question and answer.
-      image: the round whose question has it; None for none.
+      questions: for each round, what its question holds, in order: a letter of
+        `IMAGE_LETTER` or `TEXT_LETTER` for each image and each text.
       system: whether the row's own system text takes the template's place.
     """
     return tuple(
       part
-      for turn in range(rounds)
-      for part in self._write_round(turn, image == turn, system and turn == 0)
+      for turn, letters in enumerate(questions)
+      for part in self._write_round(turn, letters, system and turn == 0)
       if part.kind != FRAME or part.text
     )
 
-  def prompt(self, has_image: bool) -> tuple[Part, ...]:
+  def prompt(self, letters: str) -> tuple[TemplatePart, ...]:
     """The parts of a first question, up to where its answer is to begin."""
-    parts = self.parts(1, 0 if has_image else None)
+    parts = self.parts((letters,))
     return parts[: next(n for n, part in enumerate(parts) if part.learned)]
 
   def check(self, write: Any) -> None:
-    """Nothing is to be checked: the template is ours."""
+    """Does nothing; `ChatLayout.check` compares tokens with those of transformers."""
 
-  def _write_round(self, turn: int, has_image: bool, system: bool) -> Iterator[Part]:
+  def _write_round(
+    self, turn: int, letters: str, system: bool
+  ) -> Iterator[TemplatePart]:
     template = self._template
     if turn and self._bos is not None:
-      yield Part(TOKEN, turn, token=self._bos)
+      yield TemplatePart(TOKEN, turn, token=self._bos)
     if template.inside:
       yield from self._split(template.user, turn)
     if system or (turn == 0 and template.system):
       yield from self._split(template.system_frame[0], turn)
-      yield Part(SYSTEM) if system else Part(FRAME, turn, text=template.system)
+      yield (
+        TemplatePart(SYSTEM)
+        if system
+        else TemplatePart(FRAME, turn, text=template.system)
+      )
       yield from self._split(template.system_frame[1], turn)
     if not template.inside:
       yield from self._split(template.user, turn)
-    if has_image:
-      yield Part(IMAGE, turn)
-    if template.asks:
-      yield Part(QUESTION, turn)
+    yield from (
+      part
+      for part in list_question(turn, letters)
+      if template.asks or part.kind == IMAGE
+    )
     # The blank before an answer is learned: a prompt ends before it.
     stem = template.assistant.rstrip(" ")
     yield from self._split(stem, turn)
-    yield Part(FRAME, turn, True, template.assistant[len(stem) :])
-    yield Part(ANSWER, turn, True)
-    yield Part(FRAME, turn, True, template.gap)
+    yield TemplatePart(FRAME, turn, True, template.assistant[len(stem) :])
+    yield TemplatePart(ANSWER, turn, True)
+    yield TemplatePart(FRAME, turn, True, template.gap)
     yield from self._split(template.closing, turn, True)
     if self._eos is not None:
-      yield Part(TOKEN, turn, True, token=self._eos)
+      yield TemplatePart(TOKEN, turn, True, token=self._eos)
     yield from self._split(template.tail, turn)
 
-  def _split(self, text: str, turn: int, learned: bool = False) -> Iterator[Part]:
+  def _split(
+    self, text: str, turn: int, learned: bool = False
+  ) -> Iterator[TemplatePart]:
     return split_frame(text, self._specials, turn, learned)
+
+
+def list_question(turn: int, letters: str) -> Iterator[TemplatePart]:
+  """The images and the texts of a question, in order; see `TemplateLayout`."""
+  segment = 0
+  for letter in letters:
+    if letter == IMAGE_LETTER:
+      yield TemplatePart(IMAGE, turn)
+    else:
+      yield TemplatePart(QUESTION, turn, segment=segment)
+      segment += 1
 
 
 def split_frame(
   text: str, specials: Mapping[str, int], turn: int, learned: bool = False
-) -> Iterator[Part]:
-  """A template's text as parts, its special tokens apart."""
+) -> Iterator[TemplatePart]:
+  """Divides a text of the template into FRAME and TOKEN parts.
+
+  Args:
+    text: the text.
+    specials: the ids of special tokens, by their names in the text.
+    turn: the round that the parts belong to.
+    learned: whether the parts are supervised.
+  """
   if not specials:
-    yield Part(FRAME, turn, learned, text)
+    yield TemplatePart(FRAME, turn, learned, text)
     return
   longest_first = sorted(specials, key=len, reverse=True)
   for piece in re.split(f"({'|'.join(map(re.escape, longest_first))})", text):
     if piece in specials:
-      yield Part(TOKEN, turn, learned, token=specials[piece])
+      yield TemplatePart(TOKEN, turn, learned, token=specials[piece])
     else:
-      yield Part(FRAME, turn, learned, piece)
+      yield TemplatePart(FRAME, turn, learned, piece)
 
 
 VICUNA = Template(
@@ -217,10 +260,10 @@ VICUNA = Template(
   separator=" ASSISTANT: ",
 )
 
-# LLaVA's stage 1: an image, its caption, a new line; no end of sequence.
+# LLaVA's stage 1: an image, its caption and a line break, without end of sequence.
 PLAIN = Template(closing="\n", asks=False, ends=False)
 
-# Qwen's, and that of the models made from it.
+# The template of Qwen and of models derived from it.
 CHATML = Template(
   system="You are a helpful assistant.",
   system_frame=("<|im_start|>system\n", "<|im_end|>\n"),
@@ -233,7 +276,7 @@ CHATML = Template(
   apart=False,
 )
 
-# Llama 2's, as LLaVA writes it.
+# The template of Llama 2, as LLaVA writes it.
 LLAMA_2 = Template(
   system_frame=("<<SYS>>\n", "\n<</SYS>>\n\n"),
   user="[INST] ",

@@ -1,4 +1,4 @@
-"""A record's conversation, read as rounds of question and answer."""
+"""Reads a record's conversation as rounds of question and answer."""
 
 import hashlib
 import json
@@ -12,8 +12,8 @@ class Round(NamedTuple):
   """One question and its answer.
 
   Attributes:
-    question, answer: their texts.
-    learned: whether the record lets the answer be learned.
+    question, answer: the texts.
+    learned: False if the record excludes the answer from the loss.
   """
 
   question: str
@@ -22,11 +22,11 @@ class Round(NamedTuple):
 
 
 class Dialogue(NamedTuple):
-  """A conversation as it is learned from.
+  """A conversation from which a model learns.
 
   Attributes:
-    rounds: its questions and answers.
-    system: its own system text; None if it has none.
+    rounds: the questions and answers.
+    system: the system text of the record; None if it has none.
   """
 
   rounds: list[Round]
@@ -34,7 +34,7 @@ class Dialogue(NamedTuple):
 
 
 def read_dialogue(conversations: Any) -> Dialogue:
-  """A record's conversation, see `read_rounds` and `read_system`.
+  """Reads a record's conversation; see `read_rounds` and `read_system`.
 
   Raises:
     RowError: it is not a list of alternating human and gpt turns.
@@ -43,10 +43,13 @@ def read_dialogue(conversations: Any) -> Dialogue:
 
 
 def read_rounds(conversations: Any) -> list[Round]:
-  """The rounds of a record's conversation.
+  """Reads the rounds of a record's conversation.
 
-  What precedes the first human turn is dropped, as LLaVA does; so is a last
-  question without an answer.
+  Turns before the first human turn are dropped, as in LLaVA, and so is a last question
+  without an answer.
+
+  Args:
+    conversations: a list of turns in LLaVA's format.
 
   Raises:
     RowError: it is not a list of alternating human and gpt turns.
@@ -55,19 +58,19 @@ def read_rounds(conversations: Any) -> list[Round]:
     raise RowError("malformed", "conversations is not a list")
   rounds: list[Round] = []
   question: str | None = None
-  for place, turn in enumerate(conversations):
+  for index, turn in enumerate(conversations):
     if not isinstance(turn, dict):
-      raise RowError("malformed", f"turn {place} is not an object")
+      raise RowError("malformed", f"turn {index} is not an object")
     role, value = turn.get("from"), turn.get("value")
     if role != "human" and question is None and not rounds:
       continue
     if not isinstance(value, str):
-      raise RowError("malformed", f"turn {place} has no text in value")
-    if role != ("human" if question is None else "gpt"):
-      wanted = "human" if question is None else "gpt"
+      raise RowError("malformed", f"turn {index} has no text in value")
+    expected_role = "human" if question is None else "gpt"
+    if role != expected_role:
       raise RowError(
         "malformed",
-        f"turn {place} is from {repr(role)[:40]}, where {wanted} is expected",
+        f"turn {index} is from {repr(role)[:40]}, where {expected_role} is expected",
       )
     if question is None:
       question = value
@@ -77,36 +80,36 @@ def read_rounds(conversations: Any) -> list[Round]:
   return rounds
 
 
-def check_rounds(rounds: Sequence[Round], has_image: bool) -> set[int]:
+def check_rounds(rounds: Sequence[Round], images: int) -> set[int]:
   """Refuses rounds that cannot be learned from.
 
+  Args:
+    rounds: of the conversation.
+    images: how many the record has; each stands at a mark of a question.
+
   Returns:
-    The rounds whose answers the record masks.
+    The numbers of the rounds whose answers the record masks.
 
   Raises:
-    RowError: no answer is learned, or the marks do not fit the image.
+    RowError: no answer is learned, or marks and images differ in number.
   """
-  if not any(each.answer.strip() for each in rounds):
+  if not any(pair.answer.strip() for pair in rounds):
     raise RowError("no supervised token", "no turn from gpt holds an answer")
-  masked = {turn for turn, each in enumerate(rounds) if not each.learned}
+  masked = {turn for turn, pair in enumerate(rounds) if not pair.learned}
   if len(masked) == len(rounds):
     raise RowError("no supervised token", "the record masks every answer")
   asked = sum(each.question.count(MARK) for each in rounds)
   answered = sum(each.answer.count(MARK) for each in rounds)
-  marks = asked + answered
-  if not has_image and asked:
-    raise RowError("image marks", f"{asked} {MARK} in the questions, no image")
-  if has_image and marks > 1:
-    raise RowError("several images", f"{marks} {MARK} in the text")
-  if has_image and not marks:
-    raise RowError("image marks", f"an image, no {MARK} in a question")
-  if has_image and answered:
+  if images and answered:
     raise RowError("image marks", f"{MARK} stands in an answer")
+  if asked != images:
+    held = {0: "no image", 1: "one image"}.get(images, f"{images} images")
+    raise RowError("image marks", f"{asked} {MARK} in the questions, {held}")
   return masked
 
 
 def read_system(conversations: list[dict[str, Any]]) -> str | None:
-  """The conversation's own system text, None if it has none."""
+  """Returns the system text of a conversation; None if it has none."""
   first = conversations[0] if conversations else None
   if not isinstance(first, dict) or first.get("from") != "system":
     return None
@@ -115,9 +118,9 @@ def read_system(conversations: list[dict[str, Any]]) -> str | None:
 
 
 def hash_answers(rounds: Sequence[Round]) -> int:
-  """A number that is equal where all answers are, and never 0.
+  """Hashes the answers of a conversation to a number that is never 0.
 
-  Case, blanks around an answer and full stops at its end make no difference.
+  Case, blanks around an answer and full stops at its end are ignored.
   """
   texts = [r.answer.strip().rstrip(".。").rstrip().casefold() for r in rounds]
   digest = hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).digest()

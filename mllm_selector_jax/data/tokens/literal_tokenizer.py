@@ -1,4 +1,4 @@
-"""Tokenizers that take a user's text literally, the text of chosen tokens included."""
+"""Makes tokenizers that treat the text of chosen added tokens as ordinary text."""
 
 import json
 from collections.abc import Collection, Iterable
@@ -8,11 +8,11 @@ from mllm_selector_jax.types import InputError
 
 
 def first_token(encoding: Any, start: int) -> int:
-  """The first token whose characters reach beyond `start`."""
+  """Returns the index of the first token that ends after the character `start`."""
   token = encoding.char_to_token(start)
   if token is not None:
     return token
-  # A character that yields no token, as a normaliser's deletions.
+  # The character yields no token, for example because a normaliser deleted it.
   for token, (_, end) in enumerate(encoding.offsets):
     if end > start:
       return token
@@ -20,14 +20,17 @@ def first_token(encoding: Any, start: int) -> int:
 
 
 def find_span(encoding: Any, start: int, stop: int, text: str) -> tuple[int, int, bool]:
-  """The tokens of the characters from `start` to `stop`.
+  """Finds the tokens of the characters from `start` to `stop`.
 
   Args:
-    text: that was encoded.
+    encoding: the result of encoding `text` with a fast tokenizer.
+    start: the index of the first character.
+    stop: the index after the last character.
+    text: the text that was encoded.
 
   Returns:
-    The first token, the one after the last, and whether the first also holds
-    characters before `start`, other than blanks.
+    The index of the first token, the index after the last token, and whether the first
+    token also holds characters before `start` that are not blanks.
   """
   first = first_token(encoding, start)
   last = len(encoding.ids)
@@ -41,8 +44,17 @@ def find_span(encoding: Any, start: int, stop: int, text: str) -> tuple[int, int
 def find_inside(
   encoding: Any, spans: Iterable[tuple[int, int]], text: str
 ) -> list[tuple[int, int]]:
-  """The tokens that lie wholly, but for blanks, in spans of characters of `text`."""
-  found = []
+  """Finds the tokens that lie, apart from blanks, completely in spans of characters.
+
+  Args:
+    encoding: the result of encoding `text` with a fast tokenizer.
+    spans: start and stop of each span, in characters.
+    text: the text that was encoded.
+
+  Returns:
+    Start and stop of each span, in tokens.
+  """
+  token_spans = []
   for start, stop in spans:
     if start >= len(text):
       continue
@@ -50,15 +62,15 @@ def find_inside(
     first += straddles
     if last > first and text[stop : encoding.token_to_chars(last - 1)[1]].strip(" "):
       last -= 1
-    found.append((first, last))
-  return found
+    token_spans.append((first, last))
+  return token_spans
 
 
 def check_tokenizer(tokenizer: Any, image_token: int) -> None:
-  """Refuses a tokenizer that texts and images cannot be written with.
+  """Refuses a tokenizer with which conversations and images cannot be encoded.
 
   Raises:
-    InputError: it is not a fast one, or does not know the image token.
+    InputError: it is not a fast tokenizer, or does not know the image token.
   """
   from tokenizers import Tokenizer
 
@@ -75,21 +87,21 @@ def check_tokenizer(tokenizer: Any, image_token: int) -> None:
 
 
 def make_literal(tokenizer: Any, literal: Collection[int]) -> tuple[Any, Any]:
-  """Two tokenizers that take the text of some added tokens literally.
+  """Makes two tokenizers that treat the text of some added tokens as ordinary text.
 
   Args:
-    tokenizer: a fast one.
-    literal: ids of these tokens, which are left out where ids are made text again.
-      Any other added token is found in a text as transformers finds it.
+    tokenizer: a fast tokenizer of transformers.
+    literal: the ids of these tokens. They are skipped when ids are decoded. All other
+      added tokens are recognised in a text as transformers does.
 
   Returns:
-    One for text on its own, and one for text after an end of sequence, where some
-    tokenizers do not put the blank that they put before a text's first word.
+    A tokenizer for text at the beginning of a row, and one for text after an end of
+    sequence. Some tokenizers prepend a blank to the former and not to the latter.
   """
   from tokenizers import Tokenizer
 
   state = json.loads(tokenizer.backend_tokenizer.to_str())
-  # Without its post-processor a tokenizer adds nothing and trims no offsets.
+  # Without its post-processor, a tokenizer adds no tokens and does not trim offsets.
   state["post_processor"] = state["truncation"] = state["padding"] = None
   for token in state["added_tokens"]:
     token["special"] = token["id"] in literal
@@ -103,10 +115,14 @@ def make_literal(tokenizer: Any, literal: Collection[int]) -> tuple[Any, Any]:
 
 
 def _never_prepend(state: Any) -> bool:
-  """Sets Metaspace's "first" to "never"; whether there was one."""
+  """Changes Metaspace's prepend scheme from "first" to "never", in place.
+
+  Returns:
+    Whether a scheme was changed.
+  """
   if not isinstance(state, dict):
     return False
-  found = state.get("prepend_scheme") == "first"
-  if found:
+  is_first = state.get("prepend_scheme") == "first"
+  if is_first:
     state["prepend_scheme"] = "never"
-  return any([found, *map(_never_prepend, state.get("pretokenizers", ()))])
+  return any([is_first, *map(_never_prepend, state.get("pretokenizers", ()))])

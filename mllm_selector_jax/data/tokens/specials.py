@@ -1,9 +1,9 @@
-"""Which added tokens of a tokenizer a turn's text may hold, and which stay text in it.
+"""Decides which added tokens of a tokenizer are recognised in the text of a turn.
 
-A pool's text must not be able to begin a turn, to end an answer or to stand for an
-image. So a token that frames conversations is text wherever a turn spells it, and a
-special token that says something of the content, such as `<box>` or `<loc_12>`, is the
-token that it is to the base.
+The text of a pool must not be able to begin a turn, to end an answer or to stand for an
+image. A token that frames conversations is therefore encoded as ordinary text if a turn
+contains its name. A special token that describes content, such as `<box>` or
+`<loc_12>`, keeps its id.
 """
 
 import collections
@@ -24,18 +24,20 @@ _SPEAKERS = frozenset(
   "im inst sys system user assistant human bot chatbot developer observation ipython"
   " message channel constrain utterance eot eom eod eoh eoa".split()
 )
-# These do so beside a word of an edge, as in <start_of_turn>; a page's header does not.
+# These words frame a conversation only together with one of `_EDGES`, as in
+# <start_of_turn>; the header of a page is content.
 _PARTS = frozenset("turn header".split())
 _EDGES = frozenset("begin start end stop bos eos".split())
 _IMAGES = frozenset(
   "image images img imgpad imgs boi eoi video videos audio vision slice".split()
 )
-# Calls of tools, code to be filled in, and places kept free.
+# Tool calls, markers for filling in code, and unused reserved tokens.
 _OTHERS = frozenset(
   "tool tools toolcall python plugin interpreter function functions fim repo reponame"
   " filename reserved unused extra control placeholder".split()
 )
-# Names that say one of these and no more, as <|end|> and <|begin_of_text|>.
+# A name frames a text if it consists of `_EDGES` and these words, as <|end|> and
+# <|begin_of_text|>, or of words of `_ALONE`.
 _WHOLE = frozenset("of text sentence document stream sequence prompt".split())
 _ALONE = frozenset(
   "s unk pad sep cls mask gmask sop eop call return turn pre suf mid endoftext"
@@ -44,12 +46,12 @@ _ALONE = frozenset(
 
 
 class Count(NamedTuple):
-  """How often a row's turns spell an added token.
+  """How often an added token occurs in the turns of a row.
 
   Attributes:
     name: the token's text.
-    kept: whether it is the token there; otherwise it stands as text.
-    times: that it occurs.
+    kept: whether it keeps its id; otherwise it is encoded as text.
+    times: the number of occurrences.
   """
 
   name: str
@@ -58,44 +60,45 @@ class Count(NamedTuple):
 
 
 def read_choice(value: Any) -> Choice:
-  """The value of model.content_specials.
+  """Parses `model.content_specials`.
 
   Args:
-    value: "auto", "none", or names of tokens: a list, or with commas.
+    value: "auto", "none", or names of tokens, in a list or separated by commas.
 
   Raises:
-    InputError: it is none of these.
+    InputError: the value is none of these.
   """
   names = value.split(",") if isinstance(value, str) else value
   if not isinstance(names, list | tuple) or not all(isinstance(x, str) for x in names):
     raise InputError(
       f"model.content_specials={value!r}: allowed are {AUTO}, {NONE}, and names of"
-      " special tokens: a list, or with commas."
+      " special tokens, in a list or separated by commas."
     )
   names = tuple(name.strip() for name in names if name.strip())
   if not names:
     raise InputError(
-      f"model.content_specials={value!r} names no token; {NONE} is written for none."
+      f"model.content_specials={value!r} names no token; write {NONE} for none."
     )
   return names[0] if names in ((AUTO,), (NONE,)) else names
 
 
 class Specials:
-  """The added tokens of a tokenizer, divided.
+  """Divides the added tokens of a tokenizer into those kept and those taken as text.
 
   Args:
-    tokenizer: a fast one of transformers.
-    image_token: id that stands for a patch of the image.
+    tokenizer: a fast tokenizer of transformers.
+    image_token: the id that stands for a patch of the image.
     written: ids that the conversation template writes.
     ends: ids that end an answer.
-    choice: "auto" keeps the id of special tokens for content, "none" of no special
-      token, and names keep the id of these.
+    choice: the special tokens that keep their ids in a turn: "auto" for those that
+      describe content, "none" for none of them, or their names.
 
   Attributes:
-    literal: ids that are text where a turn spells them.
+    literal: the ids of tokens whose names are encoded as ordinary text in a turn.
 
   Raises:
-    InputError: a name that is no added token, or one that frames the conversation.
+    InputError: `choice` names a token that is not an added token, or one that frames
+      the conversation.
   """
 
   def __init__(
@@ -107,22 +110,22 @@ class Specials:
     choice: Choice = AUTO,
   ):
     added = tokenizer.added_tokens_decoder
-    names = {token: each.content for token, each in added.items()}
-    special = {token for token, each in added.items() if each.special}
+    names = {token: entry.content for token, entry in added.items()}
+    special = {token for token, entry in added.items() if entry.special}
     special |= set(tokenizer.all_special_ids) & added.keys()
     frame: set[int | None] = {image_token, *written, *ends}
     frame |= _find_roles(tokenizer)
     sources = _chat_sources(tokenizer)
     frame |= {token for token in special if names[token] in sources}
     if isinstance(choice, tuple):
-      wanted = _find_named(choice, names, frame)
-      text = special - wanted
+      chosen = _find_named(choice, names, frame)
+      literal = special - chosen
     else:
-      named = {token for token in added if _frames(names[token], token in special)}
-      text = special if choice == NONE else special & (frame | named)
-      # Another added token is what the tokenizer makes of it, unless it is of turns.
-      text |= named
-    self.literal = frozenset(text | (frame & added.keys()))
+      framing = {token for token in added if _frames(names[token], token in special)}
+      literal = special if choice == NONE else special & (frame | framing)
+      # Added tokens that are not special keep their ids, unless they frame turns.
+      literal |= framing
+    self.literal = frozenset(literal | (frame & added.keys()))
     kept = {
       token: name
       for token, name in names.items()
@@ -131,46 +134,50 @@ class Specials:
     self._kept = kept
     self._is_kept = np.zeros(max(names, default=0) + 1, bool)
     self._is_kept[list(kept)] = True
-    counted = sorted(
+    # Longer names first, since the pattern takes the first alternative that matches.
+    literal_names = sorted(
       (names[token] for token in self.literal if token != image_token),
       key=len,
       reverse=True,
     )
-    self._text = re.compile("|".join(map(re.escape, counted))) if counted else None
-    self._hints = sorted({name[:2] for name in counted})
+    pattern = "|".join(map(re.escape, literal_names))
+    self._literal_pattern = re.compile(pattern) if literal_names else None
+    self._hints = sorted({name[:2] for name in literal_names})
 
   def count(
     self, tokens: Int[np.ndarray, " L"], texts: Sequence[str]
   ) -> Iterator[Count]:
-    """What of the added tokens a row's turns hold.
+    """Counts the added tokens in the turns of a row.
 
     Args:
-      tokens: of the row. The template writes none of those that are kept.
-      texts: of its turns.
+      tokens: the token ids of the row. The template writes none of the kept tokens.
+      texts: the texts of its turns.
     """
-    low = tokens[tokens < len(self._is_kept)]
-    if self._kept and self._is_kept[low].any():
-      found, times = np.unique(low[self._is_kept[low]], return_counts=True)
-      for token, number in zip(found.tolist(), times.tolist(), strict=True):
-        yield Count(self._kept[token], True, number)
-    if self._text is None:
+    candidates = tokens[tokens < len(self._is_kept)]
+    if self._kept and self._is_kept[candidates].any():
+      kept, counts = np.unique(
+        candidates[self._is_kept[candidates]], return_counts=True
+      )
+      for token, times in zip(kept.tolist(), counts.tolist(), strict=True):
+        yield Count(self._kept[token], True, times)
+    if self._literal_pattern is None:
       return
-    # Looking for their beginnings first is many times as fast as the pattern.
+    # Searching for the first two characters is many times as fast as the pattern.
     text = "\0".join(texts)
     if any(hint in text for hint in self._hints):
-      spelled = collections.Counter(self._text.findall(text))
-      for name, number in sorted(spelled.items()):
-        yield Count(name, False, number)
+      occurrences = collections.Counter(self._literal_pattern.findall(text))
+      for name, times in sorted(occurrences.items()):
+        yield Count(name, False, times)
 
 
 def _chat_sources(tokenizer: Any) -> str:
-  """All chat templates that a tokenizer brings, as one text."""
+  """Returns all chat templates of a tokenizer, joined to one text."""
   sources = tokenizer.chat_template or ""
   return "\0".join(sources.values()) if isinstance(sources, dict) else sources
 
 
 def _find_roles(tokenizer: Any) -> set[int | None]:
-  """The tokens that a tokenizer names by what they are for, as pad_token is."""
+  """Returns the tokens that have a role in the tokenizer, such as `pad_token`."""
   ids = {getattr(tokenizer, f"{role}_token_id") for role in _ROLES}
   for role, name in tokenizer.special_tokens_map.items():
     if isinstance(name, str) and _frames(f"<{role}>", True):
@@ -181,6 +188,7 @@ def _find_roles(tokenizer: Any) -> set[int | None]:
 def _find_named(
   choice: tuple[str, ...], names: dict[int, str], frame: Collection[int | None]
 ) -> set[int]:
+  """Returns the ids of the tokens that `model.content_specials` names."""
   ids = {name: token for token, name in names.items()}
   if unknown := [name for name in choice if name not in ids]:
     raise InputError(
@@ -197,24 +205,24 @@ def _find_named(
 
 
 def _frames(name: str, special: bool) -> bool:
-  """Whether a token's name is of those that frame something, in any chat format.
+  """Returns whether a token's name suggests that it frames turns, texts or images.
 
   Args:
     name: the token's text.
-    special: whether it is a special token. Of the others, which a tokenizer makes of
-      text anyway, only names of turns count, in brackets as `<|im_start|>` is.
+    special: whether it is a special token. An added token that is not special frames
+      something only if its name is bracketed and names a turn, as `<|im_start|>` does.
   """
-  words = re.findall(r"[^\W\d_]+", name.lower())
-  found, numbered = set(words), any(letter.isdigit() for letter in name)
-  if special or name.lstrip("\u2581 ").startswith(("<", "[")):
-    if found & _SPEAKERS or (found & _PARTS and found & _EDGES):
+  words = set(re.findall(r"[^\W\d_]+", name.lower()))
+  is_bracketed = name.lstrip("\u2581 ").startswith(("<", "["))
+  if special or is_bracketed:
+    if words & _SPEAKERS or (words & _PARTS and words & _EDGES):
       return True
   if not special:
     return False
   if not words:
-    return not name.lstrip("\u2581 ").startswith(("<", "["))
-  if found & (_IMAGES | _OTHERS):
+    return not is_bracketed
+  if words & (_IMAGES | _OTHERS):
     return True
-  if numbered:
+  if any(letter.isdigit() for letter in name):
     return False
-  return found <= _ALONE or bool(found & _EDGES and found <= _EDGES | _WHOLE)
+  return words <= _ALONE or bool(words & _EDGES and words <= _EDGES | _WHOLE)

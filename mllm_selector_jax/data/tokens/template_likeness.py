@@ -1,11 +1,14 @@
-"""What a base's own chat template looks like, beside the template that is chosen."""
+"""Warns if a base model's own chat template looks unlike the chosen template."""
 
 from typing import Any
 
 from mllm_selector_jax.data.tokens.conversation_templates import WRITTEN
 
-CHOSEN = ("chat", "plain")  # follows the base's own; has no turns
-# What a chat template writes, the name of its form, and ours of it, if any.
+# Choices that need no warning: "chat" follows the base's own template, and "plain" has
+# no turns.
+CHOSEN = ("chat", "plain")
+# A text by which a chat template is recognised, the name of its format, and the name of
+# our template of this format, if there is one.
 MARKS = (
   ("<|im_start|>", "ChatML", "chatml"),
   ("<|start_header_id|>", "Llama 3's form", None),
@@ -17,26 +20,30 @@ MARKS = (
 
 
 def describe_other(conversation: str, tokenizer: Any) -> str | None:
-  """What speaks against the chosen template, as a sentence; None if nothing does.
+  """Describes how the base's own chat template differs from the chosen one.
 
   Args:
-    conversation: `model.conversation`.
-    tokenizer: the base's.
+    conversation: the value of `model.conversation`.
+    tokenizer: the tokenizer of the base model.
+
+  Returns:
+    A sentence; None if the templates are alike, or if nothing can be said.
   """
   template = tokenizer.chat_template
   if isinstance(template, dict):  # several, by name
     template = template.get("default")
   if conversation in CHOSEN or not template:
     return None
-  looks = next((look for look in MARKS if look[0] in template), None)
-  if looks is None or looks[2] == conversation:
+  entry = next((entry for entry in MARKS if entry[0] in template), None)
+  if entry is None or entry[2] == conversation:
     return None
-  mark, form, ours = looks
+  mark, form, ours = entry
   if ours is not None and WRITTEN[ours].specials:
-    known = tokenizer.get_vocab()
-    ours = ours if all(name in known for name in WRITTEN[ours].specials) else None
+    vocabulary = tokenizer.get_vocab()
+    if any(name not in vocabulary for name in WRITTEN[ours].specials):
+      ours = None
   return (
     f"its own chat template looks like {form} (it writes {mark}), but"
-    f" model.conversation is {conversation!r}. A base that was tuned with that form"
-    f" answers best when it is asked so: --config.model.conversation={ours or 'chat'}."
+    f" model.conversation is {conversation!r}. A base answers best in the form that it"
+    f" was tuned with: --config.model.conversation={ours or 'chat'}."
   )

@@ -1,19 +1,21 @@
-"""A named template as the chat template of the models that were tuned with it.
+"""Writes a named template as a Jinja chat template, to be stored with a tuned model.
 
-Whoever asks such a model through transformers, or tunes it on, then writes the
-tokens that we wrote, and learns from the ones that we learned from.
+With it, transformers encodes conversations to the same tokens with which the model was
+tuned here, and masks the same tokens if the model is tuned further.
 """
 
 import itertools
 import string
 from typing import Any, NamedTuple
 
+from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.tokens.chat_template import ChatTemplate
 from mllm_selector_jax.data.tokens.conversation import MARK, Encoder
 from mllm_selector_jax.data.tokens.conversation_templates import Template
+from mllm_selector_jax.types import ImageOptions, ImageTokens
 
-# What a message says and how many images it brings, in both forms that messages
-# have. As in training, an image stands first and its question on a new line.
+# Reads text and number of images of a message, which may be a text or a list of parts.
+# As in training, an image comes first, and its question is on a new line.
 _SOURCE = string.Template("""\
 {%- set turn = namespace(system=$system, text='', said='', images=0, later=false) -%}
 $begin
@@ -57,18 +59,19 @@ $begin
 {%- endfor -%}
 {%- if add_generation_prompt -%}$prompt{%- endif -%}
 """)
-# Two rounds by which tokens are compared; the accent is no token with its blank.
+# Two rounds for which our tokens are compared with those of transformers. The
+# accented letters are unlikely to share a token with the blank before them.
 _QUESTIONS = ("What is it?", "\u00c9t and now?")
 _ANSWERS = ("A star.", "\u00e9 no, two.")
 
 
 class Blanks(NamedTuple):
-  """What depends on where a tokenizer puts a blank of its own.
+  """Where a tokenizer that adds blanks of its own needs them in the Jinja template.
 
   Attributes:
-    begun: written after the BOS, where ours is put before a row's first text.
-    imaged: written after an image, as there.
-    inside: whether the blank before an answer counts as learned.
+    begun: the blank to write after BOS, before the first text of a row.
+    imaged: the blank to write after an image.
+    inside: whether the blank before an answer is learned.
   """
 
   begun: str = ""
@@ -77,15 +80,14 @@ class Blanks(NamedTuple):
 
 
 def make_chat_template(encoder: Encoder) -> tuple[str | None, bool]:
-  """Jinja that writes and marks what the encoder does.
+  """Makes a chat template that writes and masks the same tokens as the encoder.
 
-  Turns that spell a special token, which are text to us, and answers whose first
-  letters a tokenizer would join with what stands before, are as transformers has
-  them.
+  Two cases differ: transformers recognises special tokens in the text of turns, and a
+  tokenizer may join the first letters of an answer with the text before it.
 
   Returns:
-    The source, None for the tokenizer's own as it is; and whether transformers
-    gives a small conversation the very tokens and mask that the encoder does.
+    The Jinja source, or None if the tokenizer's own template is right as it is; and
+    whether tokens and mask of a small conversation are exactly those of the encoder.
   """
   template, tokenizer = encoder.template, encoder.tokenizer
   if isinstance(template, ChatTemplate):
@@ -93,9 +95,11 @@ def make_chat_template(encoder: Encoder) -> tuple[str | None, bool]:
     if template.system:
       source = _add_system(source, template.system)
     return (None if source == tokenizer.get_chat_template() else source), True
-  small = Encoder(tokenizer, template, encoder.image_token, 1, 4096)
+  one = ImageOptions(1, (0.0,) * 3, (1.0,) * 3, grid=1)
+  images = BaseImages(one, ImageTokens(encoder.image_token))
+  small = Encoder(tokenizer, template, images, 4096)
   mark = tokenizer.convert_ids_to_tokens(encoder.image_token)
-  begins = small.encode(_talk(1, None), False).tokens[0] == tokenizer.bos_token_id
+  begins = small.encode(_talk(1, None)).tokens[0] == tokenizer.bos_token_id
   choices = itertools.product((True, False), ("", " "), ("", " "))
   sources = [
     _write_source(template, mark, bool(begins), Blanks(begun, imaged, inside))
@@ -106,50 +110,58 @@ def make_chat_template(encoder: Encoder) -> tuple[str | None, bool]:
 
 
 def _quote(text: str) -> str:
-  """A text as a string of Jinja's."""
+  """Writes a text as a Jinja string literal."""
   text = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
   return f"'{text}'"
 
 
 def _put(*values: str) -> str:
-  """Puts out values of Jinja's, one after the other."""
+  """Writes Jinja expressions to be output one after another."""
   values = tuple(value for value in values if value != "''")
   return "{{ " + " + ".join(values) + " }}" if values else ""
 
 
 def _when(condition: str, text: str) -> str:
+  """Writes Jinja source that is used only under a condition."""
   return f"{{%- if {condition} -%}}{text}{{%- endif -%}}" if text else ""
 
 
 def _write_source(template: Template, mark: str, begins: bool, blanks: Blanks) -> str:
-  """The template as Jinja, its blanks put so."""
+  """Writes the template as Jinja.
+
+  Args:
+    template: the named template.
+    mark: the text of the image token.
+    begins: whether a row begins with the BOS token.
+    blanks: the blanks that this tokenizer needs.
+  """
   stem = template.assistant.rstrip(" ")
   blank = _quote(template.assistant[len(stem) :])
   if not template.asks:
-    # The answer is the first text, or the first after the image; where a blank
-    # stands already, a tokenizer puts no other.
-    places = ["not turn.images and not turn.system"] * bool(blanks.begun)
-    places += ["turn.images"] * bool(blanks.imaged)
-    place = " or ".join(places) or "false"
-    blank = f"(' ' if ({place}) and not turn.text.startswith(' ') else '')"
-  said = [blank] if blanks.inside else []
-  said += ["turn.text", _quote(template.gap + template.closing)]
-  said += ["eos_token"] if template.ends else []
-  said_text = " + ".join(value for value in said if value != "''")
+    # The answer is the first text of the row, or the first after the image. A tokenizer
+    # adds no blank to a text that begins with one.
+    conditions = ["not turn.images and not turn.system"] * bool(blanks.begun)
+    conditions += ["turn.images"] * bool(blanks.imaged)
+    condition = " or ".join(conditions) or "false"
+    blank = f"(' ' if ({condition}) and not turn.text.startswith(' ') else '')"
+  learned = [blank] if blanks.inside else []
+  learned += ["turn.text", _quote(template.gap + template.closing)]
+  learned += ["eos_token"] if template.ends else []
+  learned_text = " + ".join(value for value in learned if value != "''")
   answer = _put(_quote(stem)) + ("" if blanks.inside else _put(blank))
   return _SOURCE.substitute(
     system=_quote(template.system),
     begin="{{ bos_token }}" if begins else "",
     mark=_quote(mark),
     ask=_write_question(template, mark, blanks),
-    answer=f"{answer}{{%- set turn.said = {said_text} -%}}",
+    answer=f"{answer}{{%- set turn.said = {learned_text} -%}}",
     tail=_put(_quote(template.tail)),
     prompt=_put(_quote(stem)),
   )
 
 
 def _write_question(template: Template, mark: str, blanks: Blanks) -> str:
-  """What a user's message becomes."""
+  """Writes the Jinja source for a user's message."""
   first = "not turn.later" if template.asks else "turn.system and not turn.later"
   user = _put(_quote(template.user))
   frame = [_quote(text) for text in template.system_frame]
@@ -167,9 +179,9 @@ def _write_question(template: Template, mark: str, blanks: Blanks) -> str:
 
 
 def _add_system(source: str, system: str) -> str:
-  """A chat template, given a system message where the messages have none."""
+  """Changes a chat template to add a system message if the messages have none."""
   text = _quote(system)
-  # As text or as a list of parts, whichever the other messages are.
+  # The message is a text or a list of parts, like the other messages.
   return (
     "{%- if messages and messages[0]['role'] != 'system' -%}"
     "{%- if messages[0]['content'] is string -%}"
@@ -182,7 +194,7 @@ def _add_system(source: str, system: str) -> str:
 
 
 def _talk(rounds: int, image: int | None) -> list[dict[str, str]]:
-  """The small conversation as a record has it."""
+  """Returns the small conversation in LLaVA's format."""
   talk = []
   for turn in range(rounds):
     mark = f"{MARK}\n" if turn == image else ""
@@ -194,13 +206,13 @@ def _talk(rounds: int, image: int | None) -> list[dict[str, str]]:
 
 
 def _is_exact(encoder: Encoder, source: str, mark: str) -> bool:
-  """Whether transformers has our tokens and our mask, with an image and without."""
+  """Returns whether transformers gives our tokens and mask, with and without image."""
   rounds = 2 if encoder.template.asks else 1
-  for image, listed in itertools.product((None, 0), (True, False)):
+  for image, as_lists in itertools.product((None, 0), (True, False)):
     talk = _talk(rounds, image)
-    ours = encoder.encode(talk, image is not None)
+    ours = encoder.encode(talk, [] if image is None else [(1, 1)])
     theirs = encoder.tokenizer.apply_chat_template(
-      [_as_message(turn, mark, listed) for turn in talk],
+      [_as_message(turn, mark, as_lists) for turn in talk],
       chat_template=source,
       return_dict=True,
       return_assistant_tokens_mask=True,
@@ -212,10 +224,10 @@ def _is_exact(encoder: Encoder, source: str, mark: str) -> bool:
   return True
 
 
-def _as_message(turn: dict[str, str], mark: str, listed: bool) -> dict[str, Any]:
+def _as_message(turn: dict[str, str], mark: str, as_lists: bool) -> dict[str, Any]:
   role = "user" if turn["from"] == "human" else "assistant"
   text = turn["value"]
-  if not listed:
+  if not as_lists:
     return {"role": role, "content": text.replace(MARK, mark)}
   parts = [{"type": "image"}] if MARK in text else []
   text = text.removeprefix(f"{MARK}\n")

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mllm_selector_jax.data.tokens.conversation_templates import (
   ANSWER,
@@ -12,16 +12,16 @@ from mllm_selector_jax.data.tokens.conversation_templates import (
   IMAGE,
   QUESTION,
   SYSTEM,
-  Part,
+  TemplatePart,
 )
 
 
 class Piece(NamedTuple):
-  """Text that is tokenised as one, or one special token, or the image.
+  """Text that is tokenised as one, or one special token, or an image.
 
   Attributes:
-    text: None for a token or the image.
-    token: id of a special token; None for the image.
+    text: None for a token or an image.
+    token: id of a special token; None for an image.
     follows: whether the text goes on after a special token.
     turn: the round that it begins in.
     learned: (start, stop, round) of supervised characters, or of the token.
@@ -36,6 +36,10 @@ class Piece(NamedTuple):
   learned: tuple[tuple[int, int, int], ...]
   shared: bool
   asked: tuple[tuple[int, int], ...] = ()
+
+  @property
+  def is_image(self) -> bool:
+    return self.text is None and self.token is None
 
 
 class Break(NamedTuple):
@@ -59,8 +63,8 @@ class EncodedPiece(NamedTuple):
 
 
 def join_parts(
-  parts: Iterable[Part],
-  questions: Sequence[str],
+  parts: Iterable[TemplatePart],
+  questions: Sequence[Sequence[str]],
   answers: Sequence[str],
   apart: bool,
   system: str = "",
@@ -70,7 +74,7 @@ def join_parts(
 
   Args:
     parts: of the layout for so many rounds.
-    questions: text of each round's question, without the image's mark.
+    questions: the texts of each round's question, which its images divide.
     answers: text of each round's answer; an empty one's round is not learned.
     apart: whether text after an image begins anew.
     system: the row's own system text, if the parts have a place for one.
@@ -98,8 +102,10 @@ def join_parts(
       else:
         if part.kind == SYSTEM:
           new = system
+        elif part.kind == QUESTION:
+          new = questions[part.turn][part.segment]
         else:
-          new = (questions if part.kind == QUESTION else answers)[part.turn]
+          new = answers[part.turn]
         new = new.lstrip() if part.left else new
         new = new.rstrip() if part.right else new
         shared = False
@@ -136,3 +142,30 @@ def clip_pieces(pieces: list[Piece], longest: int) -> list[Piece]:
       cut = piece._replace(text=piece.text[:longest], learned=learned, asked=asked)
       return [*pieces[:place], cut]
   return pieces
+
+
+def fill_row(
+  pieces: Iterable[EncodedPiece], length: int
+) -> tuple[Int[np.ndarray, " L"], Int[np.ndarray, " L"], Bool[np.ndarray, " L"]]:
+  """Lays the pieces of a row end to end.
+
+  Args:
+    pieces: of the row, in order.
+    length: tokens of all of them.
+
+  Returns:
+    The tokens, the round of each supervised one (-1 elsewhere), and whether a token
+    is of a question's text.
+  """
+  tokens = np.empty(length, np.int32)
+  turns = np.full(length, -1, np.int32)
+  questions = np.zeros(length, bool)
+  place = 0
+  for ids, learned, asked in pieces:
+    tokens[place : place + len(ids)] = ids
+    for start, stop in asked:
+      questions[place + start : place + stop] = True
+    for start, stop, turn in learned:
+      turns[place + start : place + stop] = turn
+    place += len(ids)
+  return tokens, turns, questions

@@ -29,7 +29,7 @@ from mllm_selector_jax.models.huggingface.square_images import (
   read_square_options,
 )
 from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
-from mllm_selector_jax.types import ImageOptions, InputError
+from mllm_selector_jax.types import ImageOptions, ImageTokens, InputError
 
 
 def load_image_processor(folder: Path, described: dict[str, Any] | None = None) -> Any:
@@ -137,6 +137,30 @@ def parts_image_options(parts: Parts, pad: bool = False) -> ImageOptions:
   return read_image_options(
     parts.vision, parts.config, pad or parts.padded, parts.image_processor
   )
+
+
+def read_image_tokens(path: str | os.PathLike, tokenizer: Any) -> ImageTokens:
+  """The ids that stand for an image in a model directory.
+
+  Args:
+    path: the directory, or a hub name.
+    tokenizer: of it.
+
+  Raises:
+    InputError: the tokenizer does not know the marks around an image.
+  """
+  parts = find_parts(path)
+  marks = find_family(parts.config).image_marks or ()
+  vocabulary, ids = tokenizer.get_vocab(), []
+  for attribute, default in marks:
+    name = getattr(tokenizer, attribute, None) or default
+    if name not in vocabulary:
+      raise InputError(
+        f"{parts.decoder}: the tokenizer has no token {name}, which stands beside an"
+        f" image ({attribute}). Add it (tokenizer.add_tokens)."
+      )
+    ids.append((vocabulary[name],))
+  return ImageTokens(parts.config.image_token_id, *ids)
 
 
 def read_tokenizer(parts: Parts) -> Any:

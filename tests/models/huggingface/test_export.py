@@ -8,11 +8,13 @@ import PIL.Image
 import pytest
 import transformers
 
+from benchmarks.pool_columns import bind_images
 from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import writer
 from tests.data.test_conversation import talk
+from tests.fixed_images import ONE_IMAGE
 from tests.models import packed, tiny
 from tests.models.huggingface import bases
 from tests.models.huggingface.test_parity import CASES, load_torch
@@ -38,7 +40,7 @@ def export(folder, name, system=None, **overrides):
   config = huggingface.read_config(base)
   tokenizer, options = huggingface.read_processor(base, pad=True)
   encoder = conversation.make_encoder(
-    name, tokenizer, config.image_token, config.patches, 2048, system
+    name, tokenizer, bind_images(config, options), 2048, system
   )
   source, exact = template_source.make_chat_template(encoder)
   assert exact
@@ -74,7 +76,7 @@ def test_a_processor_of_the_export_asks_and_masks_as_we_train(
   tmp_path, name, tower, system
 ):
   encoder, options, out = export(tmp_path, name, system, tower=tower)
-  sample = encoder.encode(talk(*VALUES), True)
+  sample = encoder.encode(talk(*VALUES), ONE_IMAGE)
   image = PIL.Image.fromarray(
     np.random.default_rng(0).integers(0, 256, (20, 47, 3), dtype=np.uint8)
   )

@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 
+from benchmarks.pool_columns import bind_images
 from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.evaluation import generation
@@ -16,6 +17,7 @@ from mllm_selector_jax.evaluation.question import Question
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import stops
 from tests.data.test_templates import CHATML, LISTED
+from tests.fixed_images import ONE_IMAGE
 from tests.models import packed, tiny
 from tests.models.huggingface import bases
 
@@ -72,8 +74,7 @@ def open_base(base, name, system=None):
   encoder = conversation.make_encoder(
     name,
     tokenizer,
-    config.image_token,
-    config.patches,
+    bind_images(config, options),
     2048,
     system,
     ends=huggingface.read_ends(base, tokenizer),
@@ -89,7 +90,7 @@ def teach_to_stop(config, params, encoder, options, image, end):
   head = np.array(params["decoder"]["head"])
   head[:, len(encoder.tokenizer) :] = 0  # no trained model writes what is no token
   params["decoder"]["head"] = head
-  prompt = encoder.prompt(QUESTION, True)
+  prompt = encoder.prompt(QUESTION, ONE_IMAGE)
   pixels = square_form.to_pixels(image, options)
   batch = generation.make_prompts([prompt], [pixels], config, 1)
   free = np.asarray(generation.make_generate(config, NEW, -1)(params, *batch))[0]

@@ -6,11 +6,13 @@ import sentencepiece
 import transformers
 from hypothesis import strategies as st
 
+from benchmarks.pool_columns import bind_images
 from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import tokenizer_files
 from mllm_selector_jax.types import InputError
 from tests import tokenizers_on_the_spot
+from tests.fixed_images import ONE_IMAGE
 from tests.models import tiny
 from tests.models.huggingface import loose
 
@@ -48,7 +50,7 @@ def test_a_decoder_with_a_tokenizer_model_alone_becomes_a_base(tmp_path):
   loose.save_tower(tmp_path / "clip")
   config = huggingface.assemble(out, decoder, tmp_path / "clip")
   assert config.image_token == count
-  source, _ = huggingface.read_processor(out)
+  source, options = huggingface.read_processor(out)
   model = sentencepiece.SentencePieceProcessor(
     model_file=str(decoder / "tokenizer.model")
   )
@@ -56,13 +58,13 @@ def test_a_decoder_with_a_tokenizer_model_alone_becomes_a_base(tmp_path):
     assert source(text)["input_ids"] == [1, *model.encode(text)]
   assert source("<image>", add_special_tokens=False)["input_ids"] == [count]
   encoder = conversation.make_encoder(
-    "vicuna_v1", source, config.image_token, config.patches, 256
+    "vicuna_v1", source, bind_images(config, options), 256
   )
   talk = [
     {"from": "human", "value": "<image>\nWhat colour is it?"},
     {"from": "gpt", "value": "red"},
   ]
-  sample = encoder.encode(talk, True)
+  sample = encoder.encode(talk, ONE_IMAGE)
   supervised = sample.tokens[sample.supervised].tolist()
   assert supervised == [*model.encode("red"), source.eos_token_id]
 

@@ -70,19 +70,20 @@ def test_a_topology_is_compiled_for_and_told_as_an_estimate_of_gpus(workdir, bas
     "ESTIMATE",
     "tune: an estimate: fits",
     "score: an estimate: fits",
-    "FLOPs a step",
+    "FLOPs per step",
     "all-reduce",
     "at an MFU of 50%",
   ):
     assert words in said
-  assert "seed: the step is tune's" in said
+  assert "seed: the same step as for tune" in said
 
 
 def test_scoring_counts_a_shared_trunk_once():
   pool = make_pool(64).table
   rows = np.arange(64)
   rates = work.make_rates(toy.CONFIG, mllm.abstract(toy.CONFIG), None)
-  shared = make_plan(pool.tokens, 128, pool.trunk, pool.pixel_keys, pool.supervised)
+  prefixes = pool.prefixes.take(rows, 1)
+  shared = make_plan(pool.tokens, 128, prefixes, pool.tiles, pool.supervised)
   total = 0.0
   for number in range(len(shared)):
     for trunk, items in shared.row(number):

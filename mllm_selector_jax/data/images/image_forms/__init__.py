@@ -9,24 +9,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mllm_selector_jax.data.images.image_forms.anyres_form import ANYRES
-from mllm_selector_jax.data.images.image_forms.image_layout import (
-  NEWLINE,
-  ImageForm,
-  ImageLayout,
-  ImageTokens,
-)
-from mllm_selector_jax.data.images.image_forms.internvl_form import INTERNVL
-from mllm_selector_jax.data.images.image_forms.square_form import SQUARE
-from mllm_selector_jax.types import ImageOptions
+from mllm_selector_jax.data.images.image_forms.base_images import BaseImages
+from mllm_selector_jax.data.images.image_forms.forms import FORMS
+from mllm_selector_jax.types import NEWLINE, ImageLayout, ImageOptions, ImageTokens
 
-__all__ = ["FORMS", "NEWLINE", "ImageLayout", "ImageTokens", "cut_tiles", "lay_out"]
-
-FORMS: dict[str, ImageForm] = {
-  "square": SQUARE,
-  "internvl": INTERNVL,
-  "anyres": ANYRES,
-}
+__all__ = [
+  "FORMS", "NEWLINE", "BaseImages", "ImageLayout", "ImageTokens", "cut_tiles",
+  "lay_out",
+]  # fmt: skip
 
 
 def lay_out(

@@ -14,16 +14,13 @@ from PIL import Image
 
 from mllm_selector_jax.data.images.image_forms.bilinear_taps import shrink_map
 from mllm_selector_jax.data.images.image_forms.image_layout import (
-  NEWLINE,
   ImageForm,
-  ImageLayout,
-  ImageTokens,
   count_features,
   make_layout,
   split_tiles,
 )
 from mllm_selector_jax.data.images.image_forms.square_form import to_pixels
-from mllm_selector_jax.types import ImageOptions
+from mllm_selector_jax.types import NEWLINE, ImageLayout, ImageOptions, ImageTokens
 
 _SHRINK_ABOVE = 1.1  # by less than this factor a map's sides are not shrunk
 

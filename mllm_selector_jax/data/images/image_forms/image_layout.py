@@ -7,56 +7,22 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from mllm_selector_jax.types import ImageOptions
-
-NEWLINE = -1  # the feature that is the learned newline vector
-
-
-class ImageTokens(NamedTuple):
-  """Token ids that stand for an image.
-
-  Attributes:
-    image: the id wherever a feature of the image stands.
-    begin, end: ids before the first and after the last feature.
-  """
-
-  image: int
-  begin: tuple[int, ...] = ()
-  end: tuple[int, ...] = ()
-
-
-class ImageLayout(NamedTuple):
-  """What one image becomes in a row; its size alone decides this.
-
-  P is the number of features of a tile, as `count_features` gives it.
-
-  Attributes:
-    tiles: the number of squares that the vision tower reads.
-    tokens: the ids in the row, with the marks around the features.
-    features: what stands at each image token, in order: `tile * P + place` for a
-      feature of a tile, `NEWLINE` for the newline vector, and `-2 - k` for the
-      interpolated feature `k`.
-    taps: for each interpolated feature, the four features of tiles that it mixes.
-    weights: the shares of the four.
-  """
-
-  tiles: int
-  tokens: Int[np.ndarray, " m"]
-  features: Int[np.ndarray, " n"]
-  taps: Int[np.ndarray, "k 4"]
-  weights: Float[np.ndarray, "k 4"]
+from mllm_selector_jax.types import ImageLayout, ImageOptions, ImageTokens
 
 
 class ImageForm(NamedTuple):
-  """The two functions of a form; `lay_out` and `cut_tiles` call them.
+  """The functions of a form; `BaseImages` calls them.
 
   Attributes:
     lay_out: (options, tokens, width, height, images) -> the layout.
     cut_tiles: (options, image, images) -> the tiles' pixels.
+    leads: whether a question's only image stands before its text, wherever its mark
+      is, as LLaVA's own code has it (`preprocess_multimodal`).
   """
 
   lay_out: Callable[[ImageOptions, ImageTokens, int, int, int], ImageLayout]
   cut_tiles: Callable[[ImageOptions, Image.Image, int], UInt8[np.ndarray, "t S S 3"]]
+  leads: bool = True
 
 
 def count_features(options: ImageOptions) -> int:

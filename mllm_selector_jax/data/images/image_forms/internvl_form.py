@@ -8,13 +8,11 @@ from PIL import Image
 
 from mllm_selector_jax.data.images.image_forms.image_layout import (
   ImageForm,
-  ImageLayout,
-  ImageTokens,
   count_features,
   make_layout,
   split_tiles,
 )
-from mllm_selector_jax.types import ImageOptions
+from mllm_selector_jax.types import ImageLayout, ImageOptions, ImageTokens
 
 
 def choose_grid(
@@ -74,4 +72,4 @@ def cut_grid(
   return np.concatenate([tiles, thumbnail[None]])
 
 
-INTERNVL = ImageForm(lay_out_tiles, cut_grid)
+INTERNVL = ImageForm(lay_out_tiles, cut_grid, leads=False)

@@ -6,12 +6,10 @@ from PIL import Image
 
 from mllm_selector_jax.data.images.image_forms.image_layout import (
   ImageForm,
-  ImageLayout,
-  ImageTokens,
   count_features,
   make_layout,
 )
-from mllm_selector_jax.types import ImageOptions
+from mllm_selector_jax.types import ImageLayout, ImageOptions, ImageTokens
 
 
 def to_pixels(image: Image.Image, options: ImageOptions) -> UInt8[np.ndarray, "S S 3"]:

@@ -28,6 +28,8 @@ class ModelFamily:
     unread_tokens: tokens that may lie outside the vocabulary: no model reads them.
     settle: corrects the transformers config where transformers fills in a default that
       the config.json (the second argument) does not mean.
+    image_marks: attributes of the tokenizer that name the tokens before and after an
+      image, with the names that a tokenizer without them has; None for no marks.
     counts: whether config.json states the image tokens of a tile, `image_seq_length`.
   """
 
@@ -38,6 +40,7 @@ class ModelFamily:
   named_tokens: Mapping[str, str] = dataclasses.field(default_factory=dict)
   unread_tokens: tuple[str, ...] = ()
   settle: Callable[[Any, dict[str, Any]], None] = _keep
+  image_marks: tuple[tuple[str, str], tuple[str, str]] | None = None
   counts: bool = True
 
 

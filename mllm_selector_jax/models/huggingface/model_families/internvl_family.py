@@ -56,6 +56,7 @@ FAMILY = ModelFamily(
   read=_read,
   describe_processor=_describe_processor,
   image_token=IMAGE_TOKEN,
+  image_marks=(("start_image_token", "<img>"), ("end_image_token", "</img>")),
   named_tokens={
     "start_image_token": "<img>",
     "end_image_token": "</img>",
