@@ -104,7 +104,19 @@ def check_model(run: Run) -> None:
   path = base_path(run)
   config = huggingface.read_config(path)
   check_mesh(run, config)
+  check_length(run, config)
   huggingface.check_weights(path, config)
+
+
+def check_length(run: Run, config: MllmConfig) -> None:
+  """Refuses rows beyond the length up to which the base's positions can be run."""
+  allowed, wanted = config.decoder.max_length, run.cfg.model.max_length
+  if config.decoder.rope.kind == "dynamic" and wanted > allowed:
+    raise InputError(
+      f"model.max_length is {wanted}, but the base stretches its positions beyond"
+      f" {allowed} tokens (rope_type 'dynamic'), which cannot be run. Give at most"
+      f" --config.model.max_length={allowed}."
+    )
 
 
 def check_mesh(run: Run, config: MllmConfig) -> None:

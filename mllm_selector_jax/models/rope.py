@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from mllm_selector_jax.types import InputError
 
-KINDS = ("default", "linear", "llama3", "yarn")
+KINDS = ("default", "linear", "dynamic", "llama3", "yarn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,9 @@ class Rope:
 
   Attributes:
     theta: base of the wavelengths (RoFormer).
-    kind: "default"; "linear" divides positions by `factor`; "llama3" slows the
+    kind: "default"; "linear" divides positions by `factor`; "dynamic" is the default
+      up to the longest row that the model was made for, and is not run on longer
+      ones (InternVL3); "llama3" slows the
       long waves only (Llama 3.1); "yarn" blends both and scales (YaRN).
     factor: by how much the context was stretched.
     original: the context before that, in tokens ("llama3", "yarn").

@@ -53,6 +53,20 @@ def test_wavelengths_are_transformers(name, theta, head_dim):
   )
 
 
+def test_dynamic_scaling_begins_beyond_the_longest_row():
+  config = transformers.LlamaConfig(
+    hidden_size=32,
+    num_attention_heads=2,
+    max_position_embeddings=256,
+    rope_parameters={"rope_type": "dynamic", "rope_theta": 500.0, "factor": 2.0},
+  )
+  ours = read_rope(config).frequencies(16)
+  wanted, scale = ROPE_INIT_FUNCTIONS["dynamic"](config, "cpu", seq_len=256)
+  np.testing.assert_allclose(ours, wanted.numpy(), rtol=1e-6)
+  longer, _ = ROPE_INIT_FUNCTIONS["dynamic"](config, "cpu", seq_len=300)
+  assert scale == 1 and not np.allclose(ours, longer.numpy())
+
+
 def test_a_factor_of_1_changes_nothing():
   plain = rope.Rope(500.0).frequencies(32)
   for kind in rope.KINDS:
@@ -64,7 +78,7 @@ def test_a_factor_of_1_changes_nothing():
 @pytest.mark.parametrize(
   "fields, message",
   [
-    ({"kind": "dynamic"}, "'dynamic' cannot be run"),
+    ({"kind": "longrope"}, "'longrope' cannot be run"),
     ({"theta": 0.0}, "must be positive"),
     ({"kind": "linear", "factor": 0.0}, "must be positive"),
     ({"kind": "yarn"}, "original_max_position_embeddings"),

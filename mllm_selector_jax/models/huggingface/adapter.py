@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,8 @@ def write_adapter(
   """Writes adapter_config.json and adapter_model.safetensors.
 
   The projector, which is tuned with the adapter, is in it whole, under
-  `modules_to_save`. In a run of several processes all must call it.
+  `modules_to_save`. So is a newline vector; peft loads it by its name, though it
+  belongs to no module. In a run of several processes all must call it.
 
   Args:
     folder: made if missing.
@@ -66,8 +68,10 @@ def list_tensors(
         yield key, np.ascontiguousarray(matrix.T, np.float32)
   for leaf in mapping.list_leaves(config):
     if leaf.path.startswith("projector/"):
-      _, linear, kind = leaf.path.split("/")
-      array = row_shares.fetch(params["projector"][linear][kind]).astype(np.float32)
+      array: Any = params
+      for key in leaf.path.split("/"):
+        array = array[key]
+      array = row_shares.fetch(array).astype(np.float32)
       yield _module_name(leaf.names[0]), np.ascontiguousarray(leaf.to_theirs(array))
 
 

@@ -124,6 +124,7 @@ def overrides(draw):
       "vision_attention_bias": draw(st.booleans()),
       "vision_use_qk_norm": draw(st.booleans()),
       "vision_norm_type": one("layer_norm", "rms_norm"),
+      "vision_use_mean_pooling": draw(st.booleans()),
     }
   return found
 
