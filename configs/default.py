@@ -10,7 +10,7 @@ from ml_collections import config_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """The whole tree of settings, one section a stage."""
+  """Return all settings, one section per stage."""
   cfg = ml_collections.ConfigDict()
   cfg.rng_seed = 0
 
@@ -264,7 +264,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def _add_recipe(section: ml_collections.ConfigDict) -> None:
-  """LLaVA-1.5's fine-tuning recipe."""
+  """Add the settings of a training, with the values of LLaVA-1.5's fine-tuning."""
   section.epochs = 1
   section.batch = 128  # samples per step, over all devices
   # Gradient accumulation: a batch is processed in this many parts, one after the other.

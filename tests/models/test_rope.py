@@ -4,7 +4,7 @@ import pytest
 import transformers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from mllm_selector_jax.models import rope
+from mllm_selector_jax.models import rope, rotation
 from mllm_selector_jax.models.huggingface.families import read_rope
 from mllm_selector_jax.types import InputError
 
@@ -80,11 +80,11 @@ def test_rotation_is_a_complex_product():
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, 5, 3, 8)).astype(np.float32)
   positions = rng.integers(0, 50, (2, 5))
-  cos, sin = rope.rotation_angles(jnp.asarray(positions), 8, rope.Rope(100.0))
+  cos, sin = rotation.rotation_angles(jnp.asarray(positions), 8, rope.Rope(100.0))
   angles = positions[..., None] / 100.0 ** (np.arange(4) / 4)
   turned = (x[..., :4] + 1j * x[..., 4:]) * np.exp(1j * angles)[:, :, None]
   np.testing.assert_allclose(
-    rope.rotate(x, cos, sin),
+    rotation.rotate(x, cos, sin),
     np.concatenate([turned.real, turned.imag], -1),
     atol=1e-5,
   )
@@ -96,10 +96,11 @@ def test_only_the_distance_of_two_positions_matters():
 
   def product(first, second):
     angles = [
-      rope.rotation_angles(jnp.array([[p]]), 8, rope.Rope()) for p in (first, second)
+      rotation.rotation_angles(jnp.array([[p]]), 8, rope.Rope())
+      for p in (first, second)
     ]
     turned = (
-      rope.rotate(x, *angle) for x, angle in zip((query, key), angles, strict=True)
+      rotation.rotate(x, *angle) for x, angle in zip((query, key), angles, strict=True)
     )
     return float(jnp.sum(next(turned) * next(turned)))
 
@@ -109,5 +110,5 @@ def test_only_the_distance_of_two_positions_matters():
 
 def test_position_0_is_not_turned():
   x = np.random.default_rng(2).normal(size=(1, 1, 2, 4)).astype(np.float32)
-  cos, sin = rope.rotation_angles(jnp.zeros((1, 1), int), 4, rope.Rope())
-  np.testing.assert_array_equal(rope.rotate(x, cos, sin), x)
+  cos, sin = rotation.rotation_angles(jnp.zeros((1, 1), int), 4, rope.Rope())
+  np.testing.assert_array_equal(rotation.rotate(x, cos, sin), x)

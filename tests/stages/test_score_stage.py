@@ -249,7 +249,10 @@ def test_a_table_made_elsewhere_is_brought_in(place, scored, tmp_path):
 @pytest.mark.parametrize(
   ("fault", "words"),
   [
-    ("other rows", r"no scores of 1 of the \d+ usable rows.*row \d+ \(id .*\) is"),
+    (
+      "other rows",
+      r"no scores for 1 of the \d+ usable rows.*first is row \d+ \(id .*\)",
+    ),
     ("lacks", "lacks the columns entropy; it has"),
     ("damaged", "is damaged, or no score table"),
     ("embeddings", "lines, but .* embeddings"),

@@ -14,7 +14,7 @@ from mllm_selector_jax.data.packing import row_packing
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.training import loop
-from mllm_selector_jax.training.optimizer import OptimizerOptions
+from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 from tests.models import packed, tiny
 from tests.models.huggingface.test_parity import load_torch
 from tests.training import toy

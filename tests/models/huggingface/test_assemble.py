@@ -213,7 +213,7 @@ def test_the_command(parts, tmp_path, capsys):
   assert "image token 300" in said and "projector is random" in said
   huggingface.read_params(out, huggingface.read_config(out))
   assert run("assemble", *flags, f"--out={out}") == 2
-  assert "there is something already" in capsys.readouterr().err
+  assert "the folder is not empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mllm_selector_jax import losses
 from mllm_selector_jax.models import huggingface, mllm
+from tests import compiling
 from tests.models import packed, tiny
 from tests.models.huggingface import bases
 
@@ -160,7 +161,7 @@ def torch_logits(model, config, tokens, pixels):
   return out.logits[0].numpy()
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=compiling.AS_USERS)
 def run(config, params, batch):
   """Logits of every place, and losses as training and scoring have them."""
   hidden = mllm.hidden_states(config, params, batch)
