@@ -168,7 +168,7 @@ def test_every_stage_is_done_and_every_row_scored_once(made, pool):
   scores = read_scores(work / "scores")
   assert scores.row.tolist() == np.flatnonzero(pool.ok).tolist() == list(range(21))
   assert set(pool.images.counts.tolist()) == {0, 1, 3}
-  assert (pool.tiles[pool.has_image] >= pool.images.counts[pool.has_image]).all()
+  assert (pool.tiles >= pool.images.counts * pool.ok).all()
   assert not pool.tiles[~pool.has_image].any()
   for name in ("loss", "entropy", "visual", "ifd"):
     assert np.isfinite(scores.signal(name)).all()
@@ -183,7 +183,7 @@ forward = jax.jit(mllm.hidden_states, static_argnums=0)
 
 
 def score_alone(folder, pool, reader, rows):
-  """Losses of rows each of which has a packed row of its own, in float64 from logits."""
+  """Losses of rows that have a packed row each, in float64 from the hidden states."""
   config = huggingface.read_config(folder)
   params = huggingface.read_params(folder, config)
   step = [[row] for row in rows]
@@ -232,7 +232,9 @@ def test_sharing_changes_no_score(made, tmp_path):
   for name in ("loss", "entropy", "ifd"):
     np.testing.assert_allclose(shared.signal(name), alone.signal(name), rtol=1e-5)
   np.testing.assert_allclose(
-    shared.signal("visual"), alone.signal("visual"), atol=1e-5 * shared.signal("loss").max()
+    shared.signal("visual"),
+    alone.signal("visual"),
+    atol=1e-5 * shared.signal("loss").max(),
   )
   fed = [count_tokens(at) for at in (made.work, tmp_path / "work")]
   assert fed[0] < 0.9 * fed[1]
