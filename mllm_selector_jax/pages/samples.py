@@ -3,8 +3,10 @@
 import base64
 import dataclasses
 import io
+import itertools
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -238,10 +240,11 @@ def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
     return [("record", "The pool's file cannot be read any more.")], 0
   try:
     content = record_schemas.read_content(file.read(offset, length))
+    numbers = itertools.count(1)
     turns = [
       (
         "answer" if turn["from"] in ("gpt", "assistant") else "question",
-        cut(_without_mark(str(turn["value"]), record), MOST_TEXT),
+        cut(_show_marks(str(turn["value"]), record, numbers), MOST_TEXT),
       )
       for turn in content.conversations
     ]
@@ -253,9 +256,16 @@ def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
   return [("record", cut(raw, MOST_TEXT))], 0
 
 
-def _without_mark(text: str, record: dict[str, Any]) -> str:
-  """Remove <image> marks, unless the row was set aside, perhaps because of them."""
-  return text if record.get("reason") else text.replace(MARK, "").strip()
+def _show_marks(text: str, record: dict[str, Any], numbers: Iterator[int]) -> str:
+  """Replace <image> marks by the images' numbers; a row's only image needs none.
+
+  The text of a row that was set aside, perhaps because of its marks, stays as it is.
+  """
+  if record.get("reason"):
+    return text
+  if len(record.get("images") or ()) < 2:
+    return text.replace(MARK, "").strip()
+  return re.sub(MARK, lambda _: f"[image {next(numbers)}]", text).strip()
 
 
 def _make_thumbnails(
