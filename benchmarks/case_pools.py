@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from mllm_selector_jax.configs import demo
 
 from mllm_selector_jax.data.pool.pool_check import check_pool
+from mllm_selector_jax.data.tokens.conversation import Encoder
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.runs.context import Run
@@ -122,8 +123,8 @@ def examine(cases: Path, path: Path) -> Outcome:
 
 
 @functools.cache
-def read_encoder(max_length: int | None = None) -> tuple[Any, Any]:
-  """The demo base's way from records to tokens and pixels; see `check`."""
+def read_encoder(max_length: int | None = None) -> Encoder:
+  """The demo base's way from records to tokens and tiles; see `check`."""
   cfg = demo.get_config()
   cfg.model.max_length = max_length or cfg.model.max_length
   nowhere = Path(os.devnull)
@@ -143,17 +144,16 @@ def check(
     max_length: tokens of a row; None for the demo's.
   """
   cfg = demo.get_config()
-  encoder, options = read_encoder(max_length)
   return check_pool(
     [str(data)],
     images and str(images),
-    encoder,
-    options,
+    read_encoder(max_length),
     cfg.pool.max_pixels,
     place / "pool.parquet",
     duplicate_ids=cfg.pool.duplicate_ids,
     long_rows=cfg.pool.long_rows,
     source=cfg.pool.source,
+    max_images=cfg.pool.max_images,
   )
 
 

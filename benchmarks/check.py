@@ -11,6 +11,7 @@ memory are told. --python is the other one's interpreter where it needs one.
 """
 
 import argparse
+import inspect
 import json
 import os
 import random
@@ -22,8 +23,6 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
-
-from tests.fixed_images import fixed_images
 
 # A child's peak memory counts what its parent had when it was started, so that what
 # is large is imported where it is used.
@@ -64,16 +63,25 @@ def write_images(folder: str, count: int) -> None:
 
 
 def make_arguments(data: str, images: str, out: str) -> list[Any]:
-  """What `check_pool` of any version takes, in its order."""
+  """What `check_pool` takes, in its order, of this version and of earlier ones."""
+  from mllm_selector_jax.data.pool.pool_check import check_pool
   from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
   from mllm_selector_jax.types import ImageOptions
   from tests.tokenizers_on_the_spot import make_tokenizer
 
   tokenizer = make_tokenizer("bytes")
   token = tokenizer.convert_tokens_to_ids("<image>")
-  encoder = Encoder(tokenizer, TEMPLATES["vicuna_v1"], fixed_images(token, 576), 2048)
   options = ImageOptions(336, (0.5,) * 3, (0.5,) * 3)
-  return [[data], images, encoder, options, 64_000_000, out]
+  apart = "options" in inspect.signature(check_pool).parameters  # an earlier version
+  if apart:
+    bound: list[Any] = [token, 576]
+  else:
+    from tests.fixed_images import fixed_images
+
+    bound = [fixed_images(token, 576, options)]
+  encoder = Encoder(tokenizer, TEMPLATES["vicuna_v1"], *bound, 2048)
+  given = [encoder, options] if apart else [encoder]
+  return [[data], images, *given, 64_000_000, out]
 
 
 def measure_check(folder: str) -> dict[str, Any]:
@@ -154,7 +162,7 @@ def profile(folder: str, rows: int) -> None:
   timed("read", lambda: sum(1 for _ in read_records(data)))
   found = timed("check", check_pool, *make_arguments(data, folder, out))
   table = timed("open", read_table, out)
-  timed("columns", lambda: [getattr(table, name) for name in ("id", "image", "ok")])
+  timed("columns", lambda: [getattr(table, name) for name in ("id", "images", "ok")])
   timed("fingerprint", fingerprint, [data], folder)
   print(format_summary(found))
 

@@ -145,6 +145,7 @@ def export(folder: Path, family: Family) -> Path:
   from mllm_selector_jax.data.images.image_forms import square_form
   from mllm_selector_jax.data.tokens import conversation, template_source
   from mllm_selector_jax.models import huggingface
+  from tests.fixed_images import ONE_IMAGE
   from tests.models import packed
 
   source = make_source(folder, family)
@@ -154,7 +155,7 @@ def export(folder: Path, family: Family) -> Path:
     family.conversation, tokenizer, bind_images(config, options), 2048
   )
   template, exact = template_source.make_chat_template(encoder)
-  prompt = encoder.prompt(QUESTION, True)
+  prompt = encoder.prompt(QUESTION, ONE_IMAGE)
   pixels = square_form.to_pixels(PIL.Image.open(folder / "image.png"), options)
   end = encoder.answers.ends[0]
   endings = (
@@ -178,7 +179,7 @@ def export(folder: Path, family: Family) -> Path:
     "exact": exact,
     "special": {name: tokenizer.convert_tokens_to_ids(name) for name in special},
     "text": tokenizer(TEXT)["input_ids"],
-    "prompt": prompt.tolist(),
+    "prompt": prompt.tokens.tolist(),
     "answer": answer,
     "end": end,
   }
@@ -194,7 +195,7 @@ def _make_ending(config, params, prompt, pixels, end: int, tokenizer):
   """
   from mllm_selector_jax.evaluation import generation
 
-  batch = generation.make_prompts([prompt], [pixels], config, rows=1)
+  batch = generation.make_prompts([prompt], [(pixels[None],)], config, rows=1)
   generate = generation.make_generate(config, ANSWER_TOKENS, end, len(tokenizer))
   leaf = "token_embedding" if config.decoder.tied else "head"
   table = np.array(params["decoder"][leaf])

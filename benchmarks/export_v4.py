@@ -23,6 +23,7 @@ import PIL.Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.pool_columns import bind_images
 from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.models import huggingface, mllm, vision
@@ -99,7 +100,7 @@ def export(folder: Path, name: str, image: PIL.Image.Image) -> dict[str, np.ndar
   params = packed.random_params(config)
   tokenizer, options = huggingface.read_processor(base)
   encoder = conversation.make_encoder(
-    template, tokenizer, config.image_token, config.patches, 2048
+    template, tokenizer, bind_images(config, options), 2048
   )
   source, exact = template_source.make_chat_template(encoder)
   assert exact, name

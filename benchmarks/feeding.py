@@ -21,15 +21,19 @@ import jax
 import numpy as np
 
 from benchmarks import scoring_models
+from benchmarks.pool_columns import describe_drawn, place_image
 from benchmarks.pool_like_665k import draw_pool
 from mllm_selector_jax import sharding
+from mllm_selector_jax.data.images.image_folders import ImageFolders
 from mllm_selector_jax.data.packing import loader
+from mllm_selector_jax.data.packing.assembly import Example
 from mllm_selector_jax.data.pool import pool_check, pool_table
 from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.demo import make_base
 from mllm_selector_jax.scoring import engine, passes
 from mllm_selector_jax.scoring.score_step import make_score_step
 from mllm_selector_jax.types import ImageOptions, Sample
+from tests.fixed_images import fixed_images
 
 TOKEN = scoring_models.IMAGE_TOKEN
 
@@ -54,21 +58,19 @@ def measure_halves(arguments: argparse.Namespace) -> None:
   """Samples a second of the input alone and of the step alone."""
   config = make_config(arguments)
   options = ImageOptions(config.vision.image_size, config.image_mean, config.image_std)
+  images = fixed_images(TOKEN, config.patches, options)
   encoder = conversation.make_encoder(
-    "vicuna_v1", make_base.make_tokenizer(), TOKEN, config.patches, 2048, ""
+    "vicuna_v1", make_base.make_tokenizer(), images, 2048, ""
   )
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / "pool.parquet"
-    pool_check.check_pool(
-      [arguments.pool], arguments.images, encoder, options, 64_000_000, out
-    )
+    pool_check.check_pool([arguments.pool], arguments.images, encoder, 64_000_000, out)
     pool = pool_table.read_table(out)
 
     def make_batches(shape):
       cache = loader.Cache(1 << 30)  # empty: every image is decoded once
-      reader = loader.Reader(
-        pool, encoder, arguments.images, options, 64_000_000, cache
-      )
+      folders = ImageFolders.of(arguments.images)
+      reader = loader.Reader(pool, encoder, folders, 64_000_000, cache)
       return loader.MakeBatch(passes.PassReader(reader, passes.MAIN), shape)
 
     rows = np.flatnonzero(pool.ok)[: arguments.samples]
@@ -107,16 +109,10 @@ class Drawn:
 
   def __init__(self, drawn, config):
     self.drawn, self.config = drawn, config
-    self.table = types.SimpleNamespace(
-      tokens=drawn.lengths,
-      supervised=drawn.supervised,
-      turns=np.ones(len(drawn.lengths), np.int32),
-      trunk=drawn.trunks,
-      pixel_keys=drawn.images,
-      has_image=drawn.images != 0,
-    )
+    self.table = describe_drawn(drawn, config.patches)
+    self.table.turns = np.ones(len(drawn.lengths), np.int32)
 
-  def read(self, row: int):
+  def read(self, row: int) -> Example:
     drawn, side = self.drawn, self.config.vision.image_size
     tokens = np.full(drawn.lengths[row], 7, np.int32)
     trunk, has_image = int(drawn.trunks[row]), bool(drawn.images[row])
@@ -124,8 +120,9 @@ class Drawn:
       tokens[trunk - self.config.patches : trunk] = TOKEN
     learned = np.arange(len(tokens)) >= len(tokens) - drawn.supervised[row]
     turns = np.where(learned, 0, -1).astype(np.int32)
-    pixels = np.zeros((side, side, 3), np.uint8) if has_image else None
-    return Sample(tokens, learned, turns, ~learned, False), pixels
+    sample = Sample(tokens, learned, turns, ~learned, False)
+    tiles = (np.zeros((1, side, side, 3), np.uint8),) if has_image else ()
+    return place_image(sample, TOKEN, self.config.patches), tiles
 
 
 def watch_memory(arguments: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.scoring import cpu_time, integers, tune
 from mllm_selector_jax.runs.memory import keep_freed_memory
+from mllm_selector_jax.types import Sample
 
 
 def read_arguments() -> argparse.Namespace:
@@ -55,7 +56,7 @@ class Ours:
       range(len(prompts)),
       key=lambda row: (
         pixels[row] is not None,
-        generation.bucket_length(len(prompts[row])),
+        generation.bucket_length(len(prompts[row].tokens)),
         row,
       ),
     )
@@ -74,7 +75,10 @@ class Ours:
       if batch:
         made = self.generation.make_prompts(
           [self.prompts[row] for row in batch],
-          [self.pixels[row] for row in batch],
+          [
+            () if self.pixels[row] is None else (self.pixels[row][None],)
+            for row in batch
+          ],
           self.config,
           size,
         )
@@ -96,7 +100,7 @@ class Theirs:
 
     self.torch, self.model, self.new = torch, model, arguments.new
     self.settings = integers(arguments.batches)
-    self.prompts = [torch.from_numpy(prompt).long() for prompt in prompts]
+    self.prompts = [torch.from_numpy(prompt.tokens).long() for prompt in prompts]
     mean = torch.tensor(config.image_mean).reshape(3, 1, 1)
     std = torch.tensor(config.image_std).reshape(3, 1, 1)
     dtype = getattr(torch, config.dtype)
@@ -106,7 +110,7 @@ class Theirs:
       else ((torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std).to(dtype)
       for image in pixels
     ]
-    self.order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
+    self.order = np.argsort([-len(prompt.tokens) for prompt in prompts], kind="stable")
     self.options = transformers.GenerationConfig(
       do_sample=False,
       max_new_tokens=self.new,
@@ -159,16 +163,21 @@ def make_sides(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[int]
   params = scoring_models.draw_params(config)
   hf_config.text_config.use_cache = True
   model = scoring_models.make_torch_model(hf_config, config, params)
-  prompts = [
-    np.ascontiguousarray(sample.tokens[: max(1, int(np.argmax(sample.supervised)))])
-    for sample in pool.samples
-  ]
+  prompts = [cut_prompt(sample) for sample in pool.samples]
   pixels = [None if key is None else pool.pictures[key] for key in pool.keys]
   sides = {
     "transformers": Theirs(arguments, config, model, prompts, pixels),
     "ours": Ours(arguments, config, params, prompts, pixels),
   }
-  return sides, [len(prompt) for prompt in prompts]
+  return sides, [len(prompt.tokens) for prompt in prompts]
+
+
+def cut_prompt(sample: Sample) -> Sample:
+  """A row up to its first answer."""
+  length = max(1, int(np.argmax(sample.supervised)))
+  assert all(image.stop <= length for image in sample.images), "an image is asked about"
+  fields = (sample.tokens, sample.supervised, sample.turns, sample.asked)
+  return Sample(*(field[:length].copy() for field in fields), False, sample.images)
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ from mllm_selector_jax.data.images.image_forms.square_form import to_pixels
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.types import ImageOptions, RowError
 from tests import llama_like
-from tests.fixed_images import fixed_images
+from tests.fixed_images import ONE_IMAGE, fixed_images
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIZES = (8, 32, 336)
@@ -55,7 +55,7 @@ def encode_ours(tokenizer, template, turns, has_image, max_length, system):
     tokenizer, TEMPLATES[template], fixed_images(image, PATCHES), max_length, system
   )
   try:
-    sample = encoder.encode(turns, has_image)
+    sample = encoder.encode(turns, ONE_IMAGE if has_image else [])
   except RowError as error:
     return f"aside: {error.reason}"
   ids = sample.tokens.copy()

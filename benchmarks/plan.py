@@ -13,6 +13,7 @@ import time
 import numpy as np
 from jaxtyping import Num
 
+from benchmarks.pool_columns import share_images
 from benchmarks.pool_like_665k import PoolLengths, draw_pool
 from mllm_selector_jax.data.packing.tree_packing import Plan, make_plan
 
@@ -35,7 +36,7 @@ def report(pool: PoolLengths, plan: Plan, seconds: float, name: str) -> int:
   """Prints a plan's figures; gives its executed tokens."""
   tokens = int(plan.tokens(pool.lengths).sum())
   has_image = pool.images != 0
-  runs = plan.images(has_image)
+  runs = plan.tiles(has_image)
   learned = plan.sums(pool.supervised)
   balance = "; ".join(
     f"{run} rows: images {measure_balance(runs, run):.2f},"
@@ -70,15 +71,17 @@ def main() -> None:
     f" {pool.lengths.mean():.0f} tokens a row, {pool.supervised.mean():.0f} supervised"
   )
 
-  def timed(length, *shared):
+  prefixes = share_images(pool.trunks, pool.images)
+
+  def timed(length, shared=None):
     before = time.perf_counter()
-    plan = make_plan(pool.lengths, length, *shared, supervised=pool.supervised)
+    plan = make_plan(pool.lengths, length, shared, has_image, pool.supervised)
     return plan, time.perf_counter() - before
 
   for length in map(int, arguments.row_lengths.split(",")):
     alone, seconds = timed(length)
     tokens = report(pool, alone, seconds, "without sharing")
-    plan, seconds = timed(length, pool.trunks, pool.images)
+    plan, seconds = timed(length, prefixes)
     fewer = report(pool, plan, seconds, "with sharing")
     print(
       f"  tokens without over with sharing {tokens / fewer:.3f} (predicted"

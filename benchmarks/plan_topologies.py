@@ -11,18 +11,19 @@ which is trained on. `--topology` and `--set` try other ones.
 import argparse
 import ast
 import importlib
-import types
 from typing import Any
 
 import numpy as np
 
 from benchmarks import scoring_models
+from benchmarks.pool_columns import describe_drawn
 from benchmarks.pool_like_665k import ROWS, draw_pool
 from mllm_selector_jax.pipeline.score_pool import make_options
 from mllm_selector_jax.planning import estimate, jobs, topology
 from mllm_selector_jax.scoring import passes
 from mllm_selector_jax.scoring.engine import plan_pass
 
+IMAGE_TOKENS = 576  # of LLaVA-1.5's image
 CASES = {
   "full": ("llava15_7b", "v5p-8"),
   "lora": ("llava15_7b_lora", "v5e-8"),
@@ -32,16 +33,7 @@ CASES = {
 
 def make_pool(rows: int) -> Any:
   """The columns of a checked pool that planning asks for."""
-  drawn = draw_pool(rows)
-  return types.SimpleNamespace(
-    ok=np.ones(rows, bool),
-    tokens=drawn.lengths,
-    supervised=drawn.supervised,
-    turns=drawn.turns,
-    trunk=drawn.trunks,
-    pixel_keys=drawn.images,
-    has_image=drawn.images != 0,
-  )
+  return describe_drawn(draw_pool(rows), IMAGE_TOKENS)
 
 
 def read_settings(cfg: Any, text: str) -> Any:
@@ -74,7 +66,7 @@ def run_case(name: str, pool: Any, arguments: argparse.Namespace) -> None:
   for text in jobs.describe_steps(*given):
     print(text, flush=True)
   if score:
-    packed = plan_pass(passes.MAIN, pool, rows, config.patches, score)
+    packed = plan_pass(passes.MAIN, pool, rows, score)
     flops = estimate.score_flops(config, pool, rows, packed)
     what = f"scoring {len(rows):,} rows"
   else:

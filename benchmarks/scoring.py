@@ -128,7 +128,7 @@ class Ours:
     return Work(
       tokens=tokens,
       pairs=tokens // length * sum((b - a) * b for a, b in cut_blocks(length)),
-      images=counts["executed_images"],
+      images=counts["executed_tiles"],
       heads=learned,
       last=learned + answers if few else tokens,
     )

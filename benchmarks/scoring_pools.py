@@ -11,22 +11,25 @@ import types
 
 import numpy as np
 
+from benchmarks.pool_columns import describe_samples, place_image
 from benchmarks.pool_like_665k import draw_pool
 from benchmarks.scoring_models import IMAGE_TOKEN
 from mllm_selector_jax.data.images import decoding
 from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.json_text import records
+from mllm_selector_jax.data.packing.assembly import Example
 from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.demo import make_base
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.types import ImageOptions, Sample
+from tests.fixed_images import ONE_IMAGE, fixed_images
 
 
 class Pool:
   """Rows as the checked pool describes them, and as its reader gives them.
 
   Attributes:
-    samples: tokens of each row.
+    samples: tokens of each row, which has one image or none.
     pictures: pixels by key.
     keys: of each row's picture, None for text alone.
     table: the columns that scoring asks for.
@@ -34,40 +37,35 @@ class Pool:
 
   encoder = types.SimpleNamespace(image_token=IMAGE_TOKEN)
 
-  def __init__(self, samples, trunks, keys, pictures):
+  def __init__(self, samples, keys, pictures):
     self.samples, self.pictures, self.keys = samples, pictures, keys
-    numbers = {key: number for number, key in enumerate(pictures, 1)}
-    self.table = types.SimpleNamespace(
-      tokens=np.array([len(sample.tokens) for sample in samples], np.int32),
-      supervised=np.array([sample.supervised.sum() for sample in samples], np.int32),
-      turns=np.array([sample.turns.max() + 1 for sample in samples], np.int32),
-      trunk=np.array(trunks, np.int32),
-      pixel_keys=np.array([numbers.get(key, 0) for key in keys], np.uint64),
-      has_image=np.array([key is not None for key in keys]),
-    )
+    names = [[] if key is None else [key] for key in keys]
+    self.table = describe_samples(samples, names)
 
-  def read(self, row: int):
+  def read(self, row: int) -> Example:
     key = self.keys[row]
-    return self.samples[row], None if key is None else self.pictures[key]
+    tiles = () if key is None else (self.pictures[key][None],)
+    return self.samples[row], tiles
 
 
 def make_easy_vqa(data: str, folder: str, count: int, config: MllmConfig) -> Pool:
   """The first rows of a pool of short questions, whole images at a time."""
   options = ImageOptions(config.vision.image_size, config.image_mean, config.image_std)
+  images = fixed_images(IMAGE_TOKEN, config.patches, options)
   encoder = conversation.make_encoder(
-    "vicuna_v1", make_base.make_tokenizer(), IMAGE_TOKEN, config.patches, 2048, ""
+    "vicuna_v1", make_base.make_tokenizer(), images, 2048, ""
   )
   found = [
     record.value for record in itertools.islice(records.read_records(data), count)
   ]
-  samples = encoder.encode_many([(row["conversations"], True) for row in found])
+  samples = encoder.encode_many([(row["conversations"], ONE_IMAGE) for row in found])
   keys, pictures = [], {}
   for path in (row["image"] for row in found):
     image = decoding.decode_image(pathlib.Path(folder, path).read_bytes())
     pixels = square_form.to_pixels(image, options)
     keys.append(hashlib.sha256(pixels.tobytes()).hexdigest())
     pictures[keys[-1]] = pixels
-  return Pool(samples, [encoder.measure_trunk(s) for s in samples], keys, pictures)
+  return Pool(samples, keys, pictures)
 
 
 def make_like_665k(count: int, config: MllmConfig, seed: int = 0) -> Pool:
@@ -95,7 +93,7 @@ def make_like_665k(count: int, config: MllmConfig, seed: int = 0) -> Pool:
     key: rng.integers(0, 256, (side, side, 3), np.uint8)
     for key in dict.fromkeys(key for key in keys if key)
   }
-  return Pool(samples, drawn.trunks, keys, pictures)
+  return Pool(samples, keys, pictures)
 
 
 def _fill(length, start, learned, turns, config, rng) -> Sample:
@@ -110,4 +108,5 @@ def _fill(length, start, learned, turns, config, rng) -> Sample:
   shares = np.diff(learned * np.arange(turns + 1) // turns)
   for turn, (end, share) in enumerate(zip(ends, shares, strict=True)):
     turn_of[end - share : end] = turn
-  return Sample(tokens, turn_of >= 0, turn_of, np.zeros(length, bool), False)
+  sample = Sample(tokens, turn_of >= 0, turn_of, np.zeros(length, bool), False)
+  return place_image(sample, IMAGE_TOKEN, config.patches)

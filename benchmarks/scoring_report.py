@@ -64,7 +64,7 @@ def describe(arguments: Any, config: MllmConfig, pool: Any) -> None:
     f" {config.patches} image tokens, {config.dtype}\n"
     f"{len(table.tokens):,} rows, {table.tokens.mean():.1f} tokens (longest"
     f" {table.tokens.max()}), {table.supervised.mean():.1f} supervised, trunk"
-    f" {table.trunk.max()}; {rows / len(pool.pictures):.2f} rows an image,"
+    f" {table.prefixes.tokens.max()}; {rows / len(pool.pictures):.2f} rows an image,"
     f" {len(table.tokens) - rows} of text alone",
     flush=True,
   )

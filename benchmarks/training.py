@@ -53,7 +53,12 @@ class Ours:
     import jax
 
     from mllm_selector_jax import sharding
-    from mllm_selector_jax.data.packing import batch_shapes, loader, row_packing
+    from mllm_selector_jax.data.packing import (
+      assembly,
+      batch_shapes,
+      loader,
+      row_packing,
+    )
     from mllm_selector_jax.models import attention_check
     from mllm_selector_jax.models.axes import logical_axes
     from mllm_selector_jax.training import optimizer, train_step, work
@@ -67,9 +72,7 @@ class Ours:
         [[int(items[i]) for i in row] for row in rows]
         for items, rows in zip(steps, packed, strict=True)
       ],
-      pool.table.supervised,
-      pool.table.turns,
-      pool.table.has_image,
+      assembly.Counts.of_pool(pool.table),
       length,
       config.patches,
       arguments.side,

@@ -56,7 +56,7 @@ def write_pool(path, text):
 @pytest.mark.parametrize(
   ("text", "message"),
   [
-    (None, "is not there"),
+    (None, "the pool file does not exist"),
     ("", "empty"),
     ("[]", "the list is empty"),
     ('[{"id": "a"}', "byte"),

@@ -83,7 +83,12 @@ def read_encoder(run: Run) -> conversation.Encoder:
   return conversation.make_encoder(
     run.cfg.model.conversation,
     tokenizer,
-    BaseImages(options, huggingface.read_image_tokens(path, tokenizer)),
+    BaseImages(
+      options,
+      huggingface.read_image_tokens(path, tokenizer),
+      run.cfg.model.max_tiles,
+      run.cfg.model.resize_pixels,
+    ),
     max_length=run.cfg.model.max_length,
     system=run.cfg.model.system,
     row_system=run.cfg.model.row_system,

@@ -7,6 +7,7 @@ from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.files import fingerprint
 from mllm_selector_jax.data.pool import pool_check, summary_text
 from mllm_selector_jax.data.tokens import chat_date, template_likeness
+from mllm_selector_jax.data.tokens.conversation import choose_template
 from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.inputs.drawn_demo import draw, is_drawn
 from mllm_selector_jax.models import huggingface
@@ -17,7 +18,7 @@ from mllm_selector_jax.types import InputError
 # The settings of cfg.model that tokens and pixels depend on, beside the base's files.
 _PROCESSING = (
   *("conversation", "system", "row_system", "content_specials", "max_length"),
-  *("chat_date", "pad_images"),
+  *("chat_date", "pad_images", "max_tiles", "resize_pixels"),
 )
 
 
@@ -85,7 +86,11 @@ def make_pool(run: Run, look: bool = False) -> None:
   def read(folder):
     encoder = base_model.read_encoder(run)
     template = encoder.tokenizer.chat_template
-    if run.cfg.model.conversation == "chat" and chat_date.asks_date(str(template)):
+    chosen = run.cfg.model.conversation
+    name = choose_template(chosen, encoder.tokenizer)
+    if name != chosen:
+      run.say(f"check: model.conversation={chosen} means {name} for this base.")
+    if name == "chat" and chat_date.asks_date(str(template)):
       run.say(
         "check: the base's chat template writes today's date. This run and its models"
         f" use the date {run.cfg.model.chat_date} (model.chat_date) instead."
@@ -108,8 +113,7 @@ def make_pool(run: Run, look: bool = False) -> None:
         max_images=run.cfg.pool.max_images,
       )
     remarks = huggingface.list_remarks(base_model.base_path(run))
-    chosen = run.cfg.model.conversation
-    if remark := template_likeness.describe_other(chosen, encoder.tokenizer):
+    if remark := template_likeness.describe_other(name, encoder.tokenizer):
       remarks.append(remark)
     if remarks:
       summary["base"] = remarks

@@ -63,8 +63,7 @@ class Run:
     console: shows messages and progress.
     force: whether to accept a pool whose files have changed.
     ids: the rows that `explain` is asked about, as `inputs/references.py` reads them.
-    arm: the arm whose selection `explain` and `export-selection` are about; None if
-      none was named.
+    arm: the arm that `explain` and `export-selection` are about; None if not named.
     lists: the files of ids that `measure` is asked about.
     out: the file to which `measure` writes its figures; "" for none.
     bucket: the bucket of which the workdir is a copy; None if it is a local folder.

@@ -78,6 +78,8 @@ def plan_pass(
     # Without images, rows share what precedes the first one.
     span = (1, None) if own.images else (0, 1)
     prefixes = table.prefixes.take(rows, *span)
+    if not own.questions:
+      prefixes = prefixes.drop_questions()
   length = row_packing.row_length_for(lengths, options.row_length)
   return make_plan(lengths, length, prefixes, tiles, table.supervised[rows])
 

@@ -60,6 +60,7 @@ class Pass:
     model: The model that is run, "seed" or "reference".
     change: Maps an example to the one that is fed; None feeds it unchanged.
     images: Whether the fed samples have their images.
+    questions: Whether the fed samples have their questions.
     whole: Whether to compute all signals and the embedding, or only the loss.
   """
 
@@ -67,13 +68,14 @@ class Pass:
   model: str = "seed"
   change: Callable[[Example], Example] | None = None
   images: bool = True
+  questions: bool = True
   whole: bool = False
 
 
 MAIN = Pass("main", whole=True)
 CONTROLS = {
   "no_image": Pass("no_image", change=drop_images, images=False),
-  "no_question": Pass("no_question", change=drop_questions),
+  "no_question": Pass("no_question", change=drop_questions, questions=False),
   "reference": Pass("reference", model="reference"),
 }
 

@@ -173,12 +173,14 @@ MODEL: dict[str, Check] = {
   "dtype": one_of(*base_model.DTYPES),
   "remat": one_of(*REMAT),
   "attention": one_of(*ATTENTION),
-  "conversation": one_of(*conversation.TEMPLATES),
+  "conversation": one_of(conversation.AUTO_TEMPLATE, *conversation.TEMPLATES),
   "system": optional(text),
   "row_system": flag,
   "content_specials": parsed(read_choice),
   "chat_date": parsed(read_date),
   "pad_images": flag,
+  "max_tiles": optional(integer(1)),
+  "resize_pixels": optional(integer(1)),
   "max_length": integer(1, MOST_TOKENS),
 }
 

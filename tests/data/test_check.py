@@ -114,7 +114,7 @@ def test_every_bad_row_is_set_aside_with_its_reason(folder, tmp_path):
       {**make_record(70, "a/1.png"), "image": ["a/1.png", "b/1.png"]},
       {"id": "z3", "conversations": talk("a", "<image>"), "image": "a/1.png"},
     ],
-    "several images": [
+    "too many images": [
       {
         "id": "s2",
         "conversations": talk("<image><image>", "b"),
@@ -139,7 +139,7 @@ def test_every_bad_row_is_set_aside_with_its_reason(folder, tmp_path):
     *itertools.chain(*bad.values()),
     make_record(99),
   ]
-  found, table = check_records(folder, records)
+  found, table = check_records(folder, records, max_images=1)
   wanted = {}
   for reason, rows in bad.items():
     wanted.update(

@@ -200,7 +200,9 @@ def test_images_inside_go_through_the_same_checks(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["messages", "parquet messages", "tar", "tfds"])
-def test_several_images_are_set_aside_with_that_reason(tmp_path, name):
+def test_several_images_are_taken_unless_marks_differ_or_there_are_too_many(
+  tmp_path, name
+):
   folder = tmp_path / "images"
   write_images(folder, "1.png")
   records = [make_record(n, "1.png") for n in range(3)]
@@ -211,4 +213,11 @@ def test_several_images_are_set_aside_with_that_reason(tmp_path, name):
   two = {**make_record(0), "images": ["1.png", "1.png"]}
   (tmp_path / "two.json").write_text(json.dumps([two, make_record(1)]))
   _, table = check_file(str(tmp_path / "two.json"), folder, tmp_path / "out.parquet")
-  assert table.reason.tolist() == ["several images", None]
+  assert table.reason.tolist() == ["image marks", None]
+  two["conversations"][0]["value"] = "<image><image>\nwhich?"
+  (tmp_path / "two.json").write_text(json.dumps([two, make_record(1)]))
+  given = str(tmp_path / "two.json"), folder, tmp_path / "out.parquet"
+  _, table = check_file(*given)
+  assert table.ok.all() and table.image_tokens.tolist() == [2 * 4, 0]
+  _, table = check_file(*given, max_images=1)
+  assert table.reason.tolist() == ["too many images", None]

@@ -68,7 +68,6 @@ def test_all_rows_come_out_as_they_went_in(folder, tmp_path):
   before, made = prepare_file(str(path), folder, tmp_path)
   assert set(before.reason) - {None} == {
     "missing image", "malformed", "unreadable image", "unsafe path",
-    "several images",
   }  # fmt: skip
   _, after = check_file(str(made), tmp_path / "no_images", tmp_path / "again.table")
   for column in SAME:

@@ -173,9 +173,7 @@ def test_nothing_left_to_ask_is_refused_with_the_reasons(model):
   with pytest.raises(InputError, match=r"missing image: 2.*absent\.png"):
     model.evaluate(absent)
   with pytest.raises(InputError, match="missing image"):
-    evaluate_model(
-      model.config, model.params, model.encoder, None, model.options, absent
-    )
+    evaluate_model(model.config, model.params, model.encoder, None, absent)
   with pytest.raises(InputError, match="No evaluation question"):
     model.evaluate([])
 
@@ -213,13 +211,12 @@ def test_the_plain_templates_closing_ends_an_answer(model):
   plain = Encoder(
     model.encoder.tokenizer,
     TEMPLATES["plain"],
-    model.config.image_token,
-    model.config.patches,
+    model.encoder.images,
     max_length=256,
     system="how many " * 3,  # as long as the other prompts: compiled already
   )
   questions = [Question("a", "t", "0.png", "", ("red",))]
-  whole = plain, model.images, model.options, questions, 1, NEW
+  whole = plain, model.images, questions, 1, NEW
   _, (line,) = evaluate_model(model.config, model.params, *whole)
   assert "\n" not in line["prediction"]
 

@@ -13,6 +13,7 @@ from mllm_selector_jax import sharding
 from mllm_selector_jax.evaluation import generation
 from mllm_selector_jax.models import mllm, stack
 from mllm_selector_jax.models.config import DecoderConfig, MllmConfig, VisionConfig
+from tests.evaluation.one_image_prompts import make_prompts
 
 VOCAB, NEW, SIDE = 40, 5, 8
 IMAGE_TOKEN = 37
@@ -78,7 +79,7 @@ def _answer(params, prompts, pixels, eos, rows, vocabulary=None, config=CONFIG):
   ids = []
   for start in range(0, len(prompts), rows):
     part = slice(start, start + rows)
-    batch = generation.make_prompts(prompts[part], pixels[part], config, rows)
+    batch = make_prompts(prompts[part], pixels[part], config, rows)
     ids.append(np.asarray(generate(params, *batch))[: len(prompts[part])])
   return np.concatenate(ids)
 
@@ -153,7 +154,7 @@ def test_a_step_reads_the_new_tokens_alone_and_one_bucket_compiles_once(
   generate = generation.make_generate(CONFIG, NEW + 1, NEVER)
   prompts, pixels = _examples()
   for part in slice(0, 2), slice(2, 4), slice(4, 6):
-    batch = generation.make_prompts(prompts[part], pixels[part], CONFIG, 4)
+    batch = make_prompts(prompts[part], pixels[part], CONFIG, 4)
     generate(params, *batch)
   # Both lengths fall into one bucket; the first pass reads all, the loop a token.
   assert set(read) == {(4, 16), (4, 1)} and read.count((4, 16)) == 1
@@ -179,7 +180,7 @@ def test_ids_beyond_the_vocabulary_are_never_chosen(params, slow):
 
 def test_padding_and_its_content_do_not_matter(params, slow):
   prompts, pixels = _examples()
-  batch = generation.make_prompts(prompts, pixels, CONFIG, 8)
+  batch = make_prompts(prompts, pixels, CONFIG, 8)
   beyond = np.arange(batch.tokens.shape[1])[None] >= batch.lengths[:, None]
   wide = batch._replace(
     tokens=np.pad(np.where(beyond, 7, batch.tokens), [(0, 0), (0, 16)]),
@@ -198,13 +199,13 @@ def test_the_image_matters(params, slow):
 
 
 def test_one_new_token_is_the_first_of_many(params, slow):
-  batch = generation.make_prompts(*_examples(), CONFIG, 6)
+  batch = make_prompts(*_examples(), CONFIG, 6)
   ids = generation.make_generate(CONFIG, 1, NEVER)(params, *batch)
   np.testing.assert_array_equal(ids, np.asarray(slow)[:, :1])
 
 
 def test_rows_spread_over_a_mesh_give_the_same_answers(params, slow):
-  batch = generation.make_prompts(*_examples(), CONFIG, 8)
+  batch = make_prompts(*_examples(), CONFIG, 8)
   with sharding.use(sharding.make_mesh(data=4, fsdp=2)) as mesh:
     whole = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
     ids = generation.make_generate(CONFIG, NEW, NEVER)(
@@ -231,10 +232,10 @@ def test_buckets_hold_their_lengths_and_are_few():
 
 def test_prompts_place_patches_in_order():
   prompts, pixels = _examples()
-  batch = generation.make_prompts(prompts[:2], pixels[:2], CONFIG, 3)
+  batch = make_prompts(prompts[:2], pixels[:2], CONFIG, 3)
   assert batch.images.shape == (3, 1, SIDE, SIDE, 3)
   np.testing.assert_array_equal(batch.lengths, [3, 14, 0])
   assert (batch.patches[[0, 2]] == -1).all()
   np.testing.assert_array_equal(batch.patches[1, :7], [-1, 0, 1, 2, 3, -1, -1])
-  text = generation.make_prompts(prompts[:1], pixels[:1], CONFIG, 1)
+  text = make_prompts(prompts[:1], pixels[:1], CONFIG, 1)
   assert text.images.shape[1] == 0

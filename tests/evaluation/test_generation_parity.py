@@ -10,6 +10,7 @@ import torch
 
 from mllm_selector_jax.evaluation import generation
 from mllm_selector_jax.models import huggingface
+from tests.evaluation.one_image_prompts import make_prompts
 from tests.models import packed, tiny
 from tests.models.huggingface.test_parity import CASES, load_torch, overrides
 
@@ -63,7 +64,7 @@ def assert_answers_agree(folder, chosen):
     for length, image in ((3, True), (17, False), (9, True), (1, False), (24, True))
   ]
   prompts, pixels = zip(*examples, strict=True)
-  batch = generation.make_prompts(prompts, pixels, config, rows=6)
+  batch = make_prompts(prompts, pixels, config, rows=6)
   free = np.asarray(generation.make_generate(config, NEW, eos=2)(params, *batch))
   # An end that some answer reaches in the middle.
   eos = int(free[0][NEW // 2])

@@ -182,7 +182,7 @@ def test_choices_are_asked_with_letters_and_answered_by_letter(tmp_path):
     (PLAIN | {"id": 1.5}, "malformed", "id"),
     (PLAIN | {"id": "t", "task": 3}, "malformed", "task"),
     (PLAIN | {"id": "i", "image": 3}, "malformed", "image"),
-    (PLAIN | {"id": "i", "image": ["a", "b"]}, "several images", "2"),
+    (PLAIN | {"id": "i", "image": ["a", "b"]}, "too many images", "2"),
     (PLAIN, "duplicate id", "q1"),
     (PLAIN | {"choices": ["a"] * 27}, "malformed", "27"),
     (PLAIN | {"choices": ["blue", "green"]}, "malformed", "red"),

@@ -68,8 +68,8 @@ def torch_losses(model, config, samples, steps):
   for rows in steps:
     total, count = 0.0, 0
     for item in itertools.chain(*rows):
-      sample, pixels = samples[item]
-      images = None
+      sample, tiles = samples[item]
+      pixels, images = packed.find_pixels(tiles), None
       if pixels is not None:
         mean, deviation = map(np.array, (config.image_mean, config.image_std))
         scaled = (pixels / 255.0 - mean) / deviation

@@ -7,8 +7,9 @@ from mllm_selector_jax.evaluation.asking import Pictures
 from mllm_selector_jax.evaluation.question import LETTER_PROMPT, SHORT_PROMPT
 from mllm_selector_jax.types import ImageOptions
 from tests.evaluation.published import layouts
+from tests.fixed_images import fixed_images
 
-OPTIONS = ImageOptions(size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+IMAGES = fixed_images(0, 4, ImageOptions(size=8, mean=(0.5,) * 3, std=(0.5,) * 3))
 
 
 def read(spec):
@@ -26,8 +27,8 @@ def short(question):
 
 def see(question, folders=()):
   """The colour of a question's image."""
-  pixels = Pictures(list(folders), OPTIONS, 1_000_000).read(question)
-  centre = pixels[4, 4].astype(int)
+  (tile,) = Pictures(list(folders), IMAGES, 1_000_000).read(question)
+  centre = tile[4, 4].astype(int)
   return {(255, 0, 0): "red", (0, 0, 255): "blue", (0, 128, 0): "green"}[tuple(centre)]
 
 

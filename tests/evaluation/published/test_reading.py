@@ -11,8 +11,9 @@ from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.evaluation.asking import Pictures
 from mllm_selector_jax.types import ImageOptions, InputError
 from tests.evaluation.published import layouts
+from tests.fixed_images import fixed_images
 
-OPTIONS = ImageOptions(size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+IMAGES = fixed_images(0, 4, ImageOptions(size=8, mean=(0.5,) * 3, std=(0.5,) * 3))
 
 
 def test_tasks_may_have_folders_of_their_own_and_stand_beside_each_other(tmp_path):
@@ -29,9 +30,9 @@ def test_tasks_may_have_folders_of_their_own_and_stand_beside_each_other(tmp_pat
   questions, _ = tasks.read_questions(spec)
   assert [q.task for q in questions] == ["own", "vqav2", "vqav2"]
   assert tasks.read_questions(spec.split(";"))[0] == questions
-  pixels = Pictures(["/nowhere"], OPTIONS, 1_000_000).read(questions[1])
+  (tile,) = Pictures(["/nowhere"], IMAGES, 1_000_000).read(questions[1])
   blue = np.asarray(Image.open(io.BytesIO(layouts.encode("blue"))))[0, 0]
-  assert np.abs(pixels[4, 4].astype(int) - blue).max() < 6
+  assert np.abs(tile[4, 4].astype(int) - blue).max() < 6
 
 
 @pytest.mark.parametrize(
