@@ -33,9 +33,8 @@ def make_encoder(options=TILED):
 
 def see(number, *images, question=ASKED, **extra):
   """A record of several images."""
-  return {"id": f"id-{number}", "images": [*images], "conversations": [
-    *talk(question, "the first"), *talk("why?", "because"),
-  ], **extra}  # fmt: skip
+  turns = [*talk(question, "the first"), *talk("why?", "because")]
+  return {"id": f"id-{number}", "images": [*images], "conversations": turns, **extra}
 
 
 def make_records():
