@@ -70,7 +70,7 @@ setuptools.setup(
       "packaging>=24",
       "peft>=0.21,<0.22",
       "pytest>=8",
-      "pytest-xdist>=3.6",
+      "pytest-xdist>=3.8",
       "pyyaml>=6",
       "ruff>=0.12",
       "scikit-learn>=1.5",

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from mllm_selector_jax.configs import demo
 
 from mllm_selector_jax.data.tokens.dialogue import Round, hash_answers
-from mllm_selector_jax.pipeline import candidates, heldout_models
+from mllm_selector_jax.pipeline import candidates, doubts, heldout_models
 from mllm_selector_jax.runs import context
 from mllm_selector_jax.runs.times import keep_times, read_times
 from mllm_selector_jax.selection.bounds import BOUNDS
@@ -69,7 +69,7 @@ def score_pool(folder: Path, seed: int, rows: int):
     for bound in HELD_OUT:
       heldout_models.make_doubts(run, bound)
       keep_times(run, run.workdir.logs)
-      found[bound] = heldout_models.read_doubt(run, bound, eligible.rows)
+      found[bound] = doubts.read_doubt(run, bound, eligible.rows)
       seconds = heldout_models.add_seconds(read_times(run.workdir.logs), bound)
       costs[bound] = heldout_models.read_flops(run, bound), seconds
     return eligible, found, costs

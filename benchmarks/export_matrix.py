@@ -32,7 +32,7 @@ from benchmarks.pool_columns import bind_images
 STEPS = ("tokenizer", "processor", "model", "first answer", "stop")
 QUESTION, ANSWER_TOKENS = "What colour is it?", 12
 TEXT = "What is the colour? é two\n lines"
-CLIP, SIGLIP = "clip_vision_model", "siglip_vision_model"
+CLIP, SIGLIP, DINOV2 = "clip_vision_model", "siglip_vision_model", "dinov2"
 OWN_TEMPLATE = (
   "{{ bos_token }}{% for m in messages %}{{ m['role'] + ':\n' }}"
   "{% for part in m['content'] %}{% if part['type'] == 'image' %}<image>{% else %}"
@@ -68,6 +68,8 @@ FAMILIES = (
   Family("qwen2", SIGLIP, "qwen2", "chatml", fields=(("tie_word_embeddings", True),)),
   Family("qwen2", SIGLIP, "json", "chatml"),
   Family("qwen2", SIGLIP, "qwen2", "chatml", "assembled"),
+  Family("qwen3", CLIP, "qwen2", "chatml", fields=(("head_dim", 8),)),
+  Family("qwen3", DINOV2, "json", "chatml", fields=(("head_dim", 12),)),
 )
 
 

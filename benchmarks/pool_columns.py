@@ -41,14 +41,15 @@ def join_prefixes(rows: Sequence[Sequence[Prefix]]) -> Prefixes:
   """The prefixes of several rows."""
   bounds = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(int)
   flat = [prefix for row in rows for prefix in row]
-  columns = zip(*flat, strict=True) if flat else ((),) * 4
-  tokens, tiles, taps, keys = columns
+  columns = zip(*flat, strict=True) if flat else ((),) * 5
+  tokens, tiles, taps, keys, asked = columns
   return Prefixes(
     bounds,
     np.array(tokens, np.int32),
     np.array(tiles, np.int32),
     np.array(taps, np.int32),
     np.array(keys, np.uint64),
+    np.array(asked, np.int32),
   )
 
 

@@ -167,8 +167,8 @@ def main() -> None:
 
   from benchmarks import scoring_models, scoring_pools, scoring_report
   from mllm_selector_jax.models import mllm
-  from mllm_selector_jax.training import work
-  from mllm_selector_jax.training.optimizer import OptimizerOptions
+  from mllm_selector_jax.training import peaks
+  from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 
   hf_config = scoring_models.make_hf_config(
     arguments.size, arguments.side, arguments.patch
@@ -230,7 +230,7 @@ def main() -> None:
     f"ours does {done / 1e9:,.1f} model GFLOP/s, {done / rates['jax']:.1%} of the"
     f" matmul; padding {1 - tokens.sum() / places.sum():.1%}"
   )
-  peak = work.peak_flops(jax.devices()[0])
+  peak = peaks.peak_flops(jax.devices()[0])
   if peak:
     print(f"MFU {done / peak / jax.device_count():.1%} of {peak / 1e12:.0f} TFLOP/s")
 

@@ -1,1 +1,1 @@
-"""Configs: `get_config()` of each file returns a locked ConfigDict."""
+"""Configs of experiments: `get_config()` of each file returns a locked ConfigDict."""

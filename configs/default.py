@@ -10,7 +10,7 @@ from ml_collections import config_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """The whole tree of settings, one section a stage."""
+  """Return all settings, one section per stage."""
   cfg = ml_collections.ConfigDict()
   cfg.rng_seed = 0
 
@@ -75,8 +75,8 @@ def get_config() -> ml_collections.ConfigDict:
   # device's own kernel if it agrees with xla on the first batch.
   cfg.model.attention = "auto"
   # The conversation template: vicuna_v1, plain, chatml, llama-2, or chat, the chat
-  # template of the tokenizer.
-  cfg.model.conversation = "vicuna_v1"
+  # template of the tokenizer. auto: chat where the tokenizer has one, else vicuna_v1.
+  cfg.model.conversation = "auto"
   # The date that chat templates write which ask for today's, as Llama 3.1's does. It is
   # the same for all stages, days and machines, and in the exported template.
   cfg.model.chat_date = "2024-07-26"
@@ -92,6 +92,12 @@ def get_config() -> ml_collections.ConfigDict:
   # True: images are padded to squares, as in the training of LLaVA-1.5. False: the
   # base's image processor decides (that of llava-hf crops them).
   cfg.model.pad_images = True
+  # Into how many tiles an image is cut at most, where the base cuts images; the tile
+  # of the whole image is not counted. Without a number, the base decides.
+  cfg.model.max_tiles = config_dict.placeholder(int)
+  # Larger images are first made smaller, to this number of pixels (width x height).
+  # Nothing to bases whose images all become one square.
+  cfg.model.resize_pixels = config_dict.placeholder(int)
   cfg.model.max_length = 2048  # tokens of the longest row
 
   cfg.mesh = ml_collections.ConfigDict()
@@ -264,7 +270,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def _add_recipe(section: ml_collections.ConfigDict) -> None:
-  """LLaVA-1.5's fine-tuning recipe."""
+  """Add the settings of a training, with the values of LLaVA-1.5's fine-tuning."""
   section.epochs = 1
   section.batch = 128  # samples per step, over all devices
   # Gradient accumulation: a batch is processed in this many parts, one after the other.

@@ -8,6 +8,7 @@ def get_config():
   cfg.pool.demo.rows = 6000
 
   cfg.model.path = "demo"
+  cfg.model.conversation = "vicuna_v1"
   cfg.model.system = ""  # the tiny base was trained without a system text
   cfg.model.max_length = 128
 

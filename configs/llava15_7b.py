@@ -13,6 +13,7 @@ from mllm_selector_jax.configs import default
 
 def get_config():
   cfg = default.get_config()
+  cfg.model.conversation = "vicuna_v1"
   cfg.model.remat = "full"
   # Parameters, gradients and optimizer moments of 7B parameters in float32 are over
   # 100 GB, so they are sharded over all devices.

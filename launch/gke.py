@@ -6,9 +6,9 @@
   python launch/gke.py --name=NAME --image=IMAGE --accelerator=nvidia-h100-80gb \\
     --hosts=2 [--dry_run] -- [command] --config=FILE --workdir=gs://...
 
-`--dry_run` prints the manifest; without it, it goes to `kubectl apply`. One pod a
-host. Any failure ends all pods, and all start again and go on; wrong input (status
-2) does not.
+There is one pod per host. After a failure all pods are started again and continue,
+unless the input was wrong (status 2). With `--dry_run` the manifest is printed instead
+of being applied with kubectl.
 """
 
 import subprocess
@@ -17,10 +17,10 @@ import sys
 import yaml
 from absl import app, flags
 
-TPU_CHIPS = 4  # a host of every multi-host slice
-GRACE = 300  # seconds from SIGTERM to the end, in which a run saves
+TPU_CHIPS = 4  # chips per host of a multi-host slice
+GRACE = 300  # seconds after SIGTERM in which a run can save
 
-_NAME = flags.DEFINE_string("name", None, "Of the JobSet.", required=True)
+_NAME = flags.DEFINE_string("name", None, "Name of the JobSet.", required=True)
 _IMAGE = flags.DEFINE_string(
   "image", None, "A container image with the package installed.", required=True
 )
@@ -28,12 +28,16 @@ _ACCELERATOR = flags.DEFINE_string(
   "accelerator", None, "The node pool's gke-tpu-accelerator or gke-accelerator.",
   required=True,
 )  # fmt: skip
-_TOPOLOGY = flags.DEFINE_string("topology", None, "Of a TPU slice, as 4x8.")
-_HOSTS = flags.DEFINE_integer("hosts", 1, "Of a TPU slice, or GPU nodes.", 1)
-_DEVICES = flags.DEFINE_integer(
-  "devices", None, "Chips or GPUs of a host: 4 TPU chips, 8 GPUs if not given.", 1
+_TOPOLOGY = flags.DEFINE_string(
+  "topology", None, "Topology of a TPU slice, such as 4x8."
 )
-_RESTARTS = flags.DEFINE_integer("restarts", 10, "Of all pods after a failure.", 0)
+_HOSTS = flags.DEFINE_integer("hosts", 1, "Hosts of a TPU slice, or GPU nodes.", 1)
+_DEVICES = flags.DEFINE_integer(
+  "devices", None, "TPU chips (default 4) or GPUs (default 8) per host.", 1
+)
+_RESTARTS = flags.DEFINE_integer(
+  "restarts", 10, "Restarts of all pods after failures.", 0
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the manifest.")
 
 
@@ -47,20 +51,20 @@ def make_manifest(
   devices: int | None = None,
   restarts: int = 10,
 ) -> list[dict]:
-  """The Kubernetes objects of a run.
+  """Make the Kubernetes objects of a run.
 
   Args:
-    name: of the JobSet, and of the account that its GPU pods run as.
-    image: container image with the package installed.
-    accelerator: label of the node pool; TPUs begin with "tpu".
-    arguments: of `mllm-selector`.
-    hosts: pods, each of a whole host.
-    topology: of the TPU slice.
-    devices: TPU chips or GPUs of a host.
-    restarts: of the whole set.
+    name: Name of the JobSet, and of the service account of its GPU pods.
+    image: Container image with the package installed.
+    accelerator: Label of the node pool; that of TPUs begins with "tpu".
+    arguments: Arguments of `mllm-selector`.
+    hosts: Number of hosts, each of which runs one pod.
+    topology: Topology of the TPU slice; None for GPUs.
+    devices: TPU chips or GPUs per host; None for 4 chips or 8 GPUs.
+    restarts: How often all pods are started again after a failure.
 
   Raises:
-    ValueError: a TPU slice without its topology, or GPUs with one.
+    ValueError: A TPU slice has no topology, or GPUs have one.
   """
   tpu = accelerator.startswith("tpu")
   if tpu != (topology is not None):
@@ -148,7 +152,7 @@ def make_manifest(
 
 
 def _make_rights(name: str) -> list[dict]:
-  """What the pods' account may read, so that the processes find each other."""
+  """Make the service account of GPU pods, and the rights it needs to find others."""
   group = "rbac.authorization.k8s.io"
   return [
     {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}},

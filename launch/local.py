@@ -2,9 +2,9 @@
 
   python launch/local.py [flags] -- [command] --config=FILE --workdir=DIR ...
 
-One process uses every GPU, or the CPU where there is none. `--processes=N` starts
-N processes on the CPU that meet as the hosts of a pod do: a rehearsal. When one
-ends with an error, the others are stopped; its exit status is this command's.
+One process uses all GPUs, or the CPU if there is none. `--processes=N` rehearses a run
+on several hosts: it starts N processes on the CPU, which connect as hosts would. When
+one process fails, the others are stopped, and the launcher exits with its status.
 """
 
 import os
@@ -17,25 +17,37 @@ import time
 
 from absl import app, flags
 
-# What helps on GPUs; a variable that is set already stays as it is.
+# Settings for GPUs; a variable that is already set is not changed.
 GPU_ENVIRONMENT = {
   "JAX_OPTIMIZATION_LEVEL": "O1",
   "NCCL_NVLS_ENABLE": "1",
   "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9",
 }
-PATIENCE = 90  # seconds that stopped processes have to save and leave
+PATIENCE = 90  # seconds that stopped processes have to save and exit
 
-_PROCESSES = flags.DEFINE_integer("processes", 1, "How many.", lower_bound=1)
+_PROCESSES = flags.DEFINE_integer("processes", 1, "Number of processes.", lower_bound=1)
 _DEVICES = flags.DEFINE_integer(
-  "devices", 1, "CPU devices of each of several processes.", lower_bound=1
+  "devices", 1, "CPU devices per process, if there are several.", lower_bound=1
 )
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would run.")
+_DRY_RUN = flags.DEFINE_bool(
+  "dry_run", False, "Print the commands without running them."
+)
 
 
 def plan(
   arguments: list[str], processes: int, devices: int, port: int
 ) -> list[tuple[dict[str, str], list[str]]]:
-  """Each process's own environment variables and its command."""
+  """Plan the processes of a run.
+
+  Args:
+    arguments: Arguments of `mllm-selector`.
+    processes: Number of processes.
+    devices: CPU devices of each, if there are several processes.
+    port: Port at which the first of several processes listens.
+
+  Returns:
+    For each process, environment variables to add and the command.
+  """
   command = [sys.executable, "-m", "mllm_selector_jax.main", *arguments]
   if processes == 1:
     return [
@@ -54,13 +66,17 @@ def plan(
 
 
 def start(planned: list[tuple[dict[str, str], list[str]]]) -> int:
-  """Runs the processes to their end; the first error's status, or 0."""
+  """Run processes to their end.
+
+  Returns:
+    The exit status of the first process that failed, or 0.
+  """
   running = [
     subprocess.Popen(command, env={**os.environ, **environment})
     for environment, command in planned
   ]
 
-  passed = set()  # signals; a second one tells a process not to save
+  passed = set()  # signals that were passed on; a second one skips saving
 
   def pass_on(number, _):
     passed.add(number)
@@ -87,9 +103,9 @@ def start(planned: list[tuple[dict[str, str], list[str]]]) -> int:
 
 
 def free_port() -> int:
-  with socket.socket() as found:
-    found.bind(("127.0.0.1", 0))
-    return found.getsockname()[1]
+  with socket.socket() as bound:
+    bound.bind(("127.0.0.1", 0))
+    return bound.getsockname()[1]
 
 
 def main(argv: list[str]) -> None:

@@ -9,13 +9,13 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #
-# One task a GPU, with all GPUs of the node visible to each (no --gpus-per-task).
+# One task per GPU; each task sees all GPUs of its node (no --gpus-per-task).
 #
 #   sbatch [--nodes=N ...] launch/slurm.sh [command] --config=FILE --workdir=DIR ...
 #   bash launch/slurm.sh --dry_run --config=FILE --workdir=DIR ...
 #
-# Five minutes before the time limit, and when it is preempted, the run saves and
-# leaves with status 143; it is then queued again and goes on.
+# Five minutes before the time limit, and when the job is preempted, the run saves and
+# exits with status 143. The job is then queued again, and the run continues.
 set -euo pipefail
 
 dry_run=false
@@ -31,7 +31,7 @@ fi
 export JAX_OPTIMIZATION_LEVEL="${JAX_OPTIMIZATION_LEVEL:-O1}"
 export NCCL_NVLS_ENABLE="${NCCL_NVLS_ENABLE:-1}"
 export XLA_PYTHON_CLIENT_MEM_FRACTION="${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.9}"
-# One GPU a task, or a task would silently leave the others idle.
+# --num_devices makes the run fail if there is not one task for each GPU.
 command=(srun --kill-on-bad-exit=1 mllm-selector "$@" --coordinator=auto
   "--num_devices=${SLURM_NTASKS:-8}")
 

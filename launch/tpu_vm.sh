@@ -3,8 +3,8 @@
 #
 #   launch/tpu_vm.sh [--dry_run] NAME ZONE [command] --config=FILE --workdir=gs://... ...
 #
-# The package is installed on the hosts beforehand (launch/README.md). One process a
-# host; the processes find each other. The same command again goes on where it was.
+# Install the package on the hosts first (launch/README.md). There is one process per
+# host, and the processes find each other. The same command continues a stopped run.
 set -euo pipefail
 
 dry_run=false

@@ -9,14 +9,24 @@ from typing import Any
 from absl import flags
 
 from mllm_selector_jax import command_line
-from mllm_selector_jax.runs import failures, processes
+from mllm_selector_jax.runs import agreement, failures, peers, processes
 from mllm_selector_jax.runs.memory import keep_freed_memory
+from mllm_selector_jax.runs.standard_output import write_result
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, RunError, Stopped
 
+# Commands that read the tokenizer and the image processor of a base, but no model.
+WITHOUT_MODELS = ("check", "prepare")
 
-def run(argv: list[str]) -> int:
-  """Carries out a command line, and returns its exit status: 0, 1, 2, 130 or 143."""
+
+def run(argv: list[str], own_process: bool = False) -> int:
+  """Carries out a command line, and returns its exit status: 0, 1, 2, 130 or 143.
+
+  Args:
+    argv: the command line.
+    own_process: whether the process ends with the command, so that the command may
+      leave out imports that other code in the process could need.
+  """
   keep_freed_memory()
   handler_before = signal.signal(signal.SIGTERM, _leave_before_run)
   try:
@@ -26,7 +36,8 @@ def run(argv: list[str]) -> int:
     if argv[1:2] == ["verify"]:
       from mllm_selector_jax.pipeline import card
 
-      print(card.verify(command_line.parse_card(argv), command_line.default_config()))
+      folder = command_line.parse_card(argv)
+      write_result(card.verify(folder, command_line.default_config()))
       return 0
     call = _agree_on_call(argv)
     if call is None:
@@ -36,7 +47,7 @@ def run(argv: list[str]) -> int:
     from mllm_selector_jax.runs.context import open_run
 
     with open_run(call.cfg, call.workdir, call.force, **call.asked) as current:
-      return _carry_out(call.command, current)
+      return _carry_out(call.command, current, own_process)
   except Stopped as stopped:
     return _end(f"Stopped: {stopped}.", 143)
   except KeyboardInterrupt:
@@ -87,18 +98,18 @@ def _agree_on_call(argv: list[str]) -> command_line.Call | None:
   if fault:
     processes.tell(f"Error: {processes.name()}{fault}", 2)
     return None
-  from mllm_selector_jax.runs import agreement
-
-  agreement.compare(agreement.describe(call.describe(), call.cfg))
+  if peers.number_and_count()[1] > 1:
+    agreement.compare(agreement.describe(call.describe(), call.cfg))
   return call
 
 
-def _carry_out(command: str, current: Any) -> int:
+def _carry_out(command: str, current: Any, own_process: bool) -> int:
   """Runs a command, and explains whatever ends it in one message.
 
   Args:
     command: the name of the command.
     current: the open `Run`.
+    own_process: whether the process ends with the command.
 
   Returns:
     The exit status.
@@ -108,6 +119,10 @@ def _carry_out(command: str, current: Any) -> int:
     from mllm_selector_jax.settings import check_settings
 
     check_settings(current, command)
+    if own_process and command in WITHOUT_MODELS:
+      from mllm_selector_jax.models.huggingface import without_torch
+
+      without_torch.import_transformers()  # after the plug-ins that settings name
     COMMANDS[command](current)
     return 0
   except Stopped as stopped:

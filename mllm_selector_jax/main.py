@@ -6,6 +6,7 @@ Two commands have other flags: `mllm-selector assemble --decoder=DIR --vision=DI
 
 import sys
 
+from mllm_selector_jax.runs.standard_output import write_result
 from mllm_selector_jax.stages import COMMANDS
 
 USAGE = """\
@@ -38,19 +39,23 @@ def main(argv: list[str] | None = None) -> None:
   """Runs one command, and exits with its status."""
   argv = sys.argv if argv is None else argv
   if _asks_help(argv):
-    print(_describe(argv[1]))
+    write_result(_describe(argv[1]))
     return
+  # Imported here, so that the help does not wait for these imports.
+  from mllm_selector_jax import invocation
   from mllm_selector_jax.runs import processes
 
-  processes.leave(run(argv))
+  processes.leave(invocation.run(argv, own_process=True))
 
 
 def run(argv: list[str]) -> int:
-  """Runs a command line, and returns its exit status: 0, 1, 2, 130 or 143."""
+  """Runs a command line, and returns its exit status: 0, 1, 2, 130 or 143.
+
+  Unlike `main`, this does not exit.
+  """
   if _asks_help(argv):
-    print(_describe(argv[1]))
+    write_result(_describe(argv[1]))
     return 0
-  # Imported here, so that the help does not wait for jax to be imported.
   from mllm_selector_jax import invocation
 
   return invocation.run(argv)

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mllm_selector_jax.arrays import Array
+from mllm_selector_jax.mesh_shape import check_shape
 from mllm_selector_jax.types import InputError
 
 MESH_AXES = ("data", "fsdp", "tensor")
@@ -46,20 +47,6 @@ class Rules:
 
 _DEFAULT = Rules()
 _RULES = contextvars.ContextVar("rules", default=_DEFAULT)
-
-
-def check_shape(data: int, fsdp: int, tensor: int) -> None:
-  """Refuses sizes of mesh axes that fit no number of devices.
-
-  Raises:
-    InputError: a size is 0 or below -1, or two are -1.
-  """
-  shape = [data, fsdp, tensor]
-  if shape.count(-1) > 1 or any(size == 0 or size < -1 for size in shape):
-    raise InputError(
-      f"mesh: data={data}, fsdp={fsdp}, tensor={tensor}; each must be positive,"
-      " and at most one may be -1 (all remaining devices)."
-    )
 
 
 def make_mesh(

@@ -4,8 +4,10 @@ import os
 import pathlib
 import signal
 
-os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+from tests import compiling
+
+os.environ["XLA_FLAGS"] = " ".join(
+  (compiling.QUICK, os.environ.get("XLA_FLAGS", ""), compiling.EIGHT_DEVICES)
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -14,7 +16,7 @@ os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR",
   str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"),
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
 import jaxtyping
@@ -56,8 +58,13 @@ SLOW = (
 
 
 def pytest_collection_modifyitems(items):
-  """Marks the tests of slow files and folders, so that they can be left out."""
+  """Marks the tests of slow files and folders, and puts them first.
+
+  Processes that share the tests then end together, and what a folder's tests share is
+  made once a process, since its files follow each other.
+  """
   for item in items:
     path = item.path.relative_to(ROOT)
     if any(path.is_relative_to(slow) for slow in SLOW):
       item.add_marker("slow")
+  items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -14,6 +14,8 @@ import types
 
 import jax
 
+from tests import compiling
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -35,7 +37,7 @@ def start(folder, config, *arguments):
   command += [f"--config={config}", f"--workdir={folder}"]
   environment = {
     **os.environ,
-    "XLA_FLAGS": "",
+    "XLA_FLAGS": compiling.QUICK,
     "PYTHONPATH": str(ROOT),
     "JAX_COMPILATION_CACHE_DIR": str(config.parent / "compiled"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -120,7 +122,7 @@ def _run(command, said, compiled, place):
   with open(said, "w") as file:
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
-  os.environ["XLA_FLAGS"] = ""
+  os.environ["XLA_FLAGS"] = compiling.QUICK
   from mllm_selector_jax import main
 
   jax.config.update("jax_compilation_cache_dir", str(compiled))

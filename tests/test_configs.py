@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 from mllm_selector_jax.configs import default
 
 from mllm_selector_jax.models.config import REMAT, LoraConfig
-from mllm_selector_jax.training.optimizer import OptimizerOptions
-from mllm_selector_jax.training.train_step import TRAINABLE
+from mllm_selector_jax.training.optimizer_options import TRAINABLE, OptimizerOptions
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / "configs"

@@ -1,6 +1,7 @@
 """Exit status and message of wrong command lines and inputs, in real processes."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def write_pool(path, text):
 @pytest.mark.parametrize(
   ("text", "message"),
   [
-    (None, "is not there"),
+    (None, "the pool file does not exist"),
     ("", "empty"),
     ("[]", "the list is empty"),
     ('[{"id": "a"}', "byte"),
@@ -107,6 +108,32 @@ def test_check_counts_what_it_sets_aside(tmp_path):
 
 def test_run_returns_the_status_without_leaving():
   assert run(["mllm-selector", DEMO]) == 2
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    ["--help"],
+    ["check", "--help"],
+    ["assemble", "--help"],
+    ["verify", f"--card={ROOT / 'docs/published/drawn-21-50'}"],
+  ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_reader_of_the_output_ends_a_command_quietly(arguments, unbuffered):
+  reader, writer = os.pipe()
+  os.close(reader)  # as `head` does once it has read enough
+  with os.fdopen(writer, "w") as closed:
+    done = subprocess.run(
+      [sys.executable, "-m", "mllm_selector_jax.main", *arguments],
+      stdout=closed,
+      stderr=subprocess.PIPE,
+      text=True,
+      cwd=ROOT,
+      env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+      check=False,
+    )
+  assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_help_needs_no_jax():

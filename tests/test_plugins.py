@@ -14,7 +14,7 @@ from mllm_selector_jax import plugins
 from mllm_selector_jax.data import formats
 from mllm_selector_jax.evaluation import metrics
 from mllm_selector_jax.runs import failures
-from mllm_selector_jax.scoring import signals
+from mllm_selector_jax.scoring import signals, token_signals
 from mllm_selector_jax.selection import bounds, strategies
 from mllm_selector_jax.selection.eligibility import sort_out
 from mllm_selector_jax.selection.options import SelectOptions
@@ -122,7 +122,7 @@ def test_nothing_is_imported_that_the_config_does_not_name(write):
   ],
 )
 def test_names_are_found_in_every_form_of_a_setting(write, value):
-  write("def f(inputs):\n  return inputs.necessity > 2\n")
+  write("def f(inputs):\n  return inputs.normalised_necessity > 2\n")
   with plugins.trusting({"select.search.bound": None, "compare.variants": value}):
     assert callable(bounds.LOOKUP.find("mine:f", "select.bound").find)
     assert "mine:f" in plugins.list_given("compare.variants")
@@ -250,7 +250,7 @@ def test_a_faulty_strategy_is_named(write, text, error, message):
 @pytest.mark.parametrize(
   ("text", "message"),
   [
-    ("inputs.necessity", "returned float64 of shape .600,."),
+    ("inputs.normalised_necessity", "returned float64 of shape .600,."),
     ("inputs.seen[:5]", "returned bool of shape .5,.; .* 600 rows"),
   ],
 )
@@ -269,7 +269,9 @@ def test_a_metric_of_one_s_own_marks(example, write):
   with plugins.trusting({"evaluate.metrics": f"{name},mine:f"}):
     assert metrics.mark(name, "Two dogs", ["a", "two cats"]) == 1
     assert metrics.mark(name, "", ["two cats"]) == 0
-    with pytest.raises(InputError, match=r"mine:f gave 7.0; a mark is from 0 to 1"):
+    with pytest.raises(
+      InputError, match=r"mine:f returned 7.0; a score must be from 0 to 1"
+    ):
       metrics.mark("mine:f", "a", ["a"])
 
 
@@ -287,11 +289,11 @@ def test_signals_of_one_s_own_are_computed(example, write):
       signals.find_plugged(("mine:g",))
   assert [*plugged] == [*names[1:]]
   tokens = jnp.asarray(logits), jnp.asarray(targets), jnp.asarray(hidden)
-  found = signals.plugged_signals(functions, *tokens)
+  found = token_signals.plugged_signals(functions, *tokens)
   expected = logits.max(1) - logits[np.arange(9), targets]
   np.testing.assert_allclose(found[names[1]], expected, rtol=1e-6)
   with pytest.raises(InputError, match=r"mine:f has the shape \(9, 5\)"):
-    signals.plugged_signals(wrong, *tokens)
+    token_signals.plugged_signals(wrong, *tokens)
   columns = signals.plugged_columns(
     plugged,
     {names[1]: np.array([6.0, 2.0])},

@@ -13,17 +13,17 @@ from mllm_selector_jax.types import InputError
 def load_config(
   name: str | os.PathLike = "default", settings: Mapping[str, Any] | None = None
 ) -> Any:
-  """Loads a config by the name of a shipped one, or from a file with `get_config()`.
+  """Loads a config that the package ships, or one from a file with `get_config()`.
 
   Args:
-    name: "default", "demo" or another file in `configs/`, or a path.
+    name: "default", "demo" or the name of another file in `configs/`, or a path.
     settings: values by key, as on the command line: `{"tune.batch": 8}`.
 
   Returns:
     A locked `ml_collections.ConfigDict`.
 
   Raises:
-    InputError: there is no such config, key, or the value is of another type.
+    InputError: there is no such config or key, or a value has the wrong type.
   """
   import importlib.util
 
@@ -49,26 +49,26 @@ def run(
   workdir: str | os.PathLike,
   command: str = "run",
   settings: Mapping[str, Any] | None = None,
-  **asked: Any,
+  **flags: Any,
 ) -> Path:
   """Runs a command in a workdir, as `mllm-selector COMMAND` does.
 
-  What the workdir holds already is kept where nothing that it follows from changed.
+  Artifacts that are in the workdir are kept if nothing that they depend on has changed.
 
   Args:
-    config: from `load_config`, or the name that it takes.
-    workdir: where everything is written; made if missing.
+    config: a config from `load_config`, or a name that it takes.
+    workdir: the folder that everything is written to; it is made if it is missing.
     command: one of `stages.COMMANDS`: "run", "check", "score", "select", "tune", ...
     settings: values by key that replace those of the config.
-    **asked: `force`, and what some commands are asked about: `ids` and `arm` for
-      "explain", `lists` and `out` for "measure".
+    **flags: flags of the command line: `force`, and those of single commands (`ids` and
+      `arm` of "explain", `lists` and `out` of "measure").
 
   Returns:
     The workdir, whose files docs/outputs.md describes.
 
   Raises:
-    InputError: a wrong setting, pool or model.
-    RunError: the run could not go on.
+    InputError: a setting, the pool or the model is wrong.
+    RunError: the run could not continue.
   """
   from mllm_selector_jax.runs.context import open_run
   from mllm_selector_jax.settings import check_settings
@@ -78,7 +78,7 @@ def run(
     raise InputError(f"{command!r} is not a command; there are {', '.join(COMMANDS)}.")
   if isinstance(config, str | os.PathLike):
     config = load_config(config)
-  with open_run(_change(config, settings), os.fspath(workdir), **asked) as current:
+  with open_run(_change(config, settings), os.fspath(workdir), **flags) as current:
     check_settings(current, command)
     COMMANDS[command](current)
   return Path(workdir)
@@ -92,18 +92,19 @@ def check(
   workdir: str | os.PathLike,
   settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """Checks a pool: what each row is, and which rows cannot be used.
+  """Checks a pool: reads every row, and finds the rows that cannot be used.
 
   Args:
-    data: the pool's file, files or folder.
-    images: the folder of its images, or several.
-    model: the base whose tokenizer and image processor the rows are read with: a
-      directory, a hub name, or "demo".
-    workdir: where `pool.parquet`, a line for each row, is written.
+    data: the file, files or folder of the pool.
+    images: the folder or folders of its images.
+    model: the base model whose tokenizer and image processor are used: a directory, a
+      hub name, or "demo".
+    workdir: the folder that `pool.parquet`, with one line for each row, is written to.
     settings: other values by key, such as `{"model.conversation": "chatml"}`.
 
   Returns:
-    The summary: "rows", "ok", the rows set aside by reason, and counts by source.
+    The summary: "rows", "ok", the number of rows set aside for each reason, and counts
+    by source.
 
   Raises:
     InputError: the pool or the model cannot be read.
@@ -125,18 +126,18 @@ def score(
 ) -> Any:
   """Scores every usable row of the config's pool.
 
-  The pool is checked, and the seed model is trained, where that was not done yet;
+  If this has not been done yet, the pool is checked and the seed model is trained.
   `{"score.model": DIR}` scores with a model of your own instead.
 
   Args:
-    config, workdir, settings: as in `run`.
+    config, workdir, settings: as for `run`.
 
   Returns:
-    The score table as a pyarrow.Table: a line for each scored row, with "row", "id",
+    The score table as a pyarrow.Table, with one line for each scored row: "row", "id",
     "hash", and each of `score.signals`. Embeddings are in `scores/embeddings/`.
 
   Raises:
-    InputError: a wrong setting, pool or model.
+    InputError: a setting, the pool or the model is wrong.
   """
   import pyarrow as pa
   import pyarrow.parquet as pq
@@ -152,7 +153,7 @@ def score(
 
 
 def _change(config: Any, settings: Mapping[str, Any] | None) -> Any:
-  """A copy of the config with these values."""
+  """Returns a locked copy of a config with changed values."""
   config = copy.deepcopy(config)
   try:
     config.update_from_flattened_dict(dict(settings or {}))
@@ -164,5 +165,5 @@ def _change(config: Any, settings: Mapping[str, Any] | None) -> Any:
 
 def _as_setting(value: Any) -> Any:
   if isinstance(value, list | tuple):
-    return tuple(os.fspath(each) for each in value)
+    return tuple(os.fspath(path) for path in value)
   return None if value is None else os.fspath(value)

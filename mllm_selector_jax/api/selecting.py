@@ -1,4 +1,4 @@
-"""Selects rows from plain arrays, for people who score with a tool of their own."""
+"""Selects rows from plain arrays, for users who score with a tool of their own."""
 
 import dataclasses
 import hashlib
@@ -23,20 +23,21 @@ NOT_FINITE = "not a number"
 
 @dataclasses.dataclass(frozen=True)
 class Selected:
-  """The rows that `select` keeps, and why it kept or left out every row.
+  """The rows that `select` keeps, and for every row why it was kept or not.
 
   Attributes:
-    rows: numbers of the kept rows, from 0, the most wanted first.
-    ids: what the kept rows are called, in the order of `rows`: their numbers where
-      no ids were given.
+    rows: the numbers of the kept rows, from 0, by rank.
+    ids: the ids of the kept rows, in the order of `rows`; their numbers, if no ids were
+      given.
     kept: whether each row is kept.
-    reasons: for each row one of the texts of `selection.reasons.MEANINGS`, or
-      "not a number".
-    groups: the name of each row's group; "" for a row that is not a number.
-    necessity: each row's rank-normalised loss in [0, 1]; NaN where it has none.
-    warnings: what the user should know.
-    details: the selection of the rows with finite scores, with a table of the
-      groups and the certificate of the optimum.
+    reasons: for each row one of the texts in `selection.reasons.MEANINGS`, which is
+      "not a number" for a row without a finite loss.
+    groups: the name of each row's group; "" for a row without a finite loss.
+    necessity: the ranks of the losses, scaled to [0, 1]; NaN for a row without a finite
+      loss. The column `necessity` of `selection.parquet` has the same values.
+    warnings: messages for the user.
+    details: the selection of the rows with finite losses, with a table of the groups
+      and the certificate of the optimum.
   """
 
   rows: Int[np.ndarray, " K"]
@@ -53,10 +54,10 @@ class Selected:
     return len(self.rows)
 
   def to_table(self) -> Any:
-    """A pyarrow.Table with a line for each of the N rows, in their order.
+    """Returns a pyarrow.Table with one line for each of the N rows, in their order.
 
-    Its columns are `row`, `kept`, `rank` (the place among the kept rows, from 0,
-    and null for the others), `reason`, `group` and `necessity`.
+    Its columns are `row`, `kept`, `rank` (the place among the kept rows, from 0; null
+    for all others), `reason`, `group` and `necessity`.
     """
     import pyarrow as pa
 
@@ -74,7 +75,7 @@ class Selected:
     )
 
   def to_pandas(self) -> Any:
-    """The table of `to_table` as a pandas.DataFrame; pandas must be installed."""
+    """Returns the table of `to_table` as a pandas.DataFrame; this needs pandas."""
     return self.to_table().to_pandas()
 
 
@@ -94,43 +95,43 @@ def select(
   leave_out: Any = None,
   **options: Any,
 ) -> Selected:
-  """Selects the rows to keep from their losses.
+  """Selects the rows to keep by their losses.
 
-  Arrays may be those of numpy or jax, torch tensors on the CPU, pyarrow columns,
-  columns of a `datasets.Dataset`, or lists. With ids, the result does not depend on
-  the order of the rows.
+  Arrays may be numpy or jax arrays, torch tensors on the CPU, pyarrow columns, columns
+  of a `datasets.Dataset`, or lists. With ids, the result does not depend on the order
+  of the rows.
 
   Args:
-    losses: [N] each row's necessity to the model: its mean loss a token in nats, or
-      another number that is larger where the row teaches more. Rows whose loss is not
-      finite are left out and named.
-    embeddings: [N, D] a vector a row, which groups and some strategies compare.
-    groups: [N] each row's group, as numbers or names. Where they are not given they
-      are k-means clusters of the embeddings, and without embeddings strata of the
-      losses.
-    budget: how many rows to keep: 500, "500", "5%", or training tokens such as
-      "2Mtok" (which needs `tokens`).
-    strategy: "kl", one of the other names in docs/method.md, or a function of your
-      own as "module:function" (docs/extending.md).
-    seed: of every draw.
-    ids: [N] what the rows are called, each once.
-    accuracies: [N] the share of each row's answer tokens that the model gets right.
-      With them, wrong answers are told from hard ones by the bound "mixture".
-    signals: other columns that the strategy or the bound reads, by name: "entropy",
+    losses: [N] the necessity of each row: its mean loss per token in nats, or another
+      number that is larger if the row has more to teach. Rows whose loss is not finite
+      are left out, with the reason "not a number".
+    embeddings: [N, D] one vector for each row, for k-means groups and for strategies
+      that compare rows.
+    groups: [N] the group of each row, as a number or a name. By default groups are
+      k-means clusters of the embeddings, or without embeddings strata of the losses.
+    budget: how much to keep: 500, "500", "5%", or training tokens such as "2Mtok"
+      (which needs `tokens`).
+    strategy: "kl", another name in docs/method.md, or a function of your own as
+      "module:function" (docs/extending.md).
+    seed: seed of every draw.
+    ids: [N] the ids of the rows, without repeats.
+    accuracies: [N] the share of each row's answer tokens that the model predicts right.
+      With them, the bound "mixture" separates wrong answers from hard ones.
+    signals: [N] other columns that the strategy or the bound reads, by name: "entropy",
       "el2n", "grand", "ifd", "visual", "perplexity".
-    tokens: [N] training tokens of each row.
-    force_in: [N] whether a row is kept whatever its loss is.
-    leave_out: [N] whether a row is never kept.
+    tokens: [N] the number of training tokens of each row.
+    force_in: [N] whether a row is kept whatever its loss.
+    leave_out: [N] whether a row must not be kept.
     **options: fields of `selection.options.SelectOptions`, such as `kl_weight`,
-      `target`, `bound`, `floor` and `cap`. The bound is "mixture" with accuracies and
-      "quantile" without them, unless it is given.
+      `target`, `bound`, `floor` and `cap`. By default the bound is "mixture" with
+      accuracies and "quantile" without them.
 
   Returns:
     The kept rows, with a reason for every row.
 
   Raises:
-    InputError: arrays of different lengths, no finite loss, ids that repeat, or a
-      budget, strategy or option that does not exist or lacks what it reads.
+    InputError: arrays have different lengths, no loss is finite, ids repeat, or a
+      budget, strategy or option is unknown or lacks an array that it reads.
 
   Example:
     >>> import mllm_selector_jax as ms
@@ -148,7 +149,8 @@ def select(
   labels = None if groups is None else _read_labels(groups, count)
   names = list(range(count)) if ids is None else _read_ids(ids, count)
   options.setdefault("bound", "mixture" if "accuracy" in columns else "quantile")
-  trusted = {"strategy": strategy, "bound": options["bound"]}  # the caller names them
+  # Plug-ins that the caller names may be imported.
+  trusted = {"strategy": strategy, "bound": options["bound"]}
   with plugins.trusting(trusted):
     settings = _make_options(strategy, options)
     reads = strategies.find_strategy(strategy).signals
@@ -169,7 +171,7 @@ def select(
     key=_hash_names(ids, names)[rows],
     signals={name: values[rows] for name, values in columns.items()},
     embeddings=pick(vectors),
-    tokens=pick(None if tokens is None else _read_whole(tokens, "tokens", count)),
+    tokens=pick(None if tokens is None else _read_integers(tokens, "tokens", count)),
     forced_in=pick(
       None if force_in is None else _read_flags(force_in, "force_in", count)
     ),
@@ -217,7 +219,7 @@ def _describe(
   order = rows[order[np.argsort(chosen.rank[order])]]
   reasons, group = [NOT_FINITE] * count, [""] * count
   necessity = np.full(count, np.nan)
-  necessity[rows] = chosen.necessity
+  necessity[rows] = chosen.normalised_necessity
   for place, row in enumerate(rows.tolist()):
     reasons[row] = str(chosen.reason[place])
     group[row] = groups.names[chosen.group[place]]
@@ -234,10 +236,10 @@ def _describe(
 
 
 def _to_numpy(values: Any) -> np.ndarray:
-  """An array of any library as numpy's; nested lists and Arrow columns too."""
-  if hasattr(values, "to_pylist"):  # of pyarrow
+  """Converts an array of any library, a nested list or an Arrow column to numpy."""
+  if hasattr(values, "to_pylist"):  # pyarrow
     values = values.to_pylist()
-  elif hasattr(values, "detach"):  # of torch
+  elif hasattr(values, "detach"):  # torch
     values = values.detach().cpu()
     values = values.float() if values.is_floating_point() else values
   elif not hasattr(values, "__array__"):  # a column of `datasets`, or a list
@@ -254,67 +256,68 @@ def _check_length(values: np.ndarray, name: str, count: int | None) -> None:
 
 def _read_column(values: Any, name: str, count: int | None) -> Float[np.ndarray, " N"]:
   try:
-    found = _to_numpy(values).astype(np.float64)
+    column = _to_numpy(values).astype(np.float64)
   except (TypeError, ValueError) as error:
     raise InputError(f"{name} must be numbers: {error}.") from error
-  if found.ndim != 1 or not len(found):
+  if column.ndim != 1 or not len(column):
     raise InputError(
-      f"{name} has the shape {found.shape}; it must be [N], one number a row."
+      f"{name} has the shape {column.shape}; it must be [N], one number for each row."
     )
-  _check_length(found, name, count)
-  return found
+  _check_length(column, name, count)
+  return column
 
 
 def _read_matrix(values: Any, count: int) -> Float[np.ndarray, "N D"]:
   try:
-    found = _to_numpy(values).astype(np.float32)
+    matrix = _to_numpy(values).astype(np.float32)
   except (TypeError, ValueError) as error:
     raise InputError(f"embeddings must be numbers: {error}.") from error
-  if found.ndim != 2 or not found.shape[1]:
+  if matrix.ndim != 2 or not matrix.shape[1]:
     raise InputError(
-      f"embeddings has the shape {found.shape}; it must be [N, D], one vector a row."
+      f"embeddings has the shape {matrix.shape}; it must be [N, D], one vector for each"
+      " row."
     )
-  _check_length(found, "embeddings", count)
-  return found
+  _check_length(matrix, "embeddings", count)
+  return matrix
 
 
 def _read_labels(values: Any, count: int) -> np.ndarray:
-  found = _to_numpy(values)
-  if found.ndim != 1:
-    raise InputError(f"groups has the shape {found.shape}; it must be [N].")
-  _check_length(found, "groups", count)
-  return found if found.dtype.kind in "iub" else found.astype(object)
+  labels = _to_numpy(values)
+  if labels.ndim != 1:
+    raise InputError(f"groups has the shape {labels.shape}; it must be [N].")
+  _check_length(labels, "groups", count)
+  return labels if labels.dtype.kind in "iub" else labels.astype(object)
 
 
-def _read_whole(values: Any, name: str, count: int) -> Int[np.ndarray, " N"]:
-  found = _read_column(values, name, count)
-  if not (np.isfinite(found).all() and (found == np.floor(found)).all()):
+def _read_integers(values: Any, name: str, count: int) -> Int[np.ndarray, " N"]:
+  column = _read_column(values, name, count)
+  if not (np.isfinite(column).all() and (column == np.floor(column)).all()):
     raise InputError(f"{name} must be whole numbers.")
-  return found.astype(np.int64)
+  return column.astype(np.int64)
 
 
 def _read_flags(values: Any, name: str, count: int) -> Bool[np.ndarray, " N"]:
-  found = _to_numpy(values)
-  if found.dtype != bool or found.ndim != 1:
-    raise InputError(f"{name} must be [N] booleans, one a row.")
-  _check_length(found, name, count)
-  return found
+  flags = _to_numpy(values)
+  if flags.dtype != bool or flags.ndim != 1:
+    raise InputError(f"{name} must be [N] booleans, one for each row.")
+  _check_length(flags, name, count)
+  return flags
 
 
 def _read_ids(values: Any, count: int) -> list[Any]:
-  found = _to_numpy(values).tolist()
-  if len(found) != count:
-    raise InputError(f"ids has {len(found):,} entries, but there are {count:,} losses.")
-  if len(set(found)) != count:
+  ids = _to_numpy(values).tolist()
+  if len(ids) != count:
+    raise InputError(f"ids has {len(ids):,} entries, but there are {count:,} losses.")
+  if len(set(ids)) != count:
     raise InputError(
-      f"ids: {count - len(set(found)):,} of {count:,} repeat an earlier one; give each"
+      f"ids: {count - len(set(ids)):,} of {count:,} repeat an earlier one; give each"
       " row an id of its own, or none at all."
     )
-  return found
+  return ids
 
 
 def _hash_names(ids: Any, names: list[Any]) -> UInt64[np.ndarray, " N"]:
-  """The 64 bits by which draws tell rows apart: of the id, or of the row's number."""
+  """Returns the 64-bit keys of the draws: hashes of the ids, or of row numbers."""
   kind = "row" if ids is None else "id"
   digests = (hashlib.sha256(f"{kind} {name}".encode()).digest()[:8] for name in names)
   return np.array([int.from_bytes(digest, "big") for digest in digests], np.uint64)

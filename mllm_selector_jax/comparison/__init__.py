@@ -1,1 +1,1 @@
-"""compare: strategies x budgets x seeds, and what they show."""
+"""Comparisons of strategies, budgets and seeds: the plan, the figures and the costs."""

@@ -1,4 +1,4 @@
-"""Which arms a comparison has, read from cfg.compare before anything is made."""
+"""Reads the arms of a comparison from cfg.compare, before anything is made."""
 
 import difflib
 import re
@@ -16,18 +16,20 @@ from mllm_selector_jax.types import InputError
 RANDOM, FULL, WHOLE = table.CONTROL, "full", "100%"
 MATCHES = ("epochs", "steps")
 VARIANT = re.compile(r"[A-Za-z0-9_.]+")
-# Of cfg.select, what is no setting of one selection or what all arms share.
+# The keys of cfg.select that a variant may not set: they are not settings of a single
+# selection, or are the same for all arms.
 NOT_VARIED = ("budget", "control", "rounds", "search", "sweep")
 
 
 class Arm(NamedTuple):
-  """One strategy or variant at one budget; with a seed it is a folder of `arms/`."""
+  """A strategy or variant at a budget; for each seed it has a folder in `arms/`."""
 
   strategy: str
   budget: str
 
   def name(self, seed: int) -> str:
-    strategy = self.strategy.replace(":", ".")  # of a plug-in
+    """Returns the name of the arm's folder for a seed."""
+    strategy = self.strategy.replace(":", ".")  # in the name of a plug-in
     return f"{strategy}-{self.budget.replace(' ', '')}-{seed}"
 
 
@@ -35,16 +37,16 @@ POOL = Arm(FULL, WHOLE)
 
 
 class Plan(NamedTuple):
-  """What is compared.
+  """The plan of a comparison.
 
   Attributes:
-    arms: of each seed: the full pool, where it is wanted, then at every budget random
-      and the others.
-    seeds: rng seeds.
-    match: what all arms have the same number of.
-    fresh_pools: whether the demo pool is drawn with each seed.
-    variants: by an arm's `strategy`, where that is a variant: its settings, the
-      strategy's own name among them.
+    arms: the arms of each seed: the full pool, unless it is left out, and then for
+      every budget random and the other strategies.
+    seeds: the rng seeds.
+    match: what is the same for all arms, "epochs" or "steps".
+    fresh_pools: whether each seed draws a demo pool of its own.
+    variants: the settings of each variant by its name, which is the `strategy` of its
+      arms. The setting "strategy" is the name of the strategy that it varies.
   """
 
   arms: tuple[Arm, ...]
@@ -54,35 +56,35 @@ class Plan(NamedTuple):
   variants: Mapping[str, Mapping[str, Any]] = {}
 
   def strategy(self, arm: Arm) -> str:
-    """The name in `selection.strategies` of what selects an arm's rows."""
+    """Returns the name in `selection.strategies` of an arm's strategy."""
     if arm.strategy == FULL:
       return RANDOM
     return self.variants.get(arm.strategy, {}).get("strategy", arm.strategy)
 
   def changes(self, arm: Arm) -> dict[str, Any]:
-    """An arm's other settings of cfg.select, where they are not the config's."""
-    own = dict(self.variants.get(arm.strategy, {}))
-    own.pop("strategy", None)
-    return own
+    """Returns the settings of cfg.select in which an arm differs from the config."""
+    settings = dict(self.variants.get(arm.strategy, {}))
+    settings.pop("strategy", None)
+    return settings
 
 
 def read_plan(cfg: Any) -> Plan:
-  """The plan of a config; `random` is always in it, and `full` by compare.full.
+  """Reads the plan of a config, which always has `random`, and `full` by compare.full.
 
   Raises:
-    InputError: an empty list, an unknown strategy or setting, the same arm twice, a
-      budget, seed or match that is none, or the full pool both named and left out.
+    InputError: a list is empty, a strategy or setting is unknown, an arm occurs twice,
+      a budget, seed or match is wrong, or the full pool is both named and left out.
   """
-  own = cfg.compare
-  variants = _read_variants(own.variants, cfg)
-  strategies = _read_list(own.strategies, "strategies", "kl,grouped")
-  written = _read_list(own.budgets, "budgets", "5%,20%")
-  seeds = tuple(read_seed(text) for text in _read_list(own.seeds, "seeds", "0,1,2"))
-  if own.match not in MATCHES:
+  section = cfg.compare
+  variants = _read_variants(section.variants, cfg)
+  strategies = _read_list(section.strategies, "strategies", "kl,grouped")
+  budget_texts = _read_list(section.budgets, "budgets", "5%,20%")
+  seeds = tuple(read_seed(text) for text in _read_list(section.seeds, "seeds", "0,1,2"))
+  if section.match not in MATCHES:
     raise InputError(
-      f"compare.match={own.match!r}: allowed are {' and '.join(MATCHES)}."
+      f"compare.match={section.match!r}: allowed are {' and '.join(MATCHES)}."
     )
-  if own.fresh_pools and not is_drawn(cfg):
+  if section.fresh_pools and not is_drawn(cfg):
     raise InputError(
       "compare.fresh_pools draws the demo pool with each seed, and "
       + ("pool.data is given" if cfg.pool.data else "pool.demo.rows is 0")
@@ -99,49 +101,49 @@ def read_plan(cfg: Any) -> Plan:
     check_strategy(name, "compare.strategies")
   for name, changes in variants.items():
     check_strategy(changes["strategy"], f"compare.variants: {name}")
-  _refuse_twins(strategies, written, seeds[0])
-  if FULL in strategies and not own.full:
+  _refuse_repeats(strategies, budget_texts, seeds[0])
+  if FULL in strategies and not section.full:
     raise InputError(
       "compare.strategies has 'full', and compare.full=False leaves the full pool out;"
       " change one of them."
     )
   others = [name for name in (*strategies, *variants) if name not in (RANDOM, FULL)]
-  arms = [Arm(name, text) for text in written for name in (RANDOM, *others)]
-  if own.full:
+  arms = [Arm(name, text) for text in budget_texts for name in (RANDOM, *others)]
+  if section.full:
     arms.insert(0, POOL)
-  return Plan(tuple(arms), seeds, own.match, bool(own.fresh_pools), variants)
+  return Plan(tuple(arms), seeds, section.match, bool(section.fresh_pools), variants)
 
 
 def _read_variants(value: Any, cfg: Any) -> dict[str, dict[str, Any]]:
-  """Settings by a variant's name, from a dict or "name: key=value, ...; name: ..."."""
+  """Reads settings of variants, from a dict or "name: key=value, ...; name: ..."."""
   if not value:
     return {}
-  given = value.items() if not isinstance(value, str) else _split_variants(value)
-  found: dict[str, dict[str, Any]] = {}
-  for name, changes in given:
+  pairs = value.items() if not isinstance(value, str) else _split_variants(value)
+  variants: dict[str, dict[str, Any]] = {}
+  for name, changes in pairs:
     where = f"compare.variants has {name!r}"
-    if name in found:
+    if name in variants:
       raise InputError(f"{where} twice; give each variant a name of its own.")
     if not VARIANT.fullmatch(name) or name in (FULL, *table.LOOKUP.list_names()):
       raise InputError(
         f"{where}, which is a strategy or cannot be a folder's name; name a variant by"
         " letters, digits, dots and underscores."
       )
-    found[name] = {"strategy": cfg.select.strategy}
+    variants[name] = {"strategy": cfg.select.strategy}
     for key, setting in dict(changes).items():
-      found[name][key] = _read_setting(key, setting, cfg.select, where)
-  return found
+      variants[name][key] = _read_setting(key, setting, cfg.select, where)
+  return variants
 
 
 def _split_variants(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-  for each in filter(str.strip, text.split(";")):
-    name, _, settings = each.partition(":")
+  for variant in filter(str.strip, text.split(";")):
+    name, _, settings = variant.partition(":")
     changes = {}
     for part in filter(str.strip, settings.split(",")):
       key, equals, setting = part.partition("=")
       if not equals:
         raise InputError(
-          f"compare.variants has {each.strip()!r}; write a name and settings, as"
+          f"compare.variants has {variant.strip()!r}; write a name and settings, as"
           ' in "open: bound=none; narrow: kl_weight=0.1, floor=0".'
         )
       changes[key.strip()] = setting.strip()
@@ -149,7 +151,7 @@ def _split_variants(text: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _read_setting(key: str, value: Any, section: Any, where: str) -> Any:
-  """A value as the section's own is: a number as a float, where that one is."""
+  """Reads a variant's setting; a number becomes a float if the config has a float."""
   allowed = [name for name in section if name not in NOT_VARIED]
   if key not in allowed:
     near = difflib.get_close_matches(key, allowed, 1)
@@ -168,20 +170,20 @@ def _read_setting(key: str, value: Any, section: Any, where: str) -> Any:
 
 
 def _read_list(value: Any, name: str, example: str) -> list[str]:
-  found = listing.split_names(value)
-  if value is None or not found:
+  names = listing.split_names(value)
+  if value is None or not names:
     raise InputError(
       f"compare.{name} is empty; give at least one, as in"
       f" --config.compare.{name}={example}."
     )
-  return found
+  return names
 
 
 def read_seed(text: str) -> int:
-  """A seed of `compare.seeds`.
+  """Reads a seed of `compare.seeds`.
 
   Raises:
-    InputError: it is no whole number.
+    InputError: the text is not a whole number.
   """
   if not text.isdecimal():
     raise InputError(
@@ -191,30 +193,34 @@ def read_seed(text: str) -> int:
 
 
 def check_strategy(name: str, option: str) -> None:
-  """Refuses a name that no arm can have its strategy by.
+  """Checks the name of an arm's strategy.
+
+  Args:
+    name: the name of a strategy, or "full".
+    option: the option that has the name, for the message.
 
   Raises:
-    InputError: it is neither a strategy nor the full pool.
+    InputError: the name is neither that of a strategy nor "full".
   """
   if name == FULL:
     return
   table.LOOKUP.find(name, option, "has")
 
 
-def _refuse_twins(strategies: list[str], written: list[str], seed: int) -> None:
-  """Refuses two arms of one folder, or two names of one arm."""
+def _refuse_repeats(strategies: list[str], budget_texts: list[str], seed: int) -> None:
+  """Raises InputError if two arms are the same or would have the same folder."""
   for place, name in enumerate(strategies):
     if name in strategies[:place]:
-      folder = Arm(name, written[0]).name(seed)
+      folder = Arm(name, budget_texts[0]).name(seed)
       raise InputError(
         f"compare.strategies has {name!r} twice: two arms would write to"
         f" arms/{folder}. Name each strategy once."
       )
   known: dict[tuple, str] = {}
-  for text in written:
+  for text in budget_texts:
     budget = budgets.parse(text, "compare.budgets")
     before = known.setdefault((budget.kind, budget.amount), text)
-    if before is not text or written.count(text) > 1:
+    if before is not text or budget_texts.count(text) > 1:
       folder = Arm(strategies[0], before).name(seed)
       raise InputError(
         f"compare.budgets has {before!r} and {text!r}, which are the same: two arms"

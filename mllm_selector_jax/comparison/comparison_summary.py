@@ -1,4 +1,4 @@
-"""What the arms show: means over seeds, paired differences, overlaps."""
+"""The figures of a comparison: means over seeds, paired differences, overlaps."""
 
 import itertools
 import json
@@ -14,9 +14,9 @@ from mllm_selector_jax.pipeline.tune_arm import kept_rows
 from mllm_selector_jax.runs.context import Run
 
 MACRO, OVERALL = "macro", "overall"
-LEVEL = 0.05  # that an adjusted p-value must be below for a star
-# A difference's name and the arm that it is from, at an arm's budget, where "first" is
-# the strategy that the others are held against.
+LEVEL = 0.05  # the adjusted p-value below which a difference gets a star
+# The names of differences, each with a function that returns the arm to subtract from
+# an arm. `first` is the strategy with which the others are compared.
 DIFFERENCES = {
   "minus_random": lambda arm, first: Arm(RANDOM, arm.budget),
   "minus_full": lambda arm, first: POOL,
@@ -25,24 +25,25 @@ DIFFERENCES = {
 
 
 def find_first(strategies: Sequence[str]) -> str:
-  """The first that is no control; the others are held against it."""
+  """Returns the first strategy that is no control, with which others are compared."""
   return next(name for name in (*strategies, "") if name not in (RANDOM, FULL))
 
 
 def summarise(run: Run, plan: Plan) -> dict[str, Any]:
-  """Reads every arm of the plan's seeds.
+  """Reads the results of all arms and seeds, and computes the figures.
 
   Returns:
-    What results.json holds: "plan"; "arms", one entry an arm and seed with its
-    rows, steps and scores; "tasks_left_out", those that not every arm has;
-    "table" (see `tabulate`); "overlap" (see `overlap`).
+    The content of results.json: "plan"; "arms", one entry for each arm and seed, with
+    its rows, steps and scores; "tasks_left_out", the tasks that not all arms have;
+    "table" (see `tabulate`); and "overlap" (see `overlap`).
   """
   lines, kept = [], {}
   for seed, arm in itertools.product(plan.seeds, plan.arms):
     name = arm.name(seed)
     kept[arm, seed] = kept_rows(run, name)
     tuned = run.workdir.tuned(name).path / "metrics.jsonl"
-    found = json.loads((run.workdir.evaluation(name).path / "results.json").read_text())
+    results = run.workdir.evaluation(name).path / "results.json"
+    scores = json.loads(results.read_text())
     lines.append(
       {
         "arm": name,
@@ -50,14 +51,14 @@ def summarise(run: Run, plan: Plan) -> dict[str, Any]:
         "seed": seed,
         "rows": len(kept[arm, seed]),
         "steps": len(tuned.read_text().splitlines()),
-        MACRO: found[MACRO]["value"],
-        OVERALL: found[OVERALL]["value"],
-        "tasks": {task: part["value"] for task, part in found["tasks"].items()},
+        MACRO: scores[MACRO]["value"],
+        OVERALL: scores[OVERALL]["value"],
+        "tasks": {task: part["value"] for task, part in scores["tasks"].items()},
       }
     )
   strategies = list(dict.fromkeys(arm.strategy for arm in plan.arms))
-  every = [set(line["tasks"]) for line in lines]
-  shared = set.intersection(*every)
+  task_sets = [set(line["tasks"]) for line in lines]
+  shared = set.intersection(*task_sets)
   return {
     "plan": {
       "seeds": plan.seeds,
@@ -69,7 +70,7 @@ def summarise(run: Run, plan: Plan) -> dict[str, Any]:
       "variants": plan.variants,
     },
     "arms": lines,
-    "tasks_left_out": sorted(set.union(*every) - shared),
+    "tasks_left_out": sorted(set.union(*task_sets) - shared),
     "table": tabulate(lines, sorted(shared), find_first(strategies)),
     "overlap": list(overlap(kept, plan)),
   }
@@ -78,22 +79,28 @@ def summarise(run: Run, plan: Plan) -> dict[str, Any]:
 def tabulate(
   lines: Sequence[dict[str, Any]], tasks: Sequence[str], first: str = ""
 ) -> list[dict[str, Any]]:
-  """Means over seeds and paired differences, a line an arm and part of the result.
+  """Computes means over seeds and paired differences, for each arm and part.
 
   Args:
-    lines: an entry an arm and seed, as `summarise` makes them, the same seeds in
-      the same order for every arm.
-    tasks: the tasks that all of them have.
-    first: the strategy that the others are held against.
+    lines: one entry for each arm and seed, as `summarise` makes them, with the same
+      seeds in the same order for every arm.
+    tasks: the tasks that all arms have.
+    first: the strategy with which the others are compared.
 
   Returns:
-    Entries with "strategy", "budget", "part" (macro, overall or task), "task",
-    "rows" (mean), "seeds", "mean" (value, low, high), "of_full" (the same, of
-    the quotients; None where the full pool has 0 or is no arm), "minus_random",
-    "minus_full" and "minus_first" (value, low, high, p, count, holm; None where that is
-    no arm or the arm itself). `holm` is p adjusted by Holm over all differences of
-    that name in macro, in overall, or in all tasks: one an arm, by task one an arm
-    and task.
+    One entry for each arm and part, with the keys:
+      "strategy", "budget": the arm.
+      "part": "macro", "overall" or "task".
+      "task": the name of the task; None for the other parts.
+      "rows": the mean number of rows.
+      "seeds": the number of seeds.
+      "mean": value, low and high of the score.
+      "of_full": the same of the score divided by that of the full pool; None if there
+        is no such arm or its score is 0.
+      "minus_random", "minus_full", "minus_first": value, low, high, p, count and holm
+        of the difference; None if there is no such arm or it is this arm. `holm` is p,
+        adjusted by Holm over all differences of this name in the same part (over all
+        tasks together).
   """
   values: dict[tuple[Arm, str, str | None], list[float]] = {}
   rows: dict[Arm, list[int]] = {}
@@ -105,33 +112,33 @@ def tabulate(
     for task in tasks:
       values.setdefault((arm, "task", task), []).append(line["tasks"][task])
   table = []
-  for (arm, part, task), own in values.items():
+  for (arm, part, task), scores in values.items():
     full = values.get((POOL, part, task))
     entry = {
       **arm._asdict(),
       "part": part,
       "task": task,
       "rows": float(np.mean(rows[arm])),
-      "seeds": len(own),
-      "mean": intervals.mean_interval(own)._asdict(),
+      "seeds": len(scores),
+      "mean": intervals.mean_interval(scores)._asdict(),
       "of_full": None,
     }
     if full and all(full):
-      shares = [a / b for a, b in zip(own, full, strict=True)]
+      shares = [a / b for a, b in zip(scores, full, strict=True)]
       entry["of_full"] = intervals.mean_interval(shares)._asdict()
-    for name, other_than in DIFFERENCES.items():
-      control = other_than(arm, first)
+    for name, find_control in DIFFERENCES.items():
+      control = find_control(arm, first)
       entry[name] = None
       if control != arm and (control, part, task) in values:
-        other = values[control, part, task]
-        entry[name] = intervals.paired_test(own, other)._asdict()
+        control_scores = values[control, part, task]
+        entry[name] = intervals.paired_test(scores, control_scores)._asdict()
     table.append(entry)
   adjust(table)
   return table
 
 
 def adjust(table: list[dict[str, Any]]) -> None:
-  """Gives every difference of a table its `holm`; see `tabulate`."""
+  """Adds `holm` to every difference of a table, in place; see `tabulate`."""
   families: dict[tuple, list[dict[str, Any]]] = {}
   for entry in table:
     for name in DIFFERENCES:
@@ -144,12 +151,12 @@ def adjust(table: list[dict[str, Any]]) -> None:
 
 
 def is_sure(test: dict[str, Any]) -> bool:
-  """Whether a difference is told from 0: the only rule for a star, in every table."""
+  """Returns whether a difference is significant; the rule for stars in all tables."""
   return test["holm"] is not None and test["holm"] < LEVEL
 
 
 def jaccard(first: Int[np.ndarray, " K"], second: Int[np.ndarray, " M"]) -> float:
-  """Rows in both over rows in either; 1 of two empty selections."""
+  """Returns the Jaccard index of two selections; 1 if both are empty."""
   both = len(np.intersect1d(first, second))
   either = len(first) + len(second) - both
   return both / either if either else 1.0
@@ -158,21 +165,21 @@ def jaccard(first: Int[np.ndarray, " K"], second: Int[np.ndarray, " M"]) -> floa
 def overlap(
   kept: dict[tuple[Arm, int], Int[np.ndarray, " K"]], plan: Plan
 ) -> Iterator[dict[str, Any]]:
-  """Jaccard index of each two strategies at a budget, of the same seeds."""
-  for one, other in itertools.combinations(plan.arms, 2):
-    if one.budget != other.budget or FULL in (one.strategy, other.strategy):
+  """Yields the mean Jaccard index over seeds of each two strategies at a budget."""
+  for first, second in itertools.combinations(plan.arms, 2):
+    if first.budget != second.budget or FULL in (first.strategy, second.strategy):
       continue
-    found = [jaccard(kept[one, seed], kept[other, seed]) for seed in plan.seeds]
+    indices = [jaccard(kept[first, seed], kept[second, seed]) for seed in plan.seeds]
     yield {
-      "budget": one.budget,
-      "first": one.strategy,
-      "second": other.strategy,
-      "jaccard": intervals.mean_interval(found)._asdict(),
+      "budget": first.budget,
+      "first": first.strategy,
+      "second": second.strategy,
+      "jaccard": intervals.mean_interval(indices)._asdict(),
     }
 
 
 def make_table(results: dict[str, Any]) -> Any:
-  """The table as Parquet has it: a pyarrow table, nested entries made flat."""
+  """Converts the table to a flat pyarrow table, as it is written to Parquet."""
   import pyarrow as pa
 
   bounds = ("value", "low", "high")
@@ -191,7 +198,7 @@ def make_table(results: dict[str, Any]) -> Any:
   }
   for part, names in parts.items():
     for name in names:
-      found = [(entry[part] or {}).get(name) for entry in results["table"]]
+      values = [(entry[part] or {}).get(name) for entry in results["table"]]
       title = part if name == "value" else f"{part}_{name}"
-      columns[title] = pa.array(found, pa.float64())
+      columns[title] = pa.array(values, pa.float64())
   return pa.table(columns)

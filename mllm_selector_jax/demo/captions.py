@@ -1,8 +1,8 @@
 """Captions of drawn scenes, on which the tiny base is pretrained.
 
-They tell of regions, colours, shapes, what is not there and how many things
-there are, and a little of signs, bars, sides and sizes. They answer nothing:
-no wording of a question occurs in them.
+They mostly describe regions, colours and shapes, say which things are missing and how
+many there are; some are about signs, bars, sides and sizes. No wording of a question
+occurs in them.
 """
 
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ from mllm_selector_jax.demo.language import (
 )
 from mllm_selector_jax.demo.scenes import (
   Chart,
-  Layout,
   Scene,
+  SceneLayout,
   Sign,
   Thing,
   chance,
@@ -41,8 +41,8 @@ from mllm_selector_jax.demo.scenes import (
 from mllm_selector_jax.types import InputError
 
 _CAPTION_STREAM = 3
-_SIGNS, _CHARTS = 0.10, 0.10  # shares of the images; the rest are layouts
-# How often a layout's sentence tells of what.
+_SIGNS, _CHARTS = 0.10, 0.10  # shares of the images; all others are layouts
+# The topics of sentences about a layout, with their weights.
 _TOPICS = (
   ("things", 0.10),
   ("region", 0.20),
@@ -58,7 +58,7 @@ _TOPICS = (
 
 
 def caption_examples(rows: int, seed: int) -> Iterator[tuple[Image.Image, str]]:
-  """Images with their captions, in memory; equal to what `draw_captions` writes."""
+  """Yields the images and captions that `draw_captions` would write."""
   for scene, caption in caption_scenes(rows, seed):
     yield draw(scene), caption
 
@@ -66,7 +66,11 @@ def caption_examples(rows: int, seed: int) -> Iterator[tuple[Image.Image, str]]:
 def draw_captions(
   folder: Path, rows: int, seed: int, progress: Progress | None = None
 ) -> dict[str, int]:
-  """Writes `captions.json` (LLaVA records) and `images/` into the folder."""
+  """Writes `captions.json` (LLaVA records) and `images/` into a folder.
+
+  Returns:
+    The counts "rows" and "images".
+  """
   folder = Path(folder)
   records = []
   for row, (scene, caption) in enumerate(caption_scenes(rows, seed)):
@@ -90,6 +94,11 @@ def draw_captions(
 
 
 def caption_scenes(rows: int, seed: int) -> Iterator[tuple[Scene, str]]:
+  """Yields random scenes that are not reserved for evaluation, with captions.
+
+  Raises:
+    InputError: `rows` is below 1, or `seed` below 0.
+  """
   if rows < 1 or seed < 0:
     raise InputError(f"captions: rows is {rows}, at least 1; seed {seed}, at least 0.")
   for row in range(rows):
@@ -106,7 +115,7 @@ def _make_scene(rng: np.random.Generator) -> Scene:
     return make_chart(rng)
   count = int(rng.integers(1, 5))
   if count > 1 and chance(rng, 0.25):
-    # Some alike, for captions that count.
+    # Things of one shape, for captions that count.
     return make_layout(rng, count, shapes=[pick(rng, SHAPES)] * count)
   if count > 1 and chance(rng, 0.2):
     scales = [(0.88, 0.98)] + [(0.44, 0.6)] * (count - 1)
@@ -115,8 +124,8 @@ def _make_scene(rng: np.random.Generator) -> Scene:
 
 
 def _caption(rng: np.random.Generator, scene: Scene) -> str:
-  """One to four sentences about the scene, without repetition."""
-  tell = {Sign: _tell_sign, Chart: _tell_chart, Layout: _tell_layout}[type(scene)]
+  """Writes one to four different sentences about a scene."""
+  tell = {Sign: _tell_sign, Chart: _tell_chart, SceneLayout: _tell_layout}[type(scene)]
   count = 1 if isinstance(scene, Sign) else int(rng.integers(1, 5))
   sentences = [tell(rng, scene) for _ in range(count)]
   return " ".join(dict.fromkeys(sentences))
@@ -130,7 +139,7 @@ def _name(thing: Thing) -> str:
   return f"{thing.color} {thing.shape}"
 
 
-def _tell_layout(rng: np.random.Generator, scene: Layout) -> str:
+def _tell_layout(rng: np.random.Generator, scene: SceneLayout) -> str:
   things = scene.things
   thing = pick(rng, things)
   edges = np.cumsum([share for _, share in _TOPICS])
@@ -158,9 +167,9 @@ def _tell_layout(rng: np.random.Generator, scene: Layout) -> str:
   if topic == "relation":
     pairs = [(x, y, s) for x in things for y in things if (s := side_of(x, y))]
     if pairs:
-      one, two, side = pick(rng, pairs)
-      one, two = a(_name(one)), a(_name(two))
-      return _wording(rng, "relation", thing=one, side=SIDE_WORDS[side], other=two)
+      thing, other, side = pick(rng, pairs)
+      thing, other = a(_name(thing)), a(_name(other))
+      return _wording(rng, "relation", thing=thing, side=SIDE_WORDS[side], other=other)
   if topic == "size" and len(things) > 1:
     *_, second, largest = sorted(things, key=lambda t: t.size)
     if largest.size > 1.4 * second.size:
@@ -172,13 +181,13 @@ def _tell_layout(rng: np.random.Generator, scene: Layout) -> str:
 
 def _tell_count(rng: np.random.Generator, shapes: list[str]) -> str:
   if chance(rng, 0.5):
-    one, many, count = "object", "objects", len(shapes)
+    singular, plural, count = "object", "objects", len(shapes)
   else:
-    one = pick(rng, shapes)
-    many, count = PLURALS[one], shapes.count(one)
+    singular = pick(rng, shapes)
+    plural, count = PLURALS[singular], shapes.count(singular)
   if count == 1:
-    return _wording(rng, "count one", things=one)
-  return _wording(rng, "count", count=NUMBERS[count - 1], things=many)
+    return _wording(rng, "count one", things=singular)
+  return _wording(rng, "count", count=NUMBERS[count - 1], things=plural)
 
 
 def _tell_sign(rng: np.random.Generator, scene: Sign) -> str:
@@ -192,5 +201,5 @@ def _tell_chart(rng: np.random.Generator, scene: Chart) -> str:
     count = NUMBERS[len(colors) - 1]
     return _wording(rng, "bars", count=count, colors=listing(colors))
   heights = ("low", "low", "high", "high")
-  told = [f"the {bar.color} bar is {heights[bar.value - 1]}" for bar in scene.bars]
-  return _wording(rng, "levels", levels=listing(told))
+  levels = [f"the {bar.color} bar is {heights[bar.value - 1]}" for bar in scene.bars]
+  return _wording(rng, "levels", levels=listing(levels))

@@ -1,11 +1,11 @@
-"""Scenes drawn with Pillow: no system font, the same pixels every time."""
+"""Draws scenes with Pillow, without system fonts, so that pixels are reproducible."""
 
 from PIL import Image, ImageDraw
 
 from mllm_selector_jax.demo.language import LEVELS
-from mllm_selector_jax.demo.scenes import Chart, Layout, Scene, Sign, Thing
+from mllm_selector_jax.demo.scenes import Chart, Scene, SceneLayout, Sign, Thing
 
-# A 5 x 7 pixel font: seven bytes a letter, top row first, five bits each.
+# A font of 5 x 7 pixels: seven bytes for each letter, the top row first, of five bits.
 _GLYPHS = {
   letter: bytes.fromhex(rows)
   for letter, rows in {
@@ -23,10 +23,10 @@ _GLYPHS = {
 
 
 def draw(scene: Scene) -> Image.Image:
-  """The scene as an RGB image of its own width and height."""
+  """Draws a scene as an RGB image of its width and height."""
   image = Image.new("RGB", (scene.width, scene.height), scene.background)
   canvas = ImageDraw.Draw(image)
-  if isinstance(scene, Layout):
+  if isinstance(scene, SceneLayout):
     for thing in scene.things:
       _draw_thing(canvas, thing, scene.background)
   elif isinstance(scene, Sign):
@@ -62,14 +62,15 @@ def _draw_thing(canvas: ImageDraw.ImageDraw, thing: Thing, background) -> None:
 
 def _draw_sign(canvas: ImageDraw.ImageDraw, sign: Sign) -> None:
   canvas.rectangle(sign.panel, fill=sign.rgb)
-  wide, tall = sign.dot
+  dot_width, dot_height = sign.dot
   for place, letter in enumerate(sign.word):
-    start = sign.left + place * 6 * wide
+    start = sign.left + place * 6 * dot_width
     for row, bits in enumerate(_GLYPHS[letter]):
       for column in range(5):
         if bits >> (4 - column) & 1:
-          x, y = start + column * wide, sign.top + row * tall
-          canvas.rectangle((x, y, x + wide - 1, y + tall - 1), fill=sign.ink)
+          x, y = start + column * dot_width, sign.top + row * dot_height
+          dot = (x, y, x + dot_width - 1, y + dot_height - 1)
+          canvas.rectangle(dot, fill=sign.ink)
 
 
 def _draw_chart(canvas: ImageDraw.ImageDraw, chart: Chart) -> None:

@@ -1,4 +1,4 @@
-"""The demo pool on disk: LLaVA JSON, images, and the truth beside them."""
+"""Writes the demo pool: LLaVA JSON, images, and the truth about each row."""
 
 import collections
 import io
@@ -21,23 +21,24 @@ from mllm_selector_jax.runs import artifacts
 
 _JPEG_QUALITY = 92
 
-Progress = Callable[[int, int], None]  # (rows done, rows in all)
+Progress = Callable[[int, int], None]  # (rows done, number of rows)
 
 
 def draw_pool(
   folder: Path, options: PoolOptions, progress: Progress | None = None
 ) -> dict[str, Any]:
-  """Writes `pool.json`, `images/` and `truth.parquet` into the folder.
+  """Writes `pool.json`, `images/` and `truth.parquet` into a folder.
 
-  The same options give the same bytes with the same numpy, Pillow and pyarrow.
+  With the same options, and the same versions of numpy, Pillow and pyarrow, the files
+  have the same bytes.
 
   Returns:
-    Counts of what was written: rows, images, text_only, shared_images,
-    multi_turn, wrong, misaligned, duplicates, answerable_without_image, broken,
-    and by name tasks and sources.
+    Counts: "rows", "images", "text_only", "shared_images", "multi_turn", "wrong",
+    "misaligned", "duplicates" and "answerable_without_image"; and "broken", "tasks" and
+    "sources", which are counts by name.
 
   Raises:
-    InputError: the options ask for more rows of some kind than there are.
+    InputError: the options ask for more rows of some kind than there can be.
   """
   folder = Path(folder)
   rows = plan_pool(options)
@@ -58,7 +59,7 @@ def draw_pool(
 
 
 def write_image(path: Path, image: Image.Image, truncated: bool = False) -> None:
-  """Writes a PNG or JPEG; a truncated JPEG ends within its pixels."""
+  """Writes a PNG or JPEG by the path's suffix; a truncated JPEG ends in its pixels."""
   path.parent.mkdir(parents=True, exist_ok=True)
   buffer = io.BytesIO()
   if path.suffix == ".jpg":
@@ -67,13 +68,13 @@ def write_image(path: Path, image: Image.Image, truncated: bool = False) -> None
     image.save(buffer, "PNG")
   data = buffer.getvalue()
   if truncated:
-    scan = data.index(b"\xff\xda")  # the marker before a JPEG's pixels
+    scan = data.index(b"\xff\xda")  # the marker before the pixels of a JPEG
     data = data[: scan + (len(data) - scan) // 2]
   path.write_bytes(data)
 
 
 def write_records(path: Path, records: list[dict[str, Any]]) -> None:
-  """Writes LLaVA records as a JSON list, one record a line."""
+  """Writes LLaVA records as a JSON list, one record per line."""
   path.parent.mkdir(parents=True, exist_ok=True)
   lines = ",\n".join(json.dumps(record) for record in records)
   artifacts.write_text(path, f"[\n{lines}\n]\n")
@@ -81,7 +82,8 @@ def write_records(path: Path, records: list[dict[str, Any]]) -> None:
 
 def _to_record(row: PlannedRow) -> dict[str, Any]:
   conversations = []
-  for turn, (question, answer) in enumerate(zip(row.questions, row.given, strict=True)):
+  turns = zip(row.questions, row.recorded_answers, strict=True)
+  for turn, (question, answer) in enumerate(turns):
     prompt = to_prompt(question, first=turn == 0)
     if turn == 0 and row.image is not None:
       prompt = f"<image>\n{prompt}"
@@ -96,7 +98,7 @@ def _to_record(row: PlannedRow) -> dict[str, Any]:
 
 
 def _make_truth(rows: list[PlannedRow]):
-  """What is true of each row, as a pyarrow table in the pool's order."""
+  """Makes a pyarrow table of the truth about each row, in the order of the pool."""
   import pyarrow as pa
 
   def scene_of(row: PlannedRow) -> str | None:

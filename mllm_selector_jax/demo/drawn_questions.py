@@ -1,4 +1,4 @@
-"""The demo's evaluation set: clean, balanced, and never seen in a pool."""
+"""Writes the evaluation set of the demo, which is balanced and disjoint from pools."""
 
 import dataclasses
 import json
@@ -17,16 +17,16 @@ from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.types import InputError
 
 _EVALUATION_STREAM = 2
-_PATIENCE = 500  # tries in a row before a text-only question may come again
+_PATIENCE = 500  # failed tries after which questions without an image may repeat
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
-  """What the evaluation set is made of.
+  """The options of the evaluation set.
 
   Attributes:
-    questions: questions of each task, spread evenly over the task's answers.
-    seed: of everything random.
+    questions: the number of questions of each task, evenly over its answers.
+    seed: seed of all draws.
     tasks: the tasks; empty for all.
   """
 
@@ -36,7 +36,7 @@ class EvaluationOptions:
 
   def __post_init__(self):
     if self.questions < 1:
-      raise InputError(f"questions is {self.questions}; give at least 1 a task.")
+      raise InputError(f"questions is {self.questions}; it must be at least 1.")
     if self.seed < 0:
       raise InputError(f"seed is {self.seed}; give a number from 0 upwards.")
     for task in self.tasks:
@@ -47,13 +47,13 @@ class EvaluationOptions:
 def draw_evaluation(
   folder: Path, options: EvaluationOptions, progress: Progress | None = None
 ) -> dict[str, int]:
-  """Writes `eval.jsonl` and `images/` into the folder.
+  """Writes `eval.jsonl` and `images/` into a folder.
 
-  A line holds id, task, image (null for text alone), question (with its prompt
-  for a short answer, without an image mark), answers and metric.
+  Each line has the fields id, task, image (null for a question without one), question
+  (with the prompt for a short answer, without an image mark), answers and metric.
 
   Returns:
-    The number of questions by task.
+    The number of questions of each task.
   """
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
@@ -85,14 +85,15 @@ def draw_evaluation(
 def ask_evenly(
   task: str, options: EvaluationOptions
 ) -> Iterator[tuple[Scene | None, Turn]]:
-  """Different questions, each answer as often as any other, give or take one."""
+  """Yields different questions of a task, with equal counts of answers up to one."""
   family = TASKS[task]
   number = tuple(TASKS).index(task)
   rng = np.random.default_rng([options.seed, _EVALUATION_STREAM, number])
-  each, more = divmod(options.questions, len(family.answers))
+  count, remainder = divmod(options.questions, len(family.answers))
   order = rng.permutation(len(family.answers)).tolist()
   missing = {
-    family.answers[place]: each + (rank < more) for rank, place in enumerate(order)
+    family.answers[place]: count + (rank < remainder)
+    for rank, place in enumerate(order)
   }
   asked: set[tuple[Scene | None, str]] = set()
   tries = 0
@@ -107,7 +108,7 @@ def ask_evenly(
     if scene is None:
       if not held_out(turn.question, TEXT_SHARE):
         continue
-      # There are only so many texts: a very large set must repeat some.
+      # The number of such questions is limited, so a very large set repeats some.
       if tries > _PATIENCE:
         asked.clear()
     if (scene, turn.question) in asked:

@@ -1,4 +1,4 @@
-"""The easy head of the pool: tasks of which the tiny base has seen right answers."""
+"""The easy head of the pool: the tasks on whose questions the tiny base is trained."""
 
 from collections.abc import Iterator
 
@@ -11,10 +11,10 @@ HEAD = ("shape", "color")
 
 
 def head_examples(rows: int, seed: int) -> Iterator[tuple[Image.Image, str, str]]:
-  """Images with a question of the head and its right answer, in memory.
+  """Yields images, each with a question of the head and its right answer.
 
-  The scenes are none of the evaluation set's; another seed than a pool's has
-  other scenes.
+  The scenes are disjoint from those of the evaluation set. With a seed other than that
+  of a pool, they are also other scenes than those of the pool.
   """
   options = PoolOptions(
     rows=rows,

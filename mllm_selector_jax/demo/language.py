@@ -1,7 +1,7 @@
-"""Every word of the demo: names, facts, and the wordings of questions.
+"""All words of the demo: names, facts, and the wordings of questions and captions.
 
-Captions, pool and evaluation share one small lower-case vocabulary, so that a
-tokenizer with one token a word covers all of them.
+Captions, pool and evaluation use one small vocabulary of lower-case words, so that a
+tokenizer with one token for each word covers all of them.
 """
 
 import itertools
@@ -18,10 +18,10 @@ COUNTS = NUMBERS[:4]
 LEVELS = NUMBERS[:4]
 WORDS = tuple("bus cat dog sun tea ice map fox key zoo go up".split())
 
-# Ends a human's first turn, as LLaVA's short-answer prompt does.
+# The end of the first human turn, which corresponds to LLaVA's short-answer prompt.
 SHORT_ANSWER = "\nanswer briefly."
 
-# Wordings by what they ask; a family of questions draws one of them.
+# The wordings of each kind of question, one of which is drawn.
 QUESTIONS = {
   "shape of color": (
     "what shape is the {color} object?",
@@ -120,7 +120,7 @@ def _facts() -> dict[str, tuple[tuple[tuple[str, ...], str], ...]]:
   }
 
 
-# By kind: what is asked about, and the answer.
+# The facts of each kind: the words for the question, and the answer.
 FACTS = _facts()
 
 CAPTION_PROMPTS = (
@@ -129,7 +129,7 @@ CAPTION_PROMPTS = (
   "write a caption.",
 )
 
-# Wordings of captions, by what they tell.
+# The wordings of each kind of sentence in a caption, one of which is drawn.
 CAPTIONS = {
   "things": ("{things}.", "{things} are shown.", "a picture with {things}."),
   "one thing": ("{things}.", "{things} is shown.", "a picture with {things}."),
@@ -165,19 +165,19 @@ _REST = (
 
 
 def a(words: str) -> str:
-  """The words with their indefinite article."""
+  """Puts the indefinite article before words."""
   return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def listing(items: list[str]) -> str:
-  """`x`, `x and y`, `x, y and z`."""
+  """Joins items as in `x`, `x and y`, `x, y and z`."""
   if len(items) == 1:
     return items[0]
   return f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def vocabulary() -> tuple[str, ...]:
-  """All words and signs of punctuation that the demo can write, sorted."""
+  """Returns all words and punctuation marks that the demo can write, sorted."""
   texts = [SHORT_ANSWER, _REST, *LEAD_INS, *CAPTION_PROMPTS, *SIDE_WORDS.values()]
   texts += [*SHAPES, *PLURALS.values(), *COLORS, *REGIONS, *SIDES, *NUMBERS, *WORDS]
   for wordings in (QUESTIONS, FACT_WORDINGS, CAPTIONS):
@@ -190,5 +190,5 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def tokens(text: str) -> list[str]:
-  """Splits a text into words and signs of punctuation."""
+  """Splits a text into words and punctuation marks."""
   return re.findall(r"[a-z]+|[^\sa-z]", text)

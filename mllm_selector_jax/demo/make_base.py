@@ -1,13 +1,14 @@
-"""Makes the tiny base that the package ships, from nothing.
+"""Trains the tiny base that the package ships, from random parameters.
 
   python -m mllm_selector_jax.demo.make_base --out=DIR
 
-A tokenizer is trained on the demo's words. A random LLaVA-form model learns to
-caption drawn scenes, half of them as in LLaVA's stage 1 (image, then caption),
-half as the answer to a request, with questions of the pool's easy head among
-them; then from these questions alone, asked as the pool asks them, for a brief
-answer. All parts are trained. The same versions of the packages on the same kind
-of machine give the same bytes.
+A tokenizer is trained on the words of the demo. A model of LLaVA's form is then trained
+in two phases, in which all parameters are trained. In the first it learns to caption
+drawn scenes, half of them as in LLaVA's stage 1 (image, then caption) and half as the
+answer to a request, and to answer questions of the pool's easy head. In the second it
+learns only these questions, with the prompt for a brief answer as in the pool. With the
+same versions of all packages, on the same kind of machine, the files have the same
+bytes.
 """
 
 import dataclasses
@@ -27,18 +28,18 @@ from mllm_selector_jax.demo.language import CAPTION_PROMPTS, SHORT_ANSWER
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.training import loop
-from mllm_selector_jax.training.optimizer import OptimizerOptions
+from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 from mllm_selector_jax.types import ImageTokens
 
 SEED = 20_240
 CAPTIONS = 30_000
-QUESTIONS = 10_000  # of the pool's easy head
-EPOCHS = 6
-LAST_EPOCHS = 3  # of the questions alone
+QUESTIONS = 10_000  # of the tasks of the pool's easy head
+EPOCHS = 6  # of the first phase
+LAST_EPOCHS = 3  # of the second phase, of questions only
 BATCH = 64
 ROW_LENGTH = 96
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
-# What other pools of short answers say, so that their words are few tokens.
+# Texts of other pools with short answers, so that their words are few tokens each.
 MORE_TEXT = (
   "Answer the question using a single word or phrase.",
   "what color is the shape? does the image contain a rectangle? is there not a"
@@ -47,7 +48,7 @@ MORE_TEXT = (
 
 
 def make_tokenizer():
-  """A byte-level BPE tokenizer: the demo's words are one token each."""
+  """Trains a byte-level BPE tokenizer in which each word of the demo is one token."""
   import tokenizers
   import transformers
   from tokenizers import decoders, models, pre_tokenizers, processors, trainers
@@ -82,7 +83,7 @@ def make_tokenizer():
   )
 
 
-# The conversation as the package writes it with an empty system text.
+# Renders a conversation as the package does with an empty system text.
 CHAT_TEMPLATE = (
   "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
   "USER: {% if message['content'] is string %}{{ message['content'] }}{% else %}"
@@ -97,7 +98,7 @@ CHAT_TEMPLATE = (
 
 
 def make_fresh(folder: Path) -> None:
-  """A randomly initialised LLaVA directory of one million parameters."""
+  """Writes a LLaVA directory with one million random parameters."""
   import transformers
   from transformers.models.llava import LlavaImageProcessorPil
 
@@ -139,7 +140,7 @@ def make_fresh(folder: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-  """Tokenised samples and their tiles in memory, read as a pool's rows are."""
+  """Tokenised samples and their tiles in memory, read like the rows of a pool."""
 
   encoder: conversation.Encoder
   examples: list[assembly.Example]
@@ -149,7 +150,12 @@ class Drawn:
 
 
 def draw_examples(folder: Path, progress) -> tuple[Drawn, Drawn]:
-  """Draws and tokenises what the model of a directory is to learn, first and last."""
+  """Draws and tokenises the samples of the first and of the second phase.
+
+  Args:
+    folder: the directory of the model.
+    progress: called with the number of samples done and the total.
+  """
   config = huggingface.read_config(folder)
   tokenizer, options = huggingface.read_processor(folder)
   images = BaseImages(options, ImageTokens(config.image_token))
@@ -164,10 +170,10 @@ def draw_examples(folder: Path, progress) -> tuple[Drawn, Drawn]:
     for name in ("plain", "vicuna_v1")
   )
 
-  def encode(encoder, asked, answer):
+  def encode(encoder, question, answer):
     return encoder.encode(
       [
-        {"from": "human", "value": f"<image>\n{asked}"},
+        {"from": "human", "value": f"<image>\n{question}"},
         {"from": "gpt", "value": answer},
       ],
       [(1, 1)],
@@ -188,7 +194,7 @@ def draw_examples(folder: Path, progress) -> tuple[Drawn, Drawn]:
 
 
 def make_base(out: Path, console: Console) -> None:
-  """Writes the pretrained directory."""
+  """Trains the base and writes it as a model directory."""
   with tempfile.TemporaryDirectory() as folder:
     fresh = Path(folder)
     make_fresh(fresh)
@@ -209,7 +215,7 @@ def make_base(out: Path, console: Console) -> None:
 
 
 def _train(config, params, drawn, epochs, learning_rate, console):
-  """The parameters after some epochs of the samples, and the loss of every step."""
+  """Trains on samples; returns the parameters and the loss of every step."""
   samples = [sample for sample, _ in drawn.examples]
   lengths = np.array([len(sample.tokens) for sample in samples])
   steps = row_packing.training_steps(
@@ -250,6 +256,6 @@ def _main(_) -> None:
 
 
 if __name__ == "__main__":
-  # Here alone, since other commands have an --out of their own.
+  # Defined here and not on import, since other commands define --out too.
   flags.DEFINE_string("out", None, "Where the directory is written.", required=True)
   app.run(_main)

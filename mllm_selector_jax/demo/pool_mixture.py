@@ -1,7 +1,4 @@
-"""Which rows the demo pool has: its mixture, its noise, and what each row asks.
-
-Everything here is data and seeded; nothing is drawn or written.
-"""
+"""Plans the rows of the demo pool, as data: its mixture, noise and questions."""
 
 import dataclasses
 import math
@@ -21,7 +18,7 @@ from mllm_selector_jax.demo.scenes import (
 )
 from mllm_selector_jax.types import InputError
 
-# An easy head, which the tiny base has seen (head.py), and a long tail.
+# An easy head, on which the tiny base is trained (head.py), and a long tail.
 MIXTURE = (
   ("shape", 0.22),
   ("color", 0.20),
@@ -35,7 +32,7 @@ MIXTURE = (
   ("fact", 0.04),
   ("value", 0.03),
 )
-# Each kind of broken row, with the reason under which a check sets it aside.
+# The kinds of broken rows, each with the reason for which a check sets it aside.
 BROKEN = {
   "missing image": "missing image",
   "truncated image": "unreadable image",
@@ -43,29 +40,29 @@ BROKEN = {
   "no answer turn": "no supervised token",
   "duplicate id": "duplicate id",
 }
-TEXT_SHARE = 2  # one text-only question in two is kept for evaluation
-_FACTS_WITH_IMAGE = 0.15  # share of the facts that stand beside some image
+TEXT_SHARE = 2  # one in two questions without an image is reserved for evaluation
+_FACTS_WITH_IMAGE = 0.15  # the share of facts that are asked with an image
 _POOL_STREAM = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class PoolOptions:
-  """What the demo pool is made of. Shares are of all rows unless said.
+  """The options of the demo pool; shares are of all rows, unless noted otherwise.
 
   Attributes:
-    rows: number of records.
-    seed: of everything random.
-    mixture: tasks with their weights.
-    wrong: share of the rows of `wrong_tasks` whose answers are wrong.
-    wrong_tasks: where wrong answers occur; empty for all tasks.
-    misaligned: share of rows that show another row's image.
-    duplicates: share of rows that repeat an earlier row with its image redrawn
-      a little differently.
-    shared: share of rows that ask about an earlier row's image.
-    hinted: share of rows whose question gives its answer away.
-    multi_turn: share of rows with two or three turns.
-    jpeg: share of images written as JPEG, the rest being PNG.
-    broken: number of rows that a check has to set aside, of all kinds.
+    rows: the number of records.
+    seed: seed of all draws.
+    mixture: the tasks with their weights.
+    wrong: the share of the rows of `wrong_tasks` whose answers are wrong.
+    wrong_tasks: the tasks in which wrong answers occur; empty for all.
+    misaligned: the share of rows with the image of another row.
+    duplicates: the share of rows that repeat an earlier row, with its image redrawn
+      slightly differently.
+    shared: the share of rows that ask about the image of an earlier row.
+    hinted: the share of rows whose question gives its answer away.
+    multi_turn: the share of rows with two or three turns.
+    jpeg: the share of images that are JPEG; all others are PNG.
+    broken: the number of rows, of all kinds together, that a check has to set aside.
   """
 
   rows: int = 6000
@@ -103,21 +100,27 @@ class PoolOptions:
       raise InputError("mixture names a task twice; give each one weight.")
     if not all(weight >= 0 for weight in weights) or not 0 < sum(weights) < math.inf:
       raise InputError(
-        f"mixture has the weights {weights}; give none below 0, not all 0."
+        f"mixture has the weights {weights}; none may be below 0, and not all may be 0."
       )
 
 
 @dataclasses.dataclass
 class PlannedRow:
-  """One row: its record's content and the truth about it.
+  """The content of a row's record, and the truth about it.
 
   Attributes:
-    scene: what the questions are about; None where there is no image.
-    image: the image's path in the image folder; another row's where shared or
-      misaligned.
-    draws: whether the row's own scene is drawn into `image`.
+    scene: the scene that the questions are about; None without an image.
+    image: the path of the image in the image folder, which is that of another row if
+      it is shared or misaligned.
+    draws: whether `image` is drawn from the scene of this row.
+    questions: the question of each turn.
     answers: the right answer of each turn.
-    given: the answer of each turn as the record has it.
+    recorded_answers: the answer of each turn in the record, which may be wrong.
+    wrong: whether the recorded answers are wrong.
+    misaligned: whether the image is that of another scene.
+    hinted: whether the question gives its answer away.
+    duplicate_of: the row that this one repeats; None for none.
+    broken: the kind of damage, a key of `BROKEN`; None for none.
   """
 
   row: int
@@ -128,7 +131,7 @@ class PlannedRow:
   draws: bool = False
   questions: tuple[str, ...] = ()
   answers: tuple[str, ...] = ()
-  given: tuple[str, ...] = ()
+  recorded_answers: tuple[str, ...] = ()
   wrong: bool = False
   misaligned: bool = False
   hinted: bool = False
@@ -141,10 +144,10 @@ class PlannedRow:
 
 
 def plan_pool(options: PoolOptions) -> list[PlannedRow]:
-  """All rows of the pool, in its order."""
+  """Plans all rows of the pool, in its order."""
   rng = np.random.default_rng([options.seed, _POOL_STREAM, 0])
-  rows = _cast_rows(options, rng)
-  # Rows whose image later rows may take.
+  rows = _assign_roles(options, rng)
+  # The rows whose images other rows may use.
   owners: list[PlannedRow] = []
   shared = set(
     _choose(
@@ -161,11 +164,11 @@ def plan_pool(options: PoolOptions) -> list[PlannedRow]:
     )
   )
   for row in rows:
-    own_rng = np.random.default_rng([options.seed, _POOL_STREAM, 1 + row.row])
+    row_rng = np.random.default_rng([options.seed, _POOL_STREAM, 1 + row.row])
     if row.duplicate_of is not None:
-      _repeat(own_rng, row, rows[row.duplicate_of], options)
-    elif not (row.row in shared and _ask_again(own_rng, row, owners)):
-      _ask_anew(own_rng, row, options)
+      _repeat(row_rng, row, rows[row.duplicate_of], options)
+    elif not (row.row in shared and _ask_about_shared(row_rng, row, owners)):
+      _ask_about_new(row_rng, row, options)
     if row.draws and not (row.broken or row.misaligned):
       owners.append(row)
   _misalign(rng, rows, owners)
@@ -175,9 +178,9 @@ def plan_pool(options: PoolOptions) -> list[PlannedRow]:
   return rows
 
 
-def _cast_rows(options: PoolOptions, rng: np.random.Generator) -> list[PlannedRow]:
-  """Gives each row its task and its part in the noise, in exact shares."""
-  tasks = _share_out(options)
+def _assign_roles(options: PoolOptions, rng: np.random.Generator) -> list[PlannedRow]:
+  """Assigns a task to each row, and kinds of noise to some, in exact shares."""
+  tasks = _list_tasks(options)
   order = rng.permutation(options.rows)
   rows = [
     PlannedRow(row, f"demo-{row:06d}", tasks[int(order[row])])
@@ -197,39 +200,39 @@ def _cast_rows(options: PoolOptions, rng: np.random.Generator) -> list[PlannedRo
 
   fresh = [row for row in rows if row.duplicate_of is None]
   names = options.wrong_tasks or tuple(TASKS)
-  able = [row for row in fresh if row.task in names]
-  for row in _choose(rng, "wrong", options.wrong * len(able), able):
+  eligible = [row for row in fresh if row.task in names]
+  for row in _choose(rng, "wrong", options.wrong * len(eligible), eligible):
     rows[row].wrong = True
 
-  able = [
+  eligible = [
     row
     for row in fresh
     if row.task != "fact" and not row.wrong and row.row not in originals
   ]
-  # Never row 0: a duplicate id needs an earlier row.
-  broken = _choose(rng, "broken", options.broken, [row for row in able if row.row])
+  # Row 0 is never broken, since a duplicate id needs an earlier row.
+  broken = _choose(rng, "broken", options.broken, [row for row in eligible if row.row])
   for place, row in enumerate(sorted(broken)):
     rows[row].broken = tuple(BROKEN)[place % len(BROKEN)]
-  able = [row for row in able if not row.broken]
-  for row in _choose(rng, "misaligned", options.misaligned * len(rows), able):
+  eligible = [row for row in eligible if not row.broken]
+  for row in _choose(rng, "misaligned", options.misaligned * len(rows), eligible):
     rows[row].misaligned = True
-  able = [
+  eligible = [
     row
     for row in fresh
     if TASKS[row.task].hint and not row.misaligned and not row.broken
   ]
-  for row in _choose(rng, "hinted", options.hinted * len(rows), able):
+  for row in _choose(rng, "hinted", options.hinted * len(rows), eligible):
     rows[row].hinted = True
   return rows
 
 
-def _share_out(options: PoolOptions) -> list[str]:
-  """Each task as many times as its weight says, by largest remainders."""
+def _list_tasks(options: PoolOptions) -> list[str]:
+  """Lists the task of each row, with counts by weight and largest remainders."""
   weights = np.array([weight for _, weight in options.mixture])
   exact = weights / weights.sum() * options.rows
   counts = np.floor(exact).astype(int)
-  behind = np.argsort(counts - exact, kind="stable")
-  counts[behind[: options.rows - counts.sum()]] += 1
+  by_remainder = np.argsort(counts - exact, kind="stable")
+  counts[by_remainder[: options.rows - counts.sum()]] += 1
   return [
     task
     for (task, _), count in zip(options.mixture, counts, strict=True)
@@ -238,20 +241,20 @@ def _share_out(options: PoolOptions) -> list[str]:
 
 
 def _choose(
-  rng: np.random.Generator, name: str, count: float, able: list[PlannedRow]
+  rng: np.random.Generator, name: str, count: float, eligible: list[PlannedRow]
 ) -> list[int]:
-  """Indices of so many of the rows that are able, rounded."""
+  """Draws numbers of eligible rows for the option `name`; `count` is rounded."""
   count = round(count)
-  if count > len(able):
+  if count > len(eligible):
     raise InputError(
-      f"{name} asks for {count} rows, and the other options leave {len(able)} for"
+      f"{name} asks for {count} rows, and the other options leave {len(eligible)} for"
       f" it; lower {name} or the others."
     )
-  return [able[int(i)].row for i in rng.permutation(len(able))[:count]]
+  return [eligible[int(i)].row for i in rng.permutation(len(eligible))[:count]]
 
 
-def _ask_anew(rng: np.random.Generator, row: PlannedRow, options: PoolOptions):
-  """Draws the row a scene of its own and questions about it."""
+def _ask_about_new(rng: np.random.Generator, row: PlannedRow, options: PoolOptions):
+  """Draws a new scene for a row, and questions about it."""
   task = TASKS[row.task]
   make = task.make_scene
   if make is None and chance(rng, _FACTS_WITH_IMAGE):
@@ -272,7 +275,7 @@ def _ask_anew(rng: np.random.Generator, row: PlannedRow, options: PoolOptions):
 def _ask_turns(
   rng: np.random.Generator, ask: Callable, row: PlannedRow, count: int
 ) -> list[Turn]:
-  """Up to `count` different questions about the row's scene; maybe none."""
+  """Draws up to `count` different questions about the row's scene, possibly none."""
   turns: dict[str, Turn] = {}
   for _ in range(4 * count):
     turn = ask(rng, row.scene)
@@ -284,10 +287,10 @@ def _ask_turns(
   return list(turns.values())
 
 
-def _ask_again(
+def _ask_about_shared(
   rng: np.random.Generator, row: PlannedRow, owners: list[PlannedRow]
 ) -> bool:
-  """Asks about an earlier row's image; false where no question was found."""
+  """Draws a question about an earlier row's image; False if none was found."""
   for _ in range(40 if owners else 0):
     owner = pick(rng, owners)
     turn = TASKS[row.task].ask(rng, owner.scene)
@@ -299,21 +302,25 @@ def _ask_again(
 
 
 def _repeat(
-  rng: np.random.Generator, row: PlannedRow, of: PlannedRow, options: PoolOptions
+  rng: np.random.Generator,
+  row: PlannedRow,
+  original: PlannedRow,
+  options: PoolOptions,
 ):
-  """Makes the row a near duplicate of an earlier one."""
-  row.scene = make_on_side(lambda: nudge(rng, of.scene), held=False)
-  row.questions, row.answers, row.given = of.questions, of.answers, of.given
-  row.wrong, row.hinted, row.draws = of.wrong, of.hinted, True
+  """Makes a row a near duplicate of an earlier one."""
+  row.scene = make_on_side(lambda: nudge(rng, original.scene), held=False)
+  row.questions, row.answers = original.questions, original.answers
+  row.recorded_answers = original.recorded_answers
+  row.wrong, row.hinted, row.draws = original.wrong, original.hinted, True
   row.image = _name_image(rng, row, options)
 
 
 def _answer(rng: np.random.Generator, row: PlannedRow, turns: list[Turn]):
   row.questions = tuple(turn.question for turn in turns)
   row.answers = tuple(turn.answer for turn in turns)
-  row.given = row.answers
+  row.recorded_answers = row.answers
   if row.wrong:
-    row.given = tuple(
+    row.recorded_answers = tuple(
       pick(rng, [option for option in turn.options if option != turn.answer])
       for turn in turns
     )
@@ -327,7 +334,7 @@ def _name_image(rng: np.random.Generator, row: PlannedRow, options: PoolOptions)
 def _misalign(
   rng: np.random.Generator, rows: list[PlannedRow], owners: list[PlannedRow]
 ):
-  """Shows misaligned rows the image of a row that has a different scene."""
+  """Gives each misaligned row the image of a row with a different scene."""
   for row in rows:
     if row.misaligned:
       others = [owner for owner in owners if owner.scene != row.scene]
@@ -337,5 +344,5 @@ def _misalign(
 
 
 def to_prompt(question: str, first: bool = True) -> str:
-  """A question as a human's turn: the first one asks for a short answer."""
+  """Returns a question as a human turn; the first turn asks for a short answer."""
   return question + SHORT_ANSWER if first else question

@@ -1,4 +1,4 @@
-"""The families of questions: how each makes scenes and asks about them."""
+"""The families of questions: each makes scenes and asks questions about them."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ from mllm_selector_jax.demo.language import (
 )
 from mllm_selector_jax.demo.scenes import (
   Chart,
-  Layout,
   Scene,
+  SceneLayout,
   Sign,
   Thing,
   chance,
@@ -39,7 +39,7 @@ from mllm_selector_jax.demo.scenes import (
 
 
 class Turn(NamedTuple):
-  """A question, its right answer, and what a wrong answer is drawn from."""
+  """A question, its right answer, and the options that a wrong answer is drawn from."""
 
   question: str
   answer: str
@@ -51,11 +51,11 @@ class Task:
   """A family of questions.
 
   Attributes:
-    make_scene: a random scene that the family can ask about; None where it asks
+    make_scene: draws a scene that the family can ask about; None if the family asks
       without an image.
-    ask: a random question about any scene; None where it has none to ask.
-    answers: every answer that can be right.
-    hint: a question that gives its own answer away, where the family has such.
+    ask: draws a question about any scene, or returns None if it has no question.
+    answers: all answers that may be right.
+    hint: draws a question that gives its answer away; None if there are none.
   """
 
   make_scene: Callable[[np.random.Generator], Scene] | None
@@ -69,12 +69,12 @@ def _wording(rng: np.random.Generator, kind: str, **words: str) -> str:
 
 
 def _unique(things: Sequence[Thing], field: str) -> list[Thing]:
-  """The things that no other one shares the field with."""
+  """Returns the things whose value of a field no other thing has."""
   values = [getattr(thing, field) for thing in things]
   return [thing for thing in things if values.count(getattr(thing, field)) == 1]
 
 
-def _make_few(rng: np.random.Generator, **distinct: bool) -> Layout:
+def _make_few(rng: np.random.Generator, **distinct: bool) -> SceneLayout:
   return make_layout(rng, pick(rng, (1, 1, 2, 2, 2, 3, 3, 4)), **distinct)
 
 
@@ -86,7 +86,7 @@ def _scene_of_shape(rng: np.random.Generator) -> Scene:
 
 
 def _ask_shape(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
-  if not isinstance(scene, Layout):
+  if not isinstance(scene, SceneLayout):
     return None
   if len(scene.things) == 1 and chance(rng, 0.5):
     question = _wording(rng, "shape alone")
@@ -102,7 +102,7 @@ def _ask_shape(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
 
 
 def _hint_shape(rng: np.random.Generator, scene: Scene) -> Turn | None:
-  if not isinstance(scene, Layout):
+  if not isinstance(scene, SceneLayout):
     return None
   thing = pick(rng, scene.things)
   question = _wording(rng, "shape hint", color=thing.color, shape=thing.shape)
@@ -118,7 +118,7 @@ def _scene_of_color(rng: np.random.Generator) -> Scene:
 def _ask_color(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
   if isinstance(scene, Sign):
     return Turn(_wording(rng, "color of sign"), scene.color, COLORS)
-  if not isinstance(scene, Layout):
+  if not isinstance(scene, SceneLayout):
     return None
   if len(scene.things) == 1 and chance(rng, 0.5):
     return Turn(_wording(rng, "color alone"), scene.things[0].color, COLORS)
@@ -133,7 +133,7 @@ def _ask_color(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
 
 
 def _hint_color(rng: np.random.Generator, scene: Scene) -> Turn | None:
-  if not isinstance(scene, Layout):
+  if not isinstance(scene, SceneLayout):
     return None
   thing = pick(rng, scene.things)
   question = _wording(rng, "color hint", color=thing.color, shape=thing.shape)
@@ -153,7 +153,7 @@ def _ask_existence(rng: np.random.Generator, scene: Scene | None) -> Turn | None
     colors = [bar.color for bar in scene.bars]
     color = pick(rng, [c for c in COLORS if (c in colors) == there])
     thing = f"{color} bar"
-  elif isinstance(scene, Layout):
+  elif isinstance(scene, SceneLayout):
     thing = _name_thing(rng, scene, there)
   else:
     return None
@@ -161,8 +161,8 @@ def _ask_existence(rng: np.random.Generator, scene: Scene | None) -> Turn | None
   return Turn(question, "yes" if there else "no", ("yes", "no"))
 
 
-def _name_thing(rng: np.random.Generator, scene: Layout, there: bool) -> str:
-  """Names a thing by shape, colour or both, that is there or is not."""
+def _name_thing(rng: np.random.Generator, scene: SceneLayout, there: bool) -> str:
+  """Names a thing by shape, colour or both, which is in the scene or is not."""
   pairs = [(thing.color, thing.shape) for thing in scene.things]
   kind = int(rng.integers(3))
   if kind == 0:
@@ -171,7 +171,7 @@ def _name_thing(rng: np.random.Generator, scene: Layout, there: bool) -> str:
   if kind == 1:
     colors = [color for color, _ in pairs]
     return pick(rng, [c for c in COLORS if (c in colors) == there]) + " object"
-  # Half of the missing pairs borrow a colour or a shape from what is there.
+  # A missing pair starts from one that is there, and its colour or shape is changed.
   color, shape = pick(rng, pairs)
   while not there and (color, shape) in pairs:
     if chance(rng, 0.5):
@@ -182,7 +182,7 @@ def _name_thing(rng: np.random.Generator, scene: Layout, there: bool) -> str:
 
 
 def _hint_existence(rng: np.random.Generator, scene: Scene) -> Turn | None:
-  if not isinstance(scene, Layout):
+  if not isinstance(scene, SceneLayout):
     return None
   there = chance(rng, 0.5)
   bare = _name_thing(rng, scene, there)
@@ -203,20 +203,20 @@ def _scene_of_count(rng: np.random.Generator) -> Scene:
 def _ask_count(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
   if isinstance(scene, Chart):
     things, count = "bars", len(scene.bars)
-  elif isinstance(scene, Layout):
+  elif isinstance(scene, SceneLayout):
     shapes = [thing.shape for thing in scene.things]
-    most = max(sorted(set(shapes)), key=shapes.count)
+    commonest = max(sorted(set(shapes)), key=shapes.count)
     if chance(rng, 0.4):
       things, count = "objects", len(shapes)
     else:
-      things, count = PLURALS[most], shapes.count(most)
+      things, count = PLURALS[commonest], shapes.count(commonest)
   else:
     return None
   question = _wording(rng, "count", things=things)
   return Turn(question, COUNTS[count - 1], COUNTS)
 
 
-# Where things are, and how large.
+# Positions and sizes.
 
 
 def _scene_of_position(rng: np.random.Generator) -> Scene:
@@ -228,7 +228,7 @@ def _scene_of_position(rng: np.random.Generator) -> Scene:
 
 
 def _ask_position(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
-  if not isinstance(scene, Layout):
+  if not isinstance(scene, SceneLayout):
     return None
   by = pick(rng, ("shape", "color"))
   known = _unique(scene.things, by)
@@ -236,7 +236,7 @@ def _ask_position(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
     return None
   thing = pick(rng, known)
   name = thing.shape if by == "shape" else f"{thing.color} object"
-  # Among several things none stands in the centre: nobody would answer it.
+  # Of several things none is in the centre, so it would be an implausible answer.
   options = REGIONS if len(scene.things) == 1 else CORNERS
   return Turn(_wording(rng, "position", thing=name), thing.region, options)
 
@@ -251,19 +251,19 @@ def _scene_of_relation(rng: np.random.Generator) -> Scene:
 
 
 def _ask_relation(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
-  if not isinstance(scene, Layout):
+  if not isinstance(scene, SceneLayout):
     return None
   known = _unique(scene.things, "shape")
   pairs = [
-    (one, two, side)
-    for one in known
-    for two in known
-    if (side := side_of(one, two)) is not None
+    (thing, other, side)
+    for thing in known
+    for other in known
+    if (side := side_of(thing, other)) is not None
   ]
   if not pairs:
     return None
-  one, two, side = pick(rng, pairs)
-  question = _wording(rng, "relation", shape=one.shape, other=two.shape)
+  thing, other, side = pick(rng, pairs)
+  question = _wording(rng, "relation", shape=thing.shape, other=other.shape)
   return Turn(question, side, SIDES)
 
 
@@ -278,21 +278,21 @@ def _scene_of_size(rng: np.random.Generator) -> Scene:
 
 
 def _ask_size(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
-  if not isinstance(scene, Layout) or len(scene.things) < 2:
+  if not isinstance(scene, SceneLayout) or len(scene.things) < 2:
     return None
   things = sorted(scene.things, key=lambda thing: thing.size)
   large = things[-1].size > 1.4 * things[-2].size
   small = things[1].size > 1.4 * things[0].size
   if not large and not small:
     return None
-  # The shape of a small thing can hardly be seen: its colour is asked.
+  # The shape of a small thing can hardly be seen, so only its colour is asked for.
   if large and chance(rng, 0.6):
     return Turn(_wording(rng, "shape of largest"), things[-1].shape, SHAPES)
   thing, size = (things[-1], "largest") if large else (things[0], "smallest")
   return Turn(_wording(rng, "color of size", size=size), thing.color, COLORS)
 
 
-# Signs, charts, and what needs no image.
+# Signs, charts, and questions that need no image.
 
 
 def _ask_text(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
@@ -319,8 +319,8 @@ def _ask_value(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
 
 
 def _ask_fact(rng: np.random.Generator, scene: Scene | None) -> Turn | None:
-  del scene  # a fact may be asked beside any image
-  # More opposites: each of their answers has but one fact.
+  del scene  # the question does not depend on it
+  # Opposites are drawn more often, since each of their answers has only one fact.
   kind = pick(rng, ("opposite", "opposite", "colored", "after", "before"))
   asked, answer = pick(rng, FACTS[kind])
   question = pick(rng, LEAD_INS) + pick(rng, FACT_WORDINGS[kind]).format(*asked)

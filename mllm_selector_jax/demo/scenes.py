@@ -1,8 +1,8 @@
-"""What a drawn image shows: scenes as data, made at random, never drawn here.
+"""Random scenes: the content of drawn images, as data.
 
-A scene states every pixel-relevant number (in pixels of its own canvas), so
-that equal scenes are equal images. `held_out` splits all scenes, and all texts
-without one, for good: evaluation takes one side, pool and captions the other.
+A scene holds every number that its image depends on, in pixels, so that equal scenes
+have equal images. `held_out` divides all scenes, and all questions without a scene,
+into two fixed sides: evaluation uses one, pools and captions the other.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from mllm_selector_jax.demo.language import (
 RGB = tuple[int, int, int]
 Item = TypeVar("Item")
 
-# 18..240 leaves room for the tints of `_tint` and `nudge` within 0..255.
+# Values from 18 to 240 stay within 0 to 255 after the changes of `_tint` and `nudge`.
 _INKS: dict[str, RGB] = {
   "red": (215, 40, 40),
   "green": (40, 165, 60),
@@ -36,7 +36,7 @@ _INKS: dict[str, RGB] = {
   "black": (18, 18, 18),
   "white": (240, 240, 240),
 }
-# Backgrounds, each with the colours that would not be seen on it.
+# Backgrounds, each with the colours that cannot be seen on it.
 _BACKDROPS: tuple[tuple[RGB, tuple[str, ...]], ...] = (
   ((222, 222, 216), ("white",)),
   ((52, 52, 58), ("black",)),
@@ -45,16 +45,16 @@ _BACKDROPS: tuple[tuple[RGB, tuple[str, ...]], ...] = (
   ((66, 92, 74), ("black", "green")),
   ((134, 134, 134), ()),
 )
-# Width and height in pixels; the oblong ones make a model pad.
+# Width and height in pixels. A model has to pad the oblong ones.
 _CANVASES = (*((32, 32), (64, 64), (48, 48)) * 3, (64, 48), (48, 64))
 _SIGN_CANVASES = ((64, 64), (64, 64), (48, 48), (64, 48))
 _CHART_CANVASES = ((32, 32), (64, 64), (48, 48), (64, 56))
-_TINT = 10  # most that a channel moves away from its colour's value
+_TINT = 10  # the maximum by which a channel differs from the value of its colour
 
 
 @dataclasses.dataclass(frozen=True)
 class Thing:
-  """A coloured shape: the upper left corner and side of its bounding square."""
+  """A coloured shape; `left`, `top` and `size` are those of its bounding square."""
 
   shape: str
   color: str
@@ -65,9 +65,9 @@ class Thing:
   rgb: RGB
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-  """One to four things, one a quadrant, or a single one in the centre."""
+@dataclasses.dataclass(frozen=True, repr=False)
+class SceneLayout:
+  """One to four things, each in a quadrant of its own, or one in the centre."""
 
   width: int
   height: int
@@ -76,10 +76,18 @@ class Layout:
 
   source = "scenes"
 
+  def __repr__(self) -> str:
+    # `held_out` hashes this text, so that it must stay as it is: the demo's files and
+    # the shipped base follow from it.
+    return (
+      f"Layout(width={self.width!r}, height={self.height!r},"
+      f" background={self.background!r}, things={self.things!r})"
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Sign:
-  """A coloured panel with a word; `dot` is a glyph pixel's width and height."""
+  """A coloured panel with a word; `dot` is the width and height of a glyph's pixel."""
 
   width: int
   height: int
@@ -98,7 +106,7 @@ class Sign:
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-  """A bar of a chart; `value` counts levels, 1 to 4."""
+  """A bar of a chart; `value` is its height in levels, from 1 to 4."""
 
   color: str
   value: int
@@ -109,7 +117,7 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-  """Two or three bars of different values standing on `base`, with a grid."""
+  """Two or three bars of different values that stand on the row `base`, with a grid."""
 
   width: int
   height: int
@@ -122,39 +130,42 @@ class Chart:
   source = "charts"
 
 
-Scene = Layout | Sign | Chart
+Scene = SceneLayout | Sign | Chart
 
 
 def pick(rng: np.random.Generator, items: Sequence[Item]) -> Item:
+  """Draws one of the items."""
   return items[int(rng.integers(len(items)))]
 
 
 def draw_some(
   rng: np.random.Generator, items: Sequence[Item], count: int
 ) -> list[Item]:
-  """`count` different ones of the items, in random order."""
+  """Draws `count` different items, in random order."""
   return [items[int(i)] for i in rng.permutation(len(items))[:count]]
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:
+  """Returns True with the given probability."""
   return bool(rng.random() < probability)
 
 
 def to_json(scene: Scene) -> dict[str, Any]:
+  """Returns a scene as a dict that JSON can represent."""
   return {"source": scene.source, **dataclasses.asdict(scene)}
 
 
 def held_out(content: Hashable, share: int = 4) -> bool:
-  """Whether a scene or a text belongs to evaluation: one in `share` does.
+  """Returns whether a scene or a text is reserved for evaluation; one in `share` is.
 
-  Decided by a hash of the content, so that whatever the seeds and options are,
-  no evaluation scene can ever occur in a pool.
+  This depends only on a hash of the content, so that no seed and no option can bring a
+  scene of the evaluation into a pool.
   """
   return hashlib.sha256(repr(content).encode()).digest()[0] % share == 0
 
 
 def make_on_side(make: Callable[[], Item], held: bool, share: int = 4) -> Item:
-  """Makes scenes or texts until one lies on the wanted side of `held_out`."""
+  """Makes scenes or texts until one is on the given side of `held_out`."""
   while held_out(made := make(), share) != held:
     pass
   return made
@@ -169,16 +180,17 @@ def make_layout(
   shapes: Sequence[str] = (),
   scales: Sequence[tuple[float, float]] = (),
   regions: Sequence[str] = (),
-) -> Layout:
-  """A random layout.
+) -> SceneLayout:
+  """Draws a random layout.
 
   Args:
     rng: the source of randomness.
-    count: number of things, 1 to 4.
-    distinct_shapes, distinct_colors: whether no two things share one.
-    shapes: the things' shapes; drawn when empty.
-    scales: the things' least and largest size in parts of a quadrant.
-    regions: the things' regions; drawn when empty.
+    count: the number of things, 1 to 4.
+    distinct_shapes, distinct_colors: whether all shapes, or colours, are different.
+    shapes: the shapes of the things; drawn if empty.
+    scales: the minimum and maximum size of each thing, relative to the side of a
+      quadrant.
+    regions: the regions of the things; drawn if empty.
   """
   width, height = pick(rng, _CANVASES)
   background, colors = _backdrop(rng)
@@ -205,28 +217,28 @@ def make_layout(
     left, top = _place(rng, regions[i], size, width, height)
     rgb = _tint(rng, _INKS[inks[i]])
     things.append(Thing(shapes[i], inks[i], regions[i], left, top, size, rgb))
-  # One order a scene, since the order of drawing cannot be seen.
+  # Things have a fixed order, since the order in which they are drawn cannot be seen.
   things.sort(key=lambda thing: REGIONS.index(thing.region))
-  return Layout(width, height, background, tuple(things))
+  return SceneLayout(width, height, background, tuple(things))
 
 
 def make_sign(rng: np.random.Generator, word: str | None = None) -> Sign:
-  """A random sign, of the given word where there is one."""
+  """Draws a random sign; the word is drawn too, unless it is given."""
   width, height = pick(rng, _SIGN_CANVASES)
   background, colors = _backdrop(rng)
   color = pick(rng, colors)
   word = word or pick(rng, WORDS)
   dot = (width // 20, pick(rng, (width // 20, width // 16)))
-  letter, gap, tall = 5 * dot[0], dot[0], 7 * dot[1]
-  across = len(word) * letter + (len(word) - 1) * gap
-  left = (width - across) // 2 + int(rng.integers(-1, 2))
-  top = (height - tall) // 2 + int(rng.integers(-2, 3))
+  letter, gap, text_height = 5 * dot[0], dot[0], 7 * dot[1]
+  text_width = len(word) * letter + (len(word) - 1) * gap
+  left = (width - text_width) // 2 + int(rng.integers(-1, 2))
+  top = (height - text_height) // 2 + int(rng.integers(-2, 3))
   edge = [int(n) for n in rng.integers(2, 5, size=4)]
   panel = (
     max(0, left - edge[0]),
     max(0, top - edge[1]),
-    min(width - 1, left + across - 1 + edge[2]),
-    min(height - 1, top + tall - 1 + edge[3]),
+    min(width - 1, left + text_width - 1 + edge[2]),
+    min(height - 1, top + text_height - 1 + edge[3]),
   )
   rgb = _tint(rng, _INKS[color])
   ink = _INKS["black"] if color in ("white", "yellow", "orange") else _INKS["white"]
@@ -234,7 +246,7 @@ def make_sign(rng: np.random.Generator, word: str | None = None) -> Sign:
 
 
 def make_chart(rng: np.random.Generator, count: int | None = None) -> Chart:
-  """A random bar chart: bars of different values and colours."""
+  """Draws a random chart, with bars of different values and colours."""
   width, height = pick(rng, _CHART_CANVASES)
   background, colors = _backdrop(rng)
   count = count or int(rng.integers(2, 4))
@@ -244,11 +256,10 @@ def make_chart(rng: np.random.Generator, count: int | None = None) -> Chart:
   slot = (width - 2 * margin) / count
   bars = []
   for i in range(count):
-    wide = slot * (0.6 + 0.3 * rng.random())
-    left = round(margin + i * slot + (slot - wide) / 2)
-    bars.append(
-      Bar(inks[i], values[i], left, round(left + wide) - 1, _tint(rng, _INKS[inks[i]]))
-    )
+    bar_width = slot * (0.6 + 0.3 * rng.random())
+    left = round(margin + i * slot + (slot - bar_width) / 2)
+    right = round(left + bar_width) - 1
+    bars.append(Bar(inks[i], values[i], left, right, _tint(rng, _INKS[inks[i]])))
   unit = (height - 6) // len(LEVELS)
   base = height - 1 - int(rng.integers(1, 1 + height // 16))
   tone = sum(background) // 3
@@ -257,12 +268,12 @@ def make_chart(rng: np.random.Generator, count: int | None = None) -> Chart:
   return Chart(width, height, background, tuple(bars), base, unit, grid)
 
 
-def side_of(one: Thing, two: Thing) -> str | None:
-  """The side of `two` on which `one` is; None for diagonal neighbours."""
-  if one.region == two.region or "center" in (one.region, two.region):
+def side_of(thing: Thing, other: Thing) -> str | None:
+  """Returns the side of `other` on which `thing` is; None for diagonal neighbours."""
+  if thing.region == other.region or "center" in (thing.region, other.region):
     return None
-  row, column = one.region.split()
-  other_row, other_column = two.region.split()
+  row, column = thing.region.split()
+  other_row, other_column = other.region.split()
   if row == other_row:
     return column
   if column == other_column:
@@ -271,7 +282,7 @@ def side_of(one: Thing, two: Thing) -> str | None:
 
 
 def nudge(rng: np.random.Generator, scene: Scene) -> Scene:
-  """Nearly the same scene: other tints, and things moved by up to a pixel."""
+  """Returns nearly the same scene, with other tints and moved by up to a pixel."""
   background = _tint(rng, scene.background, 4)
   if isinstance(scene, Sign):
     return dataclasses.replace(
@@ -302,29 +313,31 @@ def nudge(rng: np.random.Generator, scene: Scene) -> Scene:
 
 
 def _backdrop(rng: np.random.Generator) -> tuple[RGB, list[str]]:
-  background, unseen = pick(rng, _BACKDROPS)
-  return _tint(rng, background), [color for color in COLORS if color not in unseen]
+  """Draws a background, and returns it with the colours that can be seen on it."""
+  background, invisible = pick(rng, _BACKDROPS)
+  return _tint(rng, background), [color for color in COLORS if color not in invisible]
 
 
-def _tint(rng: np.random.Generator, rgb: RGB, most: int = _TINT) -> RGB:
-  red, green, blue = rng.integers(-most, most + 1, size=3).tolist()
+def _tint(rng: np.random.Generator, rgb: RGB, limit: int = _TINT) -> RGB:
+  """Changes each channel at random, by at most `limit`."""
+  red, green, blue = rng.integers(-limit, limit + 1, size=3).tolist()
   return rgb[0] + red, rgb[1] + green, rgb[2] + blue
 
 
 def _place(
   rng: np.random.Generator, region: str, size: int, width: int, height: int
 ) -> tuple[int, int]:
-  """Upper left corner of a square that stays inside its region."""
-  wide, tall = width // 2, height // 2
-  column = width // 4 if region == "center" else wide * ("right" in region)
-  row = height // 4 if region == "center" else tall * ("bottom" in region)
-  left = column + _slack(rng, wide - size)
-  top = row + _slack(rng, tall - size)
+  """Draws the upper left corner of a square inside its region."""
+  half_width, half_height = width // 2, height // 2
+  column = width // 4 if region == "center" else half_width * ("right" in region)
+  row = height // 4 if region == "center" else half_height * ("bottom" in region)
+  left = column + _slack(rng, half_width - size)
+  top = row + _slack(rng, half_height - size)
   return left, top
 
 
 def _slack(rng: np.random.Generator, slack: int) -> int:
-  """An offset that keeps well away from where the next region begins."""
+  """Draws an offset that leaves a distance to the neighbouring regions."""
   if slack < 0:
     return slack // 2
   return int(rng.integers(slack // 4, slack - slack // 4 + 1))

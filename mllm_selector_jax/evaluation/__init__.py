@@ -1,1 +1,1 @@
-"""Questions with known answers: asking the model, marking, and intervals."""
+"""Evaluation: questions with known answers, metrics, totals and intervals."""

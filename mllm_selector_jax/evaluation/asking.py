@@ -1,4 +1,4 @@
-"""Asks a model the questions of an evaluation, marks its answers, sums them up."""
+"""Asks a model the questions of an evaluation, and marks and summarises its answers."""
 
 import collections
 import json
@@ -25,25 +25,26 @@ from mllm_selector_jax.evaluation import (
 from mllm_selector_jax.evaluation.question import Aside, Question
 from mllm_selector_jax.evaluation.totals import Marked
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.runs import peers
+from mllm_selector_jax.runs import peers, row_shares
 from mllm_selector_jax.types import InputError, Params, RowError, Sample
 
-MAX_PIXELS = 64_000_000  # of an image
-CACHE_BYTES = 256 * 2**20  # of prepared images, which questions share
+MAX_PIXELS = 64_000_000  # the default maximum of pixels in an image
+CACHE_BYTES = 256 * 2**20  # of prepared images, kept for further questions about them
 
 
 def summarise(marked: Iterable[Marked], aside: Sequence[Aside] = ()) -> dict[str, Any]:
-  """Shares with 95 % intervals by task, over tasks and over questions.
+  """Computes mean scores with 95 % intervals by task, over tasks and over questions.
 
   Args:
     marked: questions with their answers and scores.
     aside: questions that were not asked.
 
   Returns:
-    What results.json holds: "tasks" (a dict a task; "totals" in it is what the
-    benchmark itself reports, see `totals`), "macro", "overall" and "aside" (a
-    count, counts by reason, and every question). A task's count is of questions; of
-    MMBench's groups, which are right as a whole.
+    The content of results.json: "tasks" (a dict for each task, whose "totals" are the
+    figures that the benchmark itself reports, see `totals`), "macro" (the mean over
+    tasks), "overall" (the mean over questions) and "aside" (a count, counts by reason,
+    and every question). The "count" of a task is that of its questions; for MMBench,
+    that of its groups, each of which is right or wrong as a whole.
 
   Raises:
     InputError: no question was asked.
@@ -71,8 +72,8 @@ def summarise(marked: Iterable[Marked], aside: Sequence[Aside] = ()) -> dict[str
   for task, items in sorted(by_task.items()):
     names = ", ".join(sorted({item.question.metric for item in items}))
     tasks[task] = entry(scores[task], metric=names)
-    if own := totals.make_totals(items):
-      tasks[task]["totals"] = own
+    if task_totals := totals.make_totals(items):
+      tasks[task]["totals"] = task_totals
   return {
     "tasks": tasks,
     "macro": intervals.macro_interval(scores)._asdict(),
@@ -86,12 +87,12 @@ def summarise(marked: Iterable[Marked], aside: Sequence[Aside] = ()) -> dict[str
 
 
 class Pictures:
-  """Reads and prepares the questions' images; those that are asked again are kept.
+  """Reads and prepares the images of questions, and caches them for later questions.
 
   Args:
-    folders: the evaluation's; the first that holds an image gives it.
-    images: how the base's images become tiles.
-    max_pixels: larger images are refused.
+    folders: the image folders of the evaluation, searched in order.
+    images: how the images of the base become tiles.
+    max_pixels: the maximum of pixels; larger images are refused.
   """
 
   def __init__(self, folders: Sequence[str], images: BaseImages, max_pixels: int):
@@ -99,13 +100,13 @@ class Pictures:
     self._images = images
     self._max_pixels = max_pixels
     self._cache = Cache(CACHE_BYTES)
-    self._insides = question_files.Insides()
+    self._images_in_files = question_files.ImagesInFiles()
 
   def measure(self, question: Question) -> Size:
-    """Width and height of a question's image, as far as its layout depends on them.
+    """Returns width and height of a question's image; (1, 1) if no layout needs them.
 
     Raises:
-      RowError: it is nowhere, or cannot be used.
+      RowError: the image is missing or cannot be used.
     """
     if self._images.is_fixed:
       return 1, 1
@@ -114,10 +115,10 @@ class Pictures:
     return decoding.measure_image(data, self._max_pixels, rotate=rotate)
 
   def read(self, question: Question) -> UInt8[np.ndarray, "t S S 3"]:
-    """The tiles of a question's image.
+    """Returns the tiles of a question's image.
 
     Raises:
-      RowError: it is nowhere, or cannot be used.
+      RowError: the image is missing or cannot be used.
     """
     key = question.place or (question.folder, question.image)
     tiles = self._cache.get(key)
@@ -132,7 +133,7 @@ class Pictures:
   def _read_bytes(self, question: Question) -> bytes:
     path = question.image
     if question.place is not None:
-      return self._insides.read(question.place)
+      return self._images_in_files.read(question.place)
     folders = self._folders if question.folder is None else [question.folder]
     return ImageFolders.of(folders).read(path)
 
@@ -148,25 +149,28 @@ def _answer(
   max_new_tokens: int,
   mesh: Mesh | None,
 ) -> Iterator[list[tuple[int, str]]]:
-  """Batch by batch, the questions' places with the decoded answers.
+  """Generates the answers to all questions, batch by batch.
 
   Each process reads the images of its share of a batch's rows.
 
   Args:
-    order: places of the questions, in the order in which they are asked.
-    prompts: the tokens by place.
-    read: gives the tiles of a question's image.
-    config, params, encoder, batch_size, max_new_tokens, mesh: of `evaluate_model`.
+    order: indices of the questions, in the order in which they are asked.
+    prompts: the tokens of each prompt, by index.
+    read: returns the tiles of a question's image.
+    config, params, encoder, batch_size, max_new_tokens, mesh: as for `evaluate_model`.
+
+  Yields:
+    For each batch, the indices of its questions with the decoded answers.
   """
   tokenizer = encoder.tokenizer
-  # Without an end answers are of full length: -1 is never chosen.
+  # Without an end token, answers have the full length, since -1 is never generated.
   eos = encoder.answers.ends or [-1]
   vocabulary = min(len(tokenizer), config.decoder.vocab)
   generate = generation.make_generate(config, max_new_tokens, eos, vocabulary)
   ways = sharding.row_ways(mesh) if mesh else 1
   rows = -(-batch_size // ways) * ways
-  share, shares = peers.row_share(mesh) if mesh else (0, 1)
-  each = rows // shares
+  share, shares = row_shares.row_share(mesh) if mesh else (0, 1)
+  share_rows = rows // shares
 
   def finish(batch: Sequence[int], ids) -> list[tuple[int, str]]:
     answers = zip(batch, np.asarray(ids), strict=False)
@@ -175,16 +179,16 @@ def _answer(
   running = None
   for start in range(0, len(order), rows):
     batch = order[start : start + rows]
-    own = batch[share * each : (share + 1) * each]
-    given = generation.make_prompts(
-      [prompts[place] for place in own],
-      [read(place) for place in own],
+    local = batch[share * share_rows : (share + 1) * share_rows]
+    inputs = generation.make_prompts(
+      [prompts[place] for place in local],
+      [read(place) for place in local],
       config,
-      each,
+      share_rows,
       generation.measure_prompts([prompts[place] for place in batch]),
     )
-    # The device answers this batch while the next one is read.
-    ids = generate(params, *(sharding.put_rows(given, mesh) if mesh else given))
+    # The device answers this batch while the host reads the next one.
+    ids = generate(params, *(sharding.put_rows(inputs, mesh) if mesh else inputs))
     if running:
       yield finish(*running)
     running = batch, ids
@@ -205,34 +209,35 @@ def evaluate_model(
   aside: Sequence[Aside] = (),
   max_pixels: int = MAX_PIXELS,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-  """Asks every question, greedily, and marks the answers.
+  """Asks every question with greedy decoding, and marks the answers.
 
-  A question whose image is missing or broken, or that is too long for the model,
-  is set aside with its reason and counts neither as right nor as wrong. In a run of
-  several processes all must call it; each reads its share of every batch.
+  A question whose image is missing or broken, or whose prompt is too long for the
+  model, is set aside with its reason and counts neither as right nor as wrong. In a run
+  of several processes all of them must call this function; each reads the images of its
+  share of every batch.
 
   Args:
     config: the model.
-    params: its parameters.
-    encoder: from questions to tokens and back.
-    image_folder: where the images are; of several folders, the first that holds
-      an image gives it.
-    questions: what to ask; see `tasks.read_questions`.
-    batch_size: questions answered at once, rounded up to the mesh's shards.
-    max_new_tokens: longest answer, in tokens, its end included.
-    mesh: the devices that the rows are spread over; it must be in context
+    params: the parameters.
+    encoder: converts questions to tokens, and tokens to answers.
+    image_folder: the folder or folders of the images, searched in order.
+    questions: the questions; see `tasks.read_questions`.
+    batch_size: the number of questions in a batch, rounded up to a multiple of the
+      shards of the mesh.
+    max_new_tokens: the maximum of tokens in an answer, including its end token.
+    mesh: the devices over which rows are sharded. It must be in context
       (`sharding.use`). None uses the default device.
-    progress: called first, and after every batch, with the questions done and
-      their total.
-    aside: questions that were set aside before, to be counted with these.
-    max_pixels: larger images are refused.
+    progress: called before the first batch, and after every batch, with the number of
+      questions done and the total.
+    aside: questions that were set aside before, to be counted in the results.
+    max_pixels: the maximum of pixels; larger images are refused.
 
   Returns:
-    The results (see `summarise`) and one prediction a question asked, in the
-    order of `questions`: id, task, question, answers, prediction, score.
+    The results (see `summarise`), and one prediction for each question that was asked,
+    in the order of `questions`: id, task, question, answers, prediction, score.
 
   Raises:
-    InputError: nothing is left to ask, or a setting below 1.
+    InputError: no question is left to ask, or a setting is below 1.
   """
   for name, value in ("batch_size", batch_size), ("max_new_tokens", max_new_tokens):
     if value < 1:
@@ -261,8 +266,9 @@ def evaluate_model(
       fail(place, error)
     else:
       prompts[place] = prompt
-  # Like lengths together to pad little, text alone apart to spare the vision
-  # tower, questions of an image side by side so that it is read once.
+  # Questions are sorted so that a batch has similar lengths, which reduces padding,
+  # either images or none, since text alone needs no vision tower, and all questions
+  # about an image, which is then read once.
   order = sorted(
     prompts,
     key=lambda place: (
@@ -301,7 +307,7 @@ def evaluate_model(
     answers.update(batch)
     if progress:
       progress(len(answers) + len(questions) - len(order), len(questions))
-  # Each process knows of the images that it could not read itself.
+  # A process knows only the images that it could not read itself.
   for text in peers.gather_text(json.dumps([*failed.items()])):
     failed |= {place: Aside(*values) for place, values in json.loads(text)}
   answers = {place: text for place, text in answers.items() if place not in failed}
@@ -322,5 +328,5 @@ def evaluate_model(
         "score": score,
       }
     )
-  every = [*aside, *(failed[place] for place in sorted(failed))]
-  return summarise(marked, every), predictions
+  all_aside = [*aside, *(failed[place] for place in sorted(failed))]
+  return summarise(marked, all_aside), predictions

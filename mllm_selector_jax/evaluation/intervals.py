@@ -1,4 +1,4 @@
-"""95 % intervals and p-values: of shares, means over tasks, differences, over seeds."""
+"""95 % intervals and p-values of shares, of means, and of differences."""
 
 import dataclasses
 import math
@@ -6,16 +6,15 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
+Z = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
-# What scores without any spread of their own are given, since "no spread seen" in n
-# questions is not "no spread": two wrong and two right more (Agresti and Coull
-# 1998, "plus four").
+# Scores that are added if all scores of a task are equal, since their variance is then
+# not known to be 0: two wrong and two right ones ("plus four", Agresti and Coull 1998).
 EXTRA_SCORES = (0.0, 0.0, 1.0, 1.0)
 
 
 class Interval(NamedTuple):
-  """A value and its 95 % interval; bounds are None where nothing shows a spread."""
+  """A value and its 95 % interval; bounds are None if they cannot be estimated."""
 
   value: float
   low: float | None
@@ -24,12 +23,12 @@ class Interval(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """How much better one arm answered the same questions than another one.
+  """The difference of the mean scores of two arms on the same questions.
 
   Attributes:
-    value: the difference of their mean scores.
-    low, high: the 95 % interval.
-    questions: how many questions both answered.
+    value: the difference.
+    low, high: the bounds of its 95 % interval.
+    questions: the number of questions that both arms answered.
   """
 
   value: float
@@ -45,20 +44,20 @@ class Difference:
 
 
 class PairedDifference(NamedTuple):
-  """Two arms on the questions that both answered, by task and over the tasks."""
+  """The differences between two arms, for each task and over the tasks."""
 
   tasks: dict[str, Difference]
   macro: Difference
 
 
 class Test(NamedTuple):
-  """A mean difference over repetitions, its 95 % interval and Student's p-value.
+  """A mean difference over repetitions, with its 95 % interval and p-value.
 
   Attributes:
-    value: the mean.
-    low, high: bounds; None where nothing shows a spread.
-    p: two-sided, of a mean of 0; None likewise.
-    count: repetitions.
+    value: the mean difference.
+    low, high: the bounds of the interval; None if they cannot be estimated.
+    p: the two-sided p-value of Student's t-test that the mean is 0; None likewise.
+    count: the number of repetitions.
   """
 
   value: float
@@ -69,19 +68,19 @@ class Test(NamedTuple):
 
 
 def wilson(correct: float, count: int) -> Interval:
-  """Wilson's score interval of a share (Wilson 1927)."""
+  """Computes Wilson's score interval of a share (Wilson 1927)."""
   assert 0 <= correct <= count and count, (correct, count)
   share = correct / count
   shrink = 1 + Z**2 / count
   centre = (share + Z**2 / (2 * count)) / shrink
   half = Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2)) / shrink
-  # At shares of 0 and 1 a bound equals the share; rounding must not cross it.
+  # At shares of 0 and 1 a bound equals the share, which rounding errors must not cross.
   low, high = max(0.0, centre - half), min(1.0, centre + half)
   return Interval(share, min(low, share), max(high, share))
 
 
 def _mean_variance(values: Sequence[float], extra: Sequence[float]) -> float:
-  """Variance of the values' mean; `extra` joins values that are all alike."""
+  """Returns the variance of the mean; if all values are equal, `extra` are added."""
   if min(values) == max(values):
     values = [*values, *extra]
   return statistics.variance(values) / len(values)
@@ -93,7 +92,10 @@ def _normal(value: float, variance: float, low: float, high: float) -> Interval:
 
 
 def score_interval(scores: Sequence[float]) -> Interval:
-  """Mean of scores in [0, 1]: Wilson's if all are 0 or 1, else the normal one."""
+  """Computes the interval of the mean of scores in [0, 1].
+
+  It is Wilson's interval if all scores are 0 or 1, and otherwise the normal one.
+  """
   if all(score in (0, 1) for score in scores):
     return wilson(sum(scores), len(scores))
   variance = _mean_variance(scores, EXTRA_SCORES)
@@ -110,10 +112,13 @@ def _stratified(
 
 
 def macro_interval(scores: Mapping[str, Sequence[float]]) -> Interval:
-  """Mean over tasks of the tasks' mean scores, for these tasks.
+  """Computes the interval of the mean over tasks of their mean scores.
 
-  Tasks are strata: the variance is the sum of the tasks' variances of the mean,
-  over the square of their number.
+  Tasks are fixed strata: the variance is the sum of the variances of the tasks' means,
+  divided by the square of the number of tasks.
+
+  Args:
+    scores: the scores of the questions of each task, in [0, 1].
   """
   if len(scores) == 1:
     return score_interval(next(iter(scores.values())))
@@ -123,15 +128,18 @@ def macro_interval(scores: Mapping[str, Sequence[float]]) -> Interval:
 def paired_difference(
   first: Mapping[tuple[str, str], float], second: Mapping[tuple[str, str], float]
 ) -> PairedDifference | None:
-  """First minus second, on the questions that both answered; None where there is none.
+  """Compares two arms, first minus second, on the questions that both answered.
 
-  The interval is that of the adjusted Wald method for paired proportions: one
-  question won and one lost are added to every task before the normal
-  approximation, so that few questions never look certain. The macro difference
-  weighs the tasks equally; its variance is the sum of theirs over T squared.
+  The interval is that of the adjusted Wald method for paired proportions: one question
+  won and one lost are added to every task before the normal approximation, so that a
+  difference over few questions never looks certain. In the macro difference the T tasks
+  have equal weights, and its variance is the sum of theirs divided by T squared.
 
   Args:
-    first, second: scores in [0, 1] by task and question.
+    first, second: scores in [0, 1] by (task, question).
+
+  Returns:
+    The differences; None if there is no common question.
 
   References:
     Bonett and Price, Adjusted Wald confidence interval for a difference of
@@ -157,24 +165,25 @@ def paired_difference(
 
 
 def _adjust(differences: Sequence[float]) -> tuple[float, float, float]:
-  """Mean, mean with one more question won and lost, and that one's variance."""
-  widened = [*differences, 1.0, -1.0]
-  variance = statistics.pvariance(widened) / len(widened)
-  return statistics.fmean(differences), statistics.fmean(widened), variance
+  """Returns the mean, the mean with one question won and one lost, and its variance."""
+  adjusted = [*differences, 1.0, -1.0]
+  variance = statistics.pvariance(adjusted) / len(adjusted)
+  return statistics.fmean(differences), statistics.fmean(adjusted), variance
 
 
 def _describe(value: float, centre: float, variance: float, count: int) -> Difference:
   half = Z * math.sqrt(variance)
-  # Of very few questions, all won or lost, the centre is drawn far from the value.
+  # If very few questions are all won or all lost, the centre is far from the value,
+  # which the interval has to contain.
   low = max(-1.0, min(centre - half, value))
   high = min(1.0, max(centre + half, value))
   return Difference(value, low, high, count)
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-  """Mean over repetitions (seeds, pools) with Student's t-interval.
+  """Computes Student's t-interval of the mean over repetitions (seeds, pools).
 
-  One value shows no spread: its bounds are None.
+  For a single value the bounds are None.
   """
   value = statistics.fmean(values)
   if len(values) == 1:
@@ -184,19 +193,19 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def paired_test(first: Sequence[float], second: Sequence[float]) -> Test:
-  """First minus second over the same repetitions: Student's paired t-test.
+  """Tests the difference, first minus second, by Student's paired t-test.
 
   Args:
-    first, second: a value a repetition, in the same order.
+    first, second: one value for each repetition, in the same order.
 
   Returns:
-    The mean difference. One repetition, or differences that are all alike, show
-    no spread: bounds and p are None then, since no t could be told.
+    The mean difference. Its bounds and p-value are None if there is only one
+    repetition or all differences are equal, since t is not defined then.
   """
   differences = [a - b for a, b in zip(first, second, strict=True)]
   count = len(differences)
   value = statistics.fmean(differences)
-  # Differences of equal decimals differ in their last bits.
+  # Differences that are equal as decimals may differ in their last bits.
   if count == 1 or max(differences) - min(differences) < 1e-12:
     return Test(value, None, None, None, count)
   from scipy import stats  # slow to import
@@ -207,7 +216,7 @@ def paired_test(first: Sequence[float], second: Sequence[float]) -> Test:
 
 
 def _student_half(values: Sequence[float]) -> float:
-  """Half the width of Student's 95 % interval of a mean."""
+  """Returns half the width of Student's 95 % interval of a mean."""
   from scipy import stats
 
   error = statistics.stdev(values) / math.sqrt(len(values))
@@ -215,7 +224,7 @@ def _student_half(values: Sequence[float]) -> float:
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-  """P-values adjusted for their number (Holm 1979); those that are None stay so."""
+  """Adjusts p-values for multiple comparisons (Holm 1979); None stays None."""
   order = sorted((p, place) for place, p in enumerate(ps) if p is not None)
   adjusted: list[float | None] = [None] * len(ps)
   highest = 0.0

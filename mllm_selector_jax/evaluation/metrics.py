@@ -1,8 +1,8 @@
-"""Marks of one prediction against its accepted answers, each in [0, 1].
+"""Metrics: scores in [0, 1] of one prediction against its accepted answers.
 
-Every metric is a function `(prediction, answers) -> float`; `METRICS` names them
-as evaluation files do. The rules are those of the published benchmarks; what a
-benchmark makes of its questions' marks is in `totals`.
+Every metric is a function `(prediction, answers) -> float`. `METRICS` maps the names in
+evaluation files to functions. The rules are those of the published benchmarks, and
+`totals` computes what a benchmark reports from the scores of its questions.
 """
 
 import math
@@ -15,14 +15,14 @@ from mllm_selector_jax import plugins
 from mllm_selector_jax.evaluation.vqa_text import normalise_textvqa, normalise_vqa
 from mllm_selector_jax.types import InputError
 
-CHARTQA_TOLERANCE = 0.05  # of the target
-ANLS_THRESHOLD = 0.5  # similarities below it count 0
+CHARTQA_TOLERANCE = 0.05  # the relative error up to which a number is right
+ANLS_THRESHOLD = 0.5  # the similarity below which the score is 0
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
-  """1 if the prediction equals an answer, but for case and outer spaces."""
-  wanted = {answer.strip().lower() for answer in answers}
-  return float(prediction.strip().lower() in wanted)
+  """Returns 1 if the prediction equals an answer, except for case and outer spaces."""
+  accepted = {answer.strip().lower() for answer in answers}
+  return float(prediction.strip().lower() in accepted)
 
 
 def _soft_accuracy(predicted: str, answers: Sequence[str]) -> float:
@@ -34,15 +34,17 @@ def _soft_accuracy(predicted: str, answers: Sequence[str]) -> float:
 
 
 def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
-  """VQA's soft accuracy: mean over annotators of min(1, agreeing others / 3).
+  """Returns VQA's soft accuracy.
 
-  With a single answer there are no others, and equality decides.
+  It is the mean over annotators of min(1, n / 3), where n of the other annotators gave
+  the prediction as their answer. With a single answer, it is 1 if the prediction equals
+  it. Source: https://visualqa.org/evaluation.html.
   """
   return _soft_accuracy(normalise_vqa(prediction), [*map(normalise_vqa, answers)])
 
 
 def textvqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
-  """VQA's soft accuracy with the spelling of TextVQA's and VizWiz's evaluations."""
+  """Returns the soft accuracy, with texts normalised as for TextVQA and VizWiz."""
   return _soft_accuracy(
     normalise_textvqa(prediction), [*map(normalise_textvqa, answers)]
   )
@@ -52,7 +54,7 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def plain_match(prediction: str, answers: Sequence[str]) -> float:
-  """GQA: 1 if the prediction equals an answer, but for case and punctuation."""
+  """GQA: returns 1 if the prediction equals an answer, except case and punctuation."""
 
   def strip(text: str) -> str:
     return text.lower().translate(_NO_PUNCTUATION).strip()
@@ -70,10 +72,10 @@ def _to_number(text: str) -> float | None:
 
 
 def relaxed_accuracy(prediction: str, answers: Sequence[str]) -> float:
-  """ChartQA's relaxed accuracy: numbers within 5 % of the answer are right.
+  """ChartQA: returns 1 if the prediction is a number within 5 % of an answer.
 
-  A trailing % divides by 100. Anything but two numbers, or an answer of 0, is
-  compared as text, whatever its case.
+  A number with a trailing % is divided by 100. If the prediction or the answer is not a
+  number, or the answer is 0, they are compared as texts, ignoring case.
   """
 
   def right(answer: str) -> bool:
@@ -86,7 +88,7 @@ def relaxed_accuracy(prediction: str, answers: Sequence[str]) -> float:
 
 
 def edit_distance(left: str, right: str) -> int:
-  """Levenshtein distance: fewest insertions, deletions and substitutions."""
+  """Returns the Levenshtein distance, by insertions, deletions and substitutions."""
   row = list(range(len(right) + 1))
   for i, first in enumerate(left, 1):
     above, row[0] = row[0], i
@@ -97,34 +99,35 @@ def edit_distance(left: str, right: str) -> int:
 
 
 def anls(prediction: str, answers: Sequence[str]) -> float:
-  """DocVQA's ANLS: 1 - the least normalised edit distance, 0 if below 0.5.
+  """DocVQA: returns the ANLS, 1 - the least normalised edit distance, or 0 below 0.5.
 
-  Distances are of texts with single spaces, lengths of the texts as they are.
+  As in the published evaluation, distances are those of the texts in lower case with
+  runs of spaces collapsed, and they are divided by the length of the original texts.
   """
   predicted = " ".join(prediction.lower().split())
 
   def distance(answer: str) -> float:
-    wanted = " ".join(answer.lower().split())
+    accepted = " ".join(answer.lower().split())
     longest = max(len(prediction.upper()), len(answer.upper()))
-    return edit_distance(predicted, wanted) / longest if longest else 0.0
+    return edit_distance(predicted, accepted) / longest if longest else 0.0
 
   best = 1.0 - min(distance(answer) for answer in answers)
   return best if best >= ANLS_THRESHOLD else 0.0
 
 
 def read_yes_no(text: str) -> str:
-  """POPE: "no" if the first sentence holds the word no or not, otherwise "yes"."""
+  """POPE: returns "no" if the first sentence has the word no or not, else "yes"."""
   words = text.split(".")[0].replace(",", " ").lower().split()
   return "no" if "no" in words or "not" in words else "yes"
 
 
 def yes_no(prediction: str, answers: Sequence[str]) -> float:
-  """POPE's accuracy: the prediction read as yes or no equals an answer."""
+  """POPE: returns 1 if the prediction, read as yes or no, equals an answer."""
   return exact_match(read_yes_no(prediction), answers)
 
 
 def read_mme(text: str) -> str | None:
-  """MME: the yes or no that a text begins with, in its first four characters."""
+  """MME: returns the "yes" or "no" in the first four characters of a text."""
   text = text.lower().strip().replace(".", "")
   if len(text) == 1:
     return {"y": "yes", "n": "no"}.get(text)
@@ -132,9 +135,9 @@ def read_mme(text: str) -> str | None:
 
 
 def mme_match(prediction: str, answers: Sequence[str]) -> float:
-  """MME: 1 if the prediction, read as yes or no, is the answer."""
-  wanted = {answer.lower().strip().replace(".", "") for answer in answers}
-  return float(read_mme(prediction) in wanted)
+  """MME: returns 1 if the prediction, read as yes or no, equals an answer."""
+  accepted = {answer.lower().strip().replace(".", "") for answer in answers}
+  return float(read_mme(prediction) in accepted)
 
 
 _FIRST_LETTER = re.compile(r"([A-Z])\.")
@@ -142,33 +145,37 @@ _LETTER_SENTENCE = re.compile(r"The answer is ([A-Z]).")
 
 
 def read_letter(text: str) -> str | None:
-  """The option chosen by "B", "b", "B. ..." or "The answer is B." (ScienceQA).
+  """ScienceQA: returns the letter in "B", "b", "B. ..." or "The answer is B.".
 
-  None if there is no such letter, or the sentence stands there more than once. The
-  sentence is ScienceQA's own rule: any character may follow the letter, and one must.
+  The result is None if there is no such letter, or if the sentence occurs more than
+  once. As in ScienceQA's evaluation, some character, which need not be a period, has to
+  follow the letter in the sentence.
   """
   text = text.strip()
   if len(text) == 1 and text.upper() in string.ascii_uppercase:
     return text.upper()
   if first := _FIRST_LETTER.match(text):
     return first[1]
-  found = _LETTER_SENTENCE.findall(text)
-  return found[0] if len(found) == 1 else None
+  letters = _LETTER_SENTENCE.findall(text)
+  return letters[0] if len(letters) == 1 else None
 
 
 def multiple_choice(prediction: str, answers: Sequence[str]) -> float:
-  """1 if the option's letter that the prediction names is an answer."""
+  """Returns 1 if the letter that the prediction names is an answer."""
   letter = read_letter(prediction)
   return float(letter is not None and letter in {x.strip().upper() for x in answers})
 
 
 def ai2d_match(prediction: str, answers: Sequence[str]) -> float:
-  """AI2D: the letter before a period at the start, otherwise a bare letter."""
+  """AI2D: returns 1 if the prediction is or begins with the letter of an answer.
+
+  A letter at the beginning of a longer text has to be followed by a period.
+  """
   first = _FIRST_LETTER.match(prediction.lstrip())
   return plain_match(first[1] if first else prediction, answers)
 
 
-# What may stand around MMBench's letter, in the order in which it is looked for.
+# MMBench: the marks before and after a letter, in the order in which they are tried.
 _AROUND = [
   ("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ")."),
   (":", ""), (":", ","), (":", "."), (":", ")"), (":", ")."),
@@ -177,32 +184,32 @@ MMBENCH_LETTERS = "ABCDE"
 
 
 def infer_option(text: str, choices: Sequence[str]) -> str | None:
-  """MMBench: the option that a text names by its letter or holds the words of.
+  """MMBench: returns the letter of the option that a text names or contains.
 
-  A letter is a word of its own, bare or with one of the usual marks around it, and
-  the only one of its kind. A bare A in more than three words may be an article and
-  does not count. Words are looked for if no letter is found; one option alone must
-  be held. None where neither says which.
+  The letter has to be a word of its own, bare or with one of the usual marks around
+  it, and the only such letter. A bare A in a text of more than three words does not
+  count, as it may be an article. If no letter is found, the text has to contain exactly
+  one of the options. Otherwise the result is None.
   """
   words = text.split()
   for before, after in [("", ""), *_AROUND]:
-    found = [x for x in MMBENCH_LETTERS if f"{before}{x}{after}" in words]
-    article = (before, after) == ("", "") and found == ["A"] and len(words) > 3
-    if len(found) == 1 and not article:
-      return found[0]
-  low = text.lower()
-  held = [
+    letters = [x for x in MMBENCH_LETTERS if f"{before}{x}{after}" in words]
+    article = (before, after) == ("", "") and letters == ["A"] and len(words) > 3
+    if len(letters) == 1 and not article:
+      return letters[0]
+  lower = text.lower()
+  contained = [
     letter
     for letter, choice in zip(MMBENCH_LETTERS, choices, strict=False)
-    if choice.lower() in low
+    if choice.lower() in lower
   ]
-  return held[0] if len(held) == 1 else None
+  return contained[0] if len(contained) == 1 else None
 
 
 def mmbench_match(
   prediction: str, answers: Sequence[str], choices: Sequence[str] = ()
 ) -> float:
-  """MMBench: 1 if the option that the prediction stands for is the answer."""
+  """MMBench: returns 1 if the option found by `infer_option` is the answer."""
   return float(infer_option(prediction, choices) in answers)
 
 
@@ -221,19 +228,21 @@ METRICS: dict[str, Callable[..., float]] = {
 }
 
 
-def _adapt(name: str, found: Any) -> Callable[..., float]:
-  """A plug-in's metric, whose marks are checked."""
-  if not callable(found):
+def _adapt(name: str, plugin: Any) -> Callable[..., float]:
+  """Makes a metric of a plug-in's function, and checks the scores that it returns."""
+  if not callable(plugin):
     raise TypeError(
-      f"it is a {type(found).__name__}; a metric is a function (prediction, answers) ->"
-      " float."
+      f"it is a {type(plugin).__name__}; a metric is a function (prediction, answers)"
+      " -> float."
     )
 
   def metric(prediction: str, answers: Sequence[str]) -> float:
     with plugins.calling(f"the metric {name}"):
-      score = float(found(prediction, answers))
+      score = float(plugin(prediction, answers))
     if not 0 <= score <= 1:
-      raise InputError(f"The metric {name} gave {score}; a mark is from 0 to 1.")
+      raise InputError(
+        f"The metric {name} returned {score}; a score must be from 0 to 1."
+      )
     return score
 
   return metric
@@ -241,7 +250,7 @@ def _adapt(name: str, found: Any) -> Callable[..., float]:
 
 LOOKUP = plugins.Lookup("metric", f"{plugins.PACKAGE}.metrics", METRICS, _adapt)
 LETTERED = frozenset(("multiple_choice", "ai2d", "mmbench"))  # answers are letters
-ANNOTATED = frozenset(("vqa", "textvqa"))  # an answer an annotator, alike or not
+ANNOTATED = frozenset(("vqa", "textvqa"))  # one answer of each annotator, maybe empty
 
 
 def mark(
@@ -250,9 +259,16 @@ def mark(
   answers: Sequence[str],
   choices: Sequence[str] | None = None,
 ) -> float:
-  """The mark by a metric of `METRICS`, or a plug-in's that evaluate.metrics names.
+  """Scores a prediction by the metric of a name.
 
-  Only MMBench's looks at the options.
+  Args:
+    metric: a key of `METRICS`, or a plug-in's metric that evaluate.metrics names.
+    prediction: the answer of the model.
+    answers: the accepted answers.
+    choices: the options of a multiple choice, which only "mmbench" reads.
+
+  Returns:
+    A score in [0, 1].
   """
   if metric == "mmbench":
     return mmbench_match(prediction, answers, choices or ())

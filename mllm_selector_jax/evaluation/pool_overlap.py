@@ -1,4 +1,4 @@
-"""Evaluation questions that also stand in the pool, found by content."""
+"""Finds evaluation questions that the pool also contains, by their content."""
 
 import collections
 import dataclasses
@@ -18,9 +18,10 @@ KINDS = {
   "near": "the same image and nearly the same question",
   "text": "nearly the same question, without an image",
 }
-# Facts asked in other words are what questions of text alone are made of.
+# The kinds for which a run is refused. Similar questions without an image are not among
+# them: questions of that sort often ask for the same facts in other words.
 REFUSED = ("same", "near")
-# Words that a question may have or lack and still ask the same.
+# Words that do not change what a question asks.
 EMPTY = frozenset(
   "a an the is are was were be do does did can could please you tell me us this that"
   " these those there here in of at to image picture photo figure shown".split()
@@ -29,14 +30,14 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def normalise_question(text: str) -> str:
-  """The words of a question, in lower case, without marks and LLaVA's prompts."""
+  """Returns a question's lower-case words, without image marks and LLaVA's prompts."""
   for part in (MARK, SHORT_PROMPT, LETTER_PROMPT):
     text = text.replace(part, " ")
   return " ".join(_WORD.findall(text.casefold()))
 
 
 def bare_question(text: str) -> str:
-  """The words of a question that carry its meaning, a plural's s dropped."""
+  """Returns the words of a question that carry its meaning, without a plural s."""
   words = [word for word in normalise_question(text).split() if word not in EMPTY]
   return " ".join(
     word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words
@@ -45,15 +46,15 @@ def bare_question(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Leak:
-  """A question of the evaluation that a row of the pool holds.
+  """A question of the evaluation that a row of the pool also asks.
 
   Attributes:
     kind: a key of `KINDS`.
-    task, id: of the question.
-    where: the question stands.
-    question: its text.
-    row: of the pool.
-    asked: the pool's text.
+    task, id: the task and the id of the question.
+    where: the file and the place of the question in it.
+    question: the text of the question.
+    row: the number of the row in the pool.
+    asked: the text of the question in that row.
   """
 
   kind: str
@@ -66,11 +67,11 @@ class Leak:
 
 
 class Index:
-  """The questions by image and words.
+  """An index of the evaluation's questions by image and words.
 
   Args:
-    questions: with the hash of the prepared pixels of their image; None for text
-      alone.
+    questions: the questions, each with the hash of the prepared pixels of its image;
+      None for a question without an image.
   """
 
   def __init__(self, questions: Iterable[tuple[Question, str | None]]):
@@ -84,7 +85,15 @@ class Index:
         self._near[pixels, bare].append(question)
 
   def find(self, pixels: str | None, asked: str) -> Iterator[tuple[str, Question]]:
-    """The questions that a question of the pool about these pixels is, by kind."""
+    """Finds the questions that equal a question of the pool.
+
+    Args:
+      pixels: the hash of the prepared pixels of the row's image, or None.
+      asked: the question in the pool.
+
+    Yields:
+      The kind of the match, a key of `KINDS`, and the question of the evaluation.
+    """
     same = self._same.get((pixels, normalise_question(asked)), [])
     yield from (("same", question) for question in same)
     if bare := bare_question(asked):
@@ -98,22 +107,26 @@ def find_leaks(
   pool: Iterable[tuple[int, str | None, list[str]]],
   seen: Callable[[int], None] = lambda count: None,
 ) -> list[Leak]:
-  """Each leaked question once, by its first row in the pool of the worse kind.
+  """Finds the questions of the evaluation that the pool contains.
 
   Args:
-    index: of the questions.
-    pool: row, hash of its image's prepared pixels (None for text alone), and the
-      questions that it asks.
-    seen: called with the number of rows seen.
+    index: the questions of the evaluation.
+    pool: for each row its number, the hash of the prepared pixels of its image (None
+      for a row without an image), and the questions that it asks.
+    seen: called with the number of rows read so far.
+
+  Returns:
+    One leak for each question that the pool contains: its first row of the kind
+    "same", or if there is none, its first row of another kind.
   """
-  found: dict[tuple[str, str], Leak] = {}
+  leaks: dict[tuple[str, str], Leak] = {}
   for count, (row, pixels, turns) in enumerate(pool, 1):
     for asked in turns:
       for kind, question in index.find(pixels, asked):
         key = question.task, repr(question.id)
-        if key in found and not (kind == "same" != found[key].kind):
+        if key in leaks and not (kind == "same" != leaks[key].kind):
           continue
-        found[key] = Leak(
+        leaks[key] = Leak(
           kind,
           question.task,
           question.id,
@@ -123,4 +136,4 @@ def find_leaks(
           asked,
         )
     seen(count)
-  return list(found.values())
+  return list(leaks.values())

@@ -1,8 +1,9 @@
-"""The one form of an evaluation question, and what is refused in it.
+"""The record form of evaluation questions, and the checks of a record.
 
-A record has `id`, `question` and `answers`, and may have `image`, `metric`, `task`,
-`choices`, `category` and `group`; or it is in LLaVA's form. The published files of
-benchmarks are brought into this form by `published`.
+A record has the fields `id`, `question` and `answers`, and may have `image`, `metric`,
+`task`, `choices`, `category` and `group`. A record in LLaVA's form, with
+`conversations`, is read too. `published` converts the published files of benchmarks to
+this form.
 """
 
 import re
@@ -19,7 +20,7 @@ LETTER_PROMPT = "Answer with the option's letter from the given choices directly
 
 
 class Place(NamedTuple):
-  """Where a row with an image inside stands: in a Parquet or TSV file."""
+  """The place of a row that holds an image, in a Parquet or TSV file."""
 
   path: str
   offset: int
@@ -30,19 +31,21 @@ class Question(NamedTuple):
   """One question with its accepted answers.
 
   Attributes:
-    id: the file's own, verbatim; unique inside its task.
-    task: what its score is averaged under.
-    image: path inside the image folder, or what an image inside a file is called;
-      None for text alone.
-    question: as the model is asked it, options included.
-    answers: accepted ones; letters if the metric is one of `metrics.LETTERED`.
-    metric: a key of `metrics.METRICS`, or a plug-in's that evaluate.metrics names.
-    choices: the options of a multiple choice, None elsewhere.
-    category: what a benchmark's totals tell apart, None for nothing.
-    group: questions that a benchmark marks together have the same; None for alone.
-    folder: the task's own image folder, None for the evaluation's.
-    place: of the image where it lies inside a file, None elsewhere.
-    where: the question stands, for messages.
+    id: the id in the file, verbatim; unique within its task.
+    task: the task in whose mean its score is counted.
+    image: the path inside the image folder, or the name of an image that is stored
+      inside a file; None for a question without an image.
+    question: the text that the model is asked, including options.
+    answers: the accepted answers; letters, if the metric is in `metrics.LETTERED`.
+    metric: a key of `metrics.METRICS`, or a plug-in's metric that evaluate.metrics
+      names.
+    choices: the options of a multiple-choice question; None for any other.
+    category: the category in the totals of a benchmark; None for none.
+    group: the same for all questions that a benchmark marks together; None for a
+      question that is marked on its own.
+    folder: the image folder of the task; None if it is that of the evaluation.
+    place: the place of an image that is stored inside a file; None for any other.
+    where: the file and the place of the question in it, for messages.
   """
 
   id: str | int
@@ -60,12 +63,12 @@ class Question(NamedTuple):
 
 
 class Aside(NamedTuple):
-  """A question that cannot be asked, with the reason it is counted under.
+  """A question that cannot be asked, and the reason.
 
   Attributes:
-    id, task: None where the row does not say.
-    reason: a key of `types.REASONS`.
-    detail: what was found, and where.
+    id, task: None if the row does not say.
+    reason: a key of `types.REASONS`, under which the question is counted.
+    detail: what is wrong, and where.
   """
 
   id: str | int | None
@@ -78,14 +81,17 @@ def _malformed(detail: str) -> RowError:
   return RowError("malformed", detail)
 
 
-def _strings(value: Any, field: str, gaps: bool = False) -> tuple[str, ...]:
-  """One string or number, or a list of them, as strings; with gaps not all empty."""
+def _strings(value: Any, field: str, some_empty: bool = False) -> tuple[str, ...]:
+  """Converts a string, a number or a list of them to strings.
+
+  No string may be empty; with `some_empty`, some may be, but not all.
+  """
   values = value if isinstance(value, list) else [value]
   for item in values:
     if isinstance(item, bool) or not isinstance(item, str | int | float):
       raise _malformed(f'"{field}" holds {type(item).__name__}, not text')
   out = tuple(str(item).strip() for item in values)
-  if not (any(out) if gaps else out and all(out)):
+  if not (any(out) if some_empty else out and all(out)):
     raise _malformed(f'"{field}" is empty')
   return out
 
@@ -102,7 +108,7 @@ def _read_image(record: dict) -> str | None:
 
 
 def _read_turns(record: dict) -> tuple[str, str]:
-  """The first human turn and the first answer after it."""
+  """Returns the first human turn and the first answer after it."""
   turns = record["conversations"]
   if not isinstance(turns, list):
     raise _malformed('"conversations" is not a list')
@@ -120,7 +126,7 @@ def _read_turns(record: dict) -> tuple[str, str]:
 def _letter_answers(
   answers: tuple[str, ...], choices: tuple[str, ...] | None
 ) -> tuple[str, ...]:
-  """Answers of a multiple choice as letters; they may be given as options."""
+  """Converts the answers of a multiple choice, letters or options, to letters."""
   options = LETTERS[: len(choices)] if choices else LETTERS
   letters = []
   for answer in answers:
@@ -134,7 +140,7 @@ def _letter_answers(
 
 
 def ask_choices(question: str, choices: Sequence[str]) -> str:
-  """The question with its lettered options, in LLaVA's words."""
+  """Returns a question with its lettered options, in the words of LLaVA."""
   lines = [
     f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)
   ]
@@ -154,19 +160,19 @@ def make_question(
   folder: str | None = None,
   place: Place | None = None,
 ) -> Question:
-  """One record as a question.
+  """Converts a record to a question.
 
   Args:
-    record: in the one form, or LLaVA's.
-    rules: see `tasks.read_questions`.
-    default: names the task where neither the record nor a rule does.
-    where: the record stands, for messages.
-    folder: the task's own image folder.
-    place: of the record whose file holds the image.
+    record: a record in the form of this module, or in LLaVA's.
+    rules: patterns with task names; see `tasks.read_questions`.
+    default: the task, if neither the record nor a rule names one.
+    where: the file and the place of the record in it, for messages.
+    folder: the image folder of the task.
+    place: the place of the row that holds the image, if it is inside a file.
 
   Raises:
     RowError: the record is not a question.
-    InputError: it asks for a metric that does not exist.
+    InputError: the record names a metric that does not exist.
   """
   image = _read_image(record)
   if "conversations" in record:
@@ -200,9 +206,9 @@ def make_question(
   if choices and len(choices) > len(LETTERS):
     raise _malformed(f"{len(choices)} choices, at most {len(LETTERS)} have a letter")
   metric = record.get("metric", "multiple_choice" if choices else "exact_match")
-  # What is no text is no name either, and the message says so.
+  # A value that is not a string is looked up by its repr, which the message shows.
   LOOKUP.find(metric if isinstance(metric, str) else repr(metric), f"{where}: metric")
-  answers = _strings(answers, "answers", gaps=metric in ANNOTATED)
+  answers = _strings(answers, "answers", some_empty=metric in ANNOTATED)
   if metric in LETTERED:
     answers = _letter_answers(answers, choices)
     question = ask_choices(question, choices) if choices else question

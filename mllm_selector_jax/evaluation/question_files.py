@@ -1,4 +1,4 @@
-"""Rows of evaluation files: JSON, JSONL, Parquet and TSV, images inside or not."""
+"""Reads rows of evaluation files: JSON, JSONL, Parquet and TSV, with images or not."""
 
 import base64
 import binascii
@@ -16,21 +16,21 @@ from mllm_selector_jax.data.json_text.records import read_records
 from mllm_selector_jax.evaluation.question import Place
 from mllm_selector_jax.types import InputError, Picture, Record, RowError
 
-MOST_BYTES = 2 << 30  # of a JSON object, which is held whole
-MOST_FIELD = 1 << 28  # characters of a TSV field, an image in base64
-_SHORT = 64  # characters; what is shorter refers to another row's image
+MOST_BYTES = 2 << 30  # the maximum of bytes in a JSON object, which is read at once
+MOST_FIELD = 1 << 28  # the maximum of characters in a TSV field, an image in base64
+_SHORT = 64  # a shorter text in the image column names the row that has the image
 
 
 class Row(NamedTuple):
   """One row of an evaluation file.
 
   Attributes:
-    path: of the file.
-    where: in the file, for messages.
-    number: counted from 0.
-    value: what it holds; an image inside the file is its name there.
-    place: of the image inside the file.
-    error: why there is no value.
+    path: the path of the file.
+    where: the place of the row, with the path, for messages.
+    number: the number of the row, from 0.
+    value: the fields of the row; if the image is inside the file, "image" is its name.
+    place: the place of an image that is inside the file.
+    error: the reason why there is no value.
   """
 
   path: str
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 def check_file(path: str) -> None:
-  """Refuses a file that is missing or empty."""
+  """Raises InputError if a file is missing or empty."""
   if not storage.is_file(path):
     raise InputError(f"{path}: the evaluation file is not there.")
   if not storage.measure(path):
@@ -55,7 +55,7 @@ def is_parquet(path: str) -> bool:
 
 
 def read_rows(path: str) -> Iterator[Row]:
-  """The rows of a Parquet or TSV file, a JSON list or JSONL.
+  """Iterates over the rows of a Parquet or TSV file, a JSON list or JSONL.
 
   Raises:
     InputError: the file is missing, empty or broken.
@@ -79,10 +79,10 @@ def read_rows(path: str) -> Iterator[Row]:
 
 
 def read_object(path: str) -> dict[str, Any]:
-  """The one JSON object that a published file is.
+  """Reads a file that consists of one JSON object.
 
   Raises:
-    InputError: it is missing, too large, broken, or something else.
+    InputError: the file is missing, too large, broken, or not one JSON object.
   """
   check_file(path)
   if (size := storage.measure(path)) > MOST_BYTES:
@@ -101,10 +101,15 @@ def read_object(path: str) -> dict[str, Any]:
 
 
 def list_members(path: str, value: dict[str, Any], name: str) -> Iterator[Row]:
-  """The objects of the list under a name of the JSON object that a file holds.
+  """Iterates over the objects of a list in a JSON object.
+
+  Args:
+    path: the file of the object, for messages.
+    value: the object.
+    name: the key of the list.
 
   Raises:
-    InputError: the file has no such list.
+    InputError: there is no list under this key.
   """
   members = value.get(name)
   if not isinstance(members, list):
@@ -115,7 +120,7 @@ def list_members(path: str, value: dict[str, Any], name: str) -> Iterator[Row]:
 
 
 def read_keyed(path: str) -> Iterator[Row]:
-  """The objects of a JSON object, with their keys under "id"."""
+  """Iterates over the values of a JSON object, with their keys as "id"."""
   for number, (key, member) in enumerate(read_object(path).items()):
     row = _make_row(path, f"{path}, {key!r}", number, member)
     yield row if row.error else row._replace(value={**member, "id": key})
@@ -128,10 +133,10 @@ def _make_row(path: str, where: str, number: int, value: Any) -> Row:
 
 
 class TsvFile:
-  """A table of tab-separated text with a header, an image in base64 in "image".
+  """A file of tab-separated text with a header and images in base64 in "image".
 
-  A short text there is the index of the row that holds the image (as MMBench's
-  rotated rows have it).
+  A short text in "image" is the index of the row that holds the image, as in the
+  rotated rows of MMBench.
   """
 
   def __init__(self, path: str):
@@ -141,16 +146,16 @@ class TsvFile:
       self._header, self._start = self._read_line(file)
     if len(set(self._header)) < len(self._header) or len(self._header) < 2:
       raise InputError(f"{path}: the first line is not a header with tabs.")
-    self._images: dict[str, int] = {}  # index -> offset of the row with the image
+    self._images: dict[str, int] = {}  # from a row's index to its offset, if it has one
 
   def _read_line(self, file: io.BufferedReader) -> tuple[list[str], int]:
-    """The fields of the record that begins here, and where the next one does."""
+    """Returns the fields of the next record, and the offset of the one after it."""
     lines = iter(lambda: file.readline().decode("utf-8-sig", "strict"), "")
     fields = next(csv.reader(lines, delimiter="\t"), [])
     return fields, file.tell()
 
   def records(self) -> Iterator[Record]:
-    """Every record, in order; images are not decoded."""
+    """Iterates over the records in order, without decoding images."""
     offset = self._start
     with storage.open_binary(self.path) as file:
       while True:
@@ -184,7 +189,7 @@ class TsvFile:
     return Record(offset, length, value, pictures=pictures)
 
   def read(self, offset: int, length: int) -> Record:
-    """The record at a place, with its image's bytes.
+    """Returns the record at a place, with the bytes of its image.
 
     Raises:
       RowError: the image is not base64.
@@ -201,21 +206,21 @@ class TsvFile:
 
 
 def open_inside(path: str) -> TsvFile | formats.PoolFile:
-  """A file that holds images."""
+  """Opens a file that holds images: TSV by its suffix, otherwise Parquet."""
   return TsvFile(path) if path.endswith(".tsv") else ParquetFile(path)
 
 
-class Insides:
-  """Reads images that lie inside files, which stay open."""
+class ImagesInFiles:
+  """Reads images that are stored inside files, and keeps these files open."""
 
   def __init__(self):
     self._files: dict[str, TsvFile | formats.PoolFile] = {}
 
   def read(self, place: Place) -> bytes:
-    """An image file's bytes.
+    """Returns the encoded bytes of an image.
 
     Raises:
-      RowError: there is no image (any more).
+      RowError: the row holds no image.
     """
     if place.path not in self._files:
       self._files[place.path] = open_inside(place.path)

@@ -1,4 +1,4 @@
-"""Tasks of an evaluation: reading their files, naming them, sampling them."""
+"""Reads the tasks of an evaluation: their files, their names, and samples of them."""
 
 import difflib
 import hashlib
@@ -23,22 +23,23 @@ __all__ = [
   "sample_evenly",
 ]
 
-OWN = ""  # name of a source in the one form or LLaVA's
+OWN = ""  # the name of a source whose records are not those of a known benchmark
 _NAMED = re.compile(r"([A-Za-z][A-Za-z0-9_-]+):(?!//)(.*)", re.DOTALL)
 Rules = Sequence[tuple[re.Pattern, str]]
 
 
 def parse_tasks(value: str | Sequence[str] | None) -> list[Source]:
-  """What `evaluate.tasks` names.
+  """Parses `evaluate.tasks`.
 
   Args:
-    value: tasks with semicolons between them, or a list of them. A task is files
-      with commas: in the one form or LLaVA's, or as a benchmark publishes them behind
-      its name and a colon (`vqav2:questions.json,annotations.json`). A folder among
-      them holds the task's images.
+    value: tasks separated by semicolons, or a list of tasks. A task is one or more
+      files separated by commas. Their records are in the form of `question` or in
+      LLaVA's. Files as a benchmark publishes them follow its name and a colon
+      (`vqav2:questions.json,annotations.json`). A folder among the files is that of
+      the task's images.
 
   Raises:
-    InputError: an unknown benchmark, or one without files.
+    InputError: a benchmark is unknown, or it is given without files.
   """
   parts = value.split(";") if isinstance(value, str) else list(value or ())
   sources = []
@@ -50,7 +51,7 @@ def parse_tasks(value: str | Sequence[str] | None) -> list[Source]:
       raise InputError(
         f"evaluate.tasks has the benchmark {name!r}"
         + (f" (did you mean {near[0]}?)" if near else "")
-        + f"; there are {', '.join(BENCHMARKS)}."
+        + f"; allowed are {', '.join(BENCHMARKS)}."
       )
     names = storage.split_paths(rest)
     folders = [item for item in names if storage.is_folder(item)]
@@ -60,38 +61,38 @@ def parse_tasks(value: str | Sequence[str] | None) -> list[Source]:
       raise InputError(
         f"evaluate.tasks={part}: no file. Give {name}:{BENCHMARKS[name].files}."
       )
-    held = tuple(item for item in names if item not in folders)
+    files = tuple(item for item in names if item not in folders)
     folder = folders[0] if folders else None
     if name:
-      sources.append(Source(name, held, folder))
+      sources.append(Source(name, files, folder))
     else:
-      sources += [Source(OWN, (path,), folder) for path in held]
+      sources += [Source(OWN, (path,), folder) for path in files]
   return sources
 
 
 def list_files(source: Source) -> list[str]:
-  """The files that a source's questions follow from, images apart."""
-  found = list(source.files)
+  """Lists the files from which the questions of a source are read, without images."""
+  files = list(source.files)
   if source.name and BENCHMARKS[source.name].inside and source.folder:
     for folder, _, names in sorted(os.walk(source.folder)):
-      found += [
+      files += [
         os.path.join(folder, name)
         for name in sorted(names)
         if name.endswith((".txt", ".json"))
       ]
-  return found
+  return files
 
 
 def _read_source(source: Source, rules: Rules) -> Iterator[Question | Aside]:
-  """Every row of a source as a question, or why it is none."""
-  known = BENCHMARKS.get(source.name)
+  """Converts every row of a source to a question, or sets it aside with a reason."""
+  benchmark = BENCHMARKS.get(source.name)
   for row, default in _read_rows(source):
     record = row.value
     try:
       if row.error is not None:
         raise row.error
-      if known:
-        record = {"task": source.name, **known.convert(row)}
+      if benchmark:
+        record = {"task": source.name, **benchmark.convert(row)}
       yield make_question(record, rules, default, row.where, source.folder, row.place)
     except RowError as error:
       id = record.get("id")
@@ -100,9 +101,9 @@ def _read_source(source: Source, rules: Rules) -> Iterator[Question | Aside]:
 
 
 def _read_rows(source: Source) -> Iterator[tuple[question_files.Row, str]]:
-  """Rows, each with the task of a record that names none."""
-  if known := BENCHMARKS.get(source.name):
-    yield from ((row, source.name) for row in known.rows(source))
+  """Iterates over the rows, each with its task in case its record names none."""
+  if benchmark := BENCHMARKS.get(source.name):
+    yield from ((row, source.name) for row in benchmark.rows(source))
     return
   for path in source.files:
     stem = os.path.splitext(os.path.basename(path))[0]
@@ -114,16 +115,16 @@ def _read_rows(source: Source) -> Iterator[tuple[question_files.Row, str]]:
 
 
 def _find_name(row: question_files.Row) -> str | None:
-  """What the record says that it comes from."""
+  """Returns the data set that a record names as its source, or None."""
   values = () if row.error else (row.value.get(field) for field in FIELDS)
   return next((str(v) for v in values if isinstance(v, str | int) and v != ""), None)
 
 
 def compile_rules(rules: Sequence[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
-  """The rules with their patterns compiled.
+  """Compiles rules (task, pattern) to (compiled pattern, task).
 
   Raises:
-    InputError: a pattern is no regular expression.
+    InputError: a pattern is not a regular expression.
   """
   compiled = []
   for name, pattern in rules:
@@ -139,15 +140,15 @@ def compile_rules(rules: Sequence[tuple[str, str]]) -> list[tuple[re.Pattern, st
 def sample_evenly(
   questions: Sequence[Question], limit: int, seed: int
 ) -> list[Question]:
-  """At most `limit` questions, as many of each task as can be, in their order.
+  """Samples at most `limit` questions, evenly over tasks, and keeps their order.
 
-  Which ones depends on the seed and on each question's task and id alone;
-  smaller limits give subsets. Questions of a group stay together.
+  The sample depends only on the seed and on the task and id of each question, and a
+  smaller limit gives a subset. Questions of a group are kept or dropped together.
   """
   groups: dict[tuple[str, str], list[int]] = {}
   for place, question in enumerate(questions):
-    own = repr(question.id) if question.group is None else f"group {question.group}"
-    groups.setdefault((question.task, own), []).append(place)
+    name = repr(question.id) if question.group is None else f"group {question.group}"
+    groups.setdefault((question.task, name), []).append(place)
 
   def digest(key: tuple[str, str]) -> bytes:
     text = f"{seed}\0{key[0]}\0{key[1]}"
@@ -175,23 +176,24 @@ def read_questions(
   """Reads the questions of an evaluation.
 
   A record with "conversations" is in LLaVA's form: its first human turn is the
-  question, the turn after it the answer. Any other of the one form has "id",
-  "question" and "answers"; see `questions`.
+  question, and the next answer is the accepted answer. Any other record has "id",
+  "question" and "answers"; see `question`.
 
   Args:
-    tasks: see `parse_tasks`.
-    rules: (task, regular expression over the question); the first that matches
-      names the task of a record that has no "task". If none does, its "source" or
-      "data_source" does where the file has several of them, or else the file's name.
-    limit: keep at most so many questions, evenly over tasks; None keeps all.
-    seed: of that sample.
+    tasks: the tasks; see `parse_tasks`.
+    rules: pairs (task, regular expression). The first expression that matches the
+      question of a record without "task" names its task. If none matches, the task is
+      the record's "source" or "data_source", if the file has several of these, and
+      otherwise the name of the file.
+    limit: the maximum of questions, sampled evenly over tasks; None keeps all.
+    seed: seed of that sample.
 
   Returns:
-    The questions in file order, and the rows that are none.
+    The questions in file order, and the rows that were set aside.
 
   Raises:
-    InputError: no files, a missing, unreadable or empty one, a source without any
-      question, an unknown metric or benchmark, a broken rule or limit.
+    InputError: no file is given; a file is missing, unreadable or empty; a source has
+      no question; a metric or benchmark is unknown; a rule or the limit is wrong.
   """
   sources = parse_tasks(tasks)
   if not sources:
@@ -203,16 +205,18 @@ def read_questions(
   aside: list[Aside] = []
   seen: set[tuple[str, str]] = set()
   for source in sources:
-    found, left = _read_whole(source, compiled, seen)
-    if not found:
-      first = f" The first: {left[0].reason}: {left[0].detail}." if left else ""
+    source_questions, source_aside = _read_unique(source, compiled, seen)
+    if not source_questions:
+      first = ""
+      if source_aside:
+        first = f" The first: {source_aside[0].reason}: {source_aside[0].detail}."
       hint = "" if source.name else _HINT
       raise InputError(
         f"{', '.join(source.files) or source.folder}: no question found; rows set"
-        f" aside: {len(left)}.{first}{hint}"
+        f" aside: {len(source_aside)}.{first}{hint}"
       )
-    questions += found
-    aside += left
+    questions += source_questions
+    aside += source_aside
   if limit is not None and not (questions := sample_evenly(questions, limit, seed)):
     raise InputError(
       f"evaluate.limit={limit} is less than one group of questions that are marked"
@@ -222,23 +226,35 @@ def read_questions(
 
 
 _HINT = (
-  " If the file is a benchmark's own, put its name before it, as in"
-  f" vqav2:questions.json,annotations.json; there are {', '.join(BENCHMARKS)}."
+  " If the file is one that a benchmark publishes, put the name of the benchmark before"
+  " it, as in vqav2:questions.json,annotations.json; the names are"
+  f" {', '.join(BENCHMARKS)}."
 )
 
 
-def _read_whole(
+def _read_unique(
   source: Source, rules: Rules, seen: set[tuple[str, str]]
 ) -> tuple[list[Question], list[Aside]]:
-  """A source's questions, the first of each task and id, and the other rows."""
-  found, left = [], []
+  """Reads a source, and sets rows aside that repeat a task and id.
+
+  Args:
+    source: the source.
+    rules: as for `make_question`.
+    seen: the tasks and ids of the sources before; those of this one are added.
+
+  Returns:
+    The questions, and the rows that were set aside.
+  """
+  questions, aside = [], []
   for item in _read_source(source, rules):
     if isinstance(item, Aside):
-      left.append(item)
+      aside.append(item)
     elif (key := (item.task, repr(item.id))) in seen:
-      detail = f"{item.where}: {item.id!r} stands twice in {item.task}"
-      left.append(Aside(item.id, item.task, "duplicate id", detail))
+      detail = f"{item.where}: the id {item.id!r} repeats in the task {item.task}"
+      aside.append(Aside(item.id, item.task, "duplicate id", detail))
     else:
       seen.add(key)
-      found.append(item)
-  return (BENCHMARKS[source.name].finish(found) if source.name else found), left
+      questions.append(item)
+  if source.name:
+    questions = BENCHMARKS[source.name].finish(questions)
+  return questions, aside

@@ -1,4 +1,4 @@
-"""What benchmarks make of their questions' marks: F1, accuracy+, circular accuracy."""
+"""Computes the figures that benchmarks report: F1, accuracy+, circular accuracy."""
 
 import collections
 import statistics
@@ -31,7 +31,7 @@ MME_PARTS = {
 
 
 class Marked(NamedTuple):
-  """A question with its answer and its mark."""
+  """A question with the model's answer and its score in [0, 1]."""
 
   question: Question
   prediction: str
@@ -39,9 +39,10 @@ class Marked(NamedTuple):
 
 
 def group_scores(marked: Sequence[Marked]) -> list[float]:
-  """What a task's accuracy is the mean of: a score a question.
+  """Returns the scores whose mean is a task's accuracy, one for each question.
 
-  MMBench is circular: a score a group, right only if every rotation is right.
+  In MMBench, whose evaluation is circular, there is one for each group of rotations of
+  a question, which is right only if all rotations are right.
   """
   scores: dict[Any, float] = {}
   for place, item in enumerate(marked):
@@ -59,15 +60,16 @@ def _by_category(marked: Sequence[Marked]) -> dict[str, list[Marked]]:
 
 
 def yes_no_totals(marked: Sequence[Marked]) -> dict[str, Any]:
-  """POPE: accuracy, precision, recall, F1 of yes, and the share of yes answers.
+  """POPE: accuracy; precision, recall and F1 of "yes"; and the share of "yes".
 
-  Where nothing is predicted or nothing is yes, precision, recall and F1 are 0.
+  Precision is 0 if "yes" is never predicted, recall if it is never the answer, and F1
+  if either is 0.
   """
   predicted = [read_yes_no(item.prediction) == "yes" for item in marked]
-  wanted = [item.question.answers[0].strip().lower() == "yes" for item in marked]
-  hits = sum(a and b for a, b in zip(predicted, wanted, strict=True))
+  expected = [item.question.answers[0].strip().lower() == "yes" for item in marked]
+  hits = sum(a and b for a, b in zip(predicted, expected, strict=True))
   precision = hits / sum(predicted) if any(predicted) else 0.0
-  recall = hits / sum(wanted) if any(wanted) else 0.0
+  recall = hits / sum(expected) if any(expected) else 0.0
   return {
     "count": len(marked),
     "accuracy": statistics.fmean(item.score for item in marked),
@@ -79,7 +81,10 @@ def yes_no_totals(marked: Sequence[Marked]) -> dict[str, Any]:
 
 
 def pope_totals(marked: Sequence[Marked]) -> dict[str, Any]:
-  """Of all questions, of each category, and F1's mean over categories (LLaVA's)."""
+  """POPE: totals of all questions and of each category, and LLaVA's mean F1.
+
+  The mean F1 is that over categories.
+  """
   categories = {
     name: yes_no_totals(items) for name, items in _by_category(marked).items()
   }
@@ -91,10 +96,12 @@ def pope_totals(marked: Sequence[Marked]) -> dict[str, Any]:
 
 
 def mme_totals(marked: Sequence[Marked]) -> dict[str, Any]:
-  """MME: a category's score is 100 accuracy + 100 accuracy+, a part's their sum.
+  """MME: the scores of its categories and of its parts, perception and cognition.
 
-  Accuracy+ is the share of images of which both questions are right. Images of which
-  a question was set aside count by what was asked, and are told as "incomplete".
+  The score of a category is 100 accuracy + 100 accuracy+, and that of a part the sum
+  over its categories. Accuracy+ is the share of images of which both questions are
+  right. An image of which a question was set aside is counted in "incomplete"; only
+  the other question counts to accuracy, and in accuracy+ the image is wrong.
   """
   categories, incomplete = {}, 0
   for name, items in _by_category(marked).items():
@@ -120,7 +127,7 @@ def mme_totals(marked: Sequence[Marked]) -> dict[str, Any]:
 
 
 def mmbench_totals(marked: Sequence[Marked]) -> dict[str, Any]:
-  """MMBench: circular accuracy, that of single questions, circular by category."""
+  """MMBench: accuracy of groups, over all and by category, and of single questions."""
   return {
     "circular": statistics.fmean(group_scores(marked)),
     "single": statistics.fmean(item.score for item in marked),
@@ -133,7 +140,7 @@ def mmbench_totals(marked: Sequence[Marked]) -> dict[str, Any]:
 
 
 def category_totals(marked: Sequence[Marked]) -> dict[str, Any]:
-  """Accuracy by category, where there is one."""
+  """Computes the accuracy of each category; empty if no question has one."""
   if all(item.question.category is None for item in marked):
     return {}
   return {
@@ -155,7 +162,7 @@ TOTALS: dict[str, Callable[[Sequence[Marked]], dict[str, Any]]] = {
 
 
 def make_totals(marked: Sequence[Marked]) -> dict[str, Any]:
-  """The totals of one task's questions, empty where they are but one accuracy."""
+  """Computes the totals of a task; empty if its accuracy is the only figure."""
   metrics = {item.question.metric for item in marked}
-  own = TOTALS.get(metrics.pop()) if len(metrics) == 1 else None
-  return (own or category_totals)(marked)
+  benchmark_totals = TOTALS.get(metrics.pop()) if len(metrics) == 1 else None
+  return (benchmark_totals or category_totals)(marked)

@@ -1,14 +1,14 @@
-"""Answers as the VQA evaluations compare them: spelled in one way.
+"""Normalises answers as the VQA evaluations do before they compare them.
 
-Sources: the VQA evaluation's published answer processing
-(https://visualqa.org/evaluation.html), and the tokenisation before it that TextVQA's
-and VizWiz's evaluations share.
+Sources: the published answer processing of the VQA evaluation
+(https://visualqa.org/evaluation.html), and the tokenisation that the evaluations of
+TextVQA and VizWiz apply before it.
 """
 
 import re
 
-# What stands for a number, what is dropped, and the contractions that people write
-# with one apostrophe missing.
+# The words that stand for numbers, the words and marks that are dropped, and the
+# contractions of which people often omit an apostrophe.
 DIGIT_WORDS = {
   word: str(number)
   for number, word in enumerate(
@@ -34,24 +34,24 @@ _RESTORED = {
   for word in CONTRACTIONS
   for place, letter in enumerate(word)
   if letter == "'"
-} | {"somebody'd": "somebodyd"}  # the published table has this one the wrong way round
+} | {"somebody'd": "somebodyd"}  # reversed, as in the published table
 _DIGIT_COMMA = re.compile(r"\d,+\d")
 _LOOSE_PERIOD = re.compile(r"\.(?!\d)")
-_MOST_PERIODS = 32  # deleted; the published code passes a flag as the count
+_MOST_PERIODS = 32  # are deleted: the published code passes re.UNICODE (32) as `count`
 
 
 def normalise_vqa(text: str) -> str:
-  """An answer as the VQA evaluation compares it.
+  """Normalises an answer as the VQA evaluation does.
 
-  A punctuation mark that touches a space, or any of them in a text with a comma
-  between digits, is deleted; elsewhere it becomes a space. Periods not before a
-  digit are deleted; number words become digits; articles go; contractions get
-  the apostrophe that they lack.
+  A punctuation mark is deleted if it occurs next to a space anywhere in the text, or if
+  the text has a comma between digits; otherwise it is replaced by a space. Periods that
+  are not before a digit are deleted. Number words are replaced by digits, articles are
+  deleted, and contractions get the apostrophe that they lack.
   """
   text = text.replace("\n", " ").replace("\t", " ").strip()
   out = text
   for mark in PUNCTUATION:
-    # Judged on the text before any mark was replaced, as the published rule is.
+    # As in the published code, the conditions refer to the original text.
     delete = f"{mark} " in text or f" {mark}" in text or _DIGIT_COMMA.search(text)
     out = out.replace(mark, "" if delete else " ")
   out = _LOOSE_PERIOD.sub("", out, count=_MOST_PERIODS)
@@ -60,6 +60,10 @@ def normalise_vqa(text: str) -> str:
 
 
 def normalise_textvqa(text: str) -> str:
-  """The same of a text in lower case, without commas and question marks, 's apart."""
+  """Normalises an answer as the evaluations of TextVQA and VizWiz do.
+
+  The text is put into lower case, commas and question marks are deleted, and 's is
+  separated from its word, before `normalise_vqa`.
+  """
   text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
   return normalise_vqa(text)

@@ -1,1 +1,1 @@
-"""What the config names, opened: base model, pool, questions and lists of rows."""
+"""Opens what the config names: base model, pool, questions and lists of rows."""

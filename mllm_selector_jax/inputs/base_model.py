@@ -2,13 +2,11 @@
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from mllm_selector_jax import listing, sharding, storage
+from mllm_selector_jax import listing, storage
 from mllm_selector_jax.data.images.image_folders import ImageFolders
 from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.packing import loader
@@ -16,12 +14,14 @@ from mllm_selector_jax.data.pool import pool_table
 from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.data.tokens.specials import read_choice
 from mllm_selector_jax.inputs.drawn_demo import is_drawn
-from mllm_selector_jax.models import huggingface, mllm
-from mllm_selector_jax.models.axes import logical_axes
+from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run, plain
 from mllm_selector_jax.types import InputError, Params
+
+if TYPE_CHECKING:
+  import jax.sharding
 
 DEMO_BASE = Path(__file__).parents[1] / "demo" / "base"
 LINKS = ("follow", "refuse")
@@ -71,6 +71,8 @@ def dtype(run: Run) -> str:
   wanted = run.cfg.model.dtype
   if wanted != "auto":
     return wanted
+  import jax
+
   return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
@@ -81,7 +83,12 @@ def read_encoder(run: Run) -> conversation.Encoder:
   return conversation.make_encoder(
     run.cfg.model.conversation,
     tokenizer,
-    BaseImages(options, huggingface.read_image_tokens(path, tokenizer)),
+    BaseImages(
+      options,
+      huggingface.read_image_tokens(path, tokenizer),
+      run.cfg.model.max_tiles,
+      run.cfg.model.resize_pixels,
+    ),
     max_length=run.cfg.model.max_length,
     system=run.cfg.model.system,
     row_system=run.cfg.model.row_system,
@@ -97,7 +104,19 @@ def check_model(run: Run) -> None:
   path = base_path(run)
   config = huggingface.read_config(path)
   check_mesh(run, config)
+  check_length(run, config)
   huggingface.check_weights(path, config)
+
+
+def check_length(run: Run, config: MllmConfig) -> None:
+  """Refuses rows beyond the length up to which the base's positions can be run."""
+  allowed, wanted = config.decoder.max_length, run.cfg.model.max_length
+  if config.decoder.rope.kind == "dynamic" and wanted > allowed:
+    raise InputError(
+      f"model.max_length is {wanted}, but the base stretches its positions beyond"
+      f" {allowed} tokens (rope_type 'dynamic'), which cannot be run. Give at most"
+      f" --config.model.max_length={allowed}."
+    )
 
 
 def check_mesh(run: Run, config: MllmConfig) -> None:
@@ -105,8 +124,10 @@ def check_mesh(run: Run, config: MllmConfig) -> None:
   check_model_mesh(run.mesh, config)
 
 
-def check_model_mesh(mesh: Mesh, config: MllmConfig) -> None:
+def check_model_mesh(mesh: "jax.sharding.Mesh", config: MllmConfig) -> None:
   """Refuses a mesh that would cut one of the model's heads."""
+  from mllm_selector_jax import sharding
+
   sharding.check_heads(
     mesh,
     heads=config.decoder.heads,
@@ -117,6 +138,10 @@ def check_model_mesh(mesh: Mesh, config: MllmConfig) -> None:
 
 def read_model(run: Run, path: Path) -> tuple[MllmConfig, Params]:
   """A model directory's config, and its parameters laid out over the mesh."""
+  from mllm_selector_jax import sharding
+  from mllm_selector_jax.models import mllm
+  from mllm_selector_jax.models.axes import logical_axes
+
   options = run.cfg.model
   config = huggingface.read_config(
     path, dtype=dtype(run), remat=options.remat, attention=options.attention

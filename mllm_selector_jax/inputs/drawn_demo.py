@@ -1,4 +1,4 @@
-"""Draws the demo pool, where the config asks for one; check and run call it."""
+"""Draws the demo pool if the config asks for one."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from mllm_selector_jax.runs.context import Run
 
 
 def is_drawn(cfg: Any) -> bool:
-  """Whether the pool is the one that `pool.demo` draws: given data go before it."""
+  """Say whether the pool is drawn by `pool.demo`; `pool.data` takes precedence."""
   return cfg.pool.demo.rows > 0 and not cfg.pool.data
 
 
 def draw(run: Run) -> None:
-  """Makes `demo_pool/`: pool.json, images/, truth.parquet and evaluation/."""
+  """Make `demo_pool/`: pool.json, images/, truth.parquet and evaluation/."""
   cfg = run.cfg.pool.demo
   recipe = run.recipe("draw", cfg, {})
 
@@ -29,10 +29,13 @@ def draw(run: Run) -> None:
 
 
 def make_options(cfg: Any) -> tuple[demo.PoolOptions, demo.EvaluationOptions]:
-  """What `cfg.pool.demo` asks for.
+  """Make the options of the drawn pool and of its questions.
+
+  Args:
+    cfg: The section `pool.demo`.
 
   Raises:
-    InputError: it asks for no rows or no questions, or a share is none.
+    InputError: The number of rows or of questions is 0, or a share is invalid.
   """
   shares = {name: cfg[name] for name in ("wrong", "misaligned", "duplicates")}
   options = demo.PoolOptions(rows=cfg.rows, seed=cfg.seed, **shares)

@@ -1,4 +1,4 @@
-"""Stops a run before it goes on with a pool that has lost many of its rows."""
+"""Stops a run whose pool has lost too many of its rows."""
 
 import contextlib
 import json
@@ -9,99 +9,100 @@ from mllm_selector_jax.inputs.drawn_demo import is_drawn
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.types import InputError
 
-LARGEST = 3  # reasons that the message names
+LARGEST = 3  # how many of the most frequent reasons the message names
 SUMMARY = "pool_summary.json"
 
 
 def read_summary(run: Run) -> dict[str, Any]:
-  """What the checked pool in the workdir holds.
+  """Read the summary of the checked pool in the workdir.
 
   Raises:
-    InputError: its summary is gone.
+    InputError: The summary is missing or damaged.
   """
   path = run.workdir.pool.path.with_name(SUMMARY)
   try:
     return json.loads(path.read_text())
   except (OSError, ValueError) as error:
     raise InputError(
-      f"{path} is gone or damaged ({error}): run `mllm-selector check` again."
+      f"{path} is missing or damaged ({error}): run `mllm-selector check` again."
     ) from error
 
 
 def read_before(run: Run, drawn: dict[str, Any] | None) -> dict[str, Any] | None:
-  """What the checked pool holds that a new check would replace.
+  """Read the summary of the checked pool that a new check would replace.
 
   Args:
-    run: the invocation.
-    drawn: how the new pool is drawn; None where it is not.
+    run: The invocation.
+    drawn: Settings by which the new pool is drawn; None if it is not drawn.
 
   Returns:
-    Its summary, or None where there is no whole one, or where it was drawn otherwise:
-    its files are no longer there then.
+    The summary; None if there is no checked pool, if its summary is damaged, or if it
+    was drawn with other settings, in which case its files were replaced.
   """
-  made = run.workdir.pool.provenance()
-  if made is None:
+  provenance = run.workdir.pool.provenance()
+  if provenance is None:
     return None
-  before = made["config"].get("demo")
+  before = provenance["config"].get("demo")
   if before and drawn and before != drawn:
     return None
-  with contextlib.suppress(InputError):  # what is damaged is made again
+  with contextlib.suppress(InputError):  # a damaged pool is checked again
     return read_summary(run)
 
 
 def refuse_replacing(
-  run: Run, found: dict[str, Any], before: dict[str, Any], look: bool
+  run: Run, summary: dict[str, Any], before: dict[str, Any], look: bool
 ) -> None:
-  """Refuses to replace a checked pool by one that has lost too much.
+  """Raise if a new check has lost too many rows to replace the current pool.
 
   Args:
-    run: the invocation.
-    found: the summary of the new check.
-    before: that of the pool that is there.
-    look: whether nothing is made of the pool by this command.
+    run: The invocation.
+    summary: The summary of the new check.
+    before: The summary of the current pool.
+    look: Whether the command only looks at the pool and makes nothing else.
 
   Raises:
-    InputError: the usable rows fall by more than `pool.most_lost`, or, unless this is
-      a look, more than `pool.most_aside` is set aside.
+    InputError: The number of usable rows falls by more than `pool.most_lost`, or, if
+      `look` is False, more than the share `pool.most_aside` is set aside.
   """
-  faults = _find_fall(run, found, before)
+  faults = _find_fall(run, summary, before)
   if not look:
-    faults |= _find_aside(run, found)
-  _refuse(faults, found, "Nothing was replaced.")
+    faults |= _find_aside(run, summary)
+  _refuse(faults, summary, "Nothing was replaced.")
 
 
 def refuse_aside(run: Run) -> None:
-  """Refuses to make anything of a checked pool with too many rows set aside.
+  """Raise if too many rows of the checked pool are set aside.
 
   Raises:
-    InputError: more than `pool.most_aside` of the rows is set aside.
+    InputError: More than the share `pool.most_aside` of the rows is set aside.
   """
-  found = read_summary(run)
-  _refuse(_find_aside(run, found), found, "Nothing was made of it.")
+  summary = read_summary(run)
+  _refuse(_find_aside(run, summary), summary, "Nothing was made of it.")
 
 
-def _find_fall(run: Run, found: dict, before: dict) -> dict[str, str]:
-  most = run.cfg.pool.most_lost
-  lost = 1 - found["ok"] / max(1, before["ok"])
-  if lost <= most:
+def _find_fall(run: Run, summary: dict, before: dict) -> dict[str, str]:
+  allowed = run.cfg.pool.most_lost
+  lost = 1 - summary["ok"] / max(1, before["ok"])
+  if lost <= allowed:
     return {}
   text = (
     f"The usable rows fall from {before['ok']:,} in"
-    f" {run.workdir.pool.path.with_name('pool.parquet')} to {found['ok']:,}, by"
-    f" {lost:.1%}, and pool.most_lost={most:g} allows {most:.1%}."
+    f" {run.workdir.pool.path.with_name('pool.parquet')} to {summary['ok']:,}, by"
+    f" {lost:.1%}, and pool.most_lost={allowed:g} allows {allowed:.1%}."
   )
   return {"pool.most_lost": text}
 
 
-def _find_aside(run: Run, found: dict) -> dict[str, str]:
-  most, aside = run.cfg.pool.most_aside, found["rows"] - found["ok"]
+def _find_aside(run: Run, summary: dict) -> dict[str, str]:
+  allowed, unusable = run.cfg.pool.most_aside, summary["rows"] - summary["ok"]
   # A drawn pool has some broken rows on purpose.
-  share = (aside - _count_broken(run)) / max(1, found["rows"])
-  if share <= most:
+  share = (unusable - _count_broken(run)) / max(1, summary["rows"])
+  if share <= allowed:
     return {}
   text = (
-    f"{aside:,} of the pool's {found['rows']:,} rows ({aside / found['rows']:.1%}) are"
-    f" set aside, and pool.most_aside={most:g} allows {most:.1%}."
+    f"{unusable:,} of the pool's {summary['rows']:,} rows"
+    f" ({unusable / summary['rows']:.1%}) are set aside, and"
+    f" pool.most_aside={allowed:g} allows {allowed:.1%}."
   )
   return {"pool.most_aside": text}
 
@@ -113,21 +114,22 @@ def _count_broken(run: Run) -> int:
   return sum(json.loads(path.read_text())["broken"].values())
 
 
-def _refuse(faults: dict[str, str], found: dict, outcome: str) -> None:
+def _refuse(faults: dict[str, str], summary: dict, outcome: str) -> None:
   if not faults:
     return
-  counts = {reason: each["rows"] for reason, each in found["aside"].items()}
+  counts = {reason: about["rows"] for reason, about in summary["aside"].items()}
   order = sorted(counts, key=lambda reason: -counts[reason])
   lines = list(faults.values())
   if order:
-    named = ", ".join(f"{name} {counts[name]:,}" for name in order[:LARGEST])
-    more = len(order) - LARGEST
+    largest = ", ".join(f"{name} {counts[name]:,}" for name in order[:LARGEST])
+    omitted = len(order) - LARGEST
     lines.append(
-      f"Set aside: {named}" + (f", and {more} more reasons." if more > 0 else ".")
+      f"Set aside: {largest}"
+      + (f", and {omitted} more reasons." if omitted > 0 else ".")
     )
   lines += [f"  {name}: {remedies.REMEDIES[name]}" for name in order[:LARGEST]]
   options = " ".join(f"--config.{name}=1" for name in faults)
   lines.append(
-    f"{outcome} Mend the pool or the setting, or go on with these rows by {options}."
+    f"{outcome} Fix the pool or the setting, or accept these rows with {options}."
   )
   raise InputError("\n".join(lines))

@@ -1,4 +1,4 @@
-"""Which rows of the pool are held out to compare settings on, and never selected."""
+"""Holds out pool rows on which a search compares settings; they are never selected."""
 
 from typing import Any
 
@@ -13,39 +13,53 @@ OPTION = "select.search.development"
 
 
 def read_share(cfg: Any) -> float:
-  """The share of the pool that is held out; 0 without a search or with files.
+  """Return the share of the pool that is held out.
+
+  It is 0 if there is no search, or if the search uses question files.
 
   Raises:
-    InputError: as `parse`.
+    InputError: See `parse`.
   """
-  own = cfg.select.search
-  return parse(own.development)[0] if own.candidates else 0.0
+  search = cfg.select.search
+  return parse(search.development)[0] if search.candidates else 0.0
 
 
 def read_files(cfg: Any) -> list[str]:
-  """The development question files, none where a share is held out."""
+  """Return the development question files; empty if a share is held out instead."""
   return parse(cfg.select.search.development)[1]
 
 
 def parse(value: Any) -> tuple[float, list[str]]:
-  """The share that `select.search.development` holds out, or its question files.
+  """Parse `select.search.development`.
+
+  Returns:
+    The share of the pool to hold out, and the question files; one of them is empty.
 
   Raises:
-    InputError: it is neither a share below 100 % nor files.
+    InputError: The value is neither a share below 100 % nor a list of files.
   """
   files = base_model.split_paths(value) if isinstance(value, str | tuple | list) else []
   if files and not (len(files) == 1 and budget.is_budget(files[0])):
     return 0.0, files
-  found = budget.parse(files[0] if files else value, OPTION)
-  if found.kind != "percent" or found.amount >= 100:
+  amount = budget.parse(files[0] if files else value, OPTION)
+  if amount.kind != "percent" or amount.amount >= 100:
     raise InputError(
-      f'{OPTION} is {value!r}; it is a share of the pool, as "10%", or question files.'
+      f'{OPTION} is {value!r}; it is a share of the pool, such as "10%", or question'
+      " files."
     )
-  return float(found.amount / 100), []
+  return float(amount.amount / 100), []
 
 
 def hold_out(
   key: UInt64[np.ndarray, " N"], share: float, rng: int
 ) -> Bool[np.ndarray, " N"]:
-  """Which rows are held out: a draw by content, so copies share their lot."""
+  """Mark the rows that are held out.
+
+  The draw depends on the content of a row only, so that copies are held out together.
+
+  Args:
+    key: The rows' content keys, from `clusters.read_keys`.
+    share: The share to hold out, between 0 and 1.
+    rng: Seed of the draw.
+  """
   return draws.draw(rng, key, "development") < np.uint64(int(share * (2**64 - 1)))

@@ -1,4 +1,4 @@
-"""Lists that people give: rows and target shares, in the config or in files."""
+"""Reads lists of rows and target shares, from the config or from files."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,21 +12,21 @@ from mllm_selector_jax.data.pool.likeness import read_likeness
 from mllm_selector_jax.data.pool.sources import as_text
 from mllm_selector_jax.types import InputError, Record
 
-SUFFIXES = (".txt", ".json", ".jsonl", ".parquet")  # of what must be a file
+SUFFIXES = (".txt", ".json", ".jsonl", ".parquet")  # a value with one is a file
 _COLUMNS = ("id", "row", "hash", "kept")
 
 
 class Reference(NamedTuple):
-  """What an entry of a list says of the row that it means; `references` finds it.
+  """What an entry of a list says about its row; `references` finds the row.
 
   Attributes:
-    id: the label, which may be that of several rows.
-    row: the row's number in the pool.
-    hash: of the row's content.
-    text: of an entry that is a whole record: its `likeness.Likeness.text`.
-    image: likewise.
-    inline: the id is a text of the config or the command line, which may be several
-      ids with commas.
+    id: The label, which several rows may share.
+    row: The row's number in the pool.
+    hash: Hash of the row's content.
+    text: `likeness.Likeness.text` of an entry that is a whole record.
+    image: `likeness.Likeness.image` of such an entry.
+    inline: Whether the id comes from the config or the command line, and may therefore
+      be several ids separated by commas.
   """
 
   id: str | None = None
@@ -37,42 +37,42 @@ class Reference(NamedTuple):
   inline: bool = False
 
 
-def read_references(value: Any, name: str) -> list[Reference]:
-  """The entries of a list, of a text with commas, or of a file.
+def read_references(value: Any, option: str) -> list[Reference]:
+  """Read the entries of a list, of a string with commas, or of a file.
 
-  A file is what `id_list` writes; or has one id a line; or is JSON (a list of ids or
-  of records), JSONL, Parquet or another format of a pool. Of Parquet those rows count
-  that its column `kept` marks, if there is one. An entry may say a row's number and
-  hash beside the id, or be a whole record.
+  A file has one id per line, or is one that `id_list` writes, or is JSON (a list of ids
+  or of records), JSONL, Parquet or another pool format. If a Parquet file has a column
+  `kept`, only the rows that it marks count. An entry may hold a row number and a hash
+  beside the id, or be a whole record.
 
   Args:
-    value: the list, text or path.
-    name: of the option, for messages.
+    value: The list, string or path.
+    option: Name of the option, for error messages.
 
   Raises:
-    InputError: the file is none of these, or is not there.
+    InputError: The file does not exist, or is in none of these formats.
   """
   if isinstance(value, int) and not isinstance(value, bool):
     return [Reference(str(value))]
   if not value:
     return []
   if not isinstance(value, str):
-    return list(_read_values(list(value), name))
+    return list(_read_values(list(value), option))
   if not _is_file(value):
     if Path(value).suffix in SUFFIXES:
-      raise InputError(f"{name}={value}: there is no such file.")
+      raise InputError(f"{option}={value}: there is no such file.")
     return [Reference(value, inline=True)]
-  return list(_read_file(Path(value), f"{name}={value}"))
+  return list(_read_file(Path(value), f"{option}={value}"))
 
 
 def _is_file(value: str) -> bool:
   try:
     return Path(value).is_file()
-  except (OSError, ValueError):  # too long for a name, or no name at all
+  except (OSError, ValueError):  # too long for a file name, or not a valid one
     return False
 
 
-def _read_file(path: Path, what: str) -> Iterator[Reference]:
+def _read_file(path: Path, source: str) -> Iterator[Reference]:
   try:
     if not path.stat().st_size:
       return iter(())
@@ -83,71 +83,73 @@ def _read_file(path: Path, what: str) -> Iterator[Reference]:
       )
     form = formats.find_format(str(path))
     if form is formats.ParquetFile:
-      return _read_parquet(path, what)
+      return _read_parquet(path, source)
     if form is not formats.JsonFile:
-      return _read_records(form(str(path)).records(), what)
+      return _read_records(form(str(path)).records(), source)
     with open(path, "rb") as file:
       first = file.read(4096).removeprefix(b"\xef\xbb\xbf").split()
     start = b"".join(first[:2])[:2]
     if start[:1] == b"{" or start == b"[{":
-      return _read_records(_whole(records.read_records(path), what), what)
+      return _read_records(_name_errors(records.read_records(path), source), source)
     text = path.read_text("utf-8-sig")
     if start[:1] == b"[":
-      return _read_values(json.loads(text), what)
+      return _read_values(json.loads(text), source)
   except ValueError as error:
     if isinstance(error, InputError):
       raise
-    raise InputError(f"{what}: no text or not whole JSON ({error}).") from error
+    raise InputError(
+      f"{source}: not a text file, or incomplete JSON ({error})."
+    ) from error
   return (Reference(line) for line in text.split("\n") if line.strip())
 
 
-def _whole(found: Iterable[Record], what: str) -> Iterator[Record]:
+def _name_errors(raw_records: Iterable[Record], source: str) -> Iterator[Record]:
   try:
-    yield from found
+    yield from raw_records
   except InputError as error:
-    raise InputError(f"{what}: not whole JSON ({error})") from error
+    raise InputError(f"{source}: incomplete JSON ({error})") from error
 
 
-def _read_values(values: list[Any], what: str) -> Iterator[Reference]:
-  for place, value in enumerate(values):
+def _read_values(values: list[Any], source: str) -> Iterator[Reference]:
+  for number, value in enumerate(values):
     if isinstance(value, dict):
-      yield _refer(Record(0, 0, value), place, what)
+      yield _refer(Record(0, 0, value), number, source)
     elif isinstance(value, str | int | float):
       yield Reference(as_text(value))
     else:
-      raise _nothing(place, what)
+      raise _empty_entry(number, source)
 
 
-def _read_records(found: Iterable[Record], what: str) -> Iterator[Reference]:
-  for place, record in enumerate(found):
+def _read_records(raw_records: Iterable[Record], source: str) -> Iterator[Reference]:
+  for number, record in enumerate(raw_records):
     if record.value is None:
-      raise InputError(f"{what}: entry {place} is not whole ({record.detail}).")
-    yield _refer(record, place, what)
+      raise InputError(f"{source}: entry {number} is damaged ({record.detail}).")
+    yield _refer(record, number, source)
 
 
-def _refer(record: Record, place: int, what: str) -> Reference:
-  own, value = record.value.get("id"), record.value
-  name = record.id if own is None else as_text(own)
+def _refer(record: Record, number: int, source: str) -> Reference:
+  label, value = record.value.get("id"), record.value
+  name = record.id if label is None else as_text(label)
   if (likeness := read_likeness(record)) is not None:
-    # A data set's own fields may have any name, `row` and `hash` as well.
+    # Ignore fields `row` and `hash` of a record: they belong to its data set.
     return Reference(name, text=likeness.text, image=likeness.image)
   row, digest = value.get("row"), value.get("hash")
   row = row if isinstance(row, int) and not isinstance(row, bool) else None
   digest = digest if isinstance(digest, str) and digest else None
   if name is None and row is None and digest is None:
-    raise _nothing(place, what)
+    raise _empty_entry(number, source)
   return Reference(name, row, digest)
 
 
-def _nothing(place: int, what: str) -> InputError:
+def _empty_entry(number: int, source: str) -> InputError:
   return InputError(
-    f"{what}: entry {place} has no id, row, hash or conversation; the file holds an id"
-    " a line, or a JSON list of ids or of records, or is Parquet with a column id, row"
-    " or hash or with records."
+    f"{source}: entry {number} has no id, row, hash or conversation. The file must have"
+    " one id per line, or be a JSON list of ids or of records, or be Parquet with"
+    " records or with a column id, row or hash."
   )
 
 
-def _read_parquet(path: Path, what: str) -> Iterator[Reference]:
+def _read_parquet(path: Path, source: str) -> Iterator[Reference]:
   import pyarrow as pa
   import pyarrow.parquet as pq
 
@@ -157,26 +159,28 @@ def _read_parquet(path: Path, what: str) -> Iterator[Reference]:
       file = formats.ParquetFile(str(path))
       if read_likeness(next(file.records())) is not None:
         kept = (r for r in file.records() if r.value is None or r.value.get("kept", 1))
-        return _read_records(kept, what)
+        return _read_records(kept, source)
     if not {"id", "row", "hash"} & set(names):
       raise InputError(
-        f"{what}: the Parquet file has no column id, row or hash; it has"
+        f"{source}: the Parquet file has no column id, row or hash; it has"
         f" {', '.join(names[:20])}."
       )
     table = pq.read_table(path, columns=[name for name in _COLUMNS if name in names])
     if "kept" in names:
       table = table.filter(table["kept"].cast(pa.bool_()))
   except (pa.ArrowException, OSError) as error:
-    raise InputError(f"{what}: the Parquet file is damaged ({error}).") from error
+    raise InputError(f"{source}: the Parquet file is damaged ({error}).") from error
   lines = table.to_pylist()
-  return (_refer(Record(0, 0, line), place, what) for place, line in enumerate(lines))
+  return (
+    _refer(Record(0, 0, line), number, source) for number, line in enumerate(lines)
+  )
 
 
 def read_shares(value: Any) -> dict[str, float] | None:
-  """Target shares by group name, from a dict, JSON text or a JSON file.
+  """Read target shares by group name from a dict, a JSON string or a JSON file.
 
   Raises:
-    InputError: it is none of these.
+    InputError: The value is none of these.
   """
   if not value:
     return None
@@ -186,7 +190,7 @@ def read_shares(value: Any) -> dict[str, float] | None:
       value = json.loads(text)
     except (OSError, ValueError) as error:
       raise InputError(
-        f"select.target_shares={value}: no JSON and no file of it ({error}); give"
+        f"select.target_shares={value}: neither JSON nor a JSON file ({error}); give"
         ' {"group": share, ...}, in the config or in a file.'
       ) from error
   number = (int, float)
@@ -195,6 +199,6 @@ def read_shares(value: Any) -> dict[str, float] | None:
     for share in value.values()
   ):
     raise InputError(
-      f"select.target_shares is {value!r}; it gives a number for each group's name."
+      f"select.target_shares is {value!r}; it must map group names to numbers."
     )
   return {str(name): float(share) for name, share in value.items()}

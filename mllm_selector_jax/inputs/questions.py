@@ -1,4 +1,4 @@
-"""The evaluation's questions, opened as the config says."""
+"""Opens the evaluation questions that the config names."""
 
 from mllm_selector_jax import storage
 from mllm_selector_jax.evaluation import tasks
@@ -11,52 +11,52 @@ from mllm_selector_jax.types import InputError
 
 
 def task_names(run: Run) -> str | list[str]:
-  """The evaluation's tasks; those of the drawn pool where the config draws one."""
+  """Return the tasks of the evaluation; by default those of a drawn pool."""
   if asks_drawn(run):
     return [str(run.workdir.demo.path / "evaluation" / "eval.jsonl")]
-  given = run.cfg.evaluate.tasks
-  return given if isinstance(given, str) else list(given or ())
+  configured = run.cfg.evaluate.tasks
+  return configured if isinstance(configured, str) else list(configured or ())
 
 
 def asks_drawn(run: Run) -> bool:
-  """Whether the questions are those that are drawn with the pool."""
+  """Say whether the questions are those that are drawn with the demo pool."""
   return not run.cfg.evaluate.tasks and is_drawn(run.cfg)
 
 
 def question_files(run: Run) -> list[str]:
-  """The files that the questions are read from, there or not."""
+  """Return the files that the questions are read from, whether they exist or not."""
   sources = tasks.parse_tasks(task_names(run))
   return [name for source in sources for name in tasks.list_files(source)]
 
 
 def image_folders(run: Run) -> list[str]:
-  """Where the questions' images are; a task may have a folder of its own."""
+  """Return the folders of the questions' images, for tasks without their own."""
   if asks_drawn(run):
     return [str(run.workdir.demo.path / "evaluation" / "images")]
-  own = base_model.split_paths(run.cfg.evaluate.images)
-  return own or list(base_model.image_folders(run).folders)
+  folders = base_model.split_paths(run.cfg.evaluate.images)
+  return folders or list(base_model.image_folders(run).folders)
 
 
 def read_questions(run: Run) -> tuple[list[Question], list[Aside]]:
-  """The questions that are asked, and the rows that are none."""
+  """Read the questions, and the rows that are not valid questions."""
   cfg = run.cfg.evaluate
   return tasks.read_questions(
     task_names(run), cfg.rules, cfg.limit or None, run.cfg.rng_seed
   )
 
 
-def questions_there(run: Run) -> list[Question]:
-  """The questions, none where a file is not there (yet)."""
+def read_existing_questions(run: Run) -> list[Question]:
+  """Read the questions; return none if a file does not exist yet."""
   names = question_files(run)
-  there = names and all(storage.is_file(name) for name in names)
-  return read_questions(run)[0] if there else []
+  complete = names and all(storage.is_file(name) for name in names)
+  return read_questions(run)[0] if complete else []
 
 
 def check_files(run: Run) -> None:
-  """Refuses question files, and folders of their images, that are not there.
+  """Check that the question files and the folders of their images exist.
 
   Raises:
-    InputError: one is not.
+    InputError: A file or a folder does not exist.
   """
   check_folders(run.cfg.evaluate.images, "evaluate.images")
   for name in question_files(run):
@@ -69,22 +69,22 @@ def check_files(run: Run) -> None:
 
 
 def check_folders(value: str | tuple | list | None, option: str) -> None:
-  """Refuses an option that names a folder which is not there."""
+  """Raise an InputError if an option names a folder that does not exist."""
   for name in base_model.split_paths(value):
     if not storage.is_folder(name):
       raise InputError(f"{option}={name}: there is no such folder.")
 
 
 def hash_questions(run: Run) -> dict[str, str]:
-  """Digests of the files that the questions follow from, and how they are read.
+  """Return the digests of the question files, one for each task.
 
   Raises:
-    InputError: one is not there.
+    InputError: A file does not exist.
   """
   check_files(run)
   digests = {}
   for source in tasks.parse_tasks(task_names(run)):
-    found = [storage.hash_file(name) for name in tasks.list_files(source)]
-    one = found[0] if len(found) == 1 else artifacts.hash_json(found)
-    digests[f"{source.name or 'questions'} {len(digests)}"] = one
+    hashes = [storage.hash_file(name) for name in tasks.list_files(source)]
+    digest = hashes[0] if len(hashes) == 1 else artifacts.hash_json(hashes)
+    digests[f"{source.name or 'questions'} {len(digests)}"] = digest
   return digests

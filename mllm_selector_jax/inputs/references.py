@@ -1,9 +1,9 @@
-"""Which rows of the pool the entries of a list mean.
+"""Finds the pool rows that the entries of a list refer to.
 
-A row is its number in the pool and the hash of its content; an id is a label, which
-may be that of several rows. So a number or a hash beside the id decides, a whole
-record is compared with the records of its id, and a bare id stands for all its rows,
-which is said.
+A row is identified by its number in the pool or the hash of its content. An id is only
+a label, which several rows may share. If an entry has a number or a hash, that decides.
+A whole record is compared with the records that have its id. A bare id refers to all
+rows that have it; if there are several, a note says so.
 """
 
 import collections
@@ -23,7 +23,7 @@ from mllm_selector_jax.inputs.alike import Alike, Watch
 from mllm_selector_jax.inputs.lists import Reference
 from mllm_selector_jax.types import InputError
 
-SHOWN = 5  # of the entries that an error names
+SHOWN = 5  # entries that an error message names
 EXACT = (
   "To be exact, give row numbers or hashes beside the ids, as exports/ids/ids.txt and"
   " selection.parquet have them."
@@ -31,13 +31,13 @@ EXACT = (
 
 
 class Rows(NamedTuple):
-  """The rows that a list means.
+  """The rows that a list refers to.
 
   Attributes:
-    rows: ascending, each once.
-    entries: of the list.
-    repeated: entries that name no row which those before them do not name.
-    notes: what the reader should know of how they were found.
+    rows: Pool row numbers, ascending, each once.
+    entries: Number of entries in the list.
+    repeated: Number of entries whose rows were all named by earlier entries.
+    notes: Sentences about uncertain matches.
   """
 
   rows: Int[np.ndarray, " K"]
@@ -57,19 +57,19 @@ def find_rows(
   option: str,
   watch: Watch = _watch_nothing,
 ) -> Rows:
-  """The rows that the entries mean.
+  """Find the rows that the entries of a list refer to.
 
-  Where an id, a hash or a record stands for several rows, those that were set aside
-  count only if all were.
+  If an id, a hash or a record matches several rows, the rows that were set aside are
+  skipped, unless all of them were set aside.
 
   Args:
-    pool: the checked pool.
-    entries: from `lists.read_references`.
-    option: that gave the list, for messages.
-    watch: shows how far the pool's records are read, where that is needed.
+    pool: The checked pool.
+    entries: The entries, from `lists.read_references`.
+    option: Name of the option that gave the list, for messages.
+    watch: Shows the progress if records of the pool have to be read.
 
   Raises:
-    InputError: an entry that is no row's.
+    InputError: An entry matches no row of the pool.
   """
   search = _Search(pool, option)
   entries = search.split(entries)
@@ -81,41 +81,41 @@ def find_rows(
 def list_rows(
   pool: PoolTable, entries: Sequence[Reference], option: str
 ) -> list[Int[np.ndarray, " _"]]:
-  """The rows of each of a few entries, those that were set aside too.
+  """Find the rows of each entry separately, including rows that were set aside.
 
   Raises:
-    InputError: an entry that is no row's.
+    InputError: An entry matches no row of the pool.
   """
-  split, found = _Search(pool, option).split(entries), []
-  for entry in split:
-    search = _Search(pool, option, every=True)
+  split_entries, row_lists = _Search(pool, option).split(entries), []
+  for entry in split_entries:
+    search = _Search(pool, option, with_unusable=True)
     search.find([entry])
-    found.append(search.result(1).rows)
-  return found
+    row_lists.append(search.result(1).rows)
+  return row_lists
 
 
-class _Places:
-  """The rows of each text of a column."""
+class _RowsOfText:
+  """Looks up the rows that have a given text of a column, by its code."""
 
   def __init__(self, column: Text):
     codes = column.codes
     self._order = np.argsort(codes, kind="stable")
-    wanted = np.arange(codes.max(initial=-1) + 2)
-    self._starts = np.searchsorted(codes[self._order], wanted)
+    all_codes = np.arange(codes.max(initial=-1) + 2)
+    self._starts = np.searchsorted(codes[self._order], all_codes)
 
   def __getitem__(self, code: int) -> Int[np.ndarray, " k"]:
     return self._order[self._starts[code] : self._starts[code + 1]]
 
   def count(self, codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """How many rows have each text; 0 for the code -1."""
+    """Count the rows that have each text; 0 for the code -1."""
     return np.where(codes < 0, 0, np.diff(self._starts)[codes])
 
 
 class _Search:
-  """One list's way to its rows."""
+  """Finds the rows of one list; `split`, `find` and `compare` are called in order."""
 
-  def __init__(self, pool: PoolTable, option: str, every: bool = False):
-    self._pool, self._option, self._every = pool, option, every
+  def __init__(self, pool: PoolTable, option: str, with_unusable: bool = False):
+    self._pool, self._option, self._with_unusable = pool, option, with_unusable
     self._taken = np.zeros(len(pool), bool)
     self._counts: collections.Counter[str] = collections.Counter()
     self._repeated = 0
@@ -125,55 +125,55 @@ class _Search:
     self._records: list[tuple[Reference, int | None]] = []
 
   def split(self, entries: Sequence[Reference]) -> list[Reference]:
-    """The entries, with texts of several ids made one entry an id."""
-    found = []
+    """Return the entries, with a text of several ids split into one entry per id."""
+    split_entries = []
     for entry in entries:
       if entry.inline and self._pool.id.find([entry.id])[0] < 0:
-        found += [Reference(part, inline=True) for part in _split(entry.id)]
+        split_entries += [Reference(part, inline=True) for part in _split(entry.id)]
       else:
-        found.append(entry)
-    codes = self._find_ids(found)
+        split_entries.append(entry)
+    codes = self._find_ids(split_entries)
     return [
       _read_bare(entry) if code < 0 else entry
-      for entry, code in zip(found, codes, strict=True)
+      for entry, code in zip(split_entries, codes, strict=True)
     ]
 
   def find(self, entries: Sequence[Reference]) -> None:
-    """Takes the rows of all entries but of the records that must be compared."""
+    """Take the rows of all entries, except records that have to be compared."""
     codes = self._find_ids(entries)
     hashes = self._pool.hash.find([entry.hash or "" for entry in entries])
-    # Ids and hashes as numbers: an entry's row mostly has both.
+    # Compare ids and hashes as codes first: most entries have a row that has both.
     row = np.array([e.row if self._is_inside(e.row) else -1 for e in entries], np.int64)
-    sure = (row >= 0) & (hashes >= 0) & (self._pool.hash.codes[row] == hashes)
-    sure &= (codes >= 0) & (self._pool.id.codes[row] == codes)
-    alone = self._ids.count(codes) == 1
-    for place, entry in enumerate(entries):
-      code, digest = int(codes[place]), int(hashes[place])
-      if sure[place]:
+    is_certain = (row >= 0) & (hashes >= 0) & (self._pool.hash.codes[row] == hashes)
+    is_certain &= (codes >= 0) & (self._pool.id.codes[row] == codes)
+    is_unique = self._ids.count(codes) == 1
+    for number, entry in enumerate(entries):
+      code, digest = int(codes[number]), int(hashes[number])
+      if is_certain[number]:
         self._take([entry.row])
       elif entry.row is not None or entry.hash is not None:
-        self._find_exact(entry, place, code, digest)
+        self._find_exact(entry, number, code, digest)
       elif entry.text is not None and entry.id is None:
         self._records.append((entry, None))
       else:
-        self._find_id(entry, code, alone[place])
+        self._find_id(entry, code, is_unique[number])
     self._refuse(len(set(entries)))
 
   def compare(self, watch: Watch) -> None:
-    """Takes the rows of records whose id is missing or stands for several rows."""
+    """Take the rows of records whose id is missing or shared by several rows."""
     if not self._records:
       return
     alike = Alike(self._pool, watch)
-    named = {code for _, code in self._records if code is not None}
-    alike.add({code: self._prefer(self._ids[code]) for code in named})
-    if len(named) < len({code for _, code in self._records}):
-      alone = (entry for entry, code in self._records if code is None)
-      alike.add_nameless((entry.text, entry.image) for entry in alone)
+    id_codes = {code for _, code in self._records if code is not None}
+    alike.add({code: self._prefer(self._ids[code]) for code in id_codes})
+    if len(id_codes) < len({code for _, code in self._records}):
+      without_id = (entry for entry, code in self._records if code is None)
+      alike.add_nameless((entry.text, entry.image) for entry in without_id)
     missing = 0
     for entry, code in self._records:
-      found = alike.find(code, entry.text, entry.image)
-      if found is not None:
-        row = next((row for row in found if not self._taken[row]), None)
+      matches = alike.find(code, entry.text, entry.image)
+      if matches is not None:
+        row = next((row for row in matches if not self._taken[row]), None)
         self._take([] if row is None else [row])
       elif code is None:
         missing += 1
@@ -192,12 +192,12 @@ class _Search:
     return Rows(np.flatnonzero(self._taken), entries, self._repeated, notes)
 
   @functools.cached_property
-  def _ids(self) -> _Places:
-    return _Places(self._pool.id)
+  def _ids(self) -> _RowsOfText:
+    return _RowsOfText(self._pool.id)
 
   @functools.cached_property
-  def _hashes(self) -> _Places:
-    return _Places(self._pool.hash)
+  def _hashes(self) -> _RowsOfText:
+    return _RowsOfText(self._pool.hash)
 
   def _is_inside(self, row: int | None) -> bool:
     return row is not None and 0 <= row < len(self._pool)
@@ -208,7 +208,7 @@ class _Search:
     return codes
 
   def _prefer(self, rows: Int[np.ndarray, " k"]) -> Int[np.ndarray, " n"]:
-    usable = rows if self._every else rows[self._pool.ok[rows]]
+    usable = rows if self._with_unusable else rows[self._pool.ok[rows]]
     return usable if len(usable) else rows
 
   def _take(self, rows: Sequence[int] | Int[np.ndarray, " k"]) -> None:
@@ -224,31 +224,34 @@ class _Search:
       self._counts[f"rows of {kind}"] += len(rows)
     self._take(rows)
 
-  def _find_id(self, entry: Reference, code: int, alone: bool = False) -> None:
+  def _find_id(self, entry: Reference, code: int, is_unique: bool = False) -> None:
     if code < 0:
       self._unknown.append(entry.id)
       self._is_path |= entry.inline and "/" in entry.id
       return
-    rows = self._ids[code] if alone else self._prefer(self._ids[code])
+    rows = self._ids[code] if is_unique else self._prefer(self._ids[code])
     if len(rows) > 1 and entry.text is not None and self._pool.ok[rows[0]]:
       self._records.append((entry, code))
     else:
       self._take_all("ids", rows)
 
-  def _find_exact(self, entry: Reference, place: int, code: int, digest: int) -> None:
+  def _find_exact(self, entry: Reference, number: int, code: int, digest: int) -> None:
     pool, row = self._pool, entry.row
     if digest >= 0:
-      same = self._hashes[digest]
-      named = same[pool.id.codes[same] == code] if code >= 0 else same
+      same_hash = self._hashes[digest]
+      same_id = same_hash[pool.id.codes[same_hash] == code] if code >= 0 else same_hash
       if row is None:
-        self._take_all("hashes", named if len(named) else same)
+        self._take_all("hashes", same_id if len(same_id) else same_hash)
         return
-      if row in same and not len(named):
-        named = np.array([row])  # its id was changed
-      found = named if len(named) else same
-      if row not in found:
+      if row in same_hash and not len(same_id):
+        same_id = np.array([row])  # the id of this row was changed
+      candidates = same_id if len(same_id) else same_hash
+      if row not in candidates:
         self._counts["moved"] += 1
-        row = next((each for each in found if not self._taken[each]), found[0])
+        row = next(
+          (candidate for candidate in candidates if not self._taken[candidate]),
+          candidates[0],
+        )
       self._take([row])
       return
     inside = self._is_inside(row)
@@ -264,7 +267,9 @@ class _Search:
       about = f", whose row {row:,} has the id {pool.id[row]!r}" if inside else ""
       if row is not None and not inside:
         about = f", which has {len(pool):,} rows"
-      self._wrong.append(f"entry {place} ({_name(entry)}) is no row of the pool{about}")
+      self._wrong.append(
+        f"entry {number} ({_name(entry)}) is no row of the pool{about}"
+      )
 
   def _refuse(self, count: int) -> None:
     if self._wrong:
@@ -275,29 +280,29 @@ class _Search:
     unknown = sorted(set(self._unknown))
     if not unknown:
       return
-    some = ", ".join(repr(each[:80]) for each in unknown[:SHOWN])
-    some += ", ..." if len(unknown) > SHOWN else ""
-    many = f"{len(unknown):,} of the {count:,} ids:" if count > 1 else "the id"
+    examples = ", ".join(repr(text[:80]) for text in unknown[:SHOWN])
+    examples += ", ..." if len(unknown) > SHOWN else ""
+    subject = f"{len(unknown):,} of the {count:,} ids:" if count > 1 else "the id"
     file = ", and there is no such file" if self._is_path else ""
     raise InputError(
-      f"{self._option}: no row of the pool has {many} {some}{file}; ids, row numbers"
-      " and hashes are in pool.parquet."
+      f"{self._option}: no row of the pool has {subject} {examples}{file}; ids, row"
+      " numbers and hashes are in pool.parquet."
     )
 
 
 def _split(text: str) -> list[str]:
-  """The parts between commas; quotes hold an id with commas together."""
+  """Split a text at commas; an id that contains commas may be in quotes."""
   if (inside := listing.read_brackets(text)) is not None:
     return inside
   parts = text.split(",")
   if '"' in text:
-    with contextlib.suppress(csv.Error):  # a line break outside of quotes
+    with contextlib.suppress(csv.Error):  # a line break outside quotes
       parts = next(csv.reader([text], skipinitialspace=True))
   return [part.strip() for part in parts if part.strip()]
 
 
 def _read_bare(entry: Reference) -> Reference:
-  """What a text that is no id says otherwise: `row=5`, `hash=...`, or outer blanks."""
+  """Read a text that is not an id as `row=5`, as `hash=...`, or as a stripped id."""
   if entry != Reference(entry.id, inline=entry.inline) or entry.id is None:
     return entry
   text = entry.id.strip()
@@ -315,19 +320,19 @@ def _name(entry: Reference) -> str:
 
 
 def _describe(counts: collections.Counter[str]) -> list[str]:
-  """Notes on how rows were found, as far as there is something to say."""
+  """Describe the uncertain matches; each kind that occurred gives one note."""
   texts = {
-    "ids": "ids that stand for several rows: {}; all of their {} rows are taken."
+    "ids": "ids that several rows share: {}; all of their {} rows are taken."
     f" {EXACT}",
     "hashes": "hashes of several equal rows: {}; all of their {} rows are taken.",
-    "moved": "entries found by their hash, since the pool's rows have another order"
-    " now: {}.",
-    "changed": "entries whose hash no row of the pool has, found by their id: {}; the"
-    " content of these rows was changed.",
-    "alike": "records that fit several rows, the same in text and image name but not in"
-    f" content: {{}}; the first of these rows are taken. {EXACT}",
-    "renamed": "records found by their text alone, since their images have other names"
-    " in the pool: {}.",
+    "moved": "entries found by their hash, since the order of the pool's rows has"
+    " changed: {}.",
+    "changed": "entries found by their id or row number, since no row of the pool has"
+    " their hash: {}; the content of these rows has changed.",
+    "alike": "records that match several rows with the same text and image name but"
+    f" different content: {{}}; the first of these rows are taken. {EXACT}",
+    "renamed": "records found only by their text, since the pool has other names for"
+    " their images: {}.",
   }
   return [
     text.format(f"{counts[kind]:,}", f"{counts[f'rows of {kind}']:,}")

@@ -44,8 +44,6 @@ class VisionConfig:
     layer_scale: whether what each half of a layer adds is multiplied channel by
       channel with a learned vector (InternViT, DINOv2).
     post_norm: whether a norm follows the last layer.
-    post_norm_applied: whether the state that leaves the last layer passes this norm
-      before it is projected. Earlier states never do.
     mask_token: whether the tower holds the token that masked patches had in its
       training, which is never used.
     names: the key of `tensor_names.TOWERS` for the tensors of a Hugging Face model.
@@ -67,7 +65,6 @@ class VisionConfig:
   qk_norm: bool = False
   layer_scale: bool = False
   post_norm: bool = True
-  post_norm_applied: bool = False
   mask_token: bool = False
   names: str = "clip"
 
@@ -176,6 +173,8 @@ class MllmConfig:
       the first layer, -1 what leaves the last.
     select: "default" leaves out the first place of that state, which is the
       class token where there is one; "full" takes all places.
+    feature_norm: whether that state passes the tower's final norm (InternVL without
+      mean pooling).
     merge: side of the square blocks of patches that become one feature each: their
       channels are joined, row by row.
     projector_norm: whether a layer norm precedes the projector.
@@ -195,6 +194,7 @@ class MllmConfig:
   image_token: int
   feature_layer: int = -2
   select: str = "default"
+  feature_norm: bool = False
   merge: int = 1
   projector_norm: bool = False
   projector_activation: str = "gelu"

@@ -11,7 +11,7 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, cache, stack
 from mllm_selector_jax.models.config import DecoderConfig, LoraConfig, MllmConfig
 from mllm_selector_jax.models.lora import AdaptedLinear
-from mllm_selector_jax.models.rope import rotate, rotation_angles
+from mllm_selector_jax.models.rotation import rotate, rotation_angles
 
 
 def gather_positions(

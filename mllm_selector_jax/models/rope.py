@@ -1,17 +1,14 @@
-"""Rotary position embeddings: wavelengths, their scalings, and the rotation."""
+"""Rotary position embeddings: wavelengths and their scalings, read without jax."""
 
 import dataclasses
 import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.types import InputError
 
-KINDS = ("default", "linear", "llama3", "yarn")
+KINDS = ("default", "linear", "dynamic", "llama3", "yarn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +17,9 @@ class Rope:
 
   Attributes:
     theta: base of the wavelengths (RoFormer).
-    kind: "default"; "linear" divides positions by `factor`; "llama3" slows the
+    kind: "default"; "linear" divides positions by `factor`; "dynamic" is the default
+      up to the longest row that the model was made for, and is not run on longer
+      ones (InternVL3); "llama3" slows the
       long waves only (Llama 3.1); "yarn" blends both and scales (YaRN).
     factor: by how much the context was stretched.
     original: the context before that, in tokens ("llama3", "yarn").
@@ -93,28 +92,3 @@ class Rope:
     if self.attention is not None:
       return self.attention
     return 0.1 * math.log(max(self.factor, 1.0)) + 1.0
-
-
-def rotation_angles(
-  positions: Int[Array, "B L"], head_dim: int, rope: Rope, dtype=jnp.float32
-) -> tuple[Float[Array, "B L 1 h"], Float[Array, "B L 1 h"]]:
-  """Cosine and sine of each position's angles, h = head_dim / 2."""
-  frequencies = jnp.asarray(rope.frequencies(head_dim), dtype)
-  angles = positions.astype(dtype)[..., None] * frequencies[None, None]
-  cos, sin = jnp.cos(angles), jnp.sin(angles)
-  if rope.scale != 1.0:
-    cos, sin = cos * rope.scale, sin * rope.scale
-  return cos[:, :, None], sin[:, :, None]
-
-
-def rotate(
-  x: Float[Array, "B L H d"],
-  cos: Float[Array, "B L 1 h"],
-  sin: Float[Array, "B L 1 h"],
-) -> Float[jax.Array, "B L H d"]:
-  """Turns the pairs (i, i + d/2) by their angles (RoFormer, Llama's pairing)."""
-  left, right = jnp.split(x.astype(cos.dtype), 2, axis=-1)
-  turned = jnp.concatenate(
-    [left * cos - right * sin, right * cos + left * sin], axis=-1
-  )
-  return turned.astype(x.dtype)

@@ -162,6 +162,6 @@ class VisionTower(nnx.Module):
     x = stack.run_layers(
       self.layers, x, attend, count=config.vision_layers, remat=config.remat
     )
-    if vision.post_norm_applied and config.vision_layers == vision.layers:
+    if config.feature_norm:
       x = self.post_norm(x)
     return x[:, 1:] if config.select == "default" else x

@@ -1,7 +1,7 @@
-"""The report: one self-contained page for the person who owns the pool.
+"""Builds the report: one self-contained page for the person who owns the pool.
 
-`build_report` reads what the other stages left in the workdir and returns the
-page as text. Parts that no stage has made yet are named as such.
+`build_report` reads the artifacts in the workdir and returns the page as HTML. For each
+artifact that has not been made yet, the page says so.
 """
 
 from pathlib import Path
@@ -12,20 +12,20 @@ TITLE = "What was selected, and what it is worth"
 
 
 def build_report(workdir: Path, images: AnyFolders, title: str = TITLE) -> str:
-  """Builds the whole page; the same artifacts and images give the same bytes.
+  """Build the page; the same artifacts and images give the same bytes.
 
   Args:
-    workdir: the run's folder, with at least `pool.parquet`.
-    images: the pool's image folders, for the thumbnails; None shows none.
-    title: the page's heading.
+    workdir: The run's folder, with at least `pool.parquet`.
+    images: The pool's image folders, for the thumbnails; None shows no images.
+    title: The heading of the page.
 
   Returns:
-    HTML of less than 10 MB at any pool size, without scripts and without
-    references to anything outside of it.
+    HTML of less than 10 MB for any size of the pool, without scripts and without
+    references to other files.
 
   Raises:
-    InputError: the pool was not checked yet.
-    RunError: an artifact cannot be read.
+    InputError: The pool was not checked yet.
+    RunError: An artifact cannot be read.
   """
   # Plotting and templates are slow to import, and only this stage needs them.
   from mllm_selector_jax.pages import report_page

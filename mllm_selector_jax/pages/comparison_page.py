@@ -1,4 +1,4 @@
-"""The comparison for people: a Markdown table, and one self-contained page."""
+"""Shows a comparison: as Markdown tables, and as one self-contained page."""
 
 import base64
 import itertools
@@ -9,23 +9,23 @@ from mllm_selector_jax.comparison.comparison_summary import LEVEL, MACRO, is_sur
 from mllm_selector_jax.pages.page_templates import make_environment
 
 DASH = "-"
-# Under every table of differences, whether by task or not.
+# The note under every table of differences.
 RULE = (
   f"*: p (Holm) is below {LEVEL:g}. It is the p-value of the paired t-test over seeds,"
   " adjusted by Holm's method for all differences of the same kind in the table. ± is"
-  " half of the 95 % interval of one difference alone, not adjusted, so that it may"
-  " exclude 0 without a star."
+  " half of the 95 % interval of each difference on its own. It is not adjusted, so an"
+  " interval may exclude 0 without a star."
 )
 
 
 class Table(NamedTuple):
-  """One table as text.
+  """A table as text.
 
   Attributes:
-    title: what it shows.
-    head: names of its columns.
-    lines: cells, as many a line as the head has.
-    note: to stand under it; may be empty.
+    title: Title of the table.
+    head: Names of the columns.
+    lines: Cells of each line, as many as there are columns.
+    note: Text under the table; may be empty.
   """
 
   title: str
@@ -35,7 +35,7 @@ class Table(NamedTuple):
 
 
 def format_markdown(results: dict[str, Any], costs: dict[str, Any]) -> str:
-  """All tables, each under its title."""
+  """Format all tables as Markdown, each under its title."""
   parts = []
   for title, head, lines, note in list_tables(results, costs):
     rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
@@ -49,7 +49,14 @@ def format_markdown(results: dict[str, Any], costs: dict[str, Any]) -> str:
 def render(
   results: dict[str, Any], costs: dict[str, Any], picture: bytes, title: str
 ) -> str:
-  """HTML without scripts and without references to anything outside of it."""
+  """Render the page as HTML without scripts and without references to other files.
+
+  Args:
+    results: `results.json` of the comparison.
+    costs: `costs.json` of the comparison.
+    picture: The plot, as PNG.
+    title: Title of the page.
+  """
   uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
   return (
     make_environment()
@@ -65,18 +72,20 @@ def render(
 
 
 def list_tables(results: dict[str, Any], costs: dict[str, Any]) -> Iterator[Table]:
-  """Every table; no column is all dashes."""
-  for table in _list_whole(results, costs):
-    some = [
+  """Yield every table, without columns that have only dashes."""
+  for table in _list_full_tables(results, costs):
+    has_values = [
       any(line[at] != DASH for line in table.lines) for at in range(len(table.head))
     ]
     yield table._replace(
-      head=list(itertools.compress(table.head, some)),
-      lines=[list(itertools.compress(line, some)) for line in table.lines],
+      head=list(itertools.compress(table.head, has_values)),
+      lines=[list(itertools.compress(line, has_values)) for line in table.lines],
     )
 
 
-def _list_whole(results: dict[str, Any], costs: dict[str, Any]) -> Iterator[Table]:
+def _list_full_tables(
+  results: dict[str, Any], costs: dict[str, Any]
+) -> Iterator[Table]:
   table = results["table"]
   macro = [entry for entry in table if entry["part"] == MACRO]
   yield Table(
@@ -97,7 +106,7 @@ def _list_whole(results: dict[str, Any], costs: dict[str, Any]) -> Iterator[Tabl
     RULE,
   )
   first = f"minus {results['plan']['first']}"
-  if others := [entry for entry in macro if entry["minus_first"]]:
+  if compared := [entry for entry in macro if entry["minus_first"]]:
     yield Table(
       f"Mean of the tasks, {first}",
       ["strategy", "budget", "accuracy", first, "p", "p (Holm)"],
@@ -106,7 +115,7 @@ def _list_whole(results: dict[str, Any], costs: dict[str, Any]) -> Iterator[Tabl
           *(entry["strategy"], entry["budget"], interval(entry["mean"])),
           *_test(entry["minus_first"]),
         ]
-        for entry in others
+        for entry in compared
       ],
       RULE,
     )
@@ -133,11 +142,11 @@ def _list_whole(results: dict[str, Any], costs: dict[str, Any]) -> Iterator[Tabl
       yield Table(title, ["strategy", "budget", *names], lines, note)
   if costs["table"]:
     yield Table(
-      "Cost: means over seeds; selection is seed model, scoring, bound and strategy",
+      "Cost (means over seeds; selection: seed model, scoring, bound and strategy)",
       [
         *("strategy", "budget", "selection, FLOPs", "tuning, FLOPs"),
-        *("both, of tuning on the full pool", "selection, s", "tuning, s"),
-        "both, of tuning on the full pool, s",
+        *("both, share of full tuning", "selection, s", "tuning, s"),
+        "both, share of full tuning, s",
       ],
       [
         [
@@ -152,7 +161,7 @@ def _list_whole(results: dict[str, Any], costs: dict[str, Any]) -> Iterator[Tabl
     )
   if results["overlap"]:
     yield Table(
-      "Overlap of the selections: rows in both over rows in either (Jaccard)",
+      "Overlap of selections (Jaccard: rows in both, divided by rows in either)",
       ["budget", "strategy", "strategy", "overlap"],
       [
         [line["budget"], line["first"], line["second"], interval(line["jaccard"])]
@@ -162,7 +171,7 @@ def _list_whole(results: dict[str, Any], costs: dict[str, Any]) -> Iterator[Tabl
 
 
 def interval(part: dict[str, Any] | None) -> str:
-  """A mean with half of its interval."""
+  """Format a mean with half of its interval."""
   if part is None:
     return DASH
   half = "" if part["low"] is None else f" ± {(part['high'] - part['low']) / 2:.3f}"
@@ -176,8 +185,8 @@ def _test(part: dict[str, Any] | None) -> Sequence[str]:
 
 
 def _difference(part: dict[str, Any]) -> str:
-  """A difference with half of its interval, and a star where `RULE` gives one."""
-  value = round(part["value"], 3) + 0.0  # no minus before a nought
+  """Format a difference with half of its interval, and a star if `RULE` gives one."""
+  value = round(part["value"], 3) + 0.0  # avoid -0.000
   half = "" if part["low"] is None else f" ± {(part['high'] - part['low']) / 2:.3f}"
   return f"{value:+.3f}{half}" + (" *" if is_sure(part) else "")
 

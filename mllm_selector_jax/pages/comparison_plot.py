@@ -1,6 +1,6 @@
-"""The picture: accuracy against budget, and the difference from random.
+"""Plots a comparison: accuracy against budget, and the difference from random.
 
-With one budget there is nothing to draw a line through: strategies are ranked.
+With a single budget, the strategies are ranked instead.
 """
 
 import io
@@ -24,11 +24,12 @@ POINTS = FuncFormatter(lambda y, _: f"{100 * y:+.3g}" if y else "0")
 
 
 def draw(results: dict[str, Any]) -> bytes:
-  """A PNG of the mean over tasks; the same results give the same bytes.
+  """Draw the mean over tasks as PNG; the same results give the same bytes.
 
-  Left, a line a strategy with its 95 % interval over seeds, and the full pool, if it
-  is an arm, as a band; right, the differences from random, paired by seed, which vary
-  less. With one budget each strategy has a row instead, the best on top.
+  The left half has a line for each strategy, with its 95 % interval over seeds, and the
+  full pool as a band if it is an arm. The right half has the differences from random,
+  which vary less since they are paired by seed. With a single budget, each strategy
+  has a row instead, the best at the top.
   """
   table = [entry for entry in results["table"] if entry["part"] == MACRO]
   full = next((entry for entry in table if entry["strategy"] == FULL), None)
@@ -36,57 +37,57 @@ def draw(results: dict[str, Any]) -> bytes:
   with matplotlib.rc_context():
     matplotlib.rcdefaults()
     matplotlib.rcParams.update(plots.STYLE)
-    alone = len(results["plan"]["budgets"]) == 1
-    height = max(2.4, 1.4 + 0.28 * len(strategies)) if alone else 4.6
+    one_budget = len(results["plan"]["budgets"]) == 1
+    height = max(2.4, 1.4 + 0.28 * len(strategies)) if one_budget else 4.6
     figure = Figure(figsize=(11.0, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharey=alone)
-    own = [entry for entry in table if entry["strategy"] in strategies]
-    if alone:
-      _draw_ranks(left, right, full, own)
-      left.set_xlabel(f"accuracy at {own[0]['budget']}, {_seeds(table)}")
+    left_axes, right_axes = figure.subplots(1, 2, sharey=one_budget)
+    plotted = [entry for entry in table if entry["strategy"] in strategies]
+    if one_budget:
+      _draw_ranks(left_axes, right_axes, full, plotted)
+      left_axes.set_xlabel(f"accuracy at {plotted[0]['budget']}, {_seeds(table)}")
     else:
-      _draw_curves(left, right, full, own, strategies)
-      _label(left, table, f"accuracy, {_seeds(table)}")
-      _label(right, table, "")
-    handles, labels = left.get_legend_handles_labels()
+      _draw_curves(left_axes, right_axes, full, plotted, strategies)
+      _label(left_axes, table, f"accuracy, {_seeds(table)}")
+      _label(right_axes, table, "")
+    handles, labels = left_axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=6)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
   return buffer.getvalue()
 
 
-def _draw_curves(left, right, full, table, strategies) -> None:
-  _draw_full(left, full)
-  right.axhline(0, color=plots.POOL, linestyle="--", label=RANDOM)
-  for place, name in enumerate(strategies):
+def _draw_curves(left_axes, right_axes, full, table, strategies) -> None:
+  _draw_full(left_axes, full)
+  right_axes.axhline(0, color=plots.POOL, linestyle="--", label=RANDOM)
+  for index, name in enumerate(strategies):
     entries = [entry for entry in table if entry["strategy"] == name]
     entries.sort(key=lambda entry: entry["rows"])
-    offset = 1 + 0.03 * (place - (len(strategies) - 1) / 2)
+    offset = 1 + 0.03 * (index - (len(strategies) - 1) / 2)
     x = np.array([entry["rows"] for entry in entries]) * offset
-    style = _style(place, name)
-    _draw_line(left, x, [entry["mean"] for entry in entries], style)
+    style = _style(index, name)
+    _draw_line(left_axes, x, [entry["mean"] for entry in entries], style)
     if name != RANDOM:
-      _draw_line(right, x, [entry["minus_random"] for entry in entries], style)
-  right.set_ylabel(DIFFERENCE)
-  right.yaxis.set_major_formatter(POINTS)
+      _draw_line(right_axes, x, [entry["minus_random"] for entry in entries], style)
+  right_axes.set_ylabel(DIFFERENCE)
+  right_axes.yaxis.set_major_formatter(POINTS)
 
 
-def _draw_ranks(left, right, full, table) -> None:
+def _draw_ranks(left_axes, right_axes, full, table) -> None:
   table = sorted(table, key=lambda entry: entry["mean"]["value"])
-  _draw_full(left, full, upright=True)
-  right.axvline(0, color=plots.POOL, linestyle="--")
-  for place, entry in enumerate(table):
+  _draw_full(left_axes, full, upright=True)
+  right_axes.axvline(0, color=plots.POOL, linestyle="--")
+  for rank, entry in enumerate(table):
     control = entry["strategy"] == RANDOM
     style = {"color": plots.LINE if control else plots.KEPT, "marker": "o"}
-    _draw_line(left, np.array([place]), [entry["mean"]], style, upright=True)
+    _draw_line(left_axes, np.array([rank]), [entry["mean"]], style, upright=True)
     if not control:
-      found = [entry["minus_random"]]
-      _draw_line(right, np.array([place]), found, style, upright=True)
-  left.set_yticks(range(len(table)), [entry["strategy"] for entry in table])
-  left.xaxis.set_major_formatter(SHARE)
-  right.set_xlabel(DIFFERENCE)
-  right.xaxis.set_major_formatter(POINTS)
+      difference = [entry["minus_random"]]
+      _draw_line(right_axes, np.array([rank]), difference, style, upright=True)
+  left_axes.set_yticks(range(len(table)), [entry["strategy"] for entry in table])
+  left_axes.xaxis.set_major_formatter(SHARE)
+  right_axes.set_xlabel(DIFFERENCE)
+  right_axes.xaxis.set_major_formatter(POINTS)
 
 
 def _seeds(table: list[dict]) -> str:
@@ -97,14 +98,14 @@ def _seeds(table: list[dict]) -> str:
   return f"mean and 95 % interval of {span} seeds"
 
 
-def _style(place: int, name: str) -> dict[str, Any]:
+def _style(index: int, name: str) -> dict[str, Any]:
   if name == RANDOM:
     return {"color": plots.LINE, "marker": "o", "linestyle": "--", "label": name}
   colours = len(plots.ARMS)
   return {
-    "color": plots.ARMS[place % colours],
-    "marker": plots.MARKERS[place % len(plots.MARKERS)],
-    "linestyle": LINES[place // colours % len(LINES)],
+    "color": plots.ARMS[index % colours],
+    "marker": plots.MARKERS[index % len(plots.MARKERS)],
+    "linestyle": LINES[index // colours % len(LINES)],
     "label": name,
   }
 

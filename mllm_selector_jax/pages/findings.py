@@ -1,4 +1,4 @@
-"""What the page says in figures: shares, counts and the comparison of two arms."""
+"""Computes the figures of the page: counts, shares, bounds and thresholds."""
 
 import math
 from typing import Any
@@ -12,13 +12,13 @@ from mllm_selector_jax.pages.tables import Labels
 from mllm_selector_jax.selection.reasons import MEANINGS
 from mllm_selector_jax.types import REASONS
 
-ASIDE = "set aside: "  # how the reason of a row that was never scored begins
-SUSPECT = "suspect"  # how the reason of a row that is probably wrong begins
-BOUND = "bound"  # what the reason of a row beyond its group's bound speaks of
+ASIDE = "set aside: "  # prefix of the reason of a row that was set aside
+SUSPECT = "suspect"  # in the reason of a row that is probably wrong
+BOUND = "bound"  # in the reason of a row beyond the bound of its group
 
 
 def pool_facts(pool: Pool) -> list[tuple[str, str]]:
-  """What the pool holds, in figures: labels and values."""
+  """Return figures about the pool, as pairs of a label and a value."""
   usable = ~pool.aside
   tokens, turns = pool.tokens[usable], pool.turns[usable]
   with_image = int(pool.has_image[usable].sum())
@@ -32,37 +32,42 @@ def pool_facts(pool: Pool) -> list[tuple[str, str]]:
     ("different image files", f"{pool.images:,}"),
   ]
   if len(turns) and turns.max() > 0:
-    facts.append(("rounds a row, mean and most", f"{turns.mean():.2f}, {turns.max()}"))
+    facts.append(
+      ("rounds per row, mean and maximum", f"{turns.mean():.2f}, {turns.max()}")
+    )
   if len(tokens) and tokens.max() > 0:
     middle = f"{np.median(tokens):,.0f}, {tokens.max():,}"
-    facts.append(("tokens a row, median and most", middle))
-    facts.append(("cut to the longest allowed", f"{int(pool.truncated.sum()):,}"))
+    facts.append(("tokens per row, median and maximum", middle))
+    facts.append(("truncated to the maximum length", f"{int(pool.truncated.sum()):,}"))
   return facts + special_counts.list_lines(pool.summary.get("specials") or {})
 
 
 def source_lines(pool: Pool, selection: Selection | None) -> list[dict[str, Any]]:
-  """Rows, set-aside rows and shares of each source, the largest first.
+  """Return counts and shares of each source, the largest source first.
 
-  The share in the pool is that of the rows that were not set aside.
+  Shares of the pool are computed without the rows that were set aside.
   """
-  whole, aside = pool.source.counts(), pool.source.counts(pool.aside)
+  counts, unusable_counts = pool.source.counts(), pool.source.counts(pool.aside)
   kept = {} if selection is None else pool.source.counts(selection.kept)
-  eligible, chosen = sum(whole.values()) - sum(aside.values()), sum(kept.values())
+  eligible, chosen = (
+    sum(counts.values()) - sum(unusable_counts.values()),
+    sum(kept.values()),
+  )
   return [
     {
       "name": name,
       "rows": count,
-      "aside": aside.get(name, 0),
+      "aside": unusable_counts.get(name, 0),
       "kept": kept.get(name, 0),
-      "pool": (count - aside.get(name, 0)) / max(eligible, 1),
+      "pool": (count - unusable_counts.get(name, 0)) / max(eligible, 1),
       "share": kept.get(name, 0) / chosen if chosen else None,
     }
-    for name, count in whole.items()
+    for name, count in counts.items()
   ]
 
 
 def group_lines(pool: Pool, selection: Selection) -> list[dict[str, Any]]:
-  """Size, shares, main source, necessity and suspects of each group, by size."""
+  """Return size, shares, main source, necessity and suspects of each group, by size."""
   grouped = selection.group >= 0
   if not grouped.any():
     return []
@@ -71,26 +76,26 @@ def group_lines(pool: Pool, selection: Selection) -> list[dict[str, Any]]:
   size = np.bincount(codes)
   sources = _main_sources(pool.source, grouped, codes)
   chosen = np.bincount(codes, kept.astype(np.float64))
-  told = {
+  summary_lines = {
     line["group"]: line
     for line in selection.summary.get("groups") or []
     if "group" in line
   }
   lines = []
-  for place, group in enumerate(map(int, groups)):
-    line = told.get(group, {})
+  for index, group in enumerate(map(int, groups)):
+    line = summary_lines.get(group, {})
     lines.append(
       {
         "group": group,
         "label": group_label(
           group, line.get("name") or selection.group_names.get(group)
         ),
-        "size": int(size[place]),
-        "mostly": sources[place],
-        "kept": int(chosen[place]),
-        "pool": float(size[place] / size.sum()),
+        "size": int(size[index]),
+        "mostly": sources[index],
+        "kept": int(chosen[index]),
+        "pool": float(size[index] / size.sum()),
         "target": line.get("target_share"),
-        "share": float(chosen[place] / max(chosen.sum(), 1)),
+        "share": float(chosen[index] / max(chosen.sum(), 1)),
         "necessity": line.get("mean_necessity"),
         "floor": line.get("floor"),
         "suspects": line.get("suspects"),
@@ -102,32 +107,35 @@ def group_lines(pool: Pool, selection: Selection) -> list[dict[str, Any]]:
 def _main_sources(
   source: Labels, grouped: Bool[np.ndarray, " N"], codes: Int[np.ndarray, " K"]
 ) -> list[tuple[str, float] | None]:
-  """The most frequent source of each group and its share, None without sources."""
+  """Return the most frequent source of each group and its share.
+
+  All are None if the pool has no sources.
+  """
   if not source.names:
     return [None] * (int(codes.max()) + 1)
   pairs, counts = np.unique(
     np.stack([codes, source.codes[grouped]]), axis=1, return_counts=True
   )
-  found: list[tuple[str, float] | None] = []
+  main_sources: list[tuple[str, float] | None] = []
   for group in range(int(codes.max()) + 1):
-    here = np.flatnonzero(pairs[0] == group)
-    best = here[np.argmax(counts[here])]
+    group_pairs = np.flatnonzero(pairs[0] == group)
+    best = group_pairs[np.argmax(counts[group_pairs])]
     code = int(pairs[1, best])
     name = source.names[code] if code >= 0 else "no source"
-    found.append((name, float(counts[best] / counts[here].sum())))
-  return found
+    main_sources.append((name, float(counts[best] / counts[group_pairs].sum())))
+  return main_sources
 
 
 def group_label(group: int, name: str | None) -> str:
-  """The group's number and name; a name that has the number in it says both."""
+  """Return a label with a group's number and name; the number is not repeated."""
   if not name:
     return str(group)
   return name if str(group) in name.split() else f"{group}: {name}"
 
 
 def reason_lines(selection: Selection) -> list[dict[str, Any]]:
-  """How many rows were kept or not for each reason, kept ones first."""
-  meanings, lines = selection.summary.get("meanings") or {}, []  # of plug-ins
+  """Count the rows that were kept or not for each reason, kept rows first."""
+  meanings, lines = selection.summary.get("meanings") or {}, []  # meanings of plug-ins
   for kept in (True, False):
     where = selection.kept == kept
     counts = selection.reason.counts(where)
@@ -150,7 +158,7 @@ def reason_lines(selection: Selection) -> list[dict[str, Any]]:
 
 
 def aside_lines(pool: Pool) -> list[dict[str, Any]]:
-  """How many rows were set aside for each reason, and what the reason means."""
+  """Count the rows that were set aside for each reason, with the reason's meaning."""
   return [
     {
       "reason": reason,
@@ -164,18 +172,20 @@ def aside_lines(pool: Pool) -> list[dict[str, Any]]:
 
 
 def is_suspect(selection: Selection) -> Bool[np.ndarray, " N"]:
-  """Rows left out because they lie beyond a bound of their group."""
-  return _speaks_of(selection.reason, SUSPECT) & ~selection.kept
+  """Mark the rows that were left out as suspect."""
+  return _has_word(selection.reason, SUSPECT) & ~selection.kept
 
 
-def _speaks_of(labels: Labels, word: str) -> Bool[np.ndarray, " N"]:
-  found = [word in name.lower() for name in labels.names]
-  return np.asarray([*found, False])[labels.codes]  # -1 looks up the last
+def _has_word(labels: Labels, word: str) -> Bool[np.ndarray, " N"]:
+  matches = [word in name.lower() for name in labels.names]
+  return np.asarray([*matches, False])[
+    labels.codes
+  ]  # the code -1 looks up the last entry
 
 
 def upper_bounds(selection: Selection) -> Float[np.ndarray, " G"]:
-  """The least necessity beyond each group's upper bound, where a group has any."""
-  where = is_suspect(selection) & _speaks_of(selection.reason, BOUND)
+  """Return the lowest necessity beyond the upper bound, for each group that has any."""
+  where = is_suspect(selection) & _has_word(selection.reason, BOUND)
   where &= np.isfinite(selection.necessity) & (selection.group >= 0)
   if not where.any():
     return np.zeros(0)
@@ -186,16 +196,19 @@ def upper_bounds(selection: Selection) -> Float[np.ndarray, " G"]:
 
 
 def threshold_of(selection: Selection) -> float | None:
-  """The least gain that was enough: the summary's, or the rows' where all agree."""
-  told = selection.summary.get("threshold")
-  if isinstance(told, int | float) and math.isfinite(told):
-    return float(told)
-  found = np.unique(selection.threshold[np.isfinite(selection.threshold)])
-  return float(found[0]) if len(found) == 1 else None
+  """Return the lowest gain of a kept row.
+
+  It is read from the summary, or from the rows if they all have the same threshold.
+  """
+  summary_threshold = selection.summary.get("threshold")
+  if isinstance(summary_threshold, int | float) and math.isfinite(summary_threshold):
+    return float(summary_threshold)
+  thresholds = np.unique(selection.threshold[np.isfinite(selection.threshold)])
+  return float(thresholds[0]) if len(thresholds) == 1 else None
 
 
 def lengths(pool: Pool) -> dict[str, Int[np.ndarray, " K"]]:
-  """Lengths in tokens of the rows that can be used, with and without an image."""
+  """Return the lengths in tokens of the usable rows, with and without an image."""
   usable = ~pool.aside & (pool.tokens > 0)
   return {
     "with an image": pool.tokens[usable & pool.has_image],

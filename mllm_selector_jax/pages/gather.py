@@ -1,7 +1,7 @@
-"""Reads a workdir's artifacts into plain dictionaries and arrays.
+"""Reads the artifacts of a workdir into plain dictionaries and arrays.
 
-Everything by row is an array over the whole pool, in the pool's order. What has
-not been made yet is None, so that the page can say so.
+Arrays by row cover the whole pool, in the pool's order. An artifact that has not been
+made yet is None, so that the page can say so.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ from mllm_selector_jax.types import InputError, RunError
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-  """What the check found, by row.
+  """The checked pool, by row.
 
   Attributes:
-    tokens: length in tokens as the model reads the row; 0 where unknown.
-    turns: rounds of question and answer.
-    has_image: whether the row names an image.
-    aside: whether the row was set aside; `reason` says why.
-    images: how many different image files the usable rows hold.
-    summary: what the check wrote itself.
+    tokens: Length in tokens as the model reads the row; 0 if unknown.
+    turns: Rounds of question and answer.
+    has_image: Whether the row names an image.
+    aside: Whether the row was set aside; `reason` says why.
+    images: Number of different image files in the usable rows.
+    summary: The content of `pool_summary.json`.
   """
 
   path: Path
@@ -48,7 +48,7 @@ class Pool:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-  """What was decided about every row of the pool."""
+  """The decision about every row of the pool."""
 
   kept: Bool[np.ndarray, " N"]
   rank: Int[np.ndarray, " N"]  # -1: none
@@ -63,12 +63,12 @@ class Selection:
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-  """One selection with its tuning and its evaluation, as far as they are made.
+  """One selection with its tuning and its evaluation; missing parts are None.
 
   Attributes:
-    curve: steps and losses of the tuning.
-    results: the evaluation's `results.json`.
-    scores: the score of each question, by task and id.
+    curve: Steps and losses of the tuning.
+    results: `results.json` of the evaluation.
+    scores: The score of each question, by task and id.
   """
 
   name: str
@@ -94,16 +94,17 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """All that the page is made from.
+  """Everything that the page is made from.
 
   Attributes:
-    loss: the seed model's loss of each row, NaN where there is none.
-    seed_curve: steps and losses of the seed model's tuning.
-    provenance: each artifact's own account, by its place in the workdir.
-    measures: of diversity, of the main arm; None where that was made again since.
-    times: seconds by artifact, of those that a whole run made.
-    search: the trials that the settings were chosen by, None without a search.
-    rounds: of later rounds, their number and their evaluation's `results.json`.
+    loss: The seed model's loss of each row, NaN if the row has none.
+    seed_curve: Steps and losses of the seed model's tuning.
+    provenance: Provenance of each artifact, by its path in the workdir.
+    measures: Diversity measures of the main arm; None if its selection has been made
+      again since.
+    times: Seconds by artifact.
+    search: The trials of the search; None without a search.
+    rounds: For each later round its number and `results.json` of its evaluation.
   """
 
   pool: Pool
@@ -118,7 +119,7 @@ class Run:
 
   @property
   def main(self) -> Arm | None:
-    """The arm that the page is about: `main`, or the first that is no control."""
+    """Return the arm that the page is about: `main`, or the first other non-control."""
     for arm in self.arms:
       if arm.name == "main":
         return arm
@@ -126,27 +127,30 @@ class Run:
     return (chosen or self.arms or [None])[0]
 
   def control_of(self, arm: Arm) -> Arm | None:
-    """The random arm of the same budget, and of the same seed where named."""
+    """Return the random arm with the same budget, or None.
+
+    If there are several, the one with the same suffix (the seed) in its name is taken.
+    """
     if arm.strategy == CONTROL or arm.selection is None:
       return None
     controls = [
-      other
-      for other in self.arms
-      if other.strategy == CONTROL and other.budget == arm.budget
+      candidate
+      for candidate in self.arms
+      if candidate.strategy == CONTROL and candidate.budget == arm.budget
     ]
-    same_ending = arm.name.removeprefix(arm.strategy)
-    for other in controls:
-      if other.name.removeprefix(CONTROL) == same_ending:
-        return other
+    suffix = arm.name.removeprefix(arm.strategy)
+    for candidate in controls:
+      if candidate.name.removeprefix(CONTROL) == suffix:
+        return candidate
     return controls[0] if controls else None
 
 
 def read_run(workdir: Path) -> Run:
-  """Reads the workdir.
+  """Read the artifacts of a workdir.
 
   Raises:
-    InputError: there is no `pool.parquet`.
-    RunError: an artifact is damaged.
+    InputError: There is no `pool.parquet`.
+    RunError: An artifact is damaged.
   """
   path = workdir / "pool.parquet"
   if not path.is_file():
@@ -156,7 +160,7 @@ def read_run(workdir: Path) -> Run:
     )
   pool = read_pool(path)
   folders = sorted(p for p in workdir.glob("arms/*") if p.is_dir())
-  # Beside the main arm its control, then all others by name.
+  # The main arm first, then its control, then all others by name.
   order = {"main": 0, CONTROL: 1}
   folders.sort(key=lambda folder: (order.get(folder.name, 2), folder.name))
   folders = [folder for folder in folders if any(folder.glob("*/*"))]
@@ -175,20 +179,20 @@ def read_run(workdir: Path) -> Run:
 
 
 def read_rounds(workdir: Path) -> list[tuple[int, dict[str, Any]]]:
-  """What the main arm of each later round reached, where it was evaluated."""
-  found = []
+  """Return number and results of the later rounds whose main arm was evaluated."""
+  rounds = []
   for path in workdir.glob("rounds/*/arms/main/evaluation/results.json"):
     number = path.parents[3].name
     results = tables.read_json(path)
     if number.isdigit() and results and results.get("macro"):
-      found.append((int(number), results))
-  return sorted(found, key=lambda each: each[0])
+      rounds.append((int(number), results))
+  return sorted(rounds, key=lambda pair: pair[0])
 
 
 def read_measures(
   workdir: Path, provenance: dict[str, dict[str, Any]]
 ) -> dict[str, Any] | None:
-  """`measures.json`, where it is of the selection that is there now."""
+  """Read `measures.json`, or return None if it belongs to an older selection."""
   measured = (provenance.get("measures") or {}).get("inputs") or {}
   chosen = provenance.get("arms/main/selection") or {}
   if not measured or measured.get("selection") != chosen.get("digest"):
@@ -197,11 +201,11 @@ def read_measures(
 
 
 def read_pool(path: Path) -> Pool:
-  wanted = ("row", "source", "images", "image_hashes", "turns", "tokens", "reason")
-  table = tables.read_table(path, (*wanted, "status", "truncated"))
+  columns = ("row", "source", "images", "image_hashes", "turns", "tokens", "reason")
+  table = tables.read_table(path, (*columns, "status", "truncated"))
   rows = table.num_rows
-  place = np.argsort(tables.numbers(table, "row", 0, np.int64), kind="stable")
-  table = table if np.all(place == np.arange(rows)) else table.take(place)
+  order = np.argsort(tables.numbers(table, "row", 0, np.int64), kind="stable")
+  table = table if np.all(order == np.arange(rows)) else table.take(order)
   reason = tables.labels(table, "reason")
   return Pool(
     path=path,
@@ -236,23 +240,28 @@ def read_arm(folder: Path, rows: int) -> Arm:
 
 
 def read_selection(path: Path, rows: int) -> Selection:
-  wanted = ("row", "kept", "rank", "group", "necessity", "gain", "threshold")
-  table = tables.read_table(path, (*wanted, "reason", "group_name"))
+  columns = ("row", "kept", "rank", "group", "necessity", "gain", "threshold")
+  table = tables.read_table(path, (*columns, "reason", "group_name"))
   row = tables.numbers(table, "row", 0, np.int64)
   if len(row) and row.max() >= rows:
     raise RunError(
-      f"{path} speaks of row {row.max():,}, the pool has {rows:,}: they are of"
-      " different pools. Run the select stage again."
+      f"{path} has row {row.max():,}, but the pool has only {rows:,} rows: they belong"
+      " to different pools. Run the select stage again."
     )
 
   def spread(values: np.ndarray, fill: Any) -> np.ndarray:
-    whole = np.full(rows, fill, values.dtype)
-    whole[row] = values
-    return whole
+    values_by_row = np.full(rows, fill, values.dtype)
+    values_by_row[row] = values
+    return values_by_row
 
   group = spread(tables.numbers(table, "group", -1, np.int64), -1)
-  reason, named = tables.labels(table, "reason"), tables.labels(table, "group_name")
-  named = tables.Labels(spread(named.codes, tables.NO_LABEL), named.names)
+  reason, group_names = (
+    tables.labels(table, "reason"),
+    tables.labels(table, "group_name"),
+  )
+  group_names = tables.Labels(
+    spread(group_names.codes, tables.NO_LABEL), group_names.names
+  )
   groups, first = np.unique(group, return_index=True)
   return Selection(
     kept=spread(tables.numbers(table, "kept", 0, np.int64) > 0, False),
@@ -263,9 +272,9 @@ def read_selection(path: Path, rows: int) -> Selection:
     threshold=spread(tables.numbers(table, "threshold", np.nan, np.float64), np.nan),
     reason=tables.Labels(spread(reason.codes, tables.NO_LABEL), reason.names),
     group_names={
-      int(g): named.names[named.codes[n]]
+      int(g): group_names.names[group_names.codes[n]]
       for g, n in zip(groups, first, strict=True)
-      if g >= 0 and named.codes[n] >= 0
+      if g >= 0 and group_names.codes[n] >= 0
     },
     summary=tables.read_json(path.with_name("summary.json")) or {},
   )
@@ -278,13 +287,13 @@ def read_losses(folder: Path, rows: int) -> Float[np.ndarray, " N"] | None:
     losses = np.full(rows, np.nan) if losses is None else losses
     row = tables.numbers(table, "row", 0, np.int64)
     if len(row) and row.max() >= rows:
-      raise RunError(f"{part} is of another pool. Run the score stage again.")
+      raise RunError(f"{part} belongs to another pool. Run the score stage again.")
     losses[row] = tables.numbers(table, "loss", np.nan, np.float64)
   return losses
 
 
 def read_curve(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-  """Steps and losses of a training; lines without a number are left out."""
+  """Read steps and losses of a training; lines without numbers are skipped."""
   points = [
     (line["step"], line["loss"])
     for line in tables.read_lines(path)
@@ -297,7 +306,7 @@ def read_curve(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def read_provenance(workdir: Path) -> dict[str, dict[str, Any]]:
-  """Each artifact's own account; not that of an earlier report."""
+  """Read the provenance of each artifact, except that of an earlier report."""
   deeper = ("clusters/*/provenance.json", "arms/*/*/provenance.json")
   deeper += ("doubts/*/provenance.json", "rounds/*/*/provenance.json")
   deeper += ("rounds/*/arms/*/*/provenance.json", "search/*/provenance.json")
@@ -306,7 +315,7 @@ def read_provenance(workdir: Path) -> dict[str, dict[str, Any]]:
   for path in sorted(path for pattern in patterns for path in workdir.glob(pattern)):
     if path.parent.suffix in (".partial", ".old"):
       continue
-    place = path.relative_to(workdir).as_posix().removesuffix("provenance.json")
-    accounts[place.rstrip("/.")] = tables.read_json(path) or {}
+    name = path.relative_to(workdir).as_posix().removesuffix("provenance.json")
+    accounts[name.rstrip("/.")] = tables.read_json(path) or {}
   accounts.pop("report", None)
   return accounts

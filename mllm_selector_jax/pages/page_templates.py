@@ -1,10 +1,13 @@
-"""The templates of the pages that people open, escaped and strict."""
+"""Loads the templates of the pages."""
 
 import jinja2
 
 
 def make_environment() -> jinja2.Environment:
-  """Finds the templates that lie beside the modules of the pages."""
+  """Make the environment of the templates in this folder.
+
+  Values are escaped, and a name that is not defined raises an error.
+  """
   return jinja2.Environment(
     loader=jinja2.PackageLoader("mllm_selector_jax", "pages"),
     autoescape=True,

@@ -1,7 +1,7 @@
-"""The page's charts: SVG in data URIs, binned, the same bytes every time.
+"""Draws the page's charts as SVG in data URIs; the same data give the same bytes.
 
-Colours are those of Okabe and Ito, told apart by people of every colour vision;
-where two series meet they differ in shape or lightness as well.
+The colours are those of Okabe and Ito, which people of any colour vision can tell
+apart. Series in one chart also differ in shape or lightness.
 """
 
 import base64
@@ -24,7 +24,7 @@ LINE = "#1f2933"
 ARMS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 BINS = 40
-MOST_POINTS = 200  # of one curve
+MOST_POINTS = 200  # of a curve
 MOST_BARS = 14
 MOST_GROUPS = 60
 STYLE = {
@@ -49,7 +49,7 @@ STYLE = {
 
 
 class Drawing:
-  """One chart that is being drawn; `uri` is set when its block ends."""
+  """A chart that is being drawn; `uri` is set at the end of the block of `drawn`."""
 
   def __init__(self, figure: Figure, axes: Any):
     self.figure, self.axes, self.uri = figure, axes, ""
@@ -59,9 +59,9 @@ class Drawing:
 def drawn(
   width: float = 6.2, height: float = 3.4, columns: int = 1, **options: Any
 ) -> Iterator[Drawing]:
-  """Gives axes to draw on, of a width and height in inches."""
+  """Yield a chart to draw on; width and height are in inches."""
   with matplotlib.rc_context():
-    matplotlib.rcdefaults()  # whatever the user's own matplotlibrc says
+    matplotlib.rcdefaults()  # ignore the user's matplotlibrc
     matplotlib.rcParams.update(STYLE)
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
@@ -69,8 +69,8 @@ def drawn(
     yield drawing
     text = io.StringIO()
     with warnings.catch_warnings():
-      # A name in a script that the font lacks is drawn as boxes; the tables
-      # beside the chart have it in full.
+      # Characters that the font lacks are drawn as boxes; the tables beside the chart
+      # have the names in full.
       warnings.filterwarnings("ignore", message="Glyph .* missing from")
       warnings.filterwarnings("ignore", message="constrained_layout not applied")
       figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
@@ -83,71 +83,73 @@ def plot_results(
   differences: dict[str, tuple[float, float, float]],
   title: str,
 ) -> str:
-  """Value and interval of each line for each arm, and the difference beside it.
+  """Plot the results of each arm with intervals, and beside them the differences.
 
   Args:
-    arms: name and, by line of the table, `value`, `low` and `high`.
-    differences: by line, the difference and its interval.
-    title: what the right half shows.
+    arms: Name of each arm and, by line of the table, `value`, `low` and `high`.
+    differences: By line of the table, the difference and its interval.
+    title: Title of the right half, which shows the differences.
   """
   names = list(dict.fromkeys(name for _, lines in arms for name in lines))
   columns = 2 if differences else 1
   height = 1.3 + (0.17 * len(arms) + 0.15) * len(names)
   with drawn(5.2 * columns, height, columns, sharey=True) as drawing:
-    left = drawing.axes[0] if columns == 2 else drawing.axes
+    left_axes = drawing.axes[0] if columns == 2 else drawing.axes
     offsets = np.linspace(-0.24, 0.24, len(arms)) if len(arms) > 1 else [0.0]
-    for place, ((label, lines), offset) in enumerate(zip(arms, offsets, strict=True)):
-      spots = [y for y, name in enumerate(names) if name in lines]
-      rows = [lines[names[y]] for y in spots]
+    for index, ((label, lines), offset) in enumerate(zip(arms, offsets, strict=True)):
+      positions = [y for y, name in enumerate(names) if name in lines]
+      rows = [lines[names[y]] for y in positions]
       _dots(
-        left,
+        left_axes,
         np.array([(row["value"], row["low"], row["high"]) for row in rows]),
-        np.array(spots) + offset,
+        np.array(positions) + offset,
         {
-          "color": ARMS[place % len(ARMS)],
-          "marker": MARKERS[place % len(MARKERS)],
+          "color": ARMS[index % len(ARMS)],
+          "marker": MARKERS[index % len(MARKERS)],
           "label": _short(label, 30),
         },
       )
-    left.set_yticks(range(len(names)), [_short(name) for name in names])
-    left.set_ylim(len(names) - 0.4, -0.6)
-    left.set_xlim(-0.02, 1.02)
-    left.xaxis.set_major_formatter(FuncFormatter(_percent))
-    left.set_xlabel("questions answered right (95 % interval)")
+    left_axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    left_axes.set_ylim(len(names) - 0.4, -0.6)
+    left_axes.set_xlim(-0.02, 1.02)
+    left_axes.xaxis.set_major_formatter(FuncFormatter(_percent))
+    left_axes.set_xlabel("questions answered correctly (95 % interval)")
     _legend(drawing, min(len(arms), 3))
     if columns == 2:
-      right, spots = drawing.axes[1], [n for n in names if n in differences]
-      right.axvline(0, color=LINE, linewidth=1)
-      values = np.array([differences[name] for name in spots])
+      right_axes, positions = drawing.axes[1], [n for n in names if n in differences]
+      right_axes.axvline(0, color=LINE, linewidth=1)
+      values = np.array([differences[name] for name in positions])
       style = {"color": LINE, "marker": "o"}
-      _dots(right, values, np.array([names.index(name) for name in spots]), style)
-      right.xaxis.set_major_formatter(FuncFormatter(_points))
-      right.set_xlabel(f"{_short(title, 50)}, percentage points (95 %)")
-      right.tick_params(labelleft=False, left=False)
+      _dots(
+        right_axes, values, np.array([names.index(name) for name in positions]), style
+      )
+      right_axes.xaxis.set_major_formatter(FuncFormatter(_points))
+      right_axes.set_xlabel(f"{_short(title, 50)}, percentage points (95 %)")
+      right_axes.tick_params(labelleft=False, left=False)
   return drawing.uri
 
 
 def plot_sources(lines: list[dict[str, Any]]) -> str:
-  """Share of each source in the pool and, where there is one, the selection."""
-  shown = lines[:MOST_BARS]
+  """Plot the share of each source in the pool and in the selection, if any."""
+  largest = lines[:MOST_BARS]
   rest = lines[MOST_BARS:]
-  labels = [_short(line["name"], 28) for line in shown]
-  shares = {"pool": [line["pool"] for line in shown]}
+  labels = [_short(line["name"], 28) for line in largest]
+  shares = {"pool": [line["pool"] for line in largest]}
   if any(line["share"] is not None for line in lines):
-    shares["selection"] = [line["share"] or 0.0 for line in shown]
+    shares["selection"] = [line["share"] or 0.0 for line in largest]
   if rest:
     labels.append(f"{len(rest):,} others")
     shares["pool"].append(sum(line["pool"] for line in rest))
     if "selection" in shares:
       shares["selection"].append(sum(line["share"] or 0.0 for line in rest))
-  spots = np.arange(len(labels))
+  positions = np.arange(len(labels))
   with drawn(height=1.2 + 0.34 * len(labels)) as drawing:
     thick = 0.38 if "selection" in shares else 0.6
-    for place, (label, values) in enumerate(shares.items()):
-      offset = (place - (len(shares) - 1) / 2) * thick
-      colour = KEPT if place else POOL
-      drawing.axes.barh(spots + offset, values, thick, color=colour, label=label)
-    drawing.axes.set_yticks(spots, labels)
+    for index, (label, values) in enumerate(shares.items()):
+      offset = (index - (len(shares) - 1) / 2) * thick
+      colour = KEPT if index else POOL
+      drawing.axes.barh(positions + offset, values, thick, color=colour, label=label)
+    drawing.axes.set_yticks(positions, labels)
     drawing.axes.invert_yaxis()
     drawing.axes.grid(axis="y", visible=False)
     drawing.axes.xaxis.set_major_formatter(FuncFormatter(_percent))
@@ -157,23 +159,23 @@ def plot_sources(lines: list[dict[str, Any]]) -> str:
 
 
 def plot_groups(lines: list[dict[str, Any]]) -> str:
-  """Pool share, target and reached share of the largest groups."""
-  shown = lines[:MOST_GROUPS]
-  spots = np.arange(len(shown))
-  with drawn(width=max(6.2, 1.4 + 0.19 * len(shown)), height=3.6) as drawing:
+  """Plot pool share, target share and reached share of the largest groups."""
+  largest = lines[:MOST_GROUPS]
+  positions = np.arange(len(largest))
+  with drawn(width=max(6.2, 1.4 + 0.19 * len(largest)), height=3.6) as drawing:
     axes = drawing.axes
-    pool, reached = ([line[key] for line in shown] for key in ("pool", "share"))
-    axes.bar(spots, pool, 0.8, color=DROPPED, label="pool")
-    axes.vlines(spots, pool, reached, color=KEPT, linewidth=1)
-    axes.plot(spots, reached, "o", color=KEPT, markersize=4.5, label="selection")
-    aims = [(x, line["target"]) for x, line in enumerate(shown) if line["target"]]
+    pool, reached = ([line[key] for line in largest] for key in ("pool", "share"))
+    axes.bar(positions, pool, 0.8, color=DROPPED, label="pool")
+    axes.vlines(positions, pool, reached, color=KEPT, linewidth=1)
+    axes.plot(positions, reached, "o", color=KEPT, markersize=4.5, label="selection")
+    aims = [(x, line["target"]) for x, line in enumerate(largest) if line["target"]]
     if aims:
       where, target = np.asarray(aims, np.float64).T
       axes.plot(where, target, "_", color=LINE, markersize=9, label="target")
-    names = [_short(line["label"], 16) for line in shown]
+    names = [_short(line["label"], 16) for line in largest]
     upright = all(len(name) <= 2 for name in names)
-    axes.set_xticks(spots, names, rotation=0 if upright else 90, fontsize=7)
-    axes.set_xlim(-0.8, len(shown) - 0.2)
+    axes.set_xticks(positions, names, rotation=0 if upright else 90, fontsize=7)
+    axes.set_xlim(-0.8, len(largest) - 0.2)
     axes.grid(axis="x", visible=False)
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     axes.set_ylabel("share of the rows")
@@ -188,13 +190,13 @@ def plot_parts(
   threshold: tuple[float, str] | None = None,
   bounds: Float[np.ndarray, " G"] | None = None,
 ) -> str:
-  """A stacked histogram: together the parts are all rows.
+  """Plot a stacked histogram.
 
   Args:
-    parts: label, colour and the values of its rows, from the bottom up.
-    label: of the horizontal axis.
-    threshold: where to draw a line, and what it is.
-    bounds: one upper bound a group: their range is shaded, their median drawn.
+    parts: Label, colour and values of each part, from the bottom up.
+    label: Label of the horizontal axis.
+    threshold: Position and label of a vertical line.
+    bounds: Upper bound of each group; their range is shaded and their median drawn.
   """
   edges, note = _edges(np.concatenate([values for _, _, values in parts]))
   bottom = np.zeros(len(edges) - 1)
@@ -227,18 +229,18 @@ def plot_parts(
 
 
 def plot_shapes(parts: list[tuple[str, str, Num[np.ndarray, " _"]]], label: str) -> str:
-  """Outlines of several distributions, each as shares of its own rows."""
+  """Plot the outlines of several histograms, each normalised by its own rows."""
   parts = [part for part in parts if len(part[2])]
   edges, note = _edges(np.concatenate([values for _, _, values in parts]))
   with drawn() as drawing:
-    for place, (name, colour, values) in enumerate(parts):
+    for index, (name, colour, values) in enumerate(parts):
       counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
       drawing.axes.stairs(
         counts / counts.sum(),
         edges,
         color=colour,
-        fill=place == 0,
-        alpha=0.45 if place == 0 else 1.0,
+        fill=index == 0,
+        alpha=0.45 if index == 0 else 1.0,
         linewidth=1.8,
         label=f"{name}: {len(values):,} rows",
       )
@@ -250,22 +252,22 @@ def plot_shapes(parts: list[tuple[str, str, Num[np.ndarray, " _"]]], label: str)
 
 
 def plot_curves(curves: list[tuple[str, tuple[np.ndarray, np.ndarray]]]) -> str:
-  """Training loss against the step, averaged so that few points remain."""
+  """Plot training losses, averaged over steps to at most `MOST_POINTS` points."""
   with drawn(width=9.0) as drawing:
-    for place, (name, (steps, losses)) in enumerate(curves):
+    for index, (name, (steps, losses)) in enumerate(curves):
       parts = max(1, min(MOST_POINTS, len(steps)))
       x = [chunk.mean() for chunk in np.array_split(steps, parts)]
       y = [chunk.mean() for chunk in np.array_split(losses, parts)]
       drawing.axes.plot(
         x,
         y,
-        color=ARMS[place % len(ARMS)],
-        linestyle=("-", "--", ":", "-.")[place % 4],
+        color=ARMS[index % len(ARMS)],
+        linestyle=("-", "--", ":", "-.")[index % 4],
         marker="" if parts > 1 else "o",
         label=_short(name, 30),
       )
     drawing.axes.set_xlabel("step")
-    drawing.axes.set_ylabel("training loss (nats a token)")
+    drawing.axes.set_ylabel("training loss (nats per token)")
     drawing.axes.set_ylim(bottom=0)
     drawing.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(drawing, 4)
@@ -273,33 +275,37 @@ def plot_curves(curves: list[tuple[str, tuple[np.ndarray, np.ndarray]]]) -> str:
 
 
 def _dots(
-  axes: Axes, intervals: Float[np.ndarray, "K 3"], spots: Any, style: dict[str, Any]
+  axes: Axes, intervals: Float[np.ndarray, "K 3"], positions: Any, style: dict[str, Any]
 ) -> None:
   value, low, high = intervals.reshape(-1, 3).T
   reach = np.maximum(np.stack([value - low, high - value]), 0)
-  axes.errorbar(value, spots, xerr=reach, linestyle="none", markersize=5, **style)
+  axes.errorbar(value, positions, xerr=reach, linestyle="none", markersize=5, **style)
 
 
 def _edges(values: Num[np.ndarray, " N"]) -> tuple[np.ndarray, str]:
-  """Bin edges over all but the farthest values, which go into the end bins."""
+  """Choose bin edges; the most extreme values go into the outer bins.
+
+  Returns:
+    The edges, and a note for the axis if the outer bins hold values beyond them.
+  """
   if not len(values):
     return np.linspace(0, 1, BINS + 1), ""
   low, high = float(values.min()), float(values.max())
   if low >= 0 and high <= 1:
     return np.linspace(0, 1, BINS + 1), ""
   near, far = (float(edge) for edge in np.quantile(values, [0.002, 0.998]))
-  # Only a long tail is folded: where the range is full, it is shown whole.
+  # Only cut long tails: otherwise show the whole range.
   near = near if near - low > 0.2 * (far - near) else low
   far = far if high - far > 0.2 * (far - near) else high
   if far - near < 1e-9 * max(1.0, abs(far)):
     near, far = near - 0.5, far + 0.5
-  note = " (end bins hold all beyond)" if near > low or far < high else ""
+  note = " (outer bins hold all values beyond)" if near > low or far < high else ""
   return np.linspace(near, far, BINS + 1), note
 
 
 def plot_lengths(lengths: dict[str, Int[np.ndarray, " K"]]) -> str:
   colours = dict(zip(lengths, (KEPT, ARMS[1]), strict=False))
-  parts = [(name, colours[name], found) for name, found in lengths.items()]
+  parts = [(name, colours[name], values) for name, values in lengths.items()]
   return plot_parts(parts, "length of a row in tokens")
 
 
@@ -323,6 +329,6 @@ def _legend(drawing: Drawing, columns: int) -> None:
     drawing.figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
-def _short(text: str, most: int = 24) -> str:
+def _short(text: str, length: int = 24) -> str:
   text = "".join(char if char.isprintable() else " " for char in text)
-  return text if len(text) <= most else text[: most - 1] + "…"
+  return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,4 +1,4 @@
-"""Fills the page's template with figures, charts and samples."""
+"""Fills the template of the page with figures, charts and samples."""
 
 import functools
 import math
@@ -24,11 +24,11 @@ from mllm_selector_jax.pipeline.search.search_arms import list_lines
 from mllm_selector_jax.selection.bounds import BOUNDS
 
 MOST_BYTES = 10_000_000  # of the whole page
-MOST_ARMS = 6  # in one chart or in the columns of one table
-MOST_LINES = 60  # of a table before the rest is folded
+MOST_ARMS = 6  # in a chart or in the columns of a table
+MOST_LINES = 60  # of a table; the rest is collapsed
 MOST_SHOWN_GROUPS = 12  # of the table of groups; the chart has more
-MOST_CARDS = 8  # of one kind before the rest is folded
-MOST_FOLDED = 500  # lines of the folded rest
+MOST_CARDS = 8  # of a kind; the rest is collapsed
+MOST_FOLDED = 500  # lines of the collapsed rest
 _PART = dict.fromkeys(("value", "low", "high", "count", "correct", "metric"))
 ALL_TASKS, ALL_QUESTIONS = "mean of the tasks", "all questions"
 
@@ -37,8 +37,8 @@ def render(workdir: Path, images: AnyFolders, title: str) -> str:
   run = gather.read_run(workdir)
   content = collect(run, images)
   template = _environment().get_template("report.html.j2")
-  # Everything shown is cut and counted, so the whole page is within bounds as
-  # it is; pictures, then samples, go first should an odd pool prove that wrong.
+  # The length of everything shown is limited, so the page should be small enough. If
+  # it is not, leave out the pictures first, and then the samples.
   for words in ("", "Pictures were left out", "Samples were left out"):
     if words.startswith("Pictures"):
       content["samples"] = samples.make_cards(run.pool, _chosen(run), None, _picks(run))
@@ -52,7 +52,7 @@ def render(workdir: Path, images: AnyFolders, title: str) -> str:
 
 
 def collect(run: Run, images: AnyFolders) -> dict[str, Any]:
-  """Everything that the template names."""
+  """Return all variables of the template."""
   main = run.main
   control = run.control_of(main) if main else None
   comparison = (
@@ -92,7 +92,7 @@ def collect(run: Run, images: AnyFolders) -> dict[str, Any]:
 
 
 def result_lines(arms: list[Arm]) -> dict[str, dict[str, dict[str, Any]]]:
-  """By line of the table and by arm: value, low, high and the counts."""
+  """Return value, interval and counts, by line of the table and by arm."""
   lines: dict[str, dict[str, dict[str, Any]]] = {}
   for arm in arms:
     if arm.results is None:
@@ -108,19 +108,19 @@ def result_lines(arms: list[Arm]) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _unasked(arms: list[Arm]) -> list[tuple[str, int, str]]:
-  """Arms whose evaluation set questions aside, how many, and for what reasons."""
-  found = []
+  """Return arms whose evaluation set questions aside, how many, and the reasons."""
+  lines = []
   for arm in arms:
-    aside = (arm.results or {}).get("aside") or {}
-    if aside.get("count"):
-      reasons = (aside.get("reasons") or {}).items()
+    refused = (arm.results or {}).get("aside") or {}
+    if refused.get("count"):
+      reasons = (refused.get("reasons") or {}).items()
       words = ", ".join(f"{reason}: {n:,}" for reason, n in reasons)
-      found.append((arm.name, aside["count"], words))
-  return found
+      lines.append((arm.name, refused["count"], words))
+  return lines
 
 
 def _shown_arms(run: Run) -> list[Arm]:
-  """The main arm, its control, then as many others as a chart can tell apart."""
+  """Return the main arm, its control, and other arms, `MOST_ARMS` at most."""
   main = run.main
   if main is None:
     return []
@@ -189,18 +189,21 @@ def _measured(run: Run) -> dict[str, Any] | None:
 
 
 def _bound(run: Run, summary: dict[str, Any]) -> dict[str, Any] | None:
-  """What a bound took out, what it left alone, and its cost beside the scoring."""
-  name, told = (summary.get("options") or {}).get("bound"), summary.get("bound")
-  if not told or not (told.get("flops") or told["spared"]):
+  """Return what a bound left out, what it did not judge, and its cost."""
+  name, summary_bound = (
+    (summary.get("options") or {}).get("bound"),
+    summary.get("bound"),
+  )
+  if not summary_bound or not (summary_bound.get("flops") or summary_bound["spared"]):
     return None
-  bound = BOUNDS.get(name)  # of a plug-in's the held-out loss is not known
+  bound = BOUNDS.get(name)  # the held-out loss of a plug-in's bound is not known
   seconds = add_seconds(run.times, bound.held_out) if bound else None
-  return {**told, "name": name, "seconds": seconds}
+  return {**summary_bound, "name": name, "seconds": seconds}
 
 
 def _certificate(summary: dict[str, Any]) -> dict[str, Any] | None:
-  told = summary.get("certificate")
-  return dict.fromkeys(("value", "bound", "gap")) | told if told else None
+  certificate = summary.get("certificate")
+  return dict.fromkeys(("value", "bound", "gap")) | certificate if certificate else None
 
 
 def _other_content(run: Run, arm: Arm) -> dict[str, Any]:
@@ -223,15 +226,19 @@ def _aside_content(run: Run) -> list[dict[str, Any]]:
 
 
 def _charts(run: Run, comparison: PairedDifference | None) -> dict[str, str]:
-  """Data URIs by name; a chart that has nothing to show is left out."""
+  """Return the charts as data URIs by name; empty charts are left out."""
   charts, selection = {}, _chosen(run)
   arms, results = _shown_arms(run), result_lines(_shown_arms(run))
   if results:
-    drawn = dict(list(results.items())[-MOST_LINES:])
+    plotted = dict(list(results.items())[-MOST_LINES:])
     lines = [
       (
         _label(arm),
-        {task: by[arm.name] for task, by in drawn.items() if arm.name in by},
+        {
+          task: by_arm[arm.name]
+          for task, by_arm in plotted.items()
+          if arm.name in by_arm
+        },
       )
       for arm in arms
       if arm.results is not None
@@ -268,8 +275,8 @@ def _selection_charts(run: Run, selection: Selection) -> dict[str, str]:
   ]
 
   def split(values: np.ndarray) -> list[tuple[str, str, np.ndarray]]:
-    known = np.isfinite(values)
-    return [(name, colour, values[where & known]) for name, colour, where in parts]
+    finite = np.isfinite(values)
+    return [(name, colour, values[where & finite]) for name, colour, where in parts]
 
   groups = findings.group_lines(run.pool, selection)
   if groups:
@@ -282,14 +289,14 @@ def _selection_charts(run: Run, selection: Selection) -> dict[str, str]:
       bounds=findings.upper_bounds(selection),
     )
   if run.loss is not None and np.isfinite(run.loss).any():
-    known = np.isfinite(run.loss)
+    finite = np.isfinite(run.loss)
     charts["loss"] = plots.plot_shapes(
       [
-        ("pool", plots.POOL, run.loss[known]),
-        ("kept", plots.KEPT, run.loss[known & kept]),
-        ("suspect, left out", plots.SUSPECT, run.loss[known & suspect]),
+        ("pool", plots.POOL, run.loss[finite]),
+        ("kept", plots.KEPT, run.loss[finite & kept]),
+        ("suspect, left out", plots.SUSPECT, run.loss[finite & suspect]),
       ],
-      "the seed model's loss (nats a token)",
+      "the seed model's loss (nats per token)",
     )
   if np.isfinite(selection.gain).any():
     threshold = findings.threshold_of(selection)
@@ -312,7 +319,7 @@ def _environment() -> jinja2.Environment:
     "gap": lambda value: DASH if _missing(value) else f"{value:.2g}",
     "fine": lambda value: DASH if _missing(value) else f"{value:.4f}",
     "points": lambda value: DASH if _missing(value) else f"{100 * value:+.1f}",
-    "short": lambda value, most=60: samples.cut(str(value), most),
+    "short": lambda value, length=60: samples.cut(str(value), length),
   }
   return environment
 

@@ -1,4 +1,4 @@
-"""The rows that the page shows: which ones, their text and their thumbnails."""
+"""Picks the rows that the page shows, and reads their texts and thumbnails."""
 
 import base64
 import dataclasses
@@ -17,30 +17,30 @@ from mllm_selector_jax.pages import findings, tables
 from mllm_selector_jax.pages.gather import Pool, Selection
 from mllm_selector_jax.types import MARK, InputError, Picture, RowError
 
-THUMBNAIL = 128  # pixels, the longer side at most
-MAX_PIXELS = 64_000_000  # of an image that a thumbnail is made of
+THUMBNAIL = 128  # pixels of the longer side, at most
+MAX_PIXELS = 64_000_000  # of an image to make a thumbnail of
 MOST_BYTES = 3_000_000  # of all thumbnails together
 MOST_CARDS = 500
-MOST_TEXT = 300  # characters of one question or answer
-MOST_TURNS = 2  # rounds of one conversation
+MOST_TEXT = 300  # characters of a question or answer
+MOST_TURNS = 2  # rounds of a conversation
 MOST_PICTURES = 4  # images of a row
 MOST_RECORD = 1 << 20  # bytes of a record that are read
-_PNG_BYTES = 6_000  # a smaller image is kept exact
+_PNG_BYTES = 6_000  # a larger thumbnail is stored as JPEG
 _UNWRITABLE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 _COLUMNS = ("id", "images", "source", "file", "offset", "length", "reason", "detail")
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-  """One row as it is shown.
+  """A row as the page shows it.
 
   Attributes:
-    turns: who speaks, `question` or `answer`, and what, cut to a length.
-    more: how many rounds are left out.
-    pictures: the first images as data URIs; `no_picture` says why there is none, or
-      which are left out.
-    facts: what is known about the row, label and text.
-    necessity: between 0 and 1, for a bar; None where there is none.
+    turns: Pairs of `question` or `answer` and the text, truncated.
+    more: Number of rounds that are left out.
+    pictures: The first images as data URIs.
+    no_picture: Why there are none, or how many are left out; "" otherwise.
+    facts: Pairs of a label and a text about the row.
+    necessity: Length of the necessity bar, between 0 and 1; None without a bar.
   """
 
   row: int
@@ -58,7 +58,7 @@ class Card:
 
 @dataclasses.dataclass(frozen=True)
 class Pick:
-  """Rows of one kind, with what makes them worth a look."""
+  """Rows of one kind; `words` says what they are."""
 
   name: str
   words: str
@@ -66,15 +66,15 @@ class Pick:
 
 
 def pick_rows(pool: Pool, selection: Selection | None) -> list[Pick]:
-  """Chooses the rows to show: the same for the same artifacts."""
+  """Choose the rows to show; the same artifacts give the same rows."""
   picks = []
   if selection is not None:
     picks += _pick_selected(selection)
   picks.append(
     Pick(
       "Set aside by the check",
-      "Up to four rows of each reason; they were never scored.",
-      _each_reason(pool, 4),
+      "Up to four rows for each reason; they were not scored.",
+      _pick_unusable(pool, 4),
     )
   )
   picks = [pick for pick in picks if len(pick.rows)]
@@ -89,8 +89,8 @@ def _pick_selected(selection: Selection) -> list[Pick]:
   gain, threshold = selection.gain, findings.threshold_of(selection)
   has_gain = np.isfinite(gain)
   picks = [
-    Pick("Kept, taken first", "The first of the order.", ranked[:12]),
-    Pick("Kept, at random", "What the selection looks like.", _shuffled(kept)[:24]),
+    Pick("Kept, ranked first", "The rows with the best ranks.", ranked[:12]),
+    Pick("Kept, at random", "A sample of the selection.", _shuffled(kept)[:24]),
   ]
   if has_gain.any() and threshold is not None:
     words = f"the threshold is a gain of {threshold:.4g}"
@@ -99,7 +99,7 @@ def _pick_selected(selection: Selection) -> list[Pick]:
     picks += [
       Pick(
         "Near the threshold",
-        f"The last that were taken and the first that were not; {words}.",
+        f"The last rows that were taken and the first that were not; {words}.",
         np.concatenate(near),
       ),
       Pick("Below the threshold, at random", f"Not taken; {words}.", far[:16]),
@@ -110,8 +110,8 @@ def _pick_selected(selection: Selection) -> list[Pick]:
   picks.append(
     Pick(
       "Suspect, left out",
-      "Probably wrong, by the selection's bounds: wrong answers and misaligned"
-      " images gather here, and some rows that are merely hard.",
+      "Rows that the selection's bounds take for wrong: wrong answers, images that do"
+      " not fit the text, and some rows that are only hard.",
       _shuffled(suspect)[:24],
     )
   )
@@ -119,7 +119,7 @@ def _pick_selected(selection: Selection) -> list[Pick]:
 
 
 def _shuffled(where: Bool[np.ndarray, " N"]) -> Int[np.ndarray, " K"]:
-  """The rows in an order that follows from their numbers alone."""
+  """Return the marked rows in a pseudo-random order that depends only on numbers."""
   rows = np.flatnonzero(where)
   mixed = (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
   mixed ^= mixed >> np.uint64(29)
@@ -133,22 +133,22 @@ def _nearest(
   return rows[np.argsort(np.abs(gain[rows] - threshold), kind="stable")]
 
 
-def _each_reason(pool: Pool, most: int) -> Int[np.ndarray, " K"]:
-  """One row of every reason, then a second of every reason, and so on."""
-  found = []
+def _pick_unusable(pool: Pool, per_reason: int) -> Int[np.ndarray, " K"]:
+  """Pick one row for every reason, then a second for every reason, and so on."""
+  candidates = []
   for line in findings.aside_lines(pool):
     code = pool.reason.names.index(line["reason"])
-    rows = np.flatnonzero(pool.reason.codes == code)[:most]
-    found += [(turn, len(found), int(row)) for turn, row in enumerate(rows)]
-  return np.array([row for _, _, row in sorted(found)][:64], np.int64)
+    rows = np.flatnonzero(pool.reason.codes == code)[:per_reason]
+    candidates += [(turn, len(candidates), int(row)) for turn, row in enumerate(rows)]
+  return np.array([row for _, _, row in sorted(candidates)][:64], np.int64)
 
 
 def make_cards(
   pool: Pool, selection: Selection | None, images: AnyFolders, picks: list[Pick]
 ) -> list[tuple[Pick, list[Card]]]:
-  """Reads the picked rows' records and images; a broken one shows as such."""
-  wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *(p.rows for p in picks)]))
-  records = tables.read_rows(pool.path, wanted, _COLUMNS)
+  """Read the records and images of the picked rows; damaged ones say so."""
+  rows = np.unique(np.concatenate([np.zeros(0, np.int64), *(p.rows for p in picks)]))
+  records = tables.read_rows(pool.path, rows, _COLUMNS)
   budget, groups = MOST_BYTES, []
   for pick in picks:
     cards = []
@@ -168,7 +168,7 @@ def _make_card(
   images: AnyFolders,
   budget: int,
 ) -> Card:
-  turns, more = read_turns(record)
+  turns, omitted_rounds = read_turns(record)
   thumbnails: list[str] = []
   no_picture = "no image" if pool.aside[row] else "text only"
   if record.get("images"):
@@ -188,7 +188,7 @@ def _make_card(
     id=cut("no id" if record.get("id") is None else str(record["id"]), 80),
     source=cut(str(record.get("source") or "no source"), 60),
     turns=turns,
-    more=more,
+    more=omitted_rounds,
     pictures=thumbnails,
     no_picture=no_picture,
     facts=facts,
@@ -221,12 +221,19 @@ def _decision(
 
 
 def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
-  """The conversation's first rounds, cut; the bytes where it is none."""
+  """Read the first rounds of a conversation, truncated.
+
+  Returns:
+    Pairs of `question` or `answer` and the text, or one pair `record` with the raw text
+    if the record is not a conversation; and the number of rounds left out.
+  """
   try:
     file = formats.open_file(record["file"])
     offset, length = record["offset"], record["length"]
-    shown = min(length, MOST_RECORD) if isinstance(file, formats.JsonFile) else length
-    data = file.text(offset, shown)
+    read_length = (
+      min(length, MOST_RECORD) if isinstance(file, formats.JsonFile) else length
+    )
+    data = file.text(offset, read_length)
   except (InputError, OSError, KeyError, TypeError, ValueError):
     return [("record", "The pool's file cannot be read any more.")], 0
   try:
@@ -247,7 +254,7 @@ def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
 
 
 def _without_mark(text: str, record: dict[str, Any]) -> str:
-  """Leaves out <image>, which the picture shows, unless it may be the trouble."""
+  """Remove <image> marks, unless the row was set aside, perhaps because of them."""
   return text if record.get("reason") else text.replace(MARK, "").strip()
 
 
@@ -272,7 +279,7 @@ def _make_thumbnails(
 
 
 def make_thumbnail(images: AnyFolders, picture: Picture) -> tuple[str | None, str]:
-  """A data URI of a small picture, or None and why there is none."""
+  """Make a thumbnail as a data URI; return None and the reason if that fails."""
   from PIL import Image
 
   from mllm_selector_jax.data.images.decoding import decode_image
@@ -293,7 +300,7 @@ def make_thumbnail(images: AnyFolders, picture: Picture) -> tuple[str | None, st
 
 
 def _find_pictures(record: dict[str, Any]) -> list[Picture]:
-  """The row's images: inside the pool's file, or of the image folder."""
+  """Find the row's images, inside the pool's file or in the image folders."""
   try:
     file = formats.open_file(record["file"])
     pictures = record_schemas.read_pictures(
@@ -306,14 +313,14 @@ def _find_pictures(record: dict[str, Any]) -> list[Picture]:
   return [Picture(str(name)) for name in record["images"]]
 
 
-def cut(text: str, most: int) -> str:
-  """The text's beginning, with nothing in it that HTML cannot carry.
+def cut(text: str, length: int) -> str:
+  """Truncate a text, and replace characters that HTML cannot contain.
 
-  A lone surrogate cannot be written as UTF-8, and control characters are no
-  part of HTML; both become the replacement character.
+  Lone surrogates cannot be encoded as UTF-8, and control characters are not allowed in
+  HTML; both become the replacement character.
   """
-  text = _UNWRITABLE.sub("\ufffd", text[: most + 1])
-  return text if len(text) <= most else text[:most].rstrip() + "…"
+  text = _UNWRITABLE.sub("\ufffd", text[: length + 1])
+  return text if len(text) <= length else text[:length].rstrip() + "…"
 
 
 def _name(labels: tables.Labels, row: int) -> str:

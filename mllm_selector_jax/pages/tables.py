@@ -1,4 +1,4 @@
-"""Reads columns and JSON of artifacts; what is damaged is named."""
+"""Reads tables and JSON of artifacts; errors name the damaged file."""
 
 import contextlib
 import json
@@ -18,16 +18,16 @@ NO_LABEL = -1
 
 
 class Labels(NamedTuple):
-  """A column of few different texts: `names[codes[n]]`; -1 where there is none."""
+  """A column of texts: row n has `names[codes[n]]`, or no text if the code is -1."""
 
   codes: Int[np.ndarray, " N"]
   names: list[str]
 
   def counts(self, where: Bool[np.ndarray, " N"] | None = None) -> dict[str, int]:
-    """Rows of each name, the most frequent first, ties by name."""
+    """Count the rows of each name, the most frequent first, ties by name."""
     codes = self.codes if where is None else self.codes[where]
-    found = np.bincount(codes[codes >= 0], minlength=len(self.names))
-    pairs = [(name, int(n)) for name, n in zip(self.names, found, strict=True) if n]
+    totals = np.bincount(codes[codes >= 0], minlength=len(self.names))
+    pairs = [(name, int(n)) for name, n in zip(self.names, totals, strict=True) if n]
     return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
 
 
@@ -35,10 +35,10 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
   texts = ["source", "reason", "group_name"]
   with damage_named(path):
     present = set(pq.read_schema(path).names)
-    wanted = [name for name in columns if name in present]
+    existing = [name for name in columns if name in present]
     return pq.read_table(
       path,
-      columns=wanted,
+      columns=existing,
       read_dictionary=texts,
       page_checksum_verification=True,  # a flipped byte reads as a wrong value
     )
@@ -63,19 +63,19 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def read_rows(
   path: Path, rows: Int[np.ndarray, " K"], columns: tuple[str, ...]
 ) -> dict[int, dict[str, Any]]:
-  """Some rows of a large table, read batch by batch."""
-  found = {}
+  """Read some rows of a large table, batch by batch."""
+  records = {}
   with (
     damage_named(path),
     pq.ParquetFile(path, page_checksum_verification=True) as file,
   ):
     present = [name for name in columns if name in file.schema_arrow.names]
     for batch in file.iter_batches(16_384, columns=["row", *present]):
-      here = np.isin(batch.column("row").to_numpy(), rows)
-      if here.any():
-        for record in batch.filter(pa.array(here)).to_pylist():
-          found[record["row"]] = record
-  return found
+      is_requested = np.isin(batch.column("row").to_numpy(), rows)
+      if is_requested.any():
+        for record in batch.filter(pa.array(is_requested)).to_pylist():
+          records[record["row"]] = record
+  return records
 
 
 def numbers(table: pa.Table, name: str, fill: float, kind: type) -> np.ndarray:
@@ -94,7 +94,9 @@ def labels(table: pa.Table, name: str) -> Labels:
   column = column.unify_dictionaries().combine_chunks()
   codes = np.array(column.indices.fill_null(NO_LABEL).to_numpy(), np.int64)
   names = [str(value) if value else "" for value in column.dictionary.to_pylist()]
-  empty = np.array([not value for value in names] + [True])  # -1 looks up the last
+  empty = np.array(
+    [not value for value in names] + [True]
+  )  # the code -1 looks up the last entry
   return Labels(np.where(empty[codes], NO_LABEL, codes), names)
 
 
@@ -112,7 +114,7 @@ def is_present(table: pa.Table, name: str) -> np.ndarray:
 
 
 def count_distinct(table: pa.Table, name: str, where: Bool[np.ndarray, " N"]) -> int:
-  """How many different values the chosen rows hold."""
+  """Count the different values in the marked rows."""
   if name not in table.column_names:
     return 0
   column = table[name].filter(pa.array(where)).drop_null()

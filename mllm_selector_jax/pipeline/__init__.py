@@ -1,1 +1,1 @@
-"""What the commands are made of: functions that make an artifact where it is stale."""
+"""Functions that make the artifacts of a run; only stale artifacts are made."""

@@ -1,4 +1,4 @@
-"""The arms of a run, and where an arm's pool and scores are."""
+"""Lists the arms of a run, and finds the pool and the scores of an arm."""
 
 from typing import Any
 
@@ -8,26 +8,27 @@ from mllm_selector_jax.types import InputError
 
 
 def arms(run: Run) -> tuple[str, ...]:
-  """The arms of a run: the configured strategy, and the random control."""
+  """Return the names of the run's arms: "main", and the random control if it is on."""
   return ("main", CONTROL) if run.cfg.select.control else ("main",)
 
 
 def at_arm(run: Run, arm: str) -> tuple[Run, dict[str, Any]]:
-  """Gives the run where the pool and the scores of an arm's selection are.
+  """Find the pool and the scores that an arm's selection was made from.
 
   Returns:
-    The run, and the selection's provenance.
+    The run at the workdir of that pool and those scores, and the selection's
+    provenance.
 
   Raises:
-    InputError: there is no selection, or it was made from other scores.
+    InputError: The arm has no selection, or it was made from other scores.
   """
   selection = run.workdir.selection(arm)
-  selection.digest()  # says what to run where there is none
-  made = selection.provenance()
-  place = run.workdir.at_scores(made["inputs"])
-  if place is None:
+  selection.digest()  # raises if the arm has no selection
+  provenance = selection.provenance()
+  workdir = run.workdir.at_scores(provenance["inputs"])
+  if workdir is None:
     raise InputError(
       f"arms/{arm}/selection was made from other scores or another pool; run"
       " `mllm-selector select` first."
     )
-  return run.at(place), made
+  return run.at(workdir), provenance

@@ -1,4 +1,4 @@
-"""What a selection is made from: scored rows, their groups, ids and options."""
+"""Reads what a selection is made from: scored rows, groups, lists and options."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from mllm_selector_jax.inputs import base_model, held_out
 from mllm_selector_jax.inputs.lists import Reference, read_references, read_shares
 from mllm_selector_jax.inputs.references import find_rows
 from mllm_selector_jax.pipeline.clusters import read_clusters, read_keys
-from mllm_selector_jax.pipeline.heldout_models import read_doubt
+from mllm_selector_jax.pipeline.doubts import read_doubt
 from mllm_selector_jax.pipeline.needs import (
   check_signals,
   find_held_out,
@@ -23,7 +23,7 @@ from mllm_selector_jax.pipeline.needs import (
   make_options,
   needs_embeddings,
 )
-from mllm_selector_jax.pipeline.score_pool import needs_seed
+from mllm_selector_jax.pipeline.scored_models import needs_seed
 from mllm_selector_jax.runs.context import Run, plain
 from mllm_selector_jax.scoring.score_table import ScoreTable, list_columns, read_scores
 from mllm_selector_jax.selection import budget, strategies
@@ -34,19 +34,19 @@ from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
 
-LISTS = ("force_in", "leave_out", "like")  # of rows
+LISTS = ("force_in", "leave_out", "like")  # settings that are lists of rows
 POOL_COLUMNS = ("source", "turns", "truncated", "has_image")
 
 
 class Eligible(NamedTuple):
-  """The rows that a selection may choose from, and how.
+  """The rows that a selection may choose from, and its options.
 
   Attributes:
-    pool: the checked pool.
-    rows: their pool rows, ascending; the arrays of `scores` have their order.
-    scores: of these rows.
-    groups: of these rows.
-    options: of the selection.
+    pool: The checked pool.
+    rows: Pool row numbers of the eligible rows, ascending.
+    scores: Scores of the eligible rows, aligned with `rows`.
+    groups: Groups of the eligible rows, aligned with `rows`.
+    options: Options of the selection.
   """
 
   pool: PoolTable
@@ -56,16 +56,26 @@ class Eligible(NamedTuple):
   options: SelectOptions
 
   def select(self, budget: str, rng: int, **changes: Any) -> Selection:
-    """A selection of this budget; changes are to the options."""
+    """Make a selection.
+
+    Args:
+      budget: How many rows to keep, as in the setting `select.budget`.
+      rng: Seed of the selection's random draws.
+      **changes: Options to replace, by field name of `SelectOptions`.
+    """
     options = dataclasses.replace(self.options, **changes)
     return strategies.select(self.scores, self.groups, budget, rng, options)
 
 
 def make_config(run: Run, **changes: Any) -> dict[str, Any]:
-  """The config's section with changes, lists and shares read from their files.
+  """Return the `select` section, with its lists and shares read from their files.
 
-  Lists hold what they say of rows, see `lists.Reference`; `name_rows` makes numbers of
-  rows of it, so that a list's meaning counts as the setting, not its file.
+  The lists hold references to rows (`lists.Reference`). `name_rows` replaces them by
+  row numbers, so that a selection depends on the rows of a list and not on its file.
+
+  Args:
+    run: The invocation.
+    **changes: Settings to replace, by their names in the section.
   """
   config = _draft_config(run.cfg, **changes)
   for name in LISTS:
@@ -77,7 +87,7 @@ def make_config(run: Run, **changes: Any) -> dict[str, Any]:
 
 
 def _draft_config(cfg: Any, **changes: Any) -> dict[str, Any]:
-  """The config's section with changes; what it names as files is not read yet."""
+  """Return the `select` section with changes, without reading the files it names."""
   config = {**plain(cfg.select), **changes}
   for name in ("control", "sweep", "search", "rounds"):
     del config[name]
@@ -95,83 +105,93 @@ def _draft_config(cfg: Any, **changes: Any) -> dict[str, Any]:
 def name_rows(
   run: Run, config: dict[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-  """The config with its lists as row numbers, ascending.
+  """Replace the references in the config's lists by ascending row numbers.
+
+  Notes on how the rows were found are also printed as warnings.
 
   Args:
-    run: of a workdir whose pool is checked.
-    config: from `make_config`.
+    run: A run whose pool is checked.
+    config: The config from `make_config`.
 
   Returns:
-    The config, and what must be said of how the rows were found, which is said.
+    The config, and the notes on how the rows were found.
 
   Raises:
-    InputError: a list names what is no row, or is to keep one that was set aside.
+    InputError: An entry matches no row of the pool, or a list other than `leave_out`
+      names a row that was set aside.
   """
   notes = []
   for name in LISTS:
     if entries := config[name]:
       pool, option = base_model.open_pool(run), f"select.{name}"
-      found = run.once(
+      listed = run.once(
         (name, run.workdir.pool.digest(), tuple(entries)),
         lambda: find_rows(pool, entries, option, run.progress),  # noqa: B023
       )
-      aside = found.rows[~pool.ok[found.rows]]
-      if len(aside) and name != "leave_out":  # it is left out already
-        row = int(aside[0])
+      unusable = listed.rows[~pool.ok[listed.rows]]
+      if len(unusable) and name != "leave_out":  # an unusable row is left out anyway
+        row = int(unusable[0])
         raise InputError(
           f"{option} names row {row:,} (id {pool.id[row]!r}), which was set aside:"
-          f" {pool.reason[row]}. Take such rows ({len(aside):,}) out of the list."
+          f" {pool.reason[row]}. Take such rows ({len(unusable):,}) out of the list."
         )
-      config = {**config, name: found.rows.tolist()}
-      notes += [f"{option}: {note}" for note in found.notes]
+      config = {**config, name: listed.rows.tolist()}
+      notes += [f"{option}: {note}" for note in listed.notes]
   for note in notes:
     run.say(f"Warning: {note}", once=True)
   return config, tuple(notes)
 
 
 def check_lists(run: Run, **changes: Any) -> None:
-  """Refuses, before anything is trained, lists that do not fit the checked pool."""
+  """Raise an InputError if a list of rows does not fit the checked pool.
+
+  This is called before anything is trained.
+  """
   name_rows(run, make_config(run, **changes))
 
 
 def read_bound(value: Any) -> Any:
-  """A value of select.bound, where a number may be given as text."""
+  """Return a value of `select.bound`, with a number that is text made a float."""
   with contextlib.suppress(TypeError, ValueError):
     return float(value)
   return value
 
 
 def predict_columns(cfg: Any) -> list[str]:
-  """Columns that the score table of this config has, made here or brought in."""
+  """Return the columns that the score table of this config has or will have."""
   if cfg.score.table is not None:
     return list_columns(Path(cfg.score.table))
   return ["supervised", "seed", "loss", *base_model.scored_signals(cfg)]
 
 
-def check_names(run: Run, there: Collection[str] | None = None, **changes: Any) -> None:
-  """Refuses, before anything is scored, signals and groups that there will not be.
+def check_names(
+  run: Run, columns: Collection[str] | None = None, **changes: Any
+) -> None:
+  """Check that the score table has, or will have, all columns of the selection.
+
+  This is called before anything is scored.
 
   Args:
-    run: the invocation.
-    there: columns of the score table; None for those that this config makes.
-    **changes: to the settings of the config's section, as in `make_config`.
+    run: The invocation.
+    columns: Columns of the score table; None for those that this config makes.
+    **changes: Settings of the section `select` to replace, as in `make_config`.
 
   Raises:
-    InputError: the selection reads a column that the score table lacks, or its
-      settings are none.
+    InputError: The selection reads a column that the score table lacks, or a setting
+      is invalid.
   """
-  there = predict_columns(run.cfg) if there is None else there
+  columns = predict_columns(run.cfg) if columns is None else columns
   config = _draft_config(run.cfg, **changes)
-  check_signals(list_signals(config), there, base_model.scored_signals(run.cfg))
-  grouping.check_form(config["groups"], {*POOL_COLUMNS, *there})
+  check_signals(list_signals(config), columns, base_model.scored_signals(run.cfg))
+  grouping.check_form(config["groups"], {*POOL_COLUMNS, *columns})
 
 
 def check_pool(run: Run) -> None:
-  """Refuses, before anything is tuned, what the checked pool cannot give.
+  """Check the settings that depend on the checked pool, before anything is tuned.
 
   Raises:
-    InputError: a budget that leaves no row, a list that names what is no usable row,
-      or groups by a column of the pool that hardly repeats.
+    InputError: A budget keeps no row, a list names a row that cannot be used, or the
+      groups are those of a pool column in which hardly any value repeats.
   """
   check_lists(run)
   config, pool = make_config(run), base_model.open_pool(run)
@@ -190,24 +210,23 @@ def check_pool(run: Run) -> None:
 def read_eligible(
   run: Run, config: dict[str, Any], rng: int, embeddings: bool = False
 ) -> Eligible:
-  """Reads what the config asks for.
+  """Read the rows that a selection may choose from, with their scores and groups.
 
   Args:
-    run: of the workdir with pool and scores.
-    config: from `make_config`, or from the provenance of a selection, whose lists
-      are numbers of rows, or ids where an older version made it.
-    rng: seed of the clusters.
-    embeddings: whether they are wanted whatever the config asks for.
+    run: A run at the workdir of the pool and the scores.
+    config: The config from `make_config`, or from a selection's provenance. The lists
+      in a provenance hold row numbers, or ids if an older version wrote it.
+    rng: Seed of the clusters.
+    embeddings: Whether to read the embeddings even if the config does not need them.
 
   Raises:
-    InputError: a signal or column that is not there, or a list's row that is not
-      scored.
+    InputError: The score table lacks a column, or a list names a row without a score.
   """
-  options, wanted = make_options(config), list_signals(config)
+  options, signals = make_options(config), list_signals(config)
   pool, table = base_model.open_pool(run), read_scores(run.workdir.scores.path)
   strategy = strategies.find_strategy(options.strategy)
-  doubted = find_held_out(options)
-  check_signals(wanted, table.columns, base_model.scored_signals(run.cfg))
+  maker = find_held_out(options)
+  check_signals(signals, table.columns, base_model.scored_signals(run.cfg))
   finite = np.isfinite(table.signal(config["signal"]))
   for name in strategy.signals:
     finite &= np.isfinite(table.signal(name))
@@ -216,19 +235,19 @@ def read_eligible(
   if embeddings or needs_embeddings(options):
     vectors = table.embeddings()
     vectors = vectors if finite.all() else vectors[finite]
-    if not vectors.shape[1]:  # a table made elsewhere may hold none
+    if not vectors.shape[1]:  # a table that another run made may hold none
       vectors = None
   left_out = _mark(pool, rows, config["leave_out"], "leave_out")
-  apart = None
+  development = None
   if share := config.get("development"):
-    apart = held_out.hold_out(read_keys(pool, rows), share, rng)
-    left_out = apart if left_out is None else left_out | apart
+    development = held_out.hold_out(read_keys(pool, rows), share, rng)
+    left_out = development if left_out is None else left_out | development
   scores = Scores(
     necessity=table.signal(config["signal"])[finite],
     key=read_keys(pool, rows),
     signals={
       name: table.signal(name)[finite]
-      for name, option in wanted.items()
+      for name, option in signals.items()
       if option != "select.signal"
     },
     embeddings=vectors,
@@ -237,8 +256,8 @@ def read_eligible(
     like=_mark(pool, rows, config["like"], "like"),
     forced_in=_mark(pool, rows, config["force_in"], "force_in"),
     left_out=left_out,
-    held_out=apart,
-    doubt=read_doubt(run, doubted, rows) if doubted else None,
+    held_out=development,
+    doubt=read_doubt(run, maker, rows) if maker else None,
     answer=pool.answer[rows] if pool.has_answers else None,
   )
   groups = _make_groups(run, pool, table, finite, scores, options, rng)
@@ -252,22 +271,22 @@ def _mark(
     return None
   option = f"select.{name}"
   if isinstance(listed[0], int):
-    wanted = np.array(listed, np.int64)
+    marked = np.array(listed, np.int64)
   else:
     entries = [Reference(e) if isinstance(e, str) else e for e in listed]
-    wanted = find_rows(pool, entries, option).rows
-  other = np.setdiff1d(wanted, rows)
-  if len(other) and name != "leave_out":  # what is not scored is left out already
-    row = int(other[0])
+    marked = find_rows(pool, entries, option).rows
+  unscored = np.setdiff1d(marked, rows)
+  if len(unscored) and name != "leave_out":  # an unscored row is left out anyway
+    row = int(unscored[0])
     raise InputError(
       f"{option} names row {row:,} (id {pool.id[row]!r}), whose score is not a number."
-      f" Take such rows ({len(other):,}) out of the list."
+      f" Take such rows ({len(unscored):,}) out of the list."
     )
-  return np.isin(rows, wanted)
+  return np.isin(rows, marked)
 
 
 class _Columns(Mapping):
-  """Columns that rows may be grouped by, each read when it is asked for."""
+  """The columns that rows may be grouped by; a column is read when it is looked up."""
 
   def __init__(self, pool: PoolTable, table: ScoreTable, finite: np.ndarray):
     self._pool, self._table, self._finite = pool, table, finite
@@ -287,14 +306,14 @@ class _Columns(Mapping):
 
 def _make_groups(run, pool, table, finite, scores, options, rng) -> grouping.Groups:
   def clusters():
-    found = read_clusters(run, pool, table, options.clusters, rng)
-    own = found.index[finite]
-    if bad := int((own < 0).sum()):
+    all_clusters = read_clusters(run, pool, table, options.clusters, rng)
+    index = all_clusters.index[finite]
+    if bad := int((index < 0).sum()):
       raise InputError(
-        f"The embeddings of {bad:,} of {len(own):,} scored rows are not finite; score"
+        f"The embeddings of {bad:,} of {len(index):,} scored rows are not finite; score"
         " again, or group by something else than kmeans."
       )
-    return found._replace(index=own)
+    return all_clusters._replace(index=index)
 
   return grouping.make_groups(
     options.groups,

@@ -1,9 +1,10 @@
-"""A published selection: ids, scores, config and a card; and drawing it again.
+"""Publishes a selection as a folder with a card, and makes it again from there.
 
-The folder holds what a selection follows from, as a workdir has it: the checked
-pool's table (no records, no images), the scores, and a held-out loss where the bound
-reads one. Embeddings, most of what there is, are left out where the clusters that
-were made of them are all that the selection reads. `verify` needs nothing else.
+The folder is laid out as a workdir and holds everything that the selection was made
+from: the table of the checked pool (without records and images), the scores, and the
+held-out loss if the bound reads one. The embeddings are most of the bytes; they are
+left out if the selection reads only the clusters that were computed from them.
+`verify` reads nothing but this folder.
 """
 
 import json
@@ -33,28 +34,28 @@ CARD, KEPT, README = "card.json", "selection.parquet", "README.md"
 TABLE, SUMMARY = "pool.parquet", "pool_summary.json"
 
 
-def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
-  """Writes the card of an arm's selection and all that it follows from.
+def write_card(run: Run, arm: str, provenance: dict[str, Any], folder: Path) -> None:
+  """Write the card of an arm's selection, and everything the selection depends on.
 
   Args:
-    run: at the pool and the scores of the selection.
-    arm: whose.
-    made: the selection's provenance.
-    folder: to write into.
+    run: A run at the pool and the scores of the selection.
+    arm: Name of the arm.
+    provenance: The selection's provenance.
+    folder: The folder to write into.
   """
-  selection, place = run.workdir.selection(arm), run.workdir
+  selection, workdir = run.workdir.selection(arm), run.workdir
   files = [Path(name).name for name in base_model.pool_files(run)]
-  pool_made = _copy_pool(place.pool, files, folder)
-  clusters = _stand_in(run, made)
-  without = None if clusters is None else shutil.ignore_patterns("embeddings")
+  pool_made = _copy_pool(workdir.pool, files, folder)
+  clusters = _list_clusters(run, provenance)
+  ignore = None if clusters is None else shutil.ignore_patterns("embeddings")
   scores = folder / "scores"
-  shutil.copytree(place.scores.path, scores, ignore=without, dirs_exist_ok=True)
-  for found in clusters or ():
-    shutil.copytree(found, folder / "clusters" / found.name, dirs_exist_ok=True)
-  if "doubts" in made["inputs"]:
-    maker = needs.find_held_out(needs.make_options(made["config"]))
-    found = place.doubts(maker).path
-    shutil.copytree(found, folder / "doubts" / found.name, dirs_exist_ok=True)
+  shutil.copytree(workdir.scores.path, scores, ignore=ignore, dirs_exist_ok=True)
+  for source in clusters or ():
+    shutil.copytree(source, folder / "clusters" / source.name, dirs_exist_ok=True)
+  if "doubts" in provenance["inputs"]:
+    maker = needs.find_held_out(needs.make_options(provenance["config"]))
+    source = workdir.doubts(maker).path
+    shutil.copytree(source, folder / "doubts" / source.name, dirs_exist_ok=True)
   shutil.copy(selection.path / KEPT, folder / KEPT)
   summary = json.loads((selection.path / "summary.json").read_text())
   card = {
@@ -68,13 +69,13 @@ def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
       "hash": base_model.hash_model(base_model.base_path(run)),
     },
     "commit": _find_commit(),
-    "packages": made["packages"],
+    "packages": provenance["packages"],
     "command": shlex.join(["mllm-selector", *sys.argv[1:]]),
     "arm": arm,
     "kept": summary["kept"],
-    "config": made["config"],
-    "seed": made["seed"],
-    "inputs": made["inputs"],
+    "config": provenance["config"],
+    "seed": provenance["seed"],
+    "inputs": provenance["inputs"],
   }
   artifacts.write_text(folder / README, _describe(card))
   card["hashes"] = _hash_files(folder)
@@ -82,44 +83,53 @@ def write_card(run: Run, arm: str, made: dict[str, Any], folder: Path) -> None:
 
 
 def _copy_pool(pool: Artifact, files: list[str], folder: Path) -> dict[str, Any]:
-  """The pool's table, summary and provenance, not telling where its files lie."""
+  """Copy the pool's table, summary and provenance; paths become bare file names.
+
+  Returns:
+    The provenance as it was written.
+  """
   import pyarrow.parquet as pq
 
-  made = pool.provenance()
-  images = made["config"]["images"]
-  own = {"data": files, "images": [Path(name).name for name in images]}
-  made = made | {"config": made["config"] | own}
+  provenance = pool.provenance()
+  images = provenance["config"]["images"]
+  base_names = {"data": files, "images": [Path(name).name for name in images]}
+  provenance = provenance | {"config": provenance["config"] | base_names}
   source = pool.path.parent
   table = pq.read_table(source / TABLE)
-  names = [Path(name).name for name in table["file"].to_pylist()]
-  place = table.schema.get_field_index("file")
-  table = table.set_column(place, "file", [names])
+  file_names = [Path(name).name for name in table["file"].to_pylist()]
+  column = table.schema.get_field_index("file")
+  table = table.set_column(column, "file", [file_names])
   artifacts.write_table(folder / TABLE, table)
   shutil.copy(source / SUMMARY, folder / SUMMARY)
-  made["outputs"] = {name: storage.hash_file(folder / name) for name in made["outputs"]}
-  artifacts.write_json(folder / pool.marker.name, made)
-  return made
+  provenance["outputs"] = {
+    name: storage.hash_file(folder / name) for name in provenance["outputs"]
+  }
+  artifacts.write_json(folder / pool.marker.name, provenance)
+  return provenance
 
 
-def _stand_in(run: Run, made: dict[str, Any]) -> list[Path] | None:
-  """Clusters that are read in place of embeddings; None if these are read."""
-  options = needs.make_options(made["config"])
+def _list_clusters(run: Run, provenance: dict[str, Any]) -> list[Path] | None:
+  """Return folders of clusters to publish, or None if embeddings are needed instead.
+
+  The list is empty if the selection reads neither clusters nor embeddings.
+  """
+  options = needs.make_options(provenance["config"])
   if needs.needs_embeddings(options):
     return None
   if "kmeans" not in options.groups.split("*"):
     return []
-  clusters = run.workdir.clusters(options.clusters, made["seed"])
+  clusters = run.workdir.clusters(options.clusters, provenance["seed"])
   return None if clusters.provenance() is None else [clusters.path]
 
 
 def _find_commit() -> str | None:
-  """The commit of the code where it is a git checkout."""
-  own = Path(__file__)
-  git = ["git", "-C", str(own.parent)]
+  """Return the commit of the code, or None if it does not run from a git checkout."""
+  module = Path(__file__)
+  git = ["git", "-C", str(module.parent)]
   options = {"capture_output": True, "text": True, "check": True}
   try:
-    # An installed package may lie in somebody else's checkout.
-    subprocess.run([*git, "ls-files", "--error-unmatch", own.name], **options)
+    # An installed package may lie inside the checkout of another project.
+    subprocess.run([*git, "ls-files", "--error-unmatch", module.name], **options)
     return subprocess.run([*git, "rev-parse", "HEAD"], **options).stdout.strip()
   except (OSError, subprocess.CalledProcessError):
     return None
@@ -128,7 +138,8 @@ def _find_commit() -> str | None:
 def _hash_files(folder: Path) -> dict[str, str]:
   paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
   names = {path.relative_to(folder).as_posix(): path for path in paths}
-  left_out = (CARD, RECIPE)  # the latter is of the artifact that is being made
+  # RECIPE is a temporary file of the artifact that is being made.
+  left_out = (CARD, RECIPE)
   return {
     name: storage.hash_file(path)
     for name, path in names.items()
@@ -145,25 +156,25 @@ def _describe(card: dict[str, Any]) -> str:
     f"- Base: {card['base']['name']}, hash {card['base']['hash']}\n"
     f"- Code: commit {card['commit'] or 'unknown'}\n"
     f"- Command: `{card['command']}`\n\n"
-    f"`{KEPT}` has every row's id and whether it is kept, `scores/` its scores,"
-    f" `{CARD}` the config and the hash of every file. `mllm-selector verify"
-    " --card=DIR` draws the selection again from them and compares.\n"
+    f"`{KEPT}` says for each row, by its id, whether it is kept. `scores/` holds the"
+    f" scores, and `{CARD}` the config and the hash of every file. `mllm-selector"
+    " verify --card=DIR` makes the selection again from these files and compares.\n"
   )
 
 
 def verify(folder: Path, cfg: Any) -> str:
-  """Draws a published selection again from its scores and its config.
+  """Make a published selection again from its scores and config, and compare.
 
   Args:
-    folder: the card's.
-    cfg: the default config; what the card says goes before it.
+    folder: The folder of the card.
+    cfg: The default config; the settings in the card take precedence.
 
   Returns:
-    What was compared, in words.
+    A sentence that says what was compared.
 
   Raises:
-    InputError: a file is missing or is not the one that was published, or the
-      selection comes out otherwise.
+    InputError: A file is missing or differs from the published one, or the new
+      selection differs from the published one.
   """
   try:
     card = json.loads((folder / CARD).read_text())
@@ -172,39 +183,41 @@ def verify(folder: Path, cfg: Any) -> str:
     raise InputError(
       f"--card={folder}: no {CARD} of a published selection is there ({error})."
     ) from error
-  for name, wanted in hashes.items():
+  for name, digest in hashes.items():
     path = folder / name
-    if not path.is_file() or storage.hash_file(path) != wanted:
+    if not path.is_file() or storage.hash_file(path) != digest:
       raise InputError(f"{path} is not the file that was published; fetch it again.")
-  pool, chosen = _draw_again(folder, cfg, config, seed)
+  pool, chosen = _select_again(folder, cfg, config, seed)
   import pyarrow.parquet as pq
 
   columns = ["id", "kept", "rank"]
   published = pq.read_table(folder / KEPT, columns=columns).to_pydict()
-  found = np.zeros(len(published["id"]), bool)
-  rank = np.full(len(found), -1)
-  found[pool.rows], rank[pool.rows] = chosen.kept, chosen.rank
-  known = [-1 if value is None else value for value in published["rank"]]
-  differs = np.flatnonzero((found != published["kept"]) | (rank != np.array(known)))
+  kept = np.zeros(len(published["id"]), bool)
+  rank = np.full(len(kept), -1)
+  kept[pool.rows], rank[pool.rows] = chosen.kept, chosen.rank
+  published_rank = [-1 if value is None else value for value in published["rank"]]
+  differs = np.flatnonzero(
+    (kept != published["kept"]) | (rank != np.array(published_rank))
+  )
   if len(differs):
     row = int(differs[0])
     raise InputError(
-      f"{folder}: {len(differs):,} of {len(found):,} rows come out otherwise; row {row}"
-      f" (id {published['id'][row]}) is the first. The selection was changed, or made"
-      f" by another version (commit {card['commit']})."
+      f"{folder}: {len(differs):,} of {len(kept):,} rows differ; the first is row {row}"
+      f" (id {published['id'][row]}). The selection was changed, or was made by another"
+      f" version (commit {card['commit']})."
     )
-  return f"verify: {int(found.sum()):,} of {len(found):,} rows are kept, as published."
+  return f"verify: {int(kept.sum()):,} of {len(kept):,} rows are kept, as published."
 
 
-def _draw_again(
+def _select_again(
   folder: Path, cfg: Any, config: dict[str, Any], seed: int
 ) -> tuple[candidates.Eligible, Selection]:
   with tempfile.TemporaryDirectory() as name:
-    own = Path(name)  # what is made on the way does not go into the card
+    scratch = Path(name)  # keeps intermediate files out of the card
     for part in ("scores", "clusters", "doubts"):
       if (folder / part).exists():
-        (own / part).symlink_to((folder / part).absolute())
-    workdir = Workdir(own, pooled=folder.absolute(), scored=own)
+        (scratch / part).symlink_to((folder / part).absolute())
+    workdir = Workdir(scratch, pooled=folder.absolute(), scored=scratch)
     run = Run(cfg, workdir, Console(workdir.log))
     run.begin("verify")
     eligible = candidates.read_eligible(run, config, seed)

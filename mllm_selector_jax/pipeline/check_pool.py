@@ -1,4 +1,4 @@
-"""Makes the checked pool: what each row is, and which rows cannot be used."""
+"""Checks the pool: reads every row, and says which rows cannot be used."""
 
 import json
 
@@ -7,6 +7,7 @@ from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.files import fingerprint
 from mllm_selector_jax.data.pool import pool_check, summary_text
 from mllm_selector_jax.data.tokens import chat_date, template_likeness
+from mllm_selector_jax.data.tokens.conversation import choose_template
 from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.inputs.drawn_demo import draw, is_drawn
 from mllm_selector_jax.models import huggingface
@@ -14,23 +15,23 @@ from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run, plain
 from mllm_selector_jax.types import InputError
 
-# Of cfg.model, what tokens and pixels follow from beside the base's own files.
+# The settings of cfg.model that tokens and pixels depend on, beside the base's files.
 _PROCESSING = (
   *("conversation", "system", "row_system", "content_specials", "max_length"),
-  *("chat_date", "pad_images"),
+  *("chat_date", "pad_images", "max_tiles", "resize_pixels"),
 )
 
 
 def make_pool(run: Run, look: bool = False) -> None:
-  """Makes what `check` makes, as the start of a longer command.
+  """Check the pool and write `pool.parquet`, for `check` and for longer commands.
 
   Args:
-    run: the invocation.
-    look: whether nothing is made of the pool by this command, so that it may have any
-      number of rows set aside.
+    run: The invocation.
+    look: Whether the command only looks at the pool and makes nothing else. If so,
+      any number of rows may be set aside.
 
   Raises:
-    InputError: no row can be used, or too many are lost, see `guard`.
+    InputError: No row can be used, or too many rows are lost (`inputs/guard.py`).
   """
   drawn = plain(run.cfg.pool.demo) if is_drawn(run.cfg) else None
   if drawn:
@@ -69,34 +70,38 @@ def make_pool(run: Run, look: bool = False) -> None:
   _refuse_changed_bytes(run, recipe)
   before = guard.read_before(run, drawn)
 
-  def build(place):
-    path = place / guard.SUMMARY
-    # A check that was refused below is whole, and need not be done again.
+  def build(folder):
+    path = folder / guard.SUMMARY
+    # A check that was refused below is complete and need not be repeated.
     if run.force or not path.exists():
-      artifacts.write_json(path, read(place))
+      artifacts.write_json(path, read(folder))
     if before is not None:
-      found = json.loads(path.read_text())
+      summary = json.loads(path.read_text())
       try:
-        guard.refuse_replacing(run, found, before, look)
+        guard.refuse_replacing(run, summary, before, look)
       except InputError:
-        run.say(summary_text.format_summary(found))
+        run.say(summary_text.format_summary(summary))
         raise
 
-  def read(place):
+  def read(folder):
     encoder = base_model.read_encoder(run)
-    own = encoder.tokenizer.chat_template
-    if run.cfg.model.conversation == "chat" and chat_date.asks_date(str(own)):
+    template = encoder.tokenizer.chat_template
+    chosen = run.cfg.model.conversation
+    name = choose_template(chosen, encoder.tokenizer)
+    if name != chosen:
+      run.say(f"check: model.conversation={chosen} means {name} for this base.")
+    if name == "chat" and chat_date.asks_date(str(template)):
       run.say(
-        "check: the base's chat template writes the date of its rendering; in this run"
-        f" and in its models that is {run.cfg.model.chat_date} (model.chat_date)."
+        "check: the base's chat template writes today's date. This run and its models"
+        f" use the date {run.cfg.model.chat_date} (model.chat_date) instead."
       )
     with run.progress("check", "row") as progress:
-      found = pool_check.check_pool(
+      summary = pool_check.check_pool(
         files,
         folders,
         encoder,
         run.cfg.pool.max_pixels,
-        place / "pool.parquet",
+        folder / "pool.parquet",
         progress=progress,
         duplicate_ids=run.cfg.pool.duplicate_ids,
         duplicate_rows=run.cfg.pool.duplicate_rows,
@@ -108,29 +113,31 @@ def make_pool(run: Run, look: bool = False) -> None:
         max_images=run.cfg.pool.max_images,
       )
     remarks = huggingface.list_remarks(base_model.base_path(run))
-    chosen = run.cfg.model.conversation
-    if other := template_likeness.describe_other(chosen, encoder.tokenizer):
-      remarks.append(other)
+    if remark := template_likeness.describe_other(name, encoder.tokenizer):
+      remarks.append(remark)
     if remarks:
-      found["base"] = remarks
-    return found
+      summary["base"] = remarks
+    return summary
 
   run.make(run.workdir.pool, recipe, build, again="--force" if run.force else "")
-  found = guard.read_summary(run)
-  run.say(summary_text.format_summary(found))
-  for remark in found.get("base", ()):
+  summary = guard.read_summary(run)
+  run.say(summary_text.format_summary(summary))
+  for remark in summary.get("base", ()):
     run.say(f"check: the base: {remark}")
   if not look:
     guard.refuse_aside(run)
 
 
 def _refuse_changed_bytes(run: Run, recipe: artifacts.Recipe) -> None:
-  """Results of other bytes under the same names are not mixed unless forced."""
-  made = run.workdir.pool.provenance()
-  if made is None or run.force or run.workdir.seed.provenance() is None:
+  """Raise an InputError if the pool's files changed after a model was trained on them.
+
+  With `--force` the new files are taken, and all stages are run again.
+  """
+  provenance = run.workdir.pool.provenance()
+  if provenance is None or run.force or run.workdir.seed.provenance() is None:
     return
-  same = made["config"] == recipe.to_json()["config"]
-  if same and made["inputs"]["files"] != recipe.inputs["files"]:
+  same_config = provenance["config"] == recipe.to_json()["config"]
+  if same_config and provenance["inputs"]["files"] != recipe.inputs["files"]:
     raise InputError(
       "The pool's files changed since they were checked, and there are results of"
       f" the old ones in {run.workdir.path}. Put the old files back, give another"

@@ -1,4 +1,4 @@
-"""The pool's k-means clusters: found once, then read from the workdir."""
+"""Computes the pool's k-means clusters once, and reads them from the workdir."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,27 +10,28 @@ from mllm_selector_jax.scoring.score_table import ScoreTable
 from mllm_selector_jax.selection import groups
 from mllm_selector_jax.types import InputError
 
-STEP = 1 << 16  # rows looked at at once
+STEP = 1 << 16  # rows that are checked at once
 NONE = -1  # the cluster of a row without a finite embedding
 
 
 def read_clusters(
   run: Run, pool: PoolTable, table: ScoreTable, number: int, rng: int
 ) -> groups.Groups:
-  """Clusters of all scored rows, in the table's order; made where not there.
+  """Return the clusters of all scored rows, aligned with `table.row`.
 
-  They are of the rows that were scored, not of those that a strategy may take, so
-  that all strategies share them. A row whose embedding is not finite has -1.
+  They are computed if the workdir does not have them yet. They cover all scored rows
+  and not only the eligible ones, so that all strategies share them. A row whose
+  embedding is not finite is in cluster -1.
 
   Args:
-    run: its workdir keeps them, in `clusters/<number>-<rng>/`.
-    pool: the checked pool.
-    table: the scores.
-    number: of clusters; 0 goes by the number of rows.
-    rng: seed.
+    run: The run whose workdir keeps them, in `clusters/<number>-<rng>/`.
+    pool: The checked pool.
+    table: The score table.
+    number: How many clusters; 0 chooses the number from the number of rows.
+    rng: Seed of k-means.
 
   Raises:
-    InputError: the table holds no embeddings.
+    InputError: The table holds no embeddings.
   """
   artifact = run.workdir.clusters(number, rng)
   recipe = artifacts.Recipe(
@@ -40,53 +41,55 @@ def read_clusters(
     rng,
   )
   if not peers.is_first_process():
-    return _name(_find(pool, table, number, rng))
+    return _with_names(_cluster(pool, table, number, rng))
   if reasons := artifact.why_stale(recipe):
     name = run.workdir.name(artifact)
     again = "" if reasons == ["not made yet"] else f" again: {'; '.join(reasons[:4])}"
     run.say(f"{run.stage}: making {name}{again}")
-    cluster = _find(pool, table, number, rng)
+    cluster = _cluster(pool, table, number, rng)
     with artifact.making(recipe) as folder:
       import pyarrow as pa
 
-      made = pa.table({"row": pa.array(table.row), "cluster": pa.array(cluster)})
-      artifacts.write_table(folder / "clusters.parquet", made)
+      written = pa.table({"row": pa.array(table.row), "cluster": pa.array(cluster)})
+      artifacts.write_table(folder / "clusters.parquet", written)
     if run.bucket is not None:
       run.bucket.put(artifact)
-    return _name(cluster)
+    return _with_names(cluster)
   import pyarrow.parquet as pq
 
   path = artifact.path / "clusters.parquet"
-  return _name(pq.read_table(path, columns=["cluster"])["cluster"].to_numpy())
+  return _with_names(pq.read_table(path, columns=["cluster"])["cluster"].to_numpy())
 
 
-def _find(pool, table, number, rng) -> Int[np.ndarray, " n"]:
+def _cluster(pool, table, number, rng) -> Int[np.ndarray, " n"]:
   embeddings = table.embeddings()
-  if not embeddings.shape[1]:  # a table made elsewhere may hold none
+  if not embeddings.shape[1]:  # a table that another run made may hold none
     raise InputError(
       "select.groups is kmeans, but the scores hold no embeddings; run the score"
       " stage with them, or group by source or necessity."
     )
   usable = find_finite(embeddings)
   rows = table.row if usable.all() else table.row[usable]
-  given = embeddings if usable.all() else embeddings[usable]
+  finite = embeddings if usable.all() else embeddings[usable]
   cluster = np.full(len(usable), NONE, np.int32)
-  cluster[usable] = groups.by_embedding(given, number, read_keys(pool, rows), rng).index
+  cluster[usable] = groups.by_embedding(
+    finite, number, read_keys(pool, rows), rng
+  ).index
   return cluster
 
 
-def _name(cluster: Int[np.ndarray, " n"]) -> groups.Groups:
+def _with_names(cluster: Int[np.ndarray, " n"]) -> groups.Groups:
   names = (f"cluster {c}" for c in range(int(cluster.max(initial=NONE)) + 1))
   return groups.Groups(cluster, tuple(names))
 
 
 def find_finite(embeddings: Float[np.ndarray, "n E"]) -> Bool[np.ndarray, " n"]:
-  """Which rows have a finite embedding."""
+  """Mark the rows whose embedding is finite."""
   parts = range(0, len(embeddings), STEP)
   finite = [np.isfinite(embeddings[start : start + STEP]).all(1) for start in parts]
   return np.concatenate([np.zeros(0, bool), *finite])
 
 
 def read_keys(pool: PoolTable, rows: Int[np.ndarray, " n"]) -> np.ndarray:
-  """The first 64 bits of the rows' content hashes."""
+  """Return the first 64 bits of the rows' content hashes, as uint64 [n]."""
   return np.array([int(value[:16], 16) for value in pool.hash[rows]], np.uint64)

@@ -1,4 +1,4 @@
-"""Asks an arm's tuned model the questions of the evaluation set."""
+"""Evaluates the tuned model of an arm on the evaluation questions."""
 
 import json
 
@@ -18,17 +18,17 @@ from mllm_selector_jax.types import InputError
 
 
 def check_tasks(run: Run) -> None:
-  """Refuses a config by which no question would be asked."""
+  """Raise an InputError if the config names no evaluation questions."""
   if not task_names(run):
     raise InputError(
-      "evaluate.tasks names no file. Give --config.evaluate.tasks=FILE, questions"
-      " as JSONL or as LLaVA conversations, or a benchmark's files behind its name, as"
-      " in gqa:testdev_balanced_questions.json."
+      "evaluate.tasks names no file. Give --config.evaluate.tasks=FILE, where FILE"
+      " holds questions as JSONL or as LLaVA conversations. For the published files of"
+      " a benchmark, put its name first, as in gqa:testdev_balanced_questions.json."
     )
 
 
 def evaluate_arm(run: Run, arm: str) -> None:
-  """Makes one arm's results.json and predictions.jsonl."""
+  """Make the artifact with an arm's `results.json` and `predictions.jsonl`."""
   cfg = run.cfg.evaluate
   config = {
     **{name: cfg[name] for name in ("rules", "limit", "max_new_tokens")},
@@ -40,7 +40,7 @@ def evaluate_arm(run: Run, arm: str) -> None:
   recipe = run.recipe("evaluate", config, inputs)
 
   def build(folder):
-    questions, aside = read_questions(run)
+    questions, faulty = read_questions(run)
     encoder = base_model.read_encoder(run)
     config, params = base_model.read_model(run, run.workdir.tuned(arm).path / "hf")
     with run.progress(f"evaluate {arm}", "question") as progress:
@@ -55,7 +55,7 @@ def evaluate_arm(run: Run, arm: str) -> None:
           cfg.max_new_tokens,
           run.mesh,
           progress,
-          aside,
+          faulty,
           run.cfg.pool.max_pixels,
         )
     if peers.is_first_process():
@@ -68,16 +68,18 @@ def evaluate_arm(run: Run, arm: str) -> None:
       f" [{macro['low']:.3f}, {macro['high']:.3f}] over {len(results['tasks'])} tasks,"
       f" {len(predictions):,} questions; {results['aside']['count']} set aside"
     )
-    for line in _describe_aside(results["aside"]):
+    for line in _describe_unasked(results["aside"]):
       run.say(line)
 
   run.make(run.workdir.evaluation(arm), recipe, build, together=True)
 
 
-def _describe_aside(aside: dict) -> list[str]:
-  """A line a reason, with its count and the first question."""
+def _describe_unasked(unasked: dict) -> list[str]:
+  """Return one line for each reason: its count, and the first question's detail."""
   lines = []
-  for reason, count in aside["reasons"].items():
-    first = next(item for item in aside["questions"] if item["reason"] == reason)
+  for reason, count in unasked["reasons"].items():
+    first = next(
+      question for question in unasked["questions"] if question["reason"] == reason
+    )
     lines.append(f"  set aside, {reason}: {count:,}; the first: {first['detail']}")
   return lines

@@ -1,4 +1,4 @@
-"""Says why rows were kept or not, and what would have changed it."""
+"""Explains why rows were kept or not, and what would have changed that."""
 
 import dataclasses
 import functools
@@ -24,48 +24,52 @@ from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
 
 CHUNK = 8192  # rows whose embeddings are compared at once
-MOST = 10  # rows of one id that are explained
-# The options that make rows suspect, and what turns each off.
+MOST = 10  # rows that are explained if several have the same id
+# The options that can make a row suspect, and the value that turns each off.
 OFF = {
   name: "none" if name == "bound" else getattr(SelectOptions(), name)
   for name in ("bound", *RULES, "duplicates")
 }
-# The option that names the rows of a reason.
+# Reasons that come from a list of rows, and the setting that is this list.
 NAMED = {"forced in": "force_in", "left out": "leave_out"}
 
 
 def explain_rows(run: Run, ids: tuple[str, ...], arm: str = "main") -> list[str]:
-  """One text a row, about the arm's selection as it stands in the workdir.
-
-  Before the rows of an id that several have stands a text that says so.
+  """Explain rows of an arm's selection in the workdir.
 
   Args:
-    run: of the workdir.
-    ids: each an id, `row=N` or `hash=...`, or several with commas.
-    arm: whose selection.
+    run: The run of the workdir.
+    ids: Ids, `row=N` or `hash=...`; an entry may hold several, separated by commas.
+    arm: Name of the arm whose selection is explained.
+
+  Returns:
+    One text for each row. If several rows have the same id, a text that says so comes
+    before theirs.
 
   Raises:
-    InputError: no id, an id that no row has, or a selection that is not there or
-      was made from other scores.
+    InputError: No id is given, no row has an id, the arm has no selection, or the
+      selection was made from other scores.
   """
   if not ids:
     raise InputError("explain needs --id=ID, or several separated by commas.")
   run.begin("explain")
-  place, made = at_arm(run, arm)
-  config = made["config"]
-  eligible = candidates.read_eligible(place, config, made["seed"], embeddings=True)
-  entries = [Reference(each, inline=True) for each in ids]
-  found = list_rows(eligible.pool, entries, "--id")
-  chosen = eligible.select(config["budget"], made["seed"])
+  arm_run, provenance = at_arm(run, arm)
+  config = provenance["config"]
+  eligible = candidates.read_eligible(
+    arm_run, config, provenance["seed"], embeddings=True
+  )
+  entries = [Reference(text, inline=True) for text in ids]
+  row_lists = list_rows(eligible.pool, entries, "--id")
+  chosen = eligible.select(config["budget"], provenance["seed"])
   context = _Context(
-    eligible, chosen, config, made["seed"], _open_specials(place, eligible.pool)
+    eligible, chosen, config, provenance["seed"], _open_specials(arm_run, eligible.pool)
   )
   texts, done = [], 0
-  total = sum(min(len(rows), MOST) for rows in found)
+  total = sum(min(len(rows), MOST) for rows in row_lists)
   with run.progress("explain", "row") as progress:
-    for rows in found:
+    for rows in row_lists:
       if len(rows) > 1:
-        texts.append(_tell_several(eligible.pool, rows))
+        texts.append(_describe_several(eligible.pool, rows))
       for row in rows[:MOST].tolist():
         texts.append("\n".join(context.describe(row)))
         done += 1
@@ -73,23 +77,26 @@ def explain_rows(run: Run, ids: tuple[str, ...], arm: str = "main") -> list[str]
   return texts
 
 
-def _tell_several(pool: PoolTable, rows: Int[np.ndarray, " k"]) -> str:
-  named = ", ".join(f"{row:,}" for row in rows[:MOST].tolist())
-  names = sorted({pool.id[row] for row in rows[:MOST].tolist()})
-  more = len(rows) - MOST
-  return f"{', '.join(names)}: {len(rows):,} rows, {named}" + (
-    f" and {more:,} more, which --id=row=N explains" if more > 0 else ""
+def _describe_several(pool: PoolTable, rows: Int[np.ndarray, " k"]) -> str:
+  numbers = ", ".join(f"{row:,}" for row in rows[:MOST].tolist())
+  ids = sorted({pool.id[row] for row in rows[:MOST].tolist()})
+  omitted = len(rows) - MOST
+  return f"{', '.join(ids)}: {len(rows):,} rows, {numbers}" + (
+    f" and {omitted:,} more, which --id=row=N explains" if omitted > 0 else ""
   )
 
 
 def _open_specials(run: Run, pool: PoolTable) -> Callable[[int], list[str]]:
-  """Tells which special tokens a row's turns spell, in a pool where any does."""
-  found = guard.read_summary(run).get("specials") or {}
-  if not any(found.values()):
+  """Return a function that describes the special tokens which a row's text spells.
+
+  It gives no lines if no row of the pool spells any.
+  """
+  specials = guard.read_summary(run).get("specials") or {}
+  if not any(specials.values()):
     return lambda row: []
   try:
     reader = base_model.open_reader(run, pool)
-  except InputError:  # the base has moved; all else is told without it
+  except InputError:  # the base is no longer there; explain everything else
     return lambda row: []
 
   def describe(row: int) -> list[str]:
@@ -116,43 +123,43 @@ class _Context:
   def describe(self, row: int) -> list[str]:
     pool, chosen = self.eligible.pool, self.chosen
     lines = [f"{pool.id[row]} (row {row:,}, {pool.source[row]})"]
-    place = int(np.searchsorted(self.eligible.rows, row))
-    if place == len(self.eligible.rows) or self.eligible.rows[place] != row:
-      why = pool.reason[row] or "a score of it is not a number"
+    index = int(np.searchsorted(self.eligible.rows, row))
+    if index == len(self.eligible.rows) or self.eligible.rows[index] != row:
+      why = pool.reason[row] or "one of its scores is not a number"
       return [*lines, f"  not kept: set aside, {why}"]
-    reason = str(chosen.reason[place])
-    kept = bool(chosen.kept[place])
+    reason = str(chosen.reason[index])
+    kept = bool(chosen.kept[index])
     lines.append(
       f"  {'kept' if kept else 'not kept'}: {reason} ({self._meaning(reason)})"
-      + (f"; rank {chosen.rank[place] + 1:,} of {chosen.kept.sum():,}" if kept else "")
+      + (f"; rank {chosen.rank[index] + 1:,} of {chosen.kept.sum():,}" if kept else "")
     )
     return [
       *lines,
-      self._necessity(place),
-      self._group(place),
-      *self._gain(place),
+      self._necessity(index),
+      self._group(index),
+      *self._gain(index),
       *self.list_specials(row),
-      *self._changes(place, reason, kept),
-      *self._neighbour(place),
+      *self._changes(index, reason, kept),
+      *self._neighbour(index),
     ]
 
   def _meaning(self, reason: str) -> str:
-    # Reasons that are not in the table are a plug-in's.
+    # A reason that is not in MEANINGS comes from a plug-in.
     return MEANINGS.get(reason) or find_bound(self.eligible.options.bound).meaning
 
-  def _necessity(self, place: int) -> str:
-    values, own = self.eligible.scores.necessity, self.chosen.necessity[place]
-    higher = int((self.chosen.necessity > own).sum())
+  def _necessity(self, index: int) -> str:
+    values, scaled = self.eligible.scores.necessity, self.chosen.normalised_necessity
+    higher = int((scaled > scaled[index]).sum())
     signal = self.config["signal"]
-    seen = self.eligible.scores.flag("seen")[place]
+    seen = self.eligible.scores.flag("seen")[index]
     return (
-      f"  necessity: {signal} {values[place]:.4g}, scaled {own:.4f}; {higher:,} of"
-      f" {len(values):,} rows are above it"
+      f"  necessity: {signal} {values[index]:.4g}, scaled {scaled[index]:.4f};"
+      f" {higher:,} of {len(values):,} rows are above it"
       + (" (the seed model was tuned on this row)" if seen else "")
     )
 
-  def _group(self, place: int) -> str:
-    table, group = self.chosen.table, int(self.chosen.group[place])
+  def _group(self, index: int) -> str:
+    table, group = self.chosen.table, int(self.chosen.group[index])
     target = table.target[group]
     text = f"  group: {table.name[group]}, {table.size[group]:,} rows,"
     if not math.isnan(target):
@@ -162,8 +169,8 @@ class _Context:
       f" necessity {table.mean[group]:.3f}"
     )
 
-  def _gain(self, place: int) -> list[str]:
-    gain, threshold = self.chosen.gain[place], self.chosen.threshold
+  def _gain(self, index: int) -> list[str]:
+    gain, threshold = self.chosen.gain[index], self.chosen.threshold
     if math.isnan(gain):
       return []
     if not math.isfinite(threshold):
@@ -174,44 +181,46 @@ class _Context:
       f" ({gain - threshold:+.6g})"
     ]
 
-  def _changes(self, place: int, reason: str, kept: bool) -> list[str]:
+  def _changes(self, index: int, reason: str, kept: bool) -> list[str]:
     lines = []
     total = int((~self.eligible.scores.flag("left_out")).sum())
     forced = int(self.eligible.scores.flag("forced_in").sum())
     if reason not in NAMED:
-      least = find_smallest(
-        lambda rows: bool(self.eligible.select(str(rows), self.rng).kept[place]),
+      smallest = find_smallest_budget(
+        lambda rows: bool(self.eligible.select(str(rows), self.rng).kept[index]),
         total,
-        max(1, forced),  # a smaller budget is refused
+        max(1, forced),  # a budget below the forced rows is refused
       )
       now = int(self.chosen.kept.sum())
-      if least is None:
+      if smallest is None:
         lines.append("  would change it: no budget keeps it with these settings")
       elif kept:
-        lines.append(f"  would change it: a budget below {least:,} rows (now {now:,})")
+        lines.append(
+          f"  would change it: a budget below {smallest:,} rows (now {now:,})"
+        )
       else:
-        lines.append(f"  would change it: a budget of {least:,} rows (now {now:,})")
+        lines.append(f"  would change it: a budget of {smallest:,} rows (now {now:,})")
     if (option := find_option(reason, self.eligible.options)) is not None:
-      off = OFF[option]
-      other = self.eligible.select(self.config["budget"], self.rng, **{option: off})
+      value = OFF[option]
+      without = self.eligible.select(self.config["budget"], self.rng, **{option: value})
       lines.append(
-        f"  without select.{option}: {'' if other.kept[place] else 'not '}kept,"
-        f" {other.reason[place]}"
+        f"  without select.{option}: {'' if without.kept[index] else 'not '}kept,"
+        f" {without.reason[index]}"
       )
     if reason in NAMED:
       lines.append(f"  would change it: taking it out of select.{NAMED[reason]}")
     return lines
 
-  def _neighbour(self, place: int) -> list[str]:
+  def _neighbour(self, index: int) -> list[str]:
     if self.eligible.scores.embeddings is None:
       return []
     kept = np.flatnonzero(self.chosen.kept)
-    found = nearest(self._unit_embeddings, place, kept[kept != place])
-    if found is None:
+    neighbour = nearest(self._unit_embeddings, index, kept[kept != index])
+    if neighbour is None:
       return []
-    other, cosine = found
-    row = int(self.eligible.rows[other])
-    same = self.chosen.group[other] == self.chosen.group[place]
+    nearest_index, cosine = neighbour
+    row = int(self.eligible.rows[nearest_index])
+    same = self.chosen.group[nearest_index] == self.chosen.group[index]
     return [
       f"  nearest kept row: {self.eligible.pool.id[row]} (row {row:,}), cosine"
       f" {cosine:.4f}, {'the same' if same else 'another'} group"
@@ -219,7 +228,7 @@ class _Context:
 
 
 def find_option(reason: str, options: SelectOptions) -> str | None:
-  """The option that makes a row suspect for this reason; None for other reasons."""
+  """Return the option that makes rows suspect for this reason; None if none does."""
   if reason == find_bound(options.bound).reason:
     return "bound"
   if reason == DUPLICATE:
@@ -227,10 +236,21 @@ def find_option(reason: str, options: SelectOptions) -> str | None:
   return next((name for name, rule in RULES.items() if rule.reason == reason), None)
 
 
-def find_smallest(
+def find_smallest_budget(
   is_kept: Callable[[int], bool], most: int, fewest: int = 1
 ) -> int | None:
-  """The smallest budget in rows that keeps a row; budgets nest. None if none does."""
+  """Find the smallest budget that keeps a row, by bisection.
+
+  Selections nest: a row that one budget keeps is also kept by every larger one.
+
+  Args:
+    is_kept: Says for a budget in rows whether the row is kept.
+    most: The largest budget.
+    fewest: The smallest budget to try.
+
+  Returns:
+    The budget in rows, or None if even the largest does not keep the row.
+  """
   if not is_kept(most):
     return None
   low, high = fewest, most
@@ -244,13 +264,22 @@ def find_smallest(
 
 
 def nearest(
-  embeddings: Float[np.ndarray, "N D"], place: int, among: Int[np.ndarray, " K"]
+  embeddings: Float[np.ndarray, "N D"], index: int, among: Int[np.ndarray, " K"]
 ) -> tuple[int, float] | None:
-  """The row with the highest cosine, the first of equals, and that cosine."""
+  """Find the row whose embedding has the highest cosine with that of a row.
+
+  Args:
+    embeddings: Unit-norm embeddings.
+    index: The row to compare with.
+    among: The rows to search.
+
+  Returns:
+    The first row with the highest cosine, and the cosine; None if `among` is empty.
+  """
   best = None
   for start in range(0, len(among), CHUNK):
     part = among[start : start + CHUNK]
-    cosine = embeddings[part] @ embeddings[place]
+    cosine = embeddings[part] @ embeddings[index]
     top = int(cosine.argmax())
     if best is None or cosine[top] > best[1]:
       best = int(part[top]), float(cosine[top])

@@ -1,4 +1,4 @@
-"""Writes an arm's kept rows in the forms that trainers read."""
+"""Exports an arm's kept rows in the formats that trainers read."""
 
 import shutil
 from pathlib import Path
@@ -15,40 +15,50 @@ from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.types import InputError
 
-IMAGES = "images"  # that lie inside the pool's files, of a format that names paths
+IMAGES = "images"  # folder for images that were inside the pool's files
 COLUMNS = ("row", "id", "hash", "necessity", "rank", "group", "group_name")
 
 
 def choose_arm(run: Run) -> str:
-  """The arm of --arm, or of the config.
+  """Return the arm that `--arm` or the config names.
 
   Raises:
-    InputError: they name two.
+    InputError: They name different arms.
   """
-  own, default = run.cfg.export_selection.arm, "main"
-  if run.arm and own not in (run.arm, default):
+  configured, default = run.cfg.export_selection.arm, "main"
+  if run.arm and configured not in (run.arm, default):
     raise InputError(
-      f"--arm={run.arm} and export_selection.arm={own!r} name two arms; give one."
+      f"--arm={run.arm} and export_selection.arm={configured!r} name two arms; give"
+      " one."
     )
-  return run.arm or own
+  return run.arm or configured
 
 
 def choose_forms(formats: Any) -> tuple[str, ...]:
-  """The formats of `export_selection.formats`, verbatim and llava unless given.
+  """Return the formats that `export_selection.formats` names.
+
+  If it names none, they are `verbatim` and `llava`.
 
   Raises:
-    InputError: one is unknown.
+    InputError: A format is unknown.
   """
-  wanted = tuple(dict.fromkeys(listing.split_names(formats))) or FORMATS[:2]
-  if any(form not in FORMATS for form in wanted):
+  forms = tuple(dict.fromkeys(listing.split_names(formats))) or FORMATS[:2]
+  if any(form not in FORMATS for form in forms):
     raise InputError(
-      f"export_selection.formats={','.join(wanted)}: allowed are {', '.join(FORMATS)}."
+      f"export_selection.formats={','.join(forms)}: allowed are {', '.join(FORMATS)}."
     )
-  return wanted
+  return forms
 
 
 def export_arm(run: Run, arm: str, form: str, selected: dict) -> None:
-  """Makes the export of an arm's kept rows in one format; `selected` is provenance."""
+  """Make the export of an arm's kept rows in one format.
+
+  Args:
+    run: A run at the pool and the scores of the selection.
+    arm: Name of the arm.
+    form: A format of `exports.FORMATS`.
+    selected: Provenance of the arm's selection.
+  """
   selection = run.workdir.selection(arm)
   images = base_model.image_folders(run)
   recipe = run.recipe(
@@ -56,13 +66,13 @@ def export_arm(run: Run, arm: str, form: str, selected: dict) -> None:
     {"format": form, "images": images.folders},
     {"selection": selection.digest(), "pool": run.workdir.pool.digest()},
   )
-  made = run.workdir.export(arm, form)
+  artifact = run.workdir.export(arm, form)
 
   def build(folder: Path):
     table = _read_kept(selection.path / "selection.parquet")
     pool = base_model.open_pool(run)
     rows = table["row"].to_pylist()
-    place = f"{len(rows):,} rows as {form} in {made.path}"
+    message = f"{len(rows):,} rows as {form} in {artifact.path}"
     if form == CARD:
       card.write_card(run, arm, selected, folder)
     elif form == WEIGHTS:
@@ -70,20 +80,20 @@ def export_arm(run: Run, arm: str, form: str, selected: dict) -> None:
         table = table.append_column("hash", [pool.hash[rows].tolist()])
       artifacts.write_table(folder / "weights.parquet", table.select(COLUMNS))
     else:
-      inside, final = folder / IMAGES, made.path / IMAGES
+      inside, final = folder / IMAGES, artifact.path / IMAGES
       kept = pool_export.Kept(pool, rows, images, inside, final)
       pool_export.EXPORTS[form](kept, folder)
       if form in BY_PATH:
-        place += f"; their images are in {kept.images}"
+        message += f"; their images are in {kept.images}"
       else:
         shutil.rmtree(inside, ignore_errors=True)  # the format holds their bytes
-      for what, count in sorted(kept.ignored.items()):
-        place += f"; {form} does not read {what} ({count:,} rows, kept in the file)"
-    run.say(f"export-selection: {place}")
+      for feature, count in sorted(kept.ignored.items()):
+        message += f"; {form} ignores {feature} ({count:,} rows; the file still has it)"
+    run.say(f"export-selection: {message}")
 
-  run.make(made, recipe, build)
+  run.make(artifact, recipe, build)
   # Earlier versions kept one provenance for all formats.
-  (made.path.parent / artifacts.MARKER).unlink(missing_ok=True)
+  (artifact.path.parent / artifacts.MARKER).unlink(missing_ok=True)
 
 
 def _read_kept(path: Path):

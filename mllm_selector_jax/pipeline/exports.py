@@ -1,4 +1,4 @@
-"""Which formats an arm was exported in, and which exports are older than it."""
+"""Finds exports of an arm that were made from an older selection."""
 
 from mllm_selector_jax.data.pool import pool_export
 from mllm_selector_jax.runs.context import Run
@@ -7,38 +7,41 @@ from mllm_selector_jax.runs.workdir import Workdir
 WEIGHTS = "weights"
 CARD = "card"
 FORMATS = (*pool_export.EXPORTS, WEIGHTS, CARD)
-BY_PATH = ("llava", "llama_factory", "ms_swift")  # that name images as files
+BY_PATH = ("llava", "llama_factory", "ms_swift")  # name images by path
 
 
 def list_stale(work: Workdir, arm: str) -> list[str]:
-  """Formats whose export was made from another selection than the arm has now."""
-  made, stale = work.selection(arm).provenance(), []
+  """Return the formats whose export was made from an older selection of the arm."""
+  selected, stale = work.selection(arm).provenance(), []
   for form in FORMATS:
     artifact = work.export(arm, form)
-    found = artifact.provenance()
+    exported = artifact.provenance()
     if not artifact.path.is_dir():
       continue
-    # Without a provenance it is of a version that kept one for all formats.
-    if not (made and found) or found["inputs"]["selection"] != made["digest"]:
+    # Older versions wrote one provenance for all formats; such an export is stale.
+    if (
+      not (selected and exported)
+      or exported["inputs"]["selection"] != selected["digest"]
+    ):
       stale.append(form)
   return stale
 
 
 def describe_stale(work: Workdir, arm: str) -> str:
-  """What to say of exports that are older than their selection; "" where none is."""
+  """Describe the exports made from an older selection; "" if there are none."""
   stale = list_stale(work, arm)
   if not stale:
     return ""
   folder = work.export(arm, stale[0]).path.parent
-  given = "" if arm == "main" else f" --arm={arm}"
+  flag = "" if arm == "main" else f" --arm={arm}"
   return (
-    f"{', '.join(stale)} in {folder} {'are' if len(stale) > 1 else 'is'} not of the"
-    " selection as it is now: run `mllm-selector export-selection"
-    f"{given} --config.export_selection.formats={','.join(stale)}` again."
+    f"{', '.join(stale)} in {folder} {'were' if len(stale) > 1 else 'was'} made from an"
+    " older selection: run `mllm-selector export-selection"
+    f"{flag} --config.export_selection.formats={','.join(stale)}` again."
   )
 
 
-def tell_stale(run: Run, arm: str) -> None:
-  """Names the exports of an arm that are older than its selection."""
+def warn_stale(run: Run, arm: str) -> None:
+  """Print a warning if exports of an arm were made from an older selection."""
   if text := describe_stale(run.workdir, arm):
     run.say(f"Warning: {text}")

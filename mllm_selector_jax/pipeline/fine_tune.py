@@ -13,12 +13,12 @@ from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.models import huggingface, lora, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.pipeline import telemetry
-from mllm_selector_jax.runs import artifacts, interrupts, peers
+from mllm_selector_jax.pipeline.tuning_recipe import check_section, recipe_config
+from mllm_selector_jax.runs import artifacts, interrupts, peers, row_shares
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection import budget
 from mllm_selector_jax.training import loop
-from mllm_selector_jax.training.optimizer import OptimizerOptions
-from mllm_selector_jax.types import InputError
+from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 
 _ROWS = 8  # named in an error
 
@@ -67,7 +67,7 @@ def fine_tune(
       f" {section.batch} samples are at most as many packed rows. Give a larger batch"
       " or fewer devices."
     )
-  share, shares = peers.row_share(run.mesh)
+  share, shares = row_shares.row_share(run.mesh)
   shapes = tuple(shape.share(shares) for shape in laid.shapes)
   own = [slice(share * one.rows, (share + 1) * one.rows) for one in shapes]
   batches = loader.read_batches(
@@ -216,18 +216,6 @@ def tune_share(run: Run, stage: str, artifact: artifacts.Artifact) -> None:
   run.make(artifact, recipe, build, together=True)
 
 
-def recipe_config(section: Any, steps: int | None = None) -> dict[str, Any]:
-  """The part of the section that the result follows from, with steps for epochs."""
-  config = dict(section.to_dict())
-  # Micro-batches agree to rounding, as numbers of devices do.
-  for name in ("threads", "save_every", "keep", "keep_best", "accumulate", "spike"):
-    config.pop(name)
-  if steps is not None:
-    config["steps"] = steps
-    del config["epochs"]
-  return config
-
-
 def make_options(section: Any) -> loop.LoopOptions:
   fields = {field.name for field in dataclasses.fields(OptimizerOptions)}
   recipe = {name: section[name] for name in fields}
@@ -240,21 +228,6 @@ def make_options(section: Any) -> loop.LoopOptions:
     section.accumulate,
     section.spike,
   )
-
-
-def check_section(section: Any, title: str) -> None:
-  """Refuses a recipe whose settings, each right alone, do not go together."""
-  if section.accumulate > section.batch:
-    raise InputError(
-      f"{title}: accumulate={section.accumulate} parts of a batch of {section.batch}"
-      " samples; give as many at most."
-    )
-  if section.lora.rank and section.trainable != "decoder":
-    raise InputError(
-      f"{title}: lora.rank={section.lora.rank} with trainable={section.trainable!r};"
-      " LoRA trains adapters of the decoder, so that trainable must be 'decoder' and"
-      " the rank 1 or more (0: no LoRA)."
-    )
 
 
 def _write_rows(path: Path, pool, rows: np.ndarray) -> None:

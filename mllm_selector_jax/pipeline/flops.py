@@ -1,7 +1,6 @@
-"""Model FLOPs of rows: of training by a recipe, and of passes over the pool.
+"""Counts model FLOPs of training by a recipe and of passes over the pool.
 
-They are the model's own, as training/work.py counts them: without padding and
-recomputation.
+As in training/work.py, padding and recomputation do not count.
 """
 
 import dataclasses
@@ -18,7 +17,12 @@ from mllm_selector_jax.training.train_step import split_params
 
 
 def make_row_rates(config: MllmConfig, section: Any | None) -> work.Rates:
-  """What training by a section's recipe costs; with None, a forward pass."""
+  """Return the cost rates of training by a section's recipe.
+
+  Args:
+    config: The model's config.
+    section: A training section of the config; None for a forward pass.
+  """
   if section is None:
     return work.make_rates(config, mllm.abstract(config), None)
   if section.lora.rank:
@@ -30,7 +34,7 @@ def make_row_rates(config: MllmConfig, section: Any | None) -> work.Rates:
 
 
 def row_flops(rates: work.Rates, pool: Any) -> Float[np.ndarray, " N"]:
-  """FLOPs of every row of the pool as a sample of its own."""
+  """Return the FLOPs of every pool row, each as a separate sample."""
   tokens = pool.tokens.astype(np.float64)
   keys = tokens * (tokens + 1) / 2
   return rates.flops(tokens, keys, pool.supervised, pool.tiles)
@@ -39,39 +43,41 @@ def row_flops(rates: work.Rates, pool: Any) -> Float[np.ndarray, " N"]:
 def pass_flops(
   config: MllmConfig, pool: Any, rows: np.ndarray, passes: dict[str, dict[str, int]]
 ) -> float:
-  """FLOPs of passes over these rows.
+  """Count the FLOPs of scoring passes over some rows.
 
   Args:
-    config: of the model.
-    pool: the checked pool.
-    rows: numbers of the rows, or a mask.
-    passes: what `engine.run_pass` counts, by pass.
+    config: The model's config.
+    pool: The checked pool.
+    rows: Pool row numbers, or a mask over the pool.
+    passes: The counts that `engine.run_pass` returns, by name of the pass.
   """
-  rates, found = make_row_rates(config, None), 0.0
+  rates, total = make_row_rates(config, None), 0.0
   text = row_flops(rates._replace(tile=0.0), pool)[rows].sum()
   tokens = pool.tokens[rows].sum()
   for counts in passes.values():
-    # Samples of one image share its tokens, and the tower sees its tiles once. A
-    # control pass does not count the tokens of its changed rows: it is taken as the
-    # main one.
+    # Samples with the same image share its tokens, and the tower encodes it once. The
+    # counts of a control pass have no tokens: it is taken to cost as much as the main.
     share = counts["tokens"] / tokens if counts["tokens"] else 1.0
-    found += float(share * text + rates.tile * counts["tiles"])
-  return found
+    total += float(share * text + rates.tile * counts["tiles"])
+  return total
 
 
 def read_rows(folder: Path) -> Int[np.ndarray, " K"]:
-  """The pool rows that the model of a folder was tuned on."""
+  """Read the numbers of the pool rows that the model in a folder was tuned on."""
   import pyarrow.parquet as pq
 
   return pq.read_table(folder / "rows.parquet", columns=["row"])["row"].to_numpy()
 
 
 def count_steps(rows: int, section: Any) -> int:
-  """Training steps of that many rows by the section's recipe."""
+  """Return how many steps the section's recipe trains on that many rows."""
   return section.epochs * -(-rows // section.batch)
 
 
 def count_samples(rows: int, steps: int, batch: int) -> int:
-  """Samples that the first steps of shuffled epochs have; the last may be short."""
-  whole, rest = divmod(steps, -(-rows // batch))
-  return whole * rows + min(rest * batch, rows)
+  """Count the samples in the first steps of a training.
+
+  Each epoch has all rows; its last batch may be smaller.
+  """
+  epochs, remaining_steps = divmod(steps, -(-rows // batch))
+  return epochs * rows + min(remaining_steps * batch, rows)

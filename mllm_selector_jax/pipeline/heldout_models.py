@@ -1,9 +1,9 @@
-"""What models that have not seen a row say of its answer: makers of held-out losses.
+"""Makes held-out losses: each row is judged by a model that has not seen it.
 
-A bound says which of them it needs (`Bound.held_out`). `thorough`: the pool in two
-halves; a model tuned on each scores the other. `probe`: a head refitted on the stored
-embeddings, fold by fold. Both give `doubts.parquet`, of which a selection makes
-suspects group by group.
+A bound names the held-out loss that it needs (`Bound.held_out`). For `thorough`, one
+model is tuned on each half of the pool and scores the other half. For `probe`, a
+linear head is fitted to the stored embeddings by cross-validation. Both write
+`doubts.parquet`, from which a selection decides in each group which rows are suspect.
 """
 
 import json
@@ -19,6 +19,7 @@ from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.pipeline import clusters, fine_tune, flops, score_pool
+from mllm_selector_jax.pipeline.tuning_recipe import recipe_config
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.runs.workdir import Workdir
@@ -27,17 +28,17 @@ from mllm_selector_jax.selection import draws, heldout_loss
 from mllm_selector_jax.selection.bounds import probe
 from mllm_selector_jax.types import InputError
 
-SECTION = "seed"  # whose recipe the models of the halves are tuned by
+SECTION = "seed"  # the section whose recipe tunes the models of the halves
 HALVES = 2
-_STEP = 1 << 12  # rows whose text is read at once
+_STEP = 1 << 12  # rows that are read and tokenised at once
 
 
 class Maker(NamedTuple):
   """How a held-out loss is made.
 
   Attributes:
-    make: makes `doubts/<name>/`, and what it follows from, and gives its digest.
-    timed: names of the artifacts that this takes, but for the last.
+    make: Makes `doubts/<name>/` and the artifacts it depends on; returns its digest.
+    timed: Names of the artifacts that it depends on, whose seconds count too.
   """
 
   make: Callable[[Run, PoolTable, score_table.ScoreTable], str]
@@ -45,17 +46,17 @@ class Maker(NamedTuple):
 
 
 def make_doubts(run: Run, maker: str) -> dict[str, str]:
-  """Makes `doubts/<maker>/`.
+  """Make `doubts/<maker>/`.
 
   Args:
-    run: of a workdir with pool and scores.
-    maker: a name of `MAKERS`, as a bound's `held_out` gives it.
+    run: A run with a checked pool and scores.
+    maker: A name of `MAKERS`, as in a bound's `held_out`.
 
   Returns:
-    What a selection follows from, beside scores and pool: a digest by its name.
+    Digests by name, to add to the inputs of the selection.
 
   Raises:
-    InputError: there is no such maker.
+    InputError: There is no such maker.
   """
   if maker not in MAKERS:
     raise InputError(
@@ -66,65 +67,52 @@ def make_doubts(run: Run, maker: str) -> dict[str, str]:
   return {"doubts": MAKERS[maker].make(run, pool, scores)}
 
 
-def read_doubt(run: Run, maker: str, rows: Int[np.ndarray, " N"]) -> heldout_loss.Doubt:
-  """What is known of these pool rows, NaN where nothing is.
-
-  Raises:
-    InputError: it has not been made yet.
-  """
-  import pyarrow.parquet as pq
-
-  artifact = run.workdir.doubts(maker)
-  artifact.digest()
-  found = pq.read_table(artifact.path / "doubts.parquet")
-  place = np.searchsorted(found["row"].to_numpy(), rows)
-  loss = found["loss"].to_numpy(zero_copy_only=False)
-  right = found["right"].to_numpy(zero_copy_only=False)
-  return heldout_loss.Doubt(loss[place], right[place])
-
-
 def read_flops(run: Run, maker: str) -> float:
-  """What a held-out loss took beside the scoring; 0 for "", where there is none."""
+  """Return the FLOPs of a held-out loss, beside the scoring; 0 if `maker` is ""."""
   if not maker:
     return 0.0
   path = run.workdir.doubts(maker).path / "summary.json"
   return json.loads(path.read_text())["flops"]
 
 
-def add_seconds(times: dict[str, float], maker: str, place: str = "") -> float | None:
-  """How long that took.
+def add_seconds(times: dict[str, float], maker: str, prefix: str = "") -> float | None:
+  """Return the seconds that a held-out loss took.
 
   Args:
-    times: of `times.read_times`.
-    maker: a name of `MAKERS`; "" where there is no held-out loss.
-    place: the folder of the scores, by which the names begin.
+    times: Seconds by artifact, from `times.read_times`.
+    maker: A name of `MAKERS`; "" if there is no held-out loss.
+    prefix: The folder of the scores, with which the names of the artifacts begin.
 
   Returns:
-    Seconds, None where they are not known.
+    The seconds, or None if those of an artifact are not known.
   """
   if not maker:
     return 0.0
-  wanted = [f"doubts/{maker}", *MAKERS[maker].timed]
-  found = [times.get(f"{place}{name}") for name in wanted]
-  return None if None in found else float(sum(found))
+  names = [f"doubts/{maker}", *MAKERS[maker].timed]
+  seconds = [times.get(f"{prefix}{name}") for name in names]
+  return None if None in seconds else float(sum(seconds))
 
 
 def make_thorough(run: Run, pool: PoolTable, scores: score_table.ScoreTable) -> str:
-  """Tunes a model on each half, scores the other with it, and joins the two."""
+  """Tune a model on each half, score the other half with it, and join the scores.
+
+  Returns:
+    The digest of `doubts/thorough/`.
+  """
   part = _draw_parts(run, pool, scores, HALVES, "thorough")
   folds = [run.workdir.at_fold(number + 1) for number in range(HALVES)]
-  for number, place in enumerate(folds):
+  for number, fold in enumerate(folds):
     tuned, held_out = scores.row[part != number], scores.row[part == number]
-    _tune_half(run, place, pool, tuned)
-    _score_half(run, place, pool, held_out)
-  inputs = {place.scored.name: place.scores.digest() for place in folds}
+    _tune_half(run, fold, pool, tuned)
+    _score_half(run, fold, pool, held_out)
+  inputs = {fold.scored.name: fold.scores.digest() for fold in folds}
   artifact = run.workdir.doubts("thorough")
 
   def build(folder):
-    found = [score_table.read_scores(place.scores.path) for place in folds]
-    row = np.concatenate([each.row for each in found])
-    loss = np.concatenate([each.signal("loss") for each in found])
-    right = np.concatenate([each.signal("accuracy") for each in found])
+    tables = [score_table.read_scores(fold.scores.path) for fold in folds]
+    row = np.concatenate([table.row for table in tables])
+    loss = np.concatenate([table.signal("loss") for table in tables])
+    right = np.concatenate([table.signal("accuracy") for table in tables])
     _write(folder, row, heldout_loss.Doubt(loss, right), _count_flops(run, pool, folds))
 
   run.make(artifact, run.recipe("select", {"halves": HALVES}, inputs), build)
@@ -136,18 +124,22 @@ def _count_flops(run: Run, pool: PoolTable, folds: list[Workdir]) -> float:
     base_model.base_path(run), dtype=base_model.dtype(run)
   )
   section, total = run.cfg[SECTION], 0.0
-  each = flops.row_flops(flops.make_row_rates(config, section), pool)
-  for place in folds:
-    tuned = flops.read_rows(place.seed.path)
-    total += float(each[tuned].sum()) * section.epochs
-    summary = json.loads((place.scores.path / score_pool.SUMMARY).read_text())
-    rows = score_table.read_scores(place.scores.path).row
+  row_costs = flops.row_flops(flops.make_row_rates(config, section), pool)
+  for fold in folds:
+    tuned = flops.read_rows(fold.seed.path)
+    total += float(row_costs[tuned].sum()) * section.epochs
+    summary = json.loads((fold.scores.path / score_pool.SUMMARY).read_text())
+    rows = score_table.read_scores(fold.scores.path).row
     total += flops.pass_flops(config, pool, rows, summary["passes"])
   return total
 
 
 def _draw_parts(run, pool, scores, count, purpose) -> Int[np.ndarray, " n"]:
-  """Parts by content, over which the clusters of the pool are spread evenly."""
+  """Assign each scored row to a part at random, evenly within each cluster.
+
+  The draw depends on the content of a row, not on its position. Without embeddings,
+  sources take the place of clusters.
+  """
   key = clusters.read_keys(pool, scores.row)
   tie = draws.draw(run.cfg.rng_seed, key, purpose)
   if scores.embeddings().shape[1]:
@@ -161,11 +153,11 @@ def _identify(pool: PoolTable, rows: np.ndarray) -> str:
   return artifacts.hash_json([pool.hash[row] for row in rows])
 
 
-def _tune_half(run: Run, place: Workdir, pool: PoolTable, rows: np.ndarray) -> None:
+def _tune_half(run: Run, fold: Workdir, pool: PoolTable, rows: np.ndarray) -> None:
   section = run.cfg[SECTION]
   recipe = run.recipe(
     "select",
-    {**fine_tune.recipe_config(section), "model": base_model.model_config(run)},
+    {**recipe_config(section), "model": base_model.model_config(run)},
     {
       "pool": run.workdir.pool.digest(),
       "base": base_model.hash_model(base_model.base_path(run)),
@@ -174,43 +166,46 @@ def _tune_half(run: Run, place: Workdir, pool: PoolTable, rows: np.ndarray) -> N
   )
 
   def build(folder):
-    title = f"{SECTION} {place.scored.name}"
+    title = f"{SECTION} {fold.scored.name}"
     fine_tune.fine_tune(run, section, rows, folder, title)
 
-  run.make(place.seed, recipe, build, together=True)
+  run.make(fold.seed, recipe, build, together=True)
 
 
-def _score_half(run: Run, place: Workdir, pool: PoolTable, rows: np.ndarray) -> None:
+def _score_half(run: Run, fold: Workdir, pool: PoolTable, rows: np.ndarray) -> None:
   recipe = run.recipe(
     "select",
     {"model": base_model.model_config(run)},
     {
       "pool": run.workdir.pool.digest(),
-      "model": place.seed.digest(),
+      "model": fold.seed.digest(),
       "rows": _identify(pool, rows),
     },
   )
 
   def build(folder):
     options, work = score_pool.make_options(run.cfg), folder / score_pool.WORK
-    models = {"seed": place.seed.path / "hf"}
-    title = f"score {place.scored.name}"
+    models = {"seed": fold.seed.path / "hf"}
+    title = f"score {fold.scored.name}"
     main = [passes.MAIN]
     counts = score_pool.run_passes(run, work, models, main, rows, options, pool, title)
     if not peers.is_first_process():
       return
-    parts = {"main": work / "main"}, {"main": counts["main"]["parts"]}
-    nobody = np.zeros(0, np.int64)  # of these rows was seen in tuning
-    scored = score_table.read_passes(*parts, pool, nobody, ("loss", "accuracy"))
+    sources = {"main": work / "main"}, {"main": counts["main"]["parts"]}
+    no_rows = np.zeros(0, np.int64)  # none of the scored rows was tuned on
+    scored = score_table.read_passes(*sources, pool, no_rows, ("loss", "accuracy"))
     score_table.write_table(folder, [scored], pool.id, options.part_rows)
     artifacts.write_json(folder / score_pool.SUMMARY, {"passes": counts})
     score_pool.clear(work)
 
-  run.make(place.scores, recipe, build, together=True)
+  run.make(fold.scores, recipe, build, together=True)
 
 
 def make_probe(run: Run, pool: PoolTable, scores: score_table.ScoreTable) -> str:
-  """Refits a head on the embeddings; rows of several turns are left alone."""
+  """Fit a head to the embeddings and return the digest of `doubts/probe/`.
+
+  Rows with several turns, and rows without a finite embedding, get no loss.
+  """
   part = _draw_parts(run, pool, scores, probe.FOLDS, "probe")
   artifact = run.workdir.doubts("probe")
   inputs = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
@@ -231,17 +226,17 @@ def make_probe(run: Run, pool: PoolTable, scores: score_table.ScoreTable) -> str
     groups = clusters.read_clusters(run, pool, scores, 0, run.cfg.rng_seed).index + 1
     key = clusters.read_keys(pool, scores.row)
     tie = draws.draw(run.cfg.rng_seed, key, "probe")
-    found = probe.probe(unit, label, part, groups, tie)
-    _write(folder, scores.row, found, probe.count_flops(unit.shape[1], label, groups))
+    doubt = probe.probe(unit, label, part, groups, tie)
+    _write(folder, scores.row, doubt, probe.count_flops(unit.shape[1], label, groups))
 
   run.make(artifact, run.recipe("select", config, inputs), build)
   return artifact.digest()
 
 
 def _first_tokens(run: Run, pool: PoolTable, rows: np.ndarray) -> np.ndarray:
-  """The token that each row's first answer begins with."""
+  """Return the first token of each row's first answer."""
   encoder = base_model.read_encoder(run)
-  found = []
+  first_tokens = []
   with run.progress("read answers", "row") as progress:
     for start in range(0, len(rows), _STEP):
       texts = [
@@ -252,21 +247,21 @@ def _first_tokens(run: Run, pool: PoolTable, rows: np.ndarray) -> np.ndarray:
         for row in rows[start : start + _STEP]
       ]
       for sample in encoder.encode_many(texts):
-        found.append(int(sample.tokens[sample.supervised][0]))
-      progress(len(found), len(rows))
-  return np.array(found, np.int64)
+        first_tokens.append(int(sample.tokens[sample.supervised][0]))
+      progress(len(first_tokens), len(rows))
+  return np.array(first_tokens, np.int64)
 
 
 def _write(
-  folder: Path, row: np.ndarray, found: heldout_loss.Doubt, spent: float
+  folder: Path, row: np.ndarray, doubt: heldout_loss.Doubt, spent: float
 ) -> None:
   import pyarrow as pa
 
   order = np.argsort(row)
-  columns = {"row": row[order], "loss": found.loss[order], "right": found.right[order]}
+  columns = {"row": row[order], "loss": doubt.loss[order], "right": doubt.right[order]}
   artifacts.write_table(folder / "doubts.parquet", pa.table(columns))
-  known = int(np.isfinite(found.loss).sum())
-  summary = {"rows": len(row), "known": known, "flops": spent}
+  count = int(np.isfinite(doubt.loss).sum())
+  summary = {"rows": len(row), "known": count, "flops": spent}
   artifacts.write_json(folder / "summary.json", summary)
 
 

@@ -1,4 +1,4 @@
-"""Leakage: evaluation questions that also stand in the pool are named and refused."""
+"""Finds evaluation questions that are also in the pool, and refuses such a pool."""
 
 import collections
 import dataclasses
@@ -21,15 +21,15 @@ from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.types import InputError, RowError
 
-EXAMPLES = 3  # that the message shows
+EXAMPLES = 3  # leaks that the message shows
 
 
 def check_leakage(run: Run) -> None:
-  """Makes `leakage/leakage.json`, the evaluation's questions that the pool holds.
+  """Make `leakage/leakage.json`, a list of the evaluation questions in the pool.
 
   Raises:
-    InputError: there are some of `pool_overlap.REFUSED`, and evaluate.allow_leakage is
-      off.
+    InputError: A leak is of a kind in `pool_overlap.REFUSED`, and
+      `evaluate.allow_leakage` is off.
   """
   cfg = run.cfg.evaluate
   config = {name: cfg[name] for name in ("rules", "limit")}
@@ -38,47 +38,47 @@ def check_leakage(run: Run) -> None:
 
   def build(folder):
     questions, _ = read_questions(run)
-    leaks = _find(run, questions)
-    found = {
+    leaks = _find_leaks(run, questions)
+    report = {
       "questions": len(questions),
       "leaked": len(leaks),
       "kinds": collections.Counter(leak.kind for leak in leaks),
       "tasks": collections.Counter(leak.task for leak in leaks),
       "leaks": [dataclasses.asdict(leak) for leak in leaks],
     }
-    artifacts.write_json(folder / "leakage.json", found)
+    artifacts.write_json(folder / "leakage.json", report)
 
   run.make(run.workdir.leakage, recipe, build)
-  found = json.loads((run.workdir.leakage.path / "leakage.json").read_text())
-  if not found["leaked"]:
-    text = f"evaluate: none of {found['questions']:,} questions stands in the pool."
+  report = json.loads((run.workdir.leakage.path / "leakage.json").read_text())
+  if not report["leaked"]:
+    text = f"evaluate: none of {report['questions']:,} questions is in the pool."
     run.say(text, once=True)
     return
-  text = _describe(found)
-  if any(found["kinds"].get(kind) for kind in pool_overlap.REFUSED) and (
+  text = _describe(report)
+  if any(report["kinds"].get(kind) for kind in pool_overlap.REFUSED) and (
     not cfg.allow_leakage
   ):
     raise InputError(
       f"{text}\nTake them out of the pool or the evaluation, or allow it by"
-      " --config.evaluate.allow_leakage=True; all are in"
+      " --config.evaluate.allow_leakage=True. All of them are listed in"
       f" {run.workdir.leakage.path / 'leakage.json'}."
     )
   run.say(f"Warning: {text}", once=True)
 
 
-def _describe(found: dict) -> str:
+def _describe(report: dict) -> str:
   kinds = "; ".join(
-    f"{found['kinds'][kind]:,} are {meaning}"
+    f"{report['kinds'][kind]:,} are {meaning}"
     for kind, meaning in pool_overlap.KINDS.items()
-    if found["kinds"].get(kind)
+    if report["kinds"].get(kind)
   )
-  tasks = ", ".join(f"{task} {count:,}" for task, count in found["tasks"].items())
+  tasks = ", ".join(f"{task} {count:,}" for task, count in report["tasks"].items())
   lines = [
-    f"Leakage: {found['leaked']:,} of {found['questions']:,} evaluation questions also"
-    f" stand in the pool ({kinds}). By task: {tasks}."
+    f"Leakage: {report['leaked']:,} of {report['questions']:,} evaluation questions are"
+    f" also in the pool ({kinds}). By task: {tasks}."
   ]
   order = list(pool_overlap.KINDS)
-  leaks = sorted(found["leaks"], key=lambda leak: order.index(leak["kind"]))
+  leaks = sorted(report["leaks"], key=lambda leak: order.index(leak["kind"]))
   for leak in leaks[:EXAMPLES]:
     lines.append(
       f"  {leak['where']}: {leak['question'][:80]!r} is row {leak['row']:,} of the"
@@ -87,21 +87,21 @@ def _describe(found: dict) -> str:
   return "\n".join(lines)
 
 
-def _find(run: Run, questions: list[Question]) -> list[pool_overlap.Leak]:
+def _find_leaks(run: Run, questions: list[Question]) -> list[pool_overlap.Leak]:
   images = base_model.read_encoder(run).images
   pictures = Pictures(image_folders(run), images, run.cfg.pool.max_pixels)
   keyed = []
-  known: dict[object, str | None] = {}
+  pixel_hashes: dict[object, str | None] = {}
   with run.progress("images of the questions", "question") as update:
     for count, question in enumerate(questions, 1):
       key = question.place or (question.folder, question.image)
-      if question.image is not None and key not in known:
+      if question.image is not None and key not in pixel_hashes:
         try:
-          known[key] = _hash_pixels(pictures.read(question))
+          pixel_hashes[key] = _hash_pixels(pictures.read(question))
         except RowError:
-          known[key] = None
-      if question.image is None or known[key] is not None:
-        keyed.append((question, known.get(key)))
+          pixel_hashes[key] = None
+      if question.image is None or pixel_hashes[key] is not None:
+        keyed.append((question, pixel_hashes.get(key)))
       update(count, len(questions))
   index = pool_overlap.Index(keyed)
   pool = base_model.open_pool(run)
@@ -129,6 +129,6 @@ def _find(run: Run, questions: list[Question]) -> list[pool_overlap.Leak]:
 
 
 def _hash_pixels(pixels: np.ndarray) -> str:
-  """As `pool.parquet` has it."""
+  """Return the hash of an image's pixels, as in the column `pixels` of the pool."""
   data = np.ascontiguousarray(pixels)
   return hashlib.blake2b(data, digest_size=16).hexdigest()

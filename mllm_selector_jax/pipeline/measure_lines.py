@@ -1,4 +1,4 @@
-"""Measures of diversity in words, for the console and the report."""
+"""Formats measures of diversity as text, for the console and the report."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +9,8 @@ HEAD = (
 )
 
 
-def format_lines(found: dict[str, Any]) -> list[str]:
-  """The table for people, a text a line."""
+def format_lines(measures: dict[str, Any]) -> list[str]:
+  """Format the result of `measure_sets.measure_sets` as the lines of a table."""
 
   def number(value, form):
     return "-" if value is None else format(value, form)
@@ -25,58 +25,62 @@ def format_lines(found: dict[str, Any]) -> list[str]:
       number(line["mean_distance"], ".4f"),
       number(line["duplicates"], ".2%"),
     )
-    for line in found["sets"]
+    for line in measures["sets"]
   ]
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = [
-    f"measure: {found['pool_rows']:,} scored rows in {found['group_count']:,} groups"
-    f" ({found['groups']}), target {found['target']}"
+    f"measure: {measures['pool_rows']:,} scored rows in"
+    f" {measures['group_count']:,} groups ({measures['groups']}), target"
+    f" {measures['target']}"
   ]
   for first, *rest in rows:
     cells = [f"{cell:>{w}}" for cell, w in zip(rest, widths[1:], strict=True)]
     lines.append("  ".join([f"{first:<{widths[0]}}", *cells]))
-  return lines + format_notes(found)
+  return lines + format_notes(measures)
 
 
-def format_notes(found: dict[str, Any]) -> list[str]:
-  """What must be said beside the figures."""
-  if found["missing"]:
-    why = found["missing"]["coverage_radius"]
-    texts = [f"Without distances and duplicates: {why}"]
+def format_notes(measures: dict[str, Any]) -> list[str]:
+  """List the notes that explain the figures: definitions, samples, rows left out."""
+  if measures["missing"]:
+    why = measures["missing"]["coverage_radius"]
+    texts = [f"Distances and duplicates are not measured: {why}"]
   else:
-    texts = [_explain(found), *_list_samples(found)]
-  for line in found["sets"]:
+    texts = [_explain(measures), *_list_samples(measures)]
+  for line in measures["sets"]:
     name = line["name"]
     if line.get("repeated"):
-      texts.append(f"{name}: entries that name rows again: {line['repeated']:,}.")
+      texts.append(f"{name}: entries that repeat a row: {line['repeated']:,}.")
     if line.get("unscored"):
       texts.append(
-        f"{name}: rows that were not scored, and are left out: {line['unscored']:,}."
+        f"{name}: rows that are left out because they have no score:"
+        f" {line['unscored']:,}."
       )
     texts += [f"{name}: {note}" for note in line.get("notes", ())]
   return texts
 
 
-def _explain(found: dict[str, Any]) -> str:
+def _explain(measures: dict[str, Any]) -> str:
   return (
-    "KL to target in nats; even groups: how many groups of equal shares are as diverse."
-    " Coverage radius and mean distance: the largest and the mean cosine distance of a"
-    " pool row to its nearest kept row. Near-duplicates: kept rows with another kept"
-    f" row above a cosine of {found['duplicate_cosine']:g}."
+    "KL to target: in nats. Even groups: the number of equally large groups that would"
+    " be as diverse. Coverage radius and mean distance: the largest and the mean cosine"
+    " distance of a pool row to its nearest kept row. Near-duplicates: the share of"
+    " kept rows whose cosine with another kept row is above"
+    f" {measures['duplicate_cosine']:g}."
   )
 
 
-def _list_samples(found: dict[str, Any]) -> Iterator[str]:
-  """Of which rows the figures are where not all were compared."""
-  for line in found["sets"]:
-    name, pool, kept = line["name"], found["pool_rows"], line["rows"]
+def _list_samples(measures: dict[str, Any]) -> Iterator[str]:
+  """Describe the sample of rows where not all rows were compared."""
+  for line in measures["sets"]:
+    name, pool, kept = line["name"], measures["pool_rows"], line["rows"]
     if line["pool_rows_compared"] < pool:
       yield (
-        f"{name}: distances are of {line['pool_rows_compared']:,} pool rows drawn by"
-        f" the seed {found['seed']}, so the radius is at least this."
+        f"{name}: distances are those of a sample of {line['pool_rows_compared']:,}"
+        f" pool rows (seed {measures['seed']}), so the true radius is at"
+        " least this large."
       )
     if line["kept_rows_compared"] < kept:
       yield (
-        f"{name}: duplicates are of {line['kept_rows_compared']:,} kept rows drawn by"
-        f" the seed {found['seed']}."
+        f"{name}: near-duplicates are those of a sample of"
+        f" {line['kept_rows_compared']:,} kept rows (seed {measures['seed']})."
       )

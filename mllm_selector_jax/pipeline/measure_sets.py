@@ -1,4 +1,4 @@
-"""Measures how diverse lists of rows are, beside random rows and the pool itself."""
+"""Measures how diverse sets of rows are, compared with random rows and the pool."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +22,13 @@ DISTANCES = ("coverage_radius", "mean_distance", "duplicates")
 
 
 class Listed(NamedTuple):
-  """Rows that a file names.
+  """The rows that a file names.
 
   Attributes:
-    kept: of the eligible rows.
-    about: "entries" of it, how many of them are "repeated", rows that are
-      "unscored", and "notes" on how its rows were found.
+    kept: A mask over the eligible rows.
+    about: The number of "entries" in the file, how many of them repeat a row
+      ("repeated"), how many rows have no score ("unscored"), and "notes" on how the
+      rows were found.
   """
 
   kept: Bool[np.ndarray, " N"]
@@ -35,26 +36,32 @@ class Listed(NamedTuple):
 
 
 def measure_files(run: Run, files: tuple[str, ...]) -> dict[str, Any]:
-  """Measures of each file's rows, with groups and target as the config has them.
+  """Measure the rows of each file, with the groups and the target of the config.
+
+  Returns:
+    The result of `measure_sets`; the entries of files also have `Listed.about`.
 
   Raises:
-    InputError: a file that is none, an entry that is no row's, or no scored row.
+    InputError: A file is missing, an entry matches no row of the pool, or none of the
+      rows has a score.
   """
   config = candidates.make_config(run, strategy=OBJECTIVE)
   seed = run.cfg.rng_seed
-  # In a comparison's workdir the pool and the scores are those of the seed.
-  own = [p for p in run.workdir.list_scored() if p.scored in (None, _at(run, seed))]
-  place = run.at(own[0]) if own else run
-  config, _ = candidates.name_rows(place, config)
-  eligible = candidates.read_eligible(place, config, seed, embeddings=True)
+  # In a comparison's workdir each seed has a pool and scores; take those of this seed.
+  workdirs = [
+    p for p in run.workdir.list_scored() if p.scored in (None, _at(run, seed))
+  ]
+  scored_run = run.at(workdirs[0]) if workdirs else run
+  config, _ = candidates.name_rows(scored_run, config)
+  eligible = candidates.read_eligible(scored_run, config, seed, embeddings=True)
   listed = {name: read_listed(eligible, name, run.progress) for name in files}
-  found = measure_sets(
-    run, eligible, {name: each.kept for name, each in listed.items()}, seed
+  result = measure_sets(
+    run, eligible, {name: rows.kept for name, rows in listed.items()}, seed
   )
-  for line in found["sets"]:
+  for line in result["sets"]:
     if line["name"] in listed:
       line |= listed[line["name"]].about
-  return found
+  return result
 
 
 def _at(run: Run, seed: int) -> Path:
@@ -62,42 +69,47 @@ def _at(run: Run, seed: int) -> Path:
 
 
 def measure_main(run: Run) -> None:
-  """Makes `measures/`, of `arms/main`, if that is of the scores as they are now."""
-  chosen, work = run.workdir.selection("main"), run.workdir
-  made, scores = chosen.provenance(), work.scores.provenance()
-  pool = work.pool.provenance()
-  if not (made and scores and pool):
+  """Make `measures/` for `arms/main`, unless it was selected from older scores."""
+  chosen, workdir = run.workdir.selection("main"), run.workdir
+  provenance, scores = chosen.provenance(), workdir.scores.provenance()
+  pool = workdir.pool.provenance()
+  if not (provenance and scores and pool):
     return
   inputs = {"scores": scores["digest"], "pool": pool["digest"]}
-  if not inputs.items() <= made["inputs"].items():
+  if not inputs.items() <= provenance["inputs"].items():
     return
-  inputs["selection"] = made["digest"]
+  inputs["selection"] = provenance["digest"]
   settings = {"most_pairs": measures.MOST_PAIRS, "duplicate": measures.DUPLICATE}
-  recipe = artifacts.Recipe("report", settings, inputs, made["seed"])
+  recipe = artifacts.Recipe("report", settings, inputs, provenance["seed"])
 
   def build(folder):
     import pyarrow.parquet as pq
 
-    config = {**made["config"], "strategy": OBJECTIVE}
+    config = {**provenance["config"], "strategy": OBJECTIVE}
     path = chosen.path / "selection.parquet"
     kept = pq.read_table(path, columns=["kept"])["kept"].to_numpy()
-    name = made["config"]["strategy"]
+    name = provenance["config"]["strategy"]
     try:
-      eligible = candidates.read_eligible(run, config, made["seed"], embeddings=True)
+      eligible = candidates.read_eligible(
+        run, config, provenance["seed"], embeddings=True
+      )
       sets = {f"main ({name})": kept[eligible.rows]}
-      found = measure_sets(run, eligible, sets, made["seed"])
-    except InputError as error:  # a target that the arm's strategy does not read
-      found = {"sets": [], "why": str(error)}
-    artifacts.write_json(folder / "measures.json", found)
+      result = measure_sets(run, eligible, sets, provenance["seed"])
+    except (
+      InputError
+    ) as error:  # the target may be invalid, since not every strategy reads it
+      result = {"sets": [], "why": str(error)}
+    artifacts.write_json(folder / "measures.json", result)
 
-  run.make(work.measures, recipe, build)
+  run.make(workdir.measures, recipe, build)
 
 
 def read_listed(eligible: candidates.Eligible, name: str, watch: Watch) -> Listed:
-  """The eligible rows that a file names.
+  """Find the eligible rows that a file names.
 
   Raises:
-    InputError: no such file, an entry that is no row's, or no scored row.
+    InputError: The file is missing or empty, an entry matches no row of the pool, or
+      none of the rows has a score.
   """
   option = f"--ids={name}"
   if not Path(name).is_file():
@@ -105,18 +117,18 @@ def read_listed(eligible: candidates.Eligible, name: str, watch: Watch) -> Liste
   entries = read_references(name, "--ids")
   if not entries:
     raise InputError(f"{option}: the file names no id.")
-  found = find_rows(eligible.pool, entries, option, watch)
-  kept = np.isin(eligible.rows, found.rows)
+  match = find_rows(eligible.pool, entries, option, watch)
+  kept = np.isin(eligible.rows, match.rows)
   if not kept.any():
     raise InputError(
-      f"{option}: none of its {len(found.rows):,} rows was scored; they were set aside,"
-      " see pool.parquet."
+      f"{option}: none of its {len(match.rows):,} rows has a score; pool.parquet says"
+      " why they were set aside."
     )
   about = {
-    "entries": found.entries,
-    "repeated": found.repeated,
-    "unscored": len(found.rows) - int(kept.sum()),
-    "notes": list(found.notes),
+    "entries": match.entries,
+    "repeated": match.repeated,
+    "unscored": len(match.rows) - int(kept.sum()),
+    "notes": list(match.notes),
   }
   return Listed(kept, about)
 
@@ -127,13 +139,17 @@ def measure_sets(
   sets: dict[str, Bool[np.ndarray, " N"]],
   rng: int,
 ) -> dict[str, Any]:
-  """Measures of sets of rows, of random rows as many as each has, and of the pool.
+  """Measure sets of rows, random sets of the same sizes, and the whole pool.
 
   Args:
-    run: shows progress.
-    eligible: the pool's scored rows, with embeddings where there are any.
-    sets: by name, which of them.
-    rng: seed of the random rows and of samples.
+    run: The invocation, which shows the progress.
+    eligible: The scored rows of the pool, with embeddings if there are any.
+    sets: Masks over the eligible rows, by name.
+    rng: Seed of the random sets and of the samples that are compared.
+
+  Returns:
+    A dict that JSON can hold: "sets" has the figures of each set, and the other
+    entries say how they were measured.
   """
   scores, options = eligible.scores, eligible.options
   cosine = options.duplicates or measures.DUPLICATE
@@ -157,10 +173,10 @@ def measure_sets(
 
   lines = []
   for name, kept in sets.items():
-    found = measures.measure(
+    figures = measures.measure(
       kept, eligible.groups, target, scores.key, vectors, cosine, rng, watch
     )
-    lines.append({"name": name, **found._asdict()})
+    lines.append({"name": name, **figures._asdict()})
   return {
     "sets": lines,
     "pool_rows": len(order),

@@ -1,6 +1,6 @@
-"""What a selection reads of the scores: signals, embeddings, a held-out loss, plug-ins.
+"""Says what a selection needs: signals, embeddings, a held-out loss, plug-ins.
 
-All of it follows from the tables of strategies and bounds.
+All of this follows from the tables of strategies and bounds.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from mllm_selector_jax.selection.eligibility import list_rules
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.types import InputError
 
-# A bound that any score table will do for.
+# A bound that needs nothing beyond the columns of every score table.
 PLAIN_BOUND = next(
   name
   for name, bound in bounds.BOUNDS.items()
@@ -22,23 +22,23 @@ PLAIN_BOUND = next(
 
 
 def make_options(config: dict[str, Any]) -> SelectOptions:
-  """The options of a selection from the config's section."""
+  """Make the options of a selection from the `select` section of the config."""
   names = {field.name for field in dataclasses.fields(SelectOptions)}
-  given = {name: value for name, value in config.items() if name in names}
-  given["competence"] = given["competence"] or None
-  strategies.find_strategy(given["strategy"])
-  return SelectOptions(**given)
+  values = {name: value for name, value in config.items() if name in names}
+  values["competence"] = values["competence"] or None
+  strategies.find_strategy(values["strategy"])
+  return SelectOptions(**values)
 
 
 def find_held_out(options: SelectOptions) -> str:
-  """The held-out loss that a selection reads, by its maker's name; "" for none."""
+  """Return the name of the held-out loss that a selection reads; "" for none."""
   if not strategies.find_strategy(options.strategy).bounded:
     return ""
   return bounds.find_bound(options.bound).held_out
 
 
 def needs_embeddings(options: SelectOptions) -> bool:
-  """Whether a selection compares embeddings, clusters of k-means aside."""
+  """Say whether a selection reads embeddings, other than through k-means clusters."""
   strategy = strategies.find_strategy(options.strategy)
   rules = list_rules(options) if strategy.bounded else []
   bounded = any(rule.embeddings for _, rule in rules)
@@ -46,7 +46,7 @@ def needs_embeddings(options: SelectOptions) -> bool:
 
 
 def identify_plugins(config: dict[str, Any]) -> dict[str, str]:
-  """A hash of each plug-in that a selection of this config follows from."""
+  """Return a hash of each plug-in that a selection of this config depends on."""
   digests = strategies.LOOKUP.identify(config["strategy"])
   if strategies.find_strategy(config["strategy"]).bounded:
     digests |= bounds.LOOKUP.identify(config["bound"])
@@ -54,52 +54,55 @@ def identify_plugins(config: dict[str, Any]) -> dict[str, str]:
 
 
 def list_meanings(config: dict[str, Any]) -> dict[str, str]:
-  """What the reasons of a plug-in's bound mean; those of the tables are known."""
+  """Return the meaning of the reason that a plug-in's bound gives.
+
+  It is empty for the bounds of this package, whose meanings `bounds` lists.
+  """
   bound = bounds.find_bound(config["bound"])
   known = not bound.reason or bound.reason in bounds.list_meanings()
   return {} if known else {bound.reason: bound.meaning}
 
 
 def list_signals(config: dict[str, Any]) -> dict[str, str]:
-  """The columns of the score table that a selection reads, and for which option."""
+  """Map each score-table column that a selection reads to the option that needs it."""
   options = make_options(config)
-  own = f"select.strategy {options.strategy}"
+  strategy_option = f"select.strategy {options.strategy}"
   strategy = strategies.find_strategy(options.strategy)
-  wanted = {name: own for name in strategy.signals}
+  columns = {name: strategy_option for name in strategy.signals}
   for option, rule in list_rules(options) if strategy.bounded else ():
     for name in rule.signals:
-      wanted.setdefault(name, option)
-  wanted.setdefault(config["signal"], "select.signal")
-  return wanted
+      columns.setdefault(name, option)
+  columns.setdefault(config["signal"], "select.signal")
+  return columns
 
 
 def check_signals(
-  wanted: Mapping[str, str], there: Collection[str], asked: Collection[str]
+  needed: Mapping[str, str], columns: Collection[str], scored: Collection[str]
 ) -> None:
-  """Refuses a selection that reads a column which is not there.
+  """Check that the score table has every column that a selection reads.
 
   Args:
-    wanted: from `list_signals`.
-    there: columns of the score table.
-    asked: the setting score.signals.
+    needed: The columns and their options, from `list_signals`.
+    columns: The columns of the score table.
+    scored: The signals in the setting `score.signals`.
 
   Raises:
-    InputError: a column that is missing, or that is no signal at all.
+    InputError: A column is missing, or its name is not the name of a signal.
   """
-  for name, option in wanted.items():
-    if name in there:
+  for name, option in needed.items():
+    if name in columns:
       continue
-    known = signals.LOOKUP.list_names()
-    if name not in known and ":" not in name:  # which a plug-in's may have
+    names = signals.LOOKUP.list_names()
+    if name not in names and ":" not in name:  # a colon marks a plug-in
       raise InputError(
-        f"{option} is {name!r}, which is no signal; there are {', '.join(known)}, and"
-        f" the score table has {', '.join(sorted(there))}."
+        f"{option} is {name!r}, which is not a signal; there are {', '.join(names)},"
+        f" and the score table has {', '.join(sorted(columns))}."
       )
-    other = (
+    alternative = (
       f", or give --config.select.bound={PLAIN_BOUND}" if "bound" in option else ""
     )
     raise InputError(
       f"{option} needs the signal {name!r}, which was not scored; add it to"
       f" score.signals and run `mllm-selector score` again (it has"
-      f" {', '.join(asked)}){other if 'bound' in option else ''}."
+      f" {', '.join(scored)}){alternative}."
     )

@@ -1,4 +1,4 @@
-"""Makes the score table: every usable row's signals and embedding."""
+"""Makes the score table: the signals and the embedding of every usable row."""
 
 import shutil
 from pathlib import Path
@@ -8,32 +8,35 @@ import numpy as np
 
 from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.pipeline.scored_models import check_folder, check_reference
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring import engine, passes, score_table, signals
-from mllm_selector_jax.types import InputError
 
-NAMED = 20  # rows with a loss that is not finite, in the summary
+NAMED = 20  # rows with a non-finite loss that the message names
 WORK, SUMMARY = "passes", "summary.json"
 
 
 def make_scores(run: Run) -> None:
-  """Makes `scores/` with the seed model, or with `score.model` where given."""
+  """Make `scores/` with the seed model, or with `score.model` if it is set.
+
+  If `score.table` is set, the scores are read from that table instead.
+  """
   cfg = run.cfg.score
-  run.workdir.pool.digest()  # says what to run where there is none
+  run.workdir.pool.digest()  # raises if the pool was not checked
   guard.refuse_aside(run)
   if cfg.table is not None:
-    _bring_in(run, _given(cfg.table, "score.table"))
+    _import_table(run, check_folder(cfg.table, "score.table"))
     return
-  models = {"seed": _given(cfg.model, "score.model") or _seed_model(run)}
-  wanted = passes.list_passes(base_model.scored_signals(run.cfg))
-  inputs = {"pool": run.workdir.pool.digest(), "model": _identity(run)}
+  models = {"seed": check_folder(cfg.model, "score.model") or _seed_model(run)}
+  pass_specs = passes.list_passes(base_model.scored_signals(run.cfg))
+  inputs = {"pool": run.workdir.pool.digest(), "model": _hash_model(run)}
   inputs |= signals.LOOKUP.identify(*base_model.scored_signals(run.cfg))
   for remark in huggingface.list_remarks(models["seed"]):
     run.say(f"score: the model: {remark}", once=True)
-  if any(own.model == "reference" for own in wanted):
+  if any(pass_spec.model == "reference" for pass_spec in pass_specs):
     check_reference(run.cfg)
-    models["reference"] = _given(cfg.reference, "score.reference")
+    models["reference"] = check_folder(cfg.reference, "score.reference")
     inputs["reference"] = base_model.hash_model(models["reference"])
   config = {
     "model": base_model.model_config(run),
@@ -42,13 +45,13 @@ def make_scores(run: Run) -> None:
   recipe = run.recipe("score", config, inputs)
 
   def build(folder):
-    _build(run, folder, models, wanted, recipe)
+    _build(run, folder, models, pass_specs, recipe)
 
   run.make(run.workdir.scores, recipe, build, together=True)
 
 
 def make_options(cfg: Any) -> engine.ScoreOptions:
-  """How a pool is scored, of the whole config."""
+  """Make the scoring options from the config."""
   return engine.ScoreOptions(
     row_length=cfg.score.row_length,
     batch_rows=cfg.score.batch_rows,
@@ -60,33 +63,8 @@ def make_options(cfg: Any) -> engine.ScoreOptions:
   )
 
 
-def check_reference(cfg: Any) -> None:
-  """Refuses a signal that compares with a reference model where there is none."""
-  wanted = passes.list_passes(base_model.scored_signals(cfg))
-  scored = cfg.score.table is None and any(own.model == "reference" for own in wanted)
-  if scored and cfg.score.reference is None:
-    raise InputError(
-      "score.signals has excess, the loss over a reference model's:"
-      " --config.score.reference=DIR gives that model."
-    )
-
-
-def check_folders(cfg: Any) -> None:
-  """Refuses models that cannot be read, and scores that are not there."""
-  _given(cfg.score.table, "score.table")
-  for name in ("model", "reference"):
-    folder = _given(cfg.score[name], f"score.{name}")
-    if folder is not None:
-      huggingface.check_weights(folder, huggingface.read_config(folder))
-
-
-def needs_seed(run: Run) -> bool:
-  """Whether the scores are the seed model's."""
-  return run.cfg.score.model is None and run.cfg.score.table is None
-
-
-def _bring_in(run: Run, source: Path) -> None:
-  """Makes `scores/` from a table made elsewhere, by the rows' hashes."""
+def _import_table(run: Run, source: Path) -> None:
+  """Make `scores/` from the table of another run, matching rows by content hash."""
   inputs = {
     "pool": run.workdir.pool.digest(),
     "table": artifacts.hash_folder(source),
@@ -97,22 +75,22 @@ def _bring_in(run: Run, source: Path) -> None:
 
   def build(folder):
     pool = base_model.open_pool(run)
-    found = score_table.read_elsewhere(
+    scored = score_table.read_elsewhere(
       source, pool, pool.ok, base_model.scored_signals(run.cfg)
     )
-    finite = score_table.write_table(folder, [found], pool.id, run.cfg.score.part_rows)
-    rows = np.sort(found.row)
+    finite = score_table.write_table(folder, [scored], pool.id, run.cfg.score.part_rows)
+    rows = np.sort(scored.row)
     summary = {"scored": len(rows), "carried": len(rows), "passes": {}}
     summary["not_finite"] = int((~finite).sum())
     artifacts.write_json(folder / SUMMARY, summary)
-    run.say(f"score: {len(rows):,} rows have their scores from {source}.")
-    _tell(run, pool, summary, rows[~finite])
+    run.say(f"score: {len(rows):,} rows take their scores from {source}.")
+    _report(run, pool, summary, rows[~finite])
 
   run.make(run.workdir.scores, recipe, build)
 
 
-def _build(run, folder: Path, models, wanted, recipe: artifacts.Recipe) -> None:
-  if (folder / SUMMARY).exists():  # broken off while tidying up
+def _build(run, folder: Path, models, pass_specs, recipe: artifacts.Recipe) -> None:
+  if (folder / SUMMARY).exists():  # interrupted while removing the parts
     if peers.is_first_process():
       clear(folder / WORK)
     return
@@ -123,36 +101,38 @@ def _build(run, folder: Path, models, wanted, recipe: artifacts.Recipe) -> None:
   if carried is not None:
     rows = np.setdiff1d(rows, carried.row)
     run.say(
-      f"score: {len(carried.row):,} rows have their scores from the table before;"
+      f"score: {len(carried.row):,} rows keep their scores from the previous table;"
       f" {len(rows):,} are new."
     )
-  counts = run_passes(run, folder / WORK, models, wanted, rows, options, pool)
+  counts = run_passes(run, folder / WORK, models, pass_specs, rows, options, pool)
   if not peers.is_first_process():
     return
   scored = [] if carried is None else [carried]
   if len(rows):
-    folders = {own.name: folder / WORK / own.name for own in wanted}
-    numbers = {name: found["parts"] for name, found in counts.items()}
+    folders = {
+      pass_spec.name: folder / WORK / pass_spec.name for pass_spec in pass_specs
+    }
+    numbers = {name: pass_counts["parts"] for name, pass_counts in counts.items()}
     tuned = np.array([], int) if cfg.model is not None else _seed_rows(run)
     scored.append(
       score_table.read_passes(folders, numbers, pool, tuned, options.signals)
     )
   finite = score_table.write_table(folder, scored, pool.id, options.part_rows)
-  every = np.sort(np.concatenate([part.row for part in scored]))
-  bad = every[~finite]
+  scored_rows = np.sort(np.concatenate([part.row for part in scored]))
+  not_finite = scored_rows[~finite]
   summary = {
-    "scored": len(every),
+    "scored": len(scored_rows),
     "carried": 0 if carried is None else len(carried.row),
-    "not_finite": len(bad),
+    "not_finite": len(not_finite),
     "passes": counts,
   }
-  artifacts.write_json(folder / SUMMARY, summary)  # last: the table is whole
-  _tell(run, pool, summary, bad)
+  artifacts.write_json(folder / SUMMARY, summary)  # last: marks the table complete
+  _report(run, pool, summary, not_finite)
   clear(folder / WORK)
 
 
 def clear(work: Path) -> None:
-  """Removes the parts, once the table is whole."""
+  """Remove the parts of the passes, once the table is complete."""
   shutil.rmtree(work, ignore_errors=True)
 
 
@@ -160,26 +140,28 @@ def run_passes(
   run: Run,
   work: Path,
   models: dict[str, Path],
-  wanted: list[passes.Pass],
+  pass_specs: list[passes.Pass],
   rows: np.ndarray,
   options: engine.ScoreOptions,
   pool: Any,
   title: str = "score",
 ) -> dict[str, Any]:
-  """Makes the parts of these passes over these rows in `work`; resumes.
+  """Run passes over some rows, and write their parts into `work`.
+
+  Parts that are complete already are not computed again.
 
   Args:
-    run: the invocation.
-    work: holds a folder a pass.
-    models: their directories by the name that a pass gives.
-    wanted: the passes.
-    rows: pool rows, ascending.
-    options: how they are scored.
-    pool: the checked pool.
-    title: of the progress.
+    run: The invocation.
+    work: The folder for the parts; each pass has a folder of its own in it.
+    models: Directories of the models, by the names in `Pass.model`.
+    pass_specs: The passes to run.
+    rows: Pool row numbers, ascending.
+    options: How the rows are scored.
+    pool: The checked pool.
+    title: Title of the progress.
 
   Returns:
-    By pass what `engine.run_pass` counts.
+    The counts that `engine.run_pass` returns, by name of the pass.
   """
   counts: dict[str, Any] = {}
   if not len(rows):
@@ -187,21 +169,21 @@ def run_passes(
   reader = base_model.open_reader(run, pool)
   for name, path in models.items():
     config, params = base_model.read_model(run, path)
-    for own in wanted:
-      if own.model != name:
+    for pass_spec in pass_specs:
+      if pass_spec.model != name:
         continue
-      (work / own.name).mkdir(parents=True, exist_ok=True)
-      named = title if own is passes.MAIN else f"{title} {own.name}"
-      with run.progress(named, "row", leave=False) as progress:
-        counts[own.name] = engine.run_pass(
+      (work / pass_spec.name).mkdir(parents=True, exist_ok=True)
+      pass_title = title if pass_spec is passes.MAIN else f"{title} {pass_spec.name}"
+      with run.progress(pass_title, "row", leave=False) as progress:
+        counts[pass_spec.name] = engine.run_pass(
           config,
           params,
           reader,
           rows,
           options,
           run.mesh,
-          work / own.name,
-          own,
+          work / pass_spec.name,
+          pass_spec,
           progress,
           run.stopped,
           lambda text: run.say(f"score: {text}"),
@@ -213,9 +195,12 @@ def run_passes(
 def _find_carried(
   run: Run, pool, recipe: artifacts.Recipe
 ) -> score_table.Scored | None:
-  """What the table before gives, where it differs in nothing but the pool."""
-  made = run.workdir.scores.provenance()
-  if made is None or recipe.differences(made) != ["pool changed"]:
+  """Return the scores to keep from the previous table; None if there are none.
+
+  They can be kept if nothing but the pool has changed.
+  """
+  provenance = run.workdir.scores.provenance()
+  if provenance is None or recipe.differences(provenance) != ["pool changed"]:
     return None
   if run.workdir.scores.why_stale(recipe) != ["pool changed"]:
     return None
@@ -223,35 +208,32 @@ def _find_carried(
   return carried if len(carried.row) else None
 
 
-def _tell(run: Run, pool, summary: dict[str, Any], bad: np.ndarray) -> None:
-  aside = int((~pool.ok).sum())
+def _report(run: Run, pool, summary: dict[str, Any], not_finite: np.ndarray) -> None:
+  unusable = int((~pool.ok).sum())
   text = (
-    f"score: {len(pool.ok):,} rows = {summary['scored']:,} scored + {aside:,} set aside"
+    f"score: {len(pool.ok):,} rows = {summary['scored']:,} scored + {unusable:,} set"
+    " aside"
   )
   if main := summary["passes"].get("main"):
     filled = main["tokens"] / main["executed_tokens"]
     text += f"; packed rows are {filled:.0%} full"
   run.say(text)
-  if len(bad):
-    named = ", ".join(f"row {row} (id {pool.id[row]})" for row in bad[:NAMED])
-    more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
-    run.say(
-      f"score: the loss of {len(bad):,} rows is not finite, so they are not"
-      f" selected: {named}{more}."
+  if len(not_finite):
+    listed = ", ".join(f"row {row} (id {pool.id[row]})" for row in not_finite[:NAMED])
+    omitted = (
+      f" and {len(not_finite) - NAMED:,} more" if len(not_finite) > NAMED else ""
     )
-
-
-def _given(value: str | None, name: str) -> Path | None:
-  if value is not None and not Path(value).is_dir():
-    raise InputError(f"{name}={value}: there is no such directory.")
-  return None if value is None else Path(value)
+    run.say(
+      f"score: the loss of {len(not_finite):,} rows is not finite, so they are not"
+      f" selected: {listed}{omitted}."
+    )
 
 
 def _seed_model(run: Run) -> Path:
   return run.workdir.seed.path / "hf"
 
 
-def _identity(run: Run) -> str:
+def _hash_model(run: Run) -> str:
   if run.cfg.score.model is None:
     return run.workdir.seed.digest()
   return base_model.hash_model(Path(run.cfg.score.model))

@@ -1,4 +1,4 @@
-"""Makes an arm's selection: which rows are kept, and for every row why or why not."""
+"""Makes an arm's selection: which rows are kept, and the reason for every row."""
 
 import math
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from mllm_selector_jax.data.pool import pool_table
 from mllm_selector_jax.pipeline import candidates, heldout_models, needs, suspects
-from mllm_selector_jax.pipeline.exports import tell_stale
+from mllm_selector_jax.pipeline.exports import warn_stale
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection.selection import Selection
@@ -17,52 +17,62 @@ NOT_FINITE = "not a number"
 
 
 def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -> None:
-  """Makes one arm's selection with the config's other options, but for changes."""
+  """Make the selection of one arm.
+
+  Args:
+    run: A run with a checked pool and scores.
+    arm: Name of the arm.
+    strategy: Name of the strategy.
+    budget: How many rows to keep, as in the setting `select.budget`.
+    **changes: Other settings of the section `select` to replace.
+  """
   config = candidates.make_config(run, strategy=strategy, budget=budget, **changes)
   config, notes = candidates.name_rows(run, config)
   inputs = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
-  doubted = needs.find_held_out(needs.make_options(config))
+  maker = needs.find_held_out(needs.make_options(config))
   inputs |= needs.identify_plugins(config)
-  if doubted:
-    inputs |= heldout_models.make_doubts(run, doubted)
+  if maker:
+    inputs |= heldout_models.make_doubts(run, maker)
   recipe = run.recipe("select", config, inputs)
 
   def build(folder):
     eligible = candidates.read_eligible(run, config, run.cfg.rng_seed)
     chosen = eligible.select(budget, run.cfg.rng_seed)
-    if aside := int(eligible.pool.ok.sum()) - len(eligible.rows):
-      run.say(f"select: {aside:,} rows have a score that is not a number, set aside")
-    found = suspects.list_warnings(eligible, chosen)
-    chosen = chosen._replace(warnings=(*chosen.warnings, *found))
+    if unscored := int(eligible.pool.ok.sum()) - len(eligible.rows):
+      run.say(
+        f"select: {unscored:,} rows are set aside: a score of theirs is not a number"
+      )
+    warnings = suspects.list_warnings(eligible, chosen)
+    chosen = chosen._replace(warnings=(*chosen.warnings, *warnings))
     for warning in chosen.warnings:
       run.say(f"select: {warning}")
-    spent = heldout_models.read_flops(run, doubted)
+    spent = heldout_models.read_flops(run, maker)
     chosen = chosen._replace(warnings=(*notes, *chosen.warnings))
     _write(folder, eligible.pool, eligible.rows, chosen, config, spent)
     proof = chosen.certificate
     run.say(
       f"select: {arm} keeps {int(chosen.kept.sum()):,} of {len(eligible.rows):,}"
       f" eligible rows ({strategy}, budget {budget}"
-      + (f"; proved the best, gap {proof.gap:.1e})" if proof else ")")
+      + (f"; proved optimal, gap {proof.gap:.1e})" if proof else ")")
     )
-    if chosen.spared or doubted:
-      _tell_bound(run, chosen, config["bound"], spent)
+    if chosen.spared or maker:
+      _report_bound(run, chosen, config["bound"], spent)
 
   if run.make(run.workdir.selection(arm), recipe, build):
-    tell_stale(run, arm)
+    warn_stale(run, arm)
 
 
-def _tell_bound(run: Run, chosen: Selection, bound: str, spent: float) -> None:
-  left = "; ".join(
-    f"{each['rows']:,} rows in {name} ({each['groups']:,})"
+def _report_bound(run: Run, chosen: Selection, bound: str, spent: float) -> None:
+  spared = "; ".join(
+    f"{counts['rows']:,} rows in {name} ({counts['groups']:,})"
     if name.startswith("groups")
-    else f"{each['rows']:,} {name}"
-    for name, each in chosen.spared.items()
+    else f"{counts['rows']:,} {name}"
+    for name, counts in chosen.spared.items()
   )
   cost = f" for {spent:.2e} FLOPs beside the scoring" if spent else ""
   run.say(
-    f"select: {bound} takes out {int(chosen.table.suspects.sum()):,} suspect rows{cost}"
-    + (f"; left alone: {left}" if left else "; no row is left alone")
+    f"select: {bound} excludes {int(chosen.table.suspects.sum()):,} suspect rows{cost}"
+    + (f"; left alone: {spared}" if spared else "; no row is left alone")
   )
 
 
@@ -106,8 +116,8 @@ def _write(
       "group_name": spread(names[chosen.group], pa.string()),
       "target_share": spread(chosen.table.target[chosen.group], pa.float64()),
       "reached_share": spread(chosen.table.reached[chosen.group], pa.float64()),
-      "necessity": spread(chosen.necessity, pa.float64()),
-      "necessity_rank": spread(_rank(chosen.necessity), pa.int64()),
+      "necessity": spread(chosen.normalised_necessity, pa.float64()),
+      "necessity_rank": spread(_rank(chosen.normalised_necessity), pa.int64()),
       "gain": spread(chosen.gain, pa.float64()),
       "threshold": spread(threshold, pa.float64()),
       "reason": pa.array(reason.tolist(), pa.string()),
@@ -122,19 +132,19 @@ def _write(
 
 
 def _rank(necessity: np.ndarray) -> np.ndarray:
-  """From 0 for the highest; rows that are equal share the first's place."""
+  """Rank necessities from 0 for the highest; equal values have the same rank."""
   ascending = np.sort(necessity)
   return len(necessity) - np.searchsorted(ascending, necessity, side="right")
 
 
 def _write_records(path: Path, pool: pool_table.PoolTable, kept: np.ndarray) -> None:
-  """The kept records in the pool's order: byte for byte, where they are JSON."""
+  """Write the kept records in the pool's order, byte for byte if the pool is JSON."""
   parts = [pool.text(row) for row in kept]
   artifacts.write_bytes(path, b"[\n" + b",\n".join(parts) + b"\n]\n")
 
 
 def _summarise(chosen: Selection, reason, rows, config, spent) -> dict[str, Any]:
-  found = chosen.table
+  table = chosen.table
 
   def number(value):
     value = float(value)
@@ -142,19 +152,19 @@ def _summarise(chosen: Selection, reason, rows, config, spent) -> dict[str, Any]
 
   groups = [
     {
-      "group": place,
-      "name": found.name[place],
-      "size": int(found.size[place]),
-      "remaining": int(found.remaining[place]),
-      "suspects": int(found.suspects[place]),
-      "target_share": number(found.target[place]),
-      "reached_share": number(found.reached[place]),
-      "mean_necessity": number(found.mean[place]),
-      "quota": number(found.quota[place]),
-      "floor": int(found.floor[place]),
-      "kept": int(found.kept[place]),
+      "group": group,
+      "name": table.name[group],
+      "size": int(table.size[group]),
+      "remaining": int(table.remaining[group]),
+      "suspects": int(table.suspects[group]),
+      "target_share": number(table.target[group]),
+      "reached_share": number(table.reached[group]),
+      "mean_necessity": number(table.mean[group]),
+      "quota": number(table.quota[group]),
+      "floor": int(table.floor[group]),
+      "kept": int(table.kept[group]),
     }
-    for place in range(len(found.name))
+    for group in range(len(table.name))
   ]
   names, counts = np.unique(reason.astype(str), return_counts=True)
   certificate = chosen.certificate

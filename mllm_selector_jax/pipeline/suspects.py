@@ -1,4 +1,4 @@
-"""What a user should know about the suspects of a selection."""
+"""Warns about suspect rows that may not be wrong."""
 
 from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.pool.pool_table import PoolTable
@@ -8,38 +8,38 @@ from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.shared_answers import Shared
 from mllm_selector_jax.selection.strategies import find_strategy
 
-MOST = 5  # shared answers that are told one by one
-_LETTERS = 60  # of an answer
+MOST = 5  # shared answers with a warning of their own
+_LETTERS = 60  # characters of an answer that a warning shows
 
 
 def list_warnings(eligible: Eligible, chosen: Selection) -> list[str]:
-  """Says where suspects share one answer, or where nobody can tell."""
+  """Warn where many suspects share one answer, or where this cannot be known."""
   bounded = find_strategy(eligible.options.strategy).bounded
   if not eligible.pool.has_answers and bounded:
     return [
-      f"{eligible.pool.path} is of an earlier version and does not say which rows have"
-      " the same answer, so that a model which knows only the commonest answer of a"
-      " group passes for one that knows the group; move it away and check the pool"
-      " again."
+      f"{eligible.pool.path} was written by an earlier version and does not say which"
+      " rows have the same answer. A model that knows only the most common answer of a"
+      " group is then taken for one that knows the group. Move the file away and check"
+      " the pool again."
     ]
   texts = [_describe(eligible, chosen, shared) for shared in chosen.shared[:MOST]]
-  if (more := len(chosen.shared) - MOST) > 0:
-    texts.append(f"suspects share one answer in {more:,} more groups.")
+  if (omitted := len(chosen.shared) - MOST) > 0:
+    texts.append(f"suspects share one answer in {omitted:,} more groups.")
   return texts
 
 
 def _describe(eligible: Eligible, chosen: Selection, shared: Shared) -> str:
   answer = _read_answer(eligible.pool, int(eligible.rows[shared.row]))
-  place = "" if shared.group is None else f" of {chosen.table.name[shared.group]}"
+  group = "" if shared.group is None else f" of {chosen.table.name[shared.group]}"
   return (
-    f"{shared.suspects:,} of the {shared.of:,} suspect rows{place} have the answer"
-    f" {answer!r}, as {shared.share:.0%} of {'its' if place else 'all'} rows have: the"
-    " model may not know this answer, rather than the rows be wrong; look at them"
+    f"{shared.suspects:,} of the {shared.of:,} suspect rows{group} have the answer"
+    f" {answer!r}, as have {shared.share:.0%} of {'its' if group else 'all'} rows. The"
+    " rows may be right, and the model may only not know this answer: look at them"
     " before you leave them out (select.bound=none keeps them)."
   )
 
 
 def _read_answer(pool: PoolTable, row: int) -> str:
   rounds = read_rounds(record_schemas.read_content(pool.record(row)).conversations)
-  text = " | ".join(each.answer.strip() for each in rounds)
+  text = " | ".join(turn.answer.strip() for turn in rounds)
   return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}..."

@@ -1,4 +1,4 @@
-"""Selections of many budgets and lambdas from one score table, without a tune."""
+"""Makes selections for several budgets and KL weights, without tuning on them."""
 
 from typing import Any
 
@@ -11,16 +11,17 @@ from mllm_selector_jax.selection.selection import Selection
 
 
 def read_settings(section: Any) -> tuple[list[str], list[float]]:
-  """The budgets and lambdas that `select.sweep` lists."""
+  """Return the budgets and the KL weights (lambda) that `select.sweep` lists."""
   weights = listing.split_names(section.kl_weights)
-  return listing.split_names(section.budgets), [float(each) for each in weights]
+  return listing.split_names(section.budgets), [float(weight) for weight in weights]
 
 
 def sweep(run: Run) -> None:
-  """Makes `sweep/` where `select.sweep` names budgets or lambdas.
+  """Make `sweep/` if `select.sweep` names budgets or KL weights.
 
-  `sweep.parquet` has a line a setting, `kept.parquet` a column a setting with
-  which of the eligible rows it keeps, beside their number, id and hash.
+  `sweep.parquet` has one line for each pair of a budget and a weight. `kept.parquet`
+  has the number, id and hash of the eligible rows, and one column for each pair that
+  says which of them are kept.
   """
   budgets, weights = read_settings(run.cfg.select.sweep)
   if not budgets and not weights:
@@ -51,36 +52,38 @@ def sweep(run: Run) -> None:
     with run.progress("sweep", "selection") as progress:
       for weight in weights:
         for budget in budgets:
-          found = eligible.select(budget, run.cfg.rng_seed, kl_weight=weight)
-          tokens = int(eligible.scores.tokens[found.kept].sum())
+          selection = eligible.select(budget, run.cfg.rng_seed, kl_weight=weight)
+          tokens = int(eligible.scores.tokens[selection.kept].sum())
           line = {"budget": budget, "kl_weight": weight, "tokens": tokens}
-          lines.append({**line, **measure(found)})
-          kept[f"{budget} {weight:g}"] = pa.array(found.kept)
+          lines.append({**line, **measure(selection)})
+          kept[f"{budget} {weight:g}"] = pa.array(selection.kept)
           progress(len(lines), total)
     artifacts.write_table(folder / "sweep.parquet", pa.Table.from_pylist(lines))
     artifacts.write_table(folder / "kept.parquet", pa.table(kept))
     for line in lines:
       run.say(
         f"sweep: {line['budget']:>8} lambda {line['kl_weight']:<6g} keeps"
-        f" {line['kept']:,} rows, necessity {line['necessity']:.3f}, like"
-        f" {line['effective_groups']:.1f} even groups"
+        f" {line['kept']:,} rows, necessity {line['necessity']:.3f},"
+        f" as diverse as {line['effective_groups']:.1f} even groups"
       )
 
   run.make(run.workdir.sweep, recipe, build)
 
 
 def measure(selection: Selection) -> dict[str, Any]:
-  """A selection in figures.
+  """Compute the figures of a selection.
 
   Returns:
-    kept: rows. necessity: their mean, rank-normalised. divergence: KL of the
-    groups' shares to the target in nats, None without one or beyond it.
-    effective_groups: exp of the shares' entropy. gap: of the certificate.
+    A dict with these entries. "kept": number of kept rows. "necessity": mean
+    rank-normalised necessity of the kept rows. "divergence": KL divergence of the
+    groups' shares from the target, in nats; None if there is no target or the
+    divergence is infinite. "effective_groups": exponential of the entropy of the
+    shares. "gap": optimality gap of the certificate; None without a certificate.
   """
   shares = selection.table.reached
   return {
     "kept": int(selection.kept.sum()),
-    "necessity": float(selection.necessity[selection.kept].mean()),
+    "necessity": float(selection.normalised_necessity[selection.kept].mean()),
     "divergence": measures.divergence(shares, selection.table.target),
     "effective_groups": measures.effective_groups(shares),
     "gap": selection.certificate.gap if selection.certificate else None,

@@ -1,7 +1,7 @@
-"""How training goes: lines for people, JSONL and TensorBoard.
+"""Reports the progress of a training: console lines, JSONL files and TensorBoard.
 
-Its files lie in `logs/<stage>/` of the workdir. They hold times, which no two runs
-share, and so are no part of an artifact.
+The files are in `logs/<stage>/` of the workdir. They hold times, which differ between
+runs, and are therefore not part of any artifact.
 """
 
 import contextlib
@@ -13,29 +13,29 @@ from typing import Any
 
 import jax
 
+from mllm_selector_jax.pipeline.board import import_board
 from mllm_selector_jax.runs import peers
 from mllm_selector_jax.runs.context import Run
-from mllm_selector_jax.training import work
+from mllm_selector_jax.training import peaks
 from mllm_selector_jax.training.loop import Observed
-from mllm_selector_jax.types import InputError
 
 LINES_EVERY = 30.0  # seconds between lines on the console
 
 
 @contextlib.contextmanager
 def watch(run: Run, title: str, steps: int) -> Iterator[Callable[[Observed], None]]:
-  """Gives what a training loop tells its steps to.
+  """Open the logs of a training, and yield the observer of its steps.
 
   Args:
-    run: the invocation.
-    title: of the training, such as "tune main".
-    steps: how many there are.
+    run: The invocation.
+    title: Title of the training, such as "tune main".
+    steps: How many steps the training has.
 
   Raises:
-    InputError: TensorBoard is wanted, and its writer is not installed.
+    InputError: `log.tensorboard` is on, and its writer is not installed.
   """
   writer = _open_board(run, title)
-  peak = work.peak_flops(jax.devices()[0])
+  peak = peaks.peak_flops(jax.devices()[0])
   peak = peak and peak * jax.device_count()
   path = run.workdir.logs / title.replace(" ", "-") / "steps.jsonl"
   window: list[Observed] = []
@@ -70,30 +70,32 @@ def watch(run: Run, title: str, steps: int) -> Iterator[Callable[[Observed], Non
 
 
 def rates(window: list[Observed], peak: float | None) -> dict[str, float | None]:
-  """What a few steps together come to.
+  """Compute the mean rates of some steps.
 
   Args:
-    window: the steps.
-    peak: FLOP/s of all devices at their published best; None where not known.
+    window: The steps.
+    peak: Published peak of all devices together, in FLOP/s; None if it is not known.
 
   Returns:
-    seconds; tokens a second; mfu, the share of the peak; padding, as a share of the
-    places; waiting, the share of the time in which input was waited for.
+    A dict with these entries. "seconds": duration of the steps. "tokens_per_second".
+    "mfu": model FLOPs utilisation, a share of the peak. "padding": padding as a share
+    of all token positions. "waiting": share of the time that was spent waiting for
+    input.
   """
-  seconds = sum(one.seconds for one in window)
-  tokens = sum(one.work.tokens for one in window)
-  flops = sum(one.work.flops for one in window)
+  seconds = sum(step.seconds for step in window)
+  tokens = sum(step.work.tokens for step in window)
+  flops = sum(step.work.flops for step in window)
   return {
     "seconds": seconds,
     "tokens_per_second": tokens / seconds,
     "mfu": flops / seconds / peak if peak else None,
-    "padding": 1 - tokens / sum(one.work.places for one in window),
-    "waiting": sum(one.waited for one in window) / seconds,
+    "padding": 1 - tokens / sum(step.work.places for step in window),
+    "waiting": sum(step.waited for step in window) / seconds,
   }
 
 
 def describe(title: str, steps: int, window: list[Observed], peak: float | None) -> str:
-  """The line for people: the last step, and the rates since the line before."""
+  """Format a console line: the last step, and the rates since the previous line."""
   last, rate = window[-1].metrics, rates(window, peak)
   parts = [
     f"{title}: step {last['step']:,} of {steps:,}: loss {last['loss']:.4f}",
@@ -108,7 +110,7 @@ def describe(title: str, steps: int, window: list[Observed], peak: float | None)
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
-  # A log must not end a training; what follows needs the disk, and says so.
+  # A failed log must not end a training. If the disk is full, the checkpoint says so.
   with contextlib.suppress(OSError):
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
@@ -116,7 +118,7 @@ def _append(path: Path, line: dict[str, Any]) -> None:
 
 
 def _open_board(run: Run, title: str) -> Any:
-  """TensorBoard's writer, where one is wanted; older steps of the same run stay."""
+  """Open TensorBoard's writer if the config asks for it; earlier steps are kept."""
   if not run.cfg.log.tensorboard:
     return None
   board = import_board()
@@ -124,19 +126,3 @@ def _open_board(run: Run, title: str) -> Any:
     return None
   folder = run.workdir.logs / title.replace(" ", "-")
   return board.SummaryWriter(str(folder))
-
-
-def import_board() -> Any:
-  """The package that writes TensorBoard's files.
-
-  Raises:
-    InputError: it is not installed.
-  """
-  try:
-    import tensorboardX
-  except ImportError as error:
-    raise InputError(
-      "log.tensorboard=True needs tensorboardX: pip install"
-      " 'mllm_selector_jax[tensorboard]', or leave it out."
-    ) from error
-  return tensorboardX

@@ -1,30 +1,32 @@
-"""Fine-tunes the base, from its start, on an arm's selection."""
+"""Fine-tunes the base model on an arm's selection."""
 
 import numpy as np
 
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.pipeline import fine_tune
+from mllm_selector_jax.pipeline.tuning_recipe import recipe_config
 from mllm_selector_jax.runs.context import Run
 
 
 def tune_arm(run: Run, arm: str, steps: int | None = None) -> None:
-  """Makes one arm's tuned model from its kept rows.
+  """Make the tuned model of one arm.
 
   Args:
-    run: the invocation.
-    arm: its name.
-    steps: how many, as many epochs as that takes; None is `tune.epochs`.
+    run: The invocation.
+    arm: Name of the arm.
+    steps: How many steps to train, over as many epochs as needed; None trains for
+      `tune.epochs`.
   """
   selection = run.workdir.selection(arm)
   selection.digest()
   recipe = run.recipe(
     "tune",
     {
-      **fine_tune.recipe_config(run.cfg.tune, steps),
+      **recipe_config(run.cfg.tune, steps),
       "model": base_model.model_config(run),
     },
     {
-      # Not the whole selection: gains may change where the kept rows do not.
+      # Only the kept records: the gains may change while the kept rows do not.
       "selection": selection.provenance()["outputs"]["selected.json"],
       "pool": run.workdir.pool.digest(),
       "base": base_model.hash_model(base_model.base_path(run)),
@@ -39,7 +41,7 @@ def tune_arm(run: Run, arm: str, steps: int | None = None) -> None:
 
 
 def kept_rows(run: Run, arm: str) -> np.ndarray:
-  """The pool rows that an arm's selection keeps, ascending."""
+  """Read the numbers of the pool rows that an arm's selection keeps, ascending."""
   import pyarrow.parquet as pq
 
   path = run.workdir.selection(arm).path / "selection.parquet"

@@ -1,1 +1,1 @@
-"""plan: what the long stages take in memory, time and disk, before they start."""
+"""Estimates the memory, time and disk of the long stages before they start."""

@@ -1,7 +1,7 @@
-"""What a program executes: FLOPs from its jaxpr, bytes of collectives from its HLO.
+"""Counts what a program executes: FLOPs in its jaxpr, bytes of collectives in its HLO.
 
-The compiler's own cost analysis takes the body of a loop once; layers, chunks of the
-head and micro-batches are loops here.
+The compiler's own cost analysis counts the body of a loop only once. In this package
+layers, chunks of the head and micro-batches are loops.
 """
 
 import math
@@ -44,18 +44,18 @@ _CALLED = re.compile(
   r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)"
 )
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-# The TPU compiler names a fused sum whose result stays cut.
+# The TPU compiler's name for a fused all-reduce whose result stays sharded.
 _SCATTERED = "all-reduce-scatter"
 
 
 def count_flops(jaxpr: Any) -> float:
-  """FLOPs of all matrix products of a program, on all devices.
+  """Count the FLOPs of all matrix products of a program, on all devices.
 
-  A loop counts as often as it runs, one of several branches as its dearest. Places
-  that a kernel masks or skips count too.
+  The body of a loop counts as often as it runs, and a conditional as its most
+  expensive branch. Blocks that a Pallas kernel masks or skips count too.
 
   Args:
-    jaxpr: closed or open.
+    jaxpr: A `Jaxpr` or a `ClosedJaxpr`.
   """
   jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
   total = 0.0
@@ -71,7 +71,7 @@ def count_flops(jaxpr: Any) -> float:
       grid = math.prod(params["grid_mapping"].grid)
       total += grid * count_flops(params["jaxpr"])
       continue
-    inner = [count_flops(found) for found in _inner_jaxprs(params)]
+    inner = [count_flops(body) for body in _inner_jaxprs(params)]
     if name == "cond":
       total += max(inner, default=0.0)
     elif name == "scan":
@@ -86,45 +86,47 @@ def count_flops(jaxpr: Any) -> float:
 def _inner_jaxprs(params: dict[str, Any]):
   kinds = (jax.extend.core.ClosedJaxpr, jax.extend.core.Jaxpr)
   for value in params.values():
-    for one in value if isinstance(value, tuple | list) else (value,):
-      if isinstance(one, kinds):
-        yield one
+    for item in value if isinstance(value, tuple | list) else (value,):
+      if isinstance(item, kinds):
+        yield item
 
 
 def count_collectives(text: str) -> dict[str, int]:
-  """Bytes that go through each kind of collective in one run, a device.
+  """Count the bytes of each kind of collective in one run, per device.
 
-  Counted is the largest array of a collective: what an all-gather gives, what a
-  reduce-scatter takes. Collectives of a loop count as often as it runs; where that
-  is not to be seen, once.
+  A collective counts as its larger side: the result of an all-gather, the operand of
+  a reduce-scatter. A collective in a loop counts as often as the loop runs, or once if
+  the HLO does not show how often that is.
 
   Args:
-    text: of a compiled program, as HLO.
+    text: HLO of a compiled program.
   """
   bodies, entry = _split(text)
   times = _count_runs(bodies, entry)
   totals = dict.fromkeys(KINDS, 0.0)
   for name, lines in bodies.items():
-    held = {
-      found[1]: _bytes(found[2])
+    sizes = {
+      match[1]: _bytes(match[2])
       for line in lines
-      if (found := re.match(r"(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ", line))
+      if (match := re.match(r"(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ", line))
     }
     for line in lines:
-      if not (found := _COLLECTIVE.search(line)):
+      if not (match := _COLLECTIVE.search(line)):
         continue
-      result, kind, started, operands = found.groups()
-      taken = sum(held.get(one, 0) for one in re.findall(r"%([\w.\-]+)", operands))
-      # What starts one gives its operands as well, and flags.
-      given = _bytes(result) - (taken if started else 0)
+      result, kind, started, operands = match.groups()
+      operand_bytes = sum(
+        sizes.get(operand, 0) for operand in re.findall(r"%([\w.\-]+)", operands)
+      )
+      # The result of an asynchronous start also holds the operands, and flags.
+      result_bytes = _bytes(result) - (operand_bytes if started else 0)
       if name.startswith(_SCATTERED):
         kind = "reduce-scatter"
-      totals[kind] += times.get(name, 0) * max(taken, given)
+      totals[kind] += times.get(name, 0) * max(operand_bytes, result_bytes)
   return {kind: int(size) for kind, size in totals.items() if size}
 
 
 def _bytes(kinds: str) -> float:
-  """Of an array, or of all of a tuple, as HLO writes its type."""
+  """Return the bytes of an array, or of all arrays of a tuple, from its HLO type."""
   return sum(
     _BYTES.get(kind, 0) * math.prod(int(n) for n in sides.split(",") if n)
     for kind, sides in _ARRAY.findall(kinds)
@@ -132,21 +134,21 @@ def _bytes(kinds: str) -> float:
 
 
 def _split(text: str) -> tuple[dict[str, list[str]], str]:
-  """Lines of every computation, and which one is the entry."""
+  """Return the lines of each computation, and the name of the entry computation."""
   bodies: dict[str, list[str]] = {}
   entry, current = "", None
   for line in text.splitlines():
     if line.startswith((" ", "\t")):
       if current is not None:
         current.append(line.strip())
-    elif found := _HEADER.match(line):
-      current = bodies.setdefault(found[2], [])
-      entry = found[2] if found[1] else entry
+    elif match := _HEADER.match(line):
+      current = bodies.setdefault(match[2], [])
+      entry = match[2] if match[1] else entry
   return bodies, entry
 
 
 def _count_runs(bodies: dict[str, list[str]], entry: str) -> dict[str, int]:
-  """How often each computation runs."""
+  """Count how often each computation runs."""
   times: dict[str, int] = {}
 
   def visit(name: str, count: int) -> None:
@@ -164,13 +166,12 @@ def _count_runs(bodies: dict[str, list[str]], entry: str) -> dict[str, int]:
 
 
 def _count_loops(line: str, bodies: dict[str, list[str]]) -> int:
-  """Runs of a loop from 0 up to a constant; 1 where it is of another kind."""
-  if known := re.search(r'known_trip_count":\{"n":"(\d+)"', line):
-    return int(known[1])
+  """Return the trip count of a loop from 0 to a constant; 1 for any other loop."""
+  if trip_count := re.search(r'known_trip_count":\{"n":"(\d+)"', line):
+    return int(trip_count[1])
   condition = re.search(r"condition=%?([\w.\-]+)", line)
   lines = bodies.get(condition[1], []) if condition else []
-  limits = [
-    int(found[1]) for one in lines if (found := re.search(r" constant\((\d+)\)", one))
-  ]
-  rising = any("direction=LT" in one for one in lines)
+  constants = (re.search(r" constant\((\d+)\)", text) for text in lines)
+  limits = [int(match[1]) for match in constants if match]
+  rising = any("direction=LT" in text for text in lines)
   return limits[0] if rising and len(limits) == 1 else 1

@@ -1,4 +1,4 @@
-"""FLOPs of the long stages, counted row by row, and what they take in time and disk."""
+"""Estimates the FLOPs, time and disk of the long stages."""
 
 import dataclasses
 import math
@@ -17,27 +17,27 @@ from mllm_selector_jax.pipeline.flops import make_row_rates, row_flops
 from mllm_selector_jax.training import work
 from mllm_selector_jax.training.train_step import split_params
 
-EFFICIENCY = 0.3  # of the measured matmul rate, a cautious guess
-SHARD_BYTES = 200  # of a score table's row, about, beside the embedding
+EFFICIENCY = 0.3  # assumed share of the measured matmul rate, a cautious guess
+SHARD_BYTES = 200  # approximate size of a score-table row without its embedding
 
 
 def train_flops(
   config: MllmConfig, section: Any, pool: Any, rows: Int[np.ndarray, " n"]
 ) -> float:
-  """FLOPs of an epoch on those rows by the section's recipe, mean of a sample."""
+  """Return the mean FLOPs of one row in one epoch of a section's recipe."""
   return float(row_flops(make_row_rates(config, section), pool)[rows].mean())
 
 
 def score_flops(
   config: MllmConfig, pool: Any, rows: Int[np.ndarray, " n"], plan: Plan
 ) -> float:
-  """FLOPs of one forward pass over those rows, each shared trunk once.
+  """Count the FLOPs of a forward pass over some rows, with shared trunks counted once.
 
   Args:
-    config: of the model.
-    pool: the checked one.
-    rows: of it, the plan's items.
-    plan: what of them is shared.
+    config: The model's config.
+    pool: The checked pool.
+    rows: Pool row numbers, the items of the plan.
+    plan: The packing plan, which says which rows share a trunk.
   """
   lengths = pool.tokens[rows].astype(np.float64)
   spared = (np.diff(plan.trees) - 1).astype(np.float64)
@@ -53,14 +53,20 @@ def score_flops(
 
 
 def answer_flops(config: MllmConfig, tokens: float, new: int) -> float:
-  """FLOPs of answering a question of that length, with an image, in `new` tokens."""
+  """Count the FLOPs of answering a question with an image.
+
+  Args:
+    config: The model's config.
+    tokens: Length of the question in tokens, image included.
+    new: Number of generated tokens.
+  """
   rates = work.make_rates(config, mllm.abstract(config), None)
-  seen = tokens + new
-  return rates.flops(seen, seen * (seen + 1) / 2, new, 1)
+  length = tokens + new
+  return rates.flops(length, length * (length + 1) / 2, new, 1)
 
 
 def parameter_counts(config: MllmConfig) -> dict[str, int]:
-  """Parameters of each part of the model."""
+  """Count the parameters of each part of the model."""
   return {
     name: sum(math.prod(x.shape) for x in jax.tree.leaves(part))
     for name, part in mllm.abstract(config).items()
@@ -68,7 +74,7 @@ def parameter_counts(config: MllmConfig) -> dict[str, int]:
 
 
 def count_trainable(config: MllmConfig, section: Any) -> int:
-  """Parameters that a recipe trains: with LoRA the adapter's and the projector's."""
+  """Count the parameters that a recipe trains; with LoRA, adapter and projector."""
   if section.lora.rank:
     adapter = LoraConfig(section.lora.rank, section.lora.alpha)
     config = dataclasses.replace(config, lora=adapter)
@@ -77,22 +83,22 @@ def count_trainable(config: MllmConfig, section: Any) -> int:
 
 
 def disk_bytes(config: MllmConfig, sections: list[Any], rows: int) -> float:
-  """What stays on disk: a model and a checkpoint a training, the scores.
+  """Estimate the bytes on disk: a model and a checkpoint per training, and scores.
 
   Args:
-    config: of the model.
-    sections: the recipe of every training.
-    rows: that are scored.
+    config: The model's config.
+    sections: The recipe of each training.
+    rows: How many rows are scored.
   """
   model = sum(parameter_counts(config).values())
-  # Exported once (4 bytes a parameter); the last checkpoint has what is trained and
-  # Adam's two moments.
-  total = sum(4 * model + 12 * count_trainable(config, one) for one in sections)
+  # The exported model has 4 bytes per parameter; the last checkpoint has the trained
+  # parameters and Adam's two moments.
+  total = sum(4 * model + 12 * count_trainable(config, section) for section in sections)
   return total + rows * (4 * min(config.decoder.width, 256) + SHARD_BYTES)
 
 
 def measure_matmul(dtype: str, side: int = 1024) -> float:
-  """FLOP/s of a square matmul on all devices of this process."""
+  """Measure the FLOP/s of a square matmul, for all devices of this process."""
   x = jnp.ones((side, side), dtype)
   fn = jax.jit(lambda a: a @ a)
   fn(x).block_until_ready()
@@ -106,7 +112,7 @@ def measure_matmul(dtype: str, side: int = 1024) -> float:
 
 
 def duration(seconds: Any) -> str:
-  """Seconds as people say them."""
+  """Format seconds as seconds, minutes or hours."""
   if seconds < 90:
     return f"{max(seconds, 1):.0f} s"
   if seconds < 5400:

@@ -1,6 +1,6 @@
-"""The real train and score steps, compiled for described devices.
+"""Compiles the real training and scoring steps for devices that need not be present.
 
-Parameters, state and batches are shapes; nothing is allocated.
+Parameters, optimizer state and batches are only shapes; nothing is allocated.
 """
 
 import dataclasses
@@ -30,14 +30,14 @@ from mllm_selector_jax.types import Batch, Params
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-  """Of one device, in bytes.
+  """Memory that a program needs on one device, in bytes.
 
   Attributes:
-    arguments: parameters, optimizer state and the batch.
-    temporaries: activations, gathered parameters, gradients.
-    outputs: what is not written over an argument.
-    code: of the program.
-    total: all of it at once.
+    arguments: Parameters, optimizer state and the batch.
+    temporaries: Activations, gathered parameters and gradients.
+    outputs: Outputs that do not reuse the memory of a donated argument.
+    code: The compiled code.
+    total: The sum of these.
   """
 
   arguments: int
@@ -52,22 +52,23 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """A step, compiled.
+  """A compiled step.
 
   Attributes:
-    title: "seed", "tune", "score".
-    steps: how many a run of it has.
-    shape: of its batch.
-    memory: None where the compiler found that it does not fit.
-    arguments: bytes of arguments a device, known in any case.
-    needed: bytes a device that the compiler wanted where it gave up, as it said.
-    refused: the compiler's words, then.
-    executed: FLOPs of one step, of all devices: padding, recomputation and masked
-      places of attention count.
-    counted: FLOPs a device by the compiler's own count, which takes a loop's body
-      once; None where it gave none.
-    collectives: bytes a device and step by kind of collective.
-    seconds: that compiling took.
+    title: "seed", "tune" or "score".
+    steps: Number of steps in the stage.
+    shape: Shape of a batch.
+    memory: Memory per device; None if the compiler ran out of memory.
+    arguments: Bytes of the arguments per device, which are always known.
+    needed: Bytes per device that the compiler asked for when it ran out of memory;
+      None if it did not say.
+    refused: The compiler's error message in that case, otherwise "".
+    executed: FLOPs of one step on all devices, including padding, recomputation and
+      masked attention.
+    counted: FLOPs per device by the compiler's own count, which counts the body of a
+      loop once; None if it gives none.
+    collectives: Bytes per step and device, by kind of collective.
+    seconds: Seconds that compiling took.
   """
 
   title: str
@@ -84,9 +85,9 @@ class Program:
 
 
 def choose_attention(config: MllmConfig, platform: str, row_length: int) -> MllmConfig:
-  """The config with the kernel that a run on those devices would take.
+  """Return the config with the attention kernel of a run on these devices.
 
-  cuDNN's cannot be compiled without its GPU; XLA's stands for it.
+  The cuDNN kernel cannot be compiled without a GPU; XLA's attention replaces it.
   """
   fast = platform == "tpu" and row_length % splash.BLOCKS[-1] == 0
   if config.attention == "auto":
@@ -97,19 +98,19 @@ def choose_attention(config: MllmConfig, platform: str, row_length: int) -> Mllm
 
 
 def abstract_params(config: MllmConfig, mesh: Mesh) -> Params:
-  """Shapes of the parameters, with how they lie."""
+  """Return the shapes and shardings of the parameters."""
   params = mllm.abstract(config)
   layout = sharding.parameter_shardings(params, logical_axes(params), mesh)
   return jax.tree.map(_place, params, layout)
 
 
 def abstract_batch(shape: assembly.Shape, mesh: Mesh) -> Batch:
-  """Shapes of a batch, with how it lies."""
+  """Return the shapes and shardings of a batch."""
   rows = NamedSharding(mesh, sharding.ROWS)
   return Batch(
     *(
-      what and jax.ShapeDtypeStruct(*what, sharding=rows)
-      for what in assembly.describe_batch(shape)
+      spec and jax.ShapeDtypeStruct(*spec, sharding=rows)
+      for spec in assembly.describe_batch(shape)
     )
   )
 
@@ -128,17 +129,17 @@ def compile_train(
   platform: str,
   seed: int = 0,
 ) -> Program:
-  """The train step of a recipe on those rows of the pool.
+  """Compile the training step of a recipe on some rows of the pool.
 
   Args:
-    title: for people.
-    config: the base, with the computation's dtype and remat.
-    section: the recipe.
-    pool: the checked one.
-    rows: of it.
-    mesh: of described devices.
-    platform: of the devices that they stand for.
-    seed: of the order.
+    title: Title of the program, for people.
+    config: Config of the base model, with the dtype and the remat policy.
+    section: Training section of the config.
+    pool: The checked pool.
+    rows: Pool row numbers to train on.
+    mesh: Mesh of the described devices.
+    platform: Platform of the described devices, "tpu" or "gpu".
+    seed: Seed of the order of the rows.
   """
   if section.lora.rank:
     adapter = LoraConfig(section.lora.rank, section.lora.alpha)
@@ -153,13 +154,15 @@ def compile_train(
     abstract_params(config, mesh), options.trainable
   )
   optimizer = optimizers.make_optimizer(options.optimizer, len(steps))
-  laid = train_step.lay_out_state(optimizer, trainable)
+  state_layout = train_step.lay_out_state(optimizer, trainable)
   moments = jax.tree.map(
-    _place, jax.eval_shape(optimizer.init, trainable), laid.optimizer
+    _place, jax.eval_shape(optimizer.init, trainable), state_layout.optimizer
   )
-  fn = train_step.make_train_step(config, optimizer, laid, options.accumulate, ways)
-  given = train_step.State(trainable, moments), frozen, abstract_batch(shape, mesh)
-  return _compile(title, fn, given, mesh, len(steps), shape)
+  fn = train_step.make_train_step(
+    config, optimizer, state_layout, options.accumulate, ways
+  )
+  arguments = train_step.State(trainable, moments), frozen, abstract_batch(shape, mesh)
+  return _compile(title, fn, arguments, mesh, len(steps), shape)
 
 
 def compile_score(
@@ -170,38 +173,50 @@ def compile_score(
   mesh: Mesh,
   platform: str,
 ) -> tuple[Program, engine.Layout]:
-  """The step of the main pass over those rows, and how that pass goes."""
+  """Compile the step of the main scoring pass over some rows.
+
+  Args:
+    config: The model's config.
+    options: Options of the scoring.
+    pool: The checked pool.
+    rows: Pool row numbers to score.
+    mesh: Mesh of the described devices.
+    platform: Platform of the described devices, "tpu" or "gpu".
+
+  Returns:
+    The compiled step, and the layout of the pass.
+  """
   layout = engine.lay_out(config, pool, rows, options, mesh, described=True)
   config = choose_attention(config, platform, layout.shape.length)
   plugged = list_token_signals(options.signals)
   fn = make_score_step(config, options.seed, True, plugged)
-  given = abstract_params(config, mesh), abstract_batch(layout.shape, mesh)
+  arguments = abstract_params(config, mesh), abstract_batch(layout.shape, mesh)
   count = sum(part.steps for part in layout.parts)
-  return _compile("score", fn, given, mesh, count, layout.shape), layout
+  return _compile("score", fn, arguments, mesh, count, layout.shape), layout
 
 
-def _compile(title, fn, given, mesh, steps, shape) -> Program:
-  arguments = sum(map(_device_bytes, jax.tree.leaves(given)))
+def _compile(title, fn, arguments, mesh, steps, shape) -> Program:
+  argument_bytes = sum(map(_device_bytes, jax.tree.leaves(arguments)))
   begun = time.perf_counter()
   with sharding.use(mesh), warnings.catch_warnings():
-    # A program for devices that are not there cannot come out of jax's cache.
+    # jax's cache cannot load a program for devices that are not present.
     warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
-    traced = fn.trace(*given)
+    traced = fn.trace(*arguments)
     executed = counting.count_flops(traced.jaxpr)
     memory, needed, refused, counted, collectives = None, None, "", None, {}
     try:
       compiled = traced.lower().compile()
-    except Exception as error:  # of many kinds
+    except Exception as error:  # its type depends on the compiler
       if "RESOURCE_EXHAUSTED" not in str(error):
         raise
-      needed, refused = read_refusal(str(error), arguments)
+      needed, refused = read_refusal(str(error), argument_bytes)
     else:
-      found = compiled.memory_analysis()
+      analysis = compiled.memory_analysis()
       memory = Memory(
-        found.argument_size_in_bytes,
-        found.temp_size_in_bytes,
-        found.output_size_in_bytes - found.alias_size_in_bytes,
-        found.generated_code_size_in_bytes,
+        analysis.argument_size_in_bytes,
+        analysis.temp_size_in_bytes,
+        analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
+        analysis.generated_code_size_in_bytes,
       )
       counted = (compiled.cost_analysis() or {}).get("flops")
       collectives = counting.count_collectives(compiled.as_text())
@@ -211,7 +226,7 @@ def _compile(title, fn, given, mesh, steps, shape) -> Program:
     steps,
     shape,
     memory,
-    arguments,
+    argument_bytes,
     needed,
     refused,
     executed,
@@ -222,13 +237,22 @@ def _compile(title, fn, given, mesh, steps, shape) -> Program:
 
 
 def read_refusal(text: str, arguments: int) -> tuple[float | None, str]:
-  """What the compiler needed, in bytes, and its words, where memory ran out."""
+  """Parse the compiler's message that memory ran out.
+
+  Args:
+    text: The whole message.
+    arguments: Bytes of the arguments per device.
+
+  Returns:
+    The bytes per device that the compiler asked for, or None if the message does not
+    say, and the line that states the error.
+  """
   line = " ".join(text.split("RESOURCE_EXHAUSTED:")[-1].strip().splitlines()[:1])
-  found = re.search(r"(?:temporaries \(|Used )([\d.]+)([GMK])", text)
-  if found is None:
+  match = re.search(r"(?:temporaries \(|Used )([\d.]+)([GMK])", text)
+  if match is None:
     return None, line
-  size = float(found[1]) * {"G": 2**30, "M": 2**20, "K": 2**10}[found[2]]
-  return size + (arguments if "temporaries" in found[0] else 0), line
+  size = float(match[1]) * {"G": 2**30, "M": 2**20, "K": 2**10}[match[2]]
+  return size + (arguments if "temporaries" in match[0] else 0), line
 
 
 def _device_bytes(leaf: jax.ShapeDtypeStruct) -> int:

@@ -1,8 +1,8 @@
-"""Devices that are described but not there: programs can be compiled for them.
+"""Describes devices that need not be present, so that programs compile for them.
 
-TPUs come from jax.experimental.topologies, whose compiler is in the package libtpu;
-no TPU is needed. For GPUs jax's compiler needs the GPU itself, so that as many fake
-CPU devices stand for them, and what comes out is an estimate.
+TPUs are described by jax.experimental.topologies; the compiler is in the package
+libtpu, and no TPU is needed. The GPU compiler needs a GPU. As many fake CPU devices
+take the place of the GPUs, and the results are estimates.
 """
 
 import dataclasses
@@ -11,22 +11,20 @@ import os
 import re
 from typing import Any
 
-import jax
-
-from mllm_selector_jax.training.work import PEAKS
+from mllm_selector_jax.training.peaks import PEAKS
 from mllm_selector_jax.types import InputError
 
 # By the name of the generation: jax's name of the device, GiB of memory that a program
-# gets (Google's pages say 16, 95 and 32 for v5e, v5p and v6e; what the compiler of
-# v5e and v6e has is a little less), and TensorCores a chip where the size in a slice's
-# name counts those.
+# may use (Google publishes 16, 95 and 32 for v5e, v5p and v6e; the compilers of v5e and
+# v6e allow a little less), and the units per chip that the number in a slice's name
+# counts: 2 if it counts TensorCores, 1 if it counts chips.
 TPUS = {
   "v5e": ("TPU v5 lite", 15.75, 1),
   "v5litepod": ("TPU v5 lite", 15.75, 1),
   "v5p": ("TPU v5", 95, 2),
   "v6e": ("TPU v6 lite", 31.25, 1),
 }
-# NVIDIA's data sheets, where a GB is 10^9 bytes.
+# From NVIDIA's data sheets, where a GB is 10^9 bytes.
 GPUS = {
   "h100": ("NVIDIA H100 80GB HBM3", 80e9),
   "h200": ("NVIDIA H200", 141e9),
@@ -49,13 +47,13 @@ class Topology:
   """Described devices.
 
   Attributes:
-    name: as given.
+    name: The name in the setting `plan.topology`.
     kind: jax's name of the device.
     platform: "tpu" or "gpu".
-    memory: of one device, bytes.
-    peak: of one device, bfloat16 FLOP/s.
-    devices: what a mesh is made of.
-    exact: whether the devices' own compiler is used.
+    memory: Memory of one device, in bytes.
+    peak: Peak of one device, in bfloat16 FLOP/s.
+    devices: The devices to make a mesh of.
+    exact: Whether programs are compiled by the devices' own compiler.
   """
 
   name: str
@@ -68,13 +66,14 @@ class Topology:
 
 
 def describe(name: str) -> Topology:
-  """The devices of a name such as "v5p-8", "v5e-16", "v6e:4x8" or "h200-8".
+  """Describe the devices of a name such as "v5p-8", "v5e-16", "v6e:4x8" or "h200-8".
 
-  v5p-8 has 8 TensorCores, which are 4 chips and 4 devices, as Google counts; of v5e
-  and v6e the number is of chips. After a colon stands the shape of the slice in chips.
+  The number counts TensorCores for v5p, as Google does: v5p-8 has 4 chips, which are 4
+  devices. For v5e and v6e it counts chips. A colon is followed by the shape of the
+  slice in chips.
 
   Raises:
-    InputError: there is no such name, or the compiler is not installed.
+    InputError: The name is unknown, or the compiler is not installed.
   """
   generation, size = parse(name)
   if generation in TPUS:
@@ -85,19 +84,22 @@ def describe(name: str) -> Topology:
 
 
 def parse(name: str) -> tuple[str, str]:
-  """The generation, and a TPU slice's shape in chips or the number of GPUs.
+  """Parse a name into the generation and the size.
+
+  Returns:
+    The generation, and the shape of a TPU slice in chips or the number of GPUs.
 
   Raises:
-    InputError: there is no such name.
+    InputError: The name is unknown.
   """
-  found = re.fullmatch(r"([a-z0-9]+?)(?:-(\d+)|:(\d+(?:x\d+){1,2}))", name)
-  generation = found[1] if found else ""
+  match = re.fullmatch(r"([a-z0-9]+?)(?:-(\d+)|:(\d+(?:x\d+){1,2}))", name)
+  generation = match[1] if match else ""
   if generation in TPUS:
-    return generation, found[3] or find_shape(name, generation, int(found[2]))
-  if generation in GPUS and found[2]:
-    if int(found[2]) < 1:
+    return generation, match[3] or find_shape(name, generation, int(match[2]))
+  if generation in GPUS and match[2]:
+    if int(match[2]) < 1:
       raise InputError(f"plan.topology={name!r}: 0 GPUs; give 1 or more.")
-    return generation, found[2]
+    return generation, match[2]
   raise InputError(
     f"plan.topology={name!r} is not known. Give a TPU slice, such as v5p-8, v5e-16 or"
     " v6e:4x8, or GPUs, such as h100-8 or h200-1."
@@ -105,13 +107,13 @@ def parse(name: str) -> tuple[str, str]:
 
 
 def find_shape(name: str, generation: str, count: int) -> str:
-  """The shape in chips of a slice of that many chips, or of TensorCores."""
+  """Return the shape of a slice in chips; `count` is in the units of its name."""
   cores = TPUS[generation][2]
   shapes = CUBES if generation == "v5p" else FLAT
-  chips, rest = divmod(count, cores)
-  if rest or chips not in shapes:
-    known = ", ".join(f"{generation}-{cores * n}" for n in shapes)
-    raise InputError(f"plan.topology={name!r} is no slice; there are {known}.")
+  chips, remainder = divmod(count, cores)
+  if remainder or chips not in shapes:
+    slices = ", ".join(f"{generation}-{cores * n}" for n in shapes)
+    raise InputError(f"plan.topology={name!r} is no slice; there are {slices}.")
   return shapes[chips]
 
 
@@ -122,7 +124,7 @@ def _describe_tpu(name: str, generation: str, shape: str) -> Topology:
       f"plan.topology={name!r} needs the TPU compiler: pip install"
       " 'mllm_selector_jax[tpu]'. No TPU is needed."
     )
-  # Neither does the compiler look for a TPU's host then, nor lock it.
+  # Keep the compiler from searching for a TPU host and from taking its lock.
   for variable, value in (
     ("TPU_SKIP_MDS_QUERY", "1"),
     ("TPU_WORKER_ID", "0"),
@@ -136,22 +138,24 @@ def _describe_tpu(name: str, generation: str, shape: str) -> Topology:
 
   family = "v5e" if generation == "v5litepod" else generation
   sides = [int(side) for side in shape.split("x")]
-  more = {} if max(sides) > 1 else {"chips_per_host_bounds": [1, 1, 1]}
+  options = {} if max(sides) > 1 else {"chips_per_host_bounds": [1, 1, 1]}
   try:
-    found = topologies.get_topology_desc(
-      platform="tpu", topology_name=f"{family}:{shape}", **more
+    description = topologies.get_topology_desc(
+      platform="tpu", topology_name=f"{family}:{shape}", **options
     )
-  except Exception as error:  # the plug-in raises what it likes
+  except Exception as error:  # the plug-in may raise errors of any type
     raise InputError(
       f"plan.topology={name!r}: the compiler knows no slice of {shape} chips"
       f" ({str(error).partition(chr(10))[0]})."
     ) from error
-  devices = tuple(found.devices)
+  devices = tuple(description.devices)
   assert devices[0].device_kind == kind, devices[0].device_kind
   return Topology(name, kind, "tpu", memory * 2**30, PEAKS[kind], devices, True)
 
 
 def _fake_devices(count: int) -> tuple[Any, ...]:
+  import jax
+
   try:
     jax.config.update("jax_num_cpu_devices", count)
   except RuntimeError:  # jax has its devices already
@@ -159,7 +163,7 @@ def _fake_devices(count: int) -> tuple[Any, ...]:
   devices = jax.devices("cpu")
   if len(devices) < count:
     raise InputError(
-      f"plan.topology: {count} GPUs are stood for by as many CPU devices, and this"
+      f"plan.topology: {count} GPUs are replaced by as many CPU devices, and this"
       f" process has {len(devices)}. Set"
       f" XLA_FLAGS=--xla_force_host_platform_device_count={count}."
     )

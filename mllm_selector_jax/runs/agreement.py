@@ -8,8 +8,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.types import InputError
 
@@ -53,6 +51,8 @@ def describe(call: Mapping[str, Any], cfg: Any) -> dict[str, str]:
       described[f"config.{key}"] = repr(value)
   for name, version in artifacts.package_versions().items():
     described[f"the version of {name}"] = version
+  import jax
+
   for name in _JAX:
     described[name] = repr(getattr(jax.config, name))
   return described
@@ -68,7 +68,7 @@ def compare(described: Mapping[str, str], what: str = "settings") -> None:
   Raises:
     InputError: the values differ. The message is the same in every process.
   """
-  if peers.place()[1] == 1:
+  if peers.number_and_count()[1] == 1:
     return
   digests = peers.exchange(artifacts.hash_json(dict(described)))
   if len(set(digests)) == 1:

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 from etils import epath
 
 from mllm_selector_jax.runs import artifacts, holder, peers
@@ -50,8 +49,8 @@ class Bucket:
       fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     self._remote = epath.Path(url)
     name = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
-    if not peers.is_first_process():
-      name += f"-{jax.process_index()}"
+    if number := peers.number_and_count()[0]:
+      name += f"-{number}"
     self.folder = Path(tempfile.gettempdir()) / "mllm-selector" / name
 
   def open(self, say: Callable[[str], None]) -> None:

@@ -8,12 +8,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-from jax.sharding import Mesh
-
-from mllm_selector_jax import plugins, sharding, storage
+from mllm_selector_jax import plugins, storage
 from mllm_selector_jax.runs import (
   agreement,
   artifacts,
@@ -27,10 +24,12 @@ from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.types import InputError, Stopped
 
+if TYPE_CHECKING:
+  import jax.sharding
+
 SEEN = 5.0  # seconds until all hosts see a file that one wrote to a shared volume
 
-# The settings that may name plug-ins.
-PLUGGED = (
+PLUGGED = (  # the settings that may name plug-ins
   *("pool.formats", "score.signals", "evaluate.metrics"),
   *("select.strategy", "select.bound", "select.search.bound"),
   *("compare.strategies", "compare.variants"),
@@ -64,8 +63,7 @@ class Run:
     console: shows messages and progress.
     force: whether to accept a pool whose files have changed.
     ids: the rows that `explain` is asked about, as `inputs/references.py` reads them.
-    arm: the arm whose selection `explain` and `export-selection` are about; None if
-      none was named.
+    arm: the arm that `explain` and `export-selection` are about; None if not named.
     lists: the files of ids that `measure` is asked about.
     out: the file to which `measure` writes its figures; "" for none.
     bucket: the bucket of which the workdir is a copy; None if it is a local folder.
@@ -83,7 +81,7 @@ class Run:
   lists: tuple[str, ...] = ()
   out: str = ""
   bucket: Bucket | None = None
-  devices: Sequence[jax.Device] | None = None
+  devices: Sequence["jax.Device"] | None = None
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
   _shared: _Shared = dataclasses.field(default_factory=_Shared)
 
@@ -171,8 +169,10 @@ class Run:
     return folder / artifacts.UNHASHED
 
   @functools.cached_property
-  def mesh(self) -> Mesh:
-    """The mesh of the run's devices."""
+  def mesh(self) -> "jax.sharding.Mesh":
+    """The mesh of the run's devices, made when a command first asks for it."""
+    from mllm_selector_jax import sharding  # imports jax, which not all commands need
+
     return sharding.make_mesh(**self.cfg.mesh.to_dict(), devices=self.devices)
 
   def recipe(self, stage: str, config: Any, inputs: dict[str, str]) -> artifacts.Recipe:
@@ -323,7 +323,7 @@ def _read_setting(cfg: Any, key: str) -> Any:
 
 def _check_shared(folder: Path) -> None:
   """Refuses a workdir that is not the same folder in all processes."""
-  number, count = peers.place()
+  number, count = peers.number_and_count()
   if count == 1:
     return
   path = folder / ".meeting"

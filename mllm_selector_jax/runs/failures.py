@@ -68,10 +68,12 @@ def explain(error: BaseException, stage: str, workdir: Path | None) -> tuple[str
   text = f"{where}{type(error).__name__}: {_first_line(error)}"
   if room := _room(error, workdir):
     return text + room, 1
-  place = traceback.extract_tb(error.__traceback__)[-1:]
-  at = f" ({Path(place[0].filename).name}, line {place[0].lineno})" if place else ""
+  frames = traceback.extract_tb(error.__traceback__)
+  location = (
+    f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+  )
   return (
-    f"{text}{at}. This is a fault of the program, not of your input"
+    f"{text}{location}. This is a fault of the program, not of your input"
     + (f"; {workdir / 'log.txt'} has the traceback to report." if workdir else "."),
     1,
   )

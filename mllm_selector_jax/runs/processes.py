@@ -17,8 +17,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-
 from mllm_selector_jax.runs import interrupts, peers
 from mllm_selector_jax.types import InputError, RunError
 
@@ -114,6 +112,8 @@ def join(
 
 
 def _initialize(timeout: int, **arguments: Any) -> None:
+  import jax
+
   # jax's own handler of SIGTERM would replace ours, and does not end the process.
   jax.config.update("jax_enable_preemption_service", False)
   with interrupts.at_once():
@@ -129,7 +129,7 @@ def _initialize(timeout: int, **arguments: Any) -> None:
 
 def tell(text: str, status: int) -> None:
   """Tells the other processes why this one ends, so that they end with its status."""
-  if jax.distributed.is_initialized():
+  if peers.are_joined():
     peers.publish(json.dumps([text, status]))
 
 
@@ -212,7 +212,7 @@ def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
     ) from error
   except RuntimeError as error:
     raise RunError(f"{text} ({str(error).strip().splitlines()[0]}).") from error
-  number, count = peers.place()
+  number, count = peers.number_and_count()
   interrupts.listen(f"process {number} of {count}", number == 0, tell)
 
 
@@ -222,7 +222,11 @@ def check_devices(num_devices: int | None) -> None:
   Raises:
     InputError: there are more or fewer devices; raised in all processes.
   """
-  if num_devices is not None and jax.device_count() != num_devices:
+  if num_devices is None:
+    return
+  import jax
+
+  if jax.device_count() != num_devices:
     raise InputError(
       f"--num_devices={num_devices}, but {jax.device_count()} were found, on"
       f" {jax.process_count()} hosts or tasks ({jax.local_device_count()} on this"
@@ -232,13 +236,13 @@ def check_devices(num_devices: int | None) -> None:
 
 def name() -> str:
   """Returns the prefix of messages of this process; "" if it is the only one."""
-  number, count = peers.place()
+  number, count = peers.number_and_count()
   return "" if count == 1 else f"process {number} of {count}: "
 
 
 def is_lost(error: BaseException) -> bool:
   """Returns whether an error was raised because another process is gone."""
-  return jax.distributed.is_initialized() and bool(_GONE.search(str(error)))
+  return peers.are_joined() and bool(_GONE.search(str(error)))
 
 
 def leave(status: int) -> None:
@@ -247,12 +251,14 @@ def leave(status: int) -> None:
   After success it waits for all others; otherwise only for a few seconds.
   """
   _leaving.set()
-  if jax.distributed.is_initialized():
+  if peers.are_joined():
     if status:
       sys.stdout.flush()
       sys.stderr.flush()
       stopped = status in interrupts.STATUS.values() and peers.is_first_process()
       peers.end_together(STOPPING if stopped else LEAVING)
       os._exit(status)  # sys.exit would wait for processes that wait for this one
+    import jax
+
     jax.distributed.shutdown()
   sys.exit(status)

@@ -1,1 +1,1 @@
-"""Signals of each sample, and the engine that computes them over a pool."""
+"""Signals of each sample, and the engine that computes them for a pool."""

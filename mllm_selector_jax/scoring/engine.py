@@ -18,7 +18,7 @@ from mllm_selector_jax.data.packing.tree_packing import Plan, make_plan
 from mllm_selector_jax.models import attention_check
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.runs import peers
+from mllm_selector_jax.runs import peers, row_shares
 from mllm_selector_jax.scoring import nonfinite, schedule, score_parts, signals
 from mllm_selector_jax.scoring.passes import MAIN, Pass, PassReader
 from mllm_selector_jax.scoring.sample_columns import Output, make_columns
@@ -78,6 +78,8 @@ def plan_pass(
     # Without images, rows share what precedes the first one.
     span = (1, None) if own.images else (0, 1)
     prefixes = table.prefixes.take(rows, *span)
+    if not own.questions:
+      prefixes = prefixes.drop_questions()
   length = row_packing.row_length_for(lengths, options.row_length)
   return make_plan(lengths, length, prefixes, tiles, table.supervised[rows])
 
@@ -154,7 +156,7 @@ def lay_out(
   With `described`, the mesh is of devices that are not there, and so of no process.
   """
   plan = plan_pass(own, table, rows, options)
-  share, shares = (0, 1) if described else peers.row_share(mesh)
+  share, shares = (0, 1) if described else row_shares.row_share(mesh)
   ways = sharding.row_ways(mesh)
   batch_rows = -(-options.batch_rows // ways) * ways
   every = schedule.cut_parts(plan, rows, options.part_rows, batch_rows)
@@ -201,10 +203,10 @@ class _Runner:
       batch, owners = next(batches)
       out = self.step(self.params, sharding.put_rows(batch, self.mesh))
       if running is not None:
-        outputs.append(peers.gather_rows(running, self.mesh))
+        outputs.append(row_shares.gather_rows(running, self.mesh))
         tell(number)
       running = out, owners
-    outputs.append(peers.gather_rows(running, self.mesh))
+    outputs.append(row_shares.gather_rows(running, self.mesh))
     return outputs
 
   def set_apart(self, outputs: list[Output]) -> list[Output]:

@@ -1,7 +1,7 @@
-"""The passes over the pool that signals need: what a pass feeds and what it gives.
+"""Defines the passes over the pool that signals need.
 
-A control pass feeds a sample with something left out, so that what is left out
-shows in the loss. Its samples are never longer than the sample itself.
+A control pass feeds each sample with a part left out; the change in the loss measures
+what this part contributes. The changed sample is never longer than the original.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from mllm_selector_jax.types import Sample
 
 
 def keep_tokens(sample: Sample, kept: Bool[np.ndarray, " L"]) -> Sample:
-  """The sample of these tokens alone; their order and targets stay.
+  """Return a sample with only the marked tokens; their order and targets stay.
 
   All tokens of an image are kept, or none.
   """
@@ -37,7 +37,7 @@ def keep_tokens(sample: Sample, kept: Bool[np.ndarray, " L"]) -> Sample:
 
 
 def drop_images(example: Example) -> Example:
-  """The example without its images, and without the marks around them."""
+  """Return the example without its images, and without the marks around them."""
   sample, _ = example
   kept = np.ones(len(sample.tokens), bool)
   for image in sample.images:
@@ -46,7 +46,7 @@ def drop_images(example: Example) -> Example:
 
 
 def drop_questions(example: Example) -> Example:
-  """The example without the tokens of its questions; images and answers stay."""
+  """Return the example without the tokens of its questions; the rest stays."""
   sample, tiles = example
   return keep_tokens(sample, ~sample.asked), tiles
 
@@ -56,31 +56,33 @@ class Pass:
   """One forward pass over the pool.
 
   Attributes:
-    name: of its folder and, for a control pass, of the loss that signals read.
-    model: "seed" or "reference".
-    change: makes the example that is fed; None feeds it as it is.
-    images: whether the fed samples have their images.
-    whole: whether every signal and the embedding are wanted, or the loss alone.
+    name: Name of its folder and, for a control pass, of the loss that signals read.
+    model: The model that is run, "seed" or "reference".
+    change: Maps an example to the one that is fed; None feeds it unchanged.
+    images: Whether the fed samples have their images.
+    questions: Whether the fed samples have their questions.
+    whole: Whether to compute all signals and the embedding, or only the loss.
   """
 
   name: str
   model: str = "seed"
   change: Callable[[Example], Example] | None = None
   images: bool = True
+  questions: bool = True
   whole: bool = False
 
 
 MAIN = Pass("main", whole=True)
 CONTROLS = {
   "no_image": Pass("no_image", change=drop_images, images=False),
-  "no_question": Pass("no_question", change=drop_questions),
+  "no_question": Pass("no_question", change=drop_questions, questions=False),
   "reference": Pass("reference", model="reference"),
 }
 
 
-def list_passes(wanted: tuple[str, ...]) -> list[Pass]:
-  """The passes that these signals need, the main one first."""
-  needed = {signals.CONTROLS[name][0] for name in wanted if name in signals.CONTROLS}
+def list_passes(names: tuple[str, ...]) -> list[Pass]:
+  """Return the passes that some signals need, the main pass first."""
+  needed = {signals.CONTROLS[name][0] for name in names if name in signals.CONTROLS}
   return [MAIN, *(control for name, control in CONTROLS.items() if name in needed)]
 
 
@@ -89,12 +91,12 @@ class PassReader:
   """Reads rows as a pass feeds them.
 
   Attributes:
-    reader: reads rows as they are.
-    own: the pass.
+    reader: Reads unchanged rows.
+    pass_spec: The pass.
   """
 
   reader: RowReader
-  own: Pass
+  pass_spec: Pass
 
   @property
   def encoder(self) -> Any:
@@ -102,4 +104,5 @@ class PassReader:
 
   def read(self, row: int) -> Example:
     example = self.reader.read(row)
-    return example if self.own.change is None else self.own.change(example)
+    change = self.pass_spec.change
+    return example if change is None else change(example)

@@ -1,4 +1,4 @@
-"""From the token signals of a part's steps to a line for every sample."""
+"""Sums the token signals of a part's steps to one line for each sample."""
 
 from typing import Any
 
@@ -12,23 +12,26 @@ Output = tuple[dict[str, np.ndarray], Owners]
 
 
 def make_columns(rows: Int[np.ndarray, " n"], outputs: list[Output]) -> dict[str, Any]:
-  """Per-sample columns of a part: sums in float64, so packing does not matter.
+  """Compute the columns of a part, one value for each sample.
+
+  Sums are made in float64, so that they do not depend on how samples were packed.
 
   Args:
-    rows: the part's pool rows, ascending.
-    outputs: for every step its token signals and, by option, "embedding", and
-      their owners, by pool row.
+    rows: The part's pool rows, ascending.
+    outputs: For each step its token signals, optionally "embedding", and the owners
+      of its positions by pool row.
 
   Returns:
-    "row", "supervised", "turn_losses" (a list a row), every sum of token signals
-    by name, and "embedding" [n, E] where there was one.
+    Columns by name: "row", "supervised" (number of supervised tokens), "turn_losses"
+    (a list for each row), the sum of each token signal, and "embedding" [n, E] if the
+    steps have embeddings.
   """
   names = [name for name in outputs[0][0] if name != "embedding"]
   sums = {name: np.zeros(len(rows)) for name in names}
   supervised = np.zeros(len(rows), np.int64)
   turn_losses: list[list[float]] = [[] for _ in rows]
   for out, owners in outputs:
-    # Positions in the part; rows ascend, so a search finds them.
+    # Map pool rows to positions in the part; `rows` ascends.
     item = np.where(owners.item >= 0, np.searchsorted(rows, owners.item), -1)
     tokens = {name: out[name] for name in names}
     for name, value in signals.sum_by_item(tokens, item, len(rows)).items():
@@ -56,7 +59,10 @@ def _mean_embeddings(
 
 
 def _add_turns(turn_losses, item, turn, loss) -> None:
-  """Appends the mean loss of each turn; a sample lies in one packed row."""
+  """Append the mean loss of each turn to the lists of `turn_losses`.
+
+  The tokens of a turn are contiguous, since a sample is inside one packed row.
+  """
   starts = np.flatnonzero(np.diff(item, prepend=-1) | np.diff(turn, prepend=-1))
   if not len(starts):
     return

@@ -1,7 +1,7 @@
-"""Finished parts of a pass on disk: written whole, found again, found damaged.
+"""Writes, verifies and reads the finished parts of a pass.
 
-A pass leaves its parts in a folder of its own until every pass is done and they
-are joined into the score table (score_table.py).
+Each pass has a folder for its parts. When all passes are done, `score_table.py` joins
+the parts into the score table.
 """
 
 import hashlib
@@ -19,10 +19,15 @@ from mllm_selector_jax.runs import artifacts
 
 
 def write_part(folder: Path, number: int, columns: dict[str, Any]) -> None:
-  """Writes a part's columns; its note comes last.
+  """Write the columns of a part, and then the note that marks it complete.
 
-  The note holds the hashes of the part's files, and of which rows it is: under
-  other options the same number is another part.
+  The note holds the hashes of the part's files and a hash of its rows, since with
+  other options the part of the same number has other rows.
+
+  Args:
+    folder: The folder of the pass.
+    number: Number of the part, from 0.
+    columns: The columns from `sample_columns.make_columns`.
   """
   import pyarrow as pa
 
@@ -43,19 +48,22 @@ def write_part(folder: Path, number: int, columns: dict[str, Any]) -> None:
 
 
 def is_written(folder: Path, number: int, rows: Int[np.ndarray, " n"]) -> bool:
-  """Whether a part of these pool rows is there, whole and undamaged."""
+  """Say whether a part is complete, undamaged, and of exactly these pool rows."""
   try:
     note = json.loads(_note(folder, number).read_text())
     return note["rows"] == _hash_rows(rows) and all(
-      storage.hash_file(folder / name) == wanted
-      for name, wanted in note["files"].items()
+      storage.hash_file(folder / name) == digest
+      for name, digest in note["files"].items()
     )
   except (OSError, ValueError, TypeError, KeyError, AttributeError):
     return False
 
 
 def read_parts(folder: Path, count: int) -> Iterator[tuple[Any, np.ndarray | None]]:
-  """Each part's columns, as a pyarrow table, and embeddings, kept on disk."""
+  """Yield the columns of each part as a pyarrow table, and its embeddings.
+
+  Embeddings are memory-mapped; they are None if the part has none.
+  """
   import pyarrow.parquet as pq
 
   for number in range(count):

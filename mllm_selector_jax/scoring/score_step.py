@@ -1,4 +1,4 @@
-"""One step of scoring: packed rows to token signals and embeddings, on the device."""
+"""Compiles the scoring step: packed rows to token signals and embeddings."""
 
 import functools
 from collections.abc import Callable
@@ -9,39 +9,43 @@ import jax.numpy as jnp
 from mllm_selector_jax import losses
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.scoring import signals
+from mllm_selector_jax.scoring import signals, token_signals
 from mllm_selector_jax.types import Batch, Params
 
 
-@functools.lru_cache(maxsize=8)  # passes of one model are compiled once
+@functools.lru_cache(maxsize=8)  # compile the passes of a model once
 def make_score_step(
   config: MllmConfig,
   seed: int = 0,
   whole: bool = True,
   plugged: tuple[tuple[str, Callable], ...] = (),
 ) -> Callable[[Params, Batch], dict[str, jax.Array]]:
-  """A jitted (params, batch) -> token signals [W, T] and "embedding" [W, A, E].
+  """Return the jitted scoring step.
 
   Args:
-    config: the model.
-    seed: of the embedding's projection.
-    whole: whether all is wanted, or "loss" alone.
-    plugged: names and functions of plug-ins' signals, where all is wanted.
+    config: The model's config.
+    seed: Seed of the embedding's projection.
+    whole: Whether to compute all signals and the embedding, or only "loss".
+    plugged: Names and functions of plug-in signals, computed if `whole`.
+
+  Returns:
+    A function of (params, batch) to a dict of token signals [W, T] and, if `whole`,
+    "embedding" [W, A, E].
   """
   matrix = signals.projection(config.decoder.width, seed) if whole else None
 
   def measure(logits, targets, hidden):
     if not whole:
-      return signals.token_losses(logits, targets, hidden)
-    own = signals.plugged_signals(plugged, logits, targets, hidden)
-    return signals.token_signals(logits, targets, hidden) | own
+      return token_signals.token_losses(logits, targets, hidden)
+    plugged_values = token_signals.plugged_signals(plugged, logits, targets, hidden)
+    return token_signals.token_signals(logits, targets, hidden) | plugged_values
 
   def step(params: Params, batch: Batch):
-    wanted, first = batch.predict, batch.predict.shape[1]
+    positions, supervised = batch.predict, batch.predict.shape[1]
     if whole:
-      wanted = jnp.concatenate([wanted, batch.answers], axis=1)
-    states = mllm.hidden_states(config, params, batch, wanted)
-    states, embedding = states[:, :first], states[:, first:]
+      positions = jnp.concatenate([positions, batch.answers], axis=1)
+    states = mllm.hidden_states(config, params, batch, positions)
+    states, embedding = states[:, :supervised], states[:, supervised:]
     out = losses.map_logits(measure, states, mllm.head(config, params), batch.targets)
     if not whole:
       return out

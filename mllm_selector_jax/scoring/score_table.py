@@ -1,4 +1,4 @@
-"""The score table: parts of all passes joined, one line a scored row, read back."""
+"""Joins the parts of all passes into the score table, and reads score tables."""
 
 import collections
 import dataclasses
@@ -18,13 +18,14 @@ from mllm_selector_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-  """Scored rows in memory, but for their embeddings.
+  """Scored rows; their embeddings may stay on disk.
 
   Attributes:
-    columns: a pyarrow table of all columns but row and id; "hash" among them.
-    row: the pool row of each line.
-    embeddings: arrays of which each line has one row, mostly kept on disk.
-    file, place: in which of them, and which row of it.
+    columns: A pyarrow table of all columns except row and id, including "hash".
+    row: The pool row of each line.
+    embeddings: Arrays [m, E], mostly memory-mapped, that hold the embeddings.
+    file: For each line, the index of the array in `embeddings`.
+    place: For each line, the row of that array.
   """
 
   columns: Any
@@ -39,16 +40,16 @@ def read_passes(
   counts: dict[str, int],
   pool: Any,
   tuned: Int[np.ndarray, " k"],
-  wanted: Iterable[str],
+  requested: Iterable[str],
 ) -> Scored:
-  """Joins the parts of the passes to lines; control passes come in by their row.
+  """Join the parts of all passes; control passes are matched by pool row.
 
   Args:
-    folders: of each pass's parts, "main" among them.
-    counts: parts of each pass.
-    pool: the checked pool.
-    tuned: rows that the seed model was tuned on: marked.
-    wanted: signals that become columns; the loss always does.
+    folders: The folder of each pass, including "main".
+    counts: The number of parts of each pass.
+    pool: The checked pool.
+    tuned: Pool rows that the seed model was tuned on, marked in the column "seed".
+    requested: Signals to make columns of; the loss always becomes one.
   """
   import pyarrow as pa
 
@@ -64,24 +65,30 @@ def read_passes(
     control = pa.concat_tables(
       [t for t, _ in score_parts.read_parts(folders[name], counts[name])]
     )
-    place = np.searchsorted(row[order], control["row"].to_numpy())
+    index = np.searchsorted(row[order], control["row"].to_numpy())
     controls[name] = np.empty(len(row))
-    controls[name][order[place]] = control["loss"].to_numpy()
+    controls[name][order[index]] = control["loss"].to_numpy()
   sums = {name: main[name].to_numpy() for name in signals.MEANS.values()}
   supervised = main["supervised"].to_numpy()
-  made = signals.sample_columns(sums, supervised, controls)
-  if "visual" in made:
-    made["visual"] = np.where(pool.has_image[row], made["visual"], 0.0)
-  plugged = signals.find_plugged(wanted)
-  own = {name: main[name].to_numpy() for name in plugged if plugged[name].tokens}
-  made |= signals.plugged_columns(plugged, own, supervised, made)
-  names = [name for name in signals.SIGNALS if name in {*wanted, "loss"}]
+  signal_columns = signals.sample_columns(sums, supervised, controls)
+  if "visual" in signal_columns:
+    signal_columns["visual"] = np.where(
+      pool.has_image[row], signal_columns["visual"], 0.0
+    )
+  plugged = signals.find_plugged(requested)
+  plugged_sums = {
+    name: main[name].to_numpy() for name in plugged if plugged[name].tokens
+  }
+  signal_columns |= signals.plugged_columns(
+    plugged, plugged_sums, supervised, signal_columns
+  )
+  names = [name for name in signals.SIGNALS if name in {*requested, "loss"}]
   names += plugged
   columns = pa.table(
     {
       "hash": pa.array(pool.hash[row], pa.string()),
       "supervised": pa.array(supervised),
-      **{name: pa.array(made[name]) for name in names},
+      **{name: pa.array(signal_columns[name]) for name in names},
       "turn_losses": main["turn_losses"],
       "seed": pa.array(np.isin(row, tuned)),
     }
@@ -99,16 +106,16 @@ def read_passes(
 def write_table(
   folder: Path, scored: list[Scored], ids: np.ndarray | Text[str], part_rows: int
 ) -> Bool[np.ndarray, " n"]:
-  """Writes `part-*.parquet` and `embeddings/part-*.npy`, in pool order.
+  """Write `part-*.parquet` and `embeddings/part-*.npy`, in pool order.
 
   Args:
-    folder: where to.
-    scored: lines, in any order; each pool row once.
-    ids: of every pool row.
-    part_rows: lines a part.
+    folder: The folder to write into.
+    scored: Scored rows, in any order; each pool row at most once.
+    ids: The id of every pool row.
+    part_rows: How many lines a part has.
 
   Returns:
-    Whether the loss is finite, a line, in pool order.
+    A mask that says for each line, in pool order, whether its loss is finite.
   """
   import pyarrow as pa
 
@@ -123,14 +130,19 @@ def write_table(
   file, place = file[order], np.concatenate([part.place for part in scored])[order]
   (folder / "embeddings").mkdir(exist_ok=True)
   for number, start in enumerate(range(0, len(row), part_rows)):
-    here = slice(start, start + part_rows)
+    part_slice = slice(start, start + part_rows)
     name = f"part-{number:05d}"
     lines = columns.slice(start, part_rows)
-    first = {"row": pa.array(row[here], pa.int64()), "id": pa.array(ids[row[here]])}
-    whole = {**first, **{key: lines[key] for key in lines.column_names}}
-    artifacts.write_table(folder / f"{name}.parquet", pa.table(whole))
+    first = {
+      "row": pa.array(row[part_slice], pa.int64()),
+      "id": pa.array(ids[row[part_slice]]),
+    }
+    written = {**first, **{key: lines[key] for key in lines.column_names}}
+    artifacts.write_table(folder / f"{name}.parquet", pa.table(written))
     data = io.BytesIO()
-    np.save(data, _gather(arrays, file[here], place[here]), allow_pickle=False)
+    np.save(
+      data, _gather(arrays, file[part_slice], place[part_slice]), allow_pickle=False
+    )
     artifacts.write_bytes(folder / "embeddings" / f"{name}.npy", data.getvalue())
   return np.isfinite(columns["loss"].to_numpy())
 
@@ -139,8 +151,8 @@ def _gather(arrays, file, place) -> Float[np.ndarray, "n E"]:
   width = arrays[0].shape[1] if arrays else 0
   out = np.empty((len(file), width), np.float32)
   for number in np.unique(file):
-    own = file == number
-    out[own] = arrays[number][place[own]]
+    lines = file == number
+    out[lines] = arrays[number][place[lines]]
   return out
 
 
@@ -149,9 +161,9 @@ class ScoreTable:
   """Scores of the rows of a pool.
 
   Attributes:
-    row: pool rows, ascending.
-    columns: every numeric column by name.
-    folder: of the parts.
+    row: Pool row numbers, ascending.
+    columns: Numeric columns by name, aligned with `row`.
+    folder: The folder of the parts.
   """
 
   row: Int[np.ndarray, " n"]
@@ -159,10 +171,10 @@ class ScoreTable:
   folder: Path
 
   def signal(self, name: str) -> Shaped[np.ndarray, " n"]:
-    """A column by its name.
+    """Return a column by its name.
 
     Raises:
-      InputError: there is none; those that are there are named.
+      InputError: The table has no such column.
     """
     if name not in self.columns:
       raise InputError(
@@ -172,24 +184,24 @@ class ScoreTable:
     return self.columns[name]
 
   def embeddings(self) -> Float[np.ndarray, "n E"]:
-    """The embedding of every row, float32."""
+    """Read the embeddings of all rows, float32, aligned with `row`."""
     return np.concatenate(
       [np.load(p, allow_pickle=False) for p in _stored(self.folder)]
     )
 
 
 def read_scores(folder: Path) -> ScoreTable:
-  """Reads the parts of a score table; parts ascend in pool rows."""
+  """Read the numeric columns of a score table."""
   table = read_lines(folder)
   numeric = {name: table[name].to_numpy() for name in _list_numeric(table.schema)}
   return ScoreTable(table["row"].to_numpy(), numeric, folder)
 
 
 def list_columns(folder: Path) -> list[str]:
-  """Names of the numeric columns of a score table, by its first part.
+  """Read the names of the numeric columns from the first part of a score table.
 
   Raises:
-    InputError: there is no part, or it is damaged.
+    InputError: There is no part, or it is damaged.
   """
   import pyarrow as pa
   import pyarrow.parquet as pq
@@ -220,7 +232,7 @@ def _list_parts(folder: Path) -> list[Path]:
 
 
 def read_lines(folder: Path) -> Any:
-  """All columns of a score table, as a pyarrow table."""
+  """Read all columns of a score table, as a pyarrow table."""
   import pyarrow as pa
   import pyarrow.parquet as pq
 
@@ -233,15 +245,16 @@ def read_lines(folder: Path) -> Any:
 
 
 def read_carried(folder: Path, pool: Any, ok: Bool[np.ndarray, " N"]) -> Scored:
-  """The lines of an earlier table whose rows, by content, are in the pool.
+  """Read the lines of an earlier table whose rows, by content hash, are in the pool.
 
   Args:
-    folder: of the earlier table.
-    pool: the checked pool now.
-    ok: rows that are to be scored.
+    folder: The folder of the earlier table.
+    pool: The checked pool.
+    ok: Mask of the pool rows to be scored.
 
   Raises:
-    InputError: it is no score table, or its embeddings are of other lines.
+    InputError: The folder holds no score table, or the numbers of lines and of
+      embeddings differ.
   """
   lines = read_lines(folder)
   usable = np.flatnonzero(ok)
@@ -264,40 +277,42 @@ def read_carried(folder: Path, pool: Any, ok: Bool[np.ndarray, " N"]) -> Scored:
   )
 
 
-def _match(lines: list[str], wanted: Iterable[str]) -> Int[np.ndarray, " n"]:
-  """The line of each wanted hash, -1 for none; of copies the first has the first.
+def _match(lines: list[str], hashes: Iterable[str]) -> Int[np.ndarray, " n"]:
+  """Find the line of each hash, or -1.
 
-  Copies of one content differ in `seed`, and may be more here than there.
+  Copies of the same content are matched in order, since they may differ in the column
+  `seed`. If there are more copies than lines, the rest take the last line.
   """
-  places: dict[str, list[int]] = collections.defaultdict(list)
-  for place in range(len(lines) - 1, -1, -1):
-    places[lines[place]].append(place)
-  found = []
-  for value in wanted:
-    left = places.get(value, [-1])
-    found.append(left.pop() if len(left) > 1 else left[0])
-  return np.array(found, np.int64)
+  lines_of: dict[str, list[int]] = collections.defaultdict(list)
+  for line in range(len(lines) - 1, -1, -1):
+    lines_of[lines[line]].append(line)
+  matches = []
+  for value in hashes:
+    unused = lines_of.get(value, [-1])
+    matches.append(unused.pop() if len(unused) > 1 else unused[0])
+  return np.array(matches, np.int64)
 
 
 def read_elsewhere(
-  folder: Path, pool: Any, ok: Bool[np.ndarray, " N"], wanted: Iterable[str]
+  folder: Path, pool: Any, ok: Bool[np.ndarray, " N"], required: Iterable[str]
 ) -> Scored:
-  """`read_carried` of a table that is to hold every row that can be used.
+  """Read the scores of all usable rows from the table of another run.
 
   Args:
-    folder: of a table that some other run made.
-    pool: the checked pool.
-    ok: rows that can be used.
-    wanted: signals that it must have.
+    folder: The folder of that table.
+    pool: The checked pool.
+    ok: Mask of the usable pool rows.
+    required: Signals that the table must have.
 
   Raises:
-    InputError: it is not a score table, lacks a column, or was made of other rows.
+    InputError: The folder holds no score table, a column is missing, or a usable row
+      has no line.
   """
   import pyarrow as pa
 
   try:
     names = read_lines(folder).column_names
-    needed = ["hash", "supervised", "loss", "seed", *wanted]
+    needed = ["hash", "supervised", "loss", "seed", *required]
     if missing := [name for name in dict.fromkeys(needed) if name not in names]:
       raise InputError(
         f"score.table={folder} lacks the columns {', '.join(missing)}; it has"
@@ -314,10 +329,10 @@ def read_elsewhere(
   if len(unscored):
     row = int(unscored[0])
     raise InputError(
-      f"score.table={folder} has no scores of {len(unscored):,} of the"
-      f" {int(ok.sum()):,} usable rows, by the hash of their content: row {row}"
-      f" (id {pool.id[row]}) is the first. It was made from another pool; give one of"
-      " this pool, or leave score.table out to score it here."
+      f"score.table={folder} has no scores for {len(unscored):,} of the"
+      f" {int(ok.sum()):,} usable rows, compared by content hash; the first is row"
+      f" {row} (id {pool.id[row]}). It was made from another pool; give a table of this"
+      " pool, or leave score.table out to score the pool in this run."
     )
   return scored
 

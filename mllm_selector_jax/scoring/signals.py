@@ -1,23 +1,21 @@
-"""What is computed per sample: the one place to add a signal.
+"""Defines all signals: the numbers that scoring computes for each sample.
 
-On the device each supervised token gives a few numbers; on the host they are
-summed in float64, so a sample's score does not depend on how it was packed.
+The device computes a few numbers for each supervised token (`token_signals`). The host
+sums them by sample in float64, so that a score does not depend on how samples were
+packed. A new signal is added here, and to `token_signals` if the device computes it.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from mllm_selector_jax import losses, plugins
-from mllm_selector_jax.arrays import Array
+from mllm_selector_jax import plugins
 from mllm_selector_jax.types import InputError
 
-# Columns that are means over a sample's supervised tokens, and of which sum.
+# Columns that are means over a sample's supervised tokens, and the sum of each.
 MEANS = {
   "loss": "loss",
   "accuracy": "correct",
@@ -25,15 +23,15 @@ MEANS = {
   "el2n": "el2n",
   "grand": "grand",
 }
-# Columns that compare the loss with that of a control pass (passes.py): which
-# one, and how (loss, control loss).
+# Columns that compare the loss with that of a control pass (passes.py): the name of
+# the pass, and a function of (loss, control loss).
 CONTROLS = {
   "visual": ("no_image", lambda loss, control: control - loss),
   "ifd": ("no_question", lambda loss, control: loss / control),
   "excess": ("reference", lambda loss, control: loss - control),
 }
 SIGNALS = (*MEANS, "loss_sum", "perplexity", *CONTROLS)
-# Columns of parts and of the table that are no signals.
+# Names of other columns, in parts or in the table, that a plug-in may not take.
 _TAKEN = (
   *("row", "id", "hash", "seed", "supervised", "turn_losses", "embedding"),
   *MEANS.values(),
@@ -44,34 +42,34 @@ Columns = Mapping[str, Float[np.ndarray, " n"]]
 
 @dataclasses.dataclass(frozen=True)
 class Signal:
-  """A plug-in's signal; it has one of these two functions.
+  """The signal of a plug-in, defined by exactly one of two functions.
 
   Attributes:
-    tokens: from logits [n, V], targets [n] and final hidden states [n, D] of
-      supervised tokens to a number for each [n]. It runs on the device, under jit; a
-      row's signal is the mean over its tokens.
-    columns: from the other columns by name, each [n], to a number a row [n]. It runs
-      on the host, in float64.
+    tokens: Maps logits [n, V], targets [n] and final hidden states [n, D] of
+      supervised tokens to one number for each token [n]. It runs on the device, under
+      jit; the signal of a row is the mean over its tokens.
+    columns: Maps the other columns by name, each [n], to one number for each row [n].
+      It runs on the host, in float64.
   """
 
-  tokens: Callable[..., Array] | None = None
+  tokens: Callable[..., Any] | None = None
   columns: Callable[[Columns], np.ndarray] | None = None
 
 
-def _adapt(name: str, found: Any) -> Signal:
-  if isinstance(found, Signal):
-    if (found.tokens is None) == (found.columns is None):
+def _adapt(name: str, value: Any) -> Signal:
+  if isinstance(value, Signal):
+    if (value.tokens is None) == (value.columns is None):
       raise TypeError("a Signal has either tokens or columns.")
-  elif callable(found):
-    found = Signal(tokens=found)
+  elif callable(value):
+    value = Signal(tokens=value)
   else:
     raise TypeError(
-      f"it is a {type(found).__name__}; a signal is a function (logits, targets,"
+      f"it is a {type(value).__name__}; a signal is a function (logits, targets,"
       " hidden) -> a number a token, or a scoring.signals.Signal."
     )
   if name in _TAKEN:
     raise TypeError("the name is that of another column; choose another one.")
-  return found
+  return value
 
 
 LOOKUP = plugins.Lookup(
@@ -80,10 +78,10 @@ LOOKUP = plugins.Lookup(
 
 
 def find_plugged(names: Iterable[str]) -> dict[str, Signal]:
-  """The plug-ins among the names of score.signals, by name.
+  """Load the plug-in signals among the names of `score.signals`.
 
   Raises:
-    InputError: there is no such signal; see `plugins.Lookup.find`.
+    InputError: There is no such signal; see `plugins.Lookup.find`.
   """
   return {
     name: LOOKUP.find(name, "score.signals", "names")
@@ -93,128 +91,77 @@ def find_plugged(names: Iterable[str]) -> dict[str, Signal]:
 
 
 def list_token_signals(names: Iterable[str]) -> tuple[tuple[str, Callable], ...]:
-  """Names and functions of the plug-ins that run on the device."""
-  found = find_plugged(names)
-  return tuple((name, each.tokens) for name, each in found.items() if each.tokens)
-
-
-def token_signals(
-  logits: Float[Array, "n V"], targets: Int[Array, " n"], hidden: Float[Array, "n D"]
-) -> dict[str, Float[Array, " n"]]:
-  """Signals of each supervised token, float32.
-
-  loss: cross-entropy in nats. correct: 1 where the most likely token is the
-  target. entropy: of the predicted distribution, in nats. el2n: L2 norm of
-  softmax minus one-hot (Paul et al. 2021, arXiv:2107.07075). grand: |hidden|
-  times el2n, the norm of the head's gradient of that token's loss (same paper,
-  last layer).
-  """
-  logits = logits.astype(jnp.float32)
-  log_probs = jax.nn.log_softmax(logits, axis=-1)
-  probs = jnp.exp(log_probs)
-  picked = jnp.take_along_axis(probs, targets[:, None], axis=-1)[:, 0]
-  # |p - onehot|^2 = |p|^2 - p_y^2 + (1 - p_y)^2, without a one-hot matrix.
-  others = jnp.maximum((probs**2).sum(-1) - picked**2, 0.0)
-  el2n = jnp.sqrt(others + (1.0 - picked) ** 2)
-  norm = jnp.linalg.norm(hidden.astype(jnp.float32), axis=-1)
-  return {
-    "loss": losses.token_loss(logits, targets),
-    "correct": (logits.argmax(-1) == targets).astype(jnp.float32),
-    "entropy": -(probs * log_probs).sum(-1),
-    "el2n": el2n,
-    "grand": norm * el2n,
-  }
-
-
-def plugged_signals(
-  functions: tuple[tuple[str, Callable], ...],
-  logits: Float[Array, "n V"],
-  targets: Int[Array, " n"],
-  hidden: Float[Array, "n D"],
-) -> dict[str, Float[Array, " n"]]:
-  """The signals of plug-ins of each supervised token, float32.
-
-  Raises:
-    InputError: one is not a number a token.
-  """
-  out: dict[str, Float[Array, " n"]] = {}
-  for name, function in functions:
-    with plugins.calling(f"the signal {name}"):
-      value = jnp.asarray(function(logits.astype(jnp.float32), targets, hidden))
-    if value.shape != targets.shape:
-      raise InputError(
-        f"The signal {name} has the shape {value.shape} where the targets have"
-        f" {targets.shape}; it must be a number a token."
-      )
-    out[name] = value.astype(jnp.float32)
-  return out
+  """Return the names and functions of the plug-in signals that run on the device."""
+  plugged = find_plugged(names)
+  return tuple(
+    (name, signal.tokens) for name, signal in plugged.items() if signal.tokens
+  )
 
 
 def plugged_columns(
   functions: Mapping[str, Signal],
   sums: Columns,
   supervised: Int[np.ndarray, " n"],
-  made: Columns,
+  columns: Columns,
 ) -> dict[str, Float[np.ndarray, " n"]]:
-  """The columns of plug-ins, of token sums or of the other columns.
+  """Compute the columns of plug-in signals.
 
   Args:
-    functions: by name.
-    sums: over a sample's tokens, of those that run on the device.
-    supervised: tokens of each sample.
-    made: the other columns.
+    functions: The plug-in signals by name.
+    sums: Sums over each sample's tokens, for the signals that run on the device.
+    supervised: Number of supervised tokens of each sample.
+    columns: The other columns by name.
 
   Raises:
-    InputError: one is not a number a row.
+    InputError: A function does not return one number for each row.
   """
-  out, there = {}, {**made, "supervised": supervised.astype(np.float64)}
+  out, available = {}, {**columns, "supervised": supervised.astype(np.float64)}
   for name, signal in functions.items():
     if signal.columns is None:  # the device gave its sum over the row's tokens
       out[name] = sums[name] / supervised
       continue
     with plugins.calling(f"the signal {name}"):
-      value = np.asarray(signal.columns(there), np.float64)
+      value = np.asarray(signal.columns(available), np.float64)
     if value.shape != supervised.shape:
       raise InputError(
         f"The signal {name} has the shape {value.shape} for {len(supervised):,} rows;"
-        " it must be a number a row."
+        " it must give one number for each row."
       )
     out[name] = value
   return out
 
 
-def token_losses(
-  logits: Float[Array, "n V"], targets: Int[Array, " n"], hidden: Float[Array, "n D"]
-) -> dict[str, Float[Array, " n"]]:
-  """The loss alone of each supervised token, as `token_signals` has it."""
-  return {"loss": losses.token_loss(logits, targets)}
+def projection(width: int, seed: int, dimensions: int = 256) -> np.ndarray | None:
+  """Draw a Gaussian projection that preserves inner products in expectation.
 
+  See Johnson and Lindenstrauss (1984).
 
-def projection(width: int, seed: int, most: int = 256) -> np.ndarray | None:
-  """A seeded Gaussian projection to `most` dimensions; None if none is needed.
-
-  Inner products are kept in expectation (Johnson and Lindenstrauss 1984).
+  Returns:
+    A float32 matrix [width, dimensions], or None if `width` is not larger than
+    `dimensions`.
   """
-  if width <= most:
+  if width <= dimensions:
     return None
-  rng = np.random.default_rng([seed, width, most])
-  return (rng.standard_normal((width, most)) / np.sqrt(most)).astype(np.float32)
+  rng = np.random.default_rng([seed, width, dimensions])
+  return (rng.standard_normal((width, dimensions)) / np.sqrt(dimensions)).astype(
+    np.float32
+  )
 
 
 def sum_by_item(
   tokens: dict[str, np.ndarray], item: Int[np.ndarray, "B T"], count: int
 ) -> dict[str, Float[np.ndarray, " count"]]:
-  """Sums of token signals for each item, in float64.
+  """Sum token signals by item, in float64.
 
   Args:
-    tokens: signals [B, T].
-    item: to whom each position belongs, 0 to count - 1; -1 for padding.
-    count: the number of items.
+    tokens: Token signals by name, each [B, T].
+    item: The item that each position belongs to, 0 to count - 1; -1 for padding.
+    count: The number of items.
   """
   valid = item >= 0
   owner = item[valid]
   return {
-    # Of no tokens at all, bincount's zeros are whole numbers.
+    # Without any token bincount returns integers.
     name: np.bincount(owner, values[valid], count).astype(np.float64)
     for name, values in tokens.items()
   }
@@ -225,20 +172,20 @@ def sample_columns(
   supervised: Int[np.ndarray, " n"],
   controls: dict[str, Float[np.ndarray, " n"]] | None = None,
 ) -> dict[str, Float[np.ndarray, " n"]]:
-  """The columns of the score table from a sample's sums over its tokens.
+  """Compute the columns of the score table from the sums over each sample's tokens.
 
   Args:
-    sums: of token signals.
-    supervised: tokens of each sample.
-    controls: each control pass's sum of the loss; a column is made where its own
-      pass is there.
+    sums: Sums of token signals, by name.
+    supervised: Number of supervised tokens of each sample.
+    controls: Sum of the loss in each control pass. A column that compares with a
+      control pass is made only if that pass is present.
 
   Returns:
-    Columns by signal. loss, accuracy, entropy, el2n, grand: means. visual: what
-    the loss would rise by without the image (Liu et al. 2025, VisNec), 0 where
-    there is none. ifd: the loss given image and questions over that given the
-    image alone (Li et al. 2023, arXiv:2308.12032). excess: over a reference
-    model's (Mindermann et al. 2022, arXiv:2206.07137).
+    Columns by name. "loss", "accuracy", "entropy", "el2n", "grand": means over tokens.
+    "visual": increase of the loss without the image (VisNec, Liu et al. 2025). "ifd":
+    loss given image and questions, divided by the loss given only the image (Li et
+    al. 2023, arXiv:2308.12032). "excess": loss minus that of a reference model
+    (Mindermann et al. 2022, arXiv:2206.07137).
   """
   columns = {name: sums[part] / supervised for name, part in MEANS.items()}
   columns["loss_sum"] = sums["loss"]

@@ -1,6 +1,6 @@
 """Plain strategies: random, stratified, top, middle, and the paper's `grouped`.
 
-Suspect rows are bounded in `grouped` alone; the controls stay plain.
+Only `grouped` leaves suspect rows out.
 """
 
 import numpy as np
@@ -22,13 +22,14 @@ from mllm_selector_jax.selection.strategy import Strategy
 def grouped(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """Strata of necessity, quotas rising with it (1, 2, ...), uniform inside.
+  """Samples uniformly inside necessity strata, with quotas in proportion 1, 2, ...
 
-  Our reading of the paper's grouped sampling. A stratum that runs out leaves
-  its rows to the others. Suspects are bounded inside the groups that come in.
+  This is our reading of the paper's grouped sampling. If a stratum has too few rows,
+  the others get its quota. Suspect rows are found inside `groups`, not inside the
+  strata.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=True)
-  strata = by_necessity(candidates.necessity, options.strata)
+  strata = by_necessity(candidates.normalised_necessity, options.strata)
   weights = np.arange(1.0, options.strata + 1)
   return by_quota(scores, strata, budget, candidates, weights)
 
@@ -36,10 +37,10 @@ def grouped(
 def stratified(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """Each group by its size, uniform inside.
+  """Samples uniformly inside each group, with quotas in proportion to group sizes.
 
-  Rounded by Webster's rule, which differs from the largest remainder by a row
-  at most here and there, but never takes a row away when the budget grows.
+  Quotas are rounded by Webster's method. It differs from the method of largest
+  remainders by single rows, but never takes a row from a group when the budget grows.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   sizes = np.bincount(groups.index[candidates.remaining], minlength=len(groups.names))
@@ -49,7 +50,7 @@ def stratified(
 def random(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """Uniform over all rows: the control that every selection is held against."""
+  """Samples uniformly from all rows: the control for every other selection."""
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   order = by_tie(candidates, candidates.remaining)
   return first(scores, groups, budget, candidates, order)
@@ -58,38 +59,41 @@ def random(
 def top(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """The highest necessity; it picks wrong answers first."""
+  """Takes the rows with the highest necessity, wrong answers among the first."""
   candidates = sort_out(scores, groups, rng, options, bounded=False)
-  return by_gain(scores, groups, budget, candidates, candidates.necessity)
+  return by_gain(scores, groups, budget, candidates, candidates.normalised_necessity)
 
 
 def middle(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """The rows nearest to the median of necessity.
+  """Takes the rows whose necessity is nearest to the median.
 
-  Marion et al. 2023 (arXiv:2309.04564) prune to the middle of perplexity, by
-  quantiles; here by rank-normalised necessity, which is the same rows where it
-  is the loss or the perplexity, but for rows that the seed was tuned on.
+  Marion et al. 2023 (arXiv:2309.04564) keep the middle quantiles of perplexity. Here
+  the normalised necessity takes its place. If the necessity is the loss or the
+  perplexity, the rows are the same, except for those that the seed model was tuned on.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
-  nearness = 1 - np.abs(2 * candidates.necessity - 1)
+  nearness = 1 - np.abs(2 * candidates.normalised_necessity - 1)
   return by_gain(scores, groups, budget, candidates, nearness)
 
 
 GROUPED = Strategy(
   grouped,
-  takes="strata of necessity, quotas rising with it",
+  takes="rows at random in strata of necessity, with quotas that rise with it",
   source="our reading of the paper's grouped sampling",
   bounded=True,
 )
 STRATIFIED = Strategy(
-  stratified, takes="rows of each group by its size", source="control", groups=True
+  stratified,
+  takes="rows at random in each group, in proportion to its size",
+  source="control",
+  groups=True,
 )
 RANDOM = Strategy(random, takes="rows at random", source="control")
 TOP = Strategy(top, takes="the highest necessity")
 MIDDLE = Strategy(
   middle,
-  takes="nearest to the median of necessity",
+  takes="the rows nearest to the median of necessity",
   source="Marion et al. 2023, arXiv:2309.04564",
 )

@@ -1,4 +1,4 @@
-"""Budgets as people write them: "500" rows, "5%", "2Mtok"."""
+"""Reads budgets in the forms that people write: "500" rows, "5%", "2Mtok"."""
 
 import dataclasses
 import re
@@ -15,12 +15,12 @@ _SCALE = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-  """How much to keep.
+  """How much of a pool to keep.
 
   Attributes:
     kind: "rows", "percent" (of the eligible rows) or "tokens" (of training).
-    amount: exact, so that 0.1 % of a million is 1,000.
-    text: as it was written.
+    amount: an exact number, so that 0.1 % of a million is 1,000.
+    text: the budget as it was written.
   """
 
   kind: str
@@ -30,12 +30,12 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-  """A budget met with a pool: at most this many rows, or this many tokens.
+  """A budget applied to a pool: the maximum of rows, or of tokens.
 
   Attributes:
-    rows: the most rows, never above the eligible ones.
-    tokens: the most training tokens, None where rows alone decide.
-    warning: what the user should know, or an empty text.
+    rows: the maximum of rows, never above the number of eligible rows.
+    tokens: the maximum of training tokens; None if only rows are limited.
+    warning: a message for the user, or an empty text.
   """
 
   rows: int
@@ -44,7 +44,7 @@ class Limit:
 
 
 def is_budget(text: str) -> bool:
-  """Whether it has a budget's form."""
+  """Returns whether a text has the form of a budget."""
   return _FORM.fullmatch(text.strip()) is not None
 
 
@@ -54,10 +54,10 @@ def parse(text: object, name: str = "budget") -> Budget:
   Args:
     text: a Budget, a whole number, or "500", "500 rows", "5%", "2Mtok" (k, M, G
       or B).
-    name: the option's name, for the message.
+    name: the name of the option, for the message.
 
   Raises:
-    InputError: it is not a budget, it is 0 or negative, or above 100 %.
+    InputError: the text is not a budget, or it is 0, negative or above 100 %.
   """
   if isinstance(text, Budget):
     return text
@@ -95,20 +95,22 @@ def resolve(
   tokens: Int[np.ndarray, " N"] | None = None,
   name: str = "budget",
 ) -> Limit:
-  """Meets a budget with a pool.
+  """Converts a budget to a limit on the rows of a pool.
 
   Args:
-    budget: what `parse` reads.
-    eligible: rows that may be kept.
-    tokens: training tokens of each of them; a budget in tokens needs it.
-    name: the option's name, for messages.
+    budget: a budget, in any form that `parse` reads.
+    eligible: the number of rows that may be kept.
+    tokens: the training tokens of each of these rows; required for a budget in
+      tokens.
+    name: the name of the option, for messages.
 
   Returns:
-    The limit; above what is eligible it is everything, with a warning.
+    The limit. If the budget is above what is eligible, the limit is all eligible
+    rows, with a warning.
 
   Raises:
-    InputError: no row is eligible, the budget leaves none, or it is in tokens
-      and they are not known.
+    InputError: no row is eligible, the budget leaves no row, or the budget is in
+      tokens and the token counts are not known.
   """
   budget = parse(budget, name)
   if eligible < 1:
@@ -119,16 +121,16 @@ def resolve(
         f"{name} is {budget.text}, but the rows' token counts are not known; give"
         " a number of rows or a percentage."
       )
-    limit, most = int(budget.amount), int(tokens.sum())
+    limit, total = int(budget.amount), int(tokens.sum())
     if limit < int(tokens.min()):
       raise InputError(
         f"{name} is {budget.text}, which leaves no row: the shortest of the"
         f" {eligible:,} eligible rows has {int(tokens.min()):,} tokens."
       )
-    warning = _above(name, budget, f"{most:,} tokens") if limit > most else ""
+    warning = _above(name, budget, f"{total:,} tokens") if limit > total else ""
     return Limit(eligible, limit, warning)
   if budget.kind == "percent":
-    # Half a row rounds up; the number of rows never falls as the share grows.
+    # Half a row is rounded up, so the number of rows never falls as the share grows.
     rows = int((2 * eligible * budget.amount + 100) // 200)
   else:
     rows = int(budget.amount)
@@ -147,7 +149,18 @@ def resolve_count(
   tokens: Int[np.ndarray, " N"],
   name: str = "budget",
 ) -> int:
-  """How many rows a random draw of this budget has (expected, for tokens)."""
+  """Returns the number of rows in a random draw of a budget.
+
+  Args:
+    text: a budget, in any form that `parse` reads.
+    eligible: which rows may be drawn.
+    tokens: the training tokens of every row.
+    name: the name of the option, for messages.
+
+  Returns:
+    The number of rows; for a budget in tokens, the number that is expected to have
+    that many tokens.
+  """
   lengths = tokens[eligible]
   limit = resolve(text, len(lengths), lengths, name)
   if limit.tokens is None:
@@ -155,5 +168,5 @@ def resolve_count(
   return max(1, min(limit.rows, int(limit.tokens * len(lengths) // lengths.sum())))
 
 
-def _above(name: str, budget: Budget, most: str) -> str:
-  return f"{name} is {budget.text}, above the {most} that are eligible: all are kept."
+def _above(name: str, budget: Budget, total: str) -> str:
+  return f"{name} is {budget.text}, above the {total} that are eligible: all are kept."

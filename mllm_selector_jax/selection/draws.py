@@ -1,7 +1,8 @@
-"""Randomness by content: every draw is a hash of a seed and a row's key.
+"""Random draws that depend on content: each is a hash of a seed and a row's key.
 
-A row's draw does not depend on the other rows, on their order or on the device,
-so a selection is the same everywhere, and a larger budget holds a smaller one.
+The draw of a row does not depend on the other rows, on their order or on the device.
+A selection is therefore the same everywhere, and one with a larger budget contains
+one with a smaller budget.
 """
 
 import zlib
@@ -24,13 +25,14 @@ def splitmix(x: UInt64[np.ndarray, " N"]) -> UInt64[np.ndarray, " N"]:
 def draw(
   rng: int, key: UInt64[np.ndarray, " N"], purpose: str
 ) -> UInt64[np.ndarray, " N"]:
-  """Uniform 64-bit draws; equal keys give equal draws.
+  """Draws a uniform 64-bit number for each key; equal keys give equal draws.
 
   Args:
     rng: the seed, any integer.
     key: content hashes of the rows.
-    purpose: what the draw is for; other purposes draw independently, so a
-      random control does not share its rows with what it controls.
+    purpose: what the draw is for. Draws for different purposes are independent, so
+      that the random control does not favour the rows of the selection that is
+      compared with it.
   """
   salt = np.array([rng & (2**64 - 1)], np.uint64)
   salt = splitmix(splitmix(salt) ^ np.uint64(zlib.crc32(purpose.encode())))
@@ -38,9 +40,10 @@ def draw(
 
 
 def gumbel(bits: UInt64[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-  """Standard Gumbel noise from uniform draws.
+  """Transforms uniform draws to standard Gumbel noise.
 
-  Rounded to 2^-32: the last bits of a logarithm differ between processors.
+  The noise is rounded to multiples of 2^-32, since the last bits of a logarithm
+  differ between processors.
   """
   uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
   return np.rint(-np.log(-np.log(uniform)) * 2.0**32) * 2.0**-32

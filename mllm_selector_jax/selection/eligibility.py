@@ -1,4 +1,4 @@
-"""What comes into a selection: scored rows, and which of them may be taken."""
+"""The input of a selection: the scored rows, and which of them may be taken."""
 
 import dataclasses
 import types
@@ -18,29 +18,32 @@ from mllm_selector_jax.selection.reasons import CODE, DUPLICATE, REASONS
 from mllm_selector_jax.selection.shared_answers import Shared, find_shared
 from mllm_selector_jax.types import InputError
 
-STEP = 1 << 16  # embeddings scaled at once
+STEP = 1 << 16  # the number of embeddings that are scaled at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """The eligible rows, one entry each.
+  """The eligible rows: every array has one entry for each row.
 
   Attributes:
-    necessity: a signal in its own units.
+    necessity: the signal by which rows are selected, in its own units.
     key: the first 64 bits of the content hash.
-    signals: other columns by name, such as accuracy (share of supervised tokens
-      that the seed model gets right) and visual (loss without the image less
-      loss with it; 0 or NaN without an image).
-    embeddings: a vector a row.
-    seen: the seed model was tuned on the row.
-    like: rows whose groups are the target, for target "like".
-    tokens: training tokens, for budgets in tokens.
-    forced_in: kept whatever the scores say; counts against the budget.
-    left_out: never kept.
-    held_out: those of them that are kept apart to compare settings on.
-    doubt: what a model that has not seen the row says, for bounds that need a
-      held-out loss.
-    answer: equal where the rows' answers are; None where they are not known.
+    signals: other columns by name, such as accuracy (the share of supervised tokens
+      that the seed model predicts right) and visual (the loss without the image minus
+      the loss with it; 0 or NaN for a row without an image).
+    embeddings: one vector for each row.
+    seen: whether the seed model was tuned on the row.
+    like: whether the row is one of those whose group shares are the target, for
+      target "like".
+    tokens: the number of training tokens, for budgets in tokens.
+    forced_in: whether the row is kept whatever its scores; it counts against the
+      budget.
+    left_out: whether the row must not be kept.
+    held_out: whether the row, one of those left out, is held out to compare settings.
+    doubt: the loss and correctness of a model that has not seen the row, for bounds
+      that need a held-out loss.
+    answer: a number that is the same for rows with the same answer; None if the
+      answers are not known.
   """
 
   necessity: Float[np.ndarray, " N"]
@@ -64,55 +67,64 @@ class Scores:
       assert value is None or len(value) == len(self.key), name
 
   def flag(self, name: str) -> Bool[np.ndarray, " N"]:
-    """An optional column of booleans; all false where it is not given."""
+    """Returns an optional column of booleans; all false if it was not given."""
     value = getattr(self, name)
     return np.zeros(len(self.key), bool) if value is None else value.astype(bool)
 
   def signal(
     self, name: str, option: str, finite: bool = True
   ) -> Float[np.ndarray, " N"]:
-    """A signal that an option needs.
+    """Returns a signal that an option needs.
+
+    Args:
+      name: the name of the signal.
+      option: the option that needs it, for the messages.
+      finite: whether all values have to be finite.
 
     Raises:
-      InputError: it was not scored, or is not `finite` somewhere.
+      InputError: the signal was not scored, or a value is not finite.
     """
     if name not in self.signals:
       raise InputError(
         f"{option} needs the signal {name!r}, which the scores do not hold; add it to"
-        " score.signals and run the score stage again, or choose otherwise."
+        " score.signals and run the score stage again, or choose another value."
       )
     values = self.signals[name]
-    if finite and (bad := int((~np.isfinite(values)).sum())):
+    if finite and (not_finite := int((~np.isfinite(values)).sum())):
       raise InputError(
-        f"{option} needs the signal {name!r}, which is not a finite number in {bad:,}"
-        f" of {len(values):,} rows; set such rows aside first."
+        f"{option} needs the signal {name!r}, which is not a finite number in"
+        f" {not_finite:,} of {len(values):,} rows; set such rows aside first."
       )
     return values
 
   def unit_embeddings(self, option: str) -> Float[np.ndarray, "N D"]:
-    """Embeddings of length 1, float32.
+    """Returns the embeddings scaled to length 1, as float32.
+
+    Args:
+      option: the option that needs them, for the messages.
 
     Raises:
-      InputError: there are none, or one is not finite.
+      InputError: there are no embeddings, or one is not finite.
     """
     if self.embeddings is None:
       raise InputError(
         f"{option} needs embeddings, which the scores do not hold; run the score stage"
-        " again, or choose otherwise."
+        " again, or choose another value."
       )
     values = np.array(self.embeddings, np.float32)
-    bad = 0
-    for start in range(0, len(values), STEP):  # all at once takes thrice the memory
+    not_finite = 0
+    # Scaling all rows at a time would take three times the memory.
+    for start in range(0, len(values), STEP):
       part = values[start : start + STEP]
       infinite = ~np.isfinite(part).all(1)
-      bad += int(infinite.sum())
+      not_finite += int(infinite.sum())
       part[infinite] = 0
       length = np.sqrt(np.sum(np.square(part, dtype=np.float64), 1, keepdims=True))
       part[:] = part / np.maximum(length, 1e-30)
-    if bad:
+    if not_finite:
       raise InputError(
-        f"{option} needs embeddings, which are not finite in {bad:,} of"
-        f" {len(values):,} rows; score again, or choose otherwise."
+        f"{option} needs embeddings, which are not finite in {not_finite:,} of"
+        f" {len(values):,} rows; run the score stage again, or choose another value."
       )
     return values
 
@@ -121,22 +133,23 @@ FIELDS = [f for f in dataclasses.fields(Scores) if f.name not in ("signals", "do
 
 
 class Candidates(NamedTuple):
-  """Rows sorted into those that may be taken and those that may not.
+  """The rows divided into those that may be taken and those that may not.
 
   Attributes:
-    necessity: rank-normalised.
-    tie: a draw a row; the smaller goes first.
-    forced: rows to keep first.
-    remaining: rows that may be taken, the forced ones among them.
-    suspect: rows that fill the budget only when no other is left.
-    code: the reason of suspect and left-out rows, by `CODE`; otherwise that of
-      "not drawn".
-    spared: by reason the groups and rows that a bound left alone.
-    shared: answers that most of the rows beyond a bound have.
-    reasons: what the codes stand for; `REASONS` and those of plug-ins.
+    normalised_necessity: ranks of the necessity, scaled to [0, 1]; 1 is the highest
+      (see `necessity.rank_normalise`).
+    tie: a random number for each row; among equal rows the smallest goes first.
+    forced: rows that are kept before all others.
+    remaining: rows that may be taken, including the forced ones.
+    suspect: rows that are kept only if the budget cannot be filled without them.
+    code: for suspect and left-out rows the index of their reason in `reasons`; for
+      all others that of "not drawn".
+    spared: for each reason, how many groups and rows a bound did not judge.
+    shared: answers that most of the rows beyond a bound have in common.
+    reasons: the texts that the codes index: `REASONS`, then those of plug-ins.
   """
 
-  necessity: Float[np.ndarray, " N"]
+  normalised_necessity: Float[np.ndarray, " N"]
   tie: UInt64[np.ndarray, " N"]
   forced: Bool[np.ndarray, " N"]
   remaining: Bool[np.ndarray, " N"]
@@ -148,12 +161,12 @@ class Candidates(NamedTuple):
 
 
 def list_rules(options: SelectOptions) -> list[tuple[str, bounds.Bound]]:
-  """The rules that mark suspects, in their order, each with the option it is of."""
+  """Returns the rules that mark suspects, in order, each after its option's name."""
   bound = bounds.find_bound(options.bound)
   rules = [
     (f"select.{name}", rule)
     for name, rule in bounds.RULES.items()
-    # A bound for the same reason reads the option itself.
+    # If the bound has the same reason, it reads this option itself.
     if getattr(options, name) and rule.reason != bound.reason
   ]
   return [*rules, (f"select.bound {options.bound}", bound)]
@@ -162,18 +175,18 @@ def list_rules(options: SelectOptions) -> list[tuple[str, bounds.Bound]]:
 def sort_out(
   scores: Scores, groups: Groups, rng: int, options: SelectOptions, bounded: bool
 ) -> Candidates:
-  """Ranks over all scored rows, then bounds inside the groups.
+  """Ranks all scored rows, then marks suspect rows group by group.
 
   Args:
-    scores: of the eligible rows.
-    groups: of the same rows.
+    scores: the scores of the eligible rows.
+    groups: the groups of the same rows.
     rng: seed of the draws.
     options: which bounds apply.
-    bounded: whether the strategy bounds suspect rows at all.
+    bounded: whether the strategy leaves suspect rows out at all.
 
   Raises:
-    InputError: scores that are not finite, a bound whose signal is not there, a
-      row both forced in and left out, or no row at all.
+    InputError: a score is not finite, a bound reads a signal that was not scored, a
+      row is both forced in and left out, or there is no row.
   """
   count = len(scores.key)
   if count == 0:
@@ -228,18 +241,22 @@ def _mark_suspects(
   groups: Int[np.ndarray, " N"],
   options: SelectOptions,
 ) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
-  """Marks what each rule finds; gives what was spared, and what codes stand for."""
+  """Writes the code of each suspect row's reason into `code`, in place.
+
+  Returns:
+    What the rules spared, and the reasons that the codes index.
+  """
   spared: dict[str, dict[str, int]] = {}
   reasons = REASONS
   for option, rule in list_rules(options):
     if rule.held_out and scores.doubt is None:
       raise InputError(
         f"{option} needs a held-out loss, which the scores do not hold; run"
-        " `mllm-selector select`, or choose otherwise."
+        " `mllm-selector select`, or choose another value."
       )
-    found = rule.find(
+    suspects = rule.find(
       bounds.Inputs(
-        necessity=ranks,
+        normalised_necessity=ranks,
         groups=groups,
         signals={
           name: scores.signal(name, option, rule.finite) for name in rule.signals
@@ -251,10 +268,10 @@ def _mark_suspects(
         competence=options.competence or 0.0,
       )
     )
-    if found.suspect.any():
+    if suspects.suspect.any():
       reasons = _with_reason(reasons, rule.reason)
-      code[found.suspect] = reasons.index(rule.reason)
-    spared |= found.spared
+      code[suspects.suspect] = reasons.index(rule.reason)
+    spared |= suspects.spared
   return spared, reasons
 
 
@@ -265,12 +282,12 @@ def _with_reason(reasons: tuple[str, ...], reason: str) -> tuple[str, ...]:
 def drop(
   candidates: Candidates, mask: Bool[np.ndarray, " N"], reason: str
 ) -> Candidates:
-  """Rows that a strategy's own rule takes out, but for the forced ones.
+  """Makes rows suspect that a strategy's own rule drops, except the forced ones.
 
   Args:
     candidates: from `sort_out`.
-    mask: the rows.
-    reason: why, as `selection.parquet` is to say it.
+    mask: the rows to drop.
+    reason: why they are dropped, as `selection.parquet` will say it.
   """
   mask = mask & candidates.remaining & ~candidates.forced
   reasons, code = _with_reason(candidates.reasons, reason), candidates.code.copy()
@@ -284,20 +301,20 @@ def drop(
 
 
 def fit(limit: budgets.Limit, scores: Scores, candidates: Candidates, choose) -> int:
-  """How many rows the budget holds.
+  """Finds the number of rows to keep within a budget, by bisection for tokens.
 
   Args:
     limit: the resolved budget.
     scores: token counts and forced rows.
     candidates: from `sort_out`.
-    choose: from a number of rows to the kept ones as a mask; a larger number's
-      rows hold a smaller one's.
+    choose: maps a number of rows to the kept rows, as a mask or as row numbers. The
+      rows for a larger number must include those for a smaller one.
 
   Returns:
-    The number of rows; for tokens the largest whose rows fit.
+    The number of rows; for a budget in tokens, the largest number whose rows fit.
 
   Raises:
-    InputError: the forced rows alone are above the budget, or no row fits.
+    InputError: the forced rows alone exceed the budget, or no row fits.
   """
   forced = int(candidates.forced.sum())
   if limit.tokens is None:
@@ -323,7 +340,7 @@ def fit(limit: budgets.Limit, scores: Scores, candidates: Candidates, choose) ->
       high = middle - 1
   if low < 1:
     raise InputError(
-      f"The budget of {limit.tokens:,} tokens leaves no row: the first one chosen has"
-      " more; raise the budget."
+      f"The budget of {limit.tokens:,} tokens leaves no row: the first row chosen has"
+      " more tokens than that; raise the budget."
     )
   return low

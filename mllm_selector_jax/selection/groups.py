@@ -6,7 +6,6 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
-from mllm_selector_jax.selection import kmeans
 from mllm_selector_jax.types import InputError
 
 
@@ -16,28 +15,32 @@ class _KMeansOptions(TypedDict):
   most_iterations: int
 
 
-# What a clustering follows from, beside the rows, their number and the seed.
+# What a clustering depends on besides the rows, the number of clusters and the seed.
 KMEANS: _KMeansOptions = {"normalise": True, "tolerance": 1e-4, "most_iterations": 50}
 
 
 class Groups(NamedTuple):
-  """A group for each row.
+  """The group of every row.
 
   Attributes:
-    index: the group of each row, from 0.
-    names: what each group is called; its length is the number of groups.
+    index: the number of each row's group, from 0.
+    names: the names of the groups; there are as many as there are groups.
   """
 
-  # Hides the method of tuples that finds a value, which nobody calls.
+  # The name hides `tuple.index`, which nothing calls.
   index: Int[np.ndarray, " N"]  # type: ignore[assignment]
   names: tuple[str, ...]
 
 
 def by_column(values: np.ndarray, name: str = "") -> Groups:
-  """A group for each value of a column, in the values' order; None is a value.
+  """Groups rows by the value of a column; the groups are sorted, and None is a value.
+
+  Args:
+    values: [N] the column.
+    name: put before each value in the names of the groups.
 
   Raises:
-    InputError: hardly a value occurs twice.
+    InputError: the column has too many different values.
   """
   if values.dtype == object:
     text = ["(none)" if value is None else str(value) for value in values]
@@ -50,12 +53,12 @@ def by_column(values: np.ndarray, name: str = "") -> Groups:
       " kmeans, necessity or a column that repeats."
     )
   prefix = f"{name} " if name else ""
-  return Groups(index.astype(np.int32), tuple(prefix + str(each) for each in names))
+  return Groups(index.astype(np.int32), tuple(prefix + str(value) for value in names))
 
 
-def by_necessity(necessity: Float[np.ndarray, " N"], strata: int) -> Groups:
-  """Strata of equal width over rank-normalised necessity, the lowest first."""
-  index = np.minimum((necessity * strata).astype(np.int32), strata - 1)
+def by_necessity(normalised_necessity: Float[np.ndarray, " N"], strata: int) -> Groups:
+  """Groups rows into strata of equal width in [0, 1], the lowest first."""
+  index = np.minimum((normalised_necessity * strata).astype(np.int32), strata - 1)
   names = (
     f"necessity {stratum / strata:.2f}-{(stratum + 1) / strata:.2f}"
     for stratum in range(strata)
@@ -69,9 +72,18 @@ def by_embedding(
   key: UInt64[np.ndarray, " N"] | None = None,
   rng: int = 0,
 ) -> Groups:
-  """k-means clusters, the largest first; 0 clusters goes by the number of rows."""
-  wanted = clusters or kmeans.default_clusters(len(embeddings))
-  labels = kmeans.kmeans(embeddings, wanted, key, rng, **KMEANS).labels
+  """Groups rows into k-means clusters, the largest first.
+
+  Args:
+    embeddings: one vector for each row.
+    clusters: the number of clusters; 0 derives it from the number of rows.
+    key: content hashes, so that the clusters do not depend on the order of the rows.
+    rng: seed of the first centres.
+  """
+  from mllm_selector_jax.selection import kmeans  # the one group that needs jax
+
+  count = clusters or kmeans.default_clusters(len(embeddings))
+  labels = kmeans.kmeans(embeddings, count, key, rng, **KMEANS).labels
   sizes = np.bincount(labels)
   order = np.argsort(-sizes, kind="stable")
   number = np.empty(len(sizes), np.int32)
@@ -80,36 +92,40 @@ def by_embedding(
 
 
 def product(*parts: Groups) -> Groups:
-  """A group for each combination that occurs."""
+  """Makes one group of each combination of groups that occurs."""
   code = np.zeros(len(parts[0].index), np.int64)
   for part in parts:
     code = code * len(part.names) + part.index
-  found, index = np.unique(code, return_inverse=True)
-  names = [""] * len(found)
-  for place, rest in enumerate(found.tolist()):
+  combinations, index = np.unique(code, return_inverse=True)
+  names = [""] * len(combinations)
+  for place, combination in enumerate(combinations.tolist()):
     words = []
     for part in reversed(parts):
-      rest, digit = divmod(rest, len(part.names))
+      combination, digit = divmod(combination, len(part.names))
       words.append(part.names[digit])
     names[place] = " x ".join(reversed(words))
   return Groups(index.astype(np.int32), tuple(names))
 
 
 def split_form(form: str) -> list[str]:
-  """The names in a product such as "source*kmeans"."""
+  """Returns the names in a product such as "source*kmeans"."""
   return [part.strip() for part in form.split("*")]
 
 
 def check_form(form: str, columns: Collection[str]) -> None:
-  """Refuses groups by a name that is none.
+  """Checks the names in `select.groups`.
+
+  Args:
+    form: a name, or a product such as "source*kmeans".
+    columns: the columns that rows may be grouped by.
 
   Raises:
-    InputError: neither kmeans nor necessity nor one of the columns.
+    InputError: a name is neither kmeans nor necessity nor one of the columns.
   """
   for name in split_form(form):
     if name not in ("kmeans", "necessity", *columns):
       raise InputError(
-        f"select.groups names {name!r}; there are kmeans, necessity and the columns"
+        f"select.groups names {name!r}; allowed are kmeans, necessity and the columns"
         f" {', '.join(sorted(columns)) or '(none)'}."
       )
 
@@ -117,21 +133,22 @@ def check_form(form: str, columns: Collection[str]) -> None:
 def make_groups(
   form: str,
   columns: Mapping[str, np.ndarray],
-  necessity: Float[np.ndarray, " N"],
+  normalised_necessity: Float[np.ndarray, " N"],
   clusters: Callable[[], Groups] | None = None,
   strata: int = 5,
 ) -> Groups:
-  """Groups by name.
+  """Groups rows by what `form` names.
 
   Args:
     form: "kmeans", "necessity", a column, or a product such as "source*kmeans".
     columns: other columns that rows may be grouped by, such as `source`.
-    necessity: rank-normalised.
-    clusters: gives those of the rows, as `by_embedding` does; asked only for kmeans.
-    strata: of necessity.
+    normalised_necessity: ranks in [0, 1].
+    clusters: returns the k-means clusters of the rows, as `by_embedding` does; called
+      only if `form` names kmeans.
+    strata: the number of necessity strata.
 
   Raises:
-    InputError: an unknown column, or kmeans without clusters.
+    InputError: a column is unknown, or `form` names kmeans without clusters.
   """
   check_form(form, columns)
   parts = []
@@ -144,7 +161,7 @@ def make_groups(
         )
       parts.append(clusters())
     elif name == "necessity":
-      parts.append(by_necessity(necessity, strata))
+      parts.append(by_necessity(normalised_necessity, strata))
     else:
       parts.append(by_column(columns[name], "" if name == "source" else name))
   return parts[0] if len(parts) == 1 else product(*parts)

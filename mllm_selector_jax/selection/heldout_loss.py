@@ -1,11 +1,11 @@
-"""Rows whose answer a model finds unlikely that knows the rest of their group.
+"""Finds rows whose answer is unlikely to a model that knows the rest of their group.
 
-The loss of a model that has not learned the rows by heart has two humps in a group
-that can be learned: answers that follow from the rest, and answers that do not. A
-mixture of two Gaussians tells them apart, group by group. What says nothing is left
-alone: small groups, groups in which the model knows too little for its surprise to
-mean anything, or no more than which answer is the commonest, and answers that it
-hardly ever gives.
+In a group that can be learned, the losses of a model that has not memorised the rows
+have two modes: those of answers that follow from the other rows, and those of answers
+that do not. In each group a mixture of two Gaussians separates the modes. Where a high
+loss is no evidence of a wrong answer, nothing is marked: in small groups, in groups in
+which the model is rarely right or only guesses the commonest answer, and for answers
+that it hardly ever gives.
 """
 
 from typing import NamedTuple
@@ -17,18 +17,21 @@ from mllm_selector_jax.selection import skill
 from mllm_selector_jax.selection.necessity import above_bound, rank_normalise
 from mllm_selector_jax.selection.two_gaussians import upper_component
 
-SURE = 0.8  # of belonging to the upper component
-LEAST_ROWS = 30  # of a group; a mixture of fewer says nothing
-LEAST_RIGHT = 0.4  # share of a group's rows that the model gets right
-MOST = 0.3  # of a group; above, the humps are what it knows and what it does not
+SURE = 0.8  # the probability of the upper component above which a row is suspect
+LEAST_ROWS = 30  # rows of a group; a mixture fitted to fewer is no evidence
+LEAST_RIGHT = 0.4  # the share of a group's rows that the model has to get right
+# The maximum of suspect rows, as a share of their group. If the upper mode holds more,
+# the modes rather separate what the model knows from what it does not know.
+MAX_SUSPECT = 0.3
 
 
 class Doubt(NamedTuple):
-  """What a model says of each row.
+  """A model's judgement of each row's answer.
 
   Attributes:
-    loss: higher where the answer is less likely; NaN where nothing is known.
-    right: 1 where it gives the answer itself, 0 where nothing is known.
+    loss: higher for a less likely answer; NaN if the model did not judge the row.
+    right: 1 if the model gives this answer itself, otherwise below 1; 0 if it did not
+      judge the row.
   """
 
   loss: Float[np.ndarray, " N"]
@@ -36,11 +39,11 @@ class Doubt(NamedTuple):
 
 
 class Suspects(NamedTuple):
-  """Suspect rows, and what was left alone.
+  """Suspect rows, and what was not judged.
 
   Attributes:
-    suspect: of each row.
-    spared: by reason how many groups and rows were left alone.
+    suspect: whether each row is suspect.
+    spared: for each reason not to judge, the counts "groups" and "rows".
   """
 
   suspect: Bool[np.ndarray, " N"]
@@ -53,16 +56,16 @@ def find_doubted(
   answers: UInt64[np.ndarray, " N"] | None = None,
   least_right: float = LEAST_RIGHT,
 ) -> Suspects:
-  """Rows that likely belong to the upper hump of their group and are not got right.
+  """Finds rows in the upper mode of their group's loss that the model gets wrong.
 
-  At most `MOST` of a group's rows, those of the highest loss.
+  At most a share `MAX_SUSPECT` of a group is suspect: the rows with the highest loss.
 
   Args:
-    doubt: of each row.
-    groups: from 0.
-    answers: equal where the rows' answers are; None where they are not known, so
-      that only shares of rows got right count.
-    least_right: share of a group's rows that the model has to get right.
+    doubt: the model's judgement of each row.
+    groups: the group of each row, from 0.
+    answers: a number that is the same for rows with the same answer; None if the
+      answers are not known, so that the model's skill is not checked.
+    least_right: the share of a group's rows that the model has to get right.
   """
   known, right = np.isfinite(doubt.loss), doubt.right >= 1
   count = int(groups.max(initial=-1)) + 1
@@ -73,20 +76,22 @@ def find_doubted(
   skilled = skill.judge(right, groups, answers, known)
   guessing = ~small & ~unable & ~skilled.apart
   rows = np.flatnonzero(known & ~(small | unable | guessing)[groups])
-  suspect, never = np.zeros(len(groups), bool), np.zeros(len(groups), bool)
+  suspect, not_given = np.zeros(len(groups), bool), np.zeros(len(groups), bool)
   if len(rows):
     upper = upper_component(doubt.loss[rows], groups[rows])
     suspect[rows] = (upper > SURE) & ~right[rows]
-    never = suspect & ~skilled.gives
+    not_given = suspect & ~skilled.gives
     suspect &= skilled.gives
-    taken = np.bincount(groups[suspect], minlength=count)
-    many = rows[(taken > MOST * sizes)[groups[rows]]]
-    suspect[many] &= above_bound(rank_normalise(doubt.loss[many]), groups[many], MOST)
+    suspects = np.bincount(groups[suspect], minlength=count)
+    crowded = rows[(suspects > MAX_SUSPECT * sizes)[groups[rows]]]
+    suspect[crowded] &= above_bound(
+      rank_normalise(doubt.loss[crowded]), groups[crowded], MAX_SUSPECT
+    )
   present = np.bincount(groups, minlength=count) > 0
 
   def tally(mask):
-    of_rows = known & mask[groups]
-    return {"groups": int((mask & present).sum()), "rows": int(of_rows.sum())}
+    in_groups = known & mask[groups]
+    return {"groups": int((mask & present).sum()), "rows": int(in_groups.sum())}
 
   def tally_rows(mask):
     return {"groups": len(np.unique(groups[mask])), "rows": int(mask.sum())}
@@ -95,27 +100,31 @@ def find_doubted(
     f"groups of fewer than {LEAST_ROWS} rows": tally(small),
     f"groups of which less than {least_right:.0%} is known": tally(unable),
     "groups whose answers are not told apart": tally(guessing),
-    "rows whose answer is hardly ever given": tally_rows(never),
+    "rows whose answer is hardly ever given": tally_rows(not_given),
     "rows of which nothing is known": tally_rows(~known),
   }
   return Suspects(
-    suspect, {name: each for name, each in spared.items() if each["rows"]}
+    suspect, {reason: counts for reason, counts in spared.items() if counts["rows"]}
   )
 
 
 def draw_halves(
   tie: np.ndarray, groups: Int[np.ndarray, " N"], parts: int = 2
 ) -> Int[np.ndarray, " N"]:
-  """The part, from 0, of each row: each group is spread evenly over all parts.
+  """Divides rows into parts at random so that every group is spread over all parts.
 
   Args:
-    tie: a draw a row by its content; rows of equal content share a part.
-    groups: from 0.
-    parts: how many.
+    tie: a random number for each row, drawn from its content; rows of equal content
+      come into the same part.
+    groups: the group of each row, from 0.
+    parts: the number of parts.
+
+  Returns:
+    The part of each row, from 0.
   """
-  _, first, of = np.unique(tie, return_index=True, return_inverse=True)
-  own = groups[first]  # contents, in the order of their draws
-  order = np.argsort(own, kind="stable")
+  _, first, content = np.unique(tie, return_index=True, return_inverse=True)
+  # One entry for each content, in drawn order, and then grouped.
+  order = np.argsort(groups[first], kind="stable")
   part = np.empty(len(first), np.int64)
   part[order] = np.arange(len(first)) % parts
-  return part[of]
+  return part[content]

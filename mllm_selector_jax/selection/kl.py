@@ -16,7 +16,7 @@ from mllm_selector_jax.selection.selection import Selection, assemble
 from mllm_selector_jax.selection.sorting import float_key, sort_rows
 from mllm_selector_jax.selection.strategy import Strategy
 
-# Forced rows come first, then what floors decided, then what gains did.
+# Kept rows are ranked by level: forced rows, rows kept by a floor, rows kept by gain.
 LEVEL = np.full(len(CODE), 2)
 LEVEL[CODE["forced in"]], LEVEL[CODE["floor"]] = 0, 1
 
@@ -24,11 +24,15 @@ LEVEL[CODE["forced in"]], LEVEL[CODE["floor"]] = 0, 1
 def kl(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """The exact maximum of mean value less lambda times divergence."""
+  """Takes the rows that maximise mean value minus lambda times divergence.
+
+  The objective is that of `objective.py`, and its maximum is exact. Suspect rows fill
+  what is left of the budget.
+  """
   candidates = sort_out(scores, groups, rng, options, bounded=True)
   limit = resolve(budget, scores)
   plan = _Plan(candidates, groups, options, scores.flag("like"))
-  spare = by_tie(candidates, candidates.suspect & plan.wanted[groups.index])
+  spare = by_tie(candidates, candidates.suspect & plan.may_fill[groups.index])
 
   def choose(rows):
     taken, _ = plan.take(rows)
@@ -48,7 +52,7 @@ def kl(
   threshold = taken.threshold + offset
   chosen = order.place <= counts[order.group]
   forced = candidates.forced[plan.rows[order.rows]]
-  # What the gain alone would have taken is not the floor's doing.
+  # Of the rows within a floor, only those whose gain would not suffice are due to it.
   by_floor = chosen & ~forced & (plan.gains < taken.threshold)
 
   code = candidates.code.copy()
@@ -92,7 +96,7 @@ def kl(
 def find_target(
   scores: Scores, groups: Groups, rng: int, options: SelectOptions
 ) -> Float[np.ndarray, " G"]:
-  """The target shares that `kl` would have, for measures of any other selection."""
+  """Returns the target shares of `kl`, by which any selection is measured."""
   options = dataclasses.replace(options, strategy="kl")
   candidates = sort_out(scores, groups, rng, options, bounded=True)
   return _find_target(candidates, groups, options, scores.flag("like"))
@@ -111,7 +115,19 @@ def _find_target(candidates, groups, options, like) -> Float[np.ndarray, " G"]:
 
 
 class _Plan:
-  """Gains of the rows that may be taken; from them the optimum of any size."""
+  """The gains of the rows that may be taken, and the optimal selection of any size.
+
+  Attributes:
+    rows: [n] the rows that may be taken; the arrays below refer to places in it.
+    tie: [n] a random number for each row.
+    sizes, forced: [G] the number of these rows, and of forced rows, in each group.
+    shares: [G] the target shares.
+    may_fill: [G] whether suspect rows of the group may fill the budget.
+    caps: [G] the maximum of rows taken from each group.
+    means: [G] the mean normalised necessity.
+    order: the rows by group and, inside, in the order in which they are taken.
+    values, gains: [n] the value and the gain of each entry of `order.rows`.
+  """
 
   def __init__(
     self,
@@ -125,13 +141,13 @@ class _Plan:
     self.rows = np.flatnonzero(candidates.remaining)
     index = groups.index[self.rows]
     self.tie = candidates.tie[self.rows]
-    necessity = candidates.necessity[self.rows]
+    necessity = candidates.normalised_necessity[self.rows]
     forced = candidates.forced[self.rows]
     self.sizes = np.bincount(index, minlength=count)
     self.forced = np.bincount(index[forced], minlength=count)
     self.shares = _find_target(candidates, groups, options, like)
-    # Only a share that was given as 0 keeps suspects of its group out.
-    self.wanted = (self.shares > 0) | (options.target not in ("given", "like"))
+    # Suspect rows of a group stay out only if the user set its share to 0.
+    self.may_fill = (self.shares > 0) | (options.target not in ("given", "like"))
     caps = np.ceil(options.cap * self.sizes - 1e-9).astype(np.int64)
     self.caps = np.maximum(caps, self.forced)
     self.means = shares.group_means(necessity, index, count)
@@ -142,14 +158,20 @@ class _Plan:
       noise = draws.gumbel(draws.splitmix(self.tie))
       score = necessity / options.temperature + noise
     self.order = objective.order_rows(index, count, self.tie, score, forced)
-    own = options.within == "top"
-    self.values = necessity[self.order.rows] if own else self.means[self.order.group]
-    self.gains = objective.gains(
+    # Rows that are drawn, and not ranked, all have the expected value of their group.
+    top = options.within == "top"
+    self.values = necessity[self.order.rows] if top else self.means[self.order.group]
+    from mllm_selector_jax.selection import marginal_gains  # imports jax
+
+    self.gains = marginal_gains.gains(
       self.values, self.order, self.shares, options.kl_weight
     )
 
   def take(self, rows: int):
-    """The optimum of so many rows and its floors, fewer if there are no more."""
+    """Returns the optimal `objective.Taken` for a number of rows, and the floors.
+
+    Fewer rows are taken if there are no more.
+    """
     rows = min(rows, len(self.rows))
     total = min(int(self._options.floor * rows), rows - int(self.forced.sum()))
     floors = np.maximum(shares.proportional_floors(self.sizes, total), self.forced)
@@ -158,14 +180,14 @@ class _Plan:
     return taken, floors
 
   def mask(self, counts: Int[np.ndarray, " G"]) -> Bool[np.ndarray, " N"]:
-    """The first rows of each group, over all rows."""
+    """Returns a mask over all N rows of the first `counts[c]` rows of each group c."""
     kept = np.zeros(self._rows, bool)
     chosen = self.order.place <= counts[self.order.group]
     kept[self.rows[self.order.rows[chosen]]] = True
     return kept
 
   def quotas(self, rows: int) -> Float[np.ndarray, " G"]:
-    """Rows of each group before rounding and floors; unknown for "top"."""
+    """Returns the rows of each group before rounding and floors; NaN for "top"."""
     if self._options.within == "top":
       return np.full(len(self.sizes), np.nan)
     return rows * shares.ideal_quotas(self.means, self.shares, self._options.kl_weight)

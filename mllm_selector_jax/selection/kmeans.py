@@ -1,11 +1,11 @@
 """k-means on the accelerator: deterministic, in fixed chunks of rows.
 
-The rule that makes it independent of the number of devices: rows are sorted by
-a draw from their content and cut into chunks whose size depends on K alone;
-each chunk is computed by one device, and what the chunks give is added up in
-float64 in the chunks' order. On one kind of device the result is therefore
-bit-identical for any number of them and any order of the pool; on another kind
-a row in the middle between two centres may go the other way.
+Rows are sorted by a draw from their content and cut into chunks whose size depends
+only on the number of clusters (and is smaller for a small pool). Each chunk is computed
+by one device, and the sums of the chunks are added in float64 in a fixed order. On one
+kind of device the result is therefore bit-identical for any number of devices and any
+order of the pool. On another kind of device, a row halfway between two centres may be
+assigned to the other one.
 """
 
 import functools
@@ -20,22 +20,25 @@ from jaxtyping import Array, Bool, Float, Int, UInt32, UInt64
 from mllm_selector_jax.selection import draws
 from mllm_selector_jax.types import InputError
 
-CHUNK_DISTANCES = 1 << 22  # distances of a chunk, at most 16 MB
-SAMPLE_ROWS = 64  # rows a cluster from which the first centres are drawn
-RESTARTS = 64  # empty clusters that start again in one iteration, at most
-RESTART_ROWS = 1 << 15  # the worst-served rows, among which they do
+CHUNK_DISTANCES = 1 << 22  # the maximum of distances in a chunk: 16 MB
+SAMPLE_ROWS = 64  # rows per cluster in the sample that the first centres are drawn from
+RESTARTS = 64  # the maximum of empty clusters that get a new centre in an iteration
+RESTART_ROWS = (
+  1 << 15
+)  # rows farthest from their centres, which new ones are taken from
 DEVICE_BYTES = 4 << 30  # embeddings up to this size stay on the devices
-FULL = jax.lax.Precision.HIGHEST  # bf16 or TF32 passes would decide near-ties
+FULL = jax.lax.Precision.HIGHEST  # near-ties would depend on errors of bf16 or TF32
 
 
 class Clusters(NamedTuple):
   """Clusters of N rows; no cluster is empty.
 
   Attributes:
-    labels: each row's cluster, its nearest centre.
-    centres: in the space that was clustered (scaled to length 1 if asked).
-    inertia: sum of squared distances to the nearest centre.
-    iterations: passes over all rows.
+    labels: the cluster of each row, that of its nearest centre.
+    centres: the centres, in the space of the rows that were clustered (scaled to
+      length 1, if `normalise` was set).
+    inertia: the sum of squared distances of the rows to their centres.
+    iterations: the number of iterations.
   """
 
   labels: Int[np.ndarray, " N"]
@@ -45,9 +48,9 @@ class Clusters(NamedTuple):
 
 
 def default_clusters(rows: int) -> int:
-  """K: 50 up to 20,000 rows and about sqrt(N) above; 8 rows a cluster at least."""
-  wanted = 50 if rows <= 20_000 else round(rows**0.5)
-  return max(1, min(wanted, rows // 8))
+  """Returns 50 clusters up to 20,000 rows, sqrt(rows) above, at most one per 8 rows."""
+  clusters = 50 if rows <= 20_000 else round(rows**0.5)
+  return max(1, min(clusters, rows // 8))
 
 
 def kmeans(
@@ -60,20 +63,20 @@ def kmeans(
   most_iterations: int = 50,
   devices: list[jax.Device] | None = None,
 ) -> Clusters:
-  """Clusters rows by Lloyd's iterations from a greedy k-means++ start.
+  """Clusters rows by Lloyd's iterations, starting from greedy k-means++.
 
   Args:
-    embeddings: a vector a row.
-    clusters: K, cut to the number of rows.
-    key: content hashes, so that the order of rows is no matter; the rows'
-      places by default.
-    rng: seed.
-    normalise: scale rows to length 1 first. Hidden states after a final norm
-      have nearly equal lengths anyway; a mean over several turns is shorter the
-      more they differ, and that should not make a cluster.
-    tolerance: stop when inertia falls by less than this share.
-    most_iterations: stop after as many.
-    devices: local devices that share the chunks; all by default.
+    embeddings: one vector for each row.
+    clusters: K; at most as many as there are rows.
+    key: content hashes, so that the result does not depend on the order of the rows;
+      by default the row numbers.
+    rng: seed of the draws.
+    normalise: whether rows are scaled to length 1 first. Hidden states after a final
+      norm have nearly equal lengths anyway, but a mean over several turns is shorter
+      the more the turns differ, and rows should not be clustered by that.
+    tolerance: the relative fall of inertia at or below which the iteration stops.
+    most_iterations: the maximum of iterations.
+    devices: the local devices that share the chunks; by default all.
 
   Raises:
     InputError: an embedding is not finite.
@@ -115,7 +118,7 @@ def kmeans(
 
 
 class _Chunks:
-  """The rows in drawn order, cut into chunks that the devices share."""
+  """The rows in drawn order, cut into chunks that are distributed over the devices."""
 
   def __init__(self, embeddings, order, clusters, normalise, devices):
     rows = len(order)
@@ -132,19 +135,20 @@ class _Chunks:
       total += self.rows(np.arange(start, min(start + self.size, rows))).sum(
         0, dtype=np.float64
       )
-    # Distances do not change, but |x|^2 - 2xc + |c|^2 then loses fewer bits.
+    # Subtracting the mean leaves distances as they are, but |x|^2 - 2xc + |c|^2 is
+    # then more accurate.
     self.mean = (total / rows).astype(np.float32)
     if rows * embeddings.shape[1] * 4 <= DEVICE_BYTES:
       self._kept = [self._put(i) for i in range(len(self._starts))]
 
   def rows(self, places: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n D"]:
-    """Rows by their place in the drawn order, prepared and centred."""
+    """Returns rows by place in the drawn order, scaled if asked, minus the mean."""
     values = np.asarray(self._embeddings[self._order[places]], np.float32)
     if not np.isfinite(values).all():
-      bad = self._order[places[int(np.argmin(np.isfinite(values).all(1)))]]
+      line = self._order[places[int(np.argmin(np.isfinite(values).all(1)))]]
       raise InputError(
-        f"The embedding of line {bad} of the scores is not finite; score again, or"
-        " group by something else than kmeans."
+        f"The embedding of line {line} of the scores is not finite; run the score stage"
+        " again, or group by something other than kmeans."
       )
     if self._normalise:
       length = np.sqrt(np.sum(np.square(values, dtype=np.float64), 1, keepdims=True))
@@ -162,7 +166,12 @@ class _Chunks:
   def farthest(
     self, distances: Float[np.ndarray, " N"], count: int
   ) -> Float[np.ndarray, "n D"]:
-    """Up to `count` rows far from their centre, and far from each other."""
+    """Returns up to `count` rows far from their centres and from each other.
+
+    Args:
+      distances: the squared distance of each row to its centre, in drawn order.
+      count: the number of rows; at most `RESTARTS` are returned.
+    """
     count = min(count, RESTARTS)
     places = np.argsort(-distances, kind="stable")[: RESTART_ROWS if count else 0]
     nearest, values = distances[places], self.rows(places)
@@ -174,7 +183,7 @@ class _Chunks:
     return np.array(restarts, np.float32).reshape(len(restarts), values.shape[1])
 
   def first_centres(self, clusters: int, rng: int) -> Float[np.ndarray, "K D"]:
-    """Greedy k-means++ over the first rows of the drawn order."""
+    """Chooses centres by greedy k-means++ from the first rows of the drawn order."""
     count = min(len(self._order), max(SAMPLE_ROWS * clusters, 1 << 14))
     sample = self.rows(np.arange(count))
     padded = 1 << (count - 1).bit_length()
@@ -185,23 +194,28 @@ class _Chunks:
     return sample[np.asarray(picked)].copy()
 
   def assign(self, centres: Float[np.ndarray, "K D"]):
-    """Labels, squared distances [N], and sums [K, D] in float64."""
-    found = []
+    """Assigns each row to its nearest centre.
+
+    Returns:
+      Labels [N], squared distances [N], and the sums [K, D] of each cluster's rows,
+      in float64.
+    """
+    results = []
     for index in range(len(self._starts)):
       device = self._devices[index % len(self._devices)]
       chunk = self._kept[index] if self._kept else self._put(index)
       with jax.set_mesh(_alone(device)):
-        found.append(_assign(*chunk, jax.device_put(centres, device)))
-      # A few chunks in flight hide the transfers and bound the memory.
+        results.append(_assign(*chunk, jax.device_put(centres, device)))
+      # Two chunks in flight per device hide the transfers and bound the memory.
       if index >= 2 * len(self._devices):
-        jax.block_until_ready(found[index - 2 * len(self._devices)])
-    found = jax.device_get(found)
+        jax.block_until_ready(results[index - 2 * len(self._devices)])
+    results = jax.device_get(results)
     rows = len(self._order)
     sums = np.zeros(centres.shape, np.float64)
-    for _, _, part in found:
+    for _, _, part in results:
       sums += part
-    labels = np.concatenate([part for part, _, _ in found])[:rows]
-    return labels, np.concatenate([part for _, part, _ in found])[:rows], sums
+    labels = np.concatenate([part for part, _, _ in results])[:rows]
+    return labels, np.concatenate([part for _, part, _ in results])[:rows], sums
 
 
 @functools.cache
@@ -213,15 +227,19 @@ def _alone(device: jax.Device) -> Mesh:
 def _assign(
   values: Float[Array, "n D"], valid: Bool[Array, " n"], centres: Float[Array, "K D"]
 ) -> tuple[Int[Array, " n"], Float[Array, " n"], Float[Array, "K D"]]:
-  """Nearest centre (the first of equals), squared distance, sums by centre."""
+  """Returns each row's nearest centre and squared distance, and the clusters' sums.
+
+  Of several nearest centres the first is taken.
+  """
   product = jnp.dot(values, centres.T, precision=FULL)
   half = 0.5 * jnp.sum(jnp.square(centres), 1)
   labels = jnp.argmax(product - half[None, :], axis=1).astype(jnp.int32)
-  # Not from the product: the distance to a centre on the row itself must be 0.
+  # Computed from differences, since the distance to a centre equal to the row must be
+  # exactly 0.
   distances = jnp.sum(jnp.square(values - centres[labels]), 1)
 
-  # Scattered additions have a fixed order on a CPU, where they are ten times
-  # faster than the product with the members' matrix, but none on a GPU.
+  # On a CPU segment_sum adds in a fixed order and is ten times faster than a product
+  # with the one-hot matrix; on a GPU its order of additions is not fixed.
   def scatter(values, labels):
     return jax.ops.segment_sum(values, labels, len(centres))
 
@@ -241,10 +259,19 @@ def _plus_plus(
   valid: Bool[Array, " n"],
   rng: UInt32[Array, ""],
 ) -> Int[Array, " K"]:
-  """Rows of the sample as first centres (Arthur and Vassilvitskii, 2007).
+  """Chooses rows of a sample as first centres (Arthur and Vassilvitskii, 2007).
 
-  Greedy: of a few rows drawn in proportion to their squared distance to the
-  nearest centre so far, the one that lowers the sum most.
+  In the greedy form, a few rows are drawn in proportion to their squared distance to
+  the nearest centre so far, and the one that lowers the sum of distances most is taken.
+
+  Args:
+    clusters: K.
+    sample: rows of the pool, in drawn order, followed by padding.
+    valid: which rows of the sample are not padding.
+    rng: seed of the draws.
+
+  Returns:
+    The places of the centres in the sample.
   """
   trials = 2 + max(1, clusters).bit_length()
   trials = min(trials, len(sample))
@@ -265,7 +292,7 @@ def _plus_plus(
     best = jnp.argmin(after.sum(0))
     return picked.at[index].set(candidates[best]), after[:, best]
 
-  # Rows come in drawn order, so the first is a random one.
+  # The rows are in drawn order, so the first row is a random one.
   picked = jnp.zeros(clusters, jnp.int32)
   nearest = distances_to(picked[:1])[:, 0]
   return jax.lax.fori_loop(1, clusters, step, (picked, nearest))[0]

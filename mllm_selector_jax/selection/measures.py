@@ -1,8 +1,8 @@
-"""How diverse a selection is, in figures that need no tuning.
+"""Measures how diverse a selection is, without tuning a model on it.
 
-Over groups: the divergence of its shares from a target and how many even groups it
-is like. Over embeddings, by cosine distance (1 - cosine): how far pool rows are from
-their nearest kept row, and how many kept rows are nearly the same as another.
+Over groups: the divergence of the group shares from a target, and the effective number
+of groups. Over embeddings, by cosine distance (1 - cosine): how far the pool's rows are
+from their nearest kept row, and how many kept rows are near-duplicates of another.
 """
 
 import math
@@ -17,26 +17,26 @@ from mllm_selector_jax.selection import draws
 from mllm_selector_jax.selection.groups import Groups
 
 Progress = Callable[[int, int], None]
-DUPLICATE = 0.95  # the cosine of near-duplicates where no threshold is set
-MOST_PAIRS = 2_000_000_000  # compared exactly: some seconds on two cores
-MOST_SAMPLED = 100_000  # rows looked at where all pairs are more
-LEAST_SAMPLED = 1_000
-TILE = 2048  # rows of each side that are compared at once: 16 MB of similarities
-DECIMALS = 6  # of what follows from float32 similarities
+DUPLICATE = 0.95  # the default cosine above which rows are near-duplicates
+MOST_PAIRS = 2_000_000_000  # the maximum of comparisons: some seconds on two cores
+MOST_SAMPLED = 100_000  # the maximum of rows in a sample
+LEAST_SAMPLED = 1_000  # the minimum of rows in a sample
+TILE = 2048  # rows compared with as many others at a time: 16 MB of similarities
+DECIMALS = 6  # to which figures from float32 similarities are rounded
 
 
 class Measures(NamedTuple):
-  """A selection in figures; distances are None where there are no embeddings.
+  """The measures of a selection; those of embeddings are None without embeddings.
 
   Attributes:
-    rows: kept.
+    rows: the number of kept rows.
     divergence: see `divergence`.
     effective_groups: see `effective_groups`.
     coverage_radius: see `find_nearness`.
     mean_distance: see `find_nearness`.
-    duplicates: see `find_duplicates`.
-    pool_rows_compared: over which the two distances are.
-    kept_rows_compared: over which the share of duplicates is.
+    duplicates: the share of near-duplicates; see `find_duplicates`.
+    pool_rows_compared: the number of pool rows from which the two distances follow.
+    kept_rows_compared: the number of kept rows from which `duplicates` follows.
   """
 
   rows: int
@@ -53,9 +53,9 @@ class Nearness(NamedTuple):
   """Distances of pool rows to their nearest kept row.
 
   Attributes:
-    radius: the largest: the coverage radius, of the rows looked at.
-    mean: over the rows looked at.
-    looked_at: how many pool rows those are.
+    radius: the largest distance, the coverage radius.
+    mean: the mean distance.
+    looked_at: the number of pool rows that were compared.
   """
 
   radius: float
@@ -64,11 +64,11 @@ class Nearness(NamedTuple):
 
 
 class Duplicates(NamedTuple):
-  """Kept rows that are nearly the same as another kept row.
+  """Kept rows that are near-duplicates of another kept row.
 
   Attributes:
-    share: of the rows looked at.
-    looked_at: how many kept rows those are.
+    share: their share of the rows that were compared.
+    looked_at: the number of kept rows that were compared.
   """
 
   share: float
@@ -87,30 +87,31 @@ def measure(
     nullcontext()
   ),
 ) -> Measures:
-  """All measures of one selection.
+  """Computes all measures of a selection.
 
   Args:
-    kept: one at least.
-    groups: of all pool rows.
-    target: shares of the groups.
+    kept: which rows are kept; at least one.
+    groups: the groups of all pool rows.
+    target: the target shares of the groups.
     key: content hashes.
-    embeddings: of length 1.
-    cosine: above it rows are near-duplicates.
-    rng: seed of the samples, where all pairs are too many.
-    watch: from a title to a context that shows comparisons done and in all.
+    embeddings: vectors of length 1.
+    cosine: the cosine above which rows are near-duplicates.
+    rng: seed of the samples, which are drawn if there are too many pairs.
+    watch: maps a title to a context manager whose value is called with the number of
+      comparisons done and the total.
   """
   counts = np.bincount(groups.index[kept], minlength=len(groups.names))
   shares = counts / counts.sum()
-  found = Measures(
+  measures = Measures(
     int(counts.sum()), divergence(shares, target), effective_groups(shares)
   )
   if embeddings is None:
-    return found
+    return measures
   with watch("nearest kept rows") as progress:
     near = find_nearness(embeddings, kept, key, rng, progress)
   with watch("near-duplicates") as progress:
     copies = find_duplicates(embeddings, kept, key, cosine, rng, progress)
-  return found._replace(
+  return measures._replace(
     coverage_radius=near.radius,
     mean_distance=near.mean,
     duplicates=copies.share,
@@ -122,18 +123,22 @@ def measure(
 def divergence(
   shares: Float[np.ndarray, " G"], target: Float[np.ndarray, " G"]
 ) -> float | None:
-  """KL of shares to the target in nats; None beyond it or without one (NaN)."""
-  own = shares > 0
-  if not np.all(target[own] > 0):
+  """Returns KL(shares || target) in nats.
+
+  The result is None if it is infinite, as a group with rows has target share 0, or
+  if there is no target (NaN).
+  """
+  present = shares > 0
+  if not np.all(target[present] > 0):
     return None
-  found = float(np.sum(shares[own] * np.log(shares[own] / target[own])))
-  return max(found, 0.0)  # rounding alone goes below
+  terms = shares[present] * np.log(shares[present] / target[present])
+  return max(float(np.sum(terms)), 0.0)  # a negative sum is a rounding error
 
 
 def effective_groups(shares: Float[np.ndarray, " G"]) -> float:
-  """The exponential of the shares' entropy: G for G even groups (Hill, 1973)."""
-  own = shares[shares > 0]
-  return math.exp(-float(np.sum(own * np.log(own))))
+  """Returns exp(entropy of the shares), G for G equal groups (Hill, 1973)."""
+  positive = shares[shares > 0]
+  return math.exp(-float(np.sum(positive * np.log(positive))))
 
 
 def find_nearness(
@@ -145,20 +150,22 @@ def find_nearness(
   most_pairs: int = MOST_PAIRS,
   tile: int = TILE,
 ) -> Nearness:
-  """Coverage radius (Sener and Savarese, 2018) and mean nearest-kept distance.
+  """Computes the coverage radius and the mean distance to the nearest kept row.
 
-  Exact where pool rows x kept rows are at most `most_pairs`; beyond it over a sample
-  of the pool's rows, so that the radius is at least what is given. A kept row is
-  its own nearest, at distance 0.
+  The coverage radius is that of Sener and Savarese (2018), the largest distance of a
+  pool row to its nearest kept row; a kept row has distance 0. The result is exact if
+  pool rows times kept rows are at most `most_pairs`. Otherwise a sample of the pool's
+  rows is compared, and the radius is a lower bound.
 
   Args:
-    embeddings: of length 1, of all pool rows.
-    kept: one at least.
-    key: content hashes; the sample follows from them, not from the rows' places.
+    embeddings: vectors of length 1, of all pool rows.
+    kept: which rows are kept; at least one.
+    key: content hashes, from which the sample is drawn, so that it does not depend on
+      the order of the rows.
     rng: seed of the sample.
-    progress: told comparisons done and in all.
-    most_pairs: comparisons that are made.
-    tile: rows compared at once; changes time and memory alone.
+    progress: called with the number of comparisons done and the total.
+    most_pairs: the maximum of comparisons.
+    tile: the number of rows compared at a time; it changes only time and memory.
   """
   if kept.all():
     return Nearness(0.0, 0.0, len(kept))
@@ -180,20 +187,20 @@ def find_duplicates(
   most_pairs: int = MOST_PAIRS,
   tile: int = TILE,
 ) -> Duplicates:
-  """Share of kept rows whose cosine with another kept row is above a threshold.
+  """Computes the share of kept rows whose cosine with another one is above a threshold.
 
-  Exact where pairs of kept rows are at most `most_pairs`; beyond it over a sample
-  of kept rows, each beside all others.
+  The result is exact if the pairs of kept rows are at most `most_pairs`. Otherwise a
+  sample of kept rows is compared with all kept rows.
 
   Args:
-    embeddings: of length 1, of all pool rows.
-    kept: one at least.
-    key: content hashes, as in `find_nearness`.
+    embeddings: vectors of length 1, of all pool rows.
+    kept: which rows are kept; at least one.
+    key: content hashes, from which the sample is drawn.
     cosine: the threshold.
     rng: seed of the sample.
-    progress: told comparisons done and in all.
-    most_pairs: comparisons that are made.
-    tile: rows compared at once.
+    progress: called with the number of comparisons done and the total.
+    most_pairs: the maximum of comparisons.
+    tile: the number of rows compared at a time.
   """
   others = np.flatnonzero(kept)
   places = others[_sample(key[others], len(others), rng, most_pairs)]
@@ -202,7 +209,7 @@ def find_duplicates(
 
 
 def _sample(key, others, rng, most_pairs) -> Int[np.ndarray, " n"]:
-  """Places of the rows that are looked at, ascending; all of them if few enough."""
+  """Returns the places of the rows to compare, ascending; all if there are few."""
   rows = len(key)
   if rows * int(others) <= most_pairs:
     return np.arange(rows)
@@ -216,26 +223,26 @@ def _sample(key, others, rng, most_pairs) -> Int[np.ndarray, " n"]:
 def _highest(
   embeddings, places, others, skip_itself, progress, tile
 ) -> Float[np.ndarray, " n"]:
-  """The highest cosine of each place with one of the others, float32.
+  """Returns the highest cosine of each row at `places` with a row at `others`.
 
-  Every product has the same shape: a last row's similarity may otherwise round
-  differently, as BLAS takes other ways at a matrix's edge.
+  All products have the same shape. Otherwise the similarities of the last rows might
+  be rounded differently, since BLAS uses other kernels at the edge of a matrix.
   """
   best = np.full(len(places), -np.inf, np.float32)
   total, done = len(places) * len(others), 0
   left, right = np.zeros((2, tile, embeddings.shape[1]), np.float32)
   for start in range(0, len(others), tile):
-    ours = others[start : start + tile]
-    right[: len(ours)] = embeddings[ours]
+    columns = others[start : start + tile]
+    right[: len(columns)] = embeddings[columns]
     for first in range(0, len(places), tile):
-      own = places[first : first + tile]
-      left[: len(own)] = embeddings[own]
-      found = (left @ right.T)[: len(own), : len(ours)]
+      rows = places[first : first + tile]
+      left[: len(rows)] = embeddings[rows]
+      cosines = (left @ right.T)[: len(rows), : len(columns)]
       if skip_itself:
-        found[own[:, None] == ours[None, :]] = -np.inf
-      here = slice(first, first + len(own))
-      best[here] = np.maximum(best[here], found.max(1))
-      done += len(own) * len(ours)
+        cosines[rows[:, None] == columns[None, :]] = -np.inf
+      here = slice(first, first + len(rows))
+      best[here] = np.maximum(best[here], cosines.max(1))
+      done += len(rows) * len(columns)
       if progress:
         progress(done, total)
   return best

@@ -1,8 +1,8 @@
-"""Necessity on one scale, and the rows whose necessity is not to be believed.
+"""Scales necessity to [0, 1], and finds rows whose high necessity is suspect.
 
-A high loss is either much to learn or a wrong answer. Which rows are suspect is
-decided inside their group, never over the pool: one bound for all deletes the
-tail, where everything is hard.
+A high loss means either that there is much to learn or that the answer is wrong. Which
+rows are suspect is decided inside their group and never over the pool, since a single
+bound for the whole pool would delete the rare groups, in which all rows are hard.
 """
 
 import numpy as np
@@ -12,31 +12,32 @@ from mllm_selector_jax.selection import skill
 from mllm_selector_jax.selection.sorting import float_key, sort_rows
 from mllm_selector_jax.types import InputError
 
-SMALL_GROUP = 8  # rows; a quantile or a share of fewer says nothing
+SMALL_GROUP = 8  # rows; in a smaller group quantiles and shares are not meaningful
 
 
 def rank_normalise(
   values: Float[np.ndarray, " N"], seen: Bool[np.ndarray, " N"] | None = None
 ) -> Float[np.ndarray, " N"]:
-  """Ranks scaled to [0, 1], 1 for the largest; ties share their mean rank.
+  """Scales ranks to [0, 1], 1 for the largest value; ties get their mean rank.
 
   Args:
     values: a signal, in its own units.
-    seen: rows that the seed model was tuned on. It knows them by heart, so
-      they are ranked among themselves.
+    seen: rows that the seed model was tuned on. Since it has memorised them, they are
+      ranked among themselves.
 
   Returns:
-    (rank - 1) / (n - 1); one half where there is one row only.
+    (rank - 1) / (n - 1), with ranks from 1 to n; one half if there is only one row.
 
   Raises:
     InputError: a value is not finite.
   """
   values = np.asarray(values, np.float64)
-  bad = np.flatnonzero(~np.isfinite(values))
-  if len(bad):
+  infinite = np.flatnonzero(~np.isfinite(values))
+  if len(infinite):
     raise InputError(
-      f"The necessity of {len(bad):,} of {len(values):,} rows is not a finite number"
-      f" (the first is line {bad[0]} of the scores); set such rows aside first."
+      f"The necessity of {len(infinite):,} of {len(values):,} rows is not a finite"
+      f" number (the first is line {infinite[0]} of the scores); set such rows aside"
+      " first."
     )
   ranks = np.empty(len(values))
   seen = np.zeros(len(values), bool) if seen is None else np.asarray(seen, bool)
@@ -53,7 +54,7 @@ def _mean_ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
   ascending = values[order]
   first = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
   sizes = np.diff(np.r_[first, count])
-  # Twice the mean of the ranks first .. first + size - 1 is a whole number.
+  # The mean of the ranks first ... first + size - 1 is (2 * first + size - 1) / 2.
   mean = (2 * first + sizes - 1) / (2 * (count - 1))
   ranks = np.empty(count)
   ranks[order] = np.repeat(mean, sizes)
@@ -61,32 +62,34 @@ def _mean_ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def above_bound(
-  necessity: Float[np.ndarray, " N"],
+  normalised_necessity: Float[np.ndarray, " N"],
   groups: Int[np.ndarray, " N"],
   bound: float,
 ) -> Bool[np.ndarray, " N"]:
-  """Rows above the upper necessity quantile of their group.
+  """Finds rows above the upper quantile of their group.
 
-  At most floor(bound * n) rows of a group of n: those tied with the quantile,
-  to 2^-40, stay, so a group of equal values loses none.
+  At most floor(bound * n) rows of a group of n are suspect. Rows within 2^-40 of the
+  quantile are not, so a group of equal values has no suspect row. Groups of fewer than
+  `SMALL_GROUP` rows have none either.
 
   Args:
-    necessity: rank-normalised, so that rows the seed was tuned on compare.
-    groups: from 0.
-    bound: the top share that is suspect.
+    normalised_necessity: ranks in [0, 1], in which rows that the seed model was tuned
+      on are comparable with the others.
+    groups: the group of each row, from 0.
+    bound: the top share of each group that is suspect.
   """
   suspect = np.zeros(len(groups), bool)
   if bound <= 0 or not len(groups):
     return suspect
-  # Group and necessity in one number: values are sorted faster than places.
-  own = np.rint(necessity * (2.0**40 - 1)).astype(np.uint64)
-  own |= groups.astype(np.uint64) << np.uint64(40)
-  ascending = np.sort(own)
+  # Group and necessity are packed into one integer: sort is faster than argsort.
+  packed = np.rint(normalised_necessity * (2.0**40 - 1)).astype(np.uint64)
+  packed |= groups.astype(np.uint64) << np.uint64(40)
+  ascending = np.sort(packed)
   sizes = np.bincount(groups)
   starts = np.cumsum(sizes) - sizes
   dropped = np.where(sizes >= SMALL_GROUP, (bound * sizes).astype(np.int64), 0)
-  last = np.maximum(starts + sizes - 1 - dropped, 0)  # the highest that stays
-  return own > ascending[last][groups]
+  last = np.maximum(starts + sizes - 1 - dropped, 0)  # the highest not suspect
+  return packed > ascending[last][groups]
 
 
 def failed_where_competent(
@@ -96,17 +99,19 @@ def failed_where_competent(
   asked: Bool[np.ndarray, " N"] | None = None,
   answers: UInt64[np.ndarray, " N"] | None = None,
 ) -> Bool[np.ndarray, " N"]:
-  """Rows that the seed model gets wrong in groups that it mostly gets right.
+  """Finds rows that the seed model gets wrong in groups that it mostly gets right.
 
-  A row is right if every supervised token is, accuracy 1. Groups whose answers it does
-  not tell apart, and answers that it hardly ever gives, are left alone.
+  A row is right if all its supervised tokens are, which is accuracy 1. Groups in which
+  the model does not distinguish the answers, and answers that it hardly ever gives,
+  have no suspect rows; see `skill`.
 
   Args:
-    accuracy: of each row.
-    groups: from 0.
+    accuracy: the accuracy of each row.
+    groups: the group of each row, from 0.
     competence: the share of a group's rows that has to be right.
-    asked: rows by which a group is judged; None for all.
-    answers: equal where the rows' answers are; None where they are not known.
+    asked: rows by which groups are judged; None for all.
+    answers: a number that is the same for rows with the same answer; None if the
+      answers are not known.
   """
   right = accuracy >= 1
   asked = np.ones(len(groups), bool) if asked is None else asked
@@ -119,5 +124,9 @@ def failed_where_competent(
 
 
 def misaligned(visual: Float[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
-  """Rows whose answer the image makes less likely; NaN where there is no image."""
+  """Finds rows whose answer is less likely with their image than without it.
+
+  Args:
+    visual: the loss without the image minus the loss with it; NaN without an image.
+  """
   return np.nan_to_num(visual, nan=0.0) < 0

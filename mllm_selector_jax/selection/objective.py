@@ -1,34 +1,30 @@
 """The objective of `kl` and its exact maximum.
 
-Over subsets S of B rows, our reading of a selection driven by KL divergence:
+The objective of a subset S of B rows, our reading of a selection driven by KL
+divergence, is
 
-  F(S) = mean value of S - lambda * KL(shares of S || q)
+  F(S) = mean value of S - lambda * KL(shares of S || q),
 
-with q the target shares of the groups. Taken in its group's order, the n-th row
-of group c adds (times B)
+where q are the target shares of the groups. If the rows of a group are taken in a
+fixed order, of values that never increase, the n-th row of group c adds to B F(S)
 
-  g = v_(n) + lambda * [log q_c + log B - (n log n - (n - 1) log(n - 1))]
+  g = v_(n) + lambda * [log q_c + log B - (n log n - (n - 1) log(n - 1))].
 
-which never increases in n, so the B largest are the maximum, floors and
-capacities included. Without log B the order is the same for every B, and so a
-larger budget holds a smaller one.
+This gain never increases with n. The B rows of the largest gains are therefore the
+maximum, also under floors and capacities. The term log B is the same for all rows, so
+their order does not depend on B, and a larger selection contains a smaller one.
 
-Sorts are numpy's: XLA's sort with a payload takes four times as long on a CPU.
+Sorting is left to numpy: XLA's sort with a payload takes four times as long on a CPU.
 """
 
 import math
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh
 from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection.sorting import float_key, sort_rows
 from mllm_selector_jax.types import InputError
-
-GAIN_BITS = 40  # of a gain's fraction, at lambda up to 1
 
 
 class GroupOrder(NamedTuple):
@@ -36,9 +32,9 @@ class GroupOrder(NamedTuple):
 
   Attributes:
     rows: the rows in that order.
-    starts: where each group begins; one more entry for the end.
-    place: n, counted from 1, of each entry of `rows` in its group.
-    group: of each entry of `rows`.
+    starts: the index in `rows` at which each group begins, and the end of the last.
+    place: for each entry of `rows` its place n in its group, from 1.
+    group: for each entry of `rows` its group.
   """
 
   rows: Int[np.ndarray, " N"]
@@ -48,11 +44,12 @@ class GroupOrder(NamedTuple):
 
 
 class Taken(NamedTuple):
-  """The optimum as counts: the first `counts[c]` rows of each group c.
+  """The optimal selection: the first `counts[c]` rows of each group c.
 
   Attributes:
-    threshold: the smallest gain that was taken above the floors; infinity if
-      the floors took all.
+    counts: the number of rows taken from each group.
+    threshold: the smallest gain among the rows taken beyond the floors; infinity if
+      there are none.
   """
 
   counts: Int[np.ndarray, " G"]
@@ -60,12 +57,12 @@ class Taken(NamedTuple):
 
 
 class Certificate(NamedTuple):
-  """A proof that nothing better exists: value <= optimum <= bound.
+  """A proof that a selection is optimal: value <= optimum <= bound.
 
   Attributes:
-    value: F of what was taken, from its definition.
-    bound: the Lagrangian dual at the threshold, from the gains.
-    gap: bound - value, 0 up to rounding.
+    value: the objective F of the selection, computed from its definition.
+    bound: the Lagrangian dual bound at the threshold, computed from the gains.
+    gap: bound - value, which is 0 up to rounding.
   """
 
   value: float
@@ -80,7 +77,15 @@ def order_rows(
   score: Float[np.ndarray, " N"] | None = None,
   first: Bool[np.ndarray, " N"] | None = None,
 ) -> GroupOrder:
-  """Sorts rows by group; inside by `first`, score (descending), tie and row."""
+  """Sorts rows by group and, inside, by `first`, score, tie and row number.
+
+  Args:
+    groups: the group of each row, from 0 to count - 1.
+    count: the number of groups.
+    tie: a random number for each row; the smallest goes first.
+    score: the highest goes first; by default rows are in drawn order.
+    first: rows that go before all others of their group.
+  """
   leading = groups
   if first is not None and first.any():
     leading = 2 * groups.astype(np.int64) + ~first
@@ -96,69 +101,6 @@ def order_rows(
   return GroupOrder(rows, starts, place, group)
 
 
-@jax.jit
-def _gains(values, log_share, place, kl_weight, scale):
-  n = place.astype(jnp.float64)
-  # n log n - (n - 1) log(n - 1) without its cancellation.
-  rest = (n - 1) * jnp.log1p(-1 / jnp.maximum(n, 2))
-  cost = jnp.where(n > 1, jnp.log(n) - rest, 0.0)
-  allowed = log_share > -jnp.inf
-  gain = values + kl_weight * (jnp.where(allowed, log_share, 0.0) - cost)
-  return jnp.where(allowed, jnp.round(gain * scale) / scale, -jnp.inf)
-
-
-def gains(
-  values: Float[np.ndarray, " N"],
-  order: GroupOrder,
-  shares: Float[np.ndarray, " G"],
-  kl_weight: float,
-) -> Float[np.ndarray, " N"]:
-  """What each row adds, less lambda log B, in the order's order.
-
-  Float64 on the host. Rounded to 2^-40 (times lambda above 1), because gains
-  that are equal on paper would otherwise be ordered by the last bit of a
-  logarithm, which differs between processors.
-
-  Args:
-    values: of order 1, in the order's order, never increasing in a group.
-    order: from `order_rows`.
-    shares: q; a group of share 0 has gains of minus infinity.
-    kl_weight: lambda.
-  """
-  count = len(values)
-  # Few sizes are compiled: powers of two, and multiples of one million.
-  padded = 1 << max(4, (count - 1).bit_length())
-  padded = padded if padded <= 1 << 20 else -(-count // (1 << 20)) << 20
-  with np.errstate(divide="ignore"):
-    log_share = np.log(shares)
-  bits = GAIN_BITS - max(0, math.ceil(math.log2(max(kl_weight, 1))))
-
-  def pad(x):
-    return np.pad(x, (0, padded - count), mode="edge") if count else np.ones(padded)
-
-  with jax.enable_x64(True), jax.set_mesh(_host()):
-    out = _gains(
-      pad(np.asarray(values, np.float64)),
-      pad(log_share[order.group]),
-      pad(order.place),
-      float(kl_weight),
-      2.0**bits,
-    )
-    return np.asarray(out)[:count]
-
-
-def _host() -> Mesh:
-  """One CPU device as a mesh, which also takes the place of one in context."""
-  try:
-    device = jax.local_devices(backend="cpu")[0]
-  except RuntimeError as error:
-    raise InputError(
-      "Selecting needs JAX's CPU backend, which JAX_PLATFORMS leaves out; add cpu"
-      " to it, after the accelerator."
-    ) from error
-  return Mesh(np.array([device]), ("host",), axis_types=(AxisType.Auto,))
-
-
 def take(
   gains: Float[np.ndarray, " N"],
   order: GroupOrder,
@@ -167,44 +109,45 @@ def take(
   floors: Int[np.ndarray, " G"] | None = None,
   capacities: Int[np.ndarray, " G"] | None = None,
 ) -> Taken:
-  """The floors, then the largest gains: the exact maximum of the objective.
+  """Takes the floors and then the largest gains: the exact maximum of the objective.
 
-  Equal gains go by `tie`, then by the row.
+  Among equal gains the row of the smallest `tie` is taken, then the smallest row.
 
   Args:
-    gains: from `gains`, in the order's order.
+    gains: from `marginal_gains.gains`, aligned with `order.rows`.
     order: from `order_rows`.
-    tie: a draw a row.
-    budget: rows to take; fewer are taken if groups of share 0 hold the rest.
-    floors: rows that each group gets at least (all that it has, if fewer).
-    capacities: rows that each group gets at most.
+    tie: a random number for each row.
+    budget: the number of rows to take. Fewer are taken if all others are in groups of
+      share 0 or above a capacity.
+    floors: the minimum of rows from each group, or all its rows if it has fewer.
+    capacities: the maximum of rows from each group.
 
   Raises:
-    InputError: the floors are above the budget, or above a capacity.
+    InputError: the floors exceed the budget, or a floor exceeds its capacity.
   """
   sizes = np.diff(order.starts)
-  most = sizes if capacities is None else np.minimum(sizes, capacities)
-  least = np.zeros_like(sizes) if floors is None else np.minimum(floors, sizes)
-  if np.any(least > most):
-    group = int(np.argmax(least > most))
+  upper = sizes if capacities is None else np.minimum(sizes, capacities)
+  lower = np.zeros_like(sizes) if floors is None else np.minimum(floors, sizes)
+  if np.any(lower > upper):
+    group = int(np.argmax(lower > upper))
     raise InputError(
-      f"Group {group} has a floor of {least[group]} rows above its capacity of"
-      f" {most[group]}; lower the one or raise the other."
+      f"Group {group} has a floor of {lower[group]} rows above its capacity of"
+      f" {upper[group]}; lower the one or raise the other."
     )
-  if least.sum() > budget:
+  if lower.sum() > budget:
     raise InputError(
-      f"The groups' floors sum to {int(least.sum()):,} rows, above the budget of"
+      f"The groups' floors sum to {int(lower.sum()):,} rows, above the budget of"
       f" {budget:,}; lower the floors or raise the budget."
     )
   free = (
-    (order.place > least[order.group])
-    & (order.place <= most[order.group])
+    (order.place > lower[order.group])
+    & (order.place <= upper[order.group])
     & (gains > -np.inf)
   )
-  need = budget - int(least.sum())
+  need = budget - int(lower.sum())
   entries = np.flatnonzero(free)
   if need == 0 or len(entries) == 0:
-    return Taken(least, math.inf)
+    return Taken(lower, math.inf)
   values = gains[entries]
   if need >= len(entries):
     chosen = entries
@@ -215,8 +158,9 @@ def take(
     above = entries[values > edge]
     by_tie = tied[np.lexsort((rows, tie[rows]))]
     chosen = np.concatenate([above, by_tie[: need - len(above)]])
-  # Counts, not rows: a group's first rows are taken even where gains are equal.
-  counts = least + np.bincount(order.group[chosen], minlength=len(sizes))
+  # Only counts are kept, so the first rows of a group are taken even if a later row
+  # of equal gain has a smaller tie.
+  counts = lower + np.bincount(order.group[chosen], minlength=len(sizes))
   return Taken(counts, float(gains[chosen].min()))
 
 
@@ -230,20 +174,25 @@ def certify(
   floors: Int[np.ndarray, " G"] | None = None,
   capacities: Int[np.ndarray, " G"] | None = None,
 ) -> Certificate:
-  """Value and dual bound of what `take` took.
+  """Computes the objective and the dual bound of what `take` took.
 
-  For any multiplier t of the constraint on the number of rows, no selection of
-  B rows between floors and capacities is worth more than
+  For any multiplier t of the constraint on the number of rows, no selection of B rows
+  that respects floors and capacities has an objective above
 
     t + 1/B [sum over floor rows of (g - t) + sum over others of max(g - t, 0)].
 
-  Rows that a floor took from a group of target share 0, whose divergence is
-  infinite, count with their value alone on both sides.
+  Rows that a floor takes from a group of target share 0, whose divergence is infinite,
+  count only by their value, in the objective as in the bound.
+
+  Args:
+    values, gains, order, shares, kl_weight: as for `gains`.
+    taken: from `take`.
+    floors, capacities: as for `take`.
   """
   counts, sizes = taken.counts, np.diff(order.starts)
   budget = int(counts.sum())
-  most = sizes if capacities is None else np.minimum(sizes, capacities)
-  least = np.zeros_like(sizes) if floors is None else np.minimum(floors, sizes)
+  upper = sizes if capacities is None else np.minimum(sizes, capacities)
+  lower = np.zeros_like(sizes) if floors is None else np.minimum(floors, sizes)
   if budget == 0:
     return Certificate(0.0, 0.0, 0.0)
   kept = order.place <= counts[order.group]
@@ -252,17 +201,17 @@ def certify(
   divergence = float(np.sum(share * np.log(share / shares[used])))
   value = float(values[kept].sum()) / budget - kl_weight * divergence
 
-  whole = np.where(gains > -np.inf, gains + kl_weight * math.log(budget), values)
-  forced = order.place <= least[order.group]
-  other = ~forced & (order.place <= most[order.group]) & (gains > -np.inf)
+  full_gains = np.where(gains > -np.inf, gains + kl_weight * math.log(budget), values)
+  forced = order.place <= lower[order.group]
+  other = ~forced & (order.place <= upper[order.group]) & (gains > -np.inf)
   multiplier = taken.threshold + kl_weight * math.log(budget)
-  if math.isinf(multiplier):  # the floors took all: any multiplier above the rest
-    multiplier = float(whole[other].max(initial=0.0))
+  if math.isinf(multiplier):  # only floor rows: any multiplier above all other gains
+    multiplier = float(full_gains[other].max(initial=0.0))
   bound = (
     multiplier
     + (
-      float((whole[forced] - multiplier).sum())
-      + float(np.maximum(whole[other] - multiplier, 0).sum())
+      float((full_gains[forced] - multiplier).sum())
+      + float(np.maximum(full_gains[other] - multiplier, 0).sum())
     )
     / budget
   )

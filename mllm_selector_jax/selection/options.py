@@ -1,10 +1,10 @@
-"""How to select: every parameter, its default, and what it may be."""
+"""The parameters of a selection, with their defaults and allowed values."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
 
-from mllm_selector_jax.selection.bounds import MOST, find_bound
+from mllm_selector_jax.selection.bounds import MAX_SHARE, find_bound
 from mllm_selector_jax.types import InputError
 
 TARGETS = ("tempered", "pool", "uniform", "given", "like")
@@ -13,32 +13,33 @@ WITHIN = ("uniform", "sample", "top")
 
 @dataclasses.dataclass(frozen=True)
 class SelectOptions:
-  """Parameters of a selection; checks itself.
+  """The parameters of a selection, checked when they are created.
 
   Attributes:
-    strategy: a name of `strategies.STRATEGIES` or a plug-in's; whoever looks it up
-      checks it.
-    kl_weight: lambda, what a nat of divergence from the target costs in units
-      of mean necessity (which is in [0, 1]).
-    groups: "kmeans", "source", "necessity", a column, or products ("a*b").
-    clusters: of k-means; 0 goes by the number of rows.
-    strata: of equal width in necessity, for "necessity" and `grouped`.
-    target: target shares of the groups, one of `TARGETS`.
-    target_shares: for target "given": a share a group, in the groups' order or
-      by their names (groups that are not named get 0).
-    tempering: the power of the pool share, for target "tempered".
-    within: order inside a group, one of `WITHIN`.
-    temperature: tau of within "sample"; smaller is closer to "top".
-    floor: rows that each group gets at least, as a share of its proportional
+    strategy: the name of a strategy, from `strategies.STRATEGIES` or a plug-in. The
+      name is checked when the strategy is looked up.
+    kl_weight: lambda, the cost of one nat of divergence from the target, in units of
+      mean normalised necessity (which lies in [0, 1]).
+    groups: "kmeans", "source", "necessity", a column, or a product ("a*b").
+    clusters: the number of k-means clusters; 0 derives it from the number of rows.
+    strata: the number of necessity strata of equal width, for groups "necessity" and
+      the strategy `grouped`.
+    target: how the target shares of the groups are found, one of `TARGETS`.
+    target_shares: for target "given": one share for each group, in the order of the
+      groups or by name (groups that are not named get 0).
+    tempering: the power to which pool shares are raised, for target "tempered".
+    within: the order of the rows inside a group, one of `WITHIN`.
+    temperature: tau of within "sample"; the smaller it is, the closer to "top".
+    floor: the minimum of rows that each group gets, as a share of its proportional
       part of the budget.
-    cap: the most of a group's rows that are taken, as a share of them.
-    bound: which rows are suspect: a name of `bounds.BOUNDS`, a plug-in's, or a number,
-      which is the top share of each group's necessity.
-    competence: where the seed model gets at least this share of a group's rows
-      wholly right, those that it does not are suspect; 0 or None is off.
-    visual: whether rows that the image makes less likely are suspect.
-    duplicates: a row whose embedding has a cosine above this with another one of
-      its group is suspect; 0 is off.
+    cap: the maximum of rows taken from a group, as a share of its rows.
+    bound: which rows are suspect: a name from `bounds.BOUNDS` or a plug-in, or a
+      number, the share of each group that has the highest necessity.
+    competence: in groups of which the seed model answers at least this share of the
+      rows wholly right, all other rows are suspect; 0 or None disables it.
+    visual: whether rows that their image makes less likely are suspect.
+    duplicates: a row is suspect if the cosine of its embedding with that of another
+      row of its group is above this; 0 disables it.
   """
 
   strategy: str = "kl"
@@ -72,11 +73,11 @@ class SelectOptions:
     if not isinstance(self.strategy, str):
       raise InputError(f"select.strategy is {self.strategy!r}; it must be a name.")
     if not isinstance(self.bound, str):
-      self._check("bound", 0, MOST)
+      self._check("bound", 0, MAX_SHARE)
     find_bound(self.bound)
     self._check("duplicates", 0, 1)
-    self._check("clusters", 0, 10**7, whole=True)
-    self._check("strata", 1, 1000, whole=True)
+    self._check("clusters", 0, 10**7, integer=True)
+    self._check("strata", 1, 1000, integer=True)
     if self.competence is not None:
       self._check("competence", 0, 1)
     if not isinstance(self.groups, str) or not all(
@@ -89,20 +90,20 @@ class SelectOptions:
     if (self.target == "given") != (self.target_shares is not None):
       raise InputError(
         f"select.target is {self.target!r} and target_shares are"
-        f" {'not ' if self.target_shares is None else ''}given; shares go with"
-        ' target "given", and only with it.'
+        f" {'not ' if self.target_shares is None else ''}given; target_shares are"
+        ' required for target "given" and allowed only with it.'
       )
 
-  def _check(self, name: str, low: float, high: float, whole: bool = False):
+  def _check(self, name: str, low: float, high: float, integer: bool = False):
     value = getattr(self, name)
-    number = isinstance(value, int if whole else (int, float))
+    is_number = isinstance(value, int if integer else (int, float))
     if (
       isinstance(value, bool)
-      or not number
+      or not is_number
       or not math.isfinite(value)
       or not low <= value <= high
     ):
-      kind = "a whole number" if whole else "a number"
+      kind = "a whole number" if integer else "a number"
       raise InputError(
         f"select.{name} is {value!r}; it must be {kind} from {low:g} to {high:g}."
       )

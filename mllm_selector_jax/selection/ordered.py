@@ -1,4 +1,4 @@
-"""Strategies that take the first rows of a fixed order, so that budgets nest."""
+"""Selects the first rows of a fixed order, so that larger budgets only add rows."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,15 +23,15 @@ def by_quota(
   weights: Float[np.ndarray, " G"],
   score: Float[np.ndarray, " N"] | None = None,
 ) -> Selection:
-  """Fills groups in proportion to weights, as long as they have rows.
+  """Takes rows from groups in proportion to weights, as long as they have rows.
 
   Args:
-    scores: of all rows.
-    groups: of all rows.
-    budget: as written.
+    scores: the scores of all rows.
+    groups: the groups of all rows.
+    budget: the budget, in any form.
     candidates: from `sort_out`.
-    weights: not negative.
-    score: order inside a group, the highest first; drawn by default.
+    weights: the weight of each group, not negative.
+    score: the order inside each group, the highest first; by default it is drawn.
   """
   rows = np.flatnonzero(candidates.remaining)
   ranked = rows[quota_order(candidates, groups, weights, score)]
@@ -40,7 +40,13 @@ def by_quota(
 
 
 def quota_order(candidates, groups, weights, score=None) -> Int[np.ndarray, " n"]:
-  """Places among the remaining rows, by (n - 1/2) / weight (Webster's rule)."""
+  """Sorts the remaining rows by (n - 1/2) / weight of their group (Webster's method).
+
+  Here n is the place of the row in its group, from 1. Arguments are as for `by_quota`.
+
+  Returns:
+    Places among the remaining rows, not row numbers.
+  """
   rows = np.flatnonzero(candidates.remaining)
   tie = candidates.tie[rows]
   order = objective.order_rows(
@@ -58,7 +64,7 @@ def quota_order(candidates, groups, weights, score=None) -> Int[np.ndarray, " n"
 def by_score(
   candidates: Candidates, score: Float[np.ndarray, " N"]
 ) -> Int[np.ndarray, " n"]:
-  """The remaining rows, the highest score first, then as drawn."""
+  """Sorts the remaining rows, the highest score first; ties are in drawn order."""
   rows = np.flatnonzero(candidates.remaining)
   return rows[sort_rows(~float_key(score[rows]), then=candidates.tie[rows])]
 
@@ -70,14 +76,17 @@ def by_gain(
   candidates: Candidates,
   score: Float[np.ndarray, " N"],
 ) -> Selection:
-  """The rows with the highest score."""
+  """Takes the rows with the highest score, which is their gain."""
   order = by_score(candidates, score)
   gain = np.where(candidates.remaining, score, np.nan)
   return first(scores, groups, budget, candidates, order, gain=gain)
 
 
 def most_rows(budget: Budget, scores: Scores) -> int:
-  """The most rows that a budget can hold: how far a greedy order must reach."""
+  """Returns the maximum of rows that a budget can hold.
+
+  A greedy strategy has to order no more rows than these.
+  """
   limit = resolve(budget, scores)
   if limit.tokens is None:
     return limit.rows
@@ -95,34 +104,34 @@ def first(
   gain: Float[np.ndarray, " N"] | None = None,
   target: Float[np.ndarray, " G"] | None = None,
 ) -> Selection:
-  """The first rows of an order, forced ones before and suspects after it.
+  """Takes the first rows of an order, after forced rows and before suspect ones.
 
   Args:
-    scores: of all rows.
-    groups: of all rows.
-    budget: as written.
+    scores: the scores of all rows.
+    groups: the groups of all rows.
+    budget: the budget, in any form.
     candidates: from `sort_out`.
     order: all remaining rows.
-    gain: what the order goes by, never increasing along it; None if by nothing
-      that a row has by itself.
-    target: shares of the groups, for the table.
+    gain: a number for each row that never increases along the order; None if the
+      order follows from no such number.
+    target: the target shares of the groups, for the table.
   """
   limit = resolve(budget, scores)
   forced = candidates.forced[order]
   spare = by_tie(candidates, candidates.suspect)
-  whole = np.concatenate([order[forced], order[~forced], spare])
+  full_order = np.concatenate([order[forced], order[~forced], spare])
 
   def choose(rows):
-    return whole[:rows]
+    return full_order[:rows]
 
   rows = fit(limit, scores, candidates, choose)
-  kept = whole[:rows]
+  kept = full_order[:rows]
   filling = max(0, rows - len(order))
   code = candidates.code.copy()
-  by_gain = kept[int(forced.sum()) : len(order)]
+  kept_by_gain = kept[int(forced.sum()) : len(order)]
   threshold = np.nan
   if gain is not None:
-    threshold = float(gain[by_gain].min(initial=np.inf))
+    threshold = float(gain[kept_by_gain].min(initial=np.inf))
     code[order] = CODE["below threshold"]
     code[order[gain[order] >= threshold]] = CODE["tied with the threshold"]
   code[kept] = CODE["kept"]
@@ -142,30 +151,36 @@ def first(
 
 
 def by_tie(candidates: Candidates, mask) -> Int[np.ndarray, " n"]:
-  """Rows of a mask in drawn order."""
+  """Returns the rows of a mask in drawn order."""
   rows = np.flatnonzero(mask)
   return rows[sort_rows(candidates.tie[rows])]
 
 
 def resolve(budget: Budget, scores: Scores) -> budgets.Limit:
-  """The budget met with the rows that are not left out."""
+  """Converts a budget to a limit on the rows that are not left out."""
   eligible = ~scores.flag("left_out")
   tokens = None if scores.tokens is None else scores.tokens[eligible]
   return budgets.resolve(budget, int(eligible.sum()), tokens, "select.budget")
 
 
-def shortage(asked: int, taken: int, filling: int) -> list[str]:
-  """Warns where rows ran out before the budget did."""
+def shortage(budget: int, taken: int, filling: int) -> list[str]:
+  """Returns warnings if there are too few rows to fill the budget as intended.
+
+  Args:
+    budget: the number of rows in the budget.
+    taken: the number of kept rows that are not suspect.
+    filling: the number of suspect rows that are kept.
+  """
   texts = []
   if filling:
     texts.append(
       f"{filling:,} suspect or dropped rows are kept, because only {taken:,} others"
-      f" were left for a budget of {asked:,}; a smaller budget or looser bounds"
+      f" were left for a budget of {budget:,}; a smaller budget or looser bounds"
       " (select.bound, .competence, .duplicates) avoid it."
     )
-  if taken + filling < asked:
+  if taken + filling < budget:
     texts.append(
-      f"{taken + filling:,} rows are kept of a budget of {asked:,}: the rest are in"
+      f"{taken + filling:,} rows are kept of a budget of {budget:,}: the rest are in"
       " groups whose target share is 0, or above a group's cap."
     )
   return texts

@@ -1,11 +1,11 @@
-"""Blocks of rows in which all pairs fit in memory."""
+"""Divides rows into blocks whose pairwise similarities fit in memory."""
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt64
 
 from mllm_selector_jax.selection.objective import order_rows
 
-MOST = 8192  # rows of a block: 256 MB of similarities
+BLOCK_ROWS = 8192  # the maximum of rows in a block: 256 MB of similarities
 
 
 def make_blocks(
@@ -14,26 +14,34 @@ def make_blocks(
   count: int,
   tie: UInt64[np.ndarray, " N"],
   first: Bool[np.ndarray, " N"],
-  whole: bool = True,
-  most: int = MOST,
+  join_small: bool = True,
+  block_rows: int = BLOCK_ROWS,
 ) -> list[Int[np.ndarray, " _"]]:
-  """These rows in blocks; inside, those of `first`, then as drawn.
+  """Divides rows into blocks; in each, rows of `first` stand before the others.
 
-  A pool of up to `most` rows is one block if `whole`. Otherwise a block is a
-  group, cut in drawn order where it is larger than `most`.
+  Each group is a block, and a group of more than `block_rows` rows is cut into several
+  in drawn order. If `join_small` is set and all rows fit into one block, they form one
+  block whatever their groups.
 
   Args:
-    rows: which rows.
-    groups: of all rows, from 0 to count - 1.
+    rows: the rows to divide.
+    groups: the group of every row of the pool, from 0 to count - 1.
     count: the number of groups.
-    tie: a draw a row.
-    first: rows that go before the others of their block.
-    whole: make one block of a pool that fits, whatever its groups.
-    most: rows of a block.
+    tie: a random number for each row of the pool, which gives the drawn order.
+    first: for each row of the pool, whether it goes before the others of its block.
+    join_small: whether all rows form one block if they fit.
+    block_rows: the maximum of rows in a block.
+
+  Returns:
+    The row numbers of each block, in drawn order.
   """
   index = groups[rows]
-  if whole and len(rows) <= most:
+  if join_small and len(rows) <= block_rows:
     index, count = np.zeros(len(rows), np.int64), 1
   order = order_rows(index, count, tie[rows], first=first[rows])
   parts = np.split(rows[order.rows], order.starts[1:-1])
-  return [part[i : i + most] for part in parts for i in range(0, len(part), most)]
+  return [
+    part[start : start + block_rows]
+    for part in parts
+    for start in range(0, len(part), block_rows)
+  ]

@@ -1,4 +1,4 @@
-"""What comes out of a selection: for every row what was decided, and why."""
+"""The result of a selection: what was decided for every row, and why."""
 
 import types
 from collections.abc import Mapping
@@ -15,19 +15,20 @@ from mllm_selector_jax.selection.shares import group_means
 
 
 class GroupTable(NamedTuple):
-  """One entry a group.
+  """Figures about the groups; every field has one entry for each group.
 
   Attributes:
-    name: what the group is called.
-    size: rows that came in.
-    remaining: rows that could be taken, without suspects and left-out ones.
-    suspects: rows that a bound took out.
-    mean: mean rank-normalised necessity of the remaining rows.
-    target: target share, NaN where the strategy has none.
-    quota: rows before rounding, floors and capacities, NaN as above.
-    floor: rows that the group had to get, the forced ones among them.
-    kept: rows that it got.
-    reached: its share of the kept rows.
+    name: the name of the group.
+    size: the number of its rows in the input.
+    remaining: the number of rows that could be taken: neither suspect nor left out.
+    suspects: the number of suspect rows.
+    mean: the mean normalised necessity of the remaining rows.
+    target: the target share; NaN if the strategy has none.
+    quota: the number of rows to take before rounding, floors and capacities; NaN if
+      the strategy has none.
+    floor: the minimum of rows that the group had to get, including the forced ones.
+    kept: the number of kept rows.
+    reached: the share of the kept rows that are in the group.
   """
 
   name: tuple[str, ...]
@@ -47,27 +48,30 @@ class Selection(NamedTuple):
 
   Attributes:
     kept: which rows are kept.
-    rank: place among the kept ones, from 0; -1 for the others. Forced rows
-      come first, then what floors decided, then by gain, last what fills up.
-    group: of each row; `grouped` has its strata here.
-    necessity: rank-normalised, in [0, 1].
-    gain: what the row adds to the objective times B, or for `top` its
-      necessity; NaN where the strategy has none and for rows that could not be
-      taken; -inf where the target share is 0.
-    threshold: the smallest gain kept for its gain; NaN where there are none,
-      infinity if floors and forced rows took the whole budget.
-    reason: for each row, one of `reasons.REASONS` or a plug-in's.
-    table: about each group.
-    certificate: that no better selection exists, for `kl`.
-    warnings: what the user should know.
-    spared: by reason the groups and rows that a bound left alone.
-    shared: answers that most of the rows beyond a bound have.
+    rank: the place among the kept rows, from 0; -1 for all others. Forced rows come
+      first, then rows kept because of a floor, then the others by gain, and last the
+      suspect rows that fill the budget.
+    group: the group of each row; for the strategy `grouped`, its stratum.
+    normalised_necessity: the ranks of the necessity, scaled to [0, 1].
+    gain: for `kl`, what the row adds to the objective, times the number B of kept
+      rows; for a strategy that ranks rows by a score, that score. NaN if the strategy
+      has no gains and for rows that could not be taken; -inf if the target share of
+      the row's group is 0.
+    threshold: the smallest gain among the rows that were kept because of their gain;
+      NaN if there are no gains, infinity if floors and forced rows took the whole
+      budget.
+    reason: for each row, a text from `reasons.REASONS` or of a plug-in.
+    table: figures about each group.
+    certificate: for `kl`, the proof that no better selection exists.
+    warnings: messages for the user.
+    spared: for each reason, how many groups and rows a bound did not judge.
+    shared: answers that most of the rows beyond a bound have in common.
   """
 
   kept: Bool[np.ndarray, " N"]
   rank: Int[np.ndarray, " N"]
   group: Int[np.ndarray, " N"]
-  necessity: Float[np.ndarray, " N"]
+  normalised_necessity: Float[np.ndarray, " N"]
   gain: Float[np.ndarray, " N"]
   threshold: float
   reason: np.ndarray
@@ -91,20 +95,20 @@ def assemble(
   certificate: Certificate | None = None,
   warnings: tuple[str, ...] = (),
 ) -> Selection:
-  """Puts a selection together.
+  """Makes a `Selection` of what a strategy decided.
 
   Args:
     candidates: from `eligibility.sort_out`.
-    groups: of all rows.
+    groups: the groups of all rows.
     order: the kept rows by rank.
-    code: the reason of each row.
-    target: target shares.
-    quota: real-valued quotas.
-    floor: rows that each group had to get.
-    gain: of each row.
-    threshold: the smallest gain kept for its gain.
-    certificate: of the optimum.
-    warnings: texts.
+    code: for each row, the index of its reason in `candidates.reasons`.
+    target: the target shares.
+    quota: the number of rows of each group before rounding.
+    floor: the minimum of rows that each group had to get.
+    gain: the gain of each row; see `Selection`.
+    threshold: the smallest gain among the rows kept because of their gain.
+    certificate: the proof of optimality.
+    warnings: messages for the user; empty ones are dropped.
   """
   rows, count = len(candidates.tie), len(groups.names)
   kept = np.zeros(rows, bool)
@@ -115,26 +119,26 @@ def assemble(
   def tally(mask):
     return np.bincount(groups.index[mask], minlength=count)
 
-  free = candidates.remaining
+  remaining, normalised = candidates.remaining, candidates.normalised_necessity
   unknown = np.full(count, np.nan)
-  reached = tally(kept)
+  kept_counts = tally(kept)
   table = GroupTable(
     name=tuple(groups.names),
     size=np.bincount(groups.index, minlength=count),
-    remaining=tally(free),
+    remaining=tally(remaining),
     suspects=tally(candidates.suspect),
-    mean=group_means(candidates.necessity[free], groups.index[free], count),
+    mean=group_means(normalised[remaining], groups.index[remaining], count),
     target=unknown if target is None else target,
     quota=unknown if quota is None else quota,
     floor=tally(candidates.forced) if floor is None else floor,
-    kept=reached,
-    reached=reached / max(len(order), 1),
+    kept=kept_counts,
+    reached=kept_counts / max(len(order), 1),
   )
   return Selection(
     kept=kept,
     rank=rank,
     group=groups.index,
-    necessity=candidates.necessity,
+    normalised_necessity=normalised,
     gain=np.full(rows, np.nan) if gain is None else gain,
     threshold=threshold,
     reason=np.array(candidates.reasons, dtype=object)[code],

@@ -1,24 +1,27 @@
-"""Suspects that share one answer: a class that is not known, more than wrong rows."""
+"""Finds answers that most suspect rows have in common.
+
+Such suspects are probably not wrong: the model does not know their class of answers.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt64
 
-LEAST_SUSPECTS = 20  # of fewer, many share an answer by chance
-LEAST_SHARE = 0.5  # of the suspects
-TIMES = 3  # as large as among the rows the odds of the answer have to be
+LEAST_SUSPECTS = 20  # among fewer suspects, many have the same answer by chance
+LEAST_SHARE = 0.5  # the share of the suspects that have the answer
+TIMES = 3  # the factor by which its odds among suspects exceed those among all rows
 
 
 class Shared(NamedTuple):
-  """An answer that most suspects have.
+  """An answer that most suspects have in common.
 
   Attributes:
-    group: whose rows these are; None for the whole selection.
+    group: the group that was searched; None for the whole selection.
     row: a suspect row with the answer.
-    suspects: how many suspects have the answer.
-    of: how many suspects there are.
-    share: of all rows that have the answer.
+    suspects: the number of suspects that have the answer.
+    of: the number of all suspects.
+    share: the share of all rows that have the answer.
   """
 
   group: int | None
@@ -33,19 +36,20 @@ def find_shared(
   groups: Int[np.ndarray, " N"],
   answers: UInt64[np.ndarray, " N"],
 ) -> tuple[Shared, ...]:
-  """Finds what suspects share, first over all rows and then group by group.
+  """Finds answers that suspects share, over all rows and then in each group.
 
-  Of `LEAST_SUSPECTS` suspects or more, at least `LEAST_SHARE` have the answer, and its
-  odds among them are at least `TIMES` those among the rows.
+  There have to be at least `LEAST_SUSPECTS` suspects, a share `LEAST_SHARE` of them has
+  to have the answer, and its odds among suspects have to be at least `TIMES` those
+  among all rows.
 
   Args:
-    suspect: of each row.
-    groups: from 0.
-    answers: equal where the rows' answers are.
+    suspect: whether each row is suspect.
+    groups: the group of each row, from 0.
+    answers: a number that is the same for rows with the same answer.
   """
-  whole = _find(suspect, np.zeros_like(groups), answers)
-  found = [each._replace(group=None) for each in whole]
-  return (*found, *_find(suspect, groups, answers))
+  over_all = _find(suspect, np.zeros_like(groups), answers)
+  over_all = [shared._replace(group=None) for shared in over_all]
+  return (*over_all, *_find(suspect, groups, answers))
 
 
 def _find(suspect, groups, answers) -> list[Shared]:
@@ -59,20 +63,21 @@ def _find(suspect, groups, answers) -> list[Shared]:
   )
   runs = np.diff(np.r_[first, len(rows)])
   count = int(groups.max()) + 1
-  most, best = np.zeros(count, np.int64), np.zeros(count, np.int64)
-  np.maximum.at(most, group[first], runs)
-  place = first[runs == most[group[first]]][::-1]  # of equals the first is kept
+  longest, best = np.zeros(count, np.int64), np.zeros(count, np.int64)
+  np.maximum.at(longest, group[first], runs)
+  # Assigned in reverse, so that the first of several commonest answers is kept.
+  place = first[runs == longest[group[first]]][::-1]
   best[group[place]] = rows[place]
   suspects = np.bincount(group, minlength=count)
   same = np.bincount(groups, answers == answers[best[groups]], count).astype(np.int64)
   sizes = np.bincount(groups, minlength=count)
-  # Odds as products, so that nothing is divided by 0.
-  above = most * (sizes - same) >= TIMES * same * (suspects - most)
-  above &= (suspects >= LEAST_SUSPECTS) & (most >= LEAST_SHARE * suspects)
+  # Odds are compared as products, so that nothing is divided by 0.
+  above = longest * (sizes - same) >= TIMES * same * (suspects - longest)
+  above &= (suspects >= LEAST_SUSPECTS) & (longest >= LEAST_SHARE * suspects)
   above &= same < sizes
   return [
     Shared(
-      int(g), int(best[g]), int(most[g]), int(suspects[g]), float(same[g] / sizes[g])
+      int(g), int(best[g]), int(longest[g]), int(suspects[g]), float(same[g] / sizes[g])
     )
     for g in np.flatnonzero(above)
   ]

@@ -1,4 +1,4 @@
-"""What the groups are to get: means, target shares, floors and ideal quotas."""
+"""The share of each group in a selection: target shares, floors and ideal quotas."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,10 @@ from mllm_selector_jax.types import InputError
 def group_means(
   values: Float[np.ndarray, " N"], groups: Int[np.ndarray, " N"], count: int
 ) -> Float[np.ndarray, " G"]:
-  """Each group's mean of values in [0, 1]; 0 for an empty one.
+  """Returns the mean of each group's values, which are in [0, 1]; 0 if it is empty.
 
-  Added up in multiples of 2^-32, exactly, so the order of rows is no matter.
+  Values are summed exactly, as integer multiples of 2^-32, so that the result does
+  not depend on the order of the rows.
   """
   sums = np.zeros(count, np.int64)
   np.add.at(sums, groups, np.rint(values * 2.0**32).astype(np.int64))
@@ -29,27 +30,28 @@ def target_shares(
   names: tuple[str, ...] = (),
   like: Int[np.ndarray, " G"] | None = None,
 ) -> Float[np.ndarray, " G"]:
-  """Target shares q of the groups.
+  """Returns the target shares q of the groups.
 
   Args:
-    sizes: rows of each group that may be taken; an empty group gets 0 unless
-      shares are given.
-    kind: "pool" (p), "tempered" (proportional to p ** tempering), "uniform",
-      "given", or "like" (the shares of a set of samples).
-    tempering: the power.
-    given: for "given", a share a group, in their order or by name.
-    names: of the groups, for shares by name.
-    like: for "like", how many of those samples each group holds.
+    sizes: the number of rows of each group that may be taken. An empty group gets 0,
+      unless shares are given.
+    kind: "pool" (the shares p of the groups in the pool), "tempered" (proportional
+      to p ** tempering), "uniform", "given", or "like" (the shares of a set of
+      samples).
+    tempering: the power, for "tempered".
+    given: for "given", one share for each group, in the order of the groups or by
+      name.
+    names: the names of the groups, for shares by name.
+    like: for "like", how many of the samples each group holds.
 
   Raises:
-    InputError: given shares that are not one a group, negative, or do not sum
-      to 1, or name no group; no samples to be like.
+    InputError: the given shares are not one for each group, are negative, do not sum
+      to 1 or name an unknown group; or there are no samples for "like".
   """
   if kind == "like":
     if like is None or not like.sum():
       raise InputError(
-        "select.target is 'like', but no samples are given to be like; name them in"
-        " select.like."
+        "select.target is 'like', but no samples are given; name them in select.like."
       )
     return normalise(like.astype(np.float64))
   if kind == "given":
@@ -64,12 +66,12 @@ def target_shares(
     shares = np.asarray(given, np.float64)
     if shares.shape != sizes.shape:
       raise InputError(
-        f"{shares.size} target shares are given for {len(sizes)} groups; give one a"
-        " group, in the groups' order."
+        f"{shares.size} target shares are given for {len(sizes)} groups; give one for"
+        " each group, in the order of the groups."
       )
     if not np.all(shares >= 0) or abs(shares.sum() - 1) > 1e-6:
       raise InputError(
-        f"select.target_shares sum to {shares.sum():.6g} with a smallest of"
+        f"select.target_shares sum to {shares.sum():.6g}, and the smallest is"
         f" {shares.min():.6g}; they must not be negative and must sum to 1."
       )
     return shares / shares.sum()
@@ -79,32 +81,34 @@ def target_shares(
 
 
 def normalise(weights: Float[np.ndarray, " G"]) -> Float[np.ndarray, " G"]:
-  """Shares in proportion to weights; all 0 if these are."""
+  """Scales weights so that they sum to 1; all 0 if all weights are 0."""
   return weights / max(weights.sum(), 1e-300)
 
 
 def proportional_floors(
   sizes: Int[np.ndarray, " G"], total: int
 ) -> Int[np.ndarray, " G"]:
-  """`total` rows shared out in proportion to the groups' sizes.
+  """Distributes `total` rows over the groups in proportion to their sizes.
 
-  By highest averages (Jefferson, D'Hondt): no group gets less than its whole
-  part of total * size / sum, and one more in total never takes from a group,
-  without which budgets would not nest.
+  The method is that of highest averages (Jefferson, D'Hondt): no group gets less than
+  floor(total * size / sum of sizes), and a larger total never takes a row from a
+  group. Without the second property, smaller selections would not be contained in
+  larger ones.
   """
   pool = int(sizes.sum())
   if total <= 0 or pool == 0:
     return np.zeros(len(sizes), np.int64)
   floors = total * sizes.astype(np.int64) // pool
-  left = total - int(floors.sum())
-  # Fewer than G are left, and a group may get several of them.
-  while left > 0:
+  unassigned = total - int(floors.sum())
+  # Fewer than G rows are unassigned, and a group may get several of them.
+  while unassigned > 0:
     average = sizes / (floors + 1)
-    best = np.lexsort((np.arange(len(sizes)), -average))[:left]
-    # Whatever is above every group's next average but one goes at once.
-    safe = best[average[best] > np.max(sizes / (floors + 2))]
-    floors[safe] += 1
-    left -= len(safe)
+    best = np.lexsort((np.arange(len(sizes)), -average))[:unassigned]
+    # Assign all rows that come before any group's second one: those whose average is
+    # above what every group's average would be after one more row.
+    certain = best[average[best] > np.max(sizes / (floors + 2))]
+    floors[certain] += 1
+    unassigned -= len(certain)
   return floors
 
 
@@ -113,9 +117,16 @@ def ideal_quotas(
   shares: Float[np.ndarray, " G"],
   kl_weight: float,
 ) -> Float[np.ndarray, " G"]:
-  """Shares q exp(mean / lambda) / Z of `uniform`, before rounding and floors.
+  """Returns the optimal shares for within "uniform", before rounding and floors.
 
-  NaN at lambda 0, where the best group takes all that it has.
+  They are q exp(mean / lambda) / Z, the maximum of mean value minus lambda times the
+  divergence from q. At lambda 0, where the best group gives all its rows, they are
+  NaN.
+
+  Args:
+    means: the mean normalised necessity of each group.
+    shares: the target shares q.
+    kl_weight: lambda.
   """
   if kl_weight == 0:
     return np.full(len(shares), np.nan)

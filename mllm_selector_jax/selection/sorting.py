@@ -1,18 +1,19 @@
-"""One fast sort: rows by a group, a 64-bit key, a second key, and the row.
+"""Sorts rows fast by a group, a 64-bit key, a second key and the row number.
 
-numpy sorts plain numbers two to three times faster than it sorts places by
-them. So the group, the upper bits of the key and the row are packed into one
-number; the few rows whose packed keys are equal are then put in order by all.
+`np.sort` is two to three times faster than `np.argsort`. The group, the upper bits of
+the key and the row number are therefore packed into one integer, and these are sorted.
+Rows whose packed group and key are equal, of which there are few, are then sorted by
+the full keys.
 """
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
-LEAST_BITS = 16  # of the key in a packed number, below which packing is no help
+LEAST_BITS = 16  # if fewer bits of the key can be packed, packing does not pay
 
 
 def float_key(values: Float[np.ndarray, " N"]) -> UInt64[np.ndarray, " N"]:
-  """Unsigned numbers in the order of finite values; equal where these are."""
+  """Maps finite values to unsigned integers of the same order."""
   bits = (np.asarray(values, np.float64) + 0.0).view(np.uint64)  # -0 becomes 0
   sign = np.uint64(1 << 63)
   return np.where(bits & sign, ~bits, bits | sign)
@@ -23,11 +24,11 @@ def sort_rows(
   group: Int[np.ndarray, " N"] | None = None,
   then: UInt64[np.ndarray, " N"] | None = None,
 ) -> Int[np.ndarray, " N"]:
-  """Rows by group, key, `then` and row, ascending.
+  """Returns row numbers sorted by group, key, `then` and row number, ascending.
 
   Args:
-    key: any numbers.
-    group: not negative; one group for all by default.
+    key: the first key inside a group.
+    group: not negative; by default all rows are in one group.
     then: the second key; none by default.
   """
   count = len(key)
@@ -52,8 +53,8 @@ def sort_rows(
     unsettled[1:] = same
     unsettled[:-1] |= same
     places = np.flatnonzero(unsettled)
-    found = rows[places]
-    rows[places] = found[_lexsort(found, key, then, None, packed[places])]
+    tied = rows[places]
+    rows[places] = tied[_lexsort(tied, key, then, None, packed[places])]
   return rows
 
 

@@ -1,4 +1,4 @@
-"""The strategies by name, each in a file of its own; a new one is one more line."""
+"""Maps the names of strategies to their functions; a new strategy is one more line."""
 
 import dataclasses
 import functools
@@ -26,8 +26,8 @@ from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.strategy import Strategy
 from mllm_selector_jax.types import InputError
 
-CONTROL = "random"  # what every selection is held against
-OBJECTIVE = "kl"  # whose target shares the measures of any selection go by
+CONTROL = "random"  # the strategy that every selection is compared with
+OBJECTIVE = "kl"  # the strategy whose target shares are used to measure any selection
 
 STRATEGIES: dict[str, Strategy] = {
   "kl": kl.STRATEGY,
@@ -50,17 +50,17 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
-def _adapt(name: str, found: Any) -> Strategy:
-  """A plug-in's strategy, whose selection is checked before it counts."""
-  if not isinstance(found, Strategy):
-    if not callable(found):
+def _adapt(name: str, plugin: Any) -> Strategy:
+  """Makes a strategy of a plug-in's object, and checks the selections it returns."""
+  if not isinstance(plugin, Strategy):
+    if not callable(plugin):
       raise TypeError(
-        f"it is a {type(found).__name__}; a strategy is a function (scores, groups,"
+        f"it is a {type(plugin).__name__}; a strategy is a function (scores, groups,"
         " budget, rng, options) -> Selection, or a selection.strategy.Strategy."
       )
-    found = Strategy(found, takes=(found.__doc__ or "").partition("\n")[0])
-  function = functools.partial(_call, name, found.function)
-  return dataclasses.replace(found, function=function)
+    plugin = Strategy(plugin, takes=(plugin.__doc__ or "").partition("\n")[0])
+  function = functools.partial(_call, name, plugin.function)
+  return dataclasses.replace(plugin, function=function)
 
 
 def _call(name, function, scores, groups, budget, rng, options) -> Selection:
@@ -74,7 +74,7 @@ def _call(name, function, scores, groups, budget, rng, options) -> Selection:
   if len(chosen.kept) != len(scores.key):
     raise InputError(
       f"select.strategy {name} decided about {len(chosen.kept):,} rows of"
-      f" {len(scores.key):,}; a selection has every row of the scores."
+      f" {len(scores.key):,}; a selection must decide about every row of the scores."
     )
   return chosen
 
@@ -83,7 +83,11 @@ LOOKUP = plugins.Lookup("strategy", f"{plugins.PACKAGE}.strategies", STRATEGIES,
 
 
 def find_strategy(name: str, option: str = "select.strategy") -> Strategy:
-  """Gives a strategy by its name, or a plug-in's.
+  """Returns the strategy of a name, which may be that of a plug-in.
+
+  Args:
+    name: the name.
+    option: the option that names it, for messages.
 
   Raises:
     InputError: there is no such strategy; see `plugins.Lookup.find`.
@@ -98,14 +102,15 @@ def select(
   rng: int = 0,
   options: SelectOptions | None = None,
 ) -> Selection:
-  """Selects by the strategy that the options name.
+  """Selects rows by the strategy that the options name.
 
   Args:
-    scores: the eligible rows; rows set aside do not come in.
-    groups: of the same rows; plain numbers from 0 are named after themselves.
-    budget: rows, a share of the rows not left out, or training tokens.
+    scores: the eligible rows, without those that were set aside.
+    groups: the groups of the same rows. Plain numbers from 0 are also the names of
+      their groups.
+    budget: a number of rows, a share of the rows not left out, or training tokens.
     rng: seed of every draw.
-    options: `kl` with its defaults if not given.
+    options: the parameters; by default those of `kl`.
 
   Raises:
     InputError: there is no such strategy, or it needs a signal or embeddings that the

@@ -1,4 +1,4 @@
-"""What a strategy is: a function that selects, and what it reads."""
+"""The definition of a strategy: a function that selects rows, and what it reads."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,18 +8,18 @@ from mllm_selector_jax.selection.selection import Selection
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-  """A strategy and what it reads beside the necessity.
+  """A strategy, and what it reads besides the necessity.
 
   Attributes:
     function: makes the selection, `(scores, groups, budget, rng, options) ->
       Selection`.
-    takes: which rows it takes, for the table of docs/method.md.
-    source: where it was published.
+    takes: which rows it takes, in words, for the table in docs/method.md.
+    source: where the strategy was published.
     signals: columns of the score table that it reads.
-    embeddings: whether it compares embeddings.
-    groups: whether it goes by the groups.
-    bounded: whether it leaves suspect rows out, as `eligibility.sort_out` does.
-    settings: parameters of a selection that it alone reads.
+    embeddings: whether it reads embeddings.
+    groups: whether its selection depends on the groups.
+    bounded: whether it leaves suspect rows out; see `eligibility.sort_out`.
+    settings: fields of `SelectOptions` that only this strategy reads.
   """
 
   function: Callable[..., Selection]

@@ -1,4 +1,4 @@
-"""Two Gaussians a group: which values belong to the upper hump."""
+"""Fits a mixture of two Gaussians to each group of values."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,19 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection.sorting import float_key, sort_rows
 
-MOST = 512  # values of a group that a mixture is fitted to, evenly over their ranks
-_STEPS = 100  # of EM
-_LEAST_SPREAD = 0.02  # of a component, as a share of its group's
+FIT_VALUES = 512  # the maximum of values that a mixture is fitted to, at even ranks
+_STEPS = 100  # the number of EM steps
+_LEAST_WIDTH = 0.02  # of a component, relative to the standard deviation of its group
 
 
 class _Component(NamedTuple):
-  """One Gaussian a group: log of weight over width, mean, and width."""
+  """One Gaussian for each group.
+
+  Attributes:
+    scale: log(weight / width).
+    centre: the mean.
+    width: the standard deviation.
+  """
 
   scale: Float[np.ndarray, " G"]
   centre: Float[np.ndarray, " G"]
@@ -23,17 +29,19 @@ class _Component(NamedTuple):
 def upper_component(
   values: Float[np.ndarray, " n"], groups: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
-  """The probability of belonging to the upper of two Gaussians of the row's group.
+  """Returns the probability that a value belongs to the upper Gaussian of its group.
 
-  Maximum likelihood by EM (Dempster, Laird and Rubin 1977) from the top fifth of
-  each group, over at most `MOST` of its values; the order of rows is no matter. 0
-  below the lower component's mean, and where the group's values are equal.
+  The mixture is fitted by EM (Dempster, Laird and Rubin 1977), which starts with the
+  top fifth of each group as the upper component, to at most `FIT_VALUES` values. The
+  result does not depend on the order of the rows. It is 0 below the mean of the lower
+  component, and if all values of the group are equal.
 
   Args:
-    values: finite.
-    groups: from 0.
+    values: finite values.
+    groups: the group of each value, from 0.
   """
-  order = sort_rows(float_key(values), groups)  # sums do not depend on rows' order
+  # Sorted, so that no sum depends on the order of the rows.
+  order = sort_rows(float_key(values), groups)
   x, group = np.asarray(values, np.float64)[order], groups[order]
   starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
   sizes = np.diff(np.r_[starts, len(x)])
@@ -54,8 +62,16 @@ def upper_component(
 
 
 def _thin(x, starts, sizes):
-  """Of each large group the values in the middle of `MOST` equal shares of it."""
-  kept = np.minimum(sizes, MOST)
+  """Reduces each large group to `FIT_VALUES` values at even ranks.
+
+  Args:
+    x: values, ascending in each group.
+    starts, sizes: where each group begins in `x`, and its number of values.
+
+  Returns:
+    The values, their groups, and the starts and sizes of the reduced groups.
+  """
+  kept = np.minimum(sizes, FIT_VALUES)
   first = np.cumsum(kept) - kept
   group = np.repeat(np.arange(len(sizes)), kept)
   place = np.arange(len(group)) - first[group]
@@ -64,24 +80,27 @@ def _thin(x, starts, sizes):
 
 
 def _fit(x, group, starts, sizes) -> tuple[_Component, _Component]:
+  """Fits the lower and the upper component of every group by EM."""
   place = np.arange(len(x)) - starts[group]
   upper = (place >= 0.8 * sizes[group]).astype(np.float64)
   for _ in range(_STEPS):
-    found = []
-    for own in (1 - upper, upper):
-      weight = np.maximum(np.add.reduceat(own, starts), 1e-9)
-      centre = np.add.reduceat(own * x, starts) / weight
-      width = np.add.reduceat(own * (x - centre[group]) ** 2, starts) / weight
-      width = np.maximum(np.sqrt(width), _LEAST_SPREAD)
-      found.append(_Component(np.log(weight / width), centre, width))
-    low, high = found
+    components = []
+    for responsibility in (1 - upper, upper):
+      weight = np.maximum(np.add.reduceat(responsibility, starts), 1e-9)
+      centre = np.add.reduceat(responsibility * x, starts) / weight
+      squares = responsibility * (x - centre[group]) ** 2
+      width = np.sqrt(np.add.reduceat(squares, starts) / weight)
+      width = np.maximum(width, _LEAST_WIDTH)
+      components.append(_Component(np.log(weight / width), centre, width))
+    low, high = components
     upper = _posterior(x, group, low, high)
   return low, high
 
 
 def _posterior(x, group, low: _Component, high: _Component) -> np.ndarray:
+  """Returns the probability of the upper component for each value."""
   log_odds = np.zeros(len(x))
-  for sign, each in ((1, high), (-1, low)):
-    scaled = (x - each.centre[group]) / each.width[group]
-    log_odds += sign * (each.scale[group] - scaled**2 / 2)
+  for sign, component in ((1, high), (-1, low)):
+    scaled = (x - component.centre[group]) / component.width[group]
+    log_odds += sign * (component.scale[group] - scaled**2 / 2)
   return 1 / (1 + np.exp(np.clip(-log_odds, -500, 500)))

@@ -1,6 +1,6 @@
-"""Every key of the config with what its value may be, whatever stage reads it.
+"""Checks the value of every key of the config.
 
-A new key is one more line. What holds between keys stands in `relations`.
+A new key is one more line here. `relations` checks what must hold between keys.
 """
 
 from typing import Any
@@ -27,11 +27,12 @@ from mllm_selector_jax.settings.kinds import (
   POSITIVE,
   SHARE,
   Check,
-  each,
-  every,
+  all_of,
   flag,
   folder_name,
   ids,
+  integer,
+  list_of,
   mapping,
   name,
   number,
@@ -42,14 +43,12 @@ from mllm_selector_jax.settings.kinds import (
   sequence,
   text,
   texts,
-  whole,
 )
-from mllm_selector_jax.training.optimizer import MOMENTS
-from mllm_selector_jax.training.train_step import TRAINABLE
+from mllm_selector_jax.training.optimizer_options import MOMENTS, TRAINABLE
 from mllm_selector_jax.types import InputError
 
-MOST_TOKENS = 1 << 20  # of a packed row; attention over more fits nowhere
-MOST_SEED = (1 << 32) - 1  # that jax takes for a key
+MOST_TOKENS = 1 << 20  # of a packed row; attention over more fits into no memory
+MOST_SEED = (1 << 32) - 1  # the largest seed that jax accepts
 
 
 def _amount(key: str, value: Any) -> None:
@@ -57,19 +56,19 @@ def _amount(key: str, value: Any) -> None:
 
 
 def _option(option: str) -> Check:
-  """What a parameter of a selection takes."""
+  """Return the check of a field of `SelectOptions`."""
   return parsed(lambda value: SelectOptions(**{option: value}))
 
 
 def _written_option(option: str) -> Check:
-  """The same for a number that is written as text."""
+  """Return the check of a numeric field of `SelectOptions` that is given as text."""
 
   def check(key: str, value: str) -> None:
     try:
-      found = float(value)
+      weight = float(value)
     except ValueError as error:
       raise InputError(f"{key} has {value!r}, which is no number.") from error
-    _option(option)(key, found)
+    _option(option)(key, weight)
 
   return check
 
@@ -89,8 +88,8 @@ def _signals(key: str, value: Any) -> None:
 
 def _metrics(key: str, value: Any) -> None:
   texts(key, value)
-  for each_name in listing.split_names(value):
-    metrics.LOOKUP.find(each_name, key, "names")
+  for metric in listing.split_names(value):
+    metrics.LOOKUP.find(metric, key, "names")
 
 
 def _formats(key: str, value: Any) -> None:
@@ -100,13 +99,13 @@ def _formats(key: str, value: Any) -> None:
 
 
 def _candidates(key: str, value: Any) -> None:
-  whole(0)(key, value)
+  integer(0)(key, value)
   if value == 1:
     refuse(key, value, "2 or more, or 0 for no search")
 
 
 def _axis(key: str, value: Any) -> None:
-  whole(-1)(key, value)
+  integer(-1)(key, value)
   if value == 0:
     refuse(key, value, "1 or more, or -1 for all devices that are left")
 
@@ -124,9 +123,9 @@ def _named(section: str, checks: dict[str, Check]) -> dict[str, Check]:
 
 
 RECIPE: dict[str, Check] = {
-  "epochs": whole(1),
-  "batch": whole(1),
-  "accumulate": whole(1),
+  "epochs": integer(1),
+  "batch": integer(1),
+  "accumulate": integer(1),
   "learning_rate": POSITIVE,
   "warmup": number(0, 1, "[)"),
   "weight_decay": number(0, ends="[)"),
@@ -136,15 +135,15 @@ RECIPE: dict[str, Check] = {
   "first_moment": one_of(*MOMENTS),
   "trainable": one_of(*TRAINABLE),
   "projector_learning_rate": optional(POSITIVE),
-  "lora.rank": whole(0),
+  "lora.rank": integer(0),
   "lora.alpha": POSITIVE,
   "group_by_modality_length": flag,
-  "row_length": whole(1, MOST_TOKENS),
-  "save_every": whole(0),
-  "keep": whole(1),
-  "keep_best": whole(0),
+  "row_length": integer(1, MOST_TOKENS),
+  "save_every": integer(0),
+  "keep": integer(1),
+  "keep_best": integer(0),
   "spike": _spike,
-  "threads": whole(0),
+  "threads": integer(0),
 }
 
 POOL: dict[str, Check] = {
@@ -152,21 +151,21 @@ POOL: dict[str, Check] = {
   "images": texts,
   "links": one_of(*base_model.LINKS),
   "formats": _formats,
-  "splits": every(texts, parsed(splits.parse)),
+  "splits": all_of(texts, parsed(splits.parse)),
   "duplicate_ids": one_of(*pool_check.DUPLICATES),
   "duplicate_rows": one_of(*pool_check.DUPLICATES),
-  "source": every(name, parsed(sources.make_finder)),
+  "source": all_of(name, parsed(sources.make_finder)),
   "long_rows": one_of(*pool_check.LONG_ROWS),
-  "max_pixels": whole(1),
-  "max_images": optional(whole(0)),
+  "max_pixels": integer(1),
+  "max_images": optional(integer(0)),
   "most_aside": SHARE,
   "most_lost": SHARE,
-  "demo.rows": whole(0),
-  "demo.seed": whole(0, MOST_SEED),
+  "demo.rows": integer(0),
+  "demo.seed": integer(0, MOST_SEED),
   "demo.wrong": SHARE,
   "demo.misaligned": SHARE,
   "demo.duplicates": SHARE,
-  "demo.questions": whole(1),
+  "demo.questions": integer(1),
 }
 
 MODEL: dict[str, Check] = {
@@ -174,13 +173,15 @@ MODEL: dict[str, Check] = {
   "dtype": one_of(*base_model.DTYPES),
   "remat": one_of(*REMAT),
   "attention": one_of(*ATTENTION),
-  "conversation": one_of(*conversation.TEMPLATES),
+  "conversation": one_of(conversation.AUTO_TEMPLATE, *conversation.TEMPLATES),
   "system": optional(text),
   "row_system": flag,
   "content_specials": parsed(read_choice),
   "chat_date": parsed(read_date),
   "pad_images": flag,
-  "max_length": whole(1, MOST_TOKENS),
+  "max_tiles": optional(integer(1)),
+  "resize_pixels": optional(integer(1)),
+  "max_length": integer(1, MOST_TOKENS),
 }
 
 SCORE: dict[str, Check] = {
@@ -188,11 +189,11 @@ SCORE: dict[str, Check] = {
   "table": optional(name),
   "reference": optional(name),
   "signals": _signals,
-  "row_length": whole(1, MOST_TOKENS),
-  "batch_rows": whole(1),
-  "part_rows": whole(1),
+  "row_length": integer(1, MOST_TOKENS),
+  "batch_rows": integer(1),
+  "part_rows": integer(1),
   "share": flag,
-  "threads": whole(0),
+  "threads": integer(0),
 }
 
 _BOUND = parsed(lambda value: SelectOptions(bound=read_bound(value)))
@@ -201,7 +202,7 @@ _OPTIONS = (
   *("floor", "cap", "within", "temperature"),
 )
 SELECT: dict[str, Check] = {
-  "strategy": every(name, parsed(find_strategy)),
+  "strategy": all_of(name, parsed(find_strategy)),
   **{option: _option(option) for option in _OPTIONS},
   "budget": _amount,
   "signal": name,
@@ -213,50 +214,50 @@ SELECT: dict[str, Check] = {
   "visual": flag,
   "force_in": ids,
   "leave_out": ids,
-  "sweep.budgets": each(_amount),
-  "sweep.kl_weights": each(_written_option("kl_weight")),
+  "sweep.budgets": list_of(_amount),
+  "sweep.kl_weights": list_of(_written_option("kl_weight")),
   "search.candidates": _candidates,
   "search.signal": texts,
-  "search.kl_weight": each(_written_option("kl_weight")),
-  "search.groups": each(_option("groups")),
-  "search.tempering": each(_written_option("tempering")),
-  "search.bound": each(_BOUND),
+  "search.kl_weight": list_of(_written_option("kl_weight")),
+  "search.groups": list_of(_option("groups")),
+  "search.tempering": list_of(_written_option("tempering")),
+  "search.bound": list_of(_BOUND),
   "search.development": parsed(held_out.parse),
   "search.images": texts,
-  "search.steps": whole(1),
-  "search.halving": whole(2),
-  "rounds": whole(1),
+  "search.steps": integer(1),
+  "search.halving": integer(2),
+  "rounds": integer(1),
   "control": flag,
 }
 
 EVALUATE: dict[str, Check] = {
-  "tasks": every(texts, parsed(tasks.parse_tasks)),
+  "tasks": all_of(texts, parsed(tasks.parse_tasks)),
   "images": texts,
   "metrics": _metrics,
   "allow_leakage": flag,
   "rules": _rules,
-  "limit": whole(0),
-  "batch": whole(1),
-  "max_new_tokens": whole(1),
+  "limit": integer(0),
+  "batch": integer(1),
+  "max_new_tokens": integer(1),
 }
 
 COMPARE: dict[str, Check] = {
-  "strategies": each(
+  "strategies": list_of(
     lambda key, value: comparison_plan.check_strategy(value, key), least=1
   ),
   "variants": mapping,
-  "budgets": each(_amount, least=1),
-  "seeds": each(lambda key, value: comparison_plan.read_seed(value), least=1),
+  "budgets": list_of(_amount, least=1),
+  "seeds": list_of(lambda key, value: comparison_plan.read_seed(value), least=1),
   "full": flag,
   "match": one_of(*comparison_plan.MATCHES),
   "fresh_pools": flag,
 }
 
 KEYS: dict[str, Check] = {
-  "rng_seed": whole(0, MOST_SEED),
+  "rng_seed": integer(0, MOST_SEED),
   **_named("pool", POOL),
-  "prepare.shard_rows": whole(1),
-  "prepare.workers": whole(0),
+  "prepare.shard_rows": integer(1),
+  "prepare.workers": integer(0),
   **_named("model", MODEL),
   "mesh.data": _axis,
   "mesh.fsdp": _axis,
@@ -269,24 +270,24 @@ KEYS: dict[str, Check] = {
   **_named("score", SCORE),
   **_named("select", SELECT),
   "export_selection.arm": folder_name,
-  "export_selection.formats": every(texts, parsed(choose_forms)),
+  "export_selection.formats": all_of(texts, parsed(choose_forms)),
   **_named("tune", RECIPE),
   **_named("evaluate", EVALUATE),
   **_named("compare", COMPARE),
-  "plan.topology": optional(every(name, parsed(topology.parse))),
+  "plan.topology": optional(all_of(name, parsed(topology.parse))),
   "plan.mfu": number(0, 1, "(]"),
   "report.title": text,
 }
 
 
 def check_keys(cfg: Any) -> None:
-  """Refuses a config with a value that is none of its key's.
+  """Check the value of every key.
 
   Args:
-    cfg: the config, or a dict of dicts laid out as one.
+    cfg: The config, or nested dicts with the same keys.
 
   Raises:
-    InputError: one line for each such key.
+    InputError: Values are invalid; the message has one line for each such key.
   """
   faults = []
   for key, check in KEYS.items():

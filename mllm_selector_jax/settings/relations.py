@@ -1,40 +1,41 @@
-"""What must hold between settings, and between them and what is there already."""
+"""Checks settings against each other, and against files and artifacts that exist."""
 
 import contextlib
 from collections.abc import Callable, Collection
 
-from mllm_selector_jax import sharding
+from mllm_selector_jax import mesh_shape
 from mllm_selector_jax.comparison.comparison_plan import read_plan
 from mllm_selector_jax.inputs import questions
 from mllm_selector_jax.inputs.drawn_demo import is_drawn, make_options
-from mllm_selector_jax.pipeline import candidates, fine_tune, telemetry
-from mllm_selector_jax.pipeline.score_pool import check_folders, check_reference
-from mllm_selector_jax.pipeline.search import development, search_space
-from mllm_selector_jax.pipeline.search.search_arms import check_search
+from mllm_selector_jax.pipeline import candidates
+from mllm_selector_jax.pipeline.board import import_board
+from mllm_selector_jax.pipeline.scored_models import check_folders, check_reference
+from mllm_selector_jax.pipeline.search import development_files, search_space
+from mllm_selector_jax.pipeline.tuning_recipe import check_section
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring import score_table
 from mllm_selector_jax.settings.keys import check_keys
 from mllm_selector_jax.types import InputError
 
 RECIPES = ("align", "seed", "tune")
-WHOLE = ("run", "compare")  # commands that make all stages, the pool and scores too
-# Those for which what settings name as files must be there.
+WHOLE = ("run", "compare")  # commands that run all stages
+# Commands for which the files that settings name must exist.
 SCORERS = (*WHOLE, "seed", "score")
 MAKERS = (*SCORERS, "select")
 ASKERS = (*WHOLE, "evaluate")
 
 
 def check_settings(run: Run, command: str) -> None:
-  """Refuses settings that some stage would refuse, before the command does anything.
+  """Check all settings before the command does anything.
 
-  No model is read, and no device is asked for.
+  This refuses what a later stage would refuse. It reads no model and uses no device.
 
   Args:
-    run: the invocation.
-    command: that is to be carried out.
+    run: The invocation.
+    command: Name of the command.
 
   Raises:
-    InputError: what is wrong, by its key, and what is allowed.
+    InputError: A setting is invalid; the message says which, and what is allowed.
   """
   check_keys(run.cfg)
   for check in RELATIONS:
@@ -58,12 +59,12 @@ def _check_pool(run: Run, command: str) -> None:
 
 
 def _check_mesh(run: Run, command: str) -> None:
-  sharding.check_shape(**run.cfg.mesh)
+  mesh_shape.check_shape(**run.cfg.mesh)
 
 
 def _check_recipes(run: Run, command: str) -> None:
   for name in RECIPES:
-    fine_tune.check_section(run.cfg[name], name)
+    check_section(run.cfg[name], name)
 
 
 def _check_scores(run: Run, command: str) -> None:
@@ -73,39 +74,39 @@ def _check_scores(run: Run, command: str) -> None:
 
 
 def _check_selection(run: Run, command: str) -> None:
-  there = list_columns(run, command)
-  if there is not None:
-    candidates.check_names(run, there)
-    search_space.check_alternatives(run.cfg, there)
-    check_search(run, there)
+  columns = list_columns(run, command)
+  if columns is not None:
+    candidates.check_names(run, columns)
+    search_space.check_alternatives(run.cfg, columns)
+    search_space.check_search(run, columns)
   if command not in MAKERS:
     return
-  candidates.make_config(run)  # reads the files that it names
+  candidates.make_config(run)  # reads the files that the section names
   if run.cfg.select.search.candidates:
-    development.check_files(run)
+    development_files.check_files(run)
   if command == "select" and run.workdir.pool.provenance():
-    candidates.check_pool(run)  # the others do once they have made the pool
+    candidates.check_pool(run)  # other commands do this after they have made the pool
 
 
 def list_columns(run: Run, command: str) -> Collection[str] | None:
-  """Columns of the score table that the command's selection may name.
+  """Return the score-table columns that the settings of the selection may name.
 
   Returns:
-    Their names; None where they are those of a table that is not there, and that the
-    command does not read.
+    The names of the columns; None if the config names a table that does not exist and
+    that the command does not read.
   """
-  there: set[str] = set()
+  columns: set[str] = set()
   if command not in WHOLE and run.workdir.scores.provenance():
-    with contextlib.suppress(InputError):  # a damaged table is made again
-      there = set(score_table.list_columns(run.workdir.scores.path))
-  if there and command == "select":
-    return there
+    with contextlib.suppress(InputError):  # a damaged table will be made again
+      columns = set(score_table.list_columns(run.workdir.scores.path))
+  if columns and command == "select":
+    return columns
   try:
-    return there | set(candidates.predict_columns(run.cfg))
+    return columns | set(candidates.predict_columns(run.cfg))
   except InputError:
     if command in SCORERS:
       raise
-    return there or None
+    return columns or None
 
 
 def _check_comparison(run: Run, command: str) -> None:
@@ -119,7 +120,7 @@ def _check_evaluation(run: Run, command: str) -> None:
 
 def _check_log(run: Run, command: str) -> None:
   if run.cfg.log.tensorboard and command in MAKERS:
-    telemetry.import_board()
+    import_board()
 
 
 RELATIONS: tuple[Callable[[Run, str], None], ...] = (

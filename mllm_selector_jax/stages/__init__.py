@@ -1,4 +1,4 @@
-"""One short module a command; a command is imported when it is called."""
+"""The commands, each in a short module that is imported when the command is called."""
 
 import dataclasses
 import importlib
@@ -10,8 +10,8 @@ class Command:
   """A command of the command line.
 
   Attributes:
-    name: of the function, and of the module in this folder that holds it.
-    summary: what it does, in a line of the help text.
+    name: the name of the function, and of its module in this folder.
+    summary: what the command does, for the help text.
   """
 
   name: str

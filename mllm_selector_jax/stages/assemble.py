@@ -1,10 +1,10 @@
-"""assemble: a base directory from a decoder, a vision tower and a projector.
+"""assemble: makes a base directory of a decoder, a vision tower and a projector.
 
   mllm-selector assemble --decoder=lmsys/vicuna-7b-v1.5 \
       --vision=openai/clip-vit-large-patch14-336 --out=bases/llava-7b
 
-Also turns one of LLaVA's own checkpoints (given as --decoder alone) into a
-directory that transformers reads.
+It also converts a checkpoint in LLaVA's own format, given as --decoder without
+--vision, to a directory that transformers reads.
 """
 
 import shutil
@@ -13,23 +13,28 @@ from pathlib import Path
 from absl import flags
 
 from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.runs.standard_output import write_result
 from mllm_selector_jax.types import InputError
 
 _DECODER = flags.DEFINE_string("decoder", None, "Directory or hub name of the decoder.")
 _VISION = flags.DEFINE_string("vision", None, "Directory or hub name of the tower.")
 _PROJECTOR = flags.DEFINE_string(
-  "projector", None, "Directory or safetensors file of the projector; none draws one."
+  "projector",
+  None,
+  "Directory or safetensors file of the projector; without it, parameters are random.",
 )
 _OUT = flags.DEFINE_string("out", None, "Directory that is written.")
-_LAYER = flags.DEFINE_integer("feature_layer", -2, "Vision state that is projected.")
-_SELECT = flags.DEFINE_enum(
-  "select", None, ["default", "full"], "default drops the class token; full does not."
+_LAYER = flags.DEFINE_integer(
+  "feature_layer", -2, "Layer of the vision tower whose output is projected."
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of a drawn projector.")
+_SELECT = flags.DEFINE_enum(
+  "select", None, ["default", "full"], "default drops the class token; full keeps it."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of a random projector.")
 
 
 def assemble() -> None:
-  """Writes the directory that the flags describe, whole or not at all.
+  """Writes the directory that the flags describe; if it fails, nothing is left.
 
   Raises:
     InputError: a flag is missing, or the parts do not fit.
@@ -41,7 +46,7 @@ def assemble() -> None:
     )
   out = Path(_OUT.value)
   if out.exists() and any(out.iterdir()):
-    raise InputError(f"--out={out}: there is something already; give another one.")
+    raise InputError(f"--out={out}: the folder is not empty; give another one.")
   part = out.with_name(out.name + ".part")
   shutil.rmtree(part, ignore_errors=True)
   try:
@@ -60,7 +65,7 @@ def assemble() -> None:
   except BaseException:
     shutil.rmtree(part, ignore_errors=True)
     raise
-  print(
+  write_result(
     f"{out}: vocabulary {config.decoder.vocab:,}, image token {config.image_token},"
     f" {config.patches} tokens an image."
     + (

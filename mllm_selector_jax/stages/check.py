@@ -1,4 +1,4 @@
-"""check: what a pool holds, and which of its rows cannot be used."""
+"""check: reads the pool, and says what it holds and which rows cannot be used."""
 
 from mllm_selector_jax.pipeline.check_pool import make_pool
 from mllm_selector_jax.runs.context import Run

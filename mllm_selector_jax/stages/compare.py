@@ -1,17 +1,20 @@
-"""compare: makes every arm that is not there, and the comparison of all."""
+"""compare: makes the arms that are missing, and compares all of them."""
 
 from mllm_selector_jax.comparison import comparison_summary, costs
 from mllm_selector_jax.comparison.comparison_plan import POOL, RANDOM, Plan, read_plan
 from mllm_selector_jax.comparison.seeds import at_seed
 from mllm_selector_jax.inputs import base_model
-from mllm_selector_jax.pipeline import candidates, fine_tune, flops
+from mllm_selector_jax.pipeline import candidates, flops
 from mllm_selector_jax.pipeline.check_pool import make_pool
 from mllm_selector_jax.pipeline.evaluate_arm import check_tasks, evaluate_arm
 from mllm_selector_jax.pipeline.leakage import check_leakage
-from mllm_selector_jax.pipeline.score_pool import make_scores, needs_seed
-from mllm_selector_jax.pipeline.search.search_arms import check_search, search
+from mllm_selector_jax.pipeline.score_pool import make_scores
+from mllm_selector_jax.pipeline.scored_models import needs_seed
+from mllm_selector_jax.pipeline.search.search_arms import search
+from mllm_selector_jax.pipeline.search.search_space import check_search
 from mllm_selector_jax.pipeline.select_arm import select_arm
 from mllm_selector_jax.pipeline.tune_arm import kept_rows, tune_arm
+from mllm_selector_jax.pipeline.tuning_recipe import recipe_config
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run, plain
 from mllm_selector_jax.runs.times import keep_times, read_times
@@ -19,11 +22,11 @@ from mllm_selector_jax.stages.seed import seed as make_seed
 
 
 def compare(run: Run) -> None:
-  """Strategies x budgets x seeds from one base, with controls, in `compare/`."""
+  """Compares strategies, budgets and seeds with the controls, and makes `compare/`."""
   plan = read_plan(run.cfg)
   for arm in plan.arms:
-    own = plan.changes(arm) | {"strategy": plan.strategy(arm)}
-    candidates.check_names(run, **own)
+    settings = plan.changes(arm) | {"strategy": plan.strategy(arm)}
+    candidates.check_names(run, **settings)
   check_search(run)
   check_tasks(run)
   base_model.check_model(run)
@@ -37,13 +40,13 @@ def compare(run: Run) -> None:
     run.say(f"compare: seed {seed} ({count}), {len(plan.arms)} arms")
     run.seconds.clear()
     made = _make_seed(at_seed(run, plan, seed), plan, seed)
-    # A table of the seeds so far, where there is news, since a seed may take a day.
+    # A seed may take a day, so the seeds so far are summarised after each new one.
     if made or place == len(plan.seeds) - 1:
       _summarise(run, plan._replace(seeds=plan.seeds[: place + 1]))
 
 
 def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
-  """Makes what one seed lacks; whether it lacked anything."""
+  """Makes the artifacts that one seed lacks, and returns whether there were any."""
   made = False
   try:
     if plan.fresh_pools:
@@ -57,10 +60,10 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
     make_scores(run)
     made |= keep_times(run, run.workdir.path)
     searched, steps = search(run), None
-    whole = POOL.name(seed)  # its rows are counted even if not tuned on
-    select_arm(run, whole, RANDOM, POOL.budget)
+    full_arm = POOL.name(seed)  # needed for its rows, even if no model is tuned on it
+    select_arm(run, full_arm, RANDOM, POOL.budget)
     if plan.match == "steps":
-      steps = flops.count_steps(len(kept_rows(run, whole)), run.cfg.tune)
+      steps = flops.count_steps(len(kept_rows(run, full_arm)), run.cfg.tune)
     for arm in plan.arms:
       name = arm.name(seed)
       strategy, changes = plan.strategy(arm), plan.changes(arm)
@@ -78,8 +81,8 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
 def _summarise(run: Run, plan: Plan) -> None:
   work, inputs = run.workdir, {}
   for seed in plan.seeds:
-    own = work.at_seed(seed, plan.fresh_pools)
-    inputs[f"scores {seed}"] = own.scores.digest()
+    seed_workdir = work.at_seed(seed, plan.fresh_pools)
+    inputs[f"scores {seed}"] = seed_workdir.scores.digest()
     for arm in plan.arms:
       name = arm.name(seed)
       inputs[f"{name} selection"] = work.selection(name).digest()
@@ -90,8 +93,8 @@ def _summarise(run: Run, plan: Plan) -> None:
     "match": plan.match,
     "fresh_pools": plan.fresh_pools,
     "variants": plan.variants,
-    "seed": fine_tune.recipe_config(run.cfg.seed),
-    "tune": fine_tune.recipe_config(run.cfg.tune),
+    "seed": recipe_config(run.cfg.seed),
+    "tune": recipe_config(run.cfg.tune),
     "title": run.cfg.report.title,
   }
   recipe = run.recipe("compare", plain(config), inputs)
@@ -100,17 +103,17 @@ def _summarise(run: Run, plan: Plan) -> None:
     from mllm_selector_jax.pages import comparison_page, comparison_plot
 
     results = comparison_summary.summarise(run, plan)
-    spent = costs.find_costs(run, plan, results, read_times(work.path))
-    text = comparison_page.format_markdown(results, spent)
+    arm_costs = costs.find_costs(run, plan, results, read_times(work.path))
+    text = comparison_page.format_markdown(results, arm_costs)
     picture = comparison_plot.draw(results)
     artifacts.write_json(folder / "results.json", results)
-    artifacts.write_json(folder / "costs.json", spent)
+    artifacts.write_json(folder / "costs.json", arm_costs)
     artifacts.write_text(folder / "table.md", text)
     artifacts.write_table(
       folder / "table.parquet", comparison_summary.make_table(results)
     )
     artifacts.write_bytes(folder / "accuracy.png", picture)
-    html = comparison_page.render(results, spent, picture, run.cfg.report.title)
+    html = comparison_page.render(results, arm_costs, picture, run.cfg.report.title)
     artifacts.write_text(folder / "compare.html", html)
     run.say(f"compare: over {len(plan.seeds)} seeds so far\n\n{text}")
 

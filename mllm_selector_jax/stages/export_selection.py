@@ -1,4 +1,4 @@
-"""export-selection: an arm's kept rows in the forms that trainers read."""
+"""export-selection: writes an arm's kept rows in the formats that trainers read."""
 
 from mllm_selector_jax.pipeline import exports
 from mllm_selector_jax.pipeline.arms import at_arm
@@ -7,9 +7,9 @@ from mllm_selector_jax.runs.context import Run
 
 
 def export_selection(run: Run) -> None:
-  """Makes `arms/<name>/exports/<format>/`: the kept rows as trainers read them."""
-  arm, wanted = choose_arm(run), choose_forms(run.cfg.export_selection.formats)
-  place, selected = at_arm(run, arm)
-  for form in wanted:
-    export_arm(place, arm, form, selected)
-  exports.tell_stale(run, arm)
+  """Makes `arms/<name>/exports/<format>/` for each configured format."""
+  arm, forms = choose_arm(run), choose_forms(run.cfg.export_selection.formats)
+  arm_run, selected = at_arm(run, arm)
+  for form in forms:
+    export_arm(arm_run, arm, form, selected)
+  exports.warn_stale(run, arm)

@@ -1,4 +1,4 @@
-"""measure: how diverse lists of rows are, beside random rows and the pool itself."""
+"""measure: compares the diversity of lists of rows with random rows and the pool."""
 
 from pathlib import Path
 
@@ -10,19 +10,19 @@ from mllm_selector_jax.types import InputError
 
 
 def measure(run: Run) -> None:
-  """Says how diverse the rows of --ids=FILE[,FILE] are; --out=FILE keeps it as JSON."""
+  """Says how diverse the rows of --ids=FILE[,FILE] are; --out=FILE also writes JSON."""
   run.begin("measure")
   if not run.lists:
     raise InputError(
-      "measure needs --ids=FILE, or several separated by commas: ids a line, JSON or"
-      " Parquet, such as arms/main/selection/selected.json."
+      "measure needs --ids=FILE, or several files separated by commas: text with one id"
+      " per line, JSON or Parquet, such as arms/main/selection/selected.json."
     )
   if run.out and not Path(run.out).absolute().parent.is_dir():
     raise InputError(f"--out={run.out}: there is no such folder.")
   if peers.is_first_process():
-    found = measure_files(run, run.lists)
-    for line in format_lines(found):
+    measured = measure_files(run, run.lists)
+    for line in format_lines(measured):
       run.say(line)
     if run.out:
-      artifacts.write_json(Path(run.out), found)
+      artifacts.write_json(Path(run.out), measured)
       run.say(f"measure: written to {run.out}")

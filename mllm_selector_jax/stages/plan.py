@@ -1,4 +1,4 @@
-"""plan: an estimate of memory, time and disk before anything long starts."""
+"""plan: estimates memory, time and disk before anything long starts."""
 
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.models import huggingface
@@ -10,10 +10,10 @@ from mllm_selector_jax.runs.context import Run
 
 
 def plan(run: Run) -> None:
-  """Says what the long stages will cost in memory, time and disk."""
+  """Says how much memory, time and disk the long stages will need."""
   mfu = run.cfg.plan.mfu
   pool = base_model.open_pool(run)
-  # First, since it may have to say how many CPU devices there are.
+  # Before any use of jax, since this may have to set the number of CPU devices.
   topology = run.cfg.plan.topology and describe(run.cfg.plan.topology)
   dtype = base_model.dtype(run)
   if topology and run.cfg.model.dtype == "auto":
@@ -29,11 +29,11 @@ def plan(run: Run) -> None:
     for text in compile_steps(run, config, pool, topology):
       run.say(text)
     rate = topology.peak * len(topology.devices) * mfu
-    how = f"{len(topology.devices)} x {topology.kind} at an MFU of {mfu:.0%}"
+    basis = f"{len(topology.devices)} x {topology.kind} at an MFU of {mfu:.0%}"
   else:
     rate = estimate.measure_matmul(dtype) * estimate.EFFICIENCY
-    how = "rough: FLOPs over the matmul rate measured here"
-  lines = [f"The plan ({how}):"]
+    basis = "rough: FLOPs over the matmul rate measured here"
+  lines = [f"The plan ({basis}):"]
   for job in jobs:
     lines.append(f"  {job.name:8} {job.text:42} about {duration(job.flops / rate)}")
   total = duration(sum(job.flops for job in jobs) / rate)

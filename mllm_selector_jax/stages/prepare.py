@@ -1,4 +1,4 @@
-"""prepare: the pool written once, in the form that is read fastest at random."""
+"""prepare: writes the pool in the format that is fastest to read at random."""
 
 import os
 import shutil
@@ -12,13 +12,15 @@ from mllm_selector_jax.types import InputError
 
 
 def prepare(run: Run) -> None:
-  """Makes `prepared/`: the pool as a TFDS data set of records and image bytes."""
+  """Makes `prepared/`, a TFDS data set of the pool's records and image bytes."""
   make_pool(run)
   shard_rows = run.cfg.prepare.shard_rows
   workers = run.cfg.prepare.workers or os.cpu_count() or 1
   if shard_rows < 1 or workers < 1:
-    raise InputError("prepare.shard_rows and prepare.workers must not be negative.")
-  if run.bucket is not None and peers.place()[1] > 1:
+    raise InputError(
+      "prepare.shard_rows must be 1 or more, and prepare.workers 0 or more."
+    )
+  if run.bucket is not None and peers.number_and_count()[1] > 1:
     raise InputError(
       "prepare: several processes write one folder, which a workdir in a bucket does"
       " not have. Give a folder as --workdir, or run one process."
@@ -39,7 +41,7 @@ def prepare(run: Run) -> None:
         shard_rows,
         workers,
         progress,
-        peers.place(),
+        peers.number_and_count(),
       )
     peers.meet("prepare: all files are written")
     if peers.is_first_process():

@@ -1,4 +1,4 @@
-"""report: the stage that makes `report.html`."""
+"""report: writes `report.html` about what the workdir holds."""
 
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.pages import build_report
@@ -8,22 +8,22 @@ from mllm_selector_jax.runs.context import Run
 
 
 def report(run: Run) -> None:
-  """Makes `report.html` from whatever the other stages have left."""
+  """Makes `report.html` from the artifacts that the other stages have made."""
   work = run.workdir
   measure_main(run)
   inputs = {"pool": work.pool.digest()}
-  made = {"seed": work.seed, "scores": work.scores, "measures": work.measures}
-  made["search"] = work.search
+  sources = {"seed": work.seed, "scores": work.scores, "measures": work.measures}
+  sources["search"] = work.search
   for number in range(2, run.cfg.select.rounds + 1):
-    made[f"round {number}"] = work.at_round(number).evaluation("main")
+    sources[f"round {number}"] = work.at_round(number).evaluation("main")
   for folder in sorted((work.path / "arms").glob("*")):
     arm = folder.name
-    made |= {
+    sources |= {
       f"{arm} selection": work.selection(arm),
       f"{arm} tuned": work.tuned(arm),
       f"{arm} evaluation": work.evaluation(arm),
     }
-  for name, artifact in made.items():
+  for name, artifact in sources.items():
     if (provenance := artifact.provenance()) is not None:
       inputs[name] = provenance["digest"]
   recipe = run.recipe("report", run.cfg.report, inputs)

@@ -1,4 +1,4 @@
-"""run: the whole pipeline, each stage skipped where nothing changed."""
+"""run: runs the whole pipeline; a stage is skipped if nothing that it reads changed."""
 
 import json
 import time
@@ -10,8 +10,9 @@ from mllm_selector_jax.pipeline.candidates import check_names, check_pool
 from mllm_selector_jax.pipeline.check_pool import make_pool
 from mllm_selector_jax.pipeline.exports import describe_stale
 from mllm_selector_jax.pipeline.leakage import check_leakage
-from mllm_selector_jax.pipeline.score_pool import make_scores, needs_seed
-from mllm_selector_jax.pipeline.search.search_arms import check_search
+from mllm_selector_jax.pipeline.score_pool import make_scores
+from mllm_selector_jax.pipeline.scored_models import needs_seed
+from mllm_selector_jax.pipeline.search.search_space import check_search
 from mllm_selector_jax.planning.estimate import duration
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.runs.times import keep_times
@@ -24,7 +25,7 @@ from mllm_selector_jax.stages.tune import tune
 
 
 def run(current: Run) -> None:
-  """check, seed, score, select, tune, evaluate and report, then a summary."""
+  """Runs check, seed, score, select, tune, evaluate and report, and says a summary."""
   start = time.monotonic()
   base_model.check_model(current)
   check_names(current)
@@ -58,7 +59,7 @@ def run(current: Run) -> None:
 
 
 def _at_round(current: Run, number: int) -> Run:
-  """Gives the run of a later round: its main arm alone, in its own folders."""
+  """Returns the run of a later round, which has only a main arm and its own folders."""
   return current.at(
     current.workdir.at_round(number),
     {"score.model": None, "score.table": None, "select.control": False},

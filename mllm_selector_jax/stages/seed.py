@@ -5,5 +5,5 @@ from mllm_selector_jax.runs.context import Run
 
 
 def seed(run: Run) -> None:
-  """Makes `seed/`: the rows, the metrics and the seed model in `hf/`."""
+  """Makes `seed/`: the rows, the metrics, and the seed model in `hf/`."""
   tune_share(run, "seed", run.workdir.seed)

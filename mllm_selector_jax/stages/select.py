@@ -1,4 +1,4 @@
-"""select: which rows are kept, and for every row why or why not."""
+"""select: decides which rows are kept, and records the reason for every row."""
 
 from mllm_selector_jax.pipeline.search.search_arms import search
 from mllm_selector_jax.pipeline.select_arm import select_arm

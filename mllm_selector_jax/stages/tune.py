@@ -1,4 +1,4 @@
-"""tune: fine-tunes the base, from its start, on each arm's selection."""
+"""tune: fine-tunes the base model on each arm's selection."""
 
 from mllm_selector_jax.pipeline.arms import arms
 from mllm_selector_jax.pipeline.tune_arm import tune_arm

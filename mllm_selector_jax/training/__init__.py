@@ -1,1 +1,1 @@
-"""Optimizer, train step and loop: seed, tune and stage-1 alignment."""
+"""The optimizer, the training step and the loop of `align`, `seed` and `tune`."""

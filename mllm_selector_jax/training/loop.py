@@ -1,4 +1,4 @@
-"""The training loop: the same for seed, tune and stage-1 alignment."""
+"""The training loop of `align`, `seed` and `tune`."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ from mllm_selector_jax import sharding
 from mllm_selector_jax.models import attention_check
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.runs import peers
+from mllm_selector_jax.runs import row_shares
 from mllm_selector_jax.runs.checkpoint import Checkpoints
 from mllm_selector_jax.training import timing
 from mllm_selector_jax.training.optimizer import (
@@ -34,19 +34,20 @@ from mllm_selector_jax.training.train_step import (
 from mllm_selector_jax.training.work import Work, make_count
 from mllm_selector_jax.types import Params, RunError, Stopped
 
-SPIKE_STEPS = 50  # whose mean loss a spike is measured by
+SPIKE_STEPS = 50  # the steps with whose mean loss a spike is compared
 
 
 class Observed(NamedTuple):
-  """One step as it went.
+  """The metrics, the work and the time of one step.
 
   Attributes:
-    metrics: step (from 1), loss, learning_rate, grad_norm: what is kept.
-    work: of the step's batch, over all processes.
-    seconds: since the step before was done; without what lies between two steps,
-      such as saving a checkpoint, and without compilation.
-    waited: of them, for the batch to be read.
-    compiling: seconds before the step; above 0 at the first batch of a shape.
+    metrics: step (from 1), loss, learning_rate and grad_norm, as they are saved.
+    work: the work in the batch of the step, over all processes.
+    seconds: the time since the end of the step before, without compilation and what
+      happened between the steps, such as saving a checkpoint.
+    waited: the part of `seconds` in which the devices waited for the batch.
+    compiling: the seconds of compilation before the step, which are above 0 only for
+      the first batch of each shape.
   """
 
   metrics: dict[str, float]
@@ -56,25 +57,26 @@ class Observed(NamedTuple):
   compiling: float = 0.0
 
 
-class _Sent(NamedTuple):
-  """A step that the devices have been given.
+class _Dispatched(NamedTuple):
+  """A step that was dispatched to the devices, but whose results were not read.
 
   Attributes:
-    step: from 0.
-    values: what it will give.
-    rows: the samples of this process in it.
-    told: waits for whether to stop and the step's work, summed over the processes.
-    asked, ready: when its batch was asked for, and was there; compilation counts
-      as done before that.
-    read_end: waits for the step and gives when it was done.
-    compiling: seconds.
+    step: the number of the step, from 0.
+    values: the loss and the gradient norm, which may still be computed.
+    rows: the samples of this process in the batch.
+    read_sums: waits for the number of processes that are asked to stop and for the
+      work of the step, summed over the processes.
+    requested, ready: the times at which the batch was requested and was there, both
+      delayed by the time of compilation.
+    read_end: waits for the step, and returns the time at which it ended.
+    compiling: the seconds of compilation before the step.
   """
 
   step: int
   values: dict[str, jax.Array]
   rows: np.ndarray
-  told: Callable[[], np.ndarray]
-  asked: float
+  read_sums: Callable[[], np.ndarray]
+  requested: float
   ready: float
   read_end: Callable[[], float]
   compiling: float
@@ -82,18 +84,18 @@ class _Sent(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LoopOptions:
-  """How a run is carried out.
+  """Options of the training loop.
 
   Attributes:
-    optimizer: the recipe.
-    trainable: "projector", "decoder" (with the projector) or "all".
-    save_every: steps between checkpoints; 0 saves only when stopped.
-    keep, keep_best: how many of the newest, and of the best before them, stay; see
-      `Checkpoints`.
-    accumulate: micro-batches of a step; the batches have `accumulate` times as
-      many shards as the mesh has devices for rows.
-    spike: above 0, a loss of more than this many times the mean of the steps
-      before, `SPIKE_STEPS` at most, ends the run.
+    optimizer: the options of the optimizer.
+    trainable: the trained parts: "projector", "decoder" (with the projector) or "all".
+    save_every: the number of steps between checkpoints; 0 saves only when stopped.
+    keep, keep_best: the number of newest checkpoints that are kept, and of the best
+      ones before them; see `Checkpoints`.
+    accumulate: the number of micro-batches in a step. Batches need `accumulate` times
+      as many shards as the mesh has devices along the batch.
+    spike: if above 0, training ends with an error at a loss of more than `spike` times
+      the mean of the last `SPIKE_STEPS` steps.
   """
 
   optimizer: OptimizerOptions
@@ -119,41 +121,45 @@ def train(
   warn: Callable[[str], None] = lambda text: None,
   observe: Callable[[Observed], None] = lambda observed: None,
 ) -> tuple[Params, list[dict[str, float]]]:
-  """Trains for `steps` batches and returns all parameters and the metrics.
+  """Trains for `steps` batches.
 
   Args:
     config: the model.
-    params: where to start; not changed.
-    batches: a grain data set of (Batch, Owners), one a step: this process's share
-      of its rows.
-    steps: how many of them there are.
-    options: how.
+    params: the initial parameters, which are not changed.
+    batches: a grain data set of (Batch, Owners), one for each step, with this process's
+      share of the rows.
+    steps: the number of batches.
+    options: the options of the loop.
     mesh: the devices.
-    folder: of the checkpoints; an interrupted run goes on from the newest one.
-      None makes none.
-    progress: called with the steps done and the total.
-    stopped: asked after every step; when true, in any process, the state is saved.
-    name_rows: names rows in an error.
-    warn: told why a fast attention kernel is not used, where it is not, and of
-      checkpoints that are damaged.
-    observe: given every step of this call, in order.
+    folder: the folder of the checkpoints, from the newest of which an interrupted run
+      continues. None saves no checkpoints.
+    progress: called with the number of steps done and the total.
+    stopped: called after every step; if it returns True in any process, the state is
+      saved and training ends.
+    name_rows: describes rows in an error message.
+    warn: called with a message if a fast attention kernel cannot be used, or if a
+      checkpoint is damaged.
+    observe: called with every step of this call, in order.
+
+  Returns:
+    All parameters, trained and frozen, and the metrics of every step.
 
   Raises:
-    RunError: the loss is not finite, or a spike; the rows of that step are named,
-      and the checkpoint is left as it was. Or a checkpoint could not be written.
-    Stopped: `stopped` said so; the state is saved. Of several processes all raise
-      it, at the same step.
+    RunError: the loss is not finite or spikes, in which case the message names the rows
+      of the step and the last checkpoint is kept; or a checkpoint cannot be written.
+    Stopped: `stopped` returned True, and the state was saved. All processes raise this
+      at the same step.
   """
   axes = logical_axes(params)
   shardings = sharding.parameter_shardings(params, axes, mesh)
   params = jax.device_put(params, shardings)
   config = _choose_kernel(config, params, batches, mesh, warn)
   trainable, frozen = split_params(params, options.trainable)
-  # The first step gives its buffers away, and the caller keeps params.
+  # The first step donates its buffers, but the caller keeps `params`.
   trainable = _copy(trainable)
   optimizer = make_optimizer(options.optimizer, steps)
   schedule = make_schedule(options.optimizer, steps)
-  state, laid = init_state(optimizer, trainable)
+  state, state_shardings = init_state(optimizer, trainable)
   iterator = iter(batches)
   checkpoints = None
   if folder:
@@ -162,22 +168,22 @@ def train(
   if checkpoints:
     done, state, metrics = checkpoints.restore(state, iterator)
   step_fn = make_train_step(
-    config, optimizer, laid, options.accumulate, sharding.row_ways(mesh)
+    config, optimizer, state_shardings, options.accumulate, sharding.row_ways(mesh)
   )
   count = make_count(config, params, trainable.keys())
-  waiting: list[_Sent] = []
-  programs: dict[tuple, Callable] = {}  # the compiled step by the batch's shapes
-  last = -math.inf  # when the newest step was done
-  stop = False  # whether any process is asked to
+  waiting: list[_Dispatched] = []
+  programs: dict[tuple, Callable] = {}  # compiled steps, by the shapes of the batch
+  last = -math.inf  # the time at which the last step that was read ended
+  stop = False  # whether any process was asked to stop
 
   def collect(keep: int):
     nonlocal last, stop
-    # Reading a step's metrics one step late keeps the device busy.
+    # The metrics of a step are read one step late, which keeps the devices busy.
     while len(waiting) > keep:
       sent = waiting.pop(0)
       step, values, rows = sent.step, sent.values, sent.rows
-      asked, tokens, places, flops = sent.told().tolist()
-      stop |= asked > 0
+      stop_requests, tokens, places, flops = sent.read_sums().tolist()
+      stop |= stop_requests > 0
       work = Work(int(tokens), int(places), flops)
       loss, grad_norm = float(values["loss"]), float(values["grad_norm"])
       if not (math.isfinite(loss) and math.isfinite(grad_norm)):
@@ -199,7 +205,7 @@ def train(
       metrics.append(
         {"step": step + 1, "loss": loss, "learning_rate": rate, "grad_norm": grad_norm}
       )
-      span = timing.measure(last, sent.asked, sent.ready, sent.read_end())
+      span = timing.measure(last, sent.requested, sent.ready, sent.read_end())
       last = span.end
       observe(Observed(metrics[-1], work, span.seconds, span.waited, sent.compiling))
 
@@ -209,36 +215,36 @@ def train(
 
   with checkpoints or contextlib.nullcontext(), sharding.use(mesh):
     while done < steps:
-      asked_at = time.perf_counter()
+      requested_at = time.perf_counter()
       batch, owners = next(iterator)
       ready_at = time.perf_counter()
-      given = state, frozen, sharding.put_rows(batch, mesh)
+      arguments = state, frozen, sharding.put_rows(batch, mesh)
       shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(batch))
       compiling = 0.0
       if shapes not in programs:
         begin = time.perf_counter()
-        programs[shapes] = step_fn.lower(*given).compile()
+        programs[shapes] = step_fn.lower(*arguments).compile()
         compiling = time.perf_counter() - begin
-      state, values = programs[shapes](*given)
+      state, values = programs[shapes](*arguments)
       read_end = timing.note_end(values)
       rows = np.unique(owners.item[owners.item >= 0])
       done += 1
       progress(done, steps)
-      asked = stopped()
-      told = peers.sum_later(np.array([asked, *count(batch)], np.float64), mesh)
+      stop_here = stopped()
+      addends = np.array([stop_here, *count(batch)], np.float64)
       waiting.append(
-        _Sent(
+        _Dispatched(
           done - 1,
           values,
           rows,
-          told,
-          asked_at + compiling,
+          row_shares.sum_later(addends, mesh),
+          requested_at + compiling,
           ready_at + compiling,
           read_end,
           compiling,
         )
       )
-      stop |= asked and jax.process_count() == 1
+      stop |= stop_here and jax.process_count() == 1
       collect(1)
       if stop and done < steps:
         if checkpoints:
@@ -253,24 +259,25 @@ def train(
 
 
 def _choose_kernel(config, params, batches, mesh, warn) -> MllmConfig:
-  """The config with the kernel that agrees on the first batch.
+  """Returns the config with an attention kernel that was checked on the first batch.
 
-  The batch is read once more, so that the run's own iterator stands still.
+  The batch is read by an iterator of its own, so that the one of the loop stays at the
+  start.
   """
   if attention_check.wanted_kernel(config) == "xla":
     return dataclasses.replace(config, attention="xla")
   first, _ = next(iter(batches))
   with sharding.use(mesh):
-    laid = sharding.put_rows(first, mesh)
-    return attention_check.choose_kernel(config, params, laid, warn)
+    batch = sharding.put_rows(first, mesh)
+    return attention_check.choose_kernel(config, params, batch, warn)
 
 
 def _copy(tree: Params) -> Params:
-  """Arrays of its own, laid out as the tree's."""
-  layout = jax.tree.map(lambda x: x.sharding, tree)
-  return jax.jit(lambda t: jax.tree.map(jnp.copy, t), out_shardings=layout)(tree)
+  """Copies a tree to new buffers with the same shardings."""
+  shardings = jax.tree.map(lambda x: x.sharding, tree)
+  return jax.jit(lambda t: jax.tree.map(jnp.copy, t), out_shardings=shardings)(tree)
 
 
 def format_metrics(metrics: list[dict[str, float]]) -> str:
-  """One JSON object a step."""
+  """Formats metrics as JSONL, one line for each step."""
   return "".join(json.dumps(line) + "\n" for line in metrics)

@@ -1,4 +1,4 @@
-"""When a training step was done, noted while the loop does other things."""
+"""Measures when a training step ended, without blocking the training loop."""
 
 import contextlib
 import threading
@@ -10,13 +10,13 @@ import jax
 
 
 class Span(NamedTuple):
-  """How long a step took; see `measure`.
+  """The time of a step; see `measure`.
 
   Attributes:
-    seconds: from the end of the step before, or from asking for this step's batch if
-      that was later.
-    waited: of them, until the batch was there.
-    end: when the step was done, a reading of `time.perf_counter`.
+    seconds: the seconds from the end of the step before, or from the request of this
+      step's batch if that was later.
+    waited: the part of `seconds` before the batch was there.
+    end: the end of the step, by `time.perf_counter`.
   """
 
   seconds: float
@@ -25,28 +25,28 @@ class Span(NamedTuple):
 
 
 def note_end(values: Any) -> Callable[[], float]:
-  """Waits for arrays in a thread of its own.
+  """Waits for arrays in a separate thread, and notes when they are there.
 
-  A step's results are read late, so that the devices stay busy, and a backend may
-  run the next step before its dispatch returns. The time of reading therefore says
-  nothing about when a step was done.
+  The results of a step are read late, so that the devices stay busy, and a backend may
+  run the next step before its dispatch returns. When the results are read is therefore
+  no measure of when the step ended.
 
   Args:
-    values: what the step will give.
+    values: the results of the step, which may still be computed.
 
   Returns:
-    A function that waits until they are there and gives the time at which they
-    were, a reading of `time.perf_counter`.
+    A function that waits for the arrays, and returns the time at which they were there,
+    by `time.perf_counter`.
   """
   ends: list[float] = []
 
   def wait():
-    # An error of the step is raised to whoever reads its values.
+    # If the step failed, its error is raised where the values are read.
     with contextlib.suppress(Exception):
       jax.block_until_ready(values)
     ends.append(time.perf_counter())
 
-  # Not a daemon: the interpreter must not end while a thread is inside the runtime.
+  # Not a daemon, since the interpreter must not exit while a thread is in the runtime.
   thread = threading.Thread(target=wait)
   thread.start()
 
@@ -57,17 +57,17 @@ def note_end(values: Any) -> Callable[[], float]:
   return read_end
 
 
-def measure(before: float, asked: float, ready: float, end: float) -> Span:
-  """The time of one step.
+def measure(before: float, requested: float, ready: float, end: float) -> Span:
+  """Computes the time of one step.
 
-  Steps overlap with reading the next batch, so only what the devices had to wait
-  for counts. What lies between two steps, such as saving a checkpoint, belongs to
-  neither.
+  A step overlaps with the reading of the next batch, so reading counts only as far as
+  the devices waited for it. What happens between two steps, such as saving a
+  checkpoint, counts to neither.
 
   Args:
-    before: when the step before was done; minus infinity for the first one.
-    asked, ready: when its batch was asked for, and was there.
-    end: when it was done.
+    before: the end of the step before; minus infinity for the first step.
+    requested, ready: the times at which the batch was requested and was there.
+    end: the end of the step.
   """
-  start = max(before, asked)
+  start = max(before, requested)
   return Span(end - start, max(0.0, ready - start), end)

@@ -1,4 +1,4 @@
-"""One training step: a pure function over the trainable part of the parameters."""
+"""The training step: a pure function of the trainable and the frozen parameters."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,26 +11,28 @@ from jax.sharding import NamedSharding, PartitionSpec
 from mllm_selector_jax import losses, sharding
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.training.optimizer_options import TRAINABLE
 from mllm_selector_jax.types import Batch, InputError, Params
-
-TRAINABLE = {
-  "projector": ("projector",),
-  "decoder": ("projector", "decoder"),
-  "all": ("vision", "projector", "decoder"),
-}
 
 
 class State(NamedTuple):
-  """What training changes: the trainable parameters and the optimizer's state."""
+  """The training state: the trainable parameters and the optimizer's state."""
 
   params: Params
   optimizer: optax.OptState
 
 
 def split_params(params: Params, trainable: str) -> tuple[Params, Params]:
-  """Parameters as (trainable, frozen), by the name of a trainable set.
+  """Divides parameters into (trainable, frozen).
 
-  Where the decoder has an adapter, that is trained in its place.
+  If there is an adapter, it is trained in place of the decoder.
+
+  Args:
+    params: all parameters.
+    trainable: a key of `TRAINABLE`.
+
+  Raises:
+    InputError: `trainable` is not a key of `TRAINABLE`.
   """
   if trainable not in TRAINABLE:
     raise InputError(
@@ -46,7 +48,7 @@ def split_params(params: Params, trainable: str) -> tuple[Params, Params]:
 
 
 def batch_loss(config: MllmConfig, params: Params, batch: Batch) -> jax.Array:
-  """Mean cross-entropy over the supervised tokens of the whole batch."""
+  """Computes the mean cross-entropy over the supervised tokens of a batch."""
   return _loss_sum(config, params, batch) / _supervised(batch)
 
 
@@ -63,14 +65,15 @@ def _loss_sum(config: MllmConfig, params: Params, batch: Batch) -> jax.Array:
 
 
 def split_batch(batch: Batch, parts: int, ways: int) -> Batch:
-  """A batch as `parts` equal ones, on a new leading axis.
+  """Splits a batch into equal micro-batches, on a new leading axis.
 
-  No row leaves its device: each gives a part of its own rows to every part.
+  No row moves to another device: every device has a share of its rows in each
+  micro-batch.
 
   Args:
-    batch: of parts * ways shards.
-    parts: how many.
-    ways: over how many devices' worth of rows the batch is spread.
+    batch: a batch of parts * ways shards.
+    parts: the number of micro-batches.
+    ways: the number of devices over which the rows of the batch are sharded.
   """
 
   def split(x):
@@ -88,23 +91,23 @@ def make_train_step(
   accumulate: int = 1,
   ways: int = 1,
 ) -> Callable[[State, Params, Batch], tuple[State, dict[str, jax.Array]]]:
-  """A jitted (state, frozen, batch) -> (state, {"loss", "grad_norm"}).
+  """Makes a jitted function (state, frozen, batch) -> (state, {"loss", "grad_norm"}).
 
-  The state's buffers are reused for the new state.
+  The buffers of the state are donated to the new state.
 
   Args:
     config: the model.
-    optimizer: what `make_optimizer` gave.
-    shardings: how the new state lies.
-    accumulate: micro-batches whose gradients are added up before the update. The
-      loss is the mean over the supervised tokens of all of them, so that their
-      number changes nothing but the memory that is needed.
-    ways: over how many devices' worth of rows the batch is spread.
+    optimizer: the transformation of `make_optimizer`.
+    shardings: the shardings of the new state.
+    accumulate: the number of micro-batches whose gradients are added before the update.
+      The loss is the mean over the supervised tokens of all of them, so that the number
+      of micro-batches affects only the memory.
+    ways: the number of devices over which the rows of the batch are sharded.
   """
 
-  def add_up(params, frozen, batch):
-    """The gradient of the whole batch, one micro-batch after the other."""
-    # Known before the first one, the count can divide each micro-batch's sum.
+  def accumulate_gradients(params, frozen, batch):
+    """Returns the loss and gradient of a batch, by a scan over its micro-batches."""
+    # The loss sum of each micro-batch is divided by the count of the whole batch.
     count = _supervised(batch)
 
     def add(total, micro):
@@ -127,7 +130,7 @@ def make_train_step(
     if accumulate == 1:
       loss, gradients = jax.value_and_grad(loss_fn)(state.params)
     else:
-      loss, gradients = add_up(state.params, frozen, batch)
+      loss, gradients = accumulate_gradients(state.params, frozen, batch)
     updates, optimizer_state = optimizer.update(
       gradients, state.optimizer, state.params
     )
@@ -135,37 +138,39 @@ def make_train_step(
     params = optax.apply_updates(state.params, updates)
     return State(params, optimizer_state), metrics
 
-  # What comes out lies as what went in: one compilation serves every step.
-  out = None if shardings is None else (shardings, None)
-  return jax.jit(step, donate_argnums=0, out_shardings=out)
+  # The new state has the shardings of the old one, so that all steps share one program.
+  out_shardings = None if shardings is None else (shardings, None)
+  return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
 
 
 def lay_out_state(optimizer: optax.GradientTransformation, params: Params) -> State:
-  """How the state lies on the devices: moments as their parameters, counters whole.
+  """Returns the shardings of the state.
+
+  Moments are sharded like their parameters, and counters are replicated.
 
   Args:
-    optimizer: what `make_optimizer` gave.
-    params: the trainable ones, or their shapes, with shardings.
+    optimizer: the transformation of `make_optimizer`.
+    params: the trainable parameters, or their shapes, with shardings.
   """
-  laid = jax.tree.map(lambda x: x.sharding, params)
-  first = jax.tree.leaves(laid)[0]
-  whole = first
+  param_shardings = jax.tree.map(lambda x: x.sharding, params)
+  first = jax.tree.leaves(param_shardings)[0]
+  replicated = first
   if isinstance(first, NamedSharding):
-    whole = NamedSharding(first.mesh, PartitionSpec())
-  shardings = optax.tree.map_params(
+    replicated = NamedSharding(first.mesh, PartitionSpec())
+  optimizer_shardings = optax.tree.map_params(
     optimizer,
-    lambda _, layout: layout,
+    lambda _, param_sharding: param_sharding,
     jax.eval_shape(optimizer.init, params),
-    laid,
-    transform_non_params=lambda _: whole,
+    param_shardings,
+    transform_non_params=lambda _: replicated,
   )
-  return State(laid, shardings)
+  return State(param_shardings, optimizer_shardings)
 
 
 def init_state(
   optimizer: optax.GradientTransformation, params: Params
 ) -> tuple[State, State]:
-  """The state before the first step, and how it lies on the devices."""
-  laid = lay_out_state(optimizer, params)
-  moments = jax.jit(optimizer.init, out_shardings=laid.optimizer)(params)
-  return State(params, moments), laid
+  """Returns the state before the first step, and its shardings."""
+  shardings = lay_out_state(optimizer, params)
+  moments = jax.jit(optimizer.init, out_shardings=shardings.optimizer)(params)
+  return State(params, moments), shardings

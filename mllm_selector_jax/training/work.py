@@ -1,4 +1,4 @@
-"""What a training step has to compute, counted from its batch, and chips' peaks."""
+"""What a training step has to compute, counted from its batch."""
 
 import math
 from collections.abc import Callable, Collection
@@ -10,23 +10,6 @@ import numpy as np
 from mllm_selector_jax.models import stack
 from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
 from mllm_selector_jax.types import Batch, Params
-
-# Published dense bfloat16 peaks, FLOP/s a chip, by jax's name of the device: Google's
-# pages cloud.google.com/tpu/docs/v5e, v5p and v6e; NVIDIA's data sheets of H100 (SXM,
-# PCIe, NVL) and H200, without sparsity.
-PEAKS = {
-  "TPU v5 lite": 197e12,
-  "TPU v5e": 197e12,
-  "TPU v5": 459e12,
-  "TPU v5p": 459e12,
-  "TPU v6 lite": 918e12,
-  "TPU v6e": 918e12,
-  "NVIDIA H100 80GB HBM3": 989e12,
-  "NVIDIA H100 PCIe": 756e12,
-  "NVIDIA H100 NVL": 835e12,
-  "NVIDIA H200": 989e12,
-}
-
 
 # What the last of few blocks does only where it is read (models/decoder.py).
 _AFTER = ("out", "gate", "up", "down")
@@ -67,11 +50,6 @@ class Rates(NamedTuple):
     return (
       self.token * tokens + self.key * keys + self.target * targets + self.tile * tiles
     )
-
-
-def peak_flops(device: Any) -> float | None:
-  """The device's published bfloat16 peak, FLOP/s; None where it is not known."""
-  return PEAKS.get(device.device_kind)
 
 
 def make_rates(

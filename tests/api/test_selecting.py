@@ -124,7 +124,7 @@ def test_the_tables_have_a_line_a_row():
     ({"losses": []}, r"losses has the shape \(0,\)"),
     ({"losses": [np.nan] * 3}, "none of 3 is a finite number"),
     ({"embeddings": np.ones((2, 4))}, "embeddings has 2 entries, but there are 3"),
-    ({"embeddings": [1.0, 2.0, 3.0]}, "one vector a row"),
+    ({"embeddings": [1.0, 2.0, 3.0]}, "one vector for each row"),
     ({"groups": ["a"]}, "groups has 1 entries"),
     ({"ids": ["a", "a", "b"]}, "1 of 3 repeat an earlier one"),
     ({"ids": ["a", "b"]}, "ids has 2 entries"),

@@ -84,7 +84,7 @@ def test_questions_of_the_pool_are_named_and_refused_unless_allowed(command, poo
   settings = RUN | {"evaluate__tasks": tasks, "evaluate__images": copy}
   status, said = command("run", **settings)
   assert status == 2, said
-  assert "3 of 5 evaluation questions also stand in the pool" in said
+  assert "3 of 5 evaluation questions are also in the pool" in said
   assert "2 are the same question about the same image, or both without one" in said
   assert "1 are the same image and nearly the same question" in said
   assert "By task: ask 2, talk 1" in said

@@ -73,8 +73,14 @@ def command(scored, capsys):
     ({"strategy": "visnec"}, "select.strategy visnec needs the signal 'visual'"),
     ({"visual": True}, "select.visual needs the signal 'visual', which was not scored"),
     ({"signal": "excess"}, "select.signal needs the signal 'excess', which was not"),
-    ({"signal": "los"}, "select.signal is 'los', which is no signal; there are loss,"),
-    ({"groups": "colour"}, "select.groups names 'colour'; there are kmeans, necessity"),
+    (
+      {"signal": "los"},
+      "select.signal is 'los', which is not a signal; there are loss,",
+    ),
+    (
+      {"groups": "colour"},
+      "select.groups names 'colour'; allowed are kmeans, necessity",
+    ),
     ({"groups": "source*colour"}, "select.groups names 'colour'"),
     (
       {
@@ -82,7 +88,7 @@ def command(scored, capsys):
         "target": "given",
         "target_shares": '{"part 0": 0.5, "part 1": 0.2}',
       },
-      "select.target_shares sum to 0.7 with a smallest of 0.2; they must",
+      "select.target_shares sum to 0.7, and the smallest is 0.2; they must",
     ),
     (
       {
@@ -90,7 +96,7 @@ def command(scored, capsys):
         "target": "given",
         "target_shares": '{"part 0": 1.5, "part 1": -0.5}',
       },
-      "sum to 1 with a smallest of -0.5; they must not be negative",
+      "sum to 1, and the smallest is -0.5; they must not be negative",
     ),
     ({"floor": 1.5}, "select.floor is 1.5; it must be a number from 0 to 1"),
     (
@@ -109,7 +115,7 @@ def test_selections_that_cannot_be(command, settings, words):
 def test_floors_as_large_as_the_budget_leave_nothing_to_gains(command, scored):
   settings = {"select__groups": "source", "select__floor": 1.0}
   status, said = command("select", **settings)
-  assert status == 0 and "proved the best, gap" in said
+  assert status == 0 and "proved optimal, gap" in said
   summary = read_summary(scored[1] / "work")
   assert abs(summary["certificate"]["gap"]) < ROUNDING
   assert [group["floor"] for group in summary["groups"]] == [3, 3]
@@ -148,7 +154,9 @@ def test_scores_that_are_no_number_are_set_aside_and_counted(command, scored):
   status, said = command("score", **given)
   assert status == 0 and "loss of 2 rows is not finite" in said and "row-4" in said
   status, said = command("select", **given, select__budget="100%")
-  assert status == 0 and "2 rows have a score that is not a number, set aside" in said
+  assert (
+    status == 0 and "2 rows are set aside: a score of theirs is not a number" in said
+  )
   assert f"keeps {ROWS - 2} of {ROWS - 2} eligible rows" in said
   work = scored[1] / "nan"
   assert read_summary(work)["reasons"]["not a number"] == 2

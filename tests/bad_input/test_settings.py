@@ -60,6 +60,14 @@ def set_config(**values):
   return change
 
 
+def stretch_positions(folder):
+  def change(config):
+    scaling = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    config["text_config"].update(rope_parameters=scaling, max_position_embeddings=16)
+
+  bases.edit_json(folder / "config.json", change)
+
+
 def make_tokenizer_larger(folder):
   tokenizer = tiny.make_tokenizer(300)
   tokenizer.add_tokens([f"<extra {n}>" for n in range(40)])
@@ -89,6 +97,10 @@ def lose_a_shard(folder):
       ("'gemma'; supported are llama, mistral, qwen2",),
     ),
     (
+      stretch_positions,
+      ("rope_type 'dynamic'", "beyond 16 tokens", "--config.model.max_length=16"),
+    ),
+    (
       make_tokenizer_larger,
       ("the tokenizer has 340 tokens", "vocab_size of 320", "must not be smaller"),
     ),
@@ -102,6 +114,7 @@ def lose_a_shard(folder):
   ids=[
     "architecture",
     "decoder",
+    "stretched positions",
     "vocabulary",
     "half a shard",
     "absent shard",

@@ -4,7 +4,6 @@ import bz2
 import gzip
 import json
 import os
-import resource
 import stat
 import subprocess
 import sys
@@ -156,12 +155,27 @@ def test_a_folder_of_somebody_else_is_not_used(tmp_path, place):
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
-  with gzip.open(tmp_path / "pool.jsonl.gz", "wb", 1) as file:
-    for _ in range(300):
-      file.write(LINES * 500)
-  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  assert sum(1 for _ in records.read_records(tmp_path / "pool.jsonl.gz")) == 750_000
-  assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+  """In a process of its own, whose peak is of these files and of nothing before."""
+  for name, blocks in (("small", 10), ("large", 70)):
+    with gzip.open(tmp_path / f"{name}.jsonl.gz", "wb", 1) as file:
+      for _ in range(blocks):
+        file.write(LINES * 500)
+  script = (
+    "import resource, sys\n"
+    "from mllm_selector_jax.data.json_text import records\n"
+    "for path in sys.argv[1:]:\n"
+    "  count = sum(1 for _ in records.read_records(path))\n"
+    "  print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", script]
+    + [str(tmp_path / f"{name}.jsonl.gz") for name in ("small", "large")],
+    capture_output=True, text=True, check=True,
+    env=os.environ | {"TMPDIR": tempfile.gettempdir()},
+  )  # fmt: skip
+  (few, before), (many, after) = (map(int, x.split()) for x in done.stdout.splitlines())
+  assert (few, many) == (25_000, 175_000)
+  assert (after - before) * 1000 < 133 * (many - few)  # kB; bytes of each record
 
 
 def test_names_without_their_packing():

@@ -13,7 +13,7 @@ def make_line(row, **changes):
   line = pool_table.Line(
     row, f"id {row}", f"{row:016x}" * 2, "source", ("a/1.png",), ("f" * 64,),
     ("e" * 32,), (7, 9), 2, 90 + row, 7, 5, 1, 0, (3, 8), (0, 1), (0, 0),
-    (2**64 - 1, 7), "ok", None, None, False, "pool.json", 10 * row, 9,
+    (2**64 - 1, 7), (0, 2), "ok", None, None, False, "pool.json", 10 * row, 9,
     2**64 - 1 - row,
   )  # fmt: skip
   return line._replace(**changes)
@@ -39,6 +39,7 @@ LINES = [
     prefix_tiles=(),
     prefix_taps=(),
     prefix_keys=(),
+    prefix_asked=(),
     source="text",
   ),
   make_line(2, status="aside", reason="malformed", detail="x", hash=None, tokens=0),
@@ -81,7 +82,7 @@ def test_the_columns_are_named_as_documented(tmp_path):
     == (
       "row id hash source images image_hashes pixels sizes turns tokens supervised"
       " image_tokens tiles taps prefix_tokens prefix_tiles prefix_taps prefix_keys"
-      " status reason detail truncated file offset length answer"
+      " prefix_asked status reason detail truncated file offset length answer"
     ).split()
   )
 

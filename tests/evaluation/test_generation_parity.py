@@ -37,7 +37,9 @@ def torch_answer(model, config, prompt, pixels, eos):
   return ids + [first] * (NEW - len(ids))
 
 
-@pytest.mark.parametrize("name", ["grouped", "mistral", "qwen2 tied, siglip"])
+@pytest.mark.parametrize(
+  "name", ["grouped", "mistral", "qwen2 tied, siglip", "internvl 6b"]
+)
 def test_answers_are_transformers(tmp_path, name):
   assert_answers_agree(tmp_path, CASES[name])
 

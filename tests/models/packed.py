@@ -56,6 +56,14 @@ def random_sample(
   return tokens, rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
 
 
+def find_pixels(tiles: tuple[np.ndarray, ...]) -> np.ndarray | None:
+  """The pixels of an example's only image, of one tile; None without an image."""
+  if not tiles:
+    return None
+  ((pixels,),) = tiles
+  return pixels
+
+
 def pack(config: configs.MllmConfig, rows: list[list], length: int) -> types.Batch:
   """Packs samples (tokens, pixels or None) one after the other into rows."""
   side, many = config.vision.image_size, max(1, *map(len, rows))

@@ -4,7 +4,7 @@ import pytest
 import transformers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from mllm_selector_jax.models import rope
+from mllm_selector_jax.models import rope, rotation
 from mllm_selector_jax.models.huggingface.families import read_rope
 from mllm_selector_jax.types import InputError
 
@@ -53,6 +53,20 @@ def test_wavelengths_are_transformers(name, theta, head_dim):
   )
 
 
+def test_dynamic_scaling_begins_beyond_the_longest_row():
+  config = transformers.LlamaConfig(
+    hidden_size=32,
+    num_attention_heads=2,
+    max_position_embeddings=256,
+    rope_parameters={"rope_type": "dynamic", "rope_theta": 500.0, "factor": 2.0},
+  )
+  ours = read_rope(config).frequencies(16)
+  wanted, scale = ROPE_INIT_FUNCTIONS["dynamic"](config, "cpu", seq_len=256)
+  np.testing.assert_allclose(ours, wanted.numpy(), rtol=1e-6)
+  longer, _ = ROPE_INIT_FUNCTIONS["dynamic"](config, "cpu", seq_len=300)
+  assert scale == 1 and not np.allclose(ours, longer.numpy())
+
+
 def test_a_factor_of_1_changes_nothing():
   plain = rope.Rope(500.0).frequencies(32)
   for kind in rope.KINDS:
@@ -64,7 +78,7 @@ def test_a_factor_of_1_changes_nothing():
 @pytest.mark.parametrize(
   "fields, message",
   [
-    ({"kind": "dynamic"}, "'dynamic' cannot be run"),
+    ({"kind": "longrope"}, "'longrope' cannot be run"),
     ({"theta": 0.0}, "must be positive"),
     ({"kind": "linear", "factor": 0.0}, "must be positive"),
     ({"kind": "yarn"}, "original_max_position_embeddings"),
@@ -80,11 +94,11 @@ def test_rotation_is_a_complex_product():
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, 5, 3, 8)).astype(np.float32)
   positions = rng.integers(0, 50, (2, 5))
-  cos, sin = rope.rotation_angles(jnp.asarray(positions), 8, rope.Rope(100.0))
+  cos, sin = rotation.rotation_angles(jnp.asarray(positions), 8, rope.Rope(100.0))
   angles = positions[..., None] / 100.0 ** (np.arange(4) / 4)
   turned = (x[..., :4] + 1j * x[..., 4:]) * np.exp(1j * angles)[:, :, None]
   np.testing.assert_allclose(
-    rope.rotate(x, cos, sin),
+    rotation.rotate(x, cos, sin),
     np.concatenate([turned.real, turned.imag], -1),
     atol=1e-5,
   )
@@ -96,10 +110,11 @@ def test_only_the_distance_of_two_positions_matters():
 
   def product(first, second):
     angles = [
-      rope.rotation_angles(jnp.array([[p]]), 8, rope.Rope()) for p in (first, second)
+      rotation.rotation_angles(jnp.array([[p]]), 8, rope.Rope())
+      for p in (first, second)
     ]
     turned = (
-      rope.rotate(x, *angle) for x, angle in zip((query, key), angles, strict=True)
+      rotation.rotate(x, *angle) for x, angle in zip((query, key), angles, strict=True)
     )
     return float(jnp.sum(next(turned) * next(turned)))
 
@@ -109,5 +124,5 @@ def test_only_the_distance_of_two_positions_matters():
 
 def test_position_0_is_not_turned():
   x = np.random.default_rng(2).normal(size=(1, 1, 2, 4)).astype(np.float32)
-  cos, sin = rope.rotation_angles(jnp.zeros((1, 1), int), 4, rope.Rope())
-  np.testing.assert_array_equal(rope.rotate(x, cos, sin), x)
+  cos, sin = rotation.rotation_angles(jnp.zeros((1, 1), int), 4, rope.Rope())
+  np.testing.assert_array_equal(rotation.rotate(x, cos, sin), x)

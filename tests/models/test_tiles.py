@@ -138,14 +138,14 @@ def test_the_work_is_that_of_the_tiles():
   params = mllm.abstract(CONFIG)
   rows = make_rows()
   batch = tiles.pack(CONFIG, rows, 32)
-  counted = work._count_tiles(CONFIG, batch)
+  counted = work._count_tiles(batch, CONFIG.patches)
   # With this seed the last tile of every shard is read.
   assert counted == sum(len(sample.tiles) for row in rows for sample in row)
   rates = work.make_rates(CONFIG, params, None)
   one = work.make_rates(packed.make_config(vision_image_size=32), params, None)
   width, inner = CONFIG.vision.width, CONFIG.decoder.width
   merged = 2 * MANY * (4 * width * inner + inner * inner)
-  assert rates.image - one.image == merged - 2 * 16 * (4 * width + inner) * inner
+  assert rates.tile - one.tile == merged - 2 * 16 * (4 * width + inner) * inner
   tokens = work.make_count(CONFIG, params, ())(batch)
   text = tiles.pack(CONFIG, [[s] for s in [rows[0][0]]], 32)
   assert tokens.flops > work.make_count(CONFIG, params, ())(text).flops
@@ -159,10 +159,9 @@ def test_the_work_of_one_tile_an_image_is_as_before():
     [packed.random_sample(packed.CONFIG, rng, 4, False)],
   ]
   batch = packed.pack(packed.CONFIG, rows, 32)
-  assert work._count_tiles(packed.CONFIG, batch) == 3
-  assert (
-    work._count_tiles(packed.CONFIG, batch._replace(images=batch.images[:, :0])) == 0
-  )
+  assert work._count_tiles(batch, packed.CONFIG.patches) == 3
+  none = batch._replace(images=batch.images[:, :0])
+  assert work._count_tiles(none, packed.CONFIG.patches) == 0
 
 
 @pytest.mark.parametrize(

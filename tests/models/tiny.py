@@ -199,10 +199,12 @@ def make_base(folder: str | os.PathLike, seed: int = 0, **overrides: Any) -> Pat
   """
   hf_config = make_hf_config(**overrides)
   token = FAMILIES[hf_config.model_type].token
+  marks = ("<img>", "</img>") if hf_config.model_type == "internvl" else ()
+  special = (*SPECIAL[:4], token, *marks)
   huggingface.write_fresh(
     folder,
     hf_config,
-    make_tokenizer(min(300, hf_config.text_config.vocab_size), (*SPECIAL[:4], token)),
+    make_tokenizer(min(300, hf_config.text_config.vocab_size), special),
     make_family_processor(hf_config),
     seed,
   )

@@ -34,9 +34,9 @@ def scored(params, tmp_path_factory):
 forward = jax.jit(mllm.hidden_states, static_argnums=0)
 
 
-def score_alone(params, sample, pixels):
+def score_alone(params, sample, tiles):
   """Plain numpy on one sample in a row of its own: sums, turns, embedding."""
-  batch = packed.pack(CONFIG, [[(sample.tokens, pixels)]], 48)
+  batch = packed.pack(CONFIG, [[(sample.tokens, packed.find_pixels(tiles))]], 48)
   hidden = np.asarray(forward(CONFIG, params, batch), np.float64)[0]
   logits = hidden @ np.asarray(mllm.head(CONFIG, params), np.float64)
   (where,) = np.nonzero(sample.supervised)
@@ -63,8 +63,8 @@ def test_shared_and_packed_equal_one_at_a_time(params, scored):
   pool, (counts, columns, embeddings) = pools.make_pool(), scored
   assert counts["tokens"] < pool.table.tokens.sum()  # some were shared
   np.testing.assert_array_equal(columns["row"], np.arange(23))
-  for row, (sample, pixels) in enumerate(pool.samples):
-    sums, losses, embedding = score_alone(params, sample, pixels)
+  for row, (sample, tiles) in enumerate(pool.samples):
+    sums, losses, embedding = score_alone(params, sample, tiles)
     for name in SUMS:
       np.testing.assert_allclose(columns[name][row], sums[name], rtol=1e-5)
     np.testing.assert_allclose(columns["turn_losses"][row], losses, rtol=1e-5)
@@ -97,13 +97,13 @@ def test_neither_plan_nor_batch_nor_devices_matter(
 @pytest.mark.parametrize("changed", [0, 2, 3, 6])
 def test_a_sample_changes_no_bit_of_the_others(params, scored, tmp_path, changed):
   pool, (_, wanted, embeddings) = pools.make_pool(), scored
-  sample, pixels = pool.samples[changed]
+  sample, tiles = pool.samples[changed]
   prefixes = pool.table.prefixes.take(np.array([changed]))
   trunk = prefixes.tokens.max(initial=len(pools.SYSTEM))
   tokens = sample.tokens.copy()
   text = (np.arange(len(tokens)) >= trunk) & (tokens != pools.IMAGE)
   tokens[text] = np.where(tokens[text] < 20, tokens[text] + 9, tokens[text] - 7)
-  pool.samples[changed] = sample._replace(tokens=tokens), pixels
+  pool.samples[changed] = sample._replace(tokens=tokens), tiles
   _, found, others = pools.score(pool, params, tmp_path, mesh())
   rest = np.arange(23) != changed
   for name in SUMS:
@@ -155,8 +155,8 @@ def test_control_passes_leave_out_what_they_say(params, tmp_path, name):
   pool = pools.make_pool()
   own = passes.CONTROLS[name]
   counts, columns, none = pools.score(pool, params, tmp_path, mesh(), own)
-  assert none is None and (name == "no_question") == (counts["images"] > 0)
-  for row, (sample, pixels) in enumerate(pool.samples):
+  assert none is None and (name == "no_question") == (counts["tiles"] > 0)
+  for row, (sample, tiles) in enumerate(pool.samples):
     kept = sample.tokens != pools.IMAGE if name == "no_image" else ~sample.asked
     assert kept.sum() < len(kept) or not pool.table.has_image[row]
     alone = sample._replace(
@@ -164,7 +164,7 @@ def test_control_passes_leave_out_what_they_say(params, tmp_path, name):
       supervised=sample.supervised[kept],
       turns=sample.turns[kept],
     )
-    sums, _, _ = score_alone(params, alone, pixels if name == "no_question" else None)
+    sums, _, _ = score_alone(params, alone, tiles if name == "no_question" else ())
     np.testing.assert_allclose(columns["loss"][row], sums["loss"], rtol=1e-5)
 
 
@@ -193,7 +193,7 @@ def test_a_pool_without_images_or_of_one_row(params, tmp_path):
       pool, params, tmp_path / name, mesh(8), rows=rows, batch_rows=1
     )
     np.testing.assert_array_equal(columns["row"], rows)
-    assert np.isfinite(columns["loss"]).all() and counts["images"] == 0
+    assert np.isfinite(columns["loss"]).all() and counts["tiles"] == 0
 
 
 def test_wrong_options_are_named():

@@ -17,11 +17,11 @@ def make_case(bad):
   """A pool in which WORD stands in these rows alone, and the pool without it."""
   clean, pool = pools.make_pool(), pools.make_pool()
   for each, put in ((clean, ()), (pool, bad)):
-    for row, (sample, pixels) in enumerate(each.samples):
+    for row, (sample, tiles) in enumerate(each.samples):
       tokens = np.where(sample.tokens == WORD, 38, sample.tokens)
       if row in put:
         tokens[np.flatnonzero(sample.asked)[-1]] = WORD
-      each.samples[row] = sample._replace(tokens=tokens), pixels
+      each.samples[row] = sample._replace(tokens=tokens), tiles
   return clean, pool
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mllm_selector_jax.data.packing.assembly import Owners
-from mllm_selector_jax.scoring import signals
+from mllm_selector_jax.scoring import signals, token_signals
 from mllm_selector_jax.scoring.sample_columns import make_columns
 
 
@@ -34,14 +34,14 @@ def plain_signals(logits, targets, hidden):
 
 def test_token_signals_agree_with_plain_numpy():
   logits, targets, hidden = random_case()
-  found = signals.token_signals(jnp.asarray(logits), jnp.asarray(targets), hidden)
+  found = token_signals.token_signals(jnp.asarray(logits), jnp.asarray(targets), hidden)
   for name, wanted in plain_signals(logits, targets, hidden).items():
     np.testing.assert_allclose(found[name], wanted, rtol=2e-5, err_msg=name)
 
 
 def test_a_certain_prediction_has_no_necessity():
   logits = jnp.array([[100.0, 0.0, 0.0]])
-  found = signals.token_signals(logits, jnp.array([0]), jnp.ones((1, 4)))
+  found = token_signals.token_signals(logits, jnp.array([0]), jnp.ones((1, 4)))
   assert all(np.isfinite(v).all() for v in found.values())
   for name in ("loss", "entropy", "el2n", "grand"):
     np.testing.assert_allclose(found[name], [0.0], atol=1e-6)

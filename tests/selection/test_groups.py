@@ -54,7 +54,7 @@ def test_groups_by_name():
   embeddings = np.eye(5, dtype=np.float32)
   found = groups.by_embedding(embeddings, 2)
   assert make("kmeans", clusters=lambda: found) is found
-  with pytest.raises(InputError, match=r"'colour'; there are .* source, turns"):
+  with pytest.raises(InputError, match=r"'colour'; allowed are .* source, turns"):
     make("source*colour")
   with pytest.raises(InputError, match="hold no embeddings"):
     make("kmeans")

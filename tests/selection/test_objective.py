@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType
 
-from mllm_selector_jax.selection import objective, shares
+from mllm_selector_jax.selection import marginal_gains, objective, shares
 from mllm_selector_jax.types import InputError
 
 
@@ -82,7 +82,7 @@ def test_optimum_equals_brute_force(instance):
   groups, flat, tie = lay_out(values)
   order = objective.order_rows(groups, len(values), tie, flat)
   ordered, target = flat[order.rows], np.array(target)
-  gains = objective.gains(ordered, order, target, weight)
+  gains = marginal_gains.gains(ordered, order, target, weight)
   floors, capacities = np.array(floors), np.array(capacities)
   taken = objective.take(gains, order, tie, budget, floors, capacities)
   assert taken.counts.sum() == budget
@@ -101,7 +101,7 @@ def test_a_worse_selection_has_a_gap():
   groups, flat, tie = lay_out([[0.9] * 6, [0.2] * 6])
   order = objective.order_rows(groups, 2, tie)
   ordered, target = flat[order.rows], np.array([0.5, 0.5])
-  gains = objective.gains(ordered, order, target, 0.4)
+  gains = marginal_gains.gains(ordered, order, target, 0.4)
   best = objective.take(gains, order, tie, 6)
   other = best._replace(counts=best.counts[::-1].copy())
   proof = objective.certify(ordered, gains, order, target, 0.4, other)
@@ -112,7 +112,7 @@ def test_gain_is_the_difference_of_the_objective():
   values, target, weight = [[0.7, 0.5, 0.1]], np.array([1.0]), 0.4
   groups, flat, tie = lay_out(values)
   order = objective.order_rows(groups, 1, tie, flat)
-  gains = objective.gains(flat[order.rows], order, target, weight)
+  gains = marginal_gains.gains(flat[order.rows], order, target, weight)
   for n in range(1, 4):
     cost = n * math.log(n) - (n - 1) * math.log(n - 1) if n > 1 else 0
     expected = values[0][n - 1] + weight * (math.log(1.0) - cost)
@@ -126,7 +126,7 @@ def test_gains_fall_at_ten_million_rows_of_one_group():
     np.arange(1000), np.array([0, 1000]), np.arange(1, n + 1)[tail], np.zeros(1000, int)
   )
   for weight in (0.4, 1e6):
-    gains = objective.gains(np.ones(1000), order, np.ones(1), weight)
+    gains = marginal_gains.gains(np.ones(1000), order, np.ones(1), weight)
     assert np.all(np.diff(gains) < 0)
 
 
@@ -134,7 +134,7 @@ def test_no_floor_takes_from_a_group_of_share_zero_nor_runs_out():
   groups, flat, tie = lay_out([[0.1] * 3, [0.9] * 5])
   order = objective.order_rows(groups, 2, tie)
   target = np.array([1.0, 0.0])
-  gains = objective.gains(flat[order.rows], order, target, 0.0)
+  gains = marginal_gains.gains(flat[order.rows], order, target, 0.0)
   assert objective.take(gains, order, tie, 6).counts.tolist() == [3, 0]
   taken = objective.take(gains, order, tie, 6, np.array([0, 2]))
   assert taken.counts.tolist() == [3, 2]
@@ -147,7 +147,7 @@ def test_no_floor_takes_from_a_group_of_share_zero_nor_runs_out():
 def test_floors_above_budget_or_capacity_are_input_errors():
   groups, flat, tie = lay_out([[0.1] * 3, [0.9] * 5])
   order = objective.order_rows(groups, 2, tie)
-  gains = objective.gains(flat[order.rows], order, np.array([0.5, 0.5]), 0.4)
+  gains = marginal_gains.gains(flat[order.rows], order, np.array([0.5, 0.5]), 0.4)
   with pytest.raises(InputError, match="floors sum to 4 rows"):
     objective.take(gains, order, tie, 3, np.array([2, 2]))
   with pytest.raises(InputError, match="Group 1 has a floor of 2"):
@@ -158,7 +158,7 @@ def test_equal_gains_go_by_tie_then_row():
   tie = np.array([5, 5, 1, 9], np.uint64)
   groups = np.arange(4)
   order = objective.order_rows(groups, 4, tie)
-  gains = objective.gains(np.full(4, 0.5), order, np.full(4, 0.25), 0.4)
+  gains = marginal_gains.gains(np.full(4, 0.5), order, np.full(4, 0.25), 0.4)
   for budget, expected in ((1, [0, 0, 1, 0]), (2, [1, 0, 1, 0]), (3, [1, 1, 1, 0])):
     assert objective.take(gains, order, tie, budget).counts.tolist() == expected
 
@@ -167,10 +167,10 @@ def test_gains_are_the_same_on_one_and_on_eight_devices():
   groups, flat, tie = lay_out([[0.3] * 400, [0.8] * 57, [0.5] * 900])
   order = objective.order_rows(groups, 3, tie)
   target = np.array([0.5, 0.2, 0.3])
-  alone = objective.gains(flat[order.rows], order, target, 0.4)
+  alone = marginal_gains.gains(flat[order.rows], order, target, 0.4)
   assert len(jax.devices()) == 8
   with jax.set_mesh(jax.make_mesh((8,), ("data",), (AxisType.Auto,))):
-    spread = objective.gains(flat[order.rows], order, target, 0.4)
+    spread = marginal_gains.gains(flat[order.rows], order, target, 0.4)
   assert alone.dtype == np.float64
   np.testing.assert_array_equal(alone, spread)
 

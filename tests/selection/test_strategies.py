@@ -42,7 +42,7 @@ def test_the_order_of_rows_is_no_matter(options):
   order = np.random.default_rng(9).permutation(600)
   one = select(scores, groups, "20%", 5, options)
   other = select(*permute(scores, groups, order), "20%", 5, options)
-  for name in ("kept", "rank", "group", "necessity", "gain", "reason"):
+  for name in ("kept", "rank", "group", "normalised_necessity", "gain", "reason"):
     np.testing.assert_array_equal(
       getattr(one, name)[order], getattr(other, name), err_msg=name
     )
@@ -101,7 +101,7 @@ def test_kl_is_the_same_on_one_and_on_eight_devices():
   one = select(scores, groups, "20%")
   with jax.set_mesh(jax.make_mesh((8,), ("data",), (AxisType.Auto,))):
     eight = select(scores, groups, "20%")
-  for name in ("kept", "rank", "gain", "necessity", "reason"):
+  for name in ("kept", "rank", "gain", "normalised_necessity", "reason"):
     np.testing.assert_array_equal(getattr(one, name), getattr(eight, name))
   assert one.threshold == eight.threshold and one.certificate == eight.certificate
 
@@ -141,7 +141,7 @@ def test_random_is_uniform_and_another_draw_than_kl():
   other = select(scores, groups, "50%", 0, SelectOptions("stratified"))
   for each in (again, other):
     assert abs((random.kept & each.kept).mean() - 0.25) < 0.015
-  assert abs(random.necessity[random.kept].mean() - 0.5) < 0.01
+  assert abs(random.normalised_necessity[random.kept].mean() - 0.5) < 0.01
   assert np.isnan(random.gain).all() and np.isnan(random.threshold)
 
 
@@ -176,7 +176,7 @@ def test_sample_prefers_necessity_inside_a_group_and_top_takes_it():
   ):
     options = SelectOptions(within=within, temperature=temperature, bound=0.0)
     kept = select(scores, groups, 400, 0, options)
-    means[within, temperature] = kept.necessity[kept.kept].mean()
+    means[within, temperature] = kept.normalised_necessity[kept.kept].mean()
   ordered = list(means.values())
   assert ordered == sorted(ordered) and abs(ordered[0] - 0.5) < 0.05
   assert ordered[-1] == pytest.approx(0.95, abs=1e-3)

@@ -71,7 +71,7 @@ def test_what_was_changed_is_named(published, capsys):
   found = json.loads((published / "card.json").read_text())
   found["hashes"]["selection.parquet"] = storage.hash_file(path)
   artifacts.write_json(published / "card.json", found)
-  with pytest.raises(InputError, match="120 of 120 rows come out otherwise; row 0"):
+  with pytest.raises(InputError, match="120 of 120 rows differ; the first is row 0"):
     card.verify(published, default.get_config())
   assert main.run(["mllm-selector", "verify"]) == 2
   assert main.run(["mllm-selector", "verify", "--card=nowhere"]) == 2

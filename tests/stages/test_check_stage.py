@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.stages.check import check
 from tests import small_run
@@ -20,11 +22,18 @@ def test_pixels_follow_from_how_images_are_prepared(tmp_path):
 
   table, _ = run()
   images = table.ok & table.has_image
-  assert images.any() and (table.trunk[images] > 16).all()
-  assert (table.pixel_keys[images] > 0).all()
+  assert images.any() and (table.image_tokens[images] == 16).all()
+  assert (table.tiles == images).all()
+  for row in np.flatnonzero(images):
+    (pixels,), beginnings = table.pixels[row], table.prefix_tokens[row]
+    assert len(pixels) == 32 and min(table.prefix_keys[row]) > 0
+    # What stands before the image, and that with the image.
+    assert beginnings[1] - beginnings[0] == 16 < beginnings[1] < table.tokens[row]
   again, log = run()
   assert "check: pool is unchanged, kept" in log
-  assert again.pixels.tolist() == table.pixels.tolist()
+  for name in ("bounds", "values"):
+    was, now = getattr(table.pixels, name), getattr(again.pixels, name)
+    assert now.tolist() == was.tolist()
   _, log = run(**{"model.pad_images": False})
   assert "check: making pool again: pad_images" in log
 

@@ -22,7 +22,7 @@ def found(monkeypatch):
     calls.append(args[1])
     return real(*args, **options)
 
-  monkeypatch.setattr(groups.kmeans, "kmeans", count)
+  monkeypatch.setattr(kmeans, "kmeans", count)
   return calls
 
 

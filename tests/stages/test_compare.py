@@ -155,7 +155,7 @@ def test_flops_of_rows_are_those_that_training_counts_of_its_batches(
   rows = types.SimpleNamespace(
     tokens=np.array([len(one.tokens) for one, _ in samples.values()]),
     supervised=np.array([one.supervised.sum() for one, _ in samples.values()]),
-    has_image=np.array([pixels is not None for _, pixels in samples.values()]),
+    tiles=np.array([len(tiles) for _, tiles in samples.values()]),
   )
   params = mllm.abstract(config)
   if rank:

@@ -80,11 +80,11 @@ def test_exports_older_than_the_selection_are_named(give):
   assert "Warning" not in told
   told, _ = give(COMMANDS["select"], **{"select.budget": "10%"})
   out = folder / "arms/main/exports"
-  assert f"Warning: llava, ids in {out} are not of the selection as it is now" in told
+  assert f"Warning: llava, ids in {out} were made from an older selection" in told
   assert "export-selection --config.export_selection.formats=llava,ids`" in told
   told, _ = export(give, "ids", **{"select.budget": "10%"})
   assert "exports/ids again: selection changed" in told
-  assert f"Warning: llava in {out} is not of the selection" in told
+  assert f"Warning: llava in {out} was made from an older selection" in told
   assert read_ids(folder, "main") == read_kept(folder, "main")
   told, _ = export(give, "llava")
   assert "Warning" not in told
@@ -116,7 +116,7 @@ def test_an_arm_is_named_by_flag_or_config(give, base):
       export(give, "ids", arm=arm, **{"export_selection.arm": "random"})
   told, _ = give(COMMANDS["select"], **{**control, "select.budget": "10%"})
   out = folder / "arms/random/exports"
-  assert f"Warning: llava, ids in {out} are not" in told
+  assert f"Warning: llava, ids in {out} were made" in told
   assert "export-selection --arm=random --config" in told
 
 

@@ -112,11 +112,11 @@ def test_bad_lists_say_what_to_do(select, tmp_path):
   cases = [
     ("\n".join([ids[0], "nobody", "no one"]), "2 of the 3 ids: 'no one', 'nobody';"),
     ("", "names no id"),
-    ("[1, ", "not whole JSON"),
+    ("[1, ", "incomplete JSON"),
     ('[{"name": 1}]', "entry 0 has no id"),
     ("PAR1 and no more", "Parquet file is damaged"),
-    (b"\x80\xfe\x00", "no text or not whole JSON"),
-    ("\n".join(aside), "none of its .* was scored"),
+    (b"\x80\xfe\x00", "not a text file, or incomplete JSON"),
+    ("\n".join(aside), "none of its .* has a score"),
   ]
   for text, message in cases:
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -143,7 +143,7 @@ def test_measure_is_a_command(select, tmp_path, capfd):
   assert main.run([*command, f"--out={out}"]) == 0
   said = capfd.readouterr().err
   assert "a.txt" in said and "random, 12 rows" in said and "random, 30 rows" in said
-  assert "coverage radius" in said and "cosine of 0.95" in said
+  assert "Coverage radius" in said and "another kept row is above 0.95" in said
   found = json.loads(out.read_text())
   assert [line["rows"] for line in found["sets"]][:2] == [12, 30]
   before = out.read_bytes()

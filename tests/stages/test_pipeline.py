@@ -18,7 +18,7 @@ from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, RunError, Stopped
 from tests import small_run
 from tests.models import tiny
-from tests.real_processes import start, wait_for, write_config
+from tests.real_processes import Forked, start, wait_for, write_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -255,14 +255,13 @@ def test_a_run_that_is_killed_three_times_ends_with_the_same_bytes(unbroken):
   print("killed in", places)  # shown when it fails
   try:
     for place in places:
-      killed = start(workdir, config)
+      killed = Forked(workdir, config)
       wait_for(workdir / place, killed)
       time.sleep(rng.uniform(0, 0.1))
       killed.kill()
-      assert killed.wait() == -signal.SIGKILL, killed.stderr.read()
-    done = start(workdir, config)
-    _, said = done.communicate()
-    assert done.returncode == 0, said
+      assert killed.end(60)[0] == -signal.SIGKILL, killed.said()
+    status, said = Forked(workdir, config).end(300)
+    assert status == 0, said
     found = small_run.read_bytes(workdir)
     assert set(found) == set(wanted)
     assert [name for name in wanted if found[name] != wanted[name]] == []

@@ -133,7 +133,7 @@ def test_a_selection_of_another_row_order_is_found_by_hash(place, tmp_path):
   )
   found = find(other, str(tmp_path / "ids.txt"))
   assert sorted(other.hash[found.rows]) == sorted(pool.hash[KEPT])
-  assert len(found.rows) == len(KEPT) and "have another order now: 7" in found.notes[0]
+  assert len(found.rows) == len(KEPT) and "rows has changed: 7" in found.notes[0]
   columns = {"row": KEPT, "hash": pool.hash[KEPT].tolist()}
   pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
   again = find(other, str(tmp_path / "rows.parquet"))
@@ -169,7 +169,7 @@ def test_a_bare_id_takes_all_its_rows_and_says_so(place, tmp_path):
   assert found.rows.tolist() == [3, 4, 5, 9, 10, 11, 12, 13, 14]
   assert (found.entries, found.repeated) == (3, 1)
   (note,) = found.notes
-  assert "ids that stand for several rows: 2; all of their 9 rows are taken" in note
+  assert "ids that several rows share: 2; all of their 9 rows are taken" in note
   assert "row numbers or hashes beside the ids, as exports/ids/ids.txt" in note
   found = find(pool, f"hash={pool.hash[4]}")
   assert found.rows.tolist() == [4, 13]
@@ -241,7 +241,7 @@ def test_what_does_not_fit_the_pool(place, tmp_path):
   gone = "0" * 32
   found = at({"id": "000000000001", "row": 4, "hash": gone})
   assert (
-    found.rows.tolist() == [4] and "whose hash no row of the pool has" in found.notes[0]
+    found.rows.tolist() == [4] and "no row of the pool has their hash" in found.notes[0]
   )
   found = at({"id": "000000000001", "hash": gone})
   assert found.rows.tolist() == [3, 4, 5, 12, 13, 14] and len(found.notes) == 2
@@ -278,16 +278,16 @@ def test_doubts_are_told(place, tmp_path):
   path = write_selected(tmp_path / "selected.json", pool, [0, 3, 9])
   found = find(pool, path)
   assert found.rows.tolist() == [0, 3, 6]
-  assert "records that fit several rows" in found.notes[0]
+  assert "records that match several rows" in found.notes[0]
   named = open_pool(place, "llava")
   record = {**make_records()[4], "image": "elsewhere/x.jpg"}
   (tmp_path / "renamed.json").write_text(json.dumps([record]))
   found = find(named, str(tmp_path / "renamed.json"))
-  assert found.rows.tolist() == [4] and "by their text alone" in found.notes[0]
+  assert found.rows.tolist() == [4] and "only by their text" in found.notes[0]
   record["conversations"] = talk("of another pool?", "yes")
   (tmp_path / "renamed.json").write_text(json.dumps([record]))
   found = find(named, str(tmp_path / "renamed.json"))
   assert (
     found.rows.tolist() == [3, 4, 5, 12, 13, 14]
-    and "several rows: 1;" in found.notes[0]
+    and "several rows share: 1;" in found.notes[0]
   )

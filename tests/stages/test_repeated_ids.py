@@ -141,7 +141,7 @@ def test_an_id_of_several_rows_says_what_it_took(scored, capsys):
   named = [r for r, why in enumerate(table["reason"]) if why == "left out"]
   assert named == [20, 21, 22, 23, 36, 37, 38, 40, 41]
   assert table["reason"][33] == "forced in"
-  said = "select.leave_out: ids that stand for several rows: 2; all of their 9 rows"
+  said = "select.leave_out: ids that several rows share: 2; all of their 9 rows"
   assert capsys.readouterr().err.count(f"Warning: {said}") == 1
   summary = json.loads((work / "arms/main/selection/summary.json").read_text())
   assert len(summary["warnings"]) == 1 and said in summary["warnings"][0]

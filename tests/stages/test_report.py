@@ -101,7 +101,9 @@ def test_measures_are_shown_while_they_are_of_this_selection(whole, copy):
   assert "main (kl) 480 0.0123 19.2 0.4321 0.1234 5.2 %" in words
   assert "random, 480 rows 480 0.0987 14.3 0.5432 0.1357 8.7 %" in words
   assert f"the pool 1,940 {DASH} 14.1 0.0000" in words
-  assert "main (kl): distances are of 1,000 pool rows drawn by the seed 0" in words
+  assert (
+    "main (kl): distances are those of a sample of 1,000 pool rows (seed 0)" in words
+  )
   path = copy / "measures/measures.json"
   found = json.loads(path.read_text())
   missing = dict.fromkeys(("coverage_radius", "mean_distance", "duplicates"))
@@ -111,7 +113,7 @@ def test_measures_are_shown_while_they_are_of_this_selection(whole, copy):
   path.write_text(json.dumps(found))
   words = Tags(build_report(copy, None)).words
   assert f"main (kl) 480 0.0123 19.2 {DASH} {DASH} {DASH}" in words
-  assert "Without distances and duplicates: no <embeddings>" in words
+  assert "Distances and duplicates are not measured: no <embeddings>" in words
   path.write_text(json.dumps({"sets": [], "why": "the target <is> not given"}))
   words = Tags(build_report(copy, None)).words
   assert "Not measured: the target <is> not given" in words
@@ -190,7 +192,7 @@ def test_a_missing_pool_and_damage_are_named(copy):
 def test_a_selection_of_another_pool_is_refused(copy):
   table = pq.read_table(copy / "pool.parquet").slice(0, 100)
   pq.write_table(table, copy / "pool.parquet")
-  with pytest.raises(RunError, match=r"of another pool|different pools"):
+  with pytest.raises(RunError, match=r"to another pool|different pools"):
     build_report(copy, None)
 
 
@@ -222,7 +224,7 @@ def test_fractional_scores_and_unasked_questions_are_shown(copy):
   path.write_text(json.dumps(results))
   words = Tags(build_report(copy, None)).words
   assert "text anls 101.2 of 150" in words
-  assert "counted neither as right nor as wrong: 3 (missing image: 3)" in words
+  assert "count neither as right nor as wrong: 3 (missing image: 3)" in words
 
 
 def write_large(workdir, images, rows: int):

@@ -127,7 +127,7 @@ def test_picks_are_what_they_say(workdir):
   run = gather.read_run(workdir)
   selection = run.main.selection
   picks = {pick.name: pick.rows for pick in cards.pick_rows(run.pool, selection)}
-  first = picks["Kept, taken first"]
+  first = picks["Kept, ranked first"]
   np.testing.assert_array_equal(selection.rank[first], np.arange(len(first)))
   assert selection.kept[picks["Kept, at random"]].all()
   assert findings.is_suspect(selection)[picks["Suspect, left out"]].all()

@@ -94,7 +94,8 @@ def test_control_signals_are_what_one_sample_at_a_time_gives(place, scored):
     config, params = opened.read_model(current, place / "model")
     _, reference = opened.read_model(current, place / "reference")
   for row in found.row:
-    sample, pixels = reader.read(row)
+    sample, tiles = reader.read(row)
+    pixels = packed.find_pixels(tiles)
     every, words = np.full(len(sample.tokens), True), ~sample.asked
     assert sample.asked.any() and not (sample.asked & sample.supervised).any()
     loss = mean_loss(config, params, sample, every, pixels)
@@ -248,7 +249,10 @@ def test_a_table_made_elsewhere_is_brought_in(place, scored, tmp_path):
 @pytest.mark.parametrize(
   ("fault", "words"),
   [
-    ("other rows", r"no scores of 1 of the \d+ usable rows.*row \d+ \(id .*\) is"),
+    (
+      "other rows",
+      r"no scores for 1 of the \d+ usable rows.*first is row \d+ \(id .*\)",
+    ),
     ("lacks", "lacks the columns entropy; it has"),
     ("damaged", "is damaged, or no score table"),
     ("embeddings", "lines, but .* embeddings"),

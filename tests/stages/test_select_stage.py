@@ -12,7 +12,7 @@ from mllm_selector_jax.pipeline.explain_rows import (
   NAMED,
   OFF,
   explain_rows,
-  find_smallest,
+  find_smallest_budget,
   nearest,
 )
 from mllm_selector_jax.selection import strategies
@@ -106,14 +106,17 @@ def test_ids_and_shares_come_from_files(select, tmp_path):
       {"force_in": "no-such-id"},
       "select.force_in: no row of the pool has the id 'no-such-id'",
     ),
-    ({"target": "given", "target_shares": "{"}, "no JSON and no file of it"),
-    ({"target": "given", "target_shares": '{"x": "y"}'}, "a number for each group"),
+    ({"target": "given", "target_shares": "{"}, "neither JSON nor a JSON file"),
+    (
+      {"target": "given", "target_shares": '{"x": "y"}'},
+      "it must map group names to numbers",
+    ),
     ({"target": "given", "target_shares": '{"x": 1}'}, "'x', which is no group"),
     ({"target": "given"}, "target_shares are not given"),
     ({"like": "a,b"}, 'go with target "like"'),
     ({"strategy": "ifd"}, "needs the signal 'ifd', which was not scored"),
     ({"visual": True}, "select.visual needs the signal 'visual'"),
-    ({"groups": "colour"}, "names 'colour'; there are kmeans, necessity"),
+    ({"groups": "colour"}, "names 'colour'; allowed are kmeans, necessity"),
     ({"strategy": "best"}, "select.strategy is 'best'; allowed: kl"),
     ({"groups": "loss"}, "too many for groups"),
   ],
@@ -224,5 +227,5 @@ def test_nearest_and_smallest_against_plain_search():
   assert cosine == pytest.approx((rows[among] @ rows[3]).max())
   assert nearest(rows, 3, among[:0]) is None
   for first in (1, 7, 20):
-    assert find_smallest(lambda rows, first=first: rows >= first, 20) == first
-  assert find_smallest(lambda rows: False, 20) is None
+    assert find_smallest_budget(lambda rows, first=first: rows >= first, 20) == first
+  assert find_smallest_budget(lambda rows: False, 20) is None

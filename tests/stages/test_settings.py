@@ -210,9 +210,9 @@ def test_all_that_is_wrong_is_told_at_once():
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    ({"select.groups": "foo"}, "select.groups names 'foo'; there are kmeans, necess"),
+    ({"select.groups": "foo"}, "select.groups names 'foo'; allowed are kmeans, necess"),
     ({"select.groups": "source*foo"}, "select.groups names 'foo'"),
-    ({"select.signal": "foo"}, "select.signal is 'foo', which is no signal"),
+    ({"select.signal": "foo"}, "select.signal is 'foo', which is not a signal"),
     ({"select.signal": "visual"}, "select.signal needs the signal 'visual'"),
     ({"select.strategy": "ifd"}, "select.strategy ifd needs the signal 'ifd'"),
     ({"select.target": "given"}, "select.target is 'given' and target_shares are not"),

@@ -63,7 +63,9 @@ def test_an_answer_that_suspects_share_is_named(select):
   assert len(warnings) == 2  # the selection, and its one group
   said = (folder / "log.txt").read_text()
   for text, place in zip(warnings, ("rows have", "rows of text have"), strict=True):
-    assert text.startswith(f"20 of the 20 suspect {place} the answer 'Yes.', as 50% of")
+    assert text.startswith(
+      f"20 of the 20 suspect {place} the answer 'Yes.', as have 50%"
+    )
     assert f"select: {text}" in said
   assert select(bound=0.2)[0] == []  # 16 suspects are too few
   assert select(bound="none")[0] == []
@@ -74,5 +76,7 @@ def test_a_table_without_answers_says_so(select):
   table = pq.read_table(folder / "pool.parquet").drop_columns(["answer"])
   pq.write_table(table, folder / "pool.parquet")
   (warning,), _ = select(bound=0.25)
-  assert "is of an earlier version" in warning and "check the pool again" in warning
+  assert (
+    "was written by an earlier version" in warning and "check the pool again" in warning
+  )
   assert select(strategy="random")[0] == []

@@ -12,7 +12,7 @@ from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.runs import checkpoint
 from mllm_selector_jax.training import loop
-from mllm_selector_jax.training.optimizer import OptimizerOptions
+from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 from mllm_selector_jax.types import Stopped
 from tests.training import toy
 

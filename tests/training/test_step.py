@@ -7,7 +7,7 @@ import pytest
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.training import optimizer as optimizers
-from mllm_selector_jax.training import train_step
+from mllm_selector_jax.training import optimizer_options, train_step
 from mllm_selector_jax.types import InputError
 from tests.training import toy
 
@@ -53,7 +53,7 @@ def test_packing_changes_neither_loss_nor_gradient():
   )
 
 
-@pytest.mark.parametrize("trainable", train_step.TRAINABLE)
+@pytest.mark.parametrize("trainable", optimizer_options.TRAINABLE)
 def test_only_the_trainable_part_changes(trainable):
   params = mllm.init(toy.CONFIG, 0)
   part, frozen = train_step.split_params(params, trainable)
@@ -155,7 +155,7 @@ def test_a_wrong_recipe_is_refused(wrong):
 def test_the_first_moment_can_be_kept_in_half_the_bytes():
   params = {"decoder": jnp.linspace(0.5, 1.0, 12).reshape(3, 4)}
   moved, found = {}, {}
-  for kind in optimizers.MOMENTS:
+  for kind in optimizer_options.MOMENTS:
     options = optimizers.OptimizerOptions(1e-2, first_moment=kind)
     optimizer = optimizers.make_optimizer(options, 50)
     state, new = optimizer.init(params), params

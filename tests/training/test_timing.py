@@ -13,7 +13,7 @@ from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.pipeline import telemetry
 from mllm_selector_jax.training import loop, timing
-from mllm_selector_jax.training.optimizer import OptimizerOptions
+from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 from mllm_selector_jax.types import Stopped
 from tests.training import toy
 

@@ -14,7 +14,7 @@ from mllm_selector_jax.data.packing import row_packing
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.training import loop
-from mllm_selector_jax.training.optimizer import OptimizerOptions
+from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 from tests.models import packed, tiny
 from tests.models.huggingface.test_parity import load_torch
 from tests.training import toy
@@ -68,8 +68,8 @@ def torch_losses(model, config, samples, steps):
   for rows in steps:
     total, count = 0.0, 0
     for item in itertools.chain(*rows):
-      sample, pixels = samples[item]
-      images = None
+      sample, tiles = samples[item]
+      pixels, images = packed.find_pixels(tiles), None
       if pixels is not None:
         mean, deviation = map(np.array, (config.image_mean, config.image_std))
         scaled = (pixels / 255.0 - mean) / deviation

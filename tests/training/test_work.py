@@ -9,7 +9,7 @@ import pytest
 
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig
-from mllm_selector_jax.training import train_step, work
+from mllm_selector_jax.training import peaks, train_step, work
 from tests.training import toy
 
 # Wide enough that products with weights are nearly all.
@@ -63,7 +63,7 @@ def test_padding_costs_nothing_and_each_token_what_it_sees():
 
 def test_peaks_are_known_by_the_device_s_name_and_no_cpu_has_one():
   def peak(name):
-    return work.peak_flops(SimpleNamespace(device_kind=name))
+    return peaks.peak_flops(SimpleNamespace(device_kind=name))
 
   assert peak("TPU v5 lite") == 197e12 and peak("NVIDIA H200") == 989e12
-  assert peak("TPU v9") is None and work.peak_flops(jax.devices()[0]) is None
+  assert peak("TPU v9") is None and peaks.peak_flops(jax.devices()[0]) is None

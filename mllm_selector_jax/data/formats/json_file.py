@@ -41,7 +41,7 @@ class JsonFile(PoolFile):
     before, between, after = _BRACKETS[records.find_kind(self.path)]
     with open(out, "wb") as file:
       file.write(before)
-      for number, place in enumerate(places):
-        data = records.record_bytes(self.path, *place)
+      for number, (offset, length) in enumerate(places):
+        data = records.record_bytes(self.path, offset, length)
         file.write((between if number else b"") + data)
       file.write(after)

@@ -102,8 +102,8 @@ class TarFile(PoolFile):
 
   def copy(self, places: Iterable[tuple[int, int]], out: Path) -> None:
     with open(out, "wb") as file:
-      for place in places:
-        file.write(records.record_bytes(self.path, *place))
+      for offset, length in places:
+        file.write(records.record_bytes(self.path, offset, length))
       file.write(bytes(2 * BLOCK))
 
 

@@ -22,13 +22,16 @@ class Prefix(NamedTuple):
   Attributes:
     tokens: of it.
     tiles, taps: of the images in it.
-    key: equal where the tokens and the images' pixels are; never 0.
+    key: equal where the tokens, those of questions among them and the images' pixels
+      are; never 0.
+    asked: how many of the tokens are of questions.
   """
 
   tokens: int
   tiles: int
   taps: int
   key: int
+  asked: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Prefixes:
 
   Attributes:
     bounds: where each row's prefixes begin among the others' arrays, and the end.
-    tokens, tiles, taps, keys: see `Prefix`.
+    tokens, tiles, taps, keys, asked: see `Prefix`.
   """
 
   bounds: Int[np.ndarray, " bounds"]
@@ -45,6 +48,7 @@ class Prefixes:
   tiles: Int[np.ndarray, " p"]
   taps: Int[np.ndarray, " p"]
   keys: UInt64[np.ndarray, " p"]
+  asked: Int[np.ndarray, " p"]
 
   def __len__(self) -> int:
     """Rows."""
@@ -60,8 +64,14 @@ class Prefixes:
     counts = np.maximum(stops - starts, 0)
     bounds = np.concatenate([[0], np.cumsum(counts)])
     place = np.arange(bounds[-1]) + np.repeat(starts - bounds[:-1], counts)
-    columns = self.tokens, self.tiles, self.taps, self.keys
+    columns = self.tokens, self.tiles, self.taps, self.keys, self.asked
     return Prefixes(bounds, *(column[place] for column in columns))
+
+  def drop_questions(self) -> "Prefixes":
+    """The prefixes of the same rows without the tokens of their questions."""
+    return dataclasses.replace(
+      self, tokens=self.tokens - self.asked, asked=np.zeros_like(self.asked)
+    )
 
 
 def list_prefixes(sample: Sample, pixels: Sequence[str]) -> list[Prefix]:
@@ -83,13 +93,15 @@ def list_prefixes(sample: Sample, pixels: Sequence[str]) -> list[Prefix]:
     if sample.supervised[: image.stop + 1].any():
       break
     if not found:
-      found.append(Prefix(image.start, 0, 0, _key(digest, sample, 0, image.start)))
+      key = _key(digest, sample, 0, image.start)
+      found.append(Prefix(image.start, 0, 0, key, _count_asked(sample, image.start)))
       done = image.start
     digest.update(name.encode())
     tiles += image.layout.tiles
     taps += len(image.layout.taps)
     key = _key(digest, sample, done, image.stop)
-    found.append(Prefix(image.stop, tiles, taps, key))
+    asked = _count_asked(sample, image.stop)
+    found.append(Prefix(image.stop, tiles, taps, key, asked))
     done = image.stop
   return found
 
@@ -97,12 +109,17 @@ def list_prefixes(sample: Sample, pixels: Sequence[str]) -> list[Prefix]:
 def _key(digest, sample: Sample, start: int, stop: int) -> int:
   """Takes the tokens from start to stop into the digest, and gives its number."""
   digest.update(np.ascontiguousarray(sample.tokens[start:stop], "<i4").data)
+  digest.update(np.ascontiguousarray(sample.asked[start:stop]).data)
   return int.from_bytes(digest.digest(), "big") or 1
+
+
+def _count_asked(sample: Sample, stop: int) -> int:
+  return int(np.count_nonzero(sample.asked[:stop]))
 
 
 def no_prefixes(rows: int) -> Prefixes:
   """Of so many rows that share nothing."""
   none = np.zeros(0, np.int64)
   return Prefixes(
-    np.zeros(rows + 1, np.int64), none, none, none, np.zeros(0, np.uint64)
+    np.zeros(rows + 1, np.int64), none, none, none, np.zeros(0, np.uint64), none
   )

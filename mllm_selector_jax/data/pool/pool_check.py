@@ -108,7 +108,7 @@ def check_pool(
   find_source = sources.make_finder(source)
   ids = SeenTexts() if duplicate_ids == "aside" else None
   contents = SeenTexts() if duplicate_rows == "aside" else None
-  tally = pool_summary.Tally()
+  tally = pool_summary.Tally(encoder.images)
   done = Parts(out, resume)
   for checked in done.read():
     tally.add(*checked)
@@ -292,9 +292,9 @@ def _describe_aside(seen: _Looked, fault: RowError) -> pool_table.Line:
   return pool_table.Line(
     row.row, row.id, None, row.source, **_describe_images(seen), turns=0, tokens=0,
     supervised=0, image_tokens=0, tiles=0, taps=0, prefix_tokens=(), prefix_tiles=(),
-    prefix_taps=(), prefix_keys=(), status="aside", reason=fault.reason,
-    detail=fault.detail, truncated=False, file=row.file, offset=row.offset,
-    length=row.length,
+    prefix_taps=(), prefix_keys=(), prefix_asked=(), status="aside",
+    reason=fault.reason, detail=fault.detail, truncated=False, file=row.file,
+    offset=row.offset, length=row.length,
   )  # fmt: skip
 
 
@@ -307,7 +307,8 @@ def _describe_usable(
   layouts = [image.layout for image in sample.images]
   columns = _describe_images(seen)
   prefixes = list_prefixes(sample, columns["pixels"])
-  tokens, tiles, taps, keys = zip(*prefixes, strict=True) if prefixes else ((),) * 4
+  columns_of = zip(*prefixes, strict=True) if prefixes else ((),) * 5
+  tokens, tiles, taps, keys, asked = columns_of
   return pool_table.Line(
     row.row, row.id, content, row.source, **columns, turns=len(dialogue.rounds),
     tokens=len(sample.tokens), supervised=int(np.count_nonzero(sample.supervised)),
@@ -315,8 +316,8 @@ def _describe_usable(
     tiles=sum(layout.tiles for layout in layouts),
     taps=sum(len(layout.taps) for layout in layouts),
     prefix_tokens=tokens, prefix_tiles=tiles, prefix_taps=taps, prefix_keys=keys,
-    status="ok", reason=None, detail=None, truncated=sample.truncated, file=row.file,
-    offset=row.offset, length=row.length,
+    prefix_asked=asked, status="ok", reason=None, detail=None,
+    truncated=sample.truncated, file=row.file, offset=row.offset, length=row.length,
     answer=hash_answers([turn for turn in dialogue.rounds if turn.learned]),
   )  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.pool import special_counts
 from mllm_selector_jax.data.pool.pool_table import Line
 from mllm_selector_jax.data.tokens.specials import Count
@@ -19,6 +20,7 @@ LINKED = "images reached by a symbolic link"
 MASKED = "answers that the record itself masks, not learned"
 SYSTEM_USED = "a system text of the row's own, used"
 UNREAD = "not read: "
+LIMITS = ("max_tiles", "resize_pixels")  # of model, in the order of `Saved`
 _MOST_REMARKS = 100  # kinds that are counted apart
 _OTHER = f"{UNREAD}further fields"
 _MOST_DETAIL = 200  # characters
@@ -28,12 +30,17 @@ PERCENTILES = (5, 25, 50, 75, 95, 99)
 class Tally:
   """Counts lines as they come, in little memory.
 
+  Args:
+    images: how images become tokens, for what its limits save.
+
   Attributes:
     rows: counted so far.
     ok: those that can be used.
   """
 
-  def __init__(self):
+  def __init__(self, images: BaseImages | None = None):
+    self._base_images = images
+    self._saved: dict[str, list[int]] = {}  # by limit: images, and tokens
     self.rows = 0
     self.ok = 0
     self._aside: collections.Counter[str] = collections.Counter()
@@ -92,6 +99,7 @@ class Tally:
     self._images[len(line.images)] += 1
     self._tiles += line.tiles
     self._image_tokens += line.image_tokens
+    self._count_saved(line)
     hashes = dict(zip(line.image_hashes, image_bytes, strict=True))
     for digest, size in hashes.items():
       if digest not in self._uses:
@@ -140,8 +148,27 @@ class Tally:
         "a_row": {str(count): self._images[count] for count in sorted(self._images)},
         "tiles": self._tiles,
         "tokens": self._image_tokens,
+        "saved": {
+          limit: {"images": images, "tokens": tokens}
+          for limit, (images, tokens) in self._saved.items()
+        },
       },
     }
+
+  def _count_saved(self, line: Line) -> None:
+    """Counts what the limits of images save of a usable row."""
+    images = self._base_images
+    limits = [limit for limit in LIMITS if images and getattr(images, limit)]
+    if images is None or not limits:
+      return
+    sizes = list(zip(line.sizes[::2], line.sizes[1::2], strict=True))
+    for size in sizes:
+      saved = images.count_saved(*size, len(sizes))
+      for limit in limits:
+        tokens = saved[LIMITS.index(limit)]
+        counts = self._saved.setdefault(limit, [0, 0])
+        counts[0] += tokens != 0
+        counts[1] += tokens
 
   def _find_duplicates(self) -> dict[str, Any]:
     """Rows whose content an earlier row has, and the first of them."""

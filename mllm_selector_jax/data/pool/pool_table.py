@@ -39,6 +39,7 @@ class Line(NamedTuple):
     prefix_tokens, prefix_tiles, prefix_taps: of each beginning of the row that other
       rows may share, see `prefixes.list_prefixes`.
     prefix_keys: equal where these beginnings are.
+    prefix_asked: how many of the tokens of each are of questions.
     status: "ok" or "aside".
     reason, detail: why it is set aside; None for a row that is not.
     truncated: whether the row's end is cut off.
@@ -65,6 +66,7 @@ class Line(NamedTuple):
   prefix_tiles: tuple[int, ...]
   prefix_taps: tuple[int, ...]
   prefix_keys: tuple[int, ...]
+  prefix_asked: tuple[int, ...]
   status: str
   reason: str | None
   detail: str | None
@@ -97,6 +99,7 @@ _LISTS = {
   "prefix_tiles": "int32",
   "prefix_taps": "int32",
   "prefix_keys": "uint64",
+  "prefix_asked": "int32",
 }
 _TEXT = [name for name in Line._fields if name not in _NUMBERS and name not in _LISTS]
 
@@ -186,6 +189,7 @@ class PoolTable:
   prefix_tiles: _Column[Lists[int]] = _lazy("prefix_tiles")
   prefix_taps: _Column[Lists[int]] = _lazy("prefix_taps")
   prefix_keys: _Column[Lists[int]] = _lazy("prefix_keys")
+  prefix_asked: _Column[Lists[int]] = _lazy("prefix_asked")
   status: _Column[Text[str]] = _lazy("status")
   reason: _Column[Text[str | None]] = _lazy("reason")
   detail: _Column[Text[str | None]] = _lazy("detail")
@@ -243,6 +247,7 @@ class PoolTable:
       self.prefix_tiles.values,
       self.prefix_taps.values,
       self.prefix_keys.values,
+      self.prefix_asked.values,
     )
 
   def _read_column(

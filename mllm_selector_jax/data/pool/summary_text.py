@@ -148,6 +148,11 @@ def _format_several(images: Mapping[str, Any]) -> list[str]:
       f"tiles        {images['tiles']:,} of {total:,} images,"
       f" {images['tokens'] / total:,.0f} tokens an image"
     )
+  lines += [
+    f"limited      model.{limit} makes {saved['images']:,} uses of images smaller,"
+    f" which saves {saved['tokens']:,} tokens"
+    for limit, saved in images["saved"].items()
+  ]
   return lines
 
 

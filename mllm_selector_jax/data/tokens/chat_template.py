@@ -1,8 +1,10 @@
 """Follows a tokenizer's own chat template, without rendering the turns themselves.
 
-The template renders placeholders. The text around them is the frame, and the text that
-`{% generation %}` encloses is learned. In this way a turn that contains the text of a
-frame token stays ordinary text, and the rows of a pool need not be rendered one by one.
+The template renders placeholders. The text around them is the frame. The text that
+`{% generation %}` encloses is learned; where a template has no such tags, what is
+learned is found by rendering beginnings (learned_spans.py). In this way a turn that
+contains the text of a frame token stays ordinary text, and the rows of a pool need not
+be rendered one by one.
 """
 
 import dataclasses
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mllm_selector_jax.data.tokens.chat_date import DEFAULT, fix_date, read_date
+from mllm_selector_jax.data.tokens.chat_messages import make_messages
 from mllm_selector_jax.data.tokens.conversation_templates import (
   ANSWER,
   IMAGE,
@@ -25,6 +28,7 @@ from mllm_selector_jax.data.tokens.conversation_templates import (
   list_question,
   split_frame,
 )
+from mllm_selector_jax.data.tokens.learned_spans import find_learned_spans
 from mllm_selector_jax.types import InputError
 
 # The placeholder of a turn, with an em space on each side. If an em space is missing
@@ -76,12 +80,6 @@ class ChatTemplate:
         " chat_template.jinja into its directory, or choose another template."
       )
     source = self.read_source(tokenizer)
-    if not _GENERATION.search(source):
-      raise InputError(
-        "model.conversation='chat': the base's chat template does not mark what is"
-        " learned. Enclose the assistant's text, and the token that ends it, in"
-        " {% generation %} and {% endgeneration %}." + _OTHER
-      )
     return ChatLayout(tokenizer, source, image_token, self.system)
 
   def read_source(self, tokenizer: Any) -> str:
@@ -105,6 +103,7 @@ class ChatLayout:
     self._image_token = image_token
     self._image = tokenizer.convert_ids_to_tokens(image_token)
     self._system = system
+    self._marks_learned = bool(_GENERATION.search(source))
     special = {*tokenizer.all_special_ids, image_token}
     self._specials = {
       added.content: token
@@ -197,38 +196,9 @@ class ChatLayout:
     answers: Sequence[str],
     system_text: str = "",
   ) -> list[dict[str, Any]]:
-    """Messages as the template takes them.
-
-    Args:
-      letters: what each round's question holds, see `TemplateLayout`.
-      questions: the texts of all questions, one after the other.
-      answers: of all rounds.
-      system_text: of a system message before them.
-    """
-    texts = iter(questions)
-
-    def content(letters: str, texts: Iterator[str]) -> Any:
-      parts = [
-        {"type": "text", "text": next(texts)}
-        if letter == TEXT_LETTER
-        else {"type": "image"}
-        for letter in letters
-      ]
-      if self._uses_lists:
-        return parts
-      return "".join(part.get("text", self._image) for part in parts)
-
-    messages = []
-    if text := system_text or self._system:
-      system = content(TEXT_LETTER, iter([text]))
-      messages.append({"role": "system", "content": system})
-    for asked, answer in zip(letters, answers, strict=True):
-      said = content(TEXT_LETTER, iter([answer]))
-      messages += [
-        {"role": "user", "content": content(asked, texts)},
-        {"role": "assistant", "content": said},
-      ]
-    return messages
+    mark = None if self._uses_lists else self._image
+    system = system_text or self._system
+    return make_messages(letters, questions, answers, system, mark)
 
   def _render(self, messages: list, prompt: bool) -> tuple[str, list]:
     """Renders messages to text.
@@ -247,7 +217,7 @@ class ChatLayout:
       rendered: Any = render_jinja_template(
         conversations=[messages],
         chat_template=self._source,
-        return_assistant_tokens_mask=True,
+        return_assistant_tokens_mask=self._marks_learned,
         add_generation_prompt=prompt,
         **self._tokenizer.special_tokens_map,
       )
@@ -257,7 +227,29 @@ class ChatLayout:
         f"model.conversation='chat': the base's chat template fails: {error}." + _OTHER
       ) from error
     texts, spans = rendered
-    return texts[0], spans[0]
+    return texts[0], spans[0] if self._marks_learned else []
+
+  def _find_spans(
+    self, messages: list, answers: Sequence[str]
+  ) -> tuple[str, list[tuple[int, int]]]:
+    """Renders messages, and finds what of the text is learned."""
+    text, spans = self._render(messages, prompt=False)
+    if self._marks_learned:
+      return text, spans
+    try:
+      return text, find_learned_spans(
+        lambda some, prompt: self._render(list(some), prompt)[0],
+        messages,
+        answers,
+        self._specials,
+      )
+    except ValueError as error:
+      raise InputError(
+        "model.conversation='chat': the base's chat template does not mark what is"
+        f" learned, and rendering beginnings does not show it: {error}. Enclose the"
+        " assistant's text, and the token that ends it, in {% generation %} and"
+        " {% endgeneration %}." + _OTHER
+      ) from error
 
   def _write(
     self, letters: tuple[str, ...], system: bool = False
@@ -269,13 +261,14 @@ class ChatLayout:
       asking = [part for part in list_question(turn, asked) if part.kind == QUESTION]
       slots += [*asking, TemplatePart(ANSWER, turn)]
     texts = {part: _SLOT.format(next(numbers)) for part in slots}
+    answers = [text for part, text in texts.items() if part.kind == ANSWER]
     messages = self._messages(
       letters,
       [text for part, text in texts.items() if part.kind == QUESTION],
-      [text for part, text in texts.items() if part.kind == ANSWER],
+      answers,
       texts.get(TemplatePart(SYSTEM), ""),
     )
-    text, spans = self._render(messages, prompt=False)
+    text, spans = self._find_spans(messages, answers)
     found = [int(match[2]) for match in _SLOTS.finditer(text)]
     if found != [*range(len(slots))] or len(spans) != rounds:
       raise InputError(

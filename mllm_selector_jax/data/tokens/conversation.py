@@ -46,6 +46,7 @@ from mllm_selector_jax.types import (
   Sample,
 )
 
+AUTO_TEMPLATE = "auto"  # the tokenizer's own where it has one
 TEMPLATES: dict[str, Template | ChatTemplate] = {**WRITTEN, "chat": ChatTemplate()}
 Size = tuple[int, int]  # width and height of an image, in pixels
 NO_SIZES: tuple[Size, ...] = ()
@@ -126,7 +127,8 @@ class Encoder:
     longest = max(map(len, self._text.first.get_vocab()))
     self._most_text = longest * (max_length + 64)
     self._layout.check(self._write_check)
-    self._splits = self._must_split()
+    asked = join_parts(layout.prompt(TEXT_LETTER), [["a"]], [""], layout.apart)
+    self._splits = self._text.must_split(asked)
 
   def encode(self, conversations: Any, sizes: Sequence[Size] = NO_SIZES) -> Sample:
     """Turns one conversation into tokens.
@@ -310,15 +312,12 @@ class Encoder:
     asked = questions & ~supervised
     return Sample(tokens, supervised, turns, asked, truncated, tuple(placed))
 
-  def _must_split(self) -> bool:
-    """Whether the end of a prompt has other tokens as soon as an answer follows."""
-    parts = self._layout.prompt(TEXT_LETTER)
-    pieces = join_parts(parts, [["a"]], [""], self._layout.apart)
-    last = pieces[-1] if pieces else None
-    if last is None or last.text is None:
-      return False
-    ids = self._text.encode(last.text.rstrip(" "), last.follows).ids
-    return self._text.encode(f"{last.text}a", last.follows).ids[: len(ids)] != ids
+
+def choose_template(name: str, tokenizer: Any) -> str:
+  """Returns the template that `model.conversation` means for a base's tokenizer."""
+  if name != AUTO_TEMPLATE:
+    return name
+  return "chat" if tokenizer.chat_template else "vicuna_v1"
 
 
 def make_encoder(
@@ -334,11 +333,13 @@ def make_encoder(
   Raises:
     InputError: no template is called so, or the tokenizer does not fit it.
   """
+  tokenizer, *others = arguments
+  name = choose_template(name, tokenizer)
   if name not in TEMPLATES:
     raise InputError(
-      f"model.conversation={name!r}: allowed are {', '.join(TEMPLATES)}."
+      f"model.conversation={name!r}: allowed are {AUTO_TEMPLATE},"
+      f" {', '.join(TEMPLATES)}."
     )
-  tokenizer, *others = arguments
   template = TEMPLATES[name]
   if chat_date is not None and isinstance(template, ChatTemplate):
     template = dataclasses.replace(template, date=chat_date)

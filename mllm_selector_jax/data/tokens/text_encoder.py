@@ -67,3 +67,11 @@ class TextEncoder:
         return EncodedPiece(asked.ids + said.ids, learned, questions)
       learned.append((first, last, turn))
     return EncodedPiece(ids, learned, find_inside(encoding, piece.asked, text))
+
+  def must_split(self, prompt: Sequence[Piece]) -> bool:
+    """Whether a prompt's end has other tokens as soon as an answer follows."""
+    last = prompt[-1] if prompt else None
+    if last is None or last.text is None:
+      return False
+    ids = self.encode(last.text.rstrip(" "), last.follows).ids
+    return self.encode(f"{last.text}a", last.follows).ids[: len(ids)] != ids

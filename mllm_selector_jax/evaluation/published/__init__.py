@@ -1,6 +1,6 @@
-"""The published files of benchmarks, each brought into the one form of a question.
+"""Converts the published files of benchmarks to records of questions.
 
-A benchmark is one entry of `BENCHMARKS`; its name is what the config calls it.
+A benchmark is one entry of `BENCHMARKS`, under its name in the config.
 """
 
 from mllm_selector_jax.evaluation.published import letters, short, yes_no

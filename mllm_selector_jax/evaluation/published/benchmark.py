@@ -1,4 +1,4 @@
-"""What a benchmark's reader is, and reading fields that must be there."""
+"""The definition of a benchmark's reader, and functions that read required fields."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -9,12 +9,12 @@ from mllm_selector_jax.types import InputError, RowError
 
 
 class Source(NamedTuple):
-  """What a task of the config names.
+  """A task of the config.
 
   Attributes:
-    name: of the benchmark.
-    files: its files.
-    folder: the folder among them, None without one.
+    name: the name of the benchmark; empty for files in the form of `question`.
+    files: the paths of the files.
+    folder: the folder among the paths; None if there is none.
   """
 
   name: str
@@ -27,14 +27,14 @@ def _keep(questions: list[Question]) -> list[Question]:
 
 
 class Benchmark(NamedTuple):
-  """How a benchmark's published files become questions.
+  """How the published files of a benchmark are converted to questions.
 
   Attributes:
-    files: what it takes, for people.
-    rows: from the source to its rows.
-    convert: from a row to a record in the one form; raises RowError.
-    finish: from all questions to those that are asked.
-    inside: whether the folder is what is read, not only where images are.
+    files: the files that it reads, for messages.
+    rows: reads the rows of a source.
+    convert: converts a row to a record in the form of `question`; raises RowError.
+    finish: converts the list of all questions to the list of those that are asked.
+    inside: whether questions are read from the folder; otherwise it only holds images.
   """
 
   files: str
@@ -45,10 +45,15 @@ class Benchmark(NamedTuple):
 
 
 def need_files(source: Source, least: int, most: int, what: str) -> Sequence[str]:
-  """The source's files.
+  """Returns the files of a source, after a check of their number.
+
+  Args:
+    source: the source.
+    least, most: the minimum and the maximum of files.
+    what: the files to give, for the message.
 
   Raises:
-    InputError: too few or too many.
+    InputError: there are too few or too many files.
   """
   if not least <= len(source.files) <= most:
     raise InputError(
@@ -58,34 +63,35 @@ def need_files(source: Source, least: int, most: int, what: str) -> Sequence[str
 
 
 def short(question: str) -> str:
-  """A question as LLaVA-1.5 asks for a short answer."""
+  """Adds the prompt by which LLaVA-1.5 asks for a short answer."""
   return f"{question.strip()}\n{SHORT_PROMPT}"
 
 
 def text(value: dict[str, Any], *names: str) -> str:
-  """The text under the first of these names that is there.
+  """Returns the text in the first of several fields that is present.
 
   Raises:
-    RowError: none of them is there, or holds no text.
+    RowError: no field is present, or it holds no text.
   """
-  found = first(value, *names)
-  if not isinstance(found, str) or not found.strip():
+  field = first(value, *names)
+  if not isinstance(field, str) or not field.strip():
     raise RowError("malformed", f'no text in "{names[0]}"')
-  return found
+  return field
 
 
 def first(value: dict[str, Any], *names: str) -> Any:
+  """Returns the first of several fields that is present and not None, or None."""
   return next((value[name] for name in names if value.get(name) is not None), None)
 
 
 def answer_list(value: dict[str, Any], *names: str) -> list[Any]:
-  """The accepted answers; of annotators' objects, their "answer".
+  """Returns the accepted answers; an object stands for the value of its "answer".
 
   Raises:
-    RowError: there are none, as in a test split.
+    RowError: there are no answers, as in a test split.
   """
-  found = first(value, *names)
-  listed = found if isinstance(found, list) else [found]
+  field = first(value, *names)
+  listed = field if isinstance(field, list) else [field]
   answers = [item.get("answer") if isinstance(item, dict) else item for item in listed]
   if not answers or any(answer is None for answer in answers):
     raise RowError(
@@ -95,7 +101,11 @@ def answer_list(value: dict[str, Any], *names: str) -> list[Any]:
 
 
 def letter(value: Any, count: int) -> str:
-  """The letter of an option given by its number.
+  """Returns the letter of an option.
+
+  Args:
+    value: the number of the option, from 0.
+    count: the number of options.
 
   Raises:
     RowError: there is no such option.
@@ -110,12 +120,12 @@ def letter(value: Any, count: int) -> str:
 
 
 def choice_list(value: dict[str, Any], name: str) -> list[str]:
-  """The options of a multiple choice.
+  """Returns the options of a multiple choice.
 
   Raises:
-    RowError: fewer than two, or something else.
+    RowError: the field is not a list of 2 to 26 options.
   """
-  found = value.get(name)
-  if not isinstance(found, list) or not 2 <= len(found) <= 26:
+  options = value.get(name)
+  if not isinstance(options, list) or not 2 <= len(options) <= 26:
     raise RowError("malformed", f'no list of 2 to 26 choices in "{name}"')
-  return [str(item) for item in found]
+  return [str(option) for option in options]

@@ -1,4 +1,4 @@
-"""Benchmarks answered by a letter: ScienceQA, MMBench, AI2D."""
+"""Benchmarks whose answers are letters: ScienceQA, MMBench, AI2D."""
 
 import collections
 import itertools
@@ -22,34 +22,38 @@ from mllm_selector_jax.evaluation.question import LETTERS, Question, ask_choices
 from mllm_selector_jax.evaluation.question_files import Row
 from mllm_selector_jax.types import InputError, RowError
 
-TURN = 1_000_000  # MMBench's index of a rotated row is the first's plus so many
+TURN = 1_000_000  # MMBench's n-th rotation of a row has the row's index plus n TURN
 
 
-def _read_each(source: Source) -> Iterator[Row]:
+def _read_files(source: Source) -> Iterator[Row]:
   return itertools.chain.from_iterable(map(question_files.read_rows, source.files))
 
 
 def read_scienceqa(source: Source) -> Iterator[Row]:
-  """The test split of problems.json (by pid_splits.json where given), or Parquet."""
+  """Reads the test split of problems.json, or Parquet files.
+
+  The split is that of pid_splits.json if it is given, and otherwise that of the field
+  "split".
+  """
   paths = need_files(source, 1, 99, "problems.json, or Parquet files")
   for path in paths:
     question_files.check_file(path)
   if all(map(question_files.is_parquet, paths)):
-    for row in _read_each(source):
+    for row in _read_files(source):
       yield row._replace(value={"id": f"row-{row.number}", **row.value})
     return
-  need_files(source, 1, 2, "problems.json, and pid_splits.json at most")
-  wanted = None
+  need_files(source, 1, 2, "problems.json and optionally pid_splits.json")
+  test_ids = None
   if len(paths) == 2:
-    wanted = question_files.read_object(paths[1]).get("test")
-    if not isinstance(wanted, list):
+    test_ids = question_files.read_object(paths[1]).get("test")
+    if not isinstance(test_ids, list):
       raise InputError(f'{paths[1]}: expected the test split\'s ids under "test".')
-    wanted = set(wanted)
+    test_ids = set(test_ids)
   for row in question_files.read_keyed(paths[0]):
     value = row.value
     split = value.get("split", "test")
     if row.error is None:
-      if (value["id"] not in wanted) if wanted is not None else split != "test":
+      if (value["id"] not in test_ids) if test_ids is not None else split != "test":
         continue
       if image := value.get("image"):
         row = row._replace(value={**value, "image": f"test/{value['id']}/{image}"})
@@ -105,10 +109,10 @@ def convert_mmbench(row: Row) -> dict[str, Any]:
 
 
 def rotate(questions: list[Question]) -> list[Question]:
-  """MMBench with every rotation of its options.
+  """Adds the rotations of the options to MMBench's questions.
 
-  Published files hold the rotations; where one does not, they are made: the n-th
-  moves the options n places, as LLaVA's evaluation does.
+  If the published file already holds rotations, the questions are returned as they are.
+  Otherwise the n-th rotation moves the options by n places, as LLaVA's evaluation does.
   """
   counts = collections.Counter(question.group for question in questions)
   if any(count > 1 for count in counts.values()):
@@ -132,34 +136,36 @@ def rotate(questions: list[Question]) -> list[Question]:
 
 
 def read_ai2d(source: Source) -> Iterator[Row]:
-  """Parquet, or AI2D's folder (`questions/`, `images/`) and a file of test ids."""
+  """Reads Parquet, or the folder of AI2D (`questions/`, `images/`) and test ids."""
   if source.folder is None:
-    yield from _read_each(source)
+    yield from _read_files(source)
     return
-  need_files(source, 0, 1, "AI2D's folder, and ai2d_test_ids.csv at most")
-  wanted = None
+  need_files(source, 0, 1, "AI2D's folder and optionally ai2d_test_ids.csv")
+  test_ids = None
   for path in source.files:
     question_files.check_file(path)
     with open(path, encoding="utf-8", errors="replace") as file:
-      wanted = set(re.findall(r"\d+", file.read()))
+      test_ids = set(re.findall(r"\d+", file.read()))
   questions = os.path.join(source.folder, "questions")
   if not os.path.isdir(questions):
     raise InputError(f"{source.folder}: AI2D's folder has no questions/.")
   for name in sorted(os.listdir(questions)):
-    if not name.endswith(".json") or (wanted and name.split(".")[0] not in wanted):
+    if not name.endswith(".json"):
+      continue
+    if test_ids and name.split(".")[0] not in test_ids:
       continue
     path = os.path.join(questions, name)
     value = question_files.read_object(path)
     asked = value.get("questions")
-    for number, (question, more) in enumerate(
+    for number, (question, fields) in enumerate(
       asked.items() if isinstance(asked, dict) else ()
     ):
       where = f"{path}, question {number}"
-      if not isinstance(more, dict):
+      if not isinstance(fields, dict):
         error = RowError("malformed", "not an object")
         yield Row(path, where, number, {}, None, error)
         continue
-      joined = {**more, "question": question, "image": value.get("imageName")}
+      joined = {**fields, "question": question, "image": value.get("imageName")}
       yield Row(path, where, number, joined)
 
 
@@ -181,6 +187,8 @@ BENCHMARKS = {
   "scienceqa": Benchmark(
     "problems.json,pid_splits.json", read_scienceqa, convert_scienceqa
   ),
-  "mmbench": Benchmark("mmbench_dev_20230712.tsv", _read_each, convert_mmbench, rotate),
+  "mmbench": Benchmark(
+    "mmbench_dev_20230712.tsv", _read_files, convert_mmbench, rotate
+  ),
   "ai2d": Benchmark("ai2d/,ai2d_test_ids.csv", read_ai2d, convert_ai2d, inside=True),
 }

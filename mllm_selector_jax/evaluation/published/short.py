@@ -1,4 +1,4 @@
-"""Benchmarks of short answers: VQAv2, GQA, VizWiz, TextVQA, ChartQA, DocVQA."""
+"""Benchmarks with short answers: VQAv2, GQA, VizWiz, TextVQA, ChartQA, DocVQA."""
 
 import itertools
 import os
@@ -28,40 +28,41 @@ def _is_parquet(path: str) -> bool:
   return question_files.is_parquet(path)
 
 
-def _each(source: Source) -> Iterator[Row]:
+def _read_files(source: Source) -> Iterator[Row]:
   return itertools.chain.from_iterable(map(question_files.read_rows, source.files))
 
 
 def read_vqav2(source: Source) -> Iterator[Row]:
-  """Questions joined with their annotations, or Parquet with both."""
+  """Reads questions and joins their annotations, or reads Parquet files with both."""
   if all(map(_is_parquet, source.files)):
-    yield from _each(source)
+    yield from _read_files(source)
     return
-  what = "the questions' and the annotations' file, or Parquet files"
+  what = "the files of questions and of annotations, or Parquet files"
   paths = need_files(source, 2, 2, what)
-  held = {}
+  objects = {}
   for path in paths:
     value = question_files.read_object(path)
-    held |= {
+    objects |= {
       kind: (path, value) for kind in ("questions", "annotations") if kind in value
     }
-  if len({path for path, _ in held.values()}) != 2:
+  if len({path for path, _ in objects.values()}) != 2:
     raise InputError(
       f'{paths[0]}, {paths[1]}: one must have "questions", the other "annotations".'
     )
   annotations = {
     row.value.get("question_id"): row.value
-    for row in question_files.list_members(*held["annotations"], "annotations")
+    for row in question_files.list_members(*objects["annotations"], "annotations")
   }
-  path, value = held["questions"]
-  # "val2014"; the images of both test splits are named after their year.
+  path, value = objects["questions"]
+  # Image names contain the split, such as "val2014". Those of the split "test-dev2015"
+  # contain "test2015".
   split = str(value.get("data_subtype", "val2014")).replace("-dev", "")
   for row in question_files.list_members(path, value, "questions"):
     if row.error is None:
       number = row.value.get("image_id")
-      own = annotations.get(row.value.get("question_id"), {})
+      annotation = annotations.get(row.value.get("question_id"), {})
       image = f"COCO_{split}_{number:012d}.jpg" if isinstance(number, int) else None
-      row = row._replace(value={"image": image, **own, **row.value})
+      row = row._replace(value={"image": image, **annotation, **row.value})
     yield row
 
 
@@ -84,13 +85,13 @@ def _need_image(value: dict[str, Any]) -> str:
 
 
 def read_gqa(source: Source) -> Iterator[Row]:
-  """Questions by id, or Parquet of instructions and, in files of its own, images."""
+  """Reads a JSON file of questions by id, or Parquet files of questions and images."""
   if not all(map(_is_parquet, source.files)):
     need_files(source, 1, 1, "one JSON file of questions, or Parquet files")
     yield from question_files.read_keyed(source.files[0])
     return
   asked, places = [], {}
-  for row in _each(source):
+  for row in _read_files(source):
     if row.error is None and "question" not in row.value:
       places[row.value.get("id")] = row.place
     else:
@@ -125,7 +126,7 @@ def convert_vizwiz(row: Row) -> dict[str, Any]:
 
 
 def read_data(source: Source) -> Iterator[Row]:
-  """The list under "data" (TextVQA, DocVQA), or Parquet."""
+  """Reads the list under "data" of JSON files (TextVQA, DocVQA), or Parquet files."""
   for path in source.files:
     if _is_parquet(path):
       yield from question_files.read_rows(path)
@@ -177,8 +178,10 @@ def convert_docvqa(row: Row) -> dict[str, Any]:
 BENCHMARKS = {
   "vqav2": Benchmark("questions.json,annotations.json", read_vqav2, convert_vqav2),
   "gqa": Benchmark("testdev_balanced_questions.json", read_gqa, convert_gqa),
-  "vizwiz": Benchmark("val.json", _each, convert_vizwiz),
+  "vizwiz": Benchmark("val.json", _read_files, convert_vizwiz),
   "textvqa": Benchmark("TextVQA_0.5.1_val.json", read_data, convert_textvqa),
-  "chartqa": Benchmark("test_human.json,test_augmented.json", _each, convert_chartqa),
+  "chartqa": Benchmark(
+    "test_human.json,test_augmented.json", _read_files, convert_chartqa
+  ),
   "docvqa": Benchmark("val_v1.0_withQT.json", read_data, convert_docvqa),
 }

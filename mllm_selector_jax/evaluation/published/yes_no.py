@@ -1,4 +1,4 @@
-"""Benchmarks answered by yes or no: POPE, MME."""
+"""Benchmarks whose answers are yes or no: POPE, MME."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ from mllm_selector_jax.evaluation.totals import MME_PARTS
 from mllm_selector_jax.types import InputError, RowError
 
 _IMAGES = (".jpg", ".jpeg", ".png")
-_MME_PROMPT = " Please answer yes or no."  # MME's own, in place of which LLaVA's stands
+_MME_PROMPT = " Please answer yes or no."  # is replaced by LLaVA's prompt
 
 
 def _yes_no(value: dict[str, Any], *names: str) -> str:
@@ -28,13 +28,13 @@ def _yes_no(value: dict[str, Any], *names: str) -> str:
   return answer
 
 
-def _read_each(source: Source) -> Iterator[Row]:
+def _read_files(source: Source) -> Iterator[Row]:
   return itertools.chain.from_iterable(map(question_files.read_rows, source.files))
 
 
 def convert_pope(row: Row) -> dict[str, Any]:
   value = row.value
-  # coco_pope_adversarial.json; Parquet has a column.
+  # The category is in the file's name (coco_pope_adversarial.json) or in a column.
   stem = os.path.splitext(os.path.basename(row.path))[0]
   kind = value.get("category") or stem.rpartition("_")[2]
   if (number := value.get("question_id")) is None:
@@ -50,19 +50,23 @@ def convert_pope(row: Row) -> dict[str, Any]:
 
 
 def read_mme(source: Source) -> Iterator[Row]:
-  """Parquet, or MME's folder: of each category texts of two questions an image."""
+  """Reads Parquet files, or MME's folder.
+
+  The folder has a folder for each category, with a text file for each image, which
+  holds two questions.
+  """
   if source.folder is None:
-    yield from _read_each(source)
+    yield from _read_files(source)
     return
   need_files(source, 0, 0, "MME's folder alone, or Parquet files")
   known = [name for part in MME_PARTS.values() for name in part]
-  there = [n for n in known if os.path.isdir(os.path.join(source.folder, n))]
-  if not there:
+  present = [n for n in known if os.path.isdir(os.path.join(source.folder, n))]
+  if not present:
     raise InputError(
       f"{source.folder}: none of MME's categories is a folder there:"
       f" {', '.join(known)}."
     )
-  for category in there:
+  for category in present:
     yield from _read_category(source.folder, category)
 
 
@@ -103,7 +107,7 @@ def convert_mme(row: Row) -> dict[str, Any]:
   if not any(category in part for part in MME_PARTS.values()):
     raise RowError("malformed", f"MME has no category {category!r}")
   if value.get("image") is None:
-    raise RowError("missing image", f"no image of the name {name}")
+    raise RowError("missing image", f"no image with the name {name}")
   return {
     "id": f"{name}-{row.number}",
     "image": text(value, "image"),
@@ -118,7 +122,7 @@ def convert_mme(row: Row) -> dict[str, Any]:
 BENCHMARKS = {
   "pope": Benchmark(
     "coco_pope_adversarial.json,coco_pope_popular.json,coco_pope_random.json",
-    _read_each,
+    _read_files,
     convert_pope,
   ),
   "mme": Benchmark(

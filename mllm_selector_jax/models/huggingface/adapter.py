@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping, tensor_names
 from mllm_selector_jax.models.huggingface.source import write_json
 from mllm_selector_jax.models.huggingface.writer import write_tensors
-from mllm_selector_jax.runs import peers
+from mllm_selector_jax.runs import peers, row_shares
 from mllm_selector_jax.types import Params
 
 # The tower's layers have some of the same names, so these are not a plain list.
@@ -25,7 +26,8 @@ def write_adapter(
   """Writes adapter_config.json and adapter_model.safetensors.
 
   The projector, which is tuned with the adapter, is in it whole, under
-  `modules_to_save`. In a run of several processes all must call it.
+  `modules_to_save`. So is a newline vector; peft loads it by its name, though it
+  belongs to no module. In a run of several processes all must call it.
 
   Args:
     folder: made if missing.
@@ -61,13 +63,15 @@ def list_tensors(
   for name, adapter in params["adapter"]["layers"].items():
     stem = _module_name(tensor_names.NAMES[f"decoder/layers/{name}"])
     for ours, theirs in MATRICES.items():
-      for layer, matrix in enumerate(peers.fetch(adapter[ours])):
+      for layer, matrix in enumerate(row_shares.fetch(adapter[ours])):
         key = f"{stem.replace('*', str(layer))}.{theirs}.weight"
         yield key, np.ascontiguousarray(matrix.T, np.float32)
   for leaf in mapping.list_leaves(config):
     if leaf.path.startswith("projector/"):
-      _, linear, kind = leaf.path.split("/")
-      array = peers.fetch(params["projector"][linear][kind]).astype(np.float32)
+      array: Any = params
+      for key in leaf.path.split("/"):
+        array = array[key]
+      array = row_shares.fetch(array).astype(np.float32)
       yield _module_name(leaf.names[0]), np.ascontiguousarray(leaf.to_theirs(array))
 
 

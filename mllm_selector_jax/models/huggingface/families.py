@@ -158,7 +158,6 @@ def _read_intern_vit(config: Any) -> VisionConfig:
     qk_norm=config.use_qk_norm,
     layer_scale=True,
     post_norm=not config.use_mean_pooling,
-    post_norm_applied=not config.use_mean_pooling,
     names="internvl_vision",
   )
 

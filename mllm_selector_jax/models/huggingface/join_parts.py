@@ -5,11 +5,8 @@ from pathlib import Path
 
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface.model_config import parts_config
-from mllm_selector_jax.models.huggingface.model_parts import (
-  Select,
-  find_parts,
-  join_parts,
-)
+from mllm_selector_jax.models.huggingface.model_families.llava_original import Select
+from mllm_selector_jax.models.huggingface.model_parts import find_parts, join_parts
 from mllm_selector_jax.models.huggingface.reader import parts_params
 from mllm_selector_jax.models.huggingface.source import find_model
 from mllm_selector_jax.models.huggingface.writer import write_parts

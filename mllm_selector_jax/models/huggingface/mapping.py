@@ -3,19 +3,15 @@
 import dataclasses
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 
 from mllm_selector_jax import types
-from mllm_selector_jax.models import mllm
-from mllm_selector_jax.models.axes import path_name
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface.tensor_names import (
   LEADING_AXES,
   NAMES,
   TOWERS,
 )
-from mllm_selector_jax.runs import peers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +83,11 @@ def _make_leaf(path: str, shape: tuple[int, ...], known: dict[str, str]) -> Leaf
 
 def list_leaves(config: MllmConfig) -> Iterator[Leaf]:
   """Every array of the model without adapters, in the order of the flattened tree."""
+  import jax
+
+  from mllm_selector_jax.models import mllm
+  from mllm_selector_jax.models.axes import path_name
+
   known = {**NAMES, **TOWERS[config.vision.names].names}
   base = mllm.abstract(dataclasses.replace(config, lora=None))
   for path, leaf in jax.tree_util.tree_leaves_with_path(base):
@@ -100,9 +101,13 @@ def to_tensors(
 
   Arrays may lie on the devices of several processes; then all must go through them.
   """
+  import jax
+
+  from mllm_selector_jax.runs import row_shares
+
   leaves = jax.tree.leaves(params)
   for leaf, array in zip(list_leaves(config), leaves, strict=True):
     for layer, name in enumerate(leaf.names):
-      part = peers.fetch(array[layer] if leaf.stacked else array)
+      part = row_shares.fetch(array[layer] if leaf.stacked else array)
       part = np.asarray(part, np.float32)
       yield name, np.ascontiguousarray(leaf.to_theirs(part))

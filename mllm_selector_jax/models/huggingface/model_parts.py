@@ -8,8 +8,9 @@ one description here, so that configs, weights and tokenizers are read one way.
 
 import dataclasses
 import os
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
 from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS, read_tower
@@ -17,24 +18,22 @@ from mllm_selector_jax.models.huggingface.model_families import (
   FAMILIES,
   internvl_chat,
 )
+from mllm_selector_jax.models.huggingface.model_families.llava_original import (
+  Select,
+  describe_tiles,
+  read_original,
+)
 from mllm_selector_jax.models.huggingface.other_folders import (
   describe_type,
   refuse_others,
 )
 from mllm_selector_jax.models.huggingface.source import find_model, read_json
 from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
+from mllm_selector_jax.models.huggingface.weights import list_files, list_keys
 from mllm_selector_jax.types import MARK, InputError
 
 IMAGE, PAD = MARK, "<pad>"
 VOCAB_MULTIPLE = 64  # of a grown vocabulary, as llava-hf pads it
-# model_type of LLaVA's own checkpoints -> of their decoder.
-ORIGINAL = {
-  "llava": "llama",
-  "llava_llama": "llama",
-  "llava_mistral": "mistral",
-  "llava_qwen": "qwen2",
-}
-Select = Literal["default", "full"]  # MllmConfig.select
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,34 +136,17 @@ def list_folders(path: str | os.PathLike) -> list[Path]:
 
 def _original_parts(folder: Path, raw: dict[str, Any]) -> Parts:
   """LLaVA's own checkpoint: projector beside the decoder, the tower elsewhere."""
-  kind = raw.get("model_type")
-  if kind not in ORIGINAL:
-    raise InputError(
-      f"{folder / 'config.json'}: model_type is {kind!r}; of LLaVA's own checkpoints,"
-      f" supported are {', '.join(ORIGINAL)}."
-    )
-  projector = raw.get("mm_projector_type", "linear")
-  wanted = {
-    "mm_projector_type": (projector, "mlp2x_gelu"),
-    "mm_use_im_start_end": (bool(raw.get("mm_use_im_start_end")), False),
-    "image_aspect_ratio": (raw.get("image_aspect_ratio", "pad"), "pad"),
-  }
-  wrong = [f"{key} is {a!r}, only {b!r}" for key, (a, b) in wanted.items() if a != b]
-  selects: dict[str, Select] = {"patch": "default", "cls_patch": "full"}
-  select = selects.get(raw.get("mm_vision_select_feature", "patch"))
-  if select is None:
-    wrong.append("mm_vision_select_feature is neither 'patch' nor 'cls_patch'")
-  if wrong:
-    raise InputError(f"{folder / 'config.json'}: {'; '.join(wrong)} can be run.")
-  tower = folder / str(raw["mm_vision_tower"])
-  vision = tower if tower.is_dir() else find_model(raw["mm_vision_tower"])
+  original = read_original(folder / "config.json", raw)
+  tower = folder / original.tower
   return join_parts(
     folder,
-    vision,
+    tower if tower.is_dir() else find_model(original.tower),
     folder,
-    decoder_kind=ORIGINAL[kind],
-    feature_layer=raw.get("mm_vision_select_layer", -2),
-    select=select,
+    decoder_kind=original.decoder,
+    feature_layer=original.feature_layer,
+    select=original.select,
+    family=original.family,
+    fields=original.fields,
   )
 
 
@@ -175,6 +157,8 @@ def join_parts(
   decoder_kind: str | None = None,
   feature_layer: int = -2,
   select: Select | None = None,
+  family: str = "llava",
+  fields: dict[str, Any] | None = None,
 ) -> Parts:
   """One model of a decoder, a vision tower and a projector.
 
@@ -186,8 +170,10 @@ def join_parts(
     projector: a directory or file with its weights, or None.
     decoder_kind: model_type of the decoder, None for what its config says.
     feature_layer, select: of MllmConfig; None chooses by the tower.
+    family: model_type of the whole.
+    fields: more of the whole's transformers config.
   """
-  from transformers import LlavaConfig
+  from transformers import AutoConfig
 
   for folder in (decoder, vision):
     refuse_others(folder)
@@ -216,13 +202,18 @@ def join_parts(
       PAD if PAD in added else tokenizer.pad_token or PAD
     )
   image = tokenizer.convert_tokens_to_ids(IMAGE)
-  config = LlavaConfig(
+  if family == "llava_onevision":
+    feature_layer = _fit_onevision_tower(tower, decoder)
+  fields = fields or {}
+  config = AutoConfig.for_model(
+    family,
     vision_config=tower,
     text_config=text,
     image_token_index=image,
     vision_feature_layer=feature_layer,
     vision_feature_select_strategy=select,
     tie_word_embeddings=bool(text.tie_word_embeddings),
+    **fields,
   )
   return Parts(
     config,
@@ -232,18 +223,42 @@ def join_parts(
     stored,
     tuple(added),
     padded=True,
-    image_processor=_describe_square(vision, own.image_size, tower.model_type),
+    image_processor=_describe_images(config, vision / "preprocessor_config.json"),
   )
 
 
-def _describe_square(folder: Path, side: int, kind: str) -> dict[str, Any] | None:
-  """preprocessor_config.json for a tower at the size of its positions.
+def _fit_onevision_tower(tower: Any, folder: Path) -> int:
+  """The projected layer of LLaVA-OneVision's own checkpoints.
+
+  LLaVA removes the last layer of the tower and takes what leaves the rest. The
+  checkpoint's own tower has no such layer any more; the tower's config is told so.
+  """
+  layers = [
+    int(found[1])
+    for file in list_files(folder)
+    for key in list_keys(file)
+    if (found := re.search(r"vision_tower\..*\.layers\.(\d+)\.", key))
+  ]
+  if layers:
+    tower.num_hidden_layers = 1 + max(layers)
+    return -1
+  return -2
+
+
+def _describe_images(config: Any, path: Path) -> dict[str, Any] | None:
+  """preprocessor_config.json of the whole, where the tower's (`path`) does not do.
 
   A DINOv2 is published with a processor that crops smaller images than its positions
   are for; the padded images of an assembled model have the tower's own size.
   """
-  path = folder / "preprocessor_config.json"
-  if kind != "dinov2" or not path.is_file():
+  tower = config.vision_config
+  if not path.is_file():
+    return None
+  side = read_tower(tower).image_size
+  if config.model_type != "llava":
+    pinpoints = config.image_grid_pinpoints
+    return describe_tiles(read_json(path), side, config.model_type, pinpoints)
+  if tower.model_type != "dinov2":
     return None
   return {
     **read_json(path),

@@ -174,7 +174,8 @@ def read_tokenizer(parts: Parts) -> Any:
   tokenizer.add_tokens(list(parts.added), special_tokens=True)
   if PAD in parts.added:
     tokenizer.pad_token = PAD
-  name = find_family(config).image_token
+  family = find_family(config)
+  name = family.image_token
   path = folder / "processor_config.json"
   if path.is_file():
     name = read_json(path).get("image_token") or name
@@ -187,7 +188,10 @@ def read_tokenizer(parts: Parts) -> Any:
       + (" has no such token" if found is None else f" gives it the id {found}")
       + f". Add {name} to the tokenizer under that id (tokenizer.add_tokens)."
     )
-  if len(tokenizer) > config.text_config.vocab_size:
+  vocabulary = config.text_config.vocab_size
+  known = tokenizer.get_vocab()
+  outside = sum(known.get(token, 0) >= vocabulary for token in family.unread_tokens)
+  if len(tokenizer) - outside > vocabulary:
     raise InputError(
       f"{folder}: the tokenizer has {len(tokenizer)} tokens, but config.json has a"
       f" vocab_size of {config.text_config.vocab_size}, which must not be smaller."

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,13 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
   finish_tokenizer(folder)
 
 
-def finish_tokenizer(folder: Path) -> None:
-  """Gives tokenizer_config.json the names that transformers 4 knows, too."""
+def finish_tokenizer(folder: Path, named: Mapping[str, str] | None = None) -> None:
+  """Gives tokenizer_config.json the names that transformers 4 knows, too.
+
+  Args:
+    folder: with the tokenizer's files.
+    named: tokens that a processor finds by these names, added where they are missing.
+  """
   path = folder / CONFIG
   if not path.is_file():
     return
@@ -129,6 +135,11 @@ def finish_tokenizer(folder: Path) -> None:
       *known,
       *(token for token in extra if token not in known),
     ]
+  # transformers 4 reads named tokens from here, 5 from either place.
+  specific = value.pop("model_specific_special_tokens", {})
+  names = {**(named or {}), **specific, **value.get("extra_special_tokens", {})}
+  if names:
+    value["extra_special_tokens"] = names
   if value.get("tokenizer_class") == GENERIC:
     # transformers 4 would add token_type_ids, which no decoder of ours takes.
     value.setdefault("model_input_names", ["input_ids", "attention_mask"])

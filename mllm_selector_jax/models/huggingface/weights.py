@@ -81,6 +81,15 @@ def list_files(path: Path) -> list[Path]:
   return [path / name for name in names] + more
 
 
+def list_keys(path: Path) -> list[str]:
+  """The names of a file's tensors; none if it is not a whole safetensors file."""
+  try:
+    with safetensors.safe_open(str(path), framework="numpy") as handle:
+      return list(handle.keys())
+  except (OSError, safetensors.SafetensorError):
+    return []  # named when the weights are read
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
   """A tensor in a file, as its header has it, or some of its rows.

@@ -214,7 +214,7 @@ def _write_description(
   write_json(folder / GENERATION, describe_generation(parts, ends))
   if parts.added or not (source / "tokenizer.json").is_file():
     save_tokenizer(tokenizer, folder)
-  finish_tokenizer(folder)
+  finish_tokenizer(folder, find_family(parts.config).named_tokens)
   write_template(folder, chat_template)
   token = tokenizer.convert_ids_to_tokens(config.image_token)
   write_json(folder / "config.json", _describe_model(parts.config))
@@ -248,7 +248,7 @@ def write_fresh(
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   tokenizer.save_pretrained(str(folder))
-  finish_tokenizer(folder)
+  finish_tokenizer(folder, find_family(hf_config).named_tokens)
   image_processor.save_pretrained(str(folder))
   write_json(folder / "config.json", _describe_model(hf_config))
   parts = find_parts(folder)

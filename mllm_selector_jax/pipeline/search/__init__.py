@@ -1,1 +1,1 @@
-"""The closed loop: settings of a selection, compared by short tunes."""
+"""Searches settings of the selection: compares them by short tunes."""

@@ -1,15 +1,12 @@
-"""What settings are compared on: held-out rows of the pool, or question files."""
+"""Measures trials of a search, on held-out rows of the pool or on question files."""
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mllm_selector_jax import storage
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.inputs.held_out import OPTION, hold_out, read_files, read_share
-from mllm_selector_jax.inputs.questions import check_folders, question_files
 from mllm_selector_jax.pipeline import evaluate_arm, score_pool
 from mllm_selector_jax.pipeline.clusters import read_keys
 from mllm_selector_jax.runs import artifacts, peers
@@ -18,42 +15,23 @@ from mllm_selector_jax.scoring import passes, score_table
 from mllm_selector_jax.types import InputError
 
 
-def check_files(run: Run) -> None:
-  """Refuses development questions that are not there or that are the test's."""
-  test = {
-    storage.hash_file(Path(name)): name
-    for name in question_files(run)
-    if Path(name).is_file()
-  }
-  check_folders(run.cfg.select.search.images, "select.search.images")
-  for name in read_files(run.cfg):
-    if not Path(name).is_file():
-      raise InputError(f"{OPTION}={name}: there is no such file.")
-    if same := test.get(storage.hash_file(Path(name))):
-      raise InputError(
-        f"{OPTION}={name} is the same file as {same}, on which the result is measured:"
-        " settings chosen there would make it look better than it is. Give other"
-        ' questions, or a share of the pool such as "10%".'
-      )
-
-
 def measure_arm(run: Run, arm: str) -> None:
-  """Makes one arm's `evaluation/` on the development split."""
+  """Make `evaluation/` of one arm, on the development split."""
   if read_files(run.cfg):
-    evaluate_arm.evaluate_arm(_asking_development(run), arm)
+    evaluate_arm.evaluate_arm(_at_development(run), arm)
   else:
     _measure_rows(run, arm)
 
 
-def _asking_development(run: Run) -> Run:
-  """Gives the run whose evaluation asks the development questions."""
+def _at_development(run: Run) -> Run:
+  """Return a run whose evaluation uses the development questions."""
   tasks = tuple(read_files(run.cfg))
   images = run.cfg.select.search.images
   return run.at(settings={"evaluate.tasks": tasks, "evaluate.images": images})
 
 
 def _measure_rows(run: Run, arm: str) -> None:
-  """The share of the answers' tokens that the tuned model gets right, by source."""
+  """Measure by source the share of answer tokens that the tuned model gets right."""
   share = read_share(run.cfg)
   recipe = run.recipe(
     "select",
@@ -68,8 +46,8 @@ def _measure_rows(run: Run, arm: str) -> None:
     rows = usable[hold_out(key, share, run.cfg.rng_seed)]
     if not len(rows):
       raise InputError(
-        f"{OPTION} holds out {share:.2%} of {len(usable):,} rows, which is none; raise"
-        " it, or give question files."
+        f"{OPTION} holds out {share:.2%} of {len(usable):,} rows, which is less than"
+        " one row; raise it, or give question files."
       )
     work, models = (
       folder / score_pool.WORK,
@@ -80,15 +58,15 @@ def _measure_rows(run: Run, arm: str) -> None:
     counts = score_pool.run_passes(run, work, models, main, rows, options, pool, title)
     if not peers.is_first_process():
       return
-    number = {"main": counts["main"]["parts"]}
+    part_counts = {"main": counts["main"]["parts"]}
     signals = ("loss", "accuracy")
-    found = score_table.read_passes(
-      {"main": work / "main"}, number, pool, rows[:0], signals
+    scored = score_table.read_passes(
+      {"main": work / "main"}, part_counts, pool, rows[:0], signals
     )
     results = summarise(
-      pool.source[found.row],
-      found.columns["accuracy"].to_numpy(),
-      found.columns["loss"].to_numpy(),
+      pool.source[scored.row],
+      scored.columns["accuracy"].to_numpy(),
+      scored.columns["loss"].to_numpy(),
     )
     artifacts.write_json(folder / "results.json", results)
     shutil.rmtree(work)
@@ -97,9 +75,20 @@ def _measure_rows(run: Run, arm: str) -> None:
 
 
 def summarise(source: Any, accuracy: np.ndarray, loss: np.ndarray) -> dict[str, Any]:
-  """Means by source, and the mean of these; rows of no finite loss count as wrong."""
+  """Average the accuracy by source, and over sources.
+
+  A row whose loss is not finite counts as wrong.
+
+  Args:
+    source: The source of each row.
+    accuracy: The share of right tokens of each row, [n].
+    loss: The loss of each row, [n].
+
+  Returns:
+    A dict laid out as `results.json` of an evaluation, with sources as tasks.
+  """
   names, index = np.unique(np.asarray(source, dtype=str), return_inverse=True)
-  order = np.lexsort((loss, accuracy, index))  # the order of rows is no matter
+  order = np.lexsort((loss, accuracy, index))  # makes the sums independent of row order
   index, accuracy, loss = index[order], accuracy[order], loss[order]
   sizes = np.bincount(index)
   right = np.bincount(index, np.where(np.isfinite(loss), accuracy, 0.0)) / sizes

@@ -1,4 +1,4 @@
-"""Which settings a search compares, read from cfg.select.search."""
+"""Lists the settings that a search compares, from `cfg.select.search`."""
 
 import itertools
 from collections.abc import Collection
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax import listing
-from mllm_selector_jax.pipeline.candidates import POOL_COLUMNS
+from mllm_selector_jax.pipeline.candidates import POOL_COLUMNS, check_names
+from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring.signals import SIGNALS
 from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
@@ -18,57 +19,78 @@ SETTINGS = ("signal", "kl_weight", "groups", "tempering", "bound")
 
 
 def list_candidates(cfg: Any) -> list[dict[str, Any]]:
-  """Settings by candidate: the config's own first, then others as drawn.
+  """Return the settings of each candidate; the first are those of the config.
 
-  All products of the alternatives, or `candidates` of them drawn by the rng seed.
+  The others are all combinations of the alternatives, or a random sample of them if
+  there are more than `select.search.candidates`. The seed of the sample is `rng_seed`.
 
   Raises:
-    InputError: as `list_products`.
+    InputError: See `list_products`.
   """
-  first, *others = list_products(cfg)
-  drawn = np.random.default_rng([cfg.rng_seed, len(others)]).permutation(len(others))
+  first, *alternatives = list_products(cfg)
+  drawn = np.random.default_rng([cfg.rng_seed, len(alternatives)]).permutation(
+    len(alternatives)
+  )
   chosen = sorted(drawn[: cfg.select.search.candidates - 1])
-  return [first, *(others[place] for place in chosen)]
+  return [first, *(alternatives[index] for index in chosen)]
 
 
 def list_products(cfg: Any) -> list[dict[str, Any]]:
-  """All products of the alternatives, the config's own settings first.
+  """Return all combinations of the alternatives, the config's own settings first.
 
   Raises:
-    InputError: no alternative to compare, or a number that is none.
+    InputError: There are no alternatives to compare, or a value is invalid.
   """
-  own = cfg.select.search
-  for name, least in (("candidates", 2), ("steps", 1), ("halving", 2)):
-    if own[name] < least:
+  section = cfg.select.search
+  for name, smallest in (("candidates", 2), ("steps", 1), ("halving", 2)):
+    if section[name] < smallest:
       raise InputError(
-        f"select.search.{name}={own[name]}; it must be {least} or more"
+        f"select.search.{name}={section[name]}; it must be {smallest} or more"
         + (", or 0 for no search." if name == "candidates" else ".")
       )
   if not _is_searched(strategies.find_strategy(cfg.select.strategy)):
-    able = [name for name, each in strategies.STRATEGIES.items() if _is_searched(each)]
+    searchable = [
+      name for name, strategy in strategies.STRATEGIES.items() if _is_searched(strategy)
+    ]
     raise InputError(
-      f"select.search compares settings of {', '.join(able)}, and select.strategy is"
-      f" {cfg.select.strategy!r}; set select.search.candidates=0 for no search."
+      f"select.search compares settings of {', '.join(searchable)}, and select.strategy"
+      f" is {cfg.select.strategy!r}; set select.search.candidates=0 for no search."
     )
   first = {name: _read(name, cfg.select[name]) for name in SETTINGS}
-  choices = [_list_values(own[name], name, first[name]) for name in SETTINGS]
-  if own.tempering is not None and cfg.select.target != "tempered":
+  choices = [_list_values(section[name], name, first[name]) for name in SETTINGS]
+  if section.tempering is not None and cfg.select.target != "tempered":
     raise InputError(
-      "select.search.tempering compares powers of the target tempered, and"
-      f" select.target is {cfg.select.target!r}."
+      "select.search.tempering applies only if select.target is 'tempered', and it is"
+      f" {cfg.select.target!r}."
     )
-  every = [dict(zip(SETTINGS, each, strict=True)) for each in _products(choices)]
-  others = [each for each in every if each != first]
-  if not others:
+  products = [
+    dict(zip(SETTINGS, settings, strict=True)) for settings in _products(choices)
+  ]
+  alternatives = [settings for settings in products if settings != first]
+  if not alternatives:
     raise InputError(
       "select.search has nothing to compare; give alternatives, as in"
       " --config.select.search.kl_weight=0.2,0.4,1."
     )
-  return [first, *others]
+  return [first, *alternatives]
+
+
+def check_search(run: Run, columns: Collection[str] | None = None) -> None:
+  """Raise an InputError if a candidate would have invalid settings.
+
+  This is called before anything is made.
+
+  Args:
+    run: The invocation.
+    columns: Columns of the score table, as in `candidates.check_names`.
+  """
+  if run.cfg.select.search.candidates:
+    for settings in list_products(run.cfg):
+      check_names(run, columns, **settings)
 
 
 def _is_searched(strategy: Strategy) -> bool:
-  """Whether a strategy reads the settings of which a search has alternatives."""
+  """Say whether a strategy reads the settings that a search varies."""
   return strategy.bounded and {"kl_weight", "tempering"} <= set(strategy.settings)
 
 
@@ -76,21 +98,26 @@ def _products(choices: list[list[Any]]) -> list[tuple]:
   return list(itertools.product(*choices))
 
 
-def check_alternatives(cfg: Any, there: Collection[str]) -> None:
-  """Refuses alternatives that name no signal or column, whether they are compared.
+def check_alternatives(cfg: Any, score_columns: Collection[str]) -> None:
+  """Check the names of signals and columns among the alternatives.
+
+  They are checked even if there is no search.
 
   Args:
-    cfg: the whole config.
-    there: columns of the score table.
+    cfg: The config of the run.
+    score_columns: Columns of the score table.
+
+  Raises:
+    InputError: An alternative names no signal, or groups by no known column.
   """
-  own, columns = cfg.select.search, {*SIGNALS, *POOL_COLUMNS, *there}
-  for name in listing.split_names(own.signal):
-    if name not in {*SIGNALS, *there}:
+  section, columns = cfg.select.search, {*SIGNALS, *POOL_COLUMNS, *score_columns}
+  for name in listing.split_names(section.signal):
+    if name not in {*SIGNALS, *score_columns}:
       raise InputError(
         f"select.search.signal names {name!r}; there are {', '.join(SIGNALS)}, and the"
-        f" score table has {', '.join(sorted(there))}."
+        f" score table has {', '.join(sorted(score_columns))}."
       )
-  for form in listing.split_names(own.groups):
+  for form in listing.split_names(section.groups):
     try:
       grouping.check_form(form, columns)
     except InputError as error:
@@ -98,12 +125,14 @@ def check_alternatives(cfg: Any, there: Collection[str]) -> None:
 
 
 def _list_values(value: Any, name: str, first: Any) -> list[Any]:
-  given = listing.split_names(value)
-  return list(dict.fromkeys([first, *(_read(name, each) for each in given)]))
+  alternatives = listing.split_names(value)
+  return list(
+    dict.fromkeys([first, *(_read(name, alternative) for alternative in alternatives)])
+  )
 
 
 def _read(name: str, value: Any) -> Any:
-  """A value as `select` takes it: numbers as numbers."""
+  """Read an alternative as `select` reads the setting, with numbers as floats."""
   if name in ("signal", "groups"):
     return str(value)
   try:

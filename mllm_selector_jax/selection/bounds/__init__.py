@@ -1,4 +1,4 @@
-"""The rules for suspect rows by name, one a file; a new bound is one more line."""
+"""Maps the names of bounds, the rules for suspect rows, to one module for each."""
 
 import dataclasses
 from typing import Any
@@ -23,7 +23,7 @@ from mllm_selector_jax.types import InputError
 __all__ = [
   "BOUNDS",
   "LOOKUP",
-  "MOST",
+  "MAX_SHARE",
   "PREFIX",
   "RULES",
   "Bound",
@@ -42,29 +42,29 @@ BOUNDS: dict[str, Bound] = {
   "probe": probe.BOUND,
   "thorough": thorough.BOUND,
 }
-# Rules that other options turn on, beside the bound, in the order in which they go.
+# Rules that other options enable in addition to the bound, in the order of application.
 RULES: dict[str, Bound] = {
   "visual": visual.RULE,
   "competence": gate.RULE,
 }
-MOST = 0.9  # the largest share that a number may be
+MAX_SHARE = 0.9  # the maximum of select.bound, if it is a number
 
 
-def _adapt(name: str, found: Any) -> Bound:
-  """A plug-in's bound, whose suspects are checked before they count."""
-  if not isinstance(found, Bound):
-    if not callable(found):
+def _adapt(name: str, plugin: Any) -> Bound:
+  """Makes a bound of a plug-in's object, and checks the suspects that it returns."""
+  if not isinstance(plugin, Bound):
+    if not callable(plugin):
       raise TypeError(
-        f"it is a {type(found).__name__}; a bound is a function from Inputs to the"
+        f"it is a {type(plugin).__name__}; a bound is a function from Inputs to the"
         " suspect rows, or a selection.bounds.Bound."
       )
-    words = (found.__doc__ or "rows that the plug-in names").splitlines()[0]
-    found = Bound(found, words=words)
+    words = (plugin.__doc__ or "rows that the plug-in names").splitlines()[0]
+    plugin = Bound(plugin, words=words)
 
   def find(inputs: Inputs) -> Suspects:
     with plugins.calling(f"select.bound {name}"):
-      given = found.find(inputs)
-    suspects = given if isinstance(given, Suspects) else Suspects(given, {})
+      result = plugin.find(inputs)
+    suspects = result if isinstance(result, Suspects) else Suspects(result, {})
     mask = np.asarray(suspects.suspect)
     if mask.shape != inputs.groups.shape or mask.dtype != bool:
       raise InputError(
@@ -73,8 +73,8 @@ def _adapt(name: str, found: Any) -> Bound:
       )
     return Suspects(mask, dict(suspects.spared))
 
-  reason = found.reason or f"{PREFIX}by the bound {name}"
-  return dataclasses.replace(found, find=find, reason=reason)
+  reason = plugin.reason or f"{PREFIX}by the bound {name}"
+  return dataclasses.replace(plugin, find=find, reason=reason)
 
 
 LOOKUP = plugins.Lookup(
@@ -82,12 +82,15 @@ LOOKUP = plugins.Lookup(
   f"{plugins.PACKAGE}.bounds",
   BOUNDS,
   _adapt,
-  f", or a number from 0 to {MOST}, the top share of each group's necessity",
+  f", or a number from 0 to {MAX_SHARE}, the top share of each group's necessity",
 )
 
 
 def find_bound(value: float | str) -> Bound:
-  """Gives the bound of a value of select.bound; a number is the quantile's share.
+  """Returns the bound that a value of select.bound stands for.
+
+  Args:
+    value: a name, or a number, which stands for `quantile` with that share.
 
   Raises:
     InputError: there is no such bound; see `plugins.Lookup.find`.
@@ -98,6 +101,6 @@ def find_bound(value: float | str) -> Bound:
 
 
 def list_meanings() -> dict[str, str]:
-  """What each reason means for which bounds and rules leave rows out."""
-  every = [*RULES.values(), *BOUNDS.values()]
-  return {each.reason: each.meaning for each in every if each.reason}
+  """Returns an explanation of each reason for which bounds and rules leave rows out."""
+  rules = [*RULES.values(), *BOUNDS.values()]
+  return {rule.reason: rule.meaning for rule in rules if rule.reason}

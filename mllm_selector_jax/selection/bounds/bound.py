@@ -1,4 +1,4 @@
-"""What a bound is: a rule that finds the rows of a group that are probably wrong."""
+"""The definition of a bound: a rule that finds rows whose answer is probably wrong."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,25 +10,26 @@ from jaxtyping import Bool, Float, Int, UInt64
 from mllm_selector_jax.selection.heldout_loss import Doubt, Suspects
 from mllm_selector_jax.types import InputError
 
-PREFIX = "suspect: "  # of the reason for which a bound leaves a row out
+PREFIX = "suspect: "  # with which a bound's reason to leave a row out begins
 
 
 class Inputs(NamedTuple):
-  """What a bound may read of the eligible rows.
+  """What a bound may read about the eligible rows.
 
   Attributes:
-    necessity: rank-normalised, 1 for the highest.
-    groups: from 0.
+    normalised_necessity: the ranks of the necessity, scaled to [0, 1]; 1 is the
+      highest.
+    groups: the group of each row, from 0.
     signals: the columns that the bound names, in their own units.
-    seen: the seed model was tuned on the row.
-    answers: equal where the rows' answers are. None where they are not known, and for
-      a bound that does not go by skill.
+    seen: whether the seed model was tuned on the row.
+    answers: a number that is the same for rows with the same answer; None if the
+      answers are not known or the bound is not `by_skill`.
     doubt: the held-out loss, for a bound that needs one.
-    embeddings: of length 1, for a bound that compares them.
-    competence: the setting select.competence; 0 where it is off.
+    embeddings: vectors of length 1, for a bound that compares them.
+    competence: the setting select.competence; 0 if it is off.
   """
 
-  necessity: Float[np.ndarray, " N"]
+  normalised_necessity: Float[np.ndarray, " N"]
   groups: Int[np.ndarray, " N"]
   signals: Mapping[str, Float[np.ndarray, " N"]]
   seen: Bool[np.ndarray, " N"]
@@ -43,18 +44,19 @@ class Bound:
   """A rule for suspect rows, and what it needs.
 
   Attributes:
-    find: finds the suspects among the rows.
-    words: which rows are suspect, for the table of docs/method.md.
-    reason: of its rows in `selection.parquet`; begins with "suspect: ".
-    meaning: what the reason means, for reports.
-    cost: what it takes beside the scoring, in words.
+    find: returns the suspects among the rows.
+    words: which rows are suspect, in words, for the table in docs/method.md.
+    reason: the reason of its rows in `selection.parquet`; begins with "suspect: ".
+    meaning: an explanation of the reason, for reports.
+    cost: what it costs in addition to the scoring, in words.
     signals: columns of the score table that it reads.
-    finite: whether they have to be finite in all rows.
-    embeddings: whether it compares embeddings.
-    held_out: the held-out loss that it reads, by the name of its maker in
-      `pipeline.heldout_models.MAKERS`; empty for none.
-    by_skill: whether what a model does not know turns it off: groups whose answers
-      the model does not tell apart, and answers that it hardly ever gives (skill.py).
+    finite: whether these have to be finite in all rows.
+    embeddings: whether it reads embeddings.
+    held_out: the name in `pipeline.heldout_models.MAKERS` of the function that makes
+      the held-out loss that it reads; empty for none.
+    by_skill: whether it needs the answers of the rows, to skip groups in which the
+      model does not distinguish the answers, and answers that the model hardly ever
+      gives (skill.py).
   """
 
   find: Callable[[Inputs], Suspects]

@@ -6,11 +6,13 @@ from mllm_selector_jax.selection.bounds.bound import Bound, Inputs
 from mllm_selector_jax.selection.heldout_loss import Suspects
 from mllm_selector_jax.selection.necessity import failed_where_competent
 
-COMPETENCE = 0.6  # share of a group's rows wholly right, unless select.competence is on
+COMPETENCE = (
+  0.6  # the share of a group's rows that is right, if select.competence is off
+)
 
 
 def find(inputs: Inputs) -> Suspects:
-  """Rows that are not right in groups of which enough are, see `necessity`."""
+  """Finds wrong rows in groups that are mostly right; see `failed_where_competent`."""
   failed = failed_where_competent(
     inputs.signals["accuracy"],
     inputs.groups,
@@ -27,7 +29,7 @@ BOUND = Bound(
   signals=("accuracy",),
   by_skill=True,
 )
-# select.competence beside another bound.
+# The rule of select.competence, in addition to another bound.
 RULE = dataclasses.replace(
   BOUND,
   words="rows that the seed model gets wrong, in groups of which it gets at least this"

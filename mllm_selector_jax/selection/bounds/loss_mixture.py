@@ -1,11 +1,11 @@
-"""The bound `mixture`: the upper of two humps of each group's loss."""
+"""The bound `mixture`: the upper of two modes of the loss in each group."""
 
 from mllm_selector_jax.selection.bounds.bound import Bound, Inputs
 from mllm_selector_jax.selection.heldout_loss import Doubt, Suspects, find_doubted
 
 
 def find(inputs: Inputs) -> Suspects:
-  """Rows of the upper hump of the seed model's loss that it does not get right."""
+  """Finds rows in the upper mode of the seed model's loss that it gets wrong."""
   doubt = Doubt(inputs.signals["loss"], inputs.signals["accuracy"])
   return find_doubted(doubt, inputs.groups, inputs.answers)
 

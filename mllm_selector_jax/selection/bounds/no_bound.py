@@ -7,7 +7,7 @@ from mllm_selector_jax.selection.heldout_loss import Suspects
 
 
 def find(inputs: Inputs) -> Suspects:
-  """No row."""
+  """Finds no row."""
   return Suspects(np.zeros(len(inputs.groups), bool), {})
 
 

@@ -1,6 +1,7 @@
-"""The bound `probe`: the mixture on what a refitted head says of an answer.
+"""The bound `probe`: the bound `mixture` on the judgement of a linear head.
 
-The head is refitted on the stored embeddings, fold by fold, and near rows have a say.
+The head is fitted to the stored embeddings by cross-fitting, and its support for each
+answer is averaged with the agreement of the row's nearest neighbours.
 """
 
 import numpy as np
@@ -13,8 +14,8 @@ from mllm_selector_jax.selection.pairwise import make_blocks
 
 FOLDS = 4
 NEIGHBOURS = 10
-_RIDGE = 1e-3  # penalty, as a share of the embeddings' mean square
-_STEP = 1 << 12  # rows whose scores are computed at once
+_RIDGE = 1e-3  # the penalty, relative to the mean diagonal of the Gram matrix
+_STEP = 1 << 12  # rows whose scores are computed at a time
 
 
 def probe(
@@ -24,21 +25,23 @@ def probe(
   groups: Int[np.ndarray, " N"],
   tie: UInt64[np.ndarray, " N"],
 ) -> Doubt:
-  """One less the answer's support from a cross-fitted head and from near rows.
+  """Judges each answer by a cross-fitted head and by the row's nearest neighbours.
 
-  The head is a one-against-all ridge regression on all folds but the row's own; the
-  near rows are the `NEIGHBOURS` of highest cosine of the row's group and of another
-  content. Support is the mean of both.
+  The head is a one-against-all ridge regression, fitted on all folds but that of the
+  row. The neighbours are the `NEIGHBOURS` rows of the highest cosine in the same group,
+  without copies of the row. The loss is 1 - (support of the head + share of neighbours
+  with the same label) / 2.
 
   Args:
-    embeddings: of length 1.
-    label: what each answer begins with, from 0; -1 where it is not known.
+    embeddings: vectors of length 1.
+    label: the class of each answer, its first token, as a number from 0; -1 if it is
+      not known.
     part: the fold of each row, from 0.
-    groups: of each row.
-    tie: a draw a row by its content.
+    groups: the group of each row, from 0.
+    tie: a random number for each row, drawn from its content.
 
   Returns:
-    Doubt; nothing is known of rows without a label.
+    The judgement of each row; rows without a label are not judged.
   """
   known = label >= 0
   loss, right = np.full(len(label), np.nan), np.zeros(len(label))
@@ -46,22 +49,23 @@ def probe(
     return Doubt(loss, right)
   rows = np.flatnonzero(known)
   support, hit = _cross_fit(embeddings[rows], label[rows], part[rows])
-  near = agree(embeddings, label, groups, tie, known)[rows]
-  loss[rows] = 1 - (np.clip(support, 0, 1) + near) / 2
+  agreement = agree(embeddings, label, groups, tie, known)[rows]
+  loss[rows] = 1 - (np.clip(support, 0, 1) + agreement) / 2
   right[rows] = hit
   return Doubt(loss, right)
 
 
 def _cross_fit(x, label, part):
+  """Returns the head's score of each row's label, and whether it is the highest."""
   _, label = np.unique(label, return_inverse=True)
   count = int(label.max()) + 1
   x = np.concatenate([x, np.ones((len(x), 1), x.dtype)], 1).astype(np.float64)
   support, hit = np.zeros(len(x)), np.zeros(len(x))
   for fold in np.unique(part):
-    own = part == fold
-    weights = _fit(x[~own], label[~own], count)
-    for start in range(0, int(own.sum()), _STEP):
-      rows = np.flatnonzero(own)[start : start + _STEP]
+    in_fold = part == fold
+    weights = _fit(x[~in_fold], label[~in_fold], count)
+    for start in range(0, int(in_fold.sum()), _STEP):
+      rows = np.flatnonzero(in_fold)[start : start + _STEP]
       scores = np.rint(x[rows] @ weights * 2.0**32) * 2.0**-32
       support[rows] = scores[np.arange(len(rows)), label[rows]]
       hit[rows] = scores.argmax(1) == label[rows]
@@ -83,17 +87,23 @@ def agree(
   tie: UInt64[np.ndarray, " N"],
   known: Bool[np.ndarray, " N"],
 ) -> Float[np.ndarray, " N"]:
-  """The share of a row's nearest neighbours with its label; one half without any."""
+  """Returns the share of each row's nearest neighbours that have its label.
+
+  Arguments are as for `probe`; `known` says which rows have a label. A row without
+  neighbours gets one half.
+  """
   share = np.full(len(label), 0.5)
   count = int(groups.max(initial=-1)) + 1
-  nobody = np.zeros(len(label), bool)
-  for block in make_blocks(np.flatnonzero(known), groups, count, tie, nobody, False):
+  no_row = np.zeros(len(label), bool)
+  for block in make_blocks(
+    np.flatnonzero(known), groups, count, tie, no_row, join_small=False
+  ):
     cosine = embeddings[block] @ embeddings[block].T
-    cosine[tie[block][:, None] == tie[block]] = -2  # itself, and its copies
-    most = min(NEIGHBOURS, len(block) - 1)
-    if most < 1:
+    cosine[tie[block][:, None] == tie[block]] = -2  # the row itself and its copies
+    neighbours = min(NEIGHBOURS, len(block) - 1)
+    if neighbours < 1:
       continue
-    near = np.argpartition(-cosine, most - 1, axis=1)[:, :most]
+    near = np.argpartition(-cosine, neighbours - 1, axis=1)[:, :neighbours]
     other = np.take_along_axis(cosine, near, 1) > -2
     same = (label[block][near] == label[block][:, None]) & other
     share[block] = np.where(
@@ -105,7 +115,12 @@ def agree(
 def count_flops(
   width: int, label: Int[np.ndarray, " N"], groups: Int[np.ndarray, " N"]
 ) -> float:
-  """What `probe` multiplies and adds: products of matrices alone."""
+  """Returns the FLOPs of `probe`, of which only matrix products are counted.
+
+  Args:
+    width: the number of dimensions of the embeddings.
+    label, groups: as for `probe`.
+  """
   known = label >= 0
   rows, classes = int(known.sum()), len(np.unique(label[known]))
   pairs = float((np.bincount(groups[known]).astype(np.float64) ** 2).sum())
@@ -115,8 +130,8 @@ def count_flops(
 
 
 def find(inputs: Inputs) -> Suspects:
-  """Rows of the upper hump of the head's doubt that it does not get right."""
-  assert inputs.doubt is not None, "`held_out` asks for it"
+  """Finds rows in the upper mode of the loss that the head gets wrong."""
+  assert inputs.doubt is not None, "given to bounds with `held_out`"
   return find_doubted(inputs.doubt, inputs.groups, inputs.answers)
 
 

@@ -1,4 +1,4 @@
-"""The bound `quantile`, and numbers: the highest necessity of each group."""
+"""The bound `quantile`, and those that are numbers: the top necessity of each group."""
 
 import functools
 
@@ -6,18 +6,18 @@ from mllm_selector_jax.selection.bounds.bound import Bound, Inputs
 from mllm_selector_jax.selection.heldout_loss import Suspects
 from mllm_selector_jax.selection.necessity import SMALL_GROUP, above_bound
 
-SHARE = 0.15  # of a group, for the name
+SHARE = 0.15  # the share of each group, for the bound `quantile`
 REASON = "suspect: upper necessity bound"
 MEANING = "its loss is among its group's highest"
 
 
 def find(inputs: Inputs, share: float = SHARE) -> Suspects:
-  """The top share of each group, see `necessity.above_bound`."""
-  return Suspects(above_bound(inputs.necessity, inputs.groups, share), {})
+  """Finds the top share of each group; see `necessity.above_bound`."""
+  return Suspects(above_bound(inputs.normalised_necessity, inputs.groups, share), {})
 
 
 def of_share(share: float) -> Bound:
-  """The bound of another share than `SHARE`."""
+  """Returns the bound with a given share of each group."""
   written = f"{share:g}".removeprefix("0")
   return Bound(
     functools.partial(find, share=share),

@@ -1,4 +1,4 @@
-"""The bound `tail_safe`: of the highest necessity what the seed model gets wrong."""
+"""The bound `tail_safe`: wrong rows among those of the highest necessity."""
 
 from mllm_selector_jax.selection.bounds import quantile
 from mllm_selector_jax.selection.bounds.bound import Bound, Inputs
@@ -9,9 +9,10 @@ SHARE, COMPETENCE = 0.2, 0.3
 
 
 def find(inputs: Inputs) -> Suspects:
-  """The top `SHARE` of a group that is not right, where `COMPETENCE` of it is."""
-  above = above_bound(inputs.necessity, inputs.groups, SHARE)
-  # What the seed model was tuned on says little of what it knows.
+  """Finds wrong rows in the top `SHARE` of groups of which `COMPETENCE` is right."""
+  above = above_bound(inputs.normalised_necessity, inputs.groups, SHARE)
+  # Groups are judged by rows that the seed model was not tuned on, if there are any:
+  # it has memorised the others.
   unseen = ~inputs.seen
   above &= failed_where_competent(
     inputs.signals["accuracy"],

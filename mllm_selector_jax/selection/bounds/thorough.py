@@ -1,4 +1,4 @@
-"""The bound `thorough`: the mixture on the loss of models tuned on the other half."""
+"""The bound `thorough`: `mixture` on the loss of models tuned on the other half."""
 
 from mllm_selector_jax.selection.bounds.bound import Bound, Inputs
 from mllm_selector_jax.selection.heldout_loss import Suspects, find_doubted
@@ -7,8 +7,8 @@ REASON = "suspect: unlikely to a model that has not seen it"
 
 
 def find(inputs: Inputs) -> Suspects:
-  """Rows of the upper hump of a held-out loss that its model does not get right."""
-  assert inputs.doubt is not None, "`held_out` asks for it"
+  """Finds rows in the upper mode of the held-out loss that its model gets wrong."""
+  assert inputs.doubt is not None, "given to bounds with `held_out`"
   return find_doubted(inputs.doubt, inputs.groups, inputs.answers)
 
 

@@ -1,4 +1,4 @@
-"""The rule of select.visual: rows that their image makes less likely."""
+"""The rule of select.visual: rows whose answer is less likely with their image."""
 
 from mllm_selector_jax.selection.bounds.bound import Bound, Inputs
 from mllm_selector_jax.selection.heldout_loss import Suspects
@@ -6,7 +6,7 @@ from mllm_selector_jax.selection.necessity import misaligned
 
 
 def find(inputs: Inputs) -> Suspects:
-  """Rows whose loss is lower without their image."""
+  """Finds rows whose loss is lower without their image."""
   return Suspects(misaligned(inputs.signals["visual"]), {})
 
 
@@ -16,5 +16,5 @@ RULE = Bound(
   reason="suspect: less likely with its image",
   meaning="its image may belong to another row",
   signals=("visual",),
-  finite=False,  # a row without an image has no number
+  finite=False,  # the signal is NaN for a row without an image
 )

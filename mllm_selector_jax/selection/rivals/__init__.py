@@ -1,6 +1,7 @@
-"""Published rivals over the same rows, one idea a file.
+"""Published strategies with which `kl` is compared, each in a file of its own.
 
-Each docstring names its source and what differs. All are the first rows of an
-order, so budgets nest; forced rows come first. What compares embeddings works
-on unit vectors, and in `pairwise` where all pairs would be too many.
+Each docstring names the source and how this implementation differs from it. All
+strategies take the first rows of an order, so that a larger selection contains a
+smaller one; forced rows come first. Embeddings are scaled to length 1. If there are
+too many pairs of rows, they are compared in the blocks of `pairwise`.
 """

@@ -1,4 +1,4 @@
-"""Rivals that rank rows by one signal: perplexity, EL2N, GraNd, IFD, VisNec."""
+"""Strategies that rank rows by one signal: perplexity, EL2N, GraNd, IFD, VisNec."""
 
 import numpy as np
 
@@ -15,10 +15,10 @@ VISNEC_CLUSTERS = 20
 def perplexity(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """The highest perplexity of the answers.
+  """Takes the rows whose answers have the highest perplexity.
 
-  Marion et al. 2023 (arXiv:2309.04564), who prune pretraining text by it; here
-  of the supervised tokens, under the seed model.
+  Source: Marion et al. 2023 (arXiv:2309.04564), who prune pretraining text. Here the
+  perplexity is that of the supervised tokens under the seed model.
   """
   return _highest("perplexity", scores, groups, budget, rng, options)
 
@@ -26,11 +26,11 @@ def perplexity(
 def el2n(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """The highest error norm.
+  """Takes the rows with the highest error norm (EL2N).
 
-  Paul, Ganguli and Dziugaite 2021 (arXiv:2107.07075): the L2 norm of softmax
-  less one-hot, early in training, mean over ten runs. Here the mean over a
-  sample's supervised tokens, under one seed model.
+  Source: Paul, Ganguli and Dziugaite 2021 (arXiv:2107.07075), where it is the L2 norm
+  of softmax minus one-hot, early in training, averaged over ten runs. Here it is
+  averaged over a sample's supervised tokens, under one seed model.
   """
   return _highest("el2n", scores, groups, budget, rng, options)
 
@@ -38,10 +38,11 @@ def el2n(
 def grand(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """The highest gradient norm.
+  """Takes the rows with the highest gradient norm (GraNd).
 
-  Paul, Ganguli and Dziugaite 2021 (arXiv:2107.07075): the norm of the gradient
-  of all weights. Here of the output head's alone, token by token, in mean.
+  Source: Paul, Ganguli and Dziugaite 2021 (arXiv:2107.07075), where it is the norm of
+  the gradient of all weights. Here it is that of the output head's weights, for each
+  supervised token, averaged over the tokens.
   """
   return _highest("grand", scores, groups, budget, rng, options)
 
@@ -49,11 +50,11 @@ def grand(
 def ifd(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """The highest ratio of the loss with the instruction to the loss without.
+  """Takes the highest ratios of the loss with the instruction to the loss without.
 
-  Li et al. 2023 (arXiv:2308.12032); a ratio above 1 drops the row. Here the image
-  stays on both sides, and the seed model is tuned on random rows, not on
-  cluster samples.
+  Source: Li et al. 2023 (arXiv:2308.12032). A row with a ratio above 1 is dropped. Here
+  both losses are computed with the image, and the seed model is tuned on random rows
+  instead of samples of clusters.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   ratio = scores.signal("ifd", "select.strategy ifd")
@@ -66,12 +67,13 @@ def ifd(
 def visnec(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """The rows of each cluster that need their image most.
+  """Takes the rows of each cluster that need their image most.
 
-  VisNec (2025): the loss without the image less the loss with it; below 0 the
-  row is dropped; 20 k-means clusters, the top of each. Here the clusters are of
-  the seed model's embeddings and get rows by their size, and the image's tokens
-  are left out, not blanked.
+  Source: VisNec (2025). The score is the loss without the image minus the loss with it;
+  a row with a score below 0 is dropped, and the top of each of 20 k-means clusters is
+  taken. Here the clusters are those of the seed model's embeddings, their quotas are
+  proportional to their sizes, and without the image means that its tokens are left
+  out, not that it is blank.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   need = scores.signal("visual", "select.strategy visnec")

@@ -1,4 +1,4 @@
-"""D2 pruning: difficulty that spreads over neighbours, and falls near what is kept."""
+"""D2 pruning: difficulty that spreads to neighbours and falls near kept rows."""
 
 import heapq
 
@@ -14,34 +14,36 @@ from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.strategy import Strategy
 
 NEIGHBOURS = 5
-FORWARD = 1.0  # gamma of the spreading
-REVERSE = 1.0  # gamma of what a kept row takes from its neighbours
+FORWARD = 1.0  # gamma of the forward messages, which spread scores to neighbours
+REVERSE = 1.0  # gamma of the reverse messages, which lower the neighbours of kept rows
 CHUNK = 1024
 
 
 def d2(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """The highest score again and again, lowering its neighbours' scores.
+  """Takes the row of the highest score and lowers its neighbours' scores, repeatedly.
 
-  Maharana, Yadav and Bansal 2023 (arXiv:2310.07931). A row's score is its own
-  plus its k nearest neighbours', weighted by exp(-gamma d); a kept row takes
-  exp(-gamma d) times its score from each of its neighbours. What differs: the
-  own score is rank-normalised necessity; d is the distance of unit embeddings;
-  k is 5 and both gammas 1; neighbours of pools of more than `pairwise.MOST` rows
-  are those in the group.
+  Source: Maharana, Yadav and Bansal 2023 (arXiv:2310.07931). The score of a row is its
+  difficulty plus the difficulties of its k nearest neighbours, weighted by
+  exp(-gamma d). When a row is kept, exp(-gamma d) times its score is subtracted from
+  the scores of its neighbours.
+
+  What differs here: the difficulty is the normalised necessity; d is the distance of
+  embeddings of length 1; k is 5 and both gammas are 1; in pools of more than
+  `pairwise.BLOCK_ROWS` rows, neighbours are found inside groups.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   embeddings = scores.unit_embeddings("select.strategy d2")
   near = np.full((len(embeddings), NEIGHBOURS), -1, np.int64)
   apart = np.full((len(embeddings), NEIGHBOURS), np.inf)
   for rows in candidate_blocks(candidates, groups):
-    found, distances = find_neighbours(embeddings[rows], NEIGHBOURS)
-    near[rows, : found.shape[1]] = rows[found]
-    apart[rows, : found.shape[1]] = distances
-  own = candidates.necessity
-  score = own + (np.exp(-FORWARD * apart) * own[near]).sum(1)
-  # A message of a missing neighbour weighs exp(-inf), nothing.
+    neighbours, distances = find_neighbours(embeddings[rows], NEIGHBOURS)
+    near[rows, : neighbours.shape[1]] = rows[neighbours]
+    apart[rows, : neighbours.shape[1]] = distances
+  difficulty = candidates.normalised_necessity
+  # A missing neighbour is at infinite distance, so its message has weight 0.
+  score = difficulty + (np.exp(-FORWARD * apart) * difficulty[near]).sum(1)
   order, gain = _take(
     score, near, np.exp(-REVERSE * apart), candidates, most_rows(budget, scores)
   )
@@ -51,7 +53,15 @@ def d2(
 def find_neighbours(
   embeddings: Float[np.ndarray, "n D"], count: int
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
-  """The nearest other rows, the nearest first, and their distances."""
+  """Finds the `count` nearest other rows of each row.
+
+  Args:
+    embeddings: vectors of length 1.
+    count: k, at most the number of other rows.
+
+  Returns:
+    The neighbours of each row, the nearest first, and their Euclidean distances.
+  """
   rows = len(embeddings)
   count = min(count, rows - 1)
   near = np.empty((rows, count), np.int64)
@@ -62,17 +72,28 @@ def find_neighbours(
     product = embeddings[start : start + CHUNK] @ embeddings.T
     here = np.arange(len(product))
     product[here, start + here] = -np.inf
-    found = np.argpartition(-product, count - 1, axis=1)[:, :count]
-    values = np.take_along_axis(product, found, 1).astype(np.float64)
-    by = np.lexsort((found, -values))
-    near[start : start + CHUNK] = np.take_along_axis(found, by, 1)
-    squared = 2 - 2 * np.take_along_axis(values, by, 1)
+    highest = np.argpartition(-product, count - 1, axis=1)[:, :count]
+    cosines = np.take_along_axis(product, highest, 1).astype(np.float64)
+    nearest_first = np.lexsort((highest, -cosines))
+    near[start : start + CHUNK] = np.take_along_axis(highest, nearest_first, 1)
+    squared = 2 - 2 * np.take_along_axis(cosines, nearest_first, 1)
     distances[start : start + CHUNK] = np.sqrt(np.maximum(squared, 0))
   return near, distances
 
 
-def _take(score, near, weight, candidates, wanted):
-  """All remaining rows in order, and their scores when taken."""
+def _take(score, near, weight, candidates, count):
+  """Orders the remaining rows; the first `count` are taken greedily.
+
+  Args:
+    score: [N] the scores after the forward messages.
+    near: [N, k] the neighbours of each row; -1 for none.
+    weight: [N, k] the weight of the reverse message to each neighbour.
+    candidates: from `sort_out`.
+    count: the number of rows to take greedily; the others follow by their scores.
+
+  Returns:
+    All remaining rows in order, and the score of each when it was taken.
+  """
   score = score.copy()
   tie = candidates.tie
   rows = np.flatnonzero(candidates.remaining)
@@ -91,11 +112,12 @@ def _take(score, near, weight, candidates, wanted):
 
   for row in forced.tolist():
     take(row)
-  while heap and len(order) < wanted:
-    before, _, row = heapq.heappop(heap)
+  while heap and len(order) < count:
+    negative_score, _, row = heapq.heappop(heap)
     if taken[row]:
       continue
-    if -score[row] != before:  # scores only fall: back to its new place
+    # Scores only fall, so a row whose score has changed goes back to its new place.
+    if -score[row] != negative_score:
       heapq.heappush(heap, (-score[row], int(tie[row]), row))
     else:
       take(row)
@@ -107,7 +129,7 @@ def _take(score, near, weight, candidates, wanted):
 
 STRATEGY = Strategy(
   d2,
-  takes="difficulty spread over a neighbour graph, lowered near what is kept",
+  takes="the highest difficulty, spread to neighbours and lowered near kept rows",
   source="Maharana et al. 2023, arXiv:2310.07931",
   embeddings=True,
   groups=True,

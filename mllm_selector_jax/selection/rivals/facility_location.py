@@ -1,4 +1,4 @@
-"""Facility location: every row has a kept one that is like it."""
+"""Facility location: every row should have a similar kept row."""
 
 import heapq
 
@@ -17,12 +17,13 @@ from mllm_selector_jax.selection.strategy import Strategy
 def facility_location(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """Greedy maximum of sum over rows of max over kept ones of similarity.
+  """Maximises the sum of each row's similarity to the most similar kept row, greedily.
 
-  Nemhauser, Wolsey and Fisher 1978 (greedy, at least 1 - 1/e of the best), lazily
-  as Minoux 1978; for data selection Wei, Iyer and Bilmes 2015. What differs:
-  similarity is the cosine of the seed model's embeddings, 0 where negative; in
-  pools of more than `pairwise.MOST` rows it counts inside groups alone.
+  Sources: Nemhauser, Wolsey and Fisher 1978 (the greedy algorithm, which reaches at
+  least 1 - 1/e of the optimum), Minoux 1978 (its lazy form), and Wei, Iyer and Bilmes
+  2015 (for data selection). What differs here: similarity is the cosine of the seed
+  model's embeddings, or 0 if it is negative, and in pools of more than
+  `pairwise.BLOCK_ROWS` rows similarities between groups are 0.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   embeddings = scores.unit_embeddings("select.strategy facility_location")
@@ -32,10 +33,10 @@ def facility_location(
   return first(scores, groups, budget, candidates, order, gain=gain)
 
 
-def cover_greedily(embeddings: Float[np.ndarray, "n D"], forced: int, wanted: int):
-  """Picks of one block, see `greedy.Pick`."""
+def cover_greedily(embeddings: Float[np.ndarray, "n D"], forced: int, count: int):
+  """Picks rows of one block; see `greedy.Pick`."""
   similarity = np.maximum(embeddings @ embeddings.T, 0)
-  best = np.zeros(len(embeddings), np.float32)
+  best = np.zeros(len(embeddings), np.float32)  # each row's similarity to the picks
 
   def add(row):
     return float(np.maximum(similarity[row] - best, 0).sum(dtype=np.float64))
@@ -47,14 +48,14 @@ def cover_greedily(embeddings: Float[np.ndarray, "n D"], forced: int, wanted: in
     gains.append(gain)
     np.maximum(best, similarity[row], out=best)
 
-  for row in range(min(forced, wanted)):
+  for row in range(min(forced, count)):
     take(row, np.inf)
   bounds = [(-add(row), row) for row in range(forced, len(embeddings))]
   heapq.heapify(bounds)
-  while len(picks) < wanted:
+  while len(picks) < count:
     _, row = heapq.heappop(bounds)
     current = (-add(row), row)
-    # A bound only falls, so whoever still leads after its update is the best.
+    # Gains only fall, so a row that is still the first after its update is the best.
     if bounds and current > bounds[0]:
       heapq.heappush(bounds, current)
     else:
@@ -67,7 +68,7 @@ def cover_greedily(embeddings: Float[np.ndarray, "n D"], forced: int, wanted: in
 
 STRATEGY = Strategy(
   facility_location,
-  takes="what covers the rows best by cosine",
+  takes="rows that together are most similar, by cosine, to all others",
   source="Nemhauser et al. 1978; Minoux 1978; Wei et al. 2015",
   embeddings=True,
   groups=True,

@@ -1,4 +1,4 @@
-"""k-center greedy: every row near to a kept one."""
+"""k-center greedy: every row should be near a kept row."""
 
 import numpy as np
 from jaxtyping import Float
@@ -15,13 +15,14 @@ from mllm_selector_jax.selection.strategy import Strategy
 def k_center(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """The row farthest from all kept ones, again and again.
+  """Takes the row farthest from all kept rows, repeatedly.
 
-  Gonzalez 1985 (farthest first, at most twice the best radius); as a core-set
-  for training Sener and Savarese 2018 (arXiv:1708.00489). What differs: unit
-  embeddings of the seed model; the first row is drawn; in pools of more than
-  `pairwise.MOST` rows distances count inside groups, each of which gets one row
-  first. The gain is the distance to the nearest row kept before.
+  Sources: Gonzalez 1985 (farthest-first traversal, whose radius is at most twice the
+  optimum) and Sener and Savarese 2018 (arXiv:1708.00489; core-sets for training). What
+  differs here: embeddings are those of the seed model, scaled to length 1; the first
+  row is drawn; in pools of more than `pairwise.BLOCK_ROWS` rows only rows of the same
+  group are compared, and each group gets one row first. The gain of a row is its
+  distance to the nearest row kept before it.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   embeddings = scores.unit_embeddings("select.strategy k_center")
@@ -31,11 +32,11 @@ def k_center(
   return first(scores, groups, budget, candidates, order, gain=gain)
 
 
-def farthest_first(embeddings: Float[np.ndarray, "n D"], forced: int, wanted: int):
-  """Picks of one block, see `greedy.Pick`; the first has infinite distance."""
+def farthest_first(embeddings: Float[np.ndarray, "n D"], forced: int, count: int):
+  """Picks rows of one block; see `greedy.Pick`. The first has infinite distance."""
   squared = np.full(len(embeddings), np.inf)
   picks, gains = [], []
-  for number in range(wanted):
+  for number in range(count):
     pick = number if number < forced else int(squared.argmax())
     picks.append(pick)
     gains.append(np.inf if number < forced else squared[pick])

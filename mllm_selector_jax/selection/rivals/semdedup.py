@@ -1,4 +1,4 @@
-"""SemDeDup: what is least like another row of its cluster."""
+"""SemDeDup: rows that are least similar to another row of their cluster."""
 
 import numpy as np
 from jaxtyping import Float
@@ -17,41 +17,48 @@ CHUNK = 1024
 def semdedup(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
-  """Rows of a cluster that no earlier row of it resembles.
+  """Takes the rows of each cluster that are least similar to an earlier row of it.
 
-  Abbas et al. 2023 (arXiv:2303.09540): in each k-means cluster rows go from the
-  centroid's least similar on; a row goes if its cosine with one before it is
-  above 1 - epsilon. Here epsilon is whatever meets the budget: rows are ranked
-  by 1 less that cosine. Clusters are the groups, cut at `pairwise.MOST` rows.
+  Source: Abbas et al. 2023 (arXiv:2303.09540). There the rows of each k-means cluster
+  are sorted so that the least similar to the centroid come first, and a row is dropped
+  if its cosine with an earlier one is above 1 - epsilon. Here rows are ranked by
+  1 - cosine, so that epsilon follows from the budget. Clusters are the groups, cut into
+  blocks of at most `pairwise.BLOCK_ROWS` rows.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   embeddings = scores.unit_embeddings("select.strategy semdedup")
   gain = np.full(len(embeddings), np.nan)
-  for rows in candidate_blocks(candidates, groups, whole=False):
+  for rows in candidate_blocks(candidates, groups, join_small=False):
     gain[rows] = novelty(embeddings[rows])
   return by_gain(scores, groups, budget, candidates, gain)
 
 
 def novelty(embeddings: Float[np.ndarray, "n D"]) -> Float[np.ndarray, " n"]:
-  """1 - the highest cosine with a row nearer to the outside; 2 for the outermost."""
+  """Returns 1 - the highest cosine with a row that is less similar to the centroid.
+
+  The row that is least similar to the centroid gets 2.
+
+  Args:
+    embeddings: vectors of length 1, the rows of one cluster.
+  """
   to_centre = embeddings @ embeddings.mean(0, dtype=np.float64).astype(np.float32)
   outwards = np.argsort(to_centre, kind="stable")
   sorted_rows = embeddings[outwards]
-  found = np.empty(len(embeddings))
+  highest = np.empty(len(embeddings))
   for start in range(0, len(embeddings), CHUNK):
     part = sorted_rows[start : start + CHUNK]
     product = part @ sorted_rows[: start + len(part)].T
     places = np.arange(product.shape[1])
     before = places[None, :] < start + np.arange(len(part))[:, None]
-    found[start : start + CHUNK] = np.where(before, product, -1.0).max(1)
+    highest[start : start + CHUNK] = np.where(before, product, -1.0).max(1)
   gain = np.empty(len(embeddings))
-  gain[outwards] = 1 - found
+  gain[outwards] = 1 - highest
   return gain
 
 
 STRATEGY = Strategy(
   semdedup,
-  takes="what no row nearer to the outside of its cluster resembles",
+  takes="rows least similar to any row farther from the centre of their cluster",
   source="Abbas et al. 2023, arXiv:2303.09540",
   embeddings=True,
   groups=True,

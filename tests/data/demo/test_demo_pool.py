@@ -302,9 +302,9 @@ def test_pools_of_one_task(tmp_path, mixture, rows):
     ({"wrong_tasks": ("shapes",)}, "no task 'shapes'; known are shape"),
     ({"mixture": (("audio", 1.0),)}, "no task 'audio'"),
     ({"mixture": (("text", 0.5), ("text", 0.5))}, "names a task twice"),
-    ({"mixture": (("text", 0.0),)}, "not all 0"),
-    ({"mixture": (("text", 2.0), ("fact", -1.0))}, "none below 0"),
-    ({"mixture": ()}, "not all 0"),
+    ({"mixture": (("text", 0.0),)}, "not all may be 0"),
+    ({"mixture": (("text", 2.0), ("fact", -1.0))}, "none may be below 0"),
+    ({"mixture": ()}, "not all may be 0"),
   ],
 )
 def test_options_that_cannot_be(options, message):

@@ -65,7 +65,7 @@ def test_hints_give_the_right_answer_away(name):
     scene = TASKS["existence"].make_scene(rng)
     turn = TASKS[name].hint(rng, scene)
     if turn is None:
-      assert not isinstance(scene, scenes.Layout)
+      assert not isinstance(scene, scenes.SceneLayout)
       continue
     assert demo_oracle.answer(scenes.to_json(scene), turn.question) == turn.answer
     if name != "existence":

@@ -44,7 +44,7 @@ def test_tasks_may_have_folders_of_their_own_and_stand_beside_each_other(tmp_pat
     ("gqa:{folder}/cut.json", "cut.json: not whole JSON"),
     ("gqa:{folder}/list.json", "list.json: expected one JSON object"),
     ("textvqa:{folder}/object.json", "expected a list under \"data\".*'info'"),
-    ("vqav2:{folder}/object.json", "1 files; give the questions' and"),
+    ("vqav2:{folder}/object.json", "1 files; give the files of questions and"),
     ("vqav2:{folder}/object.json,{folder}/object.json", "one must have"),
     ("mme:{folder}/empty", "none of MME's categories"),
     ("ai2d:{folder}/empty", "no questions/"),

@@ -1,4 +1,4 @@
-"""A pool format: a line a row, with id, image, question and answer between tabs."""
+"""A pool format: one row per line, with id, image, question and answer between tabs."""
 
 from mllm_selector_jax.data.formats import PoolFile
 from mllm_selector_jax.types import Record

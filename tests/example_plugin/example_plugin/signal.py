@@ -6,7 +6,7 @@ from mllm_selector_jax.scoring.signals import Signal
 
 
 def margin(logits, targets, hidden):
-  """How far the target's logit is below the largest, a number a token."""
+  """How far each target's logit is below the largest logit of its token."""
   own = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
   return logits.max(-1) - own
 

@@ -45,6 +45,27 @@ def test_peft_agrees_on_the_adapter_and_on_its_merge(tmp_path, name):
     np.testing.assert_allclose(tensor, theirs[key], rtol=1e-5, atol=1e-6, err_msg=key)
 
 
+def test_peft_loads_the_newline_too(tmp_path):
+  base = tiny.make_base(tmp_path / "base", family="llava_next", decoder="qwen3")
+  config = huggingface.read_config(base)
+  params = packed.random_params(config)
+  huggingface.write_model(tmp_path / "start", config, params, base)
+  config = packed.dataclasses.replace(config, lora=LoraConfig(rank=4, alpha=6.0))
+  noise = packed.random_params(config, seed=1)
+  params |= {"adapter": noise["adapter"], "projector": noise["projector"]}
+  huggingface.write_adapter(tmp_path / "adapter", config, params, "the/base")
+  model = peft.PeftModel.from_pretrained(
+    load_torch(tmp_path / "start"), tmp_path / "adapter"
+  )
+  base_config, merged = lora.merge(config, params)
+  huggingface.write_model(tmp_path / "merged", base_config, merged, base)
+  ours = load_torch(tmp_path / "merged").state_dict()
+  theirs = model.merge_and_unload().state_dict()
+  assert ours.keys() == theirs.keys() and "model.image_newline" in ours
+  for key, tensor in ours.items():
+    np.testing.assert_allclose(tensor, theirs[key], rtol=1e-5, atol=1e-6, err_msg=key)
+
+
 def test_the_directory_says_what_it_is_of(tmp_path):
   config = packed.make_config(lora=LoraConfig(rank=2, alpha=8.0))
   params = packed.random_params(config)

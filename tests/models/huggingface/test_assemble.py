@@ -107,6 +107,51 @@ def test_llavas_own_checkpoint(parts, tmp_path, own):
   assert huggingface.read_processor(folder)[1].pad
 
 
+TILED = {
+  "image_aspect_ratio": "anyres",
+  "mm_patch_merge_type": "spatial_unpad",
+  "image_grid_pinpoints": [[32, 64], [64, 64], [96, 32]],
+}
+
+
+@pytest.mark.parametrize("limit", [False, True])
+def test_llavas_own_checkpoint_with_tiles(tmp_path, limit):
+  # With a limit it is LLaVA-OneVision, whose tower has lost its last layer.
+  tower = tmp_path / "tower"
+  loose.save_tower(tower, "siglip" if limit else "clip")
+  _, weights = loose.save_original(tmp_path / "x", tower, own=True)
+  newline = torch.arange(32.0) / 9
+  if limit:
+    weights = {key: value for key, value in weights.items() if ".layers.1." not in key}
+  kept = {**weights, "model.image_newline": newline}
+  if limit:
+    kept |= {
+      key: value
+      for key, value in loose.load_file(tmp_path / "x/model.safetensors").items()
+      if key.startswith("model.layers.1.")
+    }
+  loose.save_file(kept, tmp_path / "x/model.safetensors", metadata={"format": "pt"})
+  change = {**TILED, **({"image_aspect_ratio": "anyres_max_4"} if limit else {})}
+  bases.edit_json(tmp_path / "x/config.json", lambda config: config.update(change))
+  config = huggingface.read_config(tmp_path / "x")
+  assert config.newline and config.vision_layers == 1
+  assert config.vision.layers == (1 if limit else 2)
+  params = huggingface.read_params(tmp_path / "x", config)
+  np.testing.assert_array_equal(params["projector"]["newline"], newline)
+  options = huggingface.read_processor(tmp_path / "x")[1]
+  assert options.form == "anyres" and options.max_features == (4 if limit else None)
+  assert options.pinpoints == ((64, 32), (64, 64), (32, 96))
+  huggingface.assemble(tmp_path / "hf", tmp_path / "x")
+  assert huggingface.read_config(tmp_path / "hf") == config
+  assert huggingface.read_processor(tmp_path / "hf")[1] == options
+  model = load_torch(tmp_path / "hf")
+  kind = "LlavaOnevision" if limit else "LlavaNext"
+  assert type(model).__name__ == f"{kind}ForConditionalGeneration"
+  torch.testing.assert_close(model.model.image_newline.detach(), newline)
+  again = huggingface.read_params(tmp_path / "hf", config)
+  jax.tree.map(np.testing.assert_array_equal, params, again)
+
+
 def test_pickled_weights_are_converted_by_the_command_that_is_named(
   parts, tmp_path, capsys
 ):
@@ -187,7 +232,9 @@ def test_the_converter_names_missing_files(tmp_path, capsys):
   [
     ({"mm_projector_type": "linear"}, "'linear', only 'mlp2x_gelu'"),
     ({"mm_use_im_start_end": True}, "mm_use_im_start_end is True"),
-    ({"image_aspect_ratio": "anyres"}, "'anyres', only 'pad'"),
+    ({"image_aspect_ratio": "square"}, "'square', only 'pad', 'anyres' or"),
+    ({"image_aspect_ratio": "anyres"}, "'flat', only 'spatial_unpad'"),
+    ({"image_aspect_ratio": "anyres"}, "image_grid_pinpoints is None, only a list"),
     ({"model_type": "llava_mpt"}, "'llava_mpt'; of LLaVA's own"),
     ({"mm_vision_tower": "/no/where"}, "There is no directory /no/where"),
     ({"mm_vision_select_layer": -9}, "vision_feature_layer is -9"),
@@ -213,7 +260,7 @@ def test_the_command(parts, tmp_path, capsys):
   assert "image token 300" in said and "projector is random" in said
   huggingface.read_params(out, huggingface.read_config(out))
   assert run("assemble", *flags, f"--out={out}") == 2
-  assert "there is something already" in capsys.readouterr().err
+  assert "the folder is not empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.data.test_conversation import talk
 from tests.fixed_images import ONE_IMAGE
 from tests.models import packed, tiny
 from tests.models.huggingface import bases
-from tests.models.huggingface.test_parity import CASES
+from tests.models.huggingface.test_parity import CASES, load_torch
 
 VALUES = ("<image>\nWhat is it?", "A star.", "And how many?", "two é")
 
@@ -120,12 +120,32 @@ def test_an_older_chat_template_is_replaced(tmp_path):
   }
 
 
+TILED = {
+  "llava next": {"family": "llava_next", "decoder": "mistral"},
+  "llava onevision": {
+    "family": "llava_onevision",
+    "decoder": "qwen2",
+    "tie_word_embeddings": True,
+  },
+  "internvl, unpooled": {
+    "family": "internvl",
+    "decoder": "llama",
+    "vision_use_mean_pooling": False,
+    "vision_attention_bias": True,
+  },
+}
+
+
 @pytest.mark.parametrize(
-  "name", ["llama with biases", "mistral", "qwen2", "qwen2 tied, siglip"]
+  "name",
+  [
+    *("llama with biases", "mistral", "qwen2", "qwen2 tied, siglip", "qwen3, dinov2"),
+    *("internvl 6b", *TILED),
+  ],
 )
 def test_every_family_goes_out_and_in_bit_for_bit(tmp_path, monkeypatch, name):
   monkeypatch.setattr(writer, "SHARD_BYTES", 20_000)
-  base = tiny.make_base(tmp_path / "base", **CASES[name])
+  base = tiny.make_base(tmp_path / "base", **{**CASES, **TILED}[name])
   config = huggingface.read_config(base)
   params = packed.random_params(config)
   for source, out in ((base, tmp_path / "one"), (tmp_path / "one", tmp_path / "two")):
@@ -134,6 +154,7 @@ def test_every_family_goes_out_and_in_bit_for_bit(tmp_path, monkeypatch, name):
     assert huggingface.read_config(out) == config
     found = huggingface.read_params(out, config)
     jax.tree.map(np.testing.assert_array_equal, found, params)
+    load_torch(out)  # refuses what is missing or left over
     params = found
   names = sorted(path.name for path in (tmp_path / "one").iterdir())
   for file in names:

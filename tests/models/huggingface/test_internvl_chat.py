@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+import transformers
 from safetensors.numpy import load_file, save_file
 
 from mllm_selector_jax.models import huggingface
@@ -172,3 +173,49 @@ def test_a_tensor_that_is_not_three_in_one_is_named(forms, tmp_path):
   bases.edit_tensors(folder, cut)
   with pytest.raises(InputError, match=r"qkv\.weight, shape .* is not of qkv"):
     huggingface.check_weights(folder, huggingface.read_config(folder))
+
+
+def test_its_export_names_the_tokens_that_the_processor_asks_for(forms, tmp_path):
+  own = bases.copy(forms[1], tmp_path / "own")
+  special = (*tiny.SPECIAL[:4], "<IMG_CONTEXT>", "<img>", "</img>")
+  made = tiny.make_tokenizer(320, special)
+  made.save_pretrained(own)
+  config = huggingface.read_config(own)
+  source = own
+  for name in ("first", "second"):
+    out = tmp_path / name
+    huggingface.write_model(out, config, forms[2], source)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    assert tokenizer.context_image_token_id == config.image_token
+    for key, token in (("start", "<img>"), ("end", "</img>")):
+      found = getattr(tokenizer, f"{key}_image_token_id")
+      assert found == made.convert_tokens_to_ids(token)
+    # transformers adds it, beyond the embeddings if need be; no model reads it.
+    assert tokenizer.video_token_id == len(made)
+    assert huggingface.read_processor(out)[0].get_vocab() == tokenizer.get_vocab()
+    settings = json.loads((out / "processor_config.json").read_text())
+    assert settings == {
+      "processor_class": "InternVLProcessor",
+      "image_seq_length": config.patches,
+    }
+    source = out
+  names = [path.name for path in (tmp_path / "first").iterdir()]
+  for name in names:
+    first, second = ((tmp_path / step / name) for step in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes(), name
+
+
+def test_a_token_outside_the_vocabulary_is_that_of_videos_alone(forms, tmp_path):
+  folder = bases.copy(forms[0], tmp_path / "x")
+  tokenizer = tiny.make_tokenizer(320, (*tiny.SPECIAL[:4], "<IMG_CONTEXT>"))
+  tokenizer.add_tokens([f"<extra {n}>" for n in range(320 - len(tokenizer))])
+  tokenizer.add_tokens(["<video>"], special_tokens=True)
+  tokenizer.save_pretrained(folder)
+  bases.edit_json(
+    folder / "tokenizer_config.json", lambda value: value.pop("extra_special_tokens")
+  )
+  assert len(huggingface.read_processor(folder)[0]) == 321
+  tokenizer.add_tokens(["<another>"])
+  tokenizer.save_pretrained(folder)
+  with pytest.raises(InputError, match="322 tokens, but"):
+    huggingface.read_processor(folder)

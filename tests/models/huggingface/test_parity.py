@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mllm_selector_jax import losses
 from mllm_selector_jax.models import huggingface, mllm
+from tests import compiling
 from tests.models import packed, tiny
 from tests.models.huggingface import bases
 
@@ -123,6 +124,7 @@ def overrides(draw):
       "vision_attention_bias": draw(st.booleans()),
       "vision_use_qk_norm": draw(st.booleans()),
       "vision_norm_type": one("layer_norm", "rms_norm"),
+      "vision_use_mean_pooling": draw(st.booleans()),
     }
   return found
 
@@ -160,7 +162,7 @@ def torch_logits(model, config, tokens, pixels):
   return out.logits[0].numpy()
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=compiling.AS_USERS)
 def run(config, params, batch):
   """Logits of every place, and losses as training and scoring have them."""
   hidden = mllm.hidden_states(config, params, batch)

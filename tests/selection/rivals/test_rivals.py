@@ -64,7 +64,7 @@ def test_ifd_drops_ratios_above_one(pool):
 
 
 def test_middle_is_around_the_median(pool):
-  distance = np.abs(drawn(pool, "middle").necessity - 0.5)
+  distance = np.abs(drawn(pool, "middle").normalised_necessity - 0.5)
   kept = kept_in_order(pool, "middle")
   assert len(kept) == BUDGET
   assert distance[kept].max() <= np.delete(distance, kept).min()
@@ -93,9 +93,10 @@ def test_d2_is_message_passing_then_greedy(pool):
   near = np.argsort(distance, axis=1)[:, : d2.NEIGHBOURS]
   score = np.array(
     [
-      drawn_rows.necessity[i]
+      drawn_rows.normalised_necessity[i]
       + sum(
-        np.exp(-d2.FORWARD * distance[i, j]) * drawn_rows.necessity[j] for j in near[i]
+        np.exp(-d2.FORWARD * distance[i, j]) * drawn_rows.normalised_necessity[j]
+        for j in near[i]
       )
       for i in range(ROWS)
     ]
@@ -148,7 +149,10 @@ def test_k_center_is_farthest_first(pool):
   )
 
 
-def test_facility_location_is_apricots(pool):
+def test_facility_location_is_apricots(pool, monkeypatch):
+  numba = pytest.importorskip("numba")
+  # Compiling apricot's loops takes far longer than running them as they are.
+  monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
   apricot = pytest.importorskip("apricot")
   similarity = np.maximum(unit(pool) @ unit(pool).T, 0)
   with warnings.catch_warnings():
@@ -207,7 +211,7 @@ def test_coincide_quotas_and_matching(pool):
 
 
 def test_deita_goes_by_score_past_near_rows(pool):
-  x, necessity = unit(pool), drawn(pool, "deita").necessity
+  x, necessity = unit(pool), drawn(pool, "deita").normalised_necessity
   expected, order = [], np.argsort(-necessity)
   for row in order:
     if len(expected) < BUDGET and (
@@ -226,7 +230,7 @@ def test_merged_blocks_are_greedy_over_all(pool, module):
   candidates = drawn(pool, module.__name__.rsplit(".", 1)[1])
   pick = module.farthest_first if module is k_center else module.cover_greedily
   order, gain = greedy.pick_greedily(
-    unit(pool).astype(np.float32), candidates, groups, ROWS, pick, most=200
+    unit(pool).astype(np.float32), candidates, groups, ROWS, pick, block_rows=200
   )
   assert np.bincount(groups.index).max() < 200  # a block is a whole group
   x = unit(pool)
@@ -264,7 +268,7 @@ def test_forced_rows_count_as_kept(pool, strategy):
 def test_large_pools_are_cut_into_blocks():
   scores, groups = make_pool(3000, count=3)
   candidates = drawn((scores, groups), "k_center")
-  made = greedy.candidate_blocks(candidates, groups, most=500)
+  made = greedy.candidate_blocks(candidates, groups, block_rows=500)
   assert max(map(len, made)) <= 500
   assert sorted(np.concatenate(made)) == list(range(3000))
   assert all(len(set(groups.index[rows])) == 1 for rows in made)

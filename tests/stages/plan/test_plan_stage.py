@@ -70,12 +70,12 @@ def test_a_topology_is_compiled_for_and_told_as_an_estimate_of_gpus(workdir, bas
     "ESTIMATE",
     "tune: an estimate: fits",
     "score: an estimate: fits",
-    "FLOPs a step",
+    "FLOPs per step",
     "all-reduce",
     "at an MFU of 50%",
   ):
     assert words in said
-  assert "seed: the step is tune's" in said
+  assert "seed: the same step as for tune" in said
 
 
 def test_scoring_counts_a_shared_trunk_once():

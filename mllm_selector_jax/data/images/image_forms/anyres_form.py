@@ -5,6 +5,7 @@ into tiles. The features of the tiles are joined to one map; those of the black
 borders are left out, and the learned newline vector ends each line of the map.
 """
 
+import dataclasses
 import functools
 import math
 
@@ -20,7 +21,13 @@ from mllm_selector_jax.data.images.image_forms.image_layout import (
   split_tiles,
 )
 from mllm_selector_jax.data.images.image_forms.square_form import to_pixels
-from mllm_selector_jax.types import NEWLINE, ImageLayout, ImageOptions, ImageTokens
+from mllm_selector_jax.types import (
+  NEWLINE,
+  ImageLayout,
+  ImageOptions,
+  ImageTokens,
+  InputError,
+)
 
 _SHRINK_ABOVE = 1.1  # by less than this factor a map's sides are not shrunk
 
@@ -112,4 +119,23 @@ def cut_fitted(
   return np.concatenate([base[None], split_tiles(np.asarray(canvas), size)])
 
 
-ANYRES = ImageForm(lay_out_map, cut_fitted)
+def limit_tiles(options: ImageOptions, most: int) -> ImageOptions:
+  """The options without the pinpoints of more tiles, the whole image not counted.
+
+  Raises:
+    InputError: no pinpoint is left.
+  """
+  counts = {
+    pinpoint: (pinpoint[0] // options.size) * (pinpoint[1] // options.size)
+    for pinpoint in options.pinpoints
+  }
+  left = tuple(pinpoint for pinpoint, tiles in counts.items() if tiles <= most)
+  if not left:
+    raise InputError(
+      f"model.max_tiles={most}: the smallest of the base's image_grid_pinpoints has"
+      f" {min(counts.values())} tiles; give that number or more, or none."
+    )
+  return dataclasses.replace(options, pinpoints=left)
+
+
+ANYRES = ImageForm(lay_out_map, cut_fitted, limit_tiles=limit_tiles)

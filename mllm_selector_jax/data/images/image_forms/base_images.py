@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import math
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,6 +15,18 @@ from mllm_selector_jax.types import ImageLayout, ImageOptions, ImageTokens
 MOST_LAYOUTS = 65_536  # that are remembered, by size of the image
 
 
+class Saved(NamedTuple):
+  """Tokens of an image that the limits of a run save.
+
+  Attributes:
+    by_tiles: because it is cut into fewer tiles.
+    by_pixels: because it is made smaller before.
+  """
+
+  by_tiles: int
+  by_pixels: int
+
+
 @dataclasses.dataclass(frozen=True)
 class BaseImages:
   """How a base model's images become tiles and tokens.
@@ -20,10 +34,28 @@ class BaseImages:
   Attributes:
     options: how the model family prepares images.
     tokens: the ids that stand for an image.
+    max_tiles: into how many tiles an image is cut at most, one of the whole image not
+      counted; None leaves it to the options.
+    resize_pixels: larger images are first made smaller, to about so many pixels in the
+      same shape. None leaves them. It is nothing to bases whose images all become one
+      square.
   """
 
   options: ImageOptions
   tokens: ImageTokens
+  max_tiles: int | None = None
+  resize_pixels: int | None = None
+
+  @functools.cached_property
+  def limited(self) -> ImageOptions:
+    """The options with the limit of tiles.
+
+    Raises:
+      InputError: the form has no way to cut an image into so few tiles.
+    """
+    if self.max_tiles is None:
+      return self.options
+    return FORMS[self.options.form].limit_tiles(self.options, self.max_tiles)
 
   @property
   def leads(self) -> bool:
@@ -39,6 +71,14 @@ class BaseImages:
     """Whether images are prepared otherwise than the only one of a row would be."""
     return images > 1 and not self.options.tile_several
 
+  def fit_size(self, width: int, height: int) -> tuple[int, int]:
+    """The size of an image after `resize_pixels`."""
+    pixels = width * height
+    if self.resize_pixels is None or self.is_fixed or pixels <= self.resize_pixels:
+      return width, height
+    scale = math.sqrt(self.resize_pixels / pixels)
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
   def lay_out(self, width: int, height: int, images: int = 1) -> ImageLayout:
     """What an image of this size becomes in a row of tokens.
 
@@ -46,8 +86,20 @@ class BaseImages:
       width, height: in pixels, after the EXIF rotation if `options.rotate`.
       images: the number of images in the row.
     """
+    size, several = self.fit_size(width, height), self.is_several(images)
+    return _lay_out(self.limited, self.tokens, *size, several)
+
+  def count_saved(self, width: int, height: int, images: int = 1) -> Saved:
+    """Counts the tokens that the limits save of an image; arguments of `lay_out`."""
     several = self.is_several(images)
-    return _lay_out(self.options, self.tokens, width, height, several)
+    free, fewer = (
+      _lay_out(options, self.tokens, width, height, several)
+      for options in (self.options, self.limited)
+    )
+    fitted = self.lay_out(width, height, images)
+    return Saved(
+      len(free.tokens) - len(fewer.tokens), len(fewer.tokens) - len(fitted.tokens)
+    )
 
   def cut_tiles(
     self, image: Image.Image, images: int = 1
@@ -58,8 +110,10 @@ class BaseImages:
       image: RGB, after the EXIF rotation if `options.rotate`.
       images: the number of images in the row.
     """
-    several = self.is_several(images)
-    return FORMS[self.options.form].cut_tiles(self.options, image, 1 + several)
+    size, several = self.fit_size(*image.size), self.is_several(images)
+    if size != image.size:
+      image = image.resize(size, self.options.resample)
+    return FORMS[self.options.form].cut_tiles(self.limited, image, 1 + several)
 
 
 @functools.lru_cache(maxsize=MOST_LAYOUTS)

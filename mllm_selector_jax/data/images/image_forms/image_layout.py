@@ -10,6 +10,11 @@ from PIL import Image
 from mllm_selector_jax.types import ImageLayout, ImageOptions, ImageTokens
 
 
+def _keep_options(options: ImageOptions, most: int) -> ImageOptions:
+  """The limit of a form that has one tile an image."""
+  return options
+
+
 class ImageForm(NamedTuple):
   """The functions of a form; `BaseImages` calls them.
 
@@ -18,11 +23,14 @@ class ImageForm(NamedTuple):
     cut_tiles: (options, image, images) -> the tiles' pixels.
     leads: whether a question's only image stands before its text, wherever its mark
       is, as LLaVA's own code has it (`preprocess_multimodal`).
+    limit_tiles: (options, most) -> options by which an image is cut into so many tiles
+      at most; one of the whole image is not counted.
   """
 
   lay_out: Callable[[ImageOptions, ImageTokens, int, int, int], ImageLayout]
   cut_tiles: Callable[[ImageOptions, Image.Image, int], UInt8[np.ndarray, "t S S 3"]]
   leads: bool = True
+  limit_tiles: Callable[[ImageOptions, int], ImageOptions] = _keep_options
 
 
 def count_features(options: ImageOptions) -> int:

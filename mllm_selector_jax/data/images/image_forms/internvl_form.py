@@ -1,5 +1,6 @@
 """InternVL's form: a grid of tiles of nearly the image's shape, and a thumbnail."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -72,4 +73,13 @@ def cut_grid(
   return np.concatenate([tiles, thumbnail[None]])
 
 
-INTERNVL = ImageForm(lay_out_tiles, cut_grid, leads=False)
+def limit_tiles(options: ImageOptions, most: int) -> ImageOptions:
+  """The options with no more than so many tiles, the thumbnail not counted."""
+  return dataclasses.replace(
+    options,
+    min_tiles=min(options.min_tiles, most),
+    max_tiles=min(options.max_tiles, most),
+  )
+
+
+INTERNVL = ImageForm(lay_out_tiles, cut_grid, leads=False, limit_tiles=limit_tiles)

@@ -1,7 +1,7 @@
 """What a family of whole models is: how its configuration is read and written."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mllm_selector_jax.types import MARK, InputError
@@ -23,6 +23,9 @@ class ModelFamily:
     describe_processor: from the transformers config, the image token's text and the
       features of a tile to processor_config.json.
     image_token: the text of the image token, unless processor_config.json names it.
+    named_tokens: special tokens that the family's processor finds by a name that
+      tokenizer_config.json gives them.
+    unread_tokens: tokens that may lie outside the vocabulary: no model reads them.
     settle: corrects the transformers config where transformers fills in a default that
       the config.json (the second argument) does not mean.
     image_marks: attributes of the tokenizer that name the tokens before and after an
@@ -34,6 +37,8 @@ class ModelFamily:
   read: Callable[[Any], dict[str, Any]]
   describe_processor: Callable[[Any, str, int], dict[str, Any]]
   image_token: str = MARK
+  named_tokens: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  unread_tokens: tuple[str, ...] = ()
   settle: Callable[[Any, dict[str, Any]], None] = _keep
   image_marks: tuple[tuple[str, str], tuple[str, str]] | None = None
   counts: bool = True

@@ -8,7 +8,8 @@ from mllm_selector_jax.models.huggingface.model_families.family import (
   refuse,
 )
 
-IMAGE_TOKEN = "<IMG_CONTEXT>"
+IMAGE_TOKEN, VIDEO_TOKEN = "<IMG_CONTEXT>", "<video>"
+TOWER = "internvl_vision"
 
 
 def _read(config: Any) -> dict[str, Any]:
@@ -18,15 +19,18 @@ def _read(config: Any) -> dict[str, Any]:
   if merge < 1 or abs(merge * ratio - 1) > 1e-6:
     problems.append(f"downsample_ratio is {ratio}, only 1 / n can be run")
   vision, layer = config.vision_config, config.vision_feature_layer
-  unpooled = not getattr(vision, "use_mean_pooling", True)
-  if unpooled and layer == vision.num_hidden_layers:
-    # transformers norms the state of -1, but not the same one under this number.
-    problems.append(f"vision_feature_layer is {layer}, which must be -1 here")
+  if vision.model_type != TOWER:
+    # Of others, transformers takes the state of -1 after the final norm or before it.
+    problems.append(
+      f"vision_config.model_type is {vision.model_type!r}, only {TOWER!r} can be run"
+    )
   refuse(problems)
   return {
     "image_token": config.image_token_id,
     "feature_layer": layer,
     "select": config.vision_feature_select_strategy,
+    # transformers norms the state of -1, but not the same one under its number.
+    "feature_norm": layer == -1 and not vision.use_mean_pooling,
     "merge": merge,
     "projector_norm": True,
     "projector_activation": config.projector_hidden_act,
@@ -53,5 +57,13 @@ FAMILY = ModelFamily(
   describe_processor=_describe_processor,
   image_token=IMAGE_TOKEN,
   image_marks=(("start_image_token", "<img>"), ("end_image_token", "</img>")),
+  named_tokens={
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": IMAGE_TOKEN,
+    "video_token": VIDEO_TOKEN,
+  },
+  # The processor replaces it with image tokens; it was added after the embeddings.
+  unread_tokens=(VIDEO_TOKEN,),
   settle=_settle,
 )

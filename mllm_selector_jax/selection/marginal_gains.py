@@ -1,0 +1,83 @@
+"""Computes the gain of each row in the objective of `kl`, on the host in float64."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh
+from jaxtyping import Float
+
+from mllm_selector_jax.selection.objective import GroupOrder
+from mllm_selector_jax.types import InputError
+
+GAIN_BITS = 40  # fractional bits to which gains are rounded, for lambda up to 1
+
+
+@jax.jit
+def _gains(values, log_share, place, kl_weight, scale):
+  n = place.astype(jnp.float64)
+  # n log n - (n - 1) log(n - 1) = log n - (n - 1) log(1 - 1/n), without cancellation.
+  correction = (n - 1) * jnp.log1p(-1 / jnp.maximum(n, 2))
+  cost = jnp.where(n > 1, jnp.log(n) - correction, 0.0)
+  allowed = log_share > -jnp.inf
+  gain = values + kl_weight * (jnp.where(allowed, log_share, 0.0) - cost)
+  return jnp.where(allowed, jnp.round(gain * scale) / scale, -jnp.inf)
+
+
+def gains(
+  values: Float[np.ndarray, " N"],
+  order: GroupOrder,
+  shares: Float[np.ndarray, " G"],
+  kl_weight: float,
+) -> Float[np.ndarray, " N"]:
+  """Computes the gain of each row without its term lambda log B.
+
+  Gains are computed in float64 on the host, and rounded to multiples of 2^-40 (of a
+  larger power of two, if lambda is above 1). Otherwise gains that are equal in exact
+  arithmetic would be ordered by the last bit of a logarithm, which differs between
+  processors.
+
+  Args:
+    values: the values v, of magnitude about 1, aligned with `order.rows`; in each
+      group they must never increase.
+    order: from `order_rows`.
+    shares: the target shares q; rows of a group of share 0 have gain -inf.
+    kl_weight: lambda.
+
+  Returns:
+    The gains, aligned with `order.rows`.
+  """
+  count = len(values)
+  # Arrays are padded so that few sizes are compiled: powers of two up to 2^20, and
+  # multiples of 2^20.
+  padded = 1 << max(4, (count - 1).bit_length())
+  padded = padded if padded <= 1 << 20 else -(-count // (1 << 20)) << 20
+  with np.errstate(divide="ignore"):
+    log_share = np.log(shares)
+  bits = GAIN_BITS - max(0, math.ceil(math.log2(max(kl_weight, 1))))
+
+  def pad(x):
+    return np.pad(x, (0, padded - count), mode="edge") if count else np.ones(padded)
+
+  with jax.enable_x64(True), jax.set_mesh(_host()):
+    out = _gains(
+      pad(np.asarray(values, np.float64)),
+      pad(log_share[order.group]),
+      pad(order.place),
+      float(kl_weight),
+      2.0**bits,
+    )
+    return np.asarray(out)[:count]
+
+
+def _host() -> Mesh:
+  """Returns a mesh of one CPU device, to be used instead of the mesh in context."""
+  try:
+    device = jax.local_devices(backend="cpu")[0]
+  except RuntimeError as error:
+    raise InputError(
+      "Selecting needs JAX's CPU backend, which JAX_PLATFORMS leaves out; add cpu"
+      " to it, after the accelerator."
+    ) from error
+  return Mesh(np.array([device]), ("host",), axis_types=(AxisType.Auto,))
