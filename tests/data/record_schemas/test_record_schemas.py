@@ -232,8 +232,8 @@ SYSTEM = {"from": "system", "value": "Be brief."}
 def test_a_system_text_comes_first_wherever_it_stands(value):
   found = read({"image": "a.png", **value})
   assert found.conversations[0] == SYSTEM and found.unread == ()
-  talk = row_hash.hash_row([SYSTEM, *TALK], None)
-  assert row_hash.hash_row(found.conversations, None) == talk
+  talk = row_hash.hash_row([SYSTEM, *TALK], [])
+  assert row_hash.hash_row(found.conversations, []) == talk
 
 
 @pytest.mark.parametrize("field", ["loss", "weight", "loss_weight", "train"])
