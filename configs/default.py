@@ -45,6 +45,9 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.pool.max_pixels = 64_000_000  # a row with a larger image is set aside
   # A row with more images is set aside; without a number, rows may have any number.
   cfg.pool.max_images = config_dict.placeholder(int)
+  # How many frames of a video are taken as images, where the record lists the frames'
+  # image files. Without a number, rows with a video are set aside. No video is decoded.
+  cfg.pool.video_frames = config_dict.placeholder(int)
   # A run stops before it replaces or trains anything if more than the share
   # `most_aside` of the rows is set aside, or if the number of usable rows has fallen by
   # more than the share `most_lost` since the workdir's pool.parquet was written. 1.0

@@ -50,6 +50,7 @@ def make_pool(run: Run, look: bool = False) -> None:
     "links": run.cfg.pool.links,
     "max_pixels": run.cfg.pool.max_pixels,
     "max_images": run.cfg.pool.max_images,
+    "video_frames": run.cfg.pool.video_frames,
     "duplicate_ids": run.cfg.pool.duplicate_ids,
     "duplicate_rows": run.cfg.pool.duplicate_rows,
     "source": run.cfg.pool.source,
@@ -111,6 +112,7 @@ def make_pool(run: Run, look: bool = False) -> None:
         long_rows=run.cfg.pool.long_rows,
         resume=True,
         max_images=run.cfg.pool.max_images,
+        video_frames=run.cfg.pool.video_frames,
       )
     remarks = huggingface.list_remarks(base_model.base_path(run))
     if remark := template_likeness.describe_other(name, encoder.tokenizer):

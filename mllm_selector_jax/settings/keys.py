@@ -158,6 +158,7 @@ POOL: dict[str, Check] = {
   "long_rows": one_of(*pool_check.LONG_ROWS),
   "max_pixels": integer(1),
   "max_images": optional(integer(0)),
+  "video_frames": optional(integer(1)),
   "most_aside": SHARE,
   "most_lost": SHARE,
   "demo.rows": integer(0),

@@ -95,15 +95,18 @@ class Parts:
     if len(self._waiting) == pool_table.GROUP_ROWS:
       self._write()
 
-  def finish(self) -> None:
+  def finish(self, video_frames: int | None = None) -> None:
     """Joins the parts to the table, which appears when it is whole.
+
+    Args:
+      video_frames: how many frames of a video its rows have.
 
     Raises:
       RunError: it cannot be written.
     """
     import pyarrow.parquet as pq
 
-    with pool_table.open_writer(self._out) as writer:
+    with pool_table.open_writer(self._out, video_frames) as writer:
       for number in range(self.count):
         found = pq.read_table(self._path(number), page_checksum_verification=True)
         writer.write_table(found.drop_columns(list(_BESIDE)))

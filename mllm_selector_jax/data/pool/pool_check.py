@@ -64,6 +64,7 @@ def check_pool(
   resume: bool = False,
   splits: str = "train",
   max_images: int | None = None,
+  video_frames: int | None = None,
 ) -> dict[str, Any]:
   """Reads, tokenises and decodes everything; writes the pool's table.
 
@@ -87,6 +88,8 @@ def check_pool(
       same arguments, left beside `out`.
     splits: those that are taken of folders, with commas, or "all".
     max_images: rows with more images are set aside; None for no limit.
+    video_frames: how many frames of a video that lies there as images are taken as a
+      row's images; None sets such rows aside.
 
   Returns:
     What the pool holds, as JSON can have it: see `pool_summary.Tally`.
@@ -116,7 +119,7 @@ def check_pool(
       ids.add(checked.line.id)
     if contents is not None and checked.line.hash is not None:
       contents.add(checked.line.hash)
-  reading = PoolReading(parts, seed)
+  reading = PoolReading(parts, seed, video_frames)
 
   def request(block: list[PendingRow]) -> None:
     gallery.request(
@@ -139,9 +142,11 @@ def check_pool(
   result = tally.result()
   if not tally.ok:
     raise InputError(summary_text.explain_nothing(data, result))
-  done.finish()
+  done.finish(video_frames)
   if reading.not_taken:
     result["not_taken"] = dict(reading.not_taken)
+  if reading.with_frames:
+    result["with_frames"] = reading.with_frames
   if left_out:
     result["left_out_files"] = {"count": len(left_out), "first": left_out[:5]}
   if progress is not None:

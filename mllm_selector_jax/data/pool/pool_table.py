@@ -15,8 +15,10 @@ from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.packing.prefixes import Prefixes
 from mllm_selector_jax.data.pool.list_column import Lists
 from mllm_selector_jax.data.pool.text_column import Text
+from mllm_selector_jax.data.record_schemas.video_frames import take_frames
 from mllm_selector_jax.types import InputError, Record, RunError
 
+_FRAMES = b"video_frames"  # the key of this number in the file's metadata
 GROUP_ROWS = 16_384  # rows of a Parquet row group, and of a part of the check
 
 
@@ -128,21 +130,30 @@ def make_table(lines: Sequence[Line]) -> Any:
 
 
 @contextlib.contextmanager
-def open_writer(path: str | os.PathLike) -> Iterator[Any]:
+def open_writer(
+  path: str | os.PathLike, video_frames: int | None = None
+) -> Iterator[Any]:
   """A Parquet writer whose file appears, whole, when the block ends without an error.
+
+  Args:
+    path: of the file.
+    video_frames: how many frames of a video the rows have as images, which the table
+      remembers, since its records are read again; None for none.
 
   Raises:
     RunError: the file cannot be written.
   """
   import pyarrow.parquet as pq
 
-  path = Path(path)
+  path, schema = Path(path), _schema()
+  if video_frames is not None:
+    schema = schema.with_metadata({_FRAMES: str(video_frames)})
   try:
     with (
       storage.writing(path) as partial,
       open(partial, "wb") as file,
       pq.ParquetWriter(
-        file, _schema(), compression="zstd", write_page_checksum=True
+        file, schema, compression="zstd", write_page_checksum=True
       ) as writer,
     ):
       yield writer
@@ -219,6 +230,8 @@ class PoolTable:
         f"{self.path} lacks the columns {', '.join(missing)}; check the pool again."
       )
     self._rows = metadata.num_rows
+    frames = (metadata.metadata or {}).get(_FRAMES)
+    self._video_frames = None if frames is None else int(frames)
 
   def __len__(self) -> int:
     return self._rows
@@ -283,7 +296,10 @@ class PoolTable:
       InputError: the file changed since the pool was checked.
     """
     file = self._files.get(self.file[row])
-    return file.read(int(self.offset[row]), int(self.length[row]))
+    record = file.read(int(self.offset[row]), int(self.length[row]))
+    if self._video_frames is None:
+      return record
+    return take_frames(record, self._video_frames)
 
   def text(self, row: int) -> bytes:
     """The row's record as JSON: as it stands there, where it is JSON."""

@@ -12,6 +12,7 @@ import numpy as np
 from mllm_selector_jax.data import formats, record_schemas
 from mllm_selector_jax.data.files import mixture
 from mllm_selector_jax.data.pool import sources
+from mllm_selector_jax.data.record_schemas.video_frames import take_frames
 from mllm_selector_jax.types import Picture, Record, RowError
 
 NO_NAME = "image"  # begins the name of an image that has none
@@ -60,9 +61,26 @@ class PendingRow(NamedTuple):
 
 
 class PoolReading:
-  """Goes through the files' records, and counts those that are not taken."""
+  """Goes through the files' records, and counts those that are not taken.
 
-  def __init__(self, parts: Sequence[mixture.PoolPart], seed: int):
+  Args:
+    parts: of the pool.
+    seed: of the rows that a mixture takes at random.
+    video_frames: how many frames of a video are taken as images; None for none.
+
+  Attributes:
+    not_taken: how many records of each file the mixture leaves out.
+    with_frames: how many records have frames of a video as images.
+  """
+
+  def __init__(
+    self,
+    parts: Sequence[mixture.PoolPart],
+    seed: int,
+    video_frames: int | None = None,
+  ):
+    self.with_frames = 0
+    self._video_frames = video_frames
     self.not_taken: collections.Counter[str] = collections.Counter()
     self._parts = parts
     self._seed = seed
@@ -79,6 +97,10 @@ class PoolReading:
           self.not_taken[part.file] += 1
           continue
         done = (end - size * (1 - file.done(record))) / max(1, ends[-1])
+        if self._video_frames is not None:
+          framed = take_frames(record, self._video_frames)
+          self.with_frames += framed is not record
+          record = framed
         yield next(number), part.file, record, done
 
 

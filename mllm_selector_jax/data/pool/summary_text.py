@@ -33,6 +33,8 @@ def format_summary(found: Mapping[str, Any]) -> str:
     *_format_lengths(found),
   ]
   lines += _format_remarks(found)
+  if framed := found.get("with_frames"):
+    lines.append(f"videos       {framed:,} rows have frames of a video as images")
   if left := found.get("not_taken"):
     lines.append(
       f"not taken    {sum(left.values()):,} rows, by the mixture's strategies"
