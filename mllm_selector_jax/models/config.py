@@ -181,6 +181,8 @@ class MllmConfig:
     projector_activation: one of `ACTIVATIONS`.
     newline: whether there is a learned vector that ends the rows of an image's
       features (LLaVA-NeXT).
+    names: the key of `tensor_names.MODELS` for the tensors of projector and decoder
+      in a Hugging Face model.
     image_mean, image_std: channel statistics of pixels scaled to [0, 1].
     dtype: of the computation; parameters, norms and softmax are float32.
     remat: one of `REMAT`, what the backward pass recomputes: nothing, or all of a
@@ -199,6 +201,7 @@ class MllmConfig:
   projector_norm: bool = False
   projector_activation: str = "gelu"
   newline: bool = False
+  names: str = "llava"
   image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
   image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
   dtype: str = "float32"

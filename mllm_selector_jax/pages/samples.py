@@ -2,9 +2,12 @@
 
 import base64
 import dataclasses
+import functools
 import io
+import itertools
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.pages import findings, tables
 from mllm_selector_jax.pages.gather import Pool, Selection
-from mllm_selector_jax.types import MARK, InputError, Picture, RowError
+from mllm_selector_jax.types import MARK, InputError, Picture, Record, RowError
 
 THUMBNAIL = 128  # pixels of the longer side, at most
 MAX_PIXELS = 64_000_000  # of an image to make a thumbnail of
@@ -237,11 +240,12 @@ def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
   except (InputError, OSError, KeyError, TypeError, ValueError):
     return [("record", "The pool's file cannot be read any more.")], 0
   try:
-    content = record_schemas.read_content(file.read(offset, length))
+    content = record_schemas.read_content(_read_record(record))
+    numbers = itertools.count(1)
     turns = [
       (
         "answer" if turn["from"] in ("gpt", "assistant") else "question",
-        cut(_without_mark(str(turn["value"]), record), MOST_TEXT),
+        cut(_show_marks(str(turn["value"]), record, numbers), MOST_TEXT),
       )
       for turn in content.conversations
     ]
@@ -253,9 +257,16 @@ def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
   return [("record", cut(raw, MOST_TEXT))], 0
 
 
-def _without_mark(text: str, record: dict[str, Any]) -> str:
-  """Remove <image> marks, unless the row was set aside, perhaps because of them."""
-  return text if record.get("reason") else text.replace(MARK, "").strip()
+def _show_marks(text: str, record: dict[str, Any], numbers: Iterator[int]) -> str:
+  """Replace <image> marks by the images' numbers; a row's only image needs none.
+
+  The text of a row that was set aside, perhaps because of its marks, stays as it is.
+  """
+  if record.get("reason"):
+    return text
+  if len(record.get("images") or ()) < 2:
+    return text.replace(MARK, "").strip()
+  return re.sub(MARK, lambda _: f"[image {next(numbers)}]", text).strip()
 
 
 def _make_thumbnails(
@@ -299,13 +310,20 @@ def make_thumbnail(images: AnyFolders, picture: Picture) -> tuple[str | None, st
   return f"data:image/{kind};base64,{encoded}", ""
 
 
+def _read_record(record: dict[str, Any]) -> Record:
+  """Read a row's record from the pool's file; the last one is remembered."""
+  return _read_from(record["file"], record["offset"], record["length"])
+
+
+@functools.lru_cache(maxsize=1)
+def _read_from(file: str, offset: int, length: int) -> Record:
+  return formats.open_file(file).read(offset, length)
+
+
 def _find_pictures(record: dict[str, Any]) -> list[Picture]:
   """Find the row's images, inside the pool's file or in the image folders."""
   try:
-    file = formats.open_file(record["file"])
-    pictures = record_schemas.read_pictures(
-      file.read(record["offset"], record["length"])
-    )
+    pictures = record_schemas.read_pictures(_read_record(record))
   except (ValueError, KeyError, TypeError):
     pictures = ()
   if any(picture.data is not None for picture in pictures):

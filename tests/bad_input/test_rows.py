@@ -90,7 +90,7 @@ def test_odd_rows_are_scored_or_set_aside_and_none_is_lost(command, tmp_path, ba
   for name, (_, reason) in ASIDE.items():
     assert reasons[f"aside {name}"] == reason, name
   assert reasons["no conversations"] == "malformed"
-  assert reasons["film"] == "other media" and reasons["use link.png"] is None
+  assert reasons["film"] == "video" and reasons["use link.png"] is None
   assert "1 rows: images reached by a symbolic link" in said
   assert "row 18 is row 17" in said
   settings = {"score__model": base, "select__budget": 4, "select__control": False}

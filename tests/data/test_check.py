@@ -127,7 +127,7 @@ def test_every_bad_row_is_set_aside_with_its_reason(folder, tmp_path):
     "unreadable image": [make_record(52, "empty.png"), make_record(53, "cut.png")],
     "huge image": [make_record(54, "wide.png")],
     "unsupported image": [make_record(55, "video.mp4")],
-    "other media": [{**make_record(56), "video": "v.mp4"}],
+    "video": [{**make_record(56), "video": "v.mp4"}],
     "unsafe path": [
       make_record(60, "/etc/passwd"), make_record(61, "https://host/a.png"),
       make_record(62, "../secret.png"), make_record(64, "fifo.png"),

@@ -8,7 +8,8 @@ REMEDIES = {
   "duplicate id": "--config.pool.duplicate_ids=keep takes an id for a mere label",
   "duplicate row": "--config.pool.duplicate_rows=keep keeps rows that are the same",
   "tool calls": "take the calls out of the conversations, or leave these rows out",
-  "other media": "this model takes still images alone; leave these rows out",
+  "video": "give frames of the video as the record's images, or leave these rows out",
+  "audio": "this model takes images alone; leave these rows out",
   "no supervised token": "answers are empty, masked, or stand after"
   " --config.model.max_length tokens",
   "too long": "raise --config.model.max_length, or give --config.pool.long_rows=cut",

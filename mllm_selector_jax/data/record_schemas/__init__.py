@@ -7,6 +7,7 @@ no existing reader fits. The content that is read does not depend on the schema.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mllm_selector_jax.data.record_schemas.content_parts import name_medium
 from mllm_selector_jax.data.record_schemas.image_marks import (
   PLACED,
   REPEATED,
@@ -191,7 +192,7 @@ def _read_as_is(record: Record) -> tuple[Content, int]:
   if not _OTHER_MEDIA.isdisjoint(value):
     for kind in sorted(_OTHER_MEDIA):
       if value.get(kind):
-        raise RowError("other media", f"the record names {kind}")
+        raise RowError(name_medium(kind), f"the record names {kind}")
   images, image_fields = read_fields(value)
   if record.reason is not None:
     raise RowError(record.reason, record.detail)
@@ -270,7 +271,7 @@ def _refuse_other_media(turns: Sequence[Turn], pictures: tuple[Picture, ...]) ->
   for turn in turns:
     text = turn.text.lstrip()
     if turn.speaker == HUMAN and not pictures and text.startswith(_MEDIA_MARKS):
-      raise RowError("other media", f"a question opens with {text[:7]}")
+      raise RowError(name_medium(text), f"a question opens with {text[:7]}")
 
 
 def _list_unread(

@@ -12,6 +12,11 @@ _IMAGE_FIELDS = ("image", "image_url", "url", "value", "img")
 _MEDIA = ("video", "video_url", "input_video", "audio", "audio_url", "input_audio")
 
 
+def name_medium(kind: str) -> str:
+  """Returns the reason for setting aside a row with a medium of this kind."""
+  return "video" if "video" in kind else "audio"
+
+
 def join_parts(parts: list[Any], index: int, named: list[Picture]) -> str:
   """Joins the parts of a message to one text.
 
@@ -55,5 +60,5 @@ def _read_part(part: Any, index: int, named: list[Picture]) -> str:
   if kind in _TEXTS and isinstance(text, str):
     return text
   if kind in _MEDIA:
-    raise RowError("other media", f"turn {index} has a part that is {kind}")
+    raise RowError(name_medium(kind), f"turn {index} has a part that is {kind}")
   raise RowError("malformed", f"turn {index} has a part that is {repr(kind)[:40]}")

@@ -35,6 +35,10 @@ NAMES = {
   "decoder/head": TIED_HEAD,
 }
 
+# By `MllmConfig.names`. A family whose projector has other names is a line here, such
+# as {**NAMES, "projector/norm": ...}.
+MODELS: dict[str, dict[str, str]] = {"llava": NAMES}
+
 
 class Tower(NamedTuple):
   """The names of a vision tower's tensors.

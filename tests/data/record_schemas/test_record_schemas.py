@@ -295,13 +295,14 @@ def test_fields_that_are_not_read_are_listed():
       "tool calls",
       "function_call",
     ),
-    ({"video": "a.mp4", **PAIR}, "other media", "video"),
+    ({"video": "a.mp4", **PAIR}, "video", "video"),
     (
       {"messages": parts({"type": "video", "video": "a.mp4"})},
-      "other media",
+      "video",
       "video",
     ),
-    ({"question": "<video>\nWhat?", "answer": "x"}, "other media", "<video>"),
+    ({"audios": ["a.wav"], **PAIR}, "audio", "audios"),
+    ({"question": "<video>\nWhat?", "answer": "x"}, "video", "<video>"),
   ],
 )
 def test_what_is_not_read_is_named_by_its_form(value, reason, words):

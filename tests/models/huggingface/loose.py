@@ -56,8 +56,12 @@ def save_decoder(folder: Path, kind: str = "llama", pad: bool = False, **fields)
 
 def save_tower(folder: Path, kind: str = "clip", whole: bool = False):
   """A vision tower and its processor; `whole` with the text half beside it."""
-  names = {"clip": "CLIP", "siglip": "Siglip"}[kind]
-  vision = getattr(transformers, f"{names}VisionConfig")(**VISION)
+  names = {"clip": "CLIP", "siglip": "Siglip", "dinov2": "Dinov2"}[kind]
+  if kind == "dinov2":
+    sizes = {key: VISION[key] for key in VISION if key != "intermediate_size"}
+    vision = transformers.Dinov2Config(**sizes, mlp_ratio=2)
+  else:
+    vision = getattr(transformers, f"{names}VisionConfig")(**VISION)
   if whole:
     text = {
       **{k: VISION[k] for k in VISION if not k.endswith("_size")},
@@ -71,7 +75,8 @@ def save_tower(folder: Path, kind: str = "clip", whole: bool = False):
     )
     model = getattr(transformers, f"{names}Model")(config)
   else:
-    model = getattr(transformers, f"{names}VisionModel")(vision)
+    part = "" if kind == "dinov2" else "Vision"
+    model = getattr(transformers, f"{names}{part}Model")(vision)
   shake(model).save_pretrained(folder)
   processor = {
     "image_processor_type": f"{names}ImageProcessor",
@@ -87,6 +92,13 @@ def save_tower(folder: Path, kind: str = "clip", whole: bool = False):
     "resample": 3,
     "rescale_factor": 0.00392156862745098,
   }
+  if kind == "dinov2":  # as published, it crops less than its positions are for
+    processor |= {
+      "image_processor_type": "BitImageProcessor",
+      "do_center_crop": True,
+      "crop_size": {"height": 28, "width": 28},
+      "size": {"shortest_edge": 40},
+    }
   (folder / "preprocessor_config.json").write_text(json.dumps(processor))
   return model
 

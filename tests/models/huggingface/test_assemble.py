@@ -64,6 +64,26 @@ def test_room_in_the_vocabulary_is_used(parts, tmp_path):
   )
 
 
+def test_a_qwen3_and_a_dinov2_become_one(tmp_path):
+  loose.save_decoder(tmp_path / "qwen3", "qwen3", head_dim=12, pad=True)
+  tower = loose.save_tower(tmp_path / "dinov2", "dinov2")
+  out = tmp_path / "out"
+  config = huggingface.assemble(
+    out, tmp_path / "qwen3", tmp_path / "dinov2", feature_layer=-1
+  )
+  assert config.decoder.qk_norm and config.vision.layer_scale
+  assert config.patches == 16  # the class token is left out
+  options = huggingface.read_processor(out)[1]
+  assert (options.size, options.pad, options.mean) == (32, True, (0.5, 0.5, 0.5))
+  params = huggingface.read_params(out, config)
+  model = load_torch(out)
+  assert_agree(model, config, params)
+  theirs, ours = tower.state_dict(), model.model.vision_tower.state_dict()
+  assert theirs.keys() == ours.keys()
+  for key, value in theirs.items():
+    torch.testing.assert_close(ours[key], value, rtol=0, atol=0)
+
+
 def test_a_given_projector_is_taken(parts, tmp_path):
   huggingface.assemble(tmp_path / "a", parts / "llama", parts / "clip", seed=1)
   for seed, projector in enumerate((tmp_path / "a", tmp_path / "a/model.safetensors")):

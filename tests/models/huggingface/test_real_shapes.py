@@ -13,6 +13,7 @@ from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import LoraConfig, MllmConfig
 from mllm_selector_jax.models.huggingface import mapping, tensor_names
 from mllm_selector_jax.models.huggingface.families import read_decoder, read_tower
+from mllm_selector_jax.models.huggingface.model_families import find_family
 
 # Tensors and parameters of each, as the published files' headers sum up:
 # 24 x 16 + 7 of the tower (without its position ids), 4, 9 a layer, 3.
@@ -185,3 +186,77 @@ def test_shapes_flow_through_the_seven_billion():
     batch,
   )
   assert (hidden.shape, hidden.dtype) == ((2, 2048, 4096), "bfloat16")
+
+
+# Whole models of other families as they are published: the sizes of tower and decoder.
+QWEN2_05B = {
+  "model_type": "qwen2",
+  "vocab_size": 151674,
+  "hidden_size": 896,
+  "intermediate_size": 4864,
+  "num_hidden_layers": 24,
+  "num_attention_heads": 14,
+  "num_key_value_heads": 2,
+}
+QWEN3_8B = {
+  "model_type": "qwen3",
+  "vocab_size": 151936,
+  "hidden_size": 4096,
+  "intermediate_size": 12288,
+  "num_hidden_layers": 36,
+  "num_attention_heads": 32,
+  "num_key_value_heads": 8,
+  "head_dim": 128,
+}
+INTERN_VIT_6B = {
+  "hidden_size": 3200,
+  "intermediate_size": 12800,
+  "num_hidden_layers": 45,
+  "num_attention_heads": 25,
+  "norm_type": "rms_norm",
+  "use_qk_norm": True,
+}
+WHOLE = {
+  "InternVL3-1B": lambda: transformers.InternVLConfig(
+    vision_config={"attention_bias": True}, text_config=QWEN2_05B
+  ),
+  "InternVL3.5-8B": lambda: transformers.InternVLConfig(
+    vision_config={"attention_bias": True}, text_config=QWEN3_8B, image_token_id=151671
+  ),
+  "InternViT-6B": lambda: transformers.InternVLConfig(
+    vision_config=INTERN_VIT_6B, text_config=QWEN3_8B
+  ),
+  "llava-v1.6-mistral-7b": lambda: transformers.LlavaNextConfig(
+    text_config={
+      "model_type": "mistral",
+      "vocab_size": 32064,
+      "intermediate_size": 14336,
+      "num_key_value_heads": 8,
+      "sliding_window": None,
+    }
+  ),
+  "llava-onevision-qwen2-0.5b": lambda: transformers.LlavaOnevisionConfig(
+    text_config={**QWEN2_05B, "vocab_size": 152000}
+  ),
+}
+PATCHES = {"InternVL": 256, "InternVi": 256, "llava-v1": 576, "llava-on": 729}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_every_tensor_of_other_families_has_its_place(name):
+  hf_config = WHOLE[name]()
+  hf_config.tie_word_embeddings = False
+  config = MllmConfig(
+    read_tower(hf_config.vision_config),
+    read_decoder(hf_config.text_config, tied=False),
+    **find_family(hf_config).read(hf_config),
+  )
+  assert config.patches == PATCHES[name[:8]]
+  with torch.device("meta"):
+    model = transformers.AutoModelForImageTextToText.from_config(hf_config)
+  theirs = {
+    tensor_names.canonical_name(key, config.vision.names): tuple(value.shape)
+    for key, value in model.state_dict().items()
+  }
+  leaves = list(mapping.list_leaves(config))
+  assert {name: leaf.shape for leaf in leaves for name in leaf.names} == theirs
