@@ -114,19 +114,24 @@ class Pictures:
     rotate = self._images.options.rotate
     return decoding.measure_image(data, self._max_pixels, rotate=rotate)
 
-  def read(self, question: Question) -> UInt8[np.ndarray, "t S S 3"]:
+  def read(self, question: Question, images: int = 1) -> UInt8[np.ndarray, "t S S 3"]:
     """Returns the tiles of a question's image.
+
+    Args:
+      question: with an image.
+      images: the number of images that the image is prepared to stand among.
 
     Raises:
       RowError: the image is missing or cannot be used.
     """
-    key = question.place or (question.folder, question.image)
+    several = self._images.is_several(images)
+    key = question.place or (question.folder, question.image), several
     tiles = self._cache.get(key)
     if tiles is None:
       data = self._read_bytes(question)
       rotate = self._images.options.rotate
       image = decoding.decode_image(data, self._max_pixels, rotate=rotate)
-      tiles = self._images.cut_tiles(image)
+      tiles = self._images.cut_tiles(image, images)
       self._cache.put(key, tiles, tiles.nbytes)
     return tiles
 

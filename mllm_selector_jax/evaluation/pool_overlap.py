@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mllm_selector_jax.evaluation.question import (
@@ -105,22 +105,20 @@ class Index:
 def find_leaks(
   index: Index,
   pool: Iterable[tuple[int, str | None, list[str]]],
-  seen: Callable[[int], None] = lambda count: None,
 ) -> list[Leak]:
   """Finds the questions of the evaluation that the pool contains.
 
   Args:
     index: the questions of the evaluation.
-    pool: for each row its number, the hash of the prepared pixels of its image (None
-      for a row without an image), and the questions that it asks.
-    seen: called with the number of rows read so far.
+    pool: for each image of each row the row's number, the hash of the image's prepared
+      pixels (None for a row without an image), and the questions that the row asks.
 
   Returns:
     One leak for each question that the pool contains: its first row of the kind
     "same", or if there is none, its first row of another kind.
   """
   leaks: dict[tuple[str, str], Leak] = {}
-  for count, (row, pixels, turns) in enumerate(pool, 1):
+  for row, pixels, turns in pool:
     for asked in turns:
       for kind, question in index.find(pixels, asked):
         key = question.task, repr(question.id)
@@ -135,5 +133,4 @@ def find_leaks(
           row,
           asked,
         )
-    seen(count)
   return list(leaks.values())

@@ -90,18 +90,22 @@ def _describe(report: dict) -> str:
 def _find_leaks(run: Run, questions: list[Question]) -> list[pool_overlap.Leak]:
   images = base_model.read_encoder(run).images
   pictures = Pictures(image_folders(run), images, run.cfg.pool.max_pixels)
-  keyed = []
-  pixel_hashes: dict[object, str | None] = {}
+  # The pool may hold the image alone in its row or beside others, and some bases
+  # prepare the two differently.
+  counts = (1, 2) if images.is_several(2) else (1,)
+  keyed: list[tuple[Question, str | None]] = []
+  pixel_hashes: dict[object, list[str]] = {}
   with run.progress("images of the questions", "question") as update:
     for count, question in enumerate(questions, 1):
       key = question.place or (question.folder, question.image)
       if question.image is not None and key not in pixel_hashes:
         try:
-          pixel_hashes[key] = _hash_pixels(pictures.read(question))
+          tiles = [pictures.read(question, images=number) for number in counts]
+          pixel_hashes[key] = [_hash_pixels(cut) for cut in tiles]
         except RowError:
-          pixel_hashes[key] = None
-      if question.image is None or pixel_hashes[key] is not None:
-        keyed.append((question, pixel_hashes.get(key)))
+          pixel_hashes[key] = []
+      hashes = [None] if question.image is None else pixel_hashes[key]
+      keyed += [(question, pixels) for pixels in hashes]
       update(count, len(questions))
   index = pool_overlap.Index(keyed)
   pool = base_model.open_pool(run)
@@ -113,19 +117,18 @@ def _find_leaks(run: Run, questions: list[Question]) -> list[pool_overlap.Leak]:
     ]
   ]
 
-  def read():
-    for row in rows:
+  def read(update):
+    for count, row in enumerate(rows, 1):
       turns = record_schemas.read_content(pool.record(int(row))).conversations
       asked = [turn["value"] for turn in turns if turn.get("from") == "human"]
       # A row of several images is compared by each that a question has.
       for pixels in dict.fromkeys(pool.pixels[row] or (None,)):
         if pixels in index.pixels:
           yield int(row), pixels, asked
+      update(count, len(rows))
 
   with run.progress("pool rows of the same images", "row") as update:
-    return pool_overlap.find_leaks(
-      index, read(), lambda count: update(count, len(rows))
-    )
+    return pool_overlap.find_leaks(index, read(update))
 
 
 def _hash_pixels(pixels: np.ndarray) -> str:
