@@ -141,7 +141,7 @@ class Pictures:
 def _answer(
   order: Sequence[int],
   prompts: dict[int, Sample],
-  read: Callable[[int], tuple[UInt8[np.ndarray, "t S S 3"], ...]],
+  read: Callable[[int], tuple[UInt8[np.ndarray, "_t S S 3"], ...]],
   config: MllmConfig,
   params: Params,
   encoder: Encoder,
@@ -280,7 +280,7 @@ def evaluate_model(
     ),
   )
 
-  def read(place: int) -> tuple[UInt8[np.ndarray, "t S S 3"], ...]:
+  def read(place: int) -> tuple[UInt8[np.ndarray, "_t S S 3"], ...]:
     question = questions[place]
     if question.image is None:
       return ()

@@ -85,7 +85,7 @@ def bucket_length(length: int) -> int:
 
 def make_prompts(
   prompts: Sequence[types.Sample],
-  tiles: Sequence[tuple[UInt8[np.ndarray, "t S S 3"], ...]],
+  tiles: Sequence[tuple[UInt8[np.ndarray, "_t S S 3"], ...]],
   config: MllmConfig,
   rows: int,
   size: PromptsSize | None = None,

@@ -15,7 +15,7 @@ from mllm_selector_jax.types import NEWLINE, Batch, ImageLayout, Sample
 
 Tree = tuple[int, Sequence[int]]  # tokens of the trunk, and the items
 # A sample, and the tiles of each of its images.
-Example = tuple[Sample, tuple[UInt8[np.ndarray, "t S S 3"], ...]]
+Example = tuple[Sample, tuple[UInt8[np.ndarray, "_t S S 3"], ...]]
 
 
 @dataclasses.dataclass(frozen=True)
