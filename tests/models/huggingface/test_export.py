@@ -97,7 +97,8 @@ def test_a_processor_of_the_export_asks_and_masks_as_we_train(
     messages(VALUES), return_dict=True, return_assistant_tokens_mask=True
   )
   ids, mask = (np.array(marked[key]) for key in ("input_ids", "assistant_masks"))
-  copies = np.where(ids == encoder.image_token, encoder.patches, 1)
+  features = huggingface.read_config(out).patches
+  copies = np.where(ids == encoder.image_token, features, 1)
   assert np.repeat(ids, copies).tolist() == sample.tokens.tolist()
   assert np.repeat(mask, copies).tolist() == sample.supervised.tolist()
 
