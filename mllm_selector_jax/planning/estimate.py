@@ -52,17 +52,20 @@ def score_flops(
   )
 
 
-def answer_flops(config: MllmConfig, tokens: float, new: int) -> float:
+def answer_flops(
+  config: MllmConfig, tokens: float, new: int, tiles: float = 1.0
+) -> float:
   """Count the FLOPs of answering a question with an image.
 
   Args:
     config: The model's config.
     tokens: Length of the question in tokens, image included.
     new: Number of generated tokens.
+    tiles: Number of tiles of the image.
   """
   rates = work.make_rates(config, mllm.abstract(config), None)
   length = tokens + new
-  return rates.flops(length, length * (length + 1) / 2, new, 1)
+  return rates.flops(length, length * (length + 1) / 2, new, tiles)
 
 
 def parameter_counts(config: MllmConfig) -> dict[str, int]:

@@ -63,7 +63,9 @@ def list_jobs(run: Run, config: MllmConfig, pool: Any) -> list[Job]:
     jobs.append(Job("tune", text, row_flops * kept * tune.epochs))
   if asked_questions := read_existing_questions(run):
     mean = float(pool.tokens[rows].mean())
-    row_flops = estimate.answer_flops(config, mean, run.cfg.evaluate.max_new_tokens)
+    tiles = float(pool.tiles[rows].mean())
+    new = run.cfg.evaluate.max_new_tokens
+    row_flops = estimate.answer_flops(config, mean, new, max(1.0, tiles))
     text = f"{len(asked_questions):,} questions x {len(arms(run))} arms"
     jobs.append(
       Job("evaluate", text, row_flops * len(asked_questions) * len(arms(run)))
