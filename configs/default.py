@@ -67,7 +67,7 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.prepare.workers = 0  # processes; 0: one per core
 
   cfg.model = ml_collections.ConfigDict()
-  # The base: a Hugging Face directory or hub name of a model in LLaVA form. "demo" is
+  # The base: a Hugging Face directory or hub name of a model (docs/families.md). "demo" is
   # the tiny model that the package ships.
   cfg.model.path = "llava-hf/llava-1.5-7b-hf"
   cfg.model.dtype = "auto"  # float32 on CPU, bfloat16 on accelerators

@@ -1,4 +1,4 @@
-"""Hugging Face directories in LLaVA form: read, checked, assembled and written.
+"""Hugging Face directories of vision-language models: read, checked, and written.
 
 Nothing here unpickles, runs code that comes with a model, or touches the
 network for a directory; transformers is imported inside the functions.
