@@ -67,8 +67,8 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.prepare.workers = 0  # processes; 0: one per core
 
   cfg.model = ml_collections.ConfigDict()
-  # The base: a Hugging Face directory or hub name of a model (docs/families.md). "demo" is
-  # the tiny model that the package ships.
+  # The base: a Hugging Face directory or hub name of a model (docs/families.md). "demo"
+  # is the tiny model that the package ships.
   cfg.model.path = "llava-hf/llava-1.5-7b-hf"
   cfg.model.dtype = "auto"  # float32 on CPU, bfloat16 on accelerators
   # What the backward pass recomputes (rematerialisation): none, full (everything in a
