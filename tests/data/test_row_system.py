@@ -8,7 +8,7 @@ from mllm_selector_jax.data.tokens.conversation import TEMPLATES, make_encoder
 from mllm_selector_jax.types import RowError
 from tests.data.test_conversation import CONVERSATIONS, oracle_text, oracle_tokens, talk
 from tests.data.test_templates import BLANK, PATCHES, SOURCES, messages, oracle
-from tests.fixed_images import ONE_IMAGE, fixed_images
+from tests.fixed_images import ONE_IMAGE, fixed_images, sizes_of
 from tests.llama_like import KINDS, make_tokenizer
 
 OWN = "Antworte  auf Deutsch: </s> é\n"
@@ -24,7 +24,7 @@ def make(name, kind="qwen", source=None, row_system=True, system=None):
 
 
 def encode(encoder, values, *before):
-  return encoder.encode([*before, *talk(*values)], "<image>" in "".join(values))
+  return encoder.encode([*before, *talk(*values)], sizes_of(values))
 
 
 def assert_same(one, other):

@@ -94,7 +94,7 @@ def test_ids_are_those_that_transformers_gives(kind, question, answer, image):
   values = ["".join(question), "".join(answer)]
   hypothesis.assume(values[1].strip())
   values[0] = f"<image>\n{values[0]}" if image else values[0]
-  sample = encoder.encode(talk(*values), image)
+  sample = encoder.encode(talk(*values), image * ONE_IMAGE)
   chat = messages(values, "You are a helpful assistant.")
   ids, mask = oracle(encoder.tokenizer, CHATML, chat)
   assert sample.tokens.tolist() == ids.tolist()
@@ -237,7 +237,7 @@ def test_counts_of_whole_parts_are_read_again(tmp_path, monkeypatch):
 
   monkeypatch.setattr(pool_table, "GROUP_ROWS", 2)
   counts = (Count("<box>", True, 3), Count("</s>", False, 1))
-  rows = [checked_parts.Checked(make_line(n), 0, (), counts[:n]) for n in range(2)]
+  rows = [checked_parts.Checked(make_line(n), (0,), (), counts[:n]) for n in range(2)]
   parts = Parts(tmp_path / "pool.parquet", resume=False)
   for row in rows:
     parts.add(row)

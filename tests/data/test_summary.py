@@ -38,7 +38,7 @@ def test_counts():
   }
   assert found["images"] == {
     "distinct": 4, "rows": 10, "uses": 10, "shared_uses": 9, "bytes": 400,
-    "a_row": {"0": 2, "1": 10}, "tiles": 12, "tokens": 60,
+    "a_row": {"0": 2, "1": 10}, "tiles": 12, "tokens": 60, "saved": {},
   }  # fmt: skip
   assert found["truncated"] == 1
   assert found["turns"]["histogram"] == {"1": 5, "2": 7}

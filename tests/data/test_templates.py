@@ -273,7 +273,6 @@ def test_rows_that_llava_masks_are_set_aside(values, max_length, is_masked):
   ("source", "words"),
   [
     (None, "no chat template"),
-    (CHATML.replace("{% generation %}", "").replace("{% endgeneration %}", ""), "{% g"),
     ("{% generation %}{{ nothing.at.all }}{% endgeneration %}", "fails"),
     (CHATML.replace("{{ message['content'] }}<|im_end|>{% e", "{% e"), "each turn"),
     (

@@ -288,9 +288,10 @@ class ChatLayout:
     written = [part.turn for part in parts if part.kind == IMAGE]
     counts = [asked.count(IMAGE_LETTER) for asked in letters]
     if written != [turn for turn, count in enumerate(counts) for _ in range(count)]:
+      images = "one image" if sum(counts) == 1 else f"{sum(counts)} images"
       raise InputError(
         f"model.conversation='chat': the base's chat template writes {len(written)}"
-        f" {self._image} for {sum(counts)} images." + _OTHER
+        f" {self._image} for {images}." + _OTHER
       )
     return parts
 
