@@ -10,6 +10,7 @@ from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface.tensor_names import (
   LEADING_AXES,
   NAMES,
+  PROJECTORS,
   TOWERS,
 )
 
@@ -88,7 +89,8 @@ def list_leaves(config: MllmConfig) -> Iterator[Leaf]:
   from mllm_selector_jax.models import mllm
   from mllm_selector_jax.models.axes import path_name
 
-  known = {**NAMES, **TOWERS[config.vision.names].names}
+  tower = TOWERS[config.vision.names]
+  known = {**NAMES, **PROJECTORS[config.projector_names], **tower.names}
   base = mllm.abstract(dataclasses.replace(config, lora=None))
   for path, leaf in jax.tree_util.tree_leaves_with_path(base):
     yield _make_leaf(path_name(path), leaf.shape, known)

@@ -35,6 +35,12 @@ NAMES = {
   "decoder/head": TIED_HEAD,
 }
 
+# By `MllmConfig.projector_names`: the names that differ from those in `NAMES`.
+PROJECTORS: dict[str, dict[str, str]] = {
+  "llava": {},
+  "vipllava": {"projector/norm": _PROJECTOR + "projector_layernorm"},
+}
+
 
 class Tower(NamedTuple):
   """The names of a vision tower's tensors.
