@@ -40,7 +40,7 @@ def count_parts(config: MllmConfig, work: Work) -> dict[str, float]:
   places, width = vision.positions, vision.width
   layer = places * width * (4 * width + 2 * vision.mlp) + 2 * places**2 * width
   patch = places * 3 * vision.patch_size**2 * width
-  projector = config.patches * decoder.width * (width + decoder.width)
+  projector = config.patches * decoder.width * (config.projected_width + decoder.width)
   return {
     "matmuls": 2.0 * (blocks * work.tokens + after * work.last),
     "attention": 4.0 * decoder.layers * heads * work.pairs,

@@ -170,14 +170,16 @@ class MllmConfig:
     vision, decoder: the two towers.
     image_token: id of the token that stands for one feature of an image.
     feature_layer: the vision hidden state that is projected; 0 is what enters
-      the first layer, -1 what leaves the last.
-    select: "default" leaves out the first place of that state, which is the
+      the first layer, -1 what leaves the last. A tuple joins the channels of several
+      states, in its order (VipLLaVA).
+    select: "default" leaves out the first place of each state, which is the
       class token where there is one; "full" takes all places.
     feature_norm: whether that state passes the tower's final norm (InternVL without
       mean pooling).
     merge: side of the square blocks of patches that become one feature each: their
       channels are joined, row by row.
     projector_norm: whether a layer norm precedes the projector.
+    projector_epsilon: added to the variance in that norm.
     projector_activation: one of `ACTIVATIONS`.
     newline: whether there is a learned vector that ends the rows of an image's
       features (LLaVA-NeXT).
@@ -194,11 +196,12 @@ class MllmConfig:
   vision: VisionConfig
   decoder: DecoderConfig
   image_token: int
-  feature_layer: int = -2
+  feature_layer: int | tuple[int, ...] = -2
   select: str = "default"
   feature_norm: bool = False
   merge: int = 1
   projector_norm: bool = False
+  projector_epsilon: float = 1e-5
   projector_activation: str = "gelu"
   newline: bool = False
   names: str = "llava"
@@ -224,10 +227,16 @@ class MllmConfig:
         f"vision_feature_select_strategy {self.select!r} is not one of"
         f" {', '.join(SELECT)}."
       )
-    if not 0 <= self.vision_layers <= self.vision.layers:
+    states = self.projected_states
+    if not states or min(states) < 0 or max(states) > self.vision.layers:
       raise InputError(
         f"vision_feature_layer is {self.feature_layer}, but the vision tower has"
         f" {self.vision.layers} layers."
+      )
+    if self.feature_norm and len(states) > 1:
+      raise InputError(
+        f"vision_feature_layer is {self.feature_layer}, but the tower's final norm can"
+        " be applied to a single layer only."
       )
     if self.merge > 1 and self.vision.grid % self.merge:
       raise InputError(
@@ -259,11 +268,16 @@ class MllmConfig:
   @property
   def projected_width(self) -> int:
     """Channels of a feature that enters the projector."""
-    return self.vision.width * self.merge**2
+    return self.vision.width * len(self.projected_states) * self.merge**2
+
+  @property
+  def projected_states(self) -> tuple[int, ...]:
+    """The vision hidden states that are projected, counted from 0."""
+    layers = self.feature_layer
+    layers = (layers,) if isinstance(layers, int) else layers
+    return tuple(n if n >= 0 else self.vision.layers + 1 + n for n in layers)
 
   @property
   def vision_layers(self) -> int:
-    """Vision layers that have to run to reach the projected hidden state."""
-    if self.feature_layer < 0:
-      return self.vision.layers + 1 + self.feature_layer
-    return self.feature_layer
+    """Vision layers that have to run to reach all projected hidden states."""
+    return max(self.projected_states)

@@ -163,7 +163,7 @@ class Decoder(nnx.Module):
       return self.norm(x if at is None else gather_positions(x, at))
     # What the last block adds elsewhere would be read by nobody.
     most = config.layers - 1
-    x = stack.run_layers(self.layers, x, cos, sin, attend, count=most, remat=remat)
+    x = stack.run_layers(self.layers, x, cos, sin, attend, stop=most, remat=remat)
     x = stack.run_layer(self.layers, most, x, cos, sin, attend, remat=remat, at=at)
     return self.norm(x)
 

@@ -10,8 +10,6 @@ from jaxtyping import Float
 
 from mllm_selector_jax.models.config import MllmConfig
 
-NORM_EPSILON = 1e-5  # of InternVL's layer norm, which no config states
-
 
 def quick_gelu(x: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
   """The sigmoid approximation of GELU that CLIP was trained with."""
@@ -53,7 +51,7 @@ class Projector(nnx.Module):
     if config.projector_norm:
       self.norm = nnx.LayerNorm(
         config.projected_width,
-        epsilon=NORM_EPSILON,
+        epsilon=config.projector_epsilon,
         dtype=dtype,
         use_fast_variance=False,
         rngs=rngs,

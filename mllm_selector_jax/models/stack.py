@@ -54,22 +54,24 @@ def run_layers(
   layers: nnx.Module,
   x: Float[Array, "B L D"],
   *args,
-  count: int | None = None,
+  start: int = 0,
+  stop: int | None = None,
   remat: str = "none",
 ) -> Float[jax.Array, "B L D"]:
-  """Applies the first `count` layers (all by default), one after the other.
+  """Applies layers `start` to `stop` (all by default), one after the other.
 
   Args:
     layers: what `make_layers` gave.
-    x: what enters the first layer.
+    x: what enters the first of them.
     *args: given to every layer after its input.
-    count: layers that run.
+    start: number of the first layer that runs.
+    stop: number of the first layer that does not run any more.
     remat: what is kept for the backward pass: "none" keeps everything, "full" only
       the blocks' inputs, "dots" also what weights were multiplied into.
   """
   graph, arrays = nnx.split(layers)
-  if count is not None:
-    arrays = jax.tree.map(lambda array: array[:count], arrays)
+  if start or stop is not None:
+    arrays = jax.tree.map(lambda array: array[start:stop], arrays)
 
   def step(x, layer):
     x = nnx.merge(graph, layer)(x, *args)

@@ -115,7 +115,7 @@ class VisionTower(nnx.Module):
   """Patches, and a class token if there is one, through the encoder's first layers.
 
   The tower also holds what an exported model must have but what is never run: the
-  layers after the projected one, the mask token, and most often the final norm.
+  layers after the last projected one, the mask token, and most often the final norm.
   """
 
   def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
@@ -159,9 +159,14 @@ class VisionTower(nnx.Module):
     if vision.pre_norm:
       x = self.pre_norm(x)
     attend = attention.make_attend(config.attention, None)
-    x = stack.run_layers(
-      self.layers, x, attend, count=config.vision_layers, remat=config.remat
-    )
+    states, start = {}, 0
+    for stop in sorted(set(config.projected_states)):
+      x = stack.run_layers(
+        self.layers, x, attend, start=start, stop=stop, remat=config.remat
+      )
+      states[stop], start = x, stop
+    if len(config.projected_states) > 1:
+      x = jnp.concatenate([states[n] for n in config.projected_states], axis=-1)
     if config.feature_norm:
       x = self.post_norm(x)
     return x[:, 1:] if config.select == "default" else x

@@ -38,7 +38,7 @@ def torch_answer(model, config, prompt, pixels, eos):
 
 
 @pytest.mark.parametrize(
-  "name", ["grouped", "mistral", "qwen2 tied, siglip", "internvl 6b"]
+  "name", ["grouped", "mistral", "qwen2 tied, siglip", "internvl 6b", "vipllava"]
 )
 def test_answers_are_transformers(tmp_path, name):
   assert_answers_agree(tmp_path, CASES[name])

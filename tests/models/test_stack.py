@@ -16,16 +16,18 @@ class Scale(nnx.Module):
 
 
 @pytest.mark.parametrize("remat", ["none", "full", "dots"])
-@pytest.mark.parametrize("count", [None, 0, 2, 4])
-def test_layers_run_in_order(count, remat):
+@pytest.mark.parametrize(
+  "start, stop", [(0, None), (0, 0), (0, 2), (0, 4), (1, 3), (2, None)]
+)
+def test_layers_run_in_order(start, stop, remat):
   layers = stack.make_layers(Scale, 4, nnx.Rngs(0))
   factors = np.asarray(layers.factor[...])
   assert len(set(factors.tolist())) == 4
   wanted = np.ones((1, 2, 3))
-  for factor in factors[:count]:
+  for factor in factors[start:stop]:
     wanted = factor * wanted + 0.5
   x = jnp.ones((1, 2, 3))
-  found = stack.run_layers(layers, x, 0.5, count=count, remat=remat)
+  found = stack.run_layers(layers, x, 0.5, start=start, stop=stop, remat=remat)
   np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 

@@ -94,6 +94,10 @@ FAMILIES = {
     },
     "siglip_vision_model",
   ),
+  "vipllava": Family(
+    transformers.VipLlavaConfig,
+    {"image_token_index": 4, "vision_feature_layer": [-1, 1]},
+  ),
 }
 
 
@@ -135,6 +139,8 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
   places = (vision["image_size"] // vision["patch_size"]) ** 2
   places += class_token
   places -= llava["vision_feature_select_strategy"] == "default"
+  if family.config is transformers.VipLlavaConfig:
+    del llava["vision_feature_select_strategy"]  # it has no such field
   if "image_seq_length" in family.config.__dataclass_fields__:
     merged = round(1 / llava.get("downsample_ratio", 1)) ** 2
     llava["image_seq_length"] = places // merged

@@ -35,9 +35,11 @@ NAMES = {
   "decoder/head": TIED_HEAD,
 }
 
-# By `MllmConfig.names`. A family whose projector has other names is a line here, such
-# as {**NAMES, "projector/norm": ...}.
-MODELS: dict[str, dict[str, str]] = {"llava": NAMES}
+# By `MllmConfig.names`. A family whose projector has other names is a line here.
+MODELS: dict[str, dict[str, str]] = {
+  "llava": NAMES,
+  "vipllava": {**NAMES, "projector/norm": _PROJECTOR + "projector_layernorm"},
+}
 
 
 class Tower(NamedTuple):

@@ -96,6 +96,8 @@ def _describe_model(hf_config: Any) -> dict[str, Any]:
   if family.counts:
     value["image_seq_length"] = count_image_tokens(hf_config)
   value["architectures"] = [family.architecture]
+  for name, older in family.older_fields.items():
+    value[older] = value[name]
   return value
 
 

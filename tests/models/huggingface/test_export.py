@@ -141,7 +141,7 @@ TILED = {
   "name",
   [
     *("llama with biases", "mistral", "qwen2", "qwen2 tied, siglip", "qwen3, dinov2"),
-    *("internvl 6b", *TILED),
+    *("internvl 6b", "vipllava", "several layers", *TILED),
   ],
 )
 def test_every_family_goes_out_and_in_bit_for_bit(tmp_path, monkeypatch, name):

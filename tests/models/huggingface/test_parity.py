@@ -60,6 +60,18 @@ CASES = {
     "vision_norm_type": "rms_norm",
     "vision_use_qk_norm": True,
   },
+  "several layers": {
+    "vision_num_hidden_layers": 6,
+    "llava_vision_feature_layer": [-2, 0, 3, -6],
+  },
+  "vipllava": {"family": "vipllava"},
+  "vipllava, one layer": {
+    "family": "vipllava",
+    "decoder": "mistral",
+    "tower": "siglip_vision_model",
+    "llava_vision_feature_layer": -2,
+    "llava_projector_layernorm_eps": 0.1,
+  },
   "qwen2 tied, siglip": {
     "decoder": "qwen2",
     "tower": "siglip_vision_model",
@@ -91,7 +103,11 @@ def overrides(draw):
   tower = one("clip_vision_model", "siglip_vision_model", "dinov2", "internvl_vision")
   kv_heads, head_dim, vision_layers = one(1, 2), one(8, 12), one(1, 2, 3)
   scaling = draw(st.sampled_from([{"rope_type": "default"}, *SCALINGS]))
+  # A list may have 0; alone, it takes another way in transformers 5.23, which fails.
+  number = st.integers(-vision_layers - 1, vision_layers)
+  layer = draw(number.filter(bool) | st.lists(number, min_size=1, max_size=4))
   found = {
+    "family": one("llava", "vipllava"),
     "decoder": decoder,
     "tower": tower,
     "hidden_size": 24 if decoder != "qwen2" else 4 * head_dim,
@@ -104,12 +120,11 @@ def overrides(draw):
     "vision_num_hidden_layers": vision_layers,
     "vision_hidden_act": one("quick_gelu", "gelu", "gelu_pytorch_tanh"),
     "vision_patch_size": one(8, 9, 16),
-    # 0 takes another way in transformers 5.23, which fails.
-    "llava_vision_feature_layer": draw(
-      st.integers(-vision_layers - 1, vision_layers).filter(bool)
-    ),
+    "llava_vision_feature_layer": layer,
     "llava_vision_feature_select_strategy": one("default", "full"),
   }
+  if found["family"] == "vipllava":
+    found["llava_projector_layernorm_eps"] = one(1e-5, 1e-6, 1e-2)
   if decoder != "qwen2":
     found["head_dim"] = head_dim
   if decoder in ("llama", "qwen3"):

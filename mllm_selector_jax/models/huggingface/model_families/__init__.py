@@ -12,6 +12,7 @@ from mllm_selector_jax.models.huggingface.model_families import (
   llava_family,
   llava_next_family,
   onevision_family,
+  vipllava_family,
 )
 from mllm_selector_jax.models.huggingface.model_families.family import ModelFamily
 
@@ -20,6 +21,7 @@ FAMILIES: dict[str, ModelFamily] = {
   "internvl": internvl_family.FAMILY,
   "llava_next": llava_next_family.FAMILY,
   "llava_onevision": onevision_family.FAMILY,
+  "vipllava": vipllava_family.FAMILY,
 }
 
 

@@ -31,6 +31,8 @@ class ModelFamily:
     image_marks: attributes of the tokenizer that name the tokens before and after an
       image, with the names that a tokenizer without them has; None for no marks.
     counts: whether config.json states the image tokens of a tile, `image_seq_length`.
+    older_fields: fields of config.json that have another name in transformers 4, with
+      that name. Exports have both.
   """
 
   architecture: str
@@ -42,6 +44,7 @@ class ModelFamily:
   settle: Callable[[Any, dict[str, Any]], None] = _keep
   image_marks: tuple[tuple[str, str], tuple[str, str]] | None = None
   counts: bool = True
+  older_fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def read_llava_fields(config: Any) -> dict[str, Any]:
@@ -50,17 +53,23 @@ def read_llava_fields(config: Any) -> dict[str, Any]:
   Raises:
     InputError: with every field that cannot be run.
   """
-  refuse(find_layer_problems(config) + find_projector_problems(config))
+  refuse(find_projector_problems(config))
   return {
     "image_token": config.image_token_id,
-    "feature_layer": config.vision_feature_layer,
+    "feature_layer": read_feature_layer(config),
     "select": config.vision_feature_select_strategy,
     "projector_activation": config.projector_hidden_act,
   }
 
 
+def read_feature_layer(config: Any) -> int | tuple[int, ...]:
+  """The layer of a configuration, or its several layers."""
+  layer = config.vision_feature_layer
+  return layer if isinstance(layer, int) else tuple(layer)
+
+
 def find_layer_problems(config: Any) -> list[str]:
-  """What cannot be run of `vision_feature_layer`."""
+  """What of `vision_feature_layer` cannot be run by a family that takes one layer."""
   layer = config.vision_feature_layer
   if isinstance(layer, int):
     return []

@@ -13,6 +13,8 @@ def describe_llava_processor(
   config: Any, image_token: str, features: int
 ) -> dict[str, Any]:
   """processor_config.json of LLaVA's processor."""
+  # VipLLaVA's configuration has no such field: its model always does this.
+  select = getattr(config, "vision_feature_select_strategy", "default")
   class_token = read_tower(config.vision_config).class_token
   return {
     "processor_class": "LlavaProcessor",
@@ -20,7 +22,7 @@ def describe_llava_processor(
     # Without the class token's the processor counts an image one token short.
     "num_additional_image_tokens": int(class_token),
     "patch_size": config.vision_config.patch_size,
-    "vision_feature_select_strategy": config.vision_feature_select_strategy,
+    "vision_feature_select_strategy": select,
   }
 
 

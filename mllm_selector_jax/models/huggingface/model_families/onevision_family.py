@@ -7,7 +7,6 @@ from typing import Any
 
 from mllm_selector_jax.models.huggingface.model_families.family import (
   ModelFamily,
-  find_layer_problems,
   find_projector_problems,
   read_llava_fields,
   refuse,
@@ -17,7 +16,7 @@ LIMIT = "anyres_max_"
 
 
 def _read(config: Any) -> dict[str, Any]:
-  problems = find_layer_problems(config) + find_projector_problems(config)
+  problems = find_projector_problems(config)
   ratio = config.vision_aspect_ratio
   if not ratio.startswith(LIMIT) or not ratio.removeprefix(LIMIT).isdigit():
     problems.append(
