@@ -37,12 +37,9 @@ from transformers.models.llava_onevision.processing_llava_onevision import (
 
 from mllm_selector_jax.data.images.decoding import MOST_RATIO
 from mllm_selector_jax.data.images.image_forms import (
-  NEWLINE,
-  ImageTokens,
-  cut_tiles,
-  lay_out,
+  BaseImages,
 )
-from mllm_selector_jax.types import ImageOptions
+from mllm_selector_jax.types import NEWLINE, ImageOptions, ImageTokens
 
 HALF = (0.5, 0.5, 0.5)
 CLIP = (0.48145466, 0.4578275, 0.40821073)
@@ -130,7 +127,7 @@ def test_internvl_tokens_are_the_processors(size, fewest, most, images):
     min_patches=fewest,
     max_patches=most,
   )
-  layout = lay_out(options, TOKENS, width, height, images)
+  layout = BaseImages(options, TOKENS).lay_out(width, height, images)
   assert layout.tiles == wanted["num_image_patches"][0]
   assert len(layout.features) + 2 == wanted["num_image_tokens"][0]
   assert layout.tokens.tolist() == [3, 4, *[7] * (256 * layout.tiles), 5]
@@ -150,9 +147,9 @@ def test_internvl_tiles_are_the_processors(size, fewest, most):
   wanted = GotOcr2ImageProcessorPil(size={"height": 28, "width": 28}, **RAW)(
     image, crop_to_patches=True, min_patches=fewest, max_patches=most
   )
-  found = cut_tiles(options, image, 1)
+  found = BaseImages(options, TOKENS).cut_tiles(image, 1)
   np.testing.assert_array_equal(found, list_tiles(wanted))
-  assert len(found) == lay_out(options, TOKENS, *size, 1).tiles
+  assert len(found) == BaseImages(options, TOKENS).lay_out(*size, 1).tiles
 
 
 # LLaVA-NeXT and LLaVA-OneVision.
@@ -234,7 +231,7 @@ def count_onevision(options, width, height):
 @example((1, 200), 1)  # no line of the map shows it
 @example((672, 672), 1)
 def test_next_layout_is_the_models(size, images):
-  layout = lay_out(NEXT, TOKENS, *size, images)
+  layout = BaseImages(NEXT, TOKENS).lay_out(*size, images)
   (wanted, _), _ = pack(LlavaNextModel, NEXT_CONFIG, NEXT, size, layout.tiles)
   np.testing.assert_array_equal(layout.features, wanted)
   assert len(layout.features) == count_next(NEXT, *size)
@@ -250,7 +247,7 @@ def test_next_layout_is_the_models(size, images):
 @example((5000, 5000))
 @example((1600, 1200))
 def test_onevision_layout_is_the_models(size):
-  layout = lay_out(ONEVISION, TOKENS, *size, 1)
+  layout = BaseImages(ONEVISION, TOKENS).lay_out(*size, 1)
   (numbers, wanted), values = pack(
     LlavaOnevisionModel, OV_CONFIG, ONEVISION, size, layout.tiles
   )
@@ -266,7 +263,7 @@ def test_onevision_layout_is_the_models(size):
 
 @pytest.mark.parametrize("images", [2, 5])
 def test_onevision_tiles_no_image_beside_others(images):
-  layout = lay_out(ONEVISION, TOKENS, 900, 700, images)
+  layout = BaseImages(ONEVISION, TOKENS).lay_out(900, 700, images)
   (numbers, _), _ = pack(LlavaOnevisionModel, OV_CONFIG, ONEVISION, (900, 700), 1)
   assert layout.tiles == 1
   assert layout.features.tolist() == numbers.tolist() == [*range(729), NEWLINE]
@@ -276,7 +273,7 @@ def test_onevision_tiles_no_image_beside_others(images):
 def test_shrinking_follows_the_number_of_tiles(most):
   options = dataclasses.replace(ONEVISION, max_features=most)
   for size in ((2304, 1500), (800, 790), (5000, 4999)):
-    layout = lay_out(options, TOKENS, *size, 1)
+    layout = BaseImages(options, TOKENS).lay_out(*size, 1)
     (numbers, wanted), values = pack(
       LlavaOnevisionModel, OV_CONFIG, options, size, layout.tiles
     )
@@ -305,10 +302,12 @@ def test_next_tiles_are_the_processors(size):
     image_grid_pinpoints=[list(pair) for pair in SMALL_PINPOINTS],
     **RAW,
   )
-  found = cut_tiles(options, noise(*size), 1)
+  found = BaseImages(options, TOKENS).cut_tiles(noise(*size), 1)
   np.testing.assert_array_equal(found, list_tiles(processor(noise(*size))))
-  np.testing.assert_array_equal(found, cut_tiles(options, noise(*size), 2))
-  assert len(found) == lay_out(options, TOKENS, *size, 1).tiles
+  np.testing.assert_array_equal(
+    found, BaseImages(options, TOKENS).cut_tiles(noise(*size), 2)
+  )
+  assert len(found) == BaseImages(options, TOKENS).lay_out(*size, 1).tiles
 
 
 @quick
@@ -325,11 +324,11 @@ def test_onevision_tiles_are_the_processors(size):
     **RAW,
   )
   image, other = noise(*size), noise(30, 20)
-  found = cut_tiles(options, image, 1)
+  found = BaseImages(options, TOKENS).cut_tiles(image, 1)
   np.testing.assert_array_equal(found, list_tiles(processor([[image]])))
-  assert len(found) == lay_out(options, TOKENS, *size, 1).tiles
+  assert len(found) == BaseImages(options, TOKENS).lay_out(*size, 1).tiles
   both = np.asarray(processor([[image, other]])["pixel_values"])
   for number, one in enumerate((image, other)):
-    found = cut_tiles(options, one, 2)
-    assert len(found) == lay_out(options, TOKENS, *one.size, 2).tiles == 1
+    found = BaseImages(options, TOKENS).cut_tiles(one, 2)
+    assert len(found) == BaseImages(options, TOKENS).lay_out(*one.size, 2).tiles == 1
     np.testing.assert_array_equal(found, both[number].transpose(0, 2, 3, 1))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.data.images import image_forms
 from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.types import ImageOptions
 from tests.data.test_images import picture
@@ -76,13 +75,13 @@ def test_a_square_of_the_right_size_is_untouched():
 @pytest.mark.parametrize("images", [1, 3])
 def test_every_image_is_one_tile(images, extra):
   options = ImageOptions(32, HALF, HALF, grid=4, extra_features=extra)
-  layout = image_forms.lay_out(options, image_forms.ImageTokens(9), 70, 20, images)
+  layout = BaseImages(options, ImageTokens(9)).lay_out(70, 20, images)
   features = 16 + extra
   assert layout.tiles == 1
   assert layout.tokens.tolist() == [9] * features
   assert layout.features.tolist() == list(range(features))
   assert layout.taps.shape == layout.weights.shape == (0, 4)
   image = picture(70, 20)
-  found = image_forms.cut_tiles(options, image, images)
+  found = BaseImages(options, ImageTokens(9)).cut_tiles(image, images)
   assert found.shape == (1, 32, 32, 3)
   np.testing.assert_array_equal(found[0], square_form.to_pixels(image, options))

@@ -7,9 +7,9 @@ import pytest
 import transformers
 from PIL import Image
 
-from mllm_selector_jax.data.images import image_forms
+from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.models.huggingface import processor
-from mllm_selector_jax.types import InputError
+from mllm_selector_jax.types import ImageTokens, InputError
 from tests.models import tiny
 
 SIZES = [(90, 60), (33, 32), (5, 150), (64, 64), (1, 1), (129, 40)]
@@ -161,20 +161,20 @@ def test_tokens_and_pixels_are_the_familys(tmp_path, family, sizes):
   for folder in (published, written):
     theirs = make_processor(family, folder)
     marks = theirs.tokenizer.convert_tokens_to_ids(["<image>", "<img>", "</img>"])
-    tokens = image_forms.ImageTokens(marks[0])
+    tokens = ImageTokens(marks[0])
     if family == "internvl":
-      tokens = image_forms.ImageTokens(marks[0], (marks[1],), (marks[2],))
+      tokens = ImageTokens(marks[0], (marks[1],), (marks[2],))
     wanted = theirs(images=[images], text=["<image>" * len(images)])
     ids = [token for token in wanted["input_ids"][0] if token in marks]
     count, found = len(images), []
     for image in images:
-      layout = image_forms.lay_out(options, tokens, *image.size, count)
+      layout = BaseImages(options, tokens).lay_out(*image.size, count)
       found += layout.tokens.tolist()
-      tiles = image_forms.cut_tiles(options, image, count)
+      tiles = BaseImages(options, tokens).cut_tiles(image, count)
       assert len(tiles) == layout.tiles
     assert found == ids
     pixels = to_bytes(wanted["pixel_values"])
-    tiles = [image_forms.cut_tiles(options, image, count) for image in images]
+    tiles = [BaseImages(options, tokens).cut_tiles(image, count) for image in images]
     if family != "internvl":  # padded to the same number of tiles
       most = max(map(len, tiles))
       blank = to_bytes(np.zeros((1, 3, 32, 32)))
