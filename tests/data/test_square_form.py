@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.data.images.image_forms import square_form
-from mllm_selector_jax.types import ImageOptions
+from mllm_selector_jax.data.images.image_forms import BaseImages, square_form
+from mllm_selector_jax.types import ImageOptions, ImageTokens
 from tests.data.test_images import picture
 
 HALF = (0.5, 0.5, 0.5)
