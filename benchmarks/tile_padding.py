@@ -12,7 +12,6 @@ line of each part says how many. "Executed" counts a batch's static shape.
 import argparse
 import types
 
-
 from benchmarks import tiled_pools
 from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.packing import assembly, batch_shapes, row_packing
