@@ -67,11 +67,11 @@ def measure_halves(arguments: argparse.Namespace) -> None:
     pool_check.check_pool([arguments.pool], arguments.images, encoder, 64_000_000, out)
     pool = pool_table.read_table(out)
 
-    def make_batches(shape):
+    def make_batches(shapes):
       cache = loader.Cache(1 << 30)  # empty: every image is decoded once
       folders = ImageFolders.of(arguments.images)
       reader = loader.Reader(pool, encoder, folders, 64_000_000, cache)
-      return loader.MakeBatch(passes.PassReader(reader, passes.MAIN), shape)
+      return loader.MakeStep(passes.PassReader(reader, passes.MAIN), shapes)
 
     rows = np.flatnonzero(pool.ok)[: arguments.samples]
     for share in (False, True):
@@ -79,7 +79,7 @@ def measure_halves(arguments: argparse.Namespace) -> None:
       layout = engine.lay_out(config, pool, rows, score, sharding.make_mesh())
       steps = layout.steps(layout.parts)
       for threads in (0, 2):
-        make = make_batches(layout.own_shape)
+        make = make_batches(layout.own_shapes)
         begun = time.perf_counter(), time.process_time()
         for _ in loader.read_batches(steps, make, threads):
           pass
@@ -140,7 +140,7 @@ def watch_memory(arguments: argparse.Namespace) -> None:
     f" {sum(part.steps for part in layout.parts):,} steps, {resident():.2f} GB",
     flush=True,
   )
-  make = loader.MakeBatch(passes.PassReader(pool, passes.MAIN), layout.own_shape)
+  make = loader.MakeStep(passes.PassReader(pool, passes.MAIN), layout.own_shapes)
   steps, samples = layout.steps(layout.parts), 0
   begun, tenth = time.perf_counter(), len(steps) // 10
   for number, batch in enumerate(loader.read_batches(steps, make, 2), 1):

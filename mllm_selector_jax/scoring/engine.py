@@ -81,7 +81,8 @@ def plan_pass(
     if not own.questions:
       prefixes = prefixes.drop_questions()
   length = row_packing.row_length_for(lengths, options.row_length)
-  return make_plan(lengths, length, prefixes, tiles, table.supervised[rows])
+  supervised = table.supervised[rows]
+  return make_plan(lengths, length, prefixes, tiles, supervised, options.batch_rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Layout:
     rows: the pool row of each item.
     parts: of the plan, all of them.
     batch_rows: packed rows a step.
-    shape: of every step's batch.
+    shapes: of the steps' batches.
     counts: of every pool row, as the pass feeds it.
     share, shares: which of equal shares of a step's rows this process feeds.
   """
@@ -102,21 +103,28 @@ class Layout:
   rows: Int[np.ndarray, " n"]
   parts: list[schedule.Part]
   batch_rows: int
-  shape: Shape
+  shapes: schedule.Shapes
   counts: Counts
   share: int
   shares: int
 
   @property
-  def own_shape(self) -> Shape:
-    """The shape of this process's share of a batch."""
-    return self.shape.share(self.shares)
+  def shape(self) -> Shape:
+    """A shape that holds every step."""
+    return self.shapes.largest
 
-  def steps(self, parts: list[schedule.Part]) -> schedule.Steps:
+  @property
+  def own_shapes(self) -> tuple[Shape, ...]:
+    """The shapes of this process's share of a batch; the last one holds every step."""
+    every = *self.shapes.shapes, self.shapes.largest
+    return tuple(shape.share(self.shares) for shape in every)
+
+  def steps(self, parts: list[schedule.Part]) -> schedule.ShapedSteps:
     """The steps of these parts, of each this process's share."""
-    return schedule.Steps(
+    steps = schedule.Steps(
       self.plan, self.rows, parts, self.batch_rows, self.share, self.shares
     )
+    return schedule.ShapedSteps(steps, self.shapes.which)
 
   def own_rows(self, step: list) -> list:
     """Of a step's packed rows, this process's share."""
@@ -125,20 +133,20 @@ class Layout:
 
   def describe(self, table: Any, own: Pass) -> dict[str, int]:
     """What the pass computes, padding included; see `run_pass`."""
-    steps = sum(part.steps for part in self.parts)
-    shape, rows = self.shape, self.rows
+    shapes = [self.shapes.shapes[number] for number in self.shapes.which]
+    rows = self.rows
     fed = int(self.plan.tokens(table.tokens[rows]).sum()) if own.change is None else 0
     return {
       "parts": len(self.parts),
       "packed_rows": len(self.plan),
-      "steps": steps,
+      "steps": len(shapes),
       "tokens": fed,
-      "executed_tokens": steps * shape.rows * shape.length,
+      "executed_tokens": sum(one.rows * one.length for one in shapes),
       "tiles": int(self.plan.tiles(self.counts.tiles[rows]).sum()),
-      "executed_tiles": steps * shape.shards * shape.tiles,
+      "executed_tiles": sum(one.shards * one.tiles for one in shapes),
       "supervised": int(table.supervised[rows].sum()),
-      "executed_supervised": steps * shape.shards * shape.supervised,
-      "executed_answers": steps * shape.shards * shape.answers,
+      "executed_supervised": sum(one.shards * one.supervised for one in shapes),
+      "executed_answers": sum(one.shards * one.answers for one in shapes),
     }
 
 
@@ -161,14 +169,14 @@ def lay_out(
   batch_rows = -(-options.batch_rows // ways) * ways
   every = schedule.cut_parts(plan, rows, options.part_rows, batch_rows)
   counts = Counts.of_pool(table, own.images)
-  shape = schedule.find_shape(
+  shapes = schedule.find_shapes(
     schedule.Steps(plan, rows, every, batch_rows),
     counts,
     config.patches,
     config.vision.image_size,
     ways,
   )
-  return Layout(plan, rows, every, batch_rows, shape, counts, share, shares)
+  return Layout(plan, rows, every, batch_rows, shapes, counts, share, shares)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +188,7 @@ class _Runner:
     params: laid over the mesh.
     mesh: the devices.
     layout: of the pass.
-    make: a step's packed rows to a batch.
+    make: a step's packed rows to a batch; the last of its shapes holds every step.
     threads: that read ahead.
   """
 
@@ -188,7 +196,7 @@ class _Runner:
   params: Params
   mesh: Mesh
   layout: Layout
-  make: loader.MakeBatch
+  make: loader.MakeStep
   threads: int
 
   def run(
@@ -215,7 +223,7 @@ class _Runner:
     if not len(bad):
       return outputs
     steps = nonfinite.set_apart(bad, self.layout.counts, self.layout.shape)
-    mine = [self.layout.own_rows(step) for step in steps]
+    mine = [(-1, self.layout.own_rows(step)) for step in steps]
     batches = iter(loader.read_batches(mine, self.make, self.threads))
     return nonfinite.drop_rows(outputs, bad) + self.run(len(steps), batches)
 
@@ -261,7 +269,7 @@ def run_pass(
   progress(done, len(rows))
   if not waiting:
     return layout.describe(reader.table, own)
-  make = loader.MakeBatch(PassReader(reader, own), layout.own_shape)
+  make = loader.MakeStep(PassReader(reader, own), layout.own_shapes)
   batches = iter(loader.read_batches(layout.steps(waiting), make, options.threads))
   with sharding.use(mesh):
     shardings = sharding.parameter_shardings(params, logical_axes(params), mesh)

@@ -5,11 +5,12 @@ processes, so that a pass goes on anywhere where it was broken off.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from mllm_selector_jax.data.packing import assembly
+from mllm_selector_jax.data.packing import assembly, batch_shapes
 from mllm_selector_jax.data.packing.tree_packing import Plan
 
 
@@ -74,15 +75,18 @@ class Steps:
   def __len__(self) -> int:
     return sum(part.steps for part in self.parts)
 
-  def __getitem__(self, number: int) -> list[list[assembly.Tree]]:
+  def find(self, number: int) -> tuple[Part, int]:
+    """The part of a step, and the step's first packed row."""
     for part in self.parts:
       if number < part.steps:
-        break
+        return part, part.start + number * self.batch_rows
       number -= part.steps
-    else:
-      raise IndexError(number)
+    raise IndexError(number)
+
+  def __getitem__(self, number: int) -> list[list[assembly.Tree]]:
+    part, start = self.find(number)
     each = self.batch_rows // self.shares
-    start = part.start + number * self.batch_rows + self.share * each
+    start += self.share * each
     return [
       [(trunk, self.rows[items].tolist()) for trunk, items in self.plan.row(row)]
       for row in range(start, min(start + each, part.stop))
@@ -99,10 +103,46 @@ class Steps:
     )
 
 
-def find_shape(
+@dataclasses.dataclass(frozen=True)
+class ShapedSteps:
+  """Steps with the number of each one's shape, as `loader.MakeStep` takes them.
+
+  Attributes:
+    steps: the packed rows.
+    which: the number of the shape of every step of the plan.
+  """
+
+  steps: Steps
+  which: Int[np.ndarray, " s"]
+
+  def __len__(self) -> int:
+    return len(self.steps)
+
+  def __getitem__(self, number: int) -> tuple[int, list[list[assembly.Tree]]]:
+    _, start = self.steps.find(number)
+    return int(self.which[start // self.steps.batch_rows]), self.steps[number]
+
+
+class Shapes(NamedTuple):
+  """The shapes of a plan's batches; see `find_shapes`.
+
+  Attributes:
+    which: the number of each step's shape.
+    shapes: with ever more tiles.
+    largest: a shape that holds every step.
+  """
+
+  which: Int[np.ndarray, " s"]
+  shapes: tuple[assembly.Shape, ...]
+  largest: assembly.Shape
+
+
+def find_shapes(
   steps: Steps, counts: assembly.Counts, patches: int, side: int, shards: int
-) -> assembly.Shape:
-  """The shape that holds every step of the plan, whichever parts are left.
+) -> Shapes:
+  """As many shapes as the plan has classes, of which each step has the smallest.
+
+  They hold every step of the plan, whichever parts are left.
 
   Args:
     steps: of all parts.
@@ -110,19 +150,30 @@ def find_shape(
     patches, side: features and pixels of a tile.
     shards: row shards of a step.
   """
-  plan, rows = steps.plan, steps.rows
-  return assembly.find_shape(
-    steps.sizes(),
-    assembly.Counts(
-      tiles=plan.tiles(counts.tiles[rows]),
-      taps=plan.taps(counts.taps[rows]),
-      supervised=plan.sums(counts.supervised[rows].astype(np.int64)),
-      answers=plan.sums(counts.answers[rows].astype(np.int64)),
-    ),
-    plan.row_length,
-    patches,
-    side,
-    shards,
-    steps.batch_rows,
-    trunks=bool(plan.trunks.any()),
+  plan, rows, sizes = steps.plan, steps.rows, steps.sizes()
+  packed = assembly.Counts(
+    tiles=plan.tiles(counts.tiles[rows]),
+    taps=plan.taps(counts.taps[rows]),
+    supervised=plan.sums(counts.supervised[rows].astype(np.int64)),
+    answers=plan.sums(counts.answers[rows].astype(np.int64)),
   )
+  needed = assembly.sum_fullest(sizes, packed.tiles, steps.batch_rows // shards)
+  heights = batch_shapes.choose_heights(needed, plan.classes)
+  which = np.searchsorted(heights, needed)
+
+  def find(wanted):
+    alike = np.repeat(wanted, sizes)
+    return assembly.find_shape(
+      sizes[wanted],
+      assembly.Counts(*(values[alike] for values in packed)),
+      plan.row_length,
+      patches,
+      side,
+      shards,
+      steps.batch_rows,
+      trunks=bool(plan.trunks.any()),
+    )
+
+  shapes = tuple(find(which == number) for number in range(len(heights)))
+  whole = find(np.ones(len(sizes), bool))
+  return Shapes(which, shapes or (whole,), whole)

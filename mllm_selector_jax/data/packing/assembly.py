@@ -112,13 +112,9 @@ def find_shape(
   """
   steps = np.asarray(steps, np.int64)
   rows = -(-max(rows, int(steps.max(initial=1))) // shards) * shards
-  step = np.repeat(np.arange(len(steps)), steps)
-  place = np.arange(len(step)) - np.repeat(np.cumsum(steps) - steps, steps)
-  shard = step * shards + place // (rows // shards)
 
   def most(values):
-    sums = np.bincount(shard, values, 1)
-    return int(sums.max(initial=0))
+    return int(sum_fullest(steps, values, rows // shards).max(initial=0))
 
   return Shape(
     rows=rows,
@@ -132,6 +128,25 @@ def find_shape(
     trunks=trunks,
     taps=most(counts.taps),
   )
+
+
+def sum_fullest(
+  steps: Int[np.ndarray, " s"], values: Int[np.ndarray, " R"], shard_rows: int
+) -> Int[np.ndarray, " s"]:
+  """A value of each packed row, summed over the shards: of each step the largest sum.
+
+  Args:
+    steps: packed rows of each step, as numbers of rows that follow each other.
+    values: of all those packed rows.
+    shard_rows: packed rows of a shard; the last shards of a step may have fewer.
+  """
+  step = np.repeat(np.arange(len(steps)), steps)
+  place = np.arange(len(step)) - np.repeat(np.cumsum(steps) - steps, steps)
+  shards = 1 + int(place.max(initial=0)) // shard_rows
+  sums = np.bincount(
+    step * shards + place // shard_rows, values, len(steps) * shards
+  ).reshape(len(steps), shards)
+  return sums.max(1, initial=0).astype(np.int64)
 
 
 def find_steps_shape(

@@ -1,7 +1,8 @@
-"""Shapes of training's steps: few, since each is compiled, and little empty.
+"""Shapes of batches: few, since each is compiled, and little empty.
 
-Steps of as many samples need more or fewer packed rows. One shape for all would have
-rows of padding in nearly every step.
+Steps of training that have as many samples need more or fewer packed rows. One shape
+for all would have rows of padding in nearly every step. Scoring has as many packed
+rows in every step, but with more or fewer tiles (tree_packing.py, scoring/schedule.py).
 """
 
 from collections.abc import Sequence
@@ -11,9 +12,15 @@ import numpy as np
 from jaxtyping import Int
 
 from mllm_selector_jax.data.packing import assembly, row_packing
+from mllm_selector_jax.data.packing.interleaving import interleave
 
 MOST = 3  # shapes, each a compilation
 STEPS_EACH = 100  # steps that pay for one more of them
+
+
+def count_shapes(steps: int) -> int:
+  """How many shapes so many steps pay for."""
+  return min(MOST, 1 + steps // STEPS_EACH)
 
 
 class Laid(NamedTuple):
@@ -79,6 +86,9 @@ def lay_out(
 ) -> Laid:
   """Gives every step the smallest of few shapes that hold them all.
 
+  The rows of a step are put in an order in which equal shares of them hold about as
+  many tiles and supervised tokens, however many shares there are.
+
   Args:
     steps: of packed rows of items.
     items: what each item holds.
@@ -88,7 +98,8 @@ def lay_out(
     most: shapes; None: one, and one more every `STEPS_EACH` steps up to `MOST`.
   """
   if most is None:
-    most = min(MOST, 1 + len(steps) // STEPS_EACH)
+    most = count_shapes(len(steps))
+  steps = [_spread(step, items) for step in steps]
   needed = np.array([-(-max(len(step), 1) // shards) * shards for step in steps])
   heights = choose_heights(needed, most)
   which = np.searchsorted(heights, needed)
@@ -98,4 +109,11 @@ def lay_out(
     shapes.append(
       assembly.find_steps_shape(alike, items, length, patches, side, shards)
     )
-  return Laid(list(steps), which, tuple(shapes))
+  return Laid(steps, which, tuple(shapes))
+
+
+def _spread(step: row_packing.Rows, items: assembly.Counts) -> row_packing.Rows:
+  """The rows of a step, interleaved by what they hold."""
+  counts = assembly.count_rows(step, items)
+  order = np.argsort(interleave(counts.tiles, counts.supervised))
+  return [step[number] for number in order.tolist()]

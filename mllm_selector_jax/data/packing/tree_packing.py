@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Num
 
+from mllm_selector_jax.data.packing import batch_shapes
 from mllm_selector_jax.data.packing.best_fit import best_fit
+from mllm_selector_jax.data.packing.interleaving import interleave
 from mllm_selector_jax.data.packing.prefixes import Prefixes, no_prefixes
 
 Tree = tuple[int, list[int]]  # shared tokens, and the samples that share them
-
-_GOLDEN = np.uint64(11_400_714_819_323_198_485)  # 2^64 over the golden ratio, odd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Plan:
     trunks: tokens that the samples of a tree share; 0 where there is one sample.
     trunk_tiles, trunk_taps: of the images in a tree's trunk.
     rows: start of every packed row in `trees`, and the end.
+    classes: number of runs of rows, those of the most tiles first, which are to have
+      batches of as many shapes.
   """
 
   row_length: int
@@ -40,6 +42,7 @@ class Plan:
   trunk_tiles: Int[np.ndarray, " trees"]
   trunk_taps: Int[np.ndarray, " trees"]
   rows: Int[np.ndarray, " row_bounds"]
+  classes: int = 1
 
   def __len__(self) -> int:
     """Packed rows."""
@@ -84,13 +87,16 @@ def make_plan(
   prefixes: Prefixes | None = None,
   tiles: Int[np.ndarray, " n"] | None = None,
   supervised: Int[np.ndarray, " n"] | None = None,
+  step_rows: int | None = None,
 ) -> Plan:
   """Joins samples that begin alike to trees, and packs trees into rows.
 
   A sample joins those with which it has its longest prefix in common. Trees go,
   largest first, where they leave the least room. Rows then lie in an order in which
-  consecutive ones hold about the average of tiles and of supervised tokens. Ties are
-  broken by item number, and nothing but equality of the keys counts.
+  consecutive ones hold about the average of tiles and of supervised tokens. If samples
+  have several tiles and there are many steps, the rows are first divided into classes
+  of more and of fewer tiles, whose batches have shapes of their own. Ties are broken by
+  item number, and nothing but equality of the keys counts.
 
   Args:
     lengths: tokens of each sample; none may exceed `row_length`.
@@ -99,6 +105,7 @@ def make_plan(
     tiles: of each sample's images, only for the order of the rows.
     supervised: of each sample, likewise; by default the tokens beside the trunk stand
       in for them.
+    step_rows: about how many packed rows a step has; None makes one class of rows.
   """
   lengths = np.asarray(lengths, np.int64)
   count = len(lengths)
@@ -127,9 +134,13 @@ def make_plan(
   row_of[order] = bins = best_fit(sizes[order], row_length)
   row_count = int(bins.max(initial=-1)) + 1
   learned = lengths - joined.tokens[joined.head] if supervised is None else supervised
-  rank = _interleave(
+  classes = 1
+  if step_rows is not None and tiles.max(initial=0) > 1:
+    classes = batch_shapes.count_shapes(row_count // step_rows)
+  rank = _order_by_class(
     _sum_by(row_of, measure(tiles, joined.tiles), row_count),
     _sum_by(row_of[tree_of], np.asarray(learned, np.int64), row_count),
+    classes,
   )
 
   # Inside a row the largest tree is first, inside a tree the lowest item number.
@@ -144,6 +155,7 @@ def make_plan(
     trunk_tiles=joined.tiles[firsts][place].astype(np.int32),
     trunk_taps=joined.taps[firsts][place].astype(np.int32),
     rows=_bounds(np.bincount(rank[row_of], minlength=row_count)),
+    classes=classes,
   )
 
 
@@ -206,19 +218,22 @@ def _join(
   return joined
 
 
-def _interleave(
-  tiles: Int[np.ndarray, " r"], learned: Int[np.ndarray, " r"]
+def _order_by_class(
+  tiles: Int[np.ndarray, " r"], learned: Int[np.ndarray, " r"], classes: int
 ) -> Int[np.ndarray, " r"]:
-  """The place of each row, so that neighbours differ and runs are alike.
+  """The place of each row: classes of ever fewer tiles, each of them interleaved.
 
-  Rows sorted by tiles, then supervised tokens, are dealt out by the multiples of
-  the golden ratio: any run of places takes nearly equally spaced ranks.
+  The bounds of the classes waste the fewest tiles if a row is a batch's shard of its
+  own. The first batch is one of the largest, so that a lack of memory shows at once.
   """
-  by_size = np.lexsort((learned, tiles))
-  with np.errstate(over="ignore"):
-    multiples = np.arange(1, len(by_size) + 1, dtype=np.uint64) * _GOLDEN
-  place = np.empty(len(by_size), np.int64)
-  place[by_size] = np.argsort(multiples)
+  heights = batch_shapes.choose_heights(tiles, classes)
+  class_of = np.searchsorted(heights, tiles)
+  place = np.empty(len(tiles), np.int64)
+  start = 0
+  for number in reversed(range(len(heights))):
+    rows = np.flatnonzero(class_of == number)
+    place[rows] = start + interleave(tiles[rows], learned[rows])
+    start += len(rows)
   return place
 
 

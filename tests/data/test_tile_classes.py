@@ -1,0 +1,144 @@
+"""Pools whose images have many tiles or few: the plan's classes, and their shapes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks import tiled_pools
+from mllm_selector_jax.data.packing import batch_shapes, row_packing, tree_packing
+from mllm_selector_jax.data.packing.assembly import Counts, count_rows
+from mllm_selector_jax.scoring import schedule
+
+MOST_PADDING = 0.15  # of the executed tiles
+
+
+def plan(table, rows, length, step_rows=8, share=True):
+  prefixes = table.prefixes.take(rows, 1) if share else None
+  return tree_packing.make_plan(
+    table.tokens[rows],
+    length,
+    prefixes,
+    table.tiles[rows],
+    table.supervised[rows],
+    step_rows,
+  )
+
+
+def shape_steps(table, rows, made, batch_rows, shards):
+  parts = schedule.cut_parts(made, rows, 8192, batch_rows)
+  steps = schedule.Steps(made, rows, parts, batch_rows)
+  counts = Counts.of_pool(table)
+  return steps, schedule.find_shapes(steps, counts, 4, 8, shards)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+  return tiled_pools.draw_pool(24_000)
+
+
+@pytest.mark.parametrize("name", tiled_pools.FORMS)
+@pytest.mark.parametrize(("length", "shards"), [(4096, 1), (4096, 8), (8192, 1)])
+def test_little_of_the_tiles_is_padding(drawn, name, length, shards):
+  table = tiled_pools.describe(drawn, tiled_pools.FORMS[name])
+  rows = tiled_pools.keep_rows(table, length)
+  made = plan(table, rows, length)
+  assert made.classes == batch_shapes.MOST
+  _, shapes = shape_steps(table, rows, made, 8, shards)
+  assert len(shapes.shapes) == batch_shapes.MOST
+  each = np.array([shape.tiles * shape.shards for shape in shapes.shapes])
+  tiles = made.tiles(table.tiles[rows]).sum()
+  assert 1 - tiles / each[shapes.which].sum() <= MOST_PADDING
+
+
+@pytest.mark.parametrize("shards", [1, 2, 8])
+def test_every_step_fits_its_shape(drawn, shards):
+  table = tiled_pools.describe(drawn, tiled_pools.FORMS["llava_onevision"])
+  rows = tiled_pools.keep_rows(table, 8192)
+  made = plan(table, rows, 8192, 8)
+  steps, shapes = shape_steps(table, rows, made, 8, shards)
+  assert len(shapes.which) == len(steps)
+  assert shapes.largest.tiles == max(shape.tiles for shape in shapes.shapes)
+  packed = Counts(
+    made.tiles(table.tiles[rows]),
+    made.taps(table.taps[rows]),
+    made.sums(table.supervised[rows]),
+    made.sums(table.turns[rows]),
+  )
+  shaped = schedule.ShapedSteps(steps, shapes.which)
+  for number in range(0, len(steps), 7):
+    which, trees = shaped[number]
+    assert which == shapes.which[number] and trees == steps[number]
+    start = 8 * number
+    for first in range(start, min(start + 8, len(made)), 8 // shards):
+      held = [values[first : first + 8 // shards].sum() for values in packed]
+      for shape in (shapes.shapes[which], shapes.largest):
+        room = shape.tiles, shape.taps, shape.supervised, shape.answers
+        assert all(a <= b for a, b in zip(held, room, strict=True))
+
+
+def test_steps_of_later_parts_have_the_same_shapes(drawn):
+  table = tiled_pools.describe(drawn, tiled_pools.FORMS["llava_next"])
+  rows = tiled_pools.keep_rows(table, 8192)
+  made = plan(table, rows, 8192)
+  steps, shapes = shape_steps(table, rows, made, 8, 1)
+  every = schedule.ShapedSteps(steps, shapes.which)
+  assert len(steps.parts) > 2
+  left = schedule.Steps(made, rows, steps.parts[1:], 8)
+  later = schedule.ShapedSteps(left, shapes.which)
+  skipped = steps.parts[0].steps
+  for number in (0, 1, len(later) - 1):
+    assert later[number] == every[skipped + number]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+  st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9)), min_size=1, max_size=80),
+  st.integers(1, 4),
+)
+def test_classes_hold_the_same_rows_in_another_order(items, classes):
+  lengths, tiles = np.array(items).T
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(batch_shapes, "count_shapes", lambda steps: classes)
+    made = tree_packing.make_plan(lengths, 40, None, tiles, lengths, 1)
+  alone = tree_packing.make_plan(lengths, 40, None, tiles, lengths)
+
+  def list_rows(plan):
+    return sorted(plan.row(number) for number in range(len(plan)))
+
+  assert list_rows(made) == list_rows(alone)
+  held = made.tiles(tiles)
+  if tiles.max() > 1:
+    heights = batch_shapes.choose_heights(held, classes)
+    class_of = np.searchsorted(heights, held)
+    assert (np.diff(class_of) <= 0).all()
+  else:
+    assert made.items.tolist() == alone.items.tolist()
+
+
+def test_pools_of_one_tile_a_row_and_short_ones_have_one_class(drawn):
+  rng = np.random.default_rng(0)
+  lengths, tiles = rng.integers(300, 2000, 9000), rng.integers(0, 2, 9000)
+  made = tree_packing.make_plan(lengths, 2048, None, tiles, lengths, 4)
+  alone = tree_packing.make_plan(lengths, 2048, None, tiles, lengths)
+  assert made.classes == 1 and made.items.tolist() == alone.items.tolist()
+  few = tree_packing.make_plan(lengths[:99], 2048, None, tiles[:99] * 3, None, 1)
+  assert few.classes == 1
+
+
+def test_a_training_step_spreads_its_tiles_over_the_shards(drawn):
+  """Shares of a step, packed longest first, would have ever fewer images."""
+  table = tiled_pools.describe(drawn, tiled_pools.FORMS["llava_next"])
+  counts = Counts.of_pool(table)
+  rows = tiled_pools.keep_rows(table, 4096)[:6400]
+  lengths = table.tokens[rows]
+  steps = row_packing.training_steps(len(rows), lengths, 128, 1, 0, 4096)
+  steps = [[rows[items].tolist() for items in step] for step in steps]
+  laid = batch_shapes.lay_out(steps, counts, 4096, 4, 8, 8)
+  tiles = [laid.shapes[which].tiles * 8 for which in laid.which]
+  assert 1 - table.tiles[rows].sum() / sum(tiles) <= 0.18
+  for before, after in zip(steps, laid.steps, strict=True):
+    assert sorted(before) == sorted(after) and before != after
+    held = count_rows(after, counts).tiles
+    runs = np.convolve(held, np.ones(8), "valid")
+    assert runs.max() <= 1.3 * runs.mean()
