@@ -92,7 +92,7 @@ def teach_to_stop(config, params, encoder, options, image, end):
   params["decoder"]["head"] = head
   prompt = encoder.prompt(QUESTION, ONE_IMAGE)
   pixels = square_form.to_pixels(image, options)
-  batch = generation.make_prompts([prompt], [pixels], config, 1)
+  batch = generation.make_prompts([prompt], [(pixels[None],)], config, 1)
   free = np.asarray(generation.make_generate(config, NEW, -1)(params, *batch))[0]
   firsts = [place for place in range(1, NEW - 3) if free[place] not in free[:place]]
   assert firsts, free
@@ -159,7 +159,7 @@ def test_generate_stops_and_answers_as_we_do(tmp_path, name, chat, family, setti
   image = make_image(tmp_path)
   params = packed.random_params(config)
   end = encoder.encode([{"from": "human", "value": "<image>"},
-                        {"from": "gpt", "value": "two"}], True)  # fmt: skip
+                        {"from": "gpt", "value": "two"}], ONE_IMAGE)  # fmt: skip
   end = int(end.tokens[end.supervised][-1])
   teach_to_stop(config, params, encoder, options, image, end)
   source, exact = template_source.make_chat_template(encoder)
@@ -171,7 +171,7 @@ def test_generate_stops_and_answers_as_we_do(tmp_path, name, chat, family, setti
   if name == "plain":
     question = Question("a", "t", "image.png", "", ("red",))
   _, (ours,) = evaluate_model(
-    config, params, encoder, str(tmp_path), options, [question], 1, NEW
+    config, params, encoder, str(tmp_path), [question], 1, NEW
   )
   asked = out, image, question.question, chat != CHATML
   ids, text = ask_transformers(*asked)
