@@ -96,6 +96,29 @@ def test_a_table_of_an_earlier_version_knows_no_answers(tmp_path):
   assert pool.read_row(1) == LINES[1]._replace(answer=0)
 
 
+def test_a_table_of_one_image_per_row_is_read(tmp_path):
+  lines = [line for line in LINES if len(line.images) < 2]
+  write(tmp_path / "t.parquet", lines)
+  old = pq.read_table(tmp_path / "t.parquet")
+  for name, earlier in (("images", "image"), ("image_hashes", "image_hash")):
+    texts = pa.array([row[0] if row else None for row in old[name].to_pylist()])
+    old = old.drop_columns([name]).append_column(earlier, texts)
+  texts = pa.array([row[0] if row else None for row in old["pixels"].to_pylist()])
+  names = [name for name in old.column_names if name.startswith("prefix_")]
+  names += ["pixels", "sizes", "image_tokens", "tiles", "taps"]
+  old = old.drop_columns(names).append_column("pixels", texts)
+  pq.write_table(old, tmp_path / "old.parquet")
+  pool = pool_table.read_table(tmp_path / "old.parquet")
+  assert pool.has_image.tolist() == [True, False, True]
+  for name in ("images", "image_hashes", "pixels"):
+    found = [getattr(pool, name)[row] for row in range(3)]
+    assert found == [getattr(line, name) for line in lines]
+  assert pool.tokens.tolist() == [line.tokens for line in lines]
+  for name in ("tiles", "prefixes", "sizes"):
+    with pytest.raises(InputError, match="earlier version and lacks the column"):
+      getattr(pool, name)
+
+
 def test_an_error_leaves_the_old_file(tmp_path):
   write(tmp_path / "t.parquet", LINES)
   old = (tmp_path / "t.parquet").read_bytes()

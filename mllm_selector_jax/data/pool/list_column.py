@@ -59,6 +59,17 @@ class Lists(Generic[Value]):
     return np.repeat(np.arange(len(self)), self.counts)
 
 
+def list_texts(column: Any) -> Any:
+  """Returns a chunked Arrow array of texts as one of lists, empty for a null."""
+  import pyarrow as pa
+  import pyarrow.compute as pc
+
+  texts = column.combine_chunks()
+  is_text = pc.is_valid(texts).to_numpy(zero_copy_only=False)
+  bounds = np.concatenate([[0], np.cumsum(is_text)]).astype(np.int32)
+  return pa.chunked_array([pa.ListArray.from_arrays(bounds, texts.drop_null())])
+
+
 def _count(lists: Any) -> Int[np.ndarray, " N"]:
   import pyarrow.compute as pc
 

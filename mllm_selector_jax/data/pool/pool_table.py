@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int, Shaped, UInt64
 from mllm_selector_jax import storage
 from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.packing.prefixes import Prefixes
-from mllm_selector_jax.data.pool.list_column import Lists
+from mllm_selector_jax.data.pool.list_column import Lists, list_texts
 from mllm_selector_jax.data.pool.text_column import Text
 from mllm_selector_jax.data.record_schemas.video_frames import take_frames
 from mllm_selector_jax.types import InputError, Record, RunError
@@ -103,6 +103,10 @@ _LISTS = {
   "prefix_keys": "uint64",
   "prefix_asked": "int32",
 }
+# Tables of an earlier version have one image per row, as a text: these columns by
+# another name, and none of the others.
+_EARLIER = {"images": "image", "image_hashes": "image_hash", "pixels": "pixels"}
+_ADDED = {*(_LISTS.keys() - _EARLIER.keys()), "image_tokens", "tiles", "taps"}
 _TEXT = [name for name in Line._fields if name not in _NUMBERS and name not in _LISTS]
 
 
@@ -224,7 +228,10 @@ class PoolTable:
       ) from error
     names = metadata.schema.to_arrow_schema().names
     self.has_answers = "answer" in names
+    self._is_earlier = "image" in names
     optional = {"answer"}
+    if self._is_earlier:
+      optional |= {*_ADDED, *_EARLIER}
     if missing := sorted(set(Line._fields) - optional - set(names)):
       raise InputError(
         f"{self.path} lacks the columns {', '.join(missing)}; check the pool again."
@@ -272,12 +279,18 @@ class PoolTable:
       return np.zeros(len(self), np.uint64)
     is_text = name in _TEXT
     dictionary = [name] if is_text else None
-    if _LISTS.get(name) == "string":
+    if self._is_earlier and name in _ADDED:
+      raise InputError(
+        f"{self.path} was written by an earlier version and lacks the column {name};"
+        " check the pool again."
+      )
+    stored = _EARLIER.get(name, name) if self._is_earlier else name
+    if not self._is_earlier and _LISTS.get(name) == "string":
       dictionary = [f"{name}.list.element"]
     try:
       table = pq.read_table(
         self.path,
-        columns=[name],
+        columns=[stored],
         read_dictionary=dictionary,
         page_checksum_verification=True,
       )
@@ -286,7 +299,8 @@ class PoolTable:
         f"{self.path}: column {name} is damaged ({error}); check the pool again."
       ) from error
     if name in _LISTS:
-      return Lists(table[name])
+      column = table[stored]
+      return Lists(list_texts(column) if self._is_earlier else column)
     return Text(table[name]) if is_text else table[name].to_numpy()
 
   def record(self, row: int) -> Record:
