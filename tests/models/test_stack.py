@@ -16,7 +16,9 @@ class Scale(nnx.Module):
 
 
 @pytest.mark.parametrize("remat", ["none", "full", "dots"])
-@pytest.mark.parametrize("start, stop", [(0, None), (0, 0), (0, 2), (0, 4), (1, 3), (2, None)])
+@pytest.mark.parametrize(
+  "start, stop", [(0, None), (0, 0), (0, 2), (0, 4), (1, 3), (2, None)]
+)
 def test_layers_run_in_order(start, stop, remat):
   layers = stack.make_layers(Scale, 4, nnx.Rngs(0))
   factors = np.asarray(layers.factor[...])
