@@ -56,6 +56,7 @@ class Family(NamedTuple):
 
 FAMILIES = (
   Family("llama", CLIP, "json", "vicuna_v1"),
+  Family("llama", CLIP, "json", "vicuna_v1", fields=(("family", "vipllava"),)),
   Family("llama", SIGLIP, "json", "llama-2"),
   Family("llama", CLIP, "json", "chat"),
   Family("llama", CLIP, "model", "vicuna_v1"),
@@ -84,6 +85,7 @@ def describe(family: Family) -> str:
   words = [family.decoder, tower, kinds[family.tokenizer], family.conversation]
   words += ["" if family.form == "base" else family.form]
   words += [name for name, value in family.fields if value is True]
+  words += [value for name, value in family.fields if name == "family"]
   return ", ".join(filter(None, words))
 
 
@@ -100,7 +102,7 @@ def make_source(folder: Path, family: Family) -> Path:
       source,
       decoder=family.decoder,
       tower=family.tower,
-      llava_vision_feature_layer=-1,
+      llava_vision_feature_layer=-1 if "family" not in fields else [-1, 1],
       **fields,
     )
     image = _write_tokenizer(source, family.tokenizer)

@@ -16,7 +16,14 @@ def test_configs_are_hashable_and_count_patches():
   "layer, run", [(-1, 2), (-2, 1), (-3, 0), (0, 0), (1, 1), (2, 2)]
 )
 def test_feature_layer_says_how_many_layers_run(layer, run):
-  assert packed.make_config(feature_layer=layer).vision_layers == run
+  config = packed.make_config(feature_layer=layer)
+  assert config.vision_layers == run and config.projected_width == 16
+
+
+def test_several_layers_keep_their_order_and_join_their_channels():
+  config = packed.make_config(feature_layer=(-2, 0, -1, 1))
+  assert config.projected_states == (1, 0, 2, 1)
+  assert (config.vision_layers, config.projected_width) == (2, 4 * 16)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +31,10 @@ def test_feature_layer_says_how_many_layers_run(layer, run):
   [
     ({"feature_layer": -4}, "vision_feature_layer is -4"),
     ({"feature_layer": 3}, "vision_feature_layer is 3"),
+    ({"feature_layer": (-1, 3)}, r"vision_feature_layer is \(-1, 3\)"),
+    ({"feature_layer": (-4, 0)}, r"vision_feature_layer is \(-4, 0\)"),
+    ({"feature_layer": ()}, r"vision_feature_layer is \(\)"),
+    ({"feature_layer": (-1, 1), "feature_norm": True}, "a single layer only"),
     ({"dtype": "float16"}, "'float16'"),
     ({"remat": "some"}, "none, full, dots"),
     ({"image_token": 40}, "40"),

@@ -1,9 +1,11 @@
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mllm_selector_jax.models import mllm, vision
 from tests.models import packed
@@ -48,6 +50,29 @@ def test_layers_after_the_projected_one_do_not_matter(layer, matters):
   )
   after = embed_images(config, params, images)
   assert bool((before != after).any()) == matters
+
+
+def run_tower(config, params, images):
+  graph = nnx.split(vision.VisionTower(config, nnx.Rngs(0)))[0]
+  return np.asarray(nnx.merge(graph, params["vision"])(images))
+
+
+@pytest.mark.parametrize("select", ["default", "full"])
+@pytest.mark.parametrize("layers", [(-2, 0, 3, -6), (-1,), (2, 2), (6, 1)])
+def test_several_layers_are_each_as_if_alone(layers, select):
+  config = packed.make_config(vision_layers=6, feature_layer=layers, select=select)
+  params = packed.random_params(config)
+  images = np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+  alone = [
+    run_tower(dataclasses.replace(config, feature_layer=layer), params, images)
+    for layer in layers
+  ]
+  found = run_tower(config, params, images)
+  assert found.shape == (2, config.features, config.projected_width)
+  np.testing.assert_allclose(
+    found, np.concatenate(alone, axis=-1), rtol=1e-5, atol=1e-5
+  )
+  assert len({part.tobytes() for part in alone}) == len(set(config.projected_states))
 
 
 def test_images_do_not_see_one_another():

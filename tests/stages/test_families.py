@@ -31,12 +31,14 @@ FAMILIES = {
   "internvl": ("qwen2", "chatml"),
   "llava_next": ("llama", "vicuna_v1"),
   "llava_onevision": ("qwen2", "chatml"),
+  "vipllava": ("llama", "vicuna_v1"),
 }
 PROCESSORS = {
   "llava": transformers.LlavaProcessor,
   "internvl": InternVLProcessor,
   "llava_next": transformers.LlavaNextProcessor,
   "llava_onevision": LlavaOnevisionProcessor,
+  "vipllava": transformers.LlavaProcessor,
 }
 SYSTEM = "Answer the question."
 # Width and height of the pool's images, and of a question's.

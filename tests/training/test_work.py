@@ -20,18 +20,30 @@ WIDE = dataclasses.replace(
 )
 
 
-def make_case(rank):
-  params = mllm.init(WIDE, 0)
+# As VipLLaVA has it.
+SEVERAL = dataclasses.replace(WIDE, feature_layer=(-1, 1, 0), projector_norm=True)
+
+
+def make_case(rank, config):
+  params = mllm.init(config, 0)
   if rank:
-    return mllm.add_adapter(WIDE, params, LoraConfig(rank, 1.0), 0)
-  return WIDE, params
+    return mllm.add_adapter(config, params, LoraConfig(rank, 1.0), 0)
+  return config, params
 
 
 @pytest.mark.parametrize(
-  ("trainable", "rank"), [("projector", 0), ("decoder", 0), ("all", 0), ("decoder", 64)]
+  ("trainable", "rank", "base"),
+  [
+    ("projector", 0, WIDE),
+    ("decoder", 0, WIDE),
+    ("all", 0, WIDE),
+    ("decoder", 64, WIDE),
+    ("projector", 0, SEVERAL),
+    ("all", 0, SEVERAL),
+  ],
 )
-def test_a_step_costs_what_the_compiler_counts(trainable, rank):
-  config, params = make_case(rank)
+def test_a_step_costs_what_the_compiler_counts(trainable, rank, base):
+  config, params = make_case(rank, base)
   trained, frozen = train_step.split_params(params, trainable)
   # One sample with an image fills each row, so that little is masked or padded.
   batch = full_batch()
@@ -44,6 +56,15 @@ def test_a_step_costs_what_the_compiler_counts(trainable, rank):
   ours = work.make_count(config, params, trained.keys())(batch)
   assert ours.tokens == ours.places
   np.testing.assert_allclose(ours.flops, counted, rtol=0.1)
+
+
+def test_one_more_layer_s_features_widen_the_projector_alone():
+  both = [dataclasses.replace(WIDE, feature_layer=layer) for layer in (-1, (-1, 1))]
+  one, two = (work.make_rates(c, mllm.abstract(c), ("projector",)) for c in both)
+  # Forward and the weights' gradient; a frozen tower needs none.
+  more = 2 * 2 * WIDE.vision.width * WIDE.decoder.width * WIDE.patches
+  assert two.tile - one.tile == more
+  assert one._replace(tile=0) == two._replace(tile=0)
 
 
 def full_batch():

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mllm_selector_jax.models.huggingface.families import read_tower
+from mllm_selector_jax.models.huggingface.model_families import count_image_tokens
 from mllm_selector_jax.models.huggingface.processor_checks import (
   describe_values,
   find_value_problems,
@@ -21,7 +21,6 @@ def read_square_options(
 ) -> ImageOptions:
   """What the processor does, as options of ours; see `read_image_options`."""
   image_size, grid = read_tile(config.vision_config)
-  tower = read_tower(config.vision_config)
   size, crop = read_sides(processor, "size"), read_sides(processor, "crop_size")
   padded = bool(getattr(processor, "do_pad", False))
   cropped = bool(getattr(processor, "do_center_crop", False))
@@ -45,7 +44,6 @@ def read_square_options(
       " model.pad_images, SigLIP's too."
     )
   mean, std = read_statistics(processor)
-  dropped = config.vision_feature_select_strategy == "default"
   return ImageOptions(
     size=image_size,
     mean=mean,
@@ -54,7 +52,7 @@ def read_square_options(
     background=mean_colour(mean),
     resample=int(processor.resample),
     grid=grid,
-    extra_features=tower.class_token - dropped,
+    extra_features=count_image_tokens(config) - grid**2,
   )
 
 

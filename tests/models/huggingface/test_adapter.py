@@ -15,7 +15,7 @@ from tests.models.huggingface.test_parity import CASES, assert_agree, load_torch
 torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("name", ["grouped", "qwen2 tied, siglip"])
+@pytest.mark.parametrize("name", ["grouped", "qwen2 tied, siglip", "vipllava"])
 def test_peft_agrees_on_the_adapter_and_on_its_merge(tmp_path, name):
   base = tiny.make_base(tmp_path / "base", **CASES[name])
   config = huggingface.read_config(base)

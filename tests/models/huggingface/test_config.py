@@ -62,7 +62,7 @@ def test_everything_that_cannot_be_run_is_named(base, tmp_path):
   folder = bases.copy(base, tmp_path / "x")
 
   def change(config):
-    config["vision_feature_layer"] = [-2, -5]
+    config["multimodal_projector_bias"] = False
     config["text_config"]["hidden_act"] = "gelu"
     config["text_config"]["mlp_bias"] = True
     config["vision_config"]["num_channels"] = 4
@@ -70,7 +70,12 @@ def test_everything_that_cannot_be_run_is_named(base, tmp_path):
   bases.edit_json(folder / "config.json", change)
   with pytest.raises(InputError) as error:
     huggingface.read_config(folder)
-  for found in ("[-2, -5]", "'gelu'", "mlp_bias is True", "num_channels is 4"):
+  for found in (
+    "projector_bias is False",
+    "'gelu'",
+    "mlp_bias is True",
+    "num_channels is 4",
+  ):
     assert found in str(error.value)
 
 
@@ -96,6 +101,7 @@ def test_everything_that_cannot_be_run_is_named(base, tmp_path):
     ({"text_config": {"hidden_size": "many"}}, "not a valid configuration"),
     ({"image_token_index": 320}, "320 lies outside the vocabulary"),
     ({"vision_feature_layer": -7}, "vision_feature_layer is -7"),
+    ({"vision_feature_layer": [-2, -5]}, r"vision_feature_layer is \(-2, -5\)"),
     ({"projector_hidden_act": "relu"}, "'relu' is not one of"),
   ],
 )

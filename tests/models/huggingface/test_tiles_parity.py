@@ -142,8 +142,11 @@ def assert_images_agree(model, config, params, sizes, **kwargs):
   return samples
 
 
-def test_llava_next_with_newlines(tmp_path):
-  config, params, model = write(tmp_path, family="llava_next")
+@pytest.mark.parametrize("layer", [-2, [-1, 1]])
+def test_llava_next_with_newlines(tmp_path, layer):
+  config, params, model = write(
+    tmp_path, family="llava_next", llava_vision_feature_layer=layer
+  )
   assert config.newline and config.patches == 16
   samples = assert_images_agree(
     model,
@@ -156,8 +159,14 @@ def test_llava_next_with_newlines(tmp_path):
   assert not any(len(sample.taps) for sample in samples)
 
 
-def test_llava_onevision_with_interpolated_features(tmp_path):
-  config, params, model = write(tmp_path, family="llava_onevision", decoder="qwen2")
+@pytest.mark.parametrize("layer", [-1, [-1, 1]])
+def test_llava_onevision_with_interpolated_features(tmp_path, layer):
+  config, params, model = write(
+    tmp_path,
+    family="llava_onevision",
+    decoder="qwen2",
+    llava_vision_feature_layer=layer,
+  )
   samples = assert_images_agree(
     model,
     config,

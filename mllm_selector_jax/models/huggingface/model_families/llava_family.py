@@ -13,16 +13,16 @@ def describe_llava_processor(
   config: Any, image_token: str, features: int
 ) -> dict[str, Any]:
   """processor_config.json of LLaVA's processor."""
-  # VipLLaVA's configuration has no such field: its model always does this.
-  select = getattr(config, "vision_feature_select_strategy", "default")
-  class_token = read_tower(config.vision_config).class_token
+  tower = read_tower(config.vision_config)
   return {
     "processor_class": "LlavaProcessor",
     "image_token": image_token,
     # Without the class token's the processor counts an image one token short.
-    "num_additional_image_tokens": int(class_token),
+    "num_additional_image_tokens": int(tower.class_token),
     "patch_size": config.vision_config.patch_size,
-    "vision_feature_select_strategy": select,
+    "vision_feature_select_strategy": "default"
+    if features < tower.positions
+    else "full",
   }
 
 
