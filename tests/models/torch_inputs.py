@@ -35,6 +35,11 @@ ROWS: tuple[tuple[tuple[str, ...], tuple[Size, ...]], ...] = (
 ANSWERS = ("red", "three", "a circle", "no")
 
 
+def make_base(folder: Path, family: str) -> Path:
+  """A tiny base of one of `TILED`, whose positions hold the longest row."""
+  return tiny.make_base(folder, max_position_embeddings=512, **TILED[family])
+
+
 def open_encoder(base: Path) -> Encoder:
   """Turns rows into tokens as the base's tokenizer and image processor say."""
   tokenizer, options = huggingface.read_processor(base)

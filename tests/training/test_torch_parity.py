@@ -159,9 +159,7 @@ def test_losses_of_twenty_steps_are_torch_s(tmp_path, trained, family):
 @pytest.mark.parametrize("trained", ["decoder", "lora"])
 @pytest.mark.parametrize("family", torch_inputs.TILED)
 def test_losses_on_rows_of_tiles_are_torch_s(tmp_path, family, trained):
-  base = tiny.make_base(
-    tmp_path / "base", max_position_embeddings=512, **torch_inputs.TILED[family]
-  )
+  base = torch_inputs.make_base(tmp_path / "base", family)
   examples = torch_inputs.make_examples(torch_inputs.open_encoder(base), 24)
   samples = dict(enumerate(examples))
   sizes = [torch_inputs.find_sizes(item) for item in range(24)]
