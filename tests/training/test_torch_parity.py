@@ -15,12 +15,13 @@ from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer_options import OptimizerOptions
-from tests.models import packed, tiny
+from tests.models import packed, tiny, torch_inputs
 from tests.models.huggingface.test_parity import load_torch
 from tests.training import toy
 
 torch.set_num_threads(1)
 STEPS = 20
+PROJECTOR = ("multi_modal_projector", "image_newline")  # names of what projects
 RECIPE = OptimizerOptions(
   2e-2, warmup=0.1, weight_decay=0.05, clip=0.5, projector_learning_rate=2e-3
 )
@@ -36,12 +37,20 @@ SIZES = {
 }
 
 
-def torch_losses(model, config, samples, steps):
-  """Losses of HF Trainer's and LLaVA's recipe, written with torch's own parts."""
+def torch_losses(model, samples, inputs, steps):
+  """Losses of HF Trainer's and LLaVA's recipe, written with torch's own parts.
+
+  Args:
+    model: in torch; what requires a gradient is trained.
+    samples: by number, with their tiles.
+    inputs: the images of each, as the model takes them.
+    steps: the numbers of each step's packed rows.
+  """
   groups = {}
   for name, parameter in model.named_parameters():
     if parameter.requires_grad:
-      key = ("multi_modal_projector" in name, parameter.ndim >= 2)
+      projects = any(part in name for part in PROJECTOR)
+      key = (projects, parameter.ndim >= 2)
       groups.setdefault(key, []).append(parameter)
   optimizer = torch.optim.AdamW(
     [
@@ -68,14 +77,9 @@ def torch_losses(model, config, samples, steps):
   for rows in steps:
     total, count = 0.0, 0
     for item in itertools.chain(*rows):
-      sample, tiles = samples[item]
-      pixels, images = packed.find_pixels(tiles), None
-      if pixels is not None:
-        mean, deviation = map(np.array, (config.image_mean, config.image_std))
-        scaled = (pixels / 255.0 - mean) / deviation
-        images = torch.tensor(scaled.transpose(2, 0, 1)[None], dtype=torch.float32)
+      sample, _ = samples[item]
       ids = torch.tensor(sample.tokens[None], dtype=torch.long)
-      logits = model(input_ids=ids, pixel_values=images).logits[0, :-1]
+      logits = model(input_ids=ids, **inputs[item]).logits[0, :-1]
       mask = torch.tensor(sample.supervised[1:])
       total = total + torch.nn.functional.cross_entropy(
         logits[mask], ids[0, 1:][mask], reduction="sum"
@@ -89,6 +93,48 @@ def torch_losses(model, config, samples, steps):
     schedule.step()
     losses.append(float(loss.detach()))
   return losses
+
+
+def train_both(folder, base, trained, samples, row_length, sizes=None):
+  """Losses of twenty steps of six samples, here and in torch.
+
+  Args:
+    folder: to write the models to.
+    base: the directory of the base.
+    trained: "lora" or "decoder"; the projector is trained with either.
+    samples: 24 by number, with their tiles.
+    row_length: tokens of a packed row.
+    sizes: of the images of each sample, for the families that need them.
+  """
+  config = huggingface.read_config(base)
+  params = packed.random_params(config)
+  huggingface.write_model(folder / "start", config, params, base)
+  model = load_torch(folder / "start")
+  inputs = {
+    item: torch_inputs.make_inputs(model, config, tiles, sizes[item] if sizes else ())
+    for item, (_, tiles) in samples.items()
+  }
+  if trained == "lora":
+    config, params = mllm.add_adapter(config, params, LoraConfig(4, 8.0), seed=3)
+    huggingface.write_adapter(folder / "adapter", config, params, "start")
+    model = peft.PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
+    if config.newline:  # no module, so peft freezes it with the base
+      model.get_base_model().model.image_newline.requires_grad_(True)
+  else:
+    model.model.vision_tower.requires_grad_(False)
+  lengths = np.array([len(samples[item][0].tokens) for item in range(24)])
+  steps = row_packing.training_steps(24, lengths, 6, 5, 0, row_length)
+  assert len(steps) == STEPS
+  _, metrics = loop.train(
+    config,
+    params,
+    toy.Batches(samples, steps, row_length, config=config).to_grain(),
+    STEPS,
+    loop.LoopOptions(RECIPE),
+    sharding.make_mesh(1, devices=jax.devices()[:1]),
+  )
+  ours = [line["loss"] for line in metrics]
+  return ours, torch_losses(model, samples, inputs, steps)
 
 
 @pytest.mark.parametrize(
@@ -105,31 +151,21 @@ def test_losses_of_twenty_steps_are_torch_s(tmp_path, trained, family):
   if family.get("tower") == "dinov2":
     del sizes["vision_intermediate_size"]
   base = tiny.make_base(tmp_path / "base", **sizes, **family)
-  config = huggingface.read_config(base)
-  params = packed.random_params(config)
-  huggingface.write_model(tmp_path / "start", config, params, base)
-  model = load_torch(tmp_path / "start")
-  if trained == "lora":
-    config, params = mllm.add_adapter(config, params, LoraConfig(4, 8.0), seed=3)
-    huggingface.write_adapter(tmp_path / "adapter", config, params, "start")
-    model = peft.PeftModel.from_pretrained(
-      model, tmp_path / "adapter", is_trainable=True
-    )
-  else:
-    model.model.vision_tower.requires_grad_(False)
   samples = toy.random_samples(24)
-  lengths = np.array([len(samples[i][0].tokens) for i in range(24)])
-  steps = row_packing.training_steps(24, lengths, 6, 5, 0, 32)
-  batches = toy.Batches(samples, steps, 32)
-  _, metrics = loop.train(
-    config,
-    params,
-    batches.to_grain(),
-    STEPS,
-    loop.LoopOptions(RECIPE),
-    sharding.make_mesh(1, devices=jax.devices()[:1]),
+  ours, theirs = train_both(tmp_path, base, trained, samples, 32)
+  assert theirs[-1] < 0.9 * theirs[0]
+  np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+@pytest.mark.parametrize("trained", ["decoder", "lora"])
+@pytest.mark.parametrize("family", torch_inputs.TILED)
+def test_losses_on_rows_of_tiles_are_torch_s(tmp_path, family, trained):
+  base = torch_inputs.make_base(tmp_path / "base", family)
+  examples = torch_inputs.make_examples(torch_inputs.open_encoder(base), 24)
+  samples = dict(enumerate(examples))
+  sizes = [torch_inputs.find_sizes(item) for item in range(24)]
+  ours, theirs = train_both(
+    tmp_path, base, trained, samples, torch_inputs.LENGTH, sizes
   )
-  ours = [line["loss"] for line in metrics]
-  theirs = torch_losses(model, config, samples, steps)
   assert theirs[-1] < 0.9 * theirs[0]
   np.testing.assert_allclose(ours, theirs, rtol=1e-4)

@@ -38,27 +38,33 @@ def random_samples(count, seed=0, text_share=0.3):
   return samples
 
 
+def count_items(samples):
+  """What each sample holds, in the order of their numbers."""
+  plain = [samples[item][0] for item in range(len(samples))]
+  layouts = [[image.layout for image in sample.images] for sample in plain]
+  return assembly.Counts(
+    tiles=np.array([sum(layout.tiles for layout in row) for row in layouts]),
+    taps=np.array([sum(len(layout.taps) for layout in row) for row in layouts]),
+    supervised=np.array([sample.supervised.sum() for sample in plain]),
+    answers=np.array([sample.turns.max() + 1 for sample in plain]),
+  )
+
+
 class Batches(list):
   """Batches of the steps, in the form that the loop reads."""
 
-  def __init__(self, samples, steps, row_length, multiple=1):
-    count = len(samples)
+  def __init__(self, samples, steps, row_length, multiple=1, config=CONFIG):
     shape = assembly.find_steps_shape(
       steps,
-      assembly.Counts(
-        tiles=np.array([len(samples[i][1]) for i in range(count)]),
-        taps=np.zeros(count, int),
-        supervised=np.full(count, 2),
-        answers=np.ones(count, int),
-      ),
+      count_items(samples),
       row_length,
-      CONFIG.patches,
-      8,
+      config.patches,
+      config.vision.image_size,
       multiple,
     )
     self.shape = shape
     super().__init__(
-      assembly.assemble(loader.as_trees(step), samples, shape, CONFIG.image_token)
+      assembly.assemble(loader.as_trees(step), samples, shape, config.image_token)
       for step in steps
     )
 

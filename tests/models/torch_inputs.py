@@ -1,0 +1,120 @@
+"""Rows of images of odd sizes, and what transformers' classes take for them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from mllm_selector_jax.data.images.image_forms import BaseImages
+from mllm_selector_jax.data.packing.assembly import Example
+from mllm_selector_jax.data.tokens import conversation
+from mllm_selector_jax.data.tokens.conversation import Encoder, Size
+from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.models.config import MllmConfig
+from tests.models import tiny
+
+# Families that cut an image into tiles; overrides of `tiny.make_base`.
+TILED = {
+  "internvl": {"family": "internvl", "decoder": "qwen2"},
+  "llava_next": {"family": "llava_next"},
+  "llava_onevision": {"family": "llava_onevision", "decoder": "qwen2"},
+}
+LENGTH = 384  # tokens that hold each of the rows
+# Questions of a row, an image where <image> stands, and the sizes of the images.
+ROWS: tuple[tuple[tuple[str, ...], tuple[Size, ...]], ...] = (
+  (("Which colour is it?",), ()),
+  (("<image>\nWhich is it?",), ((37, 19),)),
+  (("Is it left of <image>\nor <image>\nor <image>?",), ((61, 83), (19, 90), (33, 31))),
+  (("Is there text?", "How many are there?"), ()),
+  (("<image>\nIs there a square?", "How many?"), ((101, 33),)),
+  (("<image>\n<image>\nWhich?", "<image>\nAnd?"), ((71, 50), (23, 29), (90, 45))),
+)
+ANSWERS = ("red", "three", "a circle", "no")
+
+
+def make_base(folder: Path, family: str) -> Path:
+  """A tiny base of one of `TILED`, whose positions hold the longest row."""
+  return tiny.make_base(folder, max_position_embeddings=512, **TILED[family])
+
+
+def open_encoder(base: Path) -> Encoder:
+  """Turns rows into tokens as the base's tokenizer and image processor say."""
+  tokenizer, options = huggingface.read_processor(base)
+  images = BaseImages(options, huggingface.read_image_tokens(base, tokenizer))
+  return conversation.make_encoder(
+    "vicuna_v1", tokenizer, images, max_length=LENGTH, system=""
+  )
+
+
+def cut_random(
+  encoder: Encoder, rng: np.random.Generator, sizes: Sequence[Size]
+) -> tuple[np.ndarray, ...]:
+  """The tiles of images of random pixels, of a row that has these images."""
+  return tuple(
+    encoder.images.cut_tiles(
+      PIL.Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)),
+      len(sizes),
+    )
+    for width, height in sizes
+  )
+
+
+def make_examples(encoder: Encoder, count: int) -> list[Example]:
+  """Conversations of 0, 1 and 3 images, in one turn and in two."""
+  rng, examples = np.random.default_rng(0), []
+  for number in range(count):
+    questions, sizes = ROWS[number % len(ROWS)]
+    turns = []
+    for turn, question in enumerate(questions):
+      answer = f"{ANSWERS[(number + turn) % len(ANSWERS)]} {number % 7}"
+      turns.append({"from": "human", "value": question})
+      turns.append({"from": "gpt", "value": answer})
+    sample = encoder.encode(turns, sizes)
+    assert not sample.truncated and sample.turns.max() + 1 == len(questions)
+    examples.append((sample, cut_random(encoder, rng, sizes)))
+  return examples
+
+
+def find_sizes(number: int) -> tuple[Size, ...]:
+  """The sizes of the images of an example, in the order of `make_examples`."""
+  return ROWS[number % len(ROWS)][1]
+
+
+def make_inputs(
+  model: Any,
+  config: MllmConfig,
+  tiles: Sequence[np.ndarray],
+  sizes: Sequence[Size] = (),
+) -> dict[str, Any]:
+  """The keyword arguments of a model in transformers for the images of a row.
+
+  Args:
+    model: in torch.
+    config: the same model's here.
+    tiles: of each image.
+    sizes: of the images, for the families that lay out an image by its size.
+  """
+  if not tiles:
+    return {}
+  mean, deviation = map(np.array, (config.image_mean, config.image_std))
+  scaled = [
+    ((cut / 255.0 - mean) / deviation).transpose(0, 3, 1, 2).astype(np.float32)
+    for cut in tiles
+  ]
+  kind = model.config.model_type
+  if kind not in ("llava_next", "llava_onevision"):
+    return {"pixel_values": torch.tensor(np.concatenate(scaled))}
+  assert len(sizes) == len(tiles), "the sizes say how an image's features are laid out"
+  most = max(map(len, scaled))
+  # Tiles are an axis of their own there; what is added is not read.
+  padded = [np.pad(cut, [(0, most - len(cut))] + 3 * [(0, 0)]) for cut in scaled]
+  inputs = {
+    "pixel_values": torch.tensor(np.stack(padded)),
+    "image_sizes": torch.tensor([(height, width) for width, height in sizes]),
+  }
+  if kind == "llava_onevision":
+    inputs["batch_num_images"] = torch.tensor([len(tiles)])
+  return inputs
