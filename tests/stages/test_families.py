@@ -244,17 +244,8 @@ def test_sharing_changes_no_score(made, tmp_path):
 
 def count_tokens(work):
   """Tokens that the main pass fed."""
-  made = json.loads((work / "scores/provenance.json").read_text())
-  return find_value(made, "tokens")
-
-
-def find_value(value, key):
-  if not isinstance(value, dict):
-    return None
-  if key in value:
-    return value[key]
-  found = (find_value(item, key) for item in value.values())
-  return next((item for item in found if item is not None), None)
+  summary = json.loads((work / "scores/summary.json").read_text())
+  return summary["passes"]["main"]["tokens"]
 
 
 def load_processor(family, folder):
