@@ -58,6 +58,22 @@ def test_a_sparse_config_is_filled_in(base, tmp_path):
   assert huggingface.read_config(folder) == huggingface.read_config(base)
 
 
+@pytest.mark.parametrize("name", ["vision_feature_layer", "vision_feature_layers"])
+def test_vipllava_s_layers_are_read_under_both_names(tmp_path, name):
+  # Transformers 5 has the first name, version 4 the second; an export has both.
+  folder = tiny.make_base(tmp_path / "x", family="vipllava")
+  wanted = huggingface.read_config(folder)
+  assert wanted.feature_layer == (-1, 1) and wanted.projected_width == 2 * 32
+
+  def change(config):
+    kept = config[name]
+    del config["vision_feature_layer"], config["vision_feature_layers"]
+    config[name] = kept
+
+  bases.edit_json(folder / "config.json", change)
+  assert huggingface.read_config(folder) == wanted
+
+
 def test_everything_that_cannot_be_run_is_named(base, tmp_path):
   folder = bases.copy(base, tmp_path / "x")
 
