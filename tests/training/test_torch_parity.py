@@ -101,7 +101,7 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
   Args:
     folder: to write the models to.
     base: the directory of the base.
-    trained: "lora" or "decoder"; the projector is trained with either.
+    trained: "lora", "decoder" or "all"; the projector is trained with each.
     samples: 24 by number, with their tiles.
     row_length: tokens of a packed row.
     sizes: of the images of each sample, for the families that need them.
@@ -120,7 +120,7 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
     model = peft.PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
     if config.newline:  # no module, so peft freezes it with the base
       model.get_base_model().model.image_newline.requires_grad_(True)
-  else:
+  elif trained == "decoder":
     model.model.vision_tower.requires_grad_(False)
   lengths = np.array([len(samples[item][0].tokens) for item in range(24)])
   steps = row_packing.training_steps(24, lengths, 6, 5, 0, row_length)
@@ -130,7 +130,7 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
     params,
     toy.Batches(samples, steps, row_length, config=config).to_grain(),
     STEPS,
-    loop.LoopOptions(RECIPE),
+    loop.LoopOptions(RECIPE, trainable="all" if trained == "all" else "decoder"),
     sharding.make_mesh(1, devices=jax.devices()[:1]),
   )
   ours = [line["loss"] for line in metrics]
@@ -157,7 +157,7 @@ def test_losses_of_twenty_steps_are_torch_s(tmp_path, trained, family):
   np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
-@pytest.mark.parametrize("trained", ["decoder", "lora"])
+@pytest.mark.parametrize("trained", ["decoder", "lora", "all"])
 @pytest.mark.parametrize("family", torch_inputs.TILED)
 def test_losses_on_rows_of_tiles_are_torch_s(tmp_path, family, trained):
   base = torch_inputs.make_base(tmp_path / "base", family)

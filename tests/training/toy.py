@@ -38,15 +38,19 @@ def random_samples(count, seed=0, text_share=0.3):
   return samples
 
 
-def count_items(samples):
-  """What each sample holds, in the order of their numbers."""
+def find_shape(config, samples, steps, row_length, shards=1):
+  """The shape of batches that hold these steps of samples, numbered from 0."""
   plain = [samples[item][0] for item in range(len(samples))]
   layouts = [[image.layout for image in sample.images] for sample in plain]
-  return assembly.Counts(
+  counts = assembly.Counts(
     tiles=np.array([sum(layout.tiles for layout in row) for row in layouts]),
     taps=np.array([sum(len(layout.taps) for layout in row) for row in layouts]),
     supervised=np.array([sample.supervised.sum() for sample in plain]),
     answers=np.array([sample.turns.max() + 1 for sample in plain]),
+  )
+  side = config.vision.image_size
+  return assembly.find_steps_shape(
+    steps, counts, row_length, config.patches, side, shards
   )
 
 
@@ -54,14 +58,7 @@ class Batches(list):
   """Batches of the steps, in the form that the loop reads."""
 
   def __init__(self, samples, steps, row_length, multiple=1, config=CONFIG):
-    shape = assembly.find_steps_shape(
-      steps,
-      count_items(samples),
-      row_length,
-      config.patches,
-      config.vision.image_size,
-      multiple,
-    )
+    shape = find_shape(config, samples, steps, row_length, multiple)
     self.shape = shape
     super().__init__(
       assembly.assemble(loader.as_trees(step), samples, shape, config.image_token)

@@ -1,5 +1,6 @@
 """An exported adapter on the base in torch, through peft."""
 
+import functools
 import json
 
 import numpy as np
@@ -7,63 +8,90 @@ import peft
 import pytest
 import torch
 
+from mllm_selector_jax.data.packing import assembly, loader, row_packing
 from mllm_selector_jax.models import huggingface, lora
 from mllm_selector_jax.models.config import LoraConfig
-from tests.models import packed, tiny
-from tests.models.huggingface.test_parity import CASES, assert_agree, load_torch
+from tests.models import packed, tiny, torch_inputs
+from tests.models.huggingface.test_parity import CASES, assert_agree, load_torch, run
+from tests.training import toy
 
 torch.set_num_threads(1)
+
+
+def assert_rows_agree(model, config, params, encoder):
+  """Packed rows of 0, 1 and 3 images, against each example on its own in torch."""
+  examples = dict(enumerate(torch_inputs.make_examples(encoder, 6)))
+  lengths = [len(sample.tokens) for sample, _ in examples.values()]
+  rows = row_packing.pack(lengths, torch_inputs.LENGTH)
+  shape = toy.find_shape(config, examples, [rows], torch_inputs.LENGTH)
+  batch, _ = assembly.assemble(
+    loader.as_trees(rows), examples, shape, config.image_token
+  )
+  logits, _ = map(np.asarray, run(config, params, batch))
+  for row, items in enumerate(rows):
+    start = 0
+    for item in items:
+      sample, tiles = examples[item]
+      sizes = torch_inputs.find_sizes(item)
+      images = torch_inputs.make_inputs(model, config, tiles, sizes)
+      tokens = torch.tensor(sample.tokens[None], dtype=torch.long)
+      with torch.no_grad():
+        wanted = model(input_ids=tokens, **images).logits[0].numpy()
+      assert wanted.std() > 0.3  # or the tolerance would say nothing
+      end = start + lengths[item]
+      np.testing.assert_allclose(logits[row, start:end], wanted, atol=1e-5)
+      start = end
 
 
 @pytest.mark.parametrize("name", ["grouped", "qwen2 tied, siglip", "vipllava"])
 def test_peft_agrees_on_the_adapter_and_on_its_merge(tmp_path, name):
   base = tiny.make_base(tmp_path / "base", **CASES[name])
+  assert_peft_agrees(tmp_path, base, assert_agree)
+
+
+@pytest.mark.parametrize("family", torch_inputs.TILED)
+def test_peft_agrees_on_rows_of_several_images(tmp_path, family):
+  base = torch_inputs.make_base(tmp_path / "base", family)
+  encoder = torch_inputs.open_encoder(base)
+  check = functools.partial(assert_rows_agree, encoder=encoder)
+  named = assert_peft_agrees(tmp_path, base, check)
+  assert ("model.image_newline" in named) == (family != "internvl")
+
+
+def assert_peft_agrees(folder, base, check):
+  """Checks an adapter of a base, and its merge; gives the names of the tensors.
+
+  Args:
+    folder: to write the models to.
+    base: the directory of the base.
+    check: compares (model in torch, config, params).
+  """
   config = huggingface.read_config(base)
   params = packed.random_params(config)
-  huggingface.write_model(tmp_path / "start", config, params, base)
+  huggingface.write_model(folder / "start", config, params, base)
   # The projector is tuned, too; all else of the base stays.
   config = packed.dataclasses.replace(config, lora=LoraConfig(rank=4, alpha=6.0))
   noise = packed.random_params(config, seed=1)
   params |= {"adapter": noise["adapter"], "projector": noise["projector"]}
-  huggingface.write_adapter(tmp_path / "adapter", config, params, "the/base")
+  huggingface.write_adapter(folder / "adapter", config, params, "the/base")
   model = peft.PeftModel.from_pretrained(
-    load_torch(tmp_path / "start"), tmp_path / "adapter"
+    load_torch(folder / "start"), folder / "adapter"
   ).eval()
   adapted = {n for n, _ in model.named_parameters() if "lora_" in n}
   assert len(adapted) == 2 * 7 * config.decoder.layers
   assert not any("vision" in name for name in adapted)
-  assert_agree(model, config, params)
+  check(model, config, params)
   # Merged by us and by peft.
   base_config, merged = lora.merge(config, params)
-  huggingface.write_model(tmp_path / "merged", base_config, merged, base)
-  whole = load_torch(tmp_path / "merged")
-  assert_agree(whole, base_config, merged)
+  huggingface.write_model(folder / "merged", base_config, merged, base)
+  whole = load_torch(folder / "merged")
+  check(whole, base_config, merged)
   theirs = model.merge_and_unload().state_dict()
   ours = whole.state_dict()
   assert ours.keys() == theirs.keys()
   for key, tensor in ours.items():
     np.testing.assert_allclose(tensor, theirs[key], rtol=1e-5, atol=1e-6, err_msg=key)
-
-
-def test_peft_loads_the_newline_too(tmp_path):
-  base = tiny.make_base(tmp_path / "base", family="llava_next", decoder="qwen3")
-  config = huggingface.read_config(base)
-  params = packed.random_params(config)
-  huggingface.write_model(tmp_path / "start", config, params, base)
-  config = packed.dataclasses.replace(config, lora=LoraConfig(rank=4, alpha=6.0))
-  noise = packed.random_params(config, seed=1)
-  params |= {"adapter": noise["adapter"], "projector": noise["projector"]}
-  huggingface.write_adapter(tmp_path / "adapter", config, params, "the/base")
-  model = peft.PeftModel.from_pretrained(
-    load_torch(tmp_path / "start"), tmp_path / "adapter"
-  )
-  base_config, merged = lora.merge(config, params)
-  huggingface.write_model(tmp_path / "merged", base_config, merged, base)
-  ours = load_torch(tmp_path / "merged").state_dict()
-  theirs = model.merge_and_unload().state_dict()
-  assert ours.keys() == theirs.keys() and "model.image_newline" in ours
-  for key, tensor in ours.items():
-    np.testing.assert_allclose(tensor, theirs[key], rtol=1e-5, atol=1e-6, err_msg=key)
+  return set(ours)
 
 
 def test_the_directory_says_what_it_is_of(tmp_path):
