@@ -6,7 +6,9 @@ Draws a pool of images of many sizes (benchmarks/tiled_pools.py states what is
 assumed), lays them out in the forms of InternVL, LLaVA-NeXT and LLaVA-OneVision, and
 plans scoring and training as the package does, without reading or computing anything.
 Rows that are longer than a packed row are left out, as the check does it; the first
-line of each part says how many. "Executed" counts a batch's static shape.
+line of each part says how many. Told are executed tiles and tokens, which a batch's
+static shape states, over those that samples need; "shared" computes common beginnings
+once and therefore needs fewer.
 """
 
 import argparse
@@ -99,13 +101,20 @@ def main() -> None:
         for batch in integers(arguments.batch_rows):
           if batch < count:
             continue
-          for share in (False, True):
-            counts = plan_scoring(table, rows, config, mesh, length, batch, share)
-            print(
-              f"  scoring, {batch:3} packed rows over {count} shards,"
-              f" {'shared' if share else 'alone '}: {format_counts(counts)}",
-              flush=True,
-            )
+          alone, shared = (
+            plan_scoring(table, rows, config, mesh, length, batch, share)
+            for share in (False, True)
+          )
+          saved = ", ".join(
+            f"{alone[f'executed_{name}'] / shared[f'executed_{name}']:.3f} x {name}"
+            for name in ("tiles", "tokens")
+          )
+          print(
+            f"  scoring, {batch:3} packed rows over {count} shards:"
+            f" {format_counts(alone)}; shared {format_counts(shared)};"
+            f" unshared executes {saved}",
+            flush=True,
+          )
         for batch in integers(arguments.batches):
           counts = plan_training(table, rows, config, count, length, batch)
           print(

@@ -11,11 +11,13 @@ few and of many tiles:
   (sigma .7), the ratio of their sides lognormal around 1 (sigma .6, between 1/4 and 4).
   15 % are squares of 100 to 400 pixels.
 - 6 % of the rows have no image, 80 % one, 8 % two, 4 % three and 2 % four.
-- Half of the rows with one image share it with others: 3.5 rows an image, in the mean.
+- 58 % of the rows with one image share it with others: 4.1 rows an image in the mean,
+  as COCO's images are in LLaVA's mix of 665K (pool_like_665k.py).
 - Tokens of text are lognormal (median 160, sigma .8; 750 without an image), and a beta
   distributed share of them is supervised, as in pool_like_665k.py.
 """
 
+import math
 import types
 from typing import NamedTuple
 
@@ -55,6 +57,7 @@ FORMS = {
   ),
 }
 SYSTEM = 35  # tokens before the first image
+SHARED, ROWS_AN_IMAGE = 0.58, 4.1
 IMAGES_A_ROW = (0.06, 0.80, 0.08, 0.04, 0.02)
 
 
@@ -100,8 +103,8 @@ def draw_pool(rows: int, seed: int = 0) -> Drawn:
   counts = rng.choice(len(IMAGES_A_ROW), rows, p=IMAGES_A_ROW)
   bounds = np.concatenate([[0], np.cumsum(counts)])
   images = np.arange(bounds[-1])
-  sharing = np.flatnonzero((counts == 1) & (rng.random(rows) < 0.5))
-  firsts = bounds[sharing][: -(-2 * len(sharing) // 7)]  # 3.5 rows each
+  sharing = np.flatnonzero((counts == 1) & (rng.random(rows) < SHARED))
+  firsts = bounds[sharing][: math.ceil(len(sharing) / ROWS_AN_IMAGE)]
   if len(sharing):
     images[bounds[sharing]] = rng.choice(firsts, len(sharing))
   text = np.where(counts > 0, 160, 750) * np.exp(0.8 * rng.standard_normal(rows))

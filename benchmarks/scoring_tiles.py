@@ -1,0 +1,190 @@
+"""Scoring of images in tiles beside transformers' torch models, in one run.
+
+    python -m benchmarks.scoring_tiles                      # minutes, on idle cores
+    python -m benchmarks.scoring_tiles --samples=24 --size=tiny --side=64 --repeats=1
+
+For LLaVA-NeXT's and InternVL's form a small pool is drawn (tiled_pools.py, with tiles,
+images and texts smaller by the same factors) and scored by the same random weights
+in three ways, which take turns `--repeats` times:
+
+- torch: transformers' own class of the family, float32. Rows are sorted by length and
+  batched under a budget of padded tokens; the head is applied to supervised positions
+  only. Tiles are normalised before the clock starts.
+- alone: `engine.run_pass` whole, with all signals, and nothing shared.
+- shared: the same, with shared beginnings computed once.
+
+Each way is tuned over its batch sizes before. Told are the medians of samples a second,
+the median ratios to torch in the same turn, the executed tokens and tiles, and how far
+the losses are apart; more than 1e-4 relative is an error.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mllm_selector_jax.runs.memory import keep_freed_memory
+
+TOLERANCE = 1e-4
+
+
+def read_arguments() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--forms", default="llava_next,internvl")
+  parser.add_argument("--samples", type=int, default=300)
+  parser.add_argument("--size", default="small", help="of tiled_models.SIZES")
+  parser.add_argument("--side", type=int, default=112, help="pixels; a multiple of 16")
+  parser.add_argument("--repeats", type=int, default=5)
+  parser.add_argument("--threads", default="0", help="that read ahead (ours)")
+  parser.add_argument("--row_lengths", default="1", help="tuned over (ours)")
+  parser.add_argument("--batch_tokens", default="2048,4096", help="tuned over")
+  parser.add_argument("--loss_alone", action="store_true", help="no other signals")
+  return parser.parse_args()
+
+
+def make_rival(folder: Path, name: str, config: Any, pool: Any) -> Any:
+  """Transformers' model of the family, with tensors of all rows."""
+  import torch
+  import transformers
+
+  from benchmarks import scoring_torch
+
+  model = transformers.AutoModelForImageTextToText.from_pretrained(
+    folder, dtype=torch.float32, attn_implementation="sdpa"
+  ).eval()
+  mean, std = torch.tensor(config.image_mean), torch.tensor(config.image_std)
+
+  def normalise(tiles):
+    scaled = (torch.from_numpy(tiles).float() / 255 - mean) / std
+    return scaled.permute(0, 3, 1, 2).contiguous()
+
+  tiles = {key: normalise(value) for key, value in pool.tiles.items()}
+
+  class Rival(scoring_torch.Rival):
+    def collate(self, batch):
+      _, ids, targets, _ = super().collate(batch)
+      images = [image for row in batch for image in pool.names[row]]
+      pixels = None
+      if images:
+        sizes = torch.tensor(np.array([pool.sizes[image] for image in images]))
+        pixels = torch.cat([tiles[image] for image in images]), sizes.flip(1)
+      return None, ids, targets, pixels
+
+    def use_all_layers(self, wanted):
+      if name == "llava_next":  # InternVL projects what leaves the last layer
+        super().use_all_layers(wanted)
+
+  rows = [
+    (torch.from_numpy(sample.tokens).long(), torch.from_numpy(sample.supervised))
+    for sample in pool.samples
+  ]
+  return Rival(model, config, rows, [None] * len(rows))
+
+
+class Theirs:
+  """torch; a setting is the budget of padded tokens."""
+
+  def __init__(self, arguments: argparse.Namespace, rival: Any, name: str):
+    from benchmarks.scoring import integers
+
+    self.rival, self.name = rival, name
+    self.settings = integers(arguments.batch_tokens)
+
+  def _run_body(self, input_ids, pixel_values, use_cache):
+    given = {}
+    if pixel_values is not None:
+      given["pixel_values"] = pixel_values[0]
+      if self.name == "llava_next":
+        given["image_sizes"] = pixel_values[1]
+    return self.rival.model.model(input_ids=input_ids, use_cache=use_cache, **given)
+
+  def prepare(self, setting: int) -> None:
+    self.run(setting)
+
+  def run(self, setting: int) -> np.ndarray:
+    import time
+
+    from benchmarks import scoring_torch
+    from benchmarks.scoring import cpu_time
+
+    begun = time.perf_counter(), cpu_time()
+    batches = scoring_torch.cut_by_length(self.rival.lengths, setting)
+    out = scoring_torch.run_sorted(self.rival, batches, self._run_body)
+    self.seconds = time.perf_counter() - begun[0], cpu_time() - begun[1]
+    lengths = self.rival.lengths
+    self.counts = {
+      "executed_tokens": sum(int(lengths[b].max()) * len(b) for b in batches)
+    }
+    return out
+
+
+def tune(method: Any) -> Any:
+  """The fastest setting by one run each, after one that compiles."""
+  found = {}
+  for setting in method.settings:
+    method.prepare(setting)
+    method.run(setting)
+    found[setting] = method.seconds[0]
+  return min(found, key=found.get)
+
+
+def compare(arguments: argparse.Namespace, name: str, folder: Path) -> None:
+  """Measures one form and prints its table."""
+  from benchmarks import scoring, tiled_models
+
+  form, factor, tokens = tiled_models.scale_form(name, arguments.side)
+  config, params, out = tiled_models.make_model(name, arguments.size, form, folder)
+  pool = tiled_models.make_pool(arguments.samples, form, factor, tokens)
+  table = pool.table
+  print(
+    f"{name}, {arguments.size}: {len(table.tokens)} rows, {table.tokens.mean():.0f}"
+    f" tokens (longest {table.tokens.max()}) and {table.tiles.mean():.2f} tiles in the"
+    f" mean, {table.supervised.mean():.1f} supervised; {len(pool.tiles)} images;"
+    f" load {os.getloadavg()[0]:.1f}",
+    flush=True,
+  )
+  methods = {
+    "torch": Theirs(arguments, make_rival(out, name, config, pool), name),
+    "alone": scoring.Ours(arguments, config, params, pool, False),
+    "shared": scoring.Ours(arguments, config, params, pool, True),
+  }
+  settings = {title: tune(method) for title, method in methods.items()}
+  losses: dict[str, np.ndarray] = {}
+  told: dict[str, list] = {title: [] for title in methods}
+  for turn in range(arguments.repeats):
+    for title in sorted(methods, reverse=bool(turn % 2)):
+      losses[title] = methods[title].run(settings[title])
+      told[title].append(methods[title].seconds)
+  times = {title: np.array(lines) for title, lines in told.items()}
+  useful = int(table.tokens.sum())
+  for title, method in methods.items():
+    wall, cpu = np.median(times["torch"] / times[title], 0)
+    apart = np.abs(losses[title] / losses["torch"] - 1).max()
+    rate = len(table.tokens) / np.median(times[title][:, 0])
+    executed = method.counts["executed_tokens"]
+    line = (
+      f"  {title:6} {rate:7.2f} samples/s, {wall:.2f} x torch by wall time,"
+      f" {cpu:.2f} x by CPU time; executed tokens {executed / useful:.3f} of the rows'"
+    )
+    if title != "torch":
+      tiles = method.counts["executed_tiles"] / int(table.tiles.sum())
+      line += f", tiles {tiles:.3f}; losses apart by {apart:.1e} at most"
+    print(f"{line}; setting {settings[title]}", flush=True)
+    assert apart <= TOLERANCE, f"{title}: losses are apart by {apart:.1e}"
+
+
+def main() -> None:
+  keep_freed_memory()
+  arguments = read_arguments()
+  for name in arguments.forms.split(","):
+    with tempfile.TemporaryDirectory() as folder:
+      compare(arguments, name, Path(folder))
+
+
+if __name__ == "__main__":
+  main()
