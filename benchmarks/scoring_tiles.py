@@ -36,13 +36,13 @@ def read_arguments() -> argparse.Namespace:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("--forms", default="llava_next,internvl")
-  parser.add_argument("--samples", type=int, default=300)
+  parser.add_argument("--samples", type=int, default=160)
   parser.add_argument("--size", default="small", help="of tiled_models.SIZES")
   parser.add_argument("--side", type=int, default=112, help="pixels; a multiple of 16")
   parser.add_argument("--repeats", type=int, default=5)
   parser.add_argument("--threads", default="0", help="that read ahead (ours)")
   parser.add_argument("--row_lengths", default="1", help="tuned over (ours)")
-  parser.add_argument("--batch_tokens", default="2048,4096", help="tuned over")
+  parser.add_argument("--batch_tokens", default="1024,2048,4096", help="tuned over")
   parser.add_argument("--loss_alone", action="store_true", help="no other signals")
   return parser.parse_args()
 

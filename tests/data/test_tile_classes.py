@@ -38,14 +38,16 @@ def drawn():
 
 
 @pytest.mark.parametrize("name", tiled_pools.FORMS)
-@pytest.mark.parametrize(("length", "shards"), [(4096, 1), (4096, 8), (8192, 1)])
+@pytest.mark.parametrize(
+  ("length", "shards"), [(4096, 1), (4096, 8), (8192, 1), (8192, 8)]
+)
 def test_little_of_the_tiles_is_padding(drawn, name, length, shards):
   table = tiled_pools.describe(drawn, tiled_pools.FORMS[name])
   rows = tiled_pools.keep_rows(table, length)
   made = plan(table, rows, length)
-  assert made.classes == batch_shapes.MOST
+  assert made.classes == tree_packing.MOST_CLASSES
   _, shapes = shape_steps(table, rows, made, 8, shards)
-  assert len(shapes.shapes) == batch_shapes.MOST
+  assert len(shapes.shapes) == tree_packing.MOST_CLASSES
   each = np.array([shape.tiles * shape.shards for shape in shapes.shapes])
   tiles = made.tiles(table.tiles[rows]).sum()
   assert 1 - tiles / each[shapes.which].sum() <= MOST_PADDING
@@ -99,7 +101,7 @@ def test_steps_of_later_parts_have_the_same_shapes(drawn):
 def test_classes_hold_the_same_rows_in_another_order(items, classes):
   lengths, tiles = np.array(items).T
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(batch_shapes, "count_shapes", lambda steps: classes)
+    patch.setattr(batch_shapes, "count_shapes", lambda steps, most: classes)
     made = tree_packing.make_plan(lengths, 40, None, tiles, lengths, 1)
   alone = tree_packing.make_plan(lengths, 40, None, tiles, lengths)
 

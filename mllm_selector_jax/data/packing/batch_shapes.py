@@ -18,9 +18,9 @@ MOST = 3  # shapes, each a compilation
 STEPS_EACH = 100  # steps that pay for one more of them
 
 
-def count_shapes(steps: int) -> int:
-  """How many shapes so many steps pay for."""
-  return min(MOST, 1 + steps // STEPS_EACH)
+def count_shapes(steps: int, most: int = MOST) -> int:
+  """How many shapes so many steps pay for, of at most so many."""
+  return min(most, 1 + steps // STEPS_EACH)
 
 
 class Laid(NamedTuple):

@@ -18,6 +18,8 @@ from mllm_selector_jax.data.packing.prefixes import Prefixes, no_prefixes
 
 Tree = tuple[int, list[int]]  # shared tokens, and the samples that share them
 
+MOST_CLASSES = 4  # of rows, each of which means one more compilation
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -136,7 +138,7 @@ def make_plan(
   learned = lengths - joined.tokens[joined.head] if supervised is None else supervised
   classes = 1
   if step_rows is not None and tiles.max(initial=0) > 1:
-    classes = batch_shapes.count_shapes(row_count // step_rows)
+    classes = batch_shapes.count_shapes(row_count // step_rows, MOST_CLASSES)
   rank = _order_by_class(
     _sum_by(row_of, measure(tiles, joined.tiles), row_count),
     _sum_by(row_of[tree_of], np.asarray(learned, np.int64), row_count),
