@@ -234,7 +234,7 @@ def test_a_pool_of_another_format_is_the_same_pool(base, plugin, tmp_path, worke
     check(folder, "refused")
   found = check(folder, "plugged", "prepare", **{"pool.formats": FORMAT})
   assert found["reason"].to_pylist() == [None] * 9 + ["malformed"]
-  for column in ("tokens", "hash", "id", "image"):
+  for column in ("tokens", "hash", "id", "images"):
     assert found[column].to_pylist()[:9] == plain[column].to_pylist(), column
   made = json.loads((tmp_path / "plugged/pool.provenance.json").read_text())
   assert f"format {FORMAT}" in made["inputs"]

@@ -23,6 +23,8 @@ NOT_NUMBER = ("1", True, None, float("nan"))
 NOT_TEXTS = (5, {"a": 1}, [1], True)
 COUNT = (-1, *NOT_WHOLE)  # of what may be 0
 SIZE = (0, *COUNT)  # of what may not
+OPTIONAL_COUNT = tuple(value for value in COUNT if value is not None)
+OPTIONAL_SIZE = (0, *OPTIONAL_COUNT)
 SHARE = (-0.1, 1.1, *NOT_NUMBER)
 POSITIVE = (0.0, -1.0, float("inf"), *NOT_NUMBER)
 NAME = ("", " ", 5)
@@ -65,6 +67,8 @@ WRONG = {
   "pool.source": ("prefix:0", "prefix:x", "folder", "field:", "rule:a", "", 5),
   "pool.long_rows": ("drop", None),
   "pool.max_pixels": SIZE,
+  "pool.max_images": OPTIONAL_COUNT,
+  "pool.video_frames": OPTIONAL_SIZE,
   "pool.most_aside": SHARE,
   "pool.most_lost": SHARE,
   "pool.demo.rows": COUNT,
@@ -85,6 +89,8 @@ WRONG = {
   "model.chat_date": ("26 Jul 2024", "today", None, 20240726),
   "model.content_specials": (5, None, "", [3]),
   "model.pad_images": NOT_FLAG,
+  "model.max_tiles": OPTIONAL_SIZE,
+  "model.resize_pixels": OPTIONAL_SIZE,
   "model.max_length": (1 << 30, *SIZE),
   "mesh.data": (0, -2, *NOT_WHOLE),
   "mesh.fsdp": (0, -2, *NOT_WHOLE),
