@@ -97,7 +97,8 @@ def read_table(page):
   short = {word: re.findall(r"\w+", rooms) for word, rooms in short.items()}
   table = {}
   for name, rooms in re.findall(r"^\| `([\w./]+)` \|.*\|(.*)\|$", page, re.MULTILINE):
-    if not (ROOT / name).exists():
+    # A run's workdir may have the name of a room.
+    if (ROOT / PACKAGE / name).exists() or not (ROOT / name).exists():
       words = re.findall(r"\w+", rooms)
       table[name] = {room for word in words for room in short.get(word, [word])}
       table[name].discard("and")
