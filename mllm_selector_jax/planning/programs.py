@@ -172,7 +172,7 @@ def compile_score(
   rows: np.ndarray,
   mesh: Mesh,
   platform: str,
-) -> tuple[Program, engine.Layout]:
+) -> tuple[Program, engine.PassLayout]:
   """Compile the step of the main scoring pass over some rows.
 
   Args:

@@ -86,7 +86,7 @@ def plan_pass(
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class PassLayout:
   """How a pass goes over the pool; nothing has been read yet.
 
   Attributes:
@@ -158,7 +158,7 @@ def lay_out(
   mesh: Mesh,
   own: Pass = MAIN,
   described: bool = False,
-) -> Layout:
+) -> PassLayout:
   """Plans a pass; arguments as `run_pass` has them, `table` of the checked pool.
 
   With `described`, the mesh is of devices that are not there, and so of no process.
@@ -176,7 +176,7 @@ def lay_out(
     config.vision.image_size,
     ways,
   )
-  return Layout(plan, rows, every, batch_rows, shapes, counts, share, shares)
+  return PassLayout(plan, rows, every, batch_rows, shapes, counts, share, shares)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +195,7 @@ class _Runner:
   step: Callable[[Params, Any], dict[str, jax.Array]]
   params: Params
   mesh: Mesh
-  layout: Layout
+  layout: PassLayout
   make: loader.MakeStep
   threads: int
 
