@@ -21,22 +21,23 @@ from mllm_selector_jax.pipeline.score_pool import make_options
 from mllm_selector_jax.planning import jobs, topology
 
 ROW_LENGTH, BATCH_ROWS = 8192, 4
+QWEN3_8B = {
+  "model_type": "qwen3",
+  "vocab_size": 151936,
+  "hidden_size": 4096,
+  "intermediate_size": 12288,
+  "num_hidden_layers": 36,
+  "num_attention_heads": 32,
+  "num_key_value_heads": 8,
+  "head_dim": 128,
+}
 
 
 def _internvl() -> transformers.PretrainedConfig:
   """InternVL3.5-8B."""
   return transformers.InternVLConfig(
     vision_config={"attention_bias": True},
-    text_config={
-      "model_type": "qwen3",
-      "vocab_size": 151936,
-      "hidden_size": 4096,
-      "intermediate_size": 12288,
-      "num_hidden_layers": 36,
-      "num_attention_heads": 32,
-      "num_key_value_heads": 8,
-      "head_dim": 128,
-    },
+    text_config=QWEN3_8B,
     image_token_id=151671,
   )
 

@@ -9,23 +9,8 @@ from mllm_selector_jax.data.pool import pool_export, prepared_pool
 from tests.data.several_images import (
   IMAGES_OF,
   check,
-  draw_images,
   make_encoder,
-  make_records,
-  write_pool,
 )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-  return draw_images(tmp_path_factory.mktemp("several"))
-
-
-@pytest.fixture(params=["files", "parquet"])
-def checked(request, place, tmp_path):
-  """Summary, table, and the folder of the images, None where they lie inside."""
-  path, images = write_pool(request.param, make_records(), place, tmp_path)
-  return *check(path, images, tmp_path / "table"), images
 
 
 @pytest.mark.parametrize("name", ["llava", "llama_factory", "ms_swift", "trl"])

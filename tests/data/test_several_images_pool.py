@@ -19,7 +19,6 @@ from tests.data.several_images import (
   TILES,
   WIDE,
   check,
-  draw_images,
   make_encoder,
   make_records,
   open_image,
@@ -27,18 +26,6 @@ from tests.data.several_images import (
   write_inside,
   write_pool,
 )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-  return draw_images(tmp_path_factory.mktemp("several"))
-
-
-@pytest.fixture(params=["files", "parquet"])
-def checked(request, place, tmp_path):
-  """Summary, table, and the folder of the images, None where they lie inside."""
-  path, images = write_pool(request.param, make_records(), place, tmp_path)
-  return *check(path, images, tmp_path / "table"), images
 
 
 def read_options(checked):

@@ -53,11 +53,6 @@ class Lists(Generic[Value]):
     """How many values each row has."""
     return np.diff(self.bounds)
 
-  @property
-  def row_of(self) -> Int[np.ndarray, " n"]:
-    """The row of each value."""
-    return np.repeat(np.arange(len(self)), self.counts)
-
 
 def list_texts(column: Any) -> Any:
   """Returns a chunked Arrow array of texts as one of lists, empty for a null."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 
+from benchmarks.plan_families import CASES, QWEN3_8B
 from mllm_selector_jax import sharding, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import logical_axes
@@ -198,16 +199,6 @@ QWEN2_05B = {
   "num_attention_heads": 14,
   "num_key_value_heads": 2,
 }
-QWEN3_8B = {
-  "model_type": "qwen3",
-  "vocab_size": 151936,
-  "hidden_size": 4096,
-  "intermediate_size": 12288,
-  "num_hidden_layers": 36,
-  "num_attention_heads": 32,
-  "num_key_value_heads": 8,
-  "head_dim": 128,
-}
 INTERN_VIT_6B = {
   "hidden_size": 3200,
   "intermediate_size": 12800,
@@ -220,21 +211,11 @@ WHOLE = {
   "InternVL3-1B": lambda: transformers.InternVLConfig(
     vision_config={"attention_bias": True}, text_config=QWEN2_05B
   ),
-  "InternVL3.5-8B": lambda: transformers.InternVLConfig(
-    vision_config={"attention_bias": True}, text_config=QWEN3_8B, image_token_id=151671
-  ),
+  "InternVL3.5-8B": CASES["internvl"],
   "InternViT-6B": lambda: transformers.InternVLConfig(
     vision_config=INTERN_VIT_6B, text_config=QWEN3_8B
   ),
-  "llava-v1.6-mistral-7b": lambda: transformers.LlavaNextConfig(
-    text_config={
-      "model_type": "mistral",
-      "vocab_size": 32064,
-      "intermediate_size": 14336,
-      "num_key_value_heads": 8,
-      "sliding_window": None,
-    }
-  ),
+  "llava-v1.6-mistral-7b": CASES["llava_next"],
   "llava-onevision-qwen2-0.5b": lambda: transformers.LlavaOnevisionConfig(
     text_config={**QWEN2_05B, "vocab_size": 152000}
   ),

@@ -65,7 +65,7 @@ class BaseImages:
   @property
   def is_fixed(self) -> bool:
     """Whether an image's layout does not depend on its size."""
-    return self.options.form == "square"
+    return not FORMS[self.options.form].by_size
 
   def is_several(self, images: int) -> bool:
     """Whether images are prepared otherwise than the only one of a row would be."""

@@ -23,6 +23,7 @@ class ImageForm(NamedTuple):
     cut_tiles: (options, image, images) -> the tiles' pixels.
     leads: whether a question's only image stands before its text, wherever its mark
       is, as LLaVA's own code has it (`preprocess_multimodal`).
+    by_size: whether an image's size decides its layout.
     limit_tiles: (options, most) -> options by which an image is cut into so many tiles
       at most; one of the whole image is not counted.
   """
@@ -30,6 +31,7 @@ class ImageForm(NamedTuple):
   lay_out: Callable[[ImageOptions, ImageTokens, int, int, int], ImageLayout]
   cut_tiles: Callable[[ImageOptions, Image.Image, int], UInt8[np.ndarray, "t S S 3"]]
   leads: bool = True
+  by_size: bool = True
   limit_tiles: Callable[[ImageOptions, int], ImageOptions] = _keep_options
 
 

@@ -51,4 +51,4 @@ def cut_square(
   return to_pixels(image, options)[None]
 
 
-SQUARE = ImageForm(lay_out_square, cut_square)
+SQUARE = ImageForm(lay_out_square, cut_square, by_size=False)
