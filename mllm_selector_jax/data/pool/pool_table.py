@@ -324,11 +324,6 @@ class PoolTable:
   def _files(self) -> formats.OpenFiles:
     return formats.OpenFiles()
 
-  def read_row(self, row: int) -> Line:
-    """All columns of one row."""
-    cells = (getattr(self, name)[row] for name in Line._fields)
-    return Line(*(c.item() if isinstance(c, np.generic) else c for c in cells))
-
 
 def read_table(path: str | os.PathLike) -> PoolTable:
   """Opens a checked pool.
