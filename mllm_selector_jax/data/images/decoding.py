@@ -1,4 +1,4 @@
-"""An image file to an RGB image, safely.
+"""Decodes an image file to an RGB image, safely.
 
 Of an animation the first frame is taken. Transparency is dropped, not blended, as
 the model families' own loaders and transformers' `load_image` do. An EXIF rotation

@@ -66,7 +66,7 @@ class ImageFolders:
     return bool(self.folders)
 
   def find(self, name: str) -> Place:
-    """Where the image of this name is.
+    """Finds the file of the image with this name.
 
     Raises:
       RowError: "unsafe path" or "missing image".
@@ -121,7 +121,7 @@ class ImageFolders:
       return -1
 
   def _locate(self, name: str) -> Place:
-    """The file that a name means, by its text and by what is there."""
+    """Returns the file that a name stands for."""
     path = _as_path(name, self.folders)
     if os.path.isabs(path) or storage.is_remote(path):
       for base in self._real:
@@ -156,7 +156,7 @@ class ImageFolders:
 
   @functools.cached_property
   def _real(self) -> dict[str, str]:
-    """Without links, by the name that the folder is known by: its own or that."""
+    """Maps each folder, and its path without links, to its path without links."""
     real = {root: _resolve(root) for root in self._roots}
     return {**{root: root for root in real.values()}, **real}
 

@@ -1,4 +1,4 @@
-"""Looks at the images of a pool: each once, on threads."""
+"""Reads each image of a pool once, on threads."""
 
 import concurrent.futures
 import hashlib
@@ -26,7 +26,7 @@ _Key = tuple[str | tuple[int, int] | None, bool]
 
 
 class Finding(NamedTuple):
-  """What is kept of an image: its hashes and size, or why it cannot be used.
+  """The hashes and the size of an image, or why it cannot be used.
 
   Attributes:
     hash: SHA-256 of the file's bytes, in hexadecimal.
@@ -71,7 +71,7 @@ def _read_picture(picture: Picture, folders: ImageFolders) -> tuple[bytes, bool]
 
 
 class Gallery:
-  """Reads each image once, and remembers the little that is needed.
+  """Reads each image once, and keeps its hashes and size.
 
   Images of the folders are known by their path, those inside pool files by their
   bytes.
@@ -114,7 +114,7 @@ class Gallery:
       self._requested.update(dict.fromkeys(task, future))
 
   def get(self, row: int, pictures: Sequence[Picture]) -> list[Finding]:
-    """What was found of a row's images, once; waits for it."""
+    """Waits for the findings of a row's images, and returns them once."""
     findings = []
     for key, picture in self._list_keys(row, pictures):
       if picture.data is not None:

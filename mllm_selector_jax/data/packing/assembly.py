@@ -1,4 +1,4 @@
-"""From samples and where they are to lie to a batch of packed rows.
+"""Assembles a batch of packed rows from samples and a packing plan.
 
 A packed row is a list of trees. A tree is several samples behind their common
 beginning, the trunk, which is laid once, or a single sample without one.
@@ -43,13 +43,13 @@ class Shape:
   taps: int = 0
 
   def share(self, shares: int) -> "Shape":
-    """The shape of one of equal shares of the rows."""
+    """Returns the shape of one of several equal shares of the rows."""
     rows, shards = self.rows // shares, self.shards // shares
     return dataclasses.replace(self, rows=rows, shards=shards)
 
 
 class Owners(NamedTuple):
-  """Host-side: to whom the supervised positions of a batch belong.
+  """Maps the supervised positions of a batch to items, on the host.
 
   Attributes:
     item: the item number of a supervised position; -1 for padding.
@@ -63,7 +63,7 @@ class Owners(NamedTuple):
 
 
 class Counts(NamedTuple):
-  """What packed rows hold, a number a row."""
+  """Counts of what each packed row holds."""
 
   tiles: Int[np.ndarray, " R"]
   taps: Int[np.ndarray, " R"]
@@ -72,7 +72,7 @@ class Counts(NamedTuple):
 
   @classmethod
   def of_pool(cls, pool: Any, images: bool = True) -> "Counts":
-    """Of each row of a checked pool, which is fed with its images or without."""
+    """Counts what each row of a checked pool holds, with or without its images."""
     return cls(pool.tiles * images, pool.taps * images, pool.supervised, pool.turns)
 
 
@@ -99,7 +99,7 @@ def find_shape(
   rows: int = 1,
   trunks: bool = False,
 ) -> Shape:
-  """The smallest shape that holds every step: one compilation for all.
+  """Finds the smallest shape that holds every step, so that one is compiled for all.
 
   Args:
     steps: packed rows of each step, as numbers of rows that follow each other.
@@ -188,7 +188,7 @@ def assemble(
 
 
 def describe_batch(shape: Shape) -> Batch:
-  """The shape and type of every array of a batch."""
+  """Returns the shape and type of every array of a batch."""
   size = (shape.rows, shape.length)
   few = (shape.shards, shape.supervised)
   images = (shape.shards, shape.tiles, shape.side, shape.side, 3)
@@ -232,7 +232,7 @@ _NONE = ("patches", "prefixes")
 
 
 class _Writer:
-  """A batch being filled, row after row, and the places that are reached."""
+  """Fills a batch row by row, and keeps track of the next free places."""
 
   def __init__(self, shape: Shape, image_token: int):
     self.shape, self.image_token = shape, image_token
@@ -272,7 +272,7 @@ class _Writer:
       self._add_targets(item, sample, trunk, begin, branch)
 
   def _add_tokens(self, example: Example, first: int, last: int, parent=-1) -> int:
-    """Lays the tokens from first to last as a segment, whose number it gives."""
+    """Adds the tokens from first to last as a segment, and returns its number."""
     sample, tiles = example
     self.segment += 1
     here = self.row, slice(self.start, self.start + last - first)
@@ -307,7 +307,7 @@ class _Writer:
     self.tiles += layout.tiles
 
   def _add_targets(self, item, sample, trunk, begin, branch) -> None:
-    """Lists what is to be predicted, by the positions before, trunk's included."""
+    """Adds the targets of a sample, and the positions that predict them."""
     (where,) = np.nonzero(sample.supervised)
     before = where - 1
     place = np.where(before < trunk, begin + before, branch + before - trunk)

@@ -1,4 +1,4 @@
-"""Shapes of batches: few, since each is compiled, and little empty.
+"""Chooses few batch shapes, since each is compiled, with little padding.
 
 Steps of training that have as many samples need more or fewer packed rows. One shape
 for all would have rows of padding in nearly every step. Scoring has as many packed
@@ -19,7 +19,7 @@ STEPS_EACH = 100  # steps that pay for one more of them
 
 
 def count_shapes(steps: int, most: int = MOST) -> int:
-  """How many shapes so many steps pay for, of at most so many."""
+  """Returns how many shapes a number of steps pays for, up to a maximum."""
   return min(most, 1 + steps // STEPS_EACH)
 
 
@@ -42,7 +42,7 @@ class Laid(NamedTuple):
 
 
 def choose_heights(rows: Int[np.ndarray, " s"], most: int) -> list[int]:
-  """At most so many numbers of rows that waste the fewest, by dynamic programming.
+  """Chooses the numbers of rows that waste the least, by dynamic programming.
 
   A step is given the smallest number that is not below its own.
 
@@ -84,7 +84,7 @@ def lay_out(
   shards: int = 1,
   most: int | None = None,
 ) -> Laid:
-  """Gives every step the smallest of few shapes that hold them all.
+  """Assigns the smallest of few shapes to every step.
 
   The rows of a step are put in an order in which equal shares of them hold about as
   many tiles and supervised tokens, however many shares there are.

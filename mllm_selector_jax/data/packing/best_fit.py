@@ -5,7 +5,7 @@ from jaxtyping import Int
 
 
 def best_fit(sizes: Int[np.ndarray, " t"], room: int) -> Int[np.ndarray, " t"]:
-  """Gives the bin of each size, taken in order; a bin is opened where none has room.
+  """Assigns each size, in order, to a bin; a bin is opened if none has room.
 
   Args:
     sizes: from 1 to `room`. Sorted from the largest down, this is best-fit decreasing.

@@ -1,4 +1,4 @@
-"""An order of packed rows in which all runs of consecutive ones hold about as much."""
+"""Orders packed rows so that any run of consecutive ones holds about the mean."""
 
 import numpy as np
 from jaxtyping import Int
@@ -9,7 +9,7 @@ _GOLDEN = np.uint64(11_400_714_819_323_198_485)  # 2^64 over the golden ratio, o
 def interleave(
   tiles: Int[np.ndarray, " r"], learned: Int[np.ndarray, " r"]
 ) -> Int[np.ndarray, " r"]:
-  """The place of each row, so that neighbours differ and runs are alike.
+  """Returns the place of each row, so that neighbours differ and runs are alike.
 
   Rows sorted by tiles, then supervised tokens, are dealt out by the multiples of
   the golden ratio: any run of places takes nearly equally spaced ranks.

@@ -1,4 +1,4 @@
-"""From rows of the checked pool to packed batches, read ahead by grain."""
+"""Loads rows of the checked pool as packed batches, with grain reading ahead."""
 
 import collections
 import dataclasses
@@ -148,7 +148,7 @@ def _changed(what: str, how: str) -> InputError:
 
 @dataclasses.dataclass(frozen=True)
 class MakeBatch:
-  """A step's packed rows of pool rows to a batch: grain's map function.
+  """Makes the batch of a step from its packed rows; the map function for grain.
 
   Attributes:
     reader: reads rows.
@@ -168,7 +168,7 @@ class MakeBatch:
 
 @dataclasses.dataclass(frozen=True)
 class MakeStep:
-  """The same of a step that has one of several shapes: (its number, packed rows).
+  """Makes the batch of a step given as (the number of its shape, packed rows).
 
   Attributes:
     reader: reads rows.
@@ -186,12 +186,12 @@ class MakeStep:
 
 
 def as_trees(step: row_packing.Rows) -> list[list[assembly.Tree]]:
-  """Rows of items as rows of trees without trunks."""
+  """Returns rows of items as rows of trees without trunks."""
   return [[(0, [item]) for item in items] for items in step]
 
 
 def read_batches(steps: Any, make: MakeBatch | MakeStep, threads: int = 2):
-  """A grain data set of (Batch, Owners), one a step, in order, read ahead.
+  """Returns a grain data set of (Batch, Owners) for each step, read ahead in order.
 
   Args:
     steps: a sequence of the steps' packed rows, of trees of pool rows; for `MakeStep`

@@ -107,7 +107,7 @@ def list_prefixes(sample: Sample, pixels: Sequence[str]) -> list[Prefix]:
 
 
 def _key(digest, sample: Sample, start: int, stop: int) -> int:
-  """Takes the tokens from start to stop into the digest, and gives its number."""
+  """Updates the digest with the tokens from start to stop, and returns its number."""
   digest.update(np.ascontiguousarray(sample.tokens[start:stop], "<i4").data)
   digest.update(np.ascontiguousarray(sample.asked[start:stop]).data)
   return int.from_bytes(digest.digest(), "big") or 1
@@ -118,7 +118,7 @@ def _count_asked(sample: Sample, stop: int) -> int:
 
 
 def no_prefixes(rows: int) -> Prefixes:
-  """Of so many rows that share nothing."""
+  """Returns the prefixes of a number of rows that share nothing."""
   none = np.zeros(0, np.int64)
   return Prefixes(
     np.zeros(rows + 1, np.int64), none, none, none, np.zeros(0, np.uint64), none

@@ -99,6 +99,6 @@ def _order_by_modality(
 
 
 def row_length_for(lengths: Int[np.ndarray, " n"], wanted: int) -> int:
-  """The row length in use: `wanted`, or more where a sample is longer."""
+  """Returns `wanted`, or a greater row length if a sample is longer."""
   longest = int(np.max(lengths, initial=1))
   return wanted if longest <= wanted else -(-longest // 128) * 128

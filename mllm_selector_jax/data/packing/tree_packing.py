@@ -63,7 +63,7 @@ class Plan:
     ]
 
   def sums(self, values: Num[np.ndarray, " n"]) -> Num[np.ndarray, " r"]:
-    """A value of each item, summed over every packed row."""
+    """Sums a value of each item over every packed row."""
     return _sum_runs(np.asarray(values)[self.items], self.trees[self.rows])
 
   def tokens(self, lengths: Int[np.ndarray, " n"]) -> Int[np.ndarray, " r"]:

@@ -1,4 +1,4 @@
-"""Parts of a check: whole ones stay, so that a check that was cut off goes on.
+"""Stores a check in parts, so that an interrupted check resumes after the last one.
 
 A part is one row group of the pool's table, with what the summary counts beside it.
 """
@@ -34,7 +34,7 @@ class Checked(NamedTuple):
 
 
 def count_parts(out: str | os.PathLike) -> int:
-  """How many parts of a table's file are whole."""
+  """Counts the complete parts of a table."""
   folder, count = _place(Path(out)), 0
   while _name_part(folder, count).exists():
     count += 1
@@ -50,7 +50,7 @@ def _name_part(folder: Path, number: int) -> Path:
 
 
 class Parts:
-  """The parts that are whole, and the one that is being filled.
+  """The complete parts, and the one that is being filled.
 
   Args:
     out: the table's file, beside which the parts lie until it is whole.
@@ -74,7 +74,7 @@ class Parts:
     return self.count * pool_table.GROUP_ROWS
 
   def read(self) -> Iterator[Checked]:
-    """What the whole parts hold, in order."""
+    """Yields the rows of the complete parts, in order."""
     import pyarrow.parquet as pq
 
     for number in range(self.count):
@@ -96,7 +96,7 @@ class Parts:
       self._write()
 
   def finish(self, video_frames: int | None = None) -> None:
-    """Joins the parts to the table, which appears when it is whole.
+    """Joins the parts to the table, which appears when it is complete.
 
     Args:
       video_frames: how many frames of a video its rows have.

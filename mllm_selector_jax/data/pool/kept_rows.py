@@ -98,7 +98,7 @@ class Kept:
     self.ignored.update(fields)
 
   def _has_images_inside(self) -> bool:
-    """Whether a trainer would not find all images in files of their own."""
+    """Whether some images are not in files of their own."""
     files = dict.fromkeys(self.pool.file[row] for row in self.rows)
     if any(formats.find_format(file) is not formats.JsonFile for file in files):
       return True
@@ -125,7 +125,7 @@ class Kept:
     return Row(row, record.value, content, names, data)
 
   def _name(self, digest: str, picture: Picture, data: bytes) -> str:
-    """The path by which a trainer finds an image."""
+    """Returns the path by which a trainer finds an image."""
     if self._inside:
       return self._write(digest, data)
     assert picture.name is not None, "an image outside of pool files has a name"

@@ -1,4 +1,4 @@
-"""What a record is known by where its id does not tell it from others.
+"""Identifies a record by its content, where its id does not distinguish it.
 
 The text of its rounds and the name of its first image: the same for a record as it
 stands in the pool and as another format, or a trainer's export, has it.
@@ -44,7 +44,7 @@ def read_likeness(record: Record) -> Likeness | None:
 
 
 def _strip(text: str) -> str:
-  """A turn without marks, whose place some formats change or do not tell."""
+  """Removes the marks of images, whose place some formats change or omit."""
   if MARK not in text:
     return text.strip()
   pieces = (piece.strip() for piece in text.split(MARK))

@@ -156,7 +156,7 @@ def check_pool(
 
 @contextlib.contextmanager
 def _collect_seldom() -> Iterator[None]:
-  """Lets Python look for reference cycles less often: records have none."""
+  """Makes Python's cycle collector run less often, since records have no cycles."""
   thresholds = gc.get_threshold()
   if thresholds[0]:  # 0 turns collection off, and stays
     gc.set_threshold(max(COLLECT_AFTER, thresholds[0]))
@@ -167,7 +167,7 @@ def _collect_seldom() -> Iterator[None]:
 
 
 def _split(rows: Iterable[PendingRow]) -> Iterator[list[PendingRow]]:
-  """Blocks bounded in rows and in bytes."""
+  """Groups rows into blocks of a bounded number of rows and bytes."""
   block, size = [], 0
   for row in rows:
     block.append(row)
@@ -184,7 +184,7 @@ def _look_ahead(
   request: Callable[[list[PendingRow]], None],
   count: int,
 ) -> Iterator[list[PendingRow]]:
-  """The blocks, each requested while `count` earlier ones are in work."""
+  """Yields the blocks; each is requested while `count` earlier ones are processed."""
   waiting: collections.deque[list[PendingRow]] = collections.deque()
   for block in blocks:
     request(block)
@@ -201,7 +201,7 @@ def _finish(
   cut: bool,
   contents: SeenTexts | None,
 ) -> Iterator[Checked]:
-  """The block's lines, in order, each with what the summary counts beside it."""
+  """Yields the lines of a block in order, with the counts for the summary."""
   looked = [_look(row, gallery) for row in block]
   samples = iter(
     encoder.encode_many(

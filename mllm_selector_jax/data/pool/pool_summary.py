@@ -107,7 +107,7 @@ class Tally:
       self._uses[digest] += 1
 
   def result(self) -> dict[str, Any]:
-    """All counts, as JSON can have them; the same for the same pool.
+    """Returns all counts as JSON values, which are the same for the same pool.
 
     All but "rows", "distinct_ids", "aside" and "sources" are of the rows that can
     be used.
@@ -171,7 +171,7 @@ class Tally:
         counts[1] += tokens
 
   def _find_duplicates(self) -> dict[str, Any]:
-    """Rows whose content an earlier row has, and the first of them."""
+    """Counts the rows that repeat an earlier row, and lists the first of them."""
     keys, rows = np.asarray(self._contents), np.asarray(self._rows)
     _, first, of = np.unique(keys, return_index=True, return_inverse=True)
     again = np.flatnonzero(first[of] != np.arange(len(keys)))

@@ -1,4 +1,4 @@
-"""The checked pool on disk: one line a row, written as a stream, read by column."""
+"""Defines the checked pool on disk, which is written by row and read by column."""
 
 import contextlib
 import functools
@@ -122,7 +122,7 @@ def _schema():
 
 
 def make_table(lines: Sequence[Line]) -> Any:
-  """Lines as a pyarrow table."""
+  """Returns the lines as a pyarrow table."""
   import pyarrow as pa
 
   schema = _schema()
@@ -137,7 +137,7 @@ def make_table(lines: Sequence[Line]) -> Any:
 def open_writer(
   path: str | os.PathLike, video_frames: int | None = None
 ) -> Iterator[Any]:
-  """A Parquet writer whose file appears, whole, when the block ends without an error.
+  """Opens a Parquet writer whose file appears when the block ends without an error.
 
   Args:
     path: of the file.
@@ -304,7 +304,7 @@ class PoolTable:
     return Text(table[name]) if is_text else table[name].to_numpy()
 
   def record(self, row: int) -> Record:
-    """The row's record, read from the pool's file.
+    """Reads the row's record from the pool's file.
 
     Raises:
       InputError: the file changed since the pool was checked.
@@ -316,7 +316,7 @@ class PoolTable:
     return take_frames(record, self._video_frames)
 
   def text(self, row: int) -> bytes:
-    """The row's record as JSON: as it stands there, where it is JSON."""
+    """Returns the raw bytes for JSON pools, otherwise the serialised record."""
     file = self._files.get(self.file[row])
     return file.text(int(self.offset[row]), int(self.length[row]))
 

@@ -26,7 +26,7 @@ class SeenTexts:
     self._digests: set[bytes] = set()
 
   def add(self, text: str) -> bool:
-    """Remembers a text; whether it was there before."""
+    """Remembers a text, and returns whether it was seen before."""
     digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
     known = digest in self._digests
     self._digests.add(digest)
@@ -118,7 +118,7 @@ def describe_row(
   ids: SeenTexts | None,
   max_images: int | None = None,
 ) -> PendingRow:
-  """Reads a record as a conversation with its images, or finds its fault.
+  """Reads a record as a conversation with images, or finds why it cannot be used.
 
   Args:
     row: its number in the pool.

@@ -44,7 +44,7 @@ class SpecialTally:
 
 
 def list_lines(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str]]:
-  """What `SpecialTally.result` holds: what they are, and their number with names."""
+  """Describes the result of a `SpecialTally`: a label, and the counts by name."""
   lines = []
   for key, label in _LABELS.items():
     names = counts.get(key)

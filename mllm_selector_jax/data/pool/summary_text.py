@@ -1,4 +1,4 @@
-"""A pool's summary, written for people."""
+"""Writes the summary of a pool for people."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ _MOST_SOURCES = 20  # lines of the text
 
 
 def format_summary(found: Mapping[str, Any]) -> str:
-  """The summary as text, for the console."""
+  """Returns the summary as text for the console."""
   rows, ok = found["rows"], found["ok"]
   images, tokens = found["images"], found["tokens"]
   lines = [
@@ -49,7 +49,7 @@ def format_summary(found: Mapping[str, Any]) -> str:
 
 
 def explain_aside(found: Mapping[str, Any]) -> list[str]:
-  """What a large part of the rows was set aside for, and what would keep them.
+  """Explains why many rows were set aside, and what would keep them.
 
   Returns:
     No line where at most `ASIDE_SHARE` of the rows and no whole source are set aside.
@@ -69,7 +69,7 @@ def explain_aside(found: Mapping[str, Any]) -> list[str]:
 
 
 def explain_nothing(data: Sequence[str], found: Mapping[str, Any]) -> str:
-  """The message for a pool of which no row can be used."""
+  """Returns the message for a pool of which no row can be used."""
   lines = [
     f"{', '.join(map(str, data))}: none of the {found['rows']:,} rows can be used.",
     *_format_aside(found["aside"]),
@@ -79,7 +79,7 @@ def explain_nothing(data: Sequence[str], found: Mapping[str, Any]) -> str:
 
 
 def _format_remarks(found: Mapping[str, Any]) -> list[str]:
-  """What was read otherwise than one may think, or not at all."""
+  """Lists what was read differently from what one may expect, or not at all."""
   lines = []
   if repeated := found["rows"] - found["distinct_ids"]:
     lines.append(
@@ -188,7 +188,7 @@ def _format_aside(aside: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _align(table: Sequence[Sequence[str]]) -> list[str]:
-  """The first column to the left, the others to the right."""
+  """Aligns the first column to the left, and the others to the right."""
   widths = [max(map(len, column)) for column in zip(*table, strict=True)]
   return [
     "  ".join(
@@ -202,7 +202,7 @@ def _align(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _one_line(text: str, most: int) -> str:
-  """Printable text: what a row holds must not move a terminal's cursor."""
+  """Returns printable text, so that no row can move a terminal's cursor."""
   text = "".join(c if c.isprintable() else " " for c in text)
   return text if len(text) <= most else text[: most - 1] + "…"
 
