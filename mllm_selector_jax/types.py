@@ -130,6 +130,9 @@ class ImageLayout(NamedTuple):
       learned vector that ends a line, -2 - k for the interpolated feature k.
     taps: the four features that each interpolated one is made of.
     weights: of the taps, float32.
+    places: the row and the column of each tile in the image, where tiles are the
+      squares of an image of native resolution; otherwise empty.
+    grid: rows and columns of these tiles; (0, 0) where `places` is empty.
   """
 
   tiles: int
@@ -137,6 +140,8 @@ class ImageLayout(NamedTuple):
   features: Int[np.ndarray, " n"]
   taps: Int[np.ndarray, "k 4"] = np.zeros((0, 4), np.int32)
   weights: Float[np.ndarray, "k 4"] = np.zeros((0, 4), np.float32)
+  places: Int[np.ndarray, "p 2"] = np.zeros((0, 2), np.int32)
+  grid: tuple[int, int] = (0, 0)
 
 
 NEWLINE = -1  # among the features of an `ImageLayout`
@@ -247,6 +252,10 @@ class ImageOptions:
       features; None leaves it as it is.
     rotate: turn the image as its EXIF entry says before anything else.
     tile_several: cut images into tiles also in rows that have several images.
+    min_pixels, max_pixels: bounds of an image of the form "native", whose tiles are the
+      squares of its own resolution.
+    window: tiles along the side of a window of the form "native", whose tiles lie
+      together; 0 for tiles that lie row by row.
   """
 
   size: int
@@ -265,3 +274,6 @@ class ImageOptions:
   max_features: int | None = None
   rotate: bool = False
   tile_several: bool = True
+  min_pixels: int = 0
+  max_pixels: int = 0
+  window: int = 0
