@@ -110,11 +110,19 @@ class ImageTokens(NamedTuple):
   Attributes:
     image: the id wherever a feature of the image stands.
     begin, end: ids before the first and after the last feature.
+    templated: whether a chat template writes `begin` and `end` around the image token;
+      elsewhere the family's processor adds them.
   """
 
   image: int
   begin: tuple[int, ...] = ()
   end: tuple[int, ...] = ()
+  templated: bool = False
+
+  @property
+  def written(self) -> tuple[int, ...]:
+    """What a chat template writes for an image."""
+    return (*self.begin, self.image, *self.end) if self.templated else (self.image,)
 
 
 class ImageLayout(NamedTuple):

@@ -253,6 +253,5 @@ def test_a_limit_below_the_least_pixels_lowers_both():
 
 
 def test_tiles_are_no_limit_of_this_form():
-  images = BaseImages(QWEN2_5, TOKENS, max_tiles=6)
   with pytest.raises(InputError, match=r"max_tiles=6.*resize_pixels; each 784 pixels"):
-    images.lay_out(100, 100)
+    BaseImages(QWEN2_5, TOKENS, max_tiles=6)

@@ -150,7 +150,8 @@ def read_image_tokens(path: str | os.PathLike, tokenizer: Any) -> ImageTokens:
     InputError: the tokenizer does not know the marks around an image.
   """
   parts = find_parts(path)
-  marks = find_family(parts.config).image_marks or ()
+  family = find_family(parts.config)
+  marks = family.image_marks or ()
   vocabulary, ids = tokenizer.get_vocab(), []
   for attribute, default in marks:
     name = getattr(tokenizer, attribute, None) or default
@@ -160,7 +161,8 @@ def read_image_tokens(path: str | os.PathLike, tokenizer: Any) -> ImageTokens:
         f" image ({attribute}). Add it (tokenizer.add_tokens)."
       )
     ids.append((vocabulary[name],))
-  return ImageTokens(parts.config.image_token_id, *ids)
+  begin, end = ids or ((), ())
+  return ImageTokens(parts.config.image_token_id, begin, end, family.writes_marks)
 
 
 def read_tokenizer(parts: Parts) -> Any:

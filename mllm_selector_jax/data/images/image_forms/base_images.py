@@ -49,6 +49,9 @@ class BaseImages:
   max_tiles: int | None = None
   resize_pixels: int | None = None
 
+  def __post_init__(self) -> None:
+    _ = self.limited  # what the form cannot take is refused before an image is read
+
   @functools.cached_property
   def limited(self) -> ImageOptions:
     """The options with the limits that a form takes: of tiles, and of pixels.
