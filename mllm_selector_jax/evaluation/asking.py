@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import UInt8
+from PIL import Image
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.data.images.image_folders import ImageFolders
@@ -125,10 +126,25 @@ class Pictures:
     key = question.place or (question.folder, question.image), several
     tiles = self._cache.get(key)
     if tiles is None:
-      image = self._images.decode(self._read_bytes(question), self._max_pixels)
-      tiles = self._images.cut_tiles(image, images)
+      tiles = self._images.cut_tiles(self._open(question), images)
       self._cache.put(key, tiles, tiles.nbytes)
     return tiles
+
+  def hash_pixels(self, question: Question, counts: Sequence[int]) -> list[str]:
+    """Returns hashes of a question's image as in the column `pixels` of the pool.
+
+    Args:
+      question: with an image.
+      counts: numbers of images that the image is prepared to stand among.
+
+    Raises:
+      RowError: the image is missing or cannot be used.
+    """
+    image = self._open(question)
+    return [self._images.hash_pixels(image, count) for count in counts]
+
+  def _open(self, question: Question) -> Image.Image:
+    return self._images.decode(self._read_bytes(question), self._max_pixels)
 
   def _read_bytes(self, question: Question) -> bytes:
     path = question.image

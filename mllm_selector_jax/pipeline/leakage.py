@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import hashlib
 import json
 
 import numpy as np
@@ -100,8 +99,7 @@ def _find_leaks(run: Run, questions: list[Question]) -> list[pool_overlap.Leak]:
       key = question.place or (question.folder, question.image)
       if question.image is not None and key not in pixel_hashes:
         try:
-          tiles = [pictures.read(question, images=number) for number in counts]
-          pixel_hashes[key] = [_hash_pixels(cut) for cut in tiles]
+          pixel_hashes[key] = pictures.hash_pixels(question, counts)
         except RowError:
           pixel_hashes[key] = []
       hashes = [None] if question.image is None else pixel_hashes[key]
@@ -129,9 +127,3 @@ def _find_leaks(run: Run, questions: list[Question]) -> list[pool_overlap.Leak]:
 
   with run.progress("pool rows of the same images", "row") as update:
     return pool_overlap.find_leaks(index, read(update))
-
-
-def _hash_pixels(pixels: np.ndarray) -> str:
-  """Return the hash of an image's pixels, as in the column `pixels` of the pool."""
-  data = np.ascontiguousarray(pixels)
-  return hashlib.blake2b(data, digest_size=16).hexdigest()
