@@ -96,10 +96,12 @@ def get_config() -> ml_collections.ConfigDict:
   # base's image processor decides (that of llava-hf crops them).
   cfg.model.pad_images = True
   # Into how many tiles an image is cut at most, where the base cuts images; the tile
-  # of the whole image is not counted. Without a number, the base decides.
+  # of the whole image is not counted. Without a number, the base decides. Refused for
+  # Qwen-VL, which cuts no tiles.
   cfg.model.max_tiles = config_dict.placeholder(int)
-  # Larger images are first made smaller, to this number of pixels (width x height).
-  # Nothing to bases whose images all become one square.
+  # Larger images are made smaller, to this number of pixels (width x height). Nothing
+  # to bases whose images all become one square. For Qwen-VL, this lowers max_pixels
+  # of its own image processor, so that no image is resized twice.
   cfg.model.resize_pixels = config_dict.placeholder(int)
   cfg.model.max_length = 2048  # tokens of the longest row
 
@@ -286,7 +288,8 @@ def _add_recipe(section: ml_collections.ConfigDict) -> None:
   section.b2 = 0.999
   section.clip = 1.0
   section.first_moment = "float32"  # Adam's; bfloat16 saves 2 bytes per parameter
-  section.trainable = "decoder"  # decoder (and projector), projector, or all
+  # What is trained: decoder (and projector), decoder_only, projector, or all.
+  section.trainable = "decoder"
   section.projector_learning_rate = config_dict.placeholder(float)  # None: the same
   # LoRA: adapters of the decoder's linear layers are trained instead of the decoder.
   section.lora = ml_collections.ConfigDict()

@@ -117,7 +117,7 @@ def fine_tune(
       config,
       params,
       source,
-      pad=run.cfg.model.pad_images,
+      images=reader.encoder.images.limited,
       chat_template=chat_template,
       ends=reader.encoder.answers.ends,
     )

@@ -166,7 +166,7 @@ def test_generate_stops_and_answers_as_we_do(tmp_path, name, chat, family, setti
   assert exact
   out = tmp_path / "out"
   ends = encoder.answers.ends
-  huggingface.write_model(out, config, params, base, True, source, ends)
+  huggingface.write_model(out, config, params, base, options, source, ends)
   question = Question("a", "t", "image.png", QUESTION, ("red",))
   if name == "plain":
     question = Question("a", "t", "image.png", "", ("red",))
