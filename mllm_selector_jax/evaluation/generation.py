@@ -163,8 +163,8 @@ def _generate(
   following: Int[Array, " B"] | None = None,
 ) -> Int[Array, "B new"]:
   rows = len(tokens)
-  tapped = (taps, tap_weights) if taps.shape[1] else ()
-  embeddings = mllm.embed(config, params, tokens, patches, images, *tapped)
+  tapped = (taps, tap_weights) if taps.shape[1] else (None, None)
+  embeddings = mllm.embed(config, params, tokens, patches, images, *tapped, places)
   states, prompt = mllm.read(config, params, embeddings, lengths, axes)
   # The last new token is never read, so it needs no place; no cache is empty.
   answer = make_answer(prompt, max(max_new_tokens - 1, 1))

@@ -27,31 +27,35 @@ Attend = Callable[[Array, Array, Array], jax.Array]
 class Layout(NamedTuple):
   """Who sees whom in packed rows.
 
-  A query sees the keys at and before its place that are of its own segment, or
-  of its trunk: the earlier segment that several branches continue.
+  A query sees the keys at and before its place (without `causal` also those behind
+  it) that are of its own segment, or of its trunk: the earlier segment that several
+  branches continue.
 
   Attributes:
     segments: a number a segment, 0 for padding; tokens of one lie together.
     positions: the position in the sample; a branch goes on where its trunk ends.
     prefixes: the trunk's segment; below 1 for none. None: no row has one.
     window: positions that a query sees, its own included; None is all.
+    causal: whether a query sees no later key.
   """
 
   segments: Int[Array, "B L"]
   positions: Int[Array, "B L"]
   prefixes: Int[Array, "B L"] | None = None
   window: int | None = None
+  causal: bool = True
 
 
 def find_seen(layout: Layout) -> Bool[jax.Array, "B L L"]:
   """Whether a query (row) sees a key (column)."""
-  segments, positions, prefixes, window = layout
+  segments, positions, prefixes, window, causal = layout
   place = jnp.arange(segments.shape[1])
   seen = segments[:, :, None] == segments[:, None, :]
   if prefixes is not None:
     trunk = prefixes[:, :, None] == segments[:, None, :]
     seen |= trunk & (prefixes[:, :, None] > 0)
-  seen &= (place[:, None] >= place[None, :])[None]
+  if causal:
+    seen &= (place[:, None] >= place[None, :])[None]
   if window is not None:
     # Not places: other branches may lie between a trunk and its branch.
     seen &= positions[:, :, None] - positions[:, None, :] < window
@@ -140,6 +144,8 @@ def _make_xla(layout: Layout | None) -> Attend:
   if layout is None:
     return make_biased(None)
   bias = make_bias(layout)
+  if not layout.causal:
+    return make_biased(bias)
   return lambda query, key, value: attend_causal(query, key, value, bias)
 
 
@@ -159,7 +165,7 @@ def _make_cudnn(layout: Layout | None) -> Attend:
       key,
       value,
       mask=mask,
-      is_causal=mask is not None,
+      is_causal=layout is not None and layout.causal,
       implementation="cudnn",
     )
 
@@ -168,7 +174,11 @@ def _make_cudnn(layout: Layout | None) -> Attend:
 
 def _make_splash(layout: Layout | None) -> Attend:
   # Splash cannot see all (the vision tower), nor measure a window in positions.
-  if layout is None or (layout.window is not None and layout.prefixes is not None):
+  if (
+    layout is None
+    or not layout.causal
+    or (layout.window is not None and layout.prefixes is not None)
+  ):
     return _make_xla(layout)
   return lambda query, key, value: splash.attend(
     query, key, value, layout.segments, layout.prefixes, layout.window

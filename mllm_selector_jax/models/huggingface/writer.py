@@ -1,7 +1,6 @@
 """Model directories that transformers 4 and 5 both load, bit for bit the same."""
 
 import itertools
-import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -79,7 +78,7 @@ def _without_dropped(value: dict) -> dict:
 
 
 def _describe_model(hf_config: Any) -> dict[str, Any]:
-  """config.json with the field names of transformers 4 and 5 side by side."""
+  """config.json with field names that transformers 4 and 5 both know."""
   value = _without_dropped(hf_config.to_dict())
   text, vision = value["text_config"], value["vision_config"]
   rope = dict(text.get("rope_parameters") or {})
@@ -98,7 +97,7 @@ def _describe_model(hf_config: Any) -> dict[str, Any]:
   value["architectures"] = [family.architecture]
   for name, older in family.older_fields.items():
     value[older] = value[name]
-  return value
+  return family.describe_config(value)
 
 
 def _write_processor(
@@ -121,14 +120,13 @@ def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> No
   """The tensors, in files of up to SHARD_BYTES, one file's in memory at a time."""
   shards: list[list[str]] = [[]]
   held = total = 0
-  for leaf in mapping.list_leaves(config):
-    size = 4 * math.prod(leaf.ours)
-    for name in leaf.names:
-      if shards[-1] and held + size > SHARD_BYTES:
-        shards.append([])
-        held = 0
-      shards[-1].append(name)
-      held, total = held + size, total + size
+  for stored in mapping.list_stored(config):
+    size = 4 * stored.size
+    if shards[-1] and held + size > SHARD_BYTES:
+      shards.append([])
+      held = 0
+    shards[-1].append(stored.name)
+    held, total = held + size, total + size
   if len(shards) == 1:
     files = ["model.safetensors"]
   else:

@@ -96,7 +96,7 @@ def test_scoring_counts_a_shared_trunk_once():
   found = estimate.score_flops(toy.CONFIG, pool, rows, shared)
   np.testing.assert_allclose(found, total, rtol=1e-12)
   alone = estimate.score_flops(toy.CONFIG, pool, rows, make_plan(pool.tokens, 128))
-  each = row_flops(make_row_rates(toy.CONFIG, None), pool)
+  each = row_flops(toy.CONFIG, make_row_rates(toy.CONFIG, None), pool)
   np.testing.assert_allclose(alone, each.sum(), rtol=1e-12)
 
 
