@@ -1,12 +1,13 @@
-"""Do published sizes of the families of tiles fit? Steps, compiled for TPU slices.
+"""Do published sizes of the families of tiles fit? Steps, compiled for TPUs and GPUs.
 
     JAX_PLATFORMS=cpu python -m benchmarks.plan_families [--cases=internvl,llava_next] \
       [--jobs=score,lora,full] [--topology=v5e-8] [--set=tune.accumulate=6]
 
-Needs the package libtpu (`pip install '.[tpu]'`), no TPU. The pool is drawn by
+Needs the package libtpu (`pip install '.[tpu]'`), no TPU; for GPUs, such as h100-8,
+jax's CUDA plug-in (`pip install '.[cuda]'`), no GPU. The pool is drawn by
 benchmarks/tiled_pools.py, and a fifth of it is trained on; packed rows have 8,192
 tokens. Training has the settings of the shipped configs of LLaVA-1.5 7B, which `--set`
-changes. `--topology=h100-8` gives the estimates that stand in for GPUs.
+changes.
 """
 
 import argparse
