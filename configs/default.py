@@ -263,8 +263,8 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.compare.fresh_pools = False  # True: each seed draws a demo pool of its own
 
   # The devices for which `plan` compiles the training and the scoring step, which need
-  # not be present: a TPU slice (v5p-8, v5e-16, v6e:4x8), or GPUs (h100-8), for which
-  # the result is an estimate.
+  # not be present: a TPU slice (v5p-8, v5e-16, v6e:4x8), or GPUs (h100-8). The result
+  # is an estimate for GPUs if jax's CUDA plug-in is not installed.
   cfg.plan = ml_collections.ConfigDict()
   cfg.plan.topology = config_dict.placeholder(str)
   cfg.plan.mfu = 0.4  # assumed share of the devices' bfloat16 peak, for the hours

@@ -114,16 +114,39 @@ def find_shape(
   def most(values):
     return int(sum_fullest(steps, values, rows // shards).max(initial=0))
 
+  fullest = [most(values) for values in counts]
+  return make_shape(rows, fullest, length, tiling, shards, trunks)
+
+
+def make_shape(
+  rows: int,
+  fullest: Sequence[int],
+  length: int,
+  tiling: Tiling,
+  shards: int = 1,
+  trunks: bool = False,
+) -> Shape:
+  """Makes the shape whose shards hold as much as the fullest ones.
+
+  Args:
+    rows: of a batch.
+    fullest: for each of `Counts`, the most that a shard holds.
+    length: tokens of a row.
+    tiling: of the model.
+    shards: over how many shards a step's rows are spread.
+    trunks: whether trees may have a trunk.
+  """
+  tiles, taps, supervised, answers = (int(most) for most in fullest)
   return Shape(
-    rows=rows,
+    rows=int(rows),
     length=length,
     shards=shards,
-    tiles=max(1, most(counts.tiles)),
-    supervised=max(8, -(-most(counts.supervised) // 8) * 8),
-    answers=max(1, most(counts.answers)),
+    tiles=max(1, tiles),
+    supervised=max(8, -(-supervised // 8) * 8),
+    answers=max(1, answers),
     tiling=tiling,
     trunks=trunks,
-    taps=most(counts.taps),
+    taps=taps,
   )
 
 
