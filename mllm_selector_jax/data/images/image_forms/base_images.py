@@ -79,6 +79,10 @@ class BaseImages:
     scale = math.sqrt(self.resize_pixels / pixels)
     return max(1, int(width * scale)), max(1, int(height * scale))
 
+  def see_size(self, width: int, height: int) -> tuple[int, int]:
+    """Width and height at which the model sees an image; arguments of `lay_out`."""
+    return self.fit_size(width, height)
+
   def lay_out(self, width: int, height: int, images: int = 1) -> ImageLayout:
     """What an image of this size becomes in a row of tokens.
 
