@@ -19,6 +19,7 @@ from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.packing import assembly, batch_shapes, row_packing
 from mllm_selector_jax.planning import topology
 from mllm_selector_jax.scoring import engine
+from mllm_selector_jax.types import Tiling
 
 
 def integers(text: str) -> list[int]:
@@ -27,9 +28,8 @@ def integers(text: str) -> list[int]:
 
 def describe_config(form: BaseImages) -> types.SimpleNamespace:
   """What `engine.lay_out` reads of a model's config."""
-  options = form.options
-  vision = types.SimpleNamespace(image_size=options.size)
-  return types.SimpleNamespace(patches=options.grid**2, vision=vision)
+  tiling = Tiling(form.options.grid**2, form.options.size)
+  return types.SimpleNamespace(tiling=tiling)
 
 
 def plan_scoring(table, rows, config, mesh, length: int, batch: int, share: bool):
@@ -48,8 +48,7 @@ def plan_training(table, rows, config, shards: int, length: int, batch: int):
     steps,
     assembly.Counts.of_pool(table),
     length,
-    config.patches,
-    config.vision.image_size,
+    config.tiling,
     shards,
   )
   shapes = [laid.shapes[which] for which in laid.which]

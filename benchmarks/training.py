@@ -74,8 +74,7 @@ class Ours:
       ],
       assembly.Counts.of_pool(pool.table),
       length,
-      config.patches,
-      arguments.side,
+      config.tiling,
       sharding.row_ways(self.mesh),
       batch_shapes.MOST,  # a run of so few steps would have one
     )

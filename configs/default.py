@@ -289,7 +289,8 @@ def _add_recipe(section: ml_collections.ConfigDict) -> None:
   section.b2 = 0.999
   section.clip = 1.0
   section.first_moment = "float32"  # Adam's; bfloat16 saves 2 bytes per parameter
-  section.trainable = "decoder"  # decoder (and projector), projector, or all
+  # What is trained: decoder (and projector), decoder_only, projector, or all.
+  section.trainable = "decoder"
   section.projector_learning_rate = config_dict.placeholder(float)  # None: the same
   # LoRA: adapters of the decoder's linear layers are trained instead of the decoder.
   section.lora = ml_collections.ConfigDict()

@@ -132,6 +132,9 @@ class ImageLayout(NamedTuple):
       learned vector that ends a line, -2 - k for the interpolated feature k.
     taps: the four features that each interpolated one is made of.
     weights: of the taps, float32.
+    places: the row and the column of each tile in the image, where tiles are the
+      squares of an image of native resolution; otherwise empty.
+    grid: rows and columns of these tiles; (0, 0) where `places` is empty.
   """
 
   tiles: int
@@ -139,6 +142,8 @@ class ImageLayout(NamedTuple):
   features: Int[np.ndarray, " n"]
   taps: Int[np.ndarray, "k 4"] = np.zeros((0, 4), np.int32)
   weights: Float[np.ndarray, "k 4"] = np.zeros((0, 4), np.float32)
+  places: Int[np.ndarray, "p 2"] = np.zeros((0, 2), np.int32)
+  grid: tuple[int, int] = (0, 0)
 
 
 NEWLINE = -1  # among the features of an `ImageLayout`
@@ -209,6 +214,11 @@ class Batch(NamedTuple):
     taps: the four tiles' features that each interpolated one is made of; None where
       the images' form has none.
     tap_weights: of the taps; padding 0.
+    places: of each tile the number of its image among the shard's, from 1, its row and
+      column in the image, and the image's rows and columns of tiles; padding 0. None
+      where tiles are images of their own (`Tiling.native`).
+    axes: the positions in time, row and column by which rotary embeddings turn; padding
+      0. None where `positions` is all that they turn by (`Tiling.axes`).
   """
 
   tokens: Int[Any, "B L"]
@@ -223,6 +233,25 @@ class Batch(NamedTuple):
   prefixes: Int[Any, "B L"] | None = None
   taps: Int[Any, "W K 4"] | None = None
   tap_weights: Float[Any, "W K 4"] | None = None
+  places: Int[Any, "W M 5"] | None = None
+  axes: Int[Any, "B L 3"] | None = None
+
+
+class Tiling(NamedTuple):
+  """What of a model decides the arrays of a batch.
+
+  Attributes:
+    patches: P, features of a tile.
+    side: S, pixels along a tile's side.
+    native: whether tiles are squares of images of native resolution, which the vision
+      tower reads together, and have a place in their image.
+    axes: whether rotary embeddings turn by positions in time, row and column.
+  """
+
+  patches: int
+  side: int
+  native: bool = False
+  axes: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,6 +66,25 @@ def test_llava_s_recipes_are_its_scripts():
   assert not align.align.group_by_modality_length
 
 
+def test_qwen_s_recipes_are_the_published_ones():
+  full, lora, small = map(
+    load, ("qwen25_vl_7b", "qwen25_vl_7b_lora", "qwen3_vl_4b_lora")
+  )
+  common = {"epochs": 1, "trainable": "decoder_only"}
+  tuned = {"learning_rate": 1e-4, "warmup": 0.05, "weight_decay": 0.1}
+  for section, values in (
+    (full.tune, {"batch": 128, "learning_rate": 2e-7, "weight_decay": 0.01}),
+    (lora.tune, {"batch": 16, **tuned}),
+    (small.tune, {"batch": 32, **tuned}),
+  ):
+    assert {key: section[key] for key in common | values} == common | values
+  assert {(s.tune.lora.rank, s.tune.lora.alpha) for s in (lora, small)} == {(8, 32.0)}
+  # Tokens of the largest image: pixels over the square of 2 patches.
+  assert full.model.resize_pixels // 28**2 == 576
+  assert lora.model.resize_pixels // 28**2 == 1280
+  assert small.model.resize_pixels // 32**2 == 1024
+
+
 def list_texts():
   """Every text of the code with its place, and the documents."""
   for path in sorted((ROOT / "mllm_selector_jax").rglob("*.py")):

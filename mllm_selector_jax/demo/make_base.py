@@ -230,8 +230,7 @@ def _train(config, params, drawn, epochs, learning_rate, console):
       answers=np.ones(len(samples), int),
     ),
     ROW_LENGTH,
-    config.patches,
-    config.vision.image_size,
+    config.tiling,
   )
   steps = [loader.as_trees(step) for step in steps]
   options = loop.LoopOptions(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from mllm_selector_jax import sharding, types
 from mllm_selector_jax.data.packing import assembly
+from mllm_selector_jax.data.packing.rotary_axes import lay_axes
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.cache import make_answer
 from mllm_selector_jax.models.config import MllmConfig
@@ -26,6 +27,10 @@ class Prompts(NamedTuple):
     lengths: tokens of each prompt; 0 for a row that only fills the batch.
     images: tiles of each row's images; M is 0 if no row has one.
     taps, tap_weights: of each row's interpolated features; K is 0 if no row has one.
+    places: of each row's tiles, see `types.Batch`; None where tiles are images.
+    axes: positions in time, row and column; None where a token's place is its position.
+    following: the position by which the first token of the answer turns; None: the
+      prompt's length.
   """
 
   tokens: Int[np.ndarray, "B L"]
@@ -34,6 +39,9 @@ class Prompts(NamedTuple):
   images: UInt8[np.ndarray, "B M S S 3"]
   taps: Int[np.ndarray, "B K 4"]
   tap_weights: Float[np.ndarray, "B K 4"]
+  places: Int[np.ndarray, "B M 5"] | None = None
+  axes: Int[np.ndarray, "B L 3"] | None = None
+  following: Int[np.ndarray, " B"] | None = None
 
 
 class PromptsSize(NamedTuple):
@@ -100,7 +108,7 @@ def make_prompts(
     size: of the batch, where these prompts are a share of it.
   """
   size = size or measure_prompts(prompts)
-  side = config.vision.image_size
+  tiling, side = config.tiling, config.tiling.side
   batch = Prompts(
     tokens=np.zeros((rows, size.length), np.int32),
     patches=np.full((rows, size.length), -1, np.int32),
@@ -108,17 +116,28 @@ def make_prompts(
     images=np.zeros((rows, size.tiles, side, side, 3), np.uint8),
     taps=np.zeros((rows, size.taps, 4), np.int32),
     tap_weights=np.zeros((rows, size.taps, 4), np.float32),
+    places=np.zeros((rows, size.tiles, 5), np.int32) if tiling.native else None,
+    axes=np.zeros((rows, size.length, 3), np.int32) if tiling.axes else None,
+    following=np.zeros(rows, np.int32) if tiling.axes else None,
   )
   for row, (prompt, cuts) in enumerate(zip(prompts, tiles, strict=True)):
     batch.tokens[row, : len(prompt.tokens)] = prompt.tokens
     batch.lengths[row] = len(prompt.tokens)
+    if batch.axes is not None and batch.following is not None:
+      axes = lay_axes(prompt, config.image_token)
+      batch.axes[row, : len(axes)] = axes
+      batch.following[row] = axes.max(initial=-1) + 1
     tile = tap = 0
-    for (start, layout), cut in zip(prompt.images, cuts, strict=False):
+    pairs = enumerate(zip(prompt.images, cuts, strict=False), 1)
+    for number, ((start, layout), cut) in pairs:
       (at,) = np.nonzero(layout.tokens == config.image_token)
       batch.patches[row, start + at] = assembly.place_features(
         layout, tile, tap, size.tiles, config.patches
       )
       batch.images[row, tile : tile + layout.tiles] = cut
+      if batch.places is not None:
+        placed = assembly.place_tiles(layout, number)
+        batch.places[row, tile : tile + layout.tiles] = placed
       span = slice(tap, tap + len(layout.taps))
       batch.taps[row, span] = layout.taps + tile * config.patches
       batch.tap_weights[row, span] = layout.weights
@@ -139,11 +158,14 @@ def _generate(
   images: UInt8[Array, "B M S S 3"],
   taps: Int[Array, "B K 4"],
   tap_weights: Float[Array, "B K 4"],
+  places: Int[Array, "B M 5"] | None = None,
+  axes: Int[Array, "B L 3"] | None = None,
+  following: Int[Array, " B"] | None = None,
 ) -> Int[Array, "B new"]:
   rows = len(tokens)
   tapped = (taps, tap_weights) if taps.shape[1] else ()
   embeddings = mllm.embed(config, params, tokens, patches, images, *tapped)
-  states, prompt = mllm.read(config, params, embeddings, lengths)
+  states, prompt = mllm.read(config, params, embeddings, lengths, axes)
   # The last new token is never read, so it needs no place; no cache is empty.
   answer = make_answer(prompt, max(max_new_tokens - 1, 1))
   text = jnp.full((rows, 1), -1, jnp.int32)
@@ -174,7 +196,7 @@ def _generate(
     newest = jax.lax.dynamic_slice(ids, (0, step - 1), (rows, 1))
     embedded = mllm.embed(config, params, newest, text, images[:, :0])
     states, answer = mllm.extend(
-      config, params, embedded, lengths, step - 1, prompt, answer
+      config, params, embedded, lengths, step - 1, prompt, answer, following
     )
     return *record(step, done, ids, states), answer
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from mllm_selector_jax.models.rope import Rope
-from mllm_selector_jax.types import InputError
+from mllm_selector_jax.types import InputError, Tiling
 
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu")
 DTYPES = ("float32", "bfloat16", "float64")
@@ -46,6 +46,8 @@ class VisionConfig:
     post_norm: whether a norm follows the last layer.
     mask_token: whether the tower holds the token that masked patches had in its
       training, which is never used.
+    native: whether the tower reads images of native resolution, square by square of
+      `image_size` pixels, all squares of an image together (Qwen2-VL).
     names: the key of `tensor_names.TOWERS` for the tensors of a Hugging Face model.
   """
 
@@ -66,6 +68,7 @@ class VisionConfig:
   layer_scale: bool = False
   post_norm: bool = True
   mask_token: bool = False
+  native: bool = False
   names: str = "clip"
 
   def __post_init__(self):
@@ -135,6 +138,8 @@ class DecoderConfig:
       raise InputError(f"decoder: a head width of {self.head_dim} is odd.")
     if self.window is not None and self.window < 1:
       raise InputError(f"decoder: a window of {self.window} tokens sees nothing.")
+    if self.rope.sections:
+      self.rope.channel_axes(self.head_dim)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,6 +269,12 @@ class MllmConfig:
   def patches(self) -> int:
     """Features of one tile after merging: the image tokens of an image of one tile."""
     return self.features // self.merge**2
+
+  @property
+  def tiling(self) -> Tiling:
+    """What decides the arrays of a batch."""
+    axes = bool(self.decoder.rope.sections)
+    return Tiling(self.patches, self.vision.image_size, self.vision.native, axes)
 
   @property
   def projected_width(self) -> int:

@@ -151,10 +151,11 @@ class Decoder(nnx.Module):
     segments: Int[Array, "B L"],
     prefixes: Int[Array, "B L"] | None = None,
     at: Int[Array, "W n"] | None = None,
+    axes: Int[Array, "B L 3"] | None = None,
   ) -> Float[Array, "..."]:
     """Hidden states [B L D], or with `at` those of these positions [W n D]."""
     config = self.config.decoder
-    cos, sin = self._rotation(positions, x.dtype)
+    cos, sin = self._rotation(positions if axes is None else axes, x.dtype)
     layout = attention.Layout(segments, positions, prefixes, config.window)
     attend = attention.make_attend(self.config.attention, layout)
     remat = self.config.remat
@@ -168,13 +169,16 @@ class Decoder(nnx.Module):
     return self.norm(x)
 
   def read(
-    self, x: Float[Array, "B L D"], lengths: Int[Array, " B"]
+    self,
+    x: Float[Array, "B L D"],
+    lengths: Int[Array, " B"],
+    axes: Int[Array, "B L 3"] | None = None,
   ) -> tuple[Float[Array, "B D"], Any]:
     """Reads prompts from their beginning; see `mllm.read`."""
     config = self.config.decoder
     rows, length, _ = x.shape
     positions = jnp.broadcast_to(jnp.arange(length)[None], (rows, length))
-    cos, sin = self._rotation(positions, x.dtype)
+    cos, sin = self._rotation(positions if axes is None else axes, x.dtype)
     segments = (positions < lengths[:, None]).astype(jnp.int32)
     layout = attention.Layout(segments, positions, None, config.window)
     attend = attention.make_attend("xla", layout)
@@ -196,9 +200,10 @@ class Decoder(nnx.Module):
     step: Int[Array, ""],
     prompt: Any,
     answer: Any,
+    following: Int[Array, " B"] | None = None,
   ) -> tuple[Float[Array, "B D"], Any]:
     """Reads one more token of each row; see `mllm.extend`."""
-    positions = (lengths + step)[:, None]
+    positions = ((lengths if following is None else following) + step)[:, None]
     cos, sin = self._rotation(positions, x.dtype)
     window = self.config.decoder.window
     bias = cache.make_bias(

@@ -151,6 +151,7 @@ def decode(
   segments: Int[Array, "B L"],
   prefixes: Int[Array, "B L"] | None = None,
   at: Int[Array, "W n"] | None = None,
+  axes: Int[Array, "B L 3"] | None = None,
 ) -> Float[Array, "..."]:
   """Decoder blocks and final norm over packed rows.
 
@@ -162,13 +163,15 @@ def decode(
     segments: tokens see earlier tokens of the same number only,
     prefixes: and of this one, their trunk; below 1 for none.
     at: positions that are wanted, counted through the B / W rows of a shard; all.
+    axes: positions in time, row and column by which rotary embeddings turn; None:
+      `positions`.
 
   Returns:
     What the head multiplies, [B L D]; with `at`, [W n D].
   """
   with precision(config):
     decoder = _merge(config, params).decoder
-    return decoder(embeddings, positions, segments, prefixes, at)
+    return decoder(embeddings, positions, segments, prefixes, at, axes)
 
 
 def read(
@@ -176,6 +179,7 @@ def read(
   params: types.Params,
   embeddings: Float[Array, "B L D"],
   lengths: Int[Array, " B"],
+  axes: Int[Array, "B L 3"] | None = None,
 ) -> tuple[Float[Array, "B D"], cache.Layers]:
   """Decoder and final norm over prompts, one a row, padded on the right.
 
@@ -184,13 +188,14 @@ def read(
     params: its parameters.
     embeddings: what `embed` gave for the prompts.
     lengths: tokens of each.
+    axes: positions in time, row and column; None: the place in the prompt.
 
   Returns:
     What the head multiplies, of each prompt's last token, and the prompts' keys and
     values.
   """
   with precision(config):
-    return _merge(config, params).decoder.read(embeddings, lengths)
+    return _merge(config, params).decoder.read(embeddings, lengths, axes)
 
 
 def extend(
@@ -201,6 +206,7 @@ def extend(
   step: Int[Array, ""],
   prompt: cache.Layers,
   answer: cache.Layers,
+  following: Int[Array, " B"] | None = None,
 ) -> tuple[Float[Array, "B D"], cache.Layers]:
   """Decoder and final norm over one more token of each row.
 
@@ -212,13 +218,15 @@ def extend(
     step: how many tokens were generated before these ones.
     prompt: what `read` kept.
     answer: `cache.make_answer`, as this function gave it at the last step.
+    following: the position by which the first generated token of each row turns; None:
+      the prompt's length.
 
   Returns:
     What the head multiplies, and the answers with these tokens among them.
   """
   with precision(config):
     decoder = _merge(config, params).decoder
-    return decoder.extend(embeddings, lengths, step, prompt, answer)
+    return decoder.extend(embeddings, lengths, step, prompt, answer, following)
 
 
 def hidden_states(
@@ -241,7 +249,16 @@ def hidden_states(
     batch.taps,
     batch.tap_weights,
   )
-  return decode(config, params, x, batch.positions, batch.segments, batch.prefixes, at)
+  return decode(
+    config,
+    params,
+    x,
+    batch.positions,
+    batch.segments,
+    batch.prefixes,
+    at,
+    batch.axes,
+  )
 
 
 def head(config: MllmConfig, params: types.Params) -> Float[Array, "D V"]:

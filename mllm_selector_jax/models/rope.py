@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mllm_selector_jax.types import InputError
 
@@ -28,6 +28,10 @@ class Rope:
       turns within the original context between which it blends.
     attention: by which "yarn" multiplies cosine and sine; None derives it.
     truncate: whether "yarn" rounds the ends of its blend to whole channels.
+    sections: how many pairs of channels turn by the position in time, in row and in
+      column (M-RoPE, Qwen2-VL); empty where there is one position.
+    interleaved: whether the pairs of the three take turns, as far as those of row and
+      column go (Qwen3-VL); otherwise they follow each other.
   """
 
   theta: float = 10000.0
@@ -38,6 +42,8 @@ class Rope:
   high: float = 4.0
   attention: float | None = None
   truncate: bool = True
+  sections: tuple[int, ...] = ()
+  interleaved: bool = False
 
   def __post_init__(self):
     if self.kind not in KINDS:
@@ -56,6 +62,11 @@ class Rope:
       raise InputError(
         f"rope: {self.kind} blends between {self.low} and {self.high}; the second"
         " must be larger, both positive."
+      )
+    if self.sections and (len(self.sections) != 3 or min(self.sections) < 0):
+      raise InputError(
+        f"rope: mrope_section is {list(self.sections)}; it must be three numbers, of"
+        " time, row and column."
       )
 
   def frequencies(self, head_dim: int) -> Float[np.ndarray, " h"]:
@@ -78,6 +89,28 @@ class Rope:
       slowed = np.clip((places - first) / (last - first), 0, 1)
       return plain * (1 - slowed + slowed / self.factor)
     return plain
+
+  def channel_axes(self, head_dim: int) -> Int[np.ndarray, " h"]:
+    """Returns which position each of the head_dim / 2 pairs turns by.
+
+    0 is the position in time, 1 in row, 2 in column.
+
+    Raises:
+      InputError: `sections` do not fit the head.
+    """
+    time, row, column = self.sections
+    pairs = head_dim // 2
+    if time + row + column != pairs:
+      raise InputError(
+        f"rope: mrope_section {list(self.sections)} must add up to {pairs}, half of the"
+        f" {head_dim} channels of a head."
+      )
+    if not self.interleaved:
+      return np.repeat(np.arange(3), self.sections)
+    axes = np.zeros(pairs, np.int64)
+    axes[1 : 3 * row : 3] = 1
+    axes[2 : 3 * column : 3] = 2
+    return axes
 
   def _channel(self, turns: float, head_dim: int) -> float:
     """The pair that turns so often within the original context."""

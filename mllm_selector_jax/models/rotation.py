@@ -9,11 +9,23 @@ from mllm_selector_jax.models.rope import Rope
 
 
 def rotation_angles(
-  positions: Int[Array, "B L"], head_dim: int, rope: Rope, dtype=jnp.float32
+  positions: Int[Array, "B L *axes"], head_dim: int, rope: Rope, dtype=jnp.float32
 ) -> tuple[Float[Array, "B L 1 h"], Float[Array, "B L 1 h"]]:
-  """Cosine and sine of each position's angles, h = head_dim / 2."""
+  """Cosine and sine of each position's angles, h = head_dim / 2.
+
+  Args:
+    positions: of each token; with a last axis, those in time, row and column, of which
+      `rope.sections` says which channels turn by which.
+    head_dim: channels of a head.
+    rope: the wavelengths.
+    dtype: of the angles.
+  """
   frequencies = jnp.asarray(rope.frequencies(head_dim), dtype)
-  angles = positions.astype(dtype)[..., None] * frequencies[None, None]
+  if positions.ndim == 2:
+    turns = positions.astype(dtype)[..., None]
+  else:
+    turns = positions.astype(dtype)[..., rope.channel_axes(head_dim)]
+  angles = turns * frequencies[None, None]
   cos, sin = jnp.cos(angles), jnp.sin(angles)
   if rope.scale != 1.0:
     cos, sin = cos * rope.scale, sin * rope.scale

@@ -19,6 +19,7 @@ from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection import budget
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer_options import OptimizerOptions
+from mllm_selector_jax.types import Tiling
 
 _ROWS = 8  # named in an error
 
@@ -54,8 +55,7 @@ def fine_tune(
     pool,
     rows,
     run.cfg.rng_seed,
-    config.patches,
-    config.vision.image_size,
+    config.tiling,
     sharding.row_ways(run.mesh),
     steps_wanted,
   )
@@ -145,8 +145,7 @@ def lay_out(
   pool: Any,
   rows: np.ndarray,
   seed: int,
-  patches: int,
-  side: int,
+  tiling: Tiling,
   ways: int,
   steps_wanted: int | None = None,
 ) -> batch_shapes.Laid:
@@ -157,7 +156,7 @@ def lay_out(
     pool: the checked pool, of which the columns of counts are read.
     rows: of the pool.
     seed: of the order.
-    patches, side: features and pixels of a tile.
+    tiling: of the model.
     ways: over how many devices' worth of rows a batch is spread.
     steps_wanted: how many, whatever the epochs; None is `section.epochs`.
   """
@@ -180,8 +179,7 @@ def lay_out(
     steps,
     assembly.Counts.of_pool(pool),
     row_length,
-    patches,
-    side,
+    tiling,
     ways * section.accumulate,
   )
 

@@ -24,9 +24,9 @@ def check_section(section: Any, title: str) -> None:
       f"{title}: accumulate={section.accumulate} parts of a batch of {section.batch}"
       " samples; give as many at most."
     )
-  if section.lora.rank and section.trainable != "decoder":
+  if section.lora.rank and section.trainable not in ("decoder", "decoder_only"):
     raise InputError(
       f"{title}: lora.rank={section.lora.rank} with trainable={section.trainable!r};"
-      " LoRA trains adapters of the decoder, so that trainable must be 'decoder' and"
-      " the rank 1 or more (0: no LoRA)."
+      " LoRA trains adapters of the decoder, so that trainable must be 'decoder' or"
+      " 'decoder_only' and the rank 1 or more (0: no LoRA)."
     )

@@ -120,7 +120,7 @@ def suggest(program: Program, topology: Topology, settings: Settings) -> list[st
       changes.append(
         f"{settings.name}.first_moment=bfloat16: about {saved} less per device"
       )
-    if not section.lora.rank and section.trainable == "decoder":
+    if not section.lora.rank and section.trainable.startswith("decoder"):
       saved = size(8 * settings.trainable / devices)
       changes.append(
         f"{settings.name}.lora.rank=128: no moments and gradients of the decoder,"

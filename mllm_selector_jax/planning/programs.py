@@ -145,8 +145,7 @@ def compile_train(
     adapter = LoraConfig(section.lora.rank, section.lora.alpha)
     config = dataclasses.replace(config, lora=adapter)
   ways = sharding.row_ways(mesh)
-  side = config.vision.image_size
-  planned = fine_tune.lay_out(section, pool, rows, seed, config.patches, side, ways)
+  planned = fine_tune.lay_out(section, pool, rows, seed, config.tiling, ways)
   steps, shape = planned.steps, planned.largest
   config = choose_attention(config, platform, shape.length)
   options = fine_tune.make_options(section)

@@ -172,8 +172,7 @@ def lay_out(
   shapes = schedule.find_shapes(
     schedule.Steps(plan, rows, every, batch_rows),
     counts,
-    config.patches,
-    config.vision.image_size,
+    config.tiling,
     ways,
   )
   return PassLayout(plan, rows, every, batch_rows, shapes, counts, share, shares)

@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from mllm_selector_jax.data.packing import assembly, batch_shapes
 from mllm_selector_jax.data.packing.tree_packing import Plan
+from mllm_selector_jax.types import Tiling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Shapes(NamedTuple):
 
 
 def find_shapes(
-  steps: Steps, counts: assembly.Counts, patches: int, side: int, shards: int
+  steps: Steps, counts: assembly.Counts, tiling: Tiling, shards: int
 ) -> Shapes:
   """As many shapes as the plan has classes, of which each step has the smallest.
 
@@ -147,7 +148,7 @@ def find_shapes(
   Args:
     steps: of all parts.
     counts: of each pool row.
-    patches, side: features and pixels of a tile.
+    tiling: of the model.
     shards: row shards of a step.
   """
   plan, rows, sizes = steps.plan, steps.rows, steps.sizes()
@@ -167,8 +168,7 @@ def find_shapes(
       sizes[wanted],
       assembly.Counts(*(values[alike] for values in packed)),
       plan.row_length,
-      patches,
-      side,
+      tiling,
       shards,
       steps.batch_rows,
       trunks=bool(plan.trunks.any()),

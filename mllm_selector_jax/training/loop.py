@@ -88,7 +88,7 @@ class LoopOptions:
 
   Attributes:
     optimizer: the options of the optimizer.
-    trainable: the trained parts: "projector", "decoder" (with the projector) or "all".
+    trainable: the trained parts, a key of `optimizer_options.TRAINABLE`.
     save_every: the number of steps between checkpoints; 0 saves only when stopped.
     keep, keep_best: the number of newest checkpoints that are kept, and of the best
       ones before them; see `Checkpoints`.

@@ -7,6 +7,7 @@ from mllm_selector_jax.types import InputError
 TRAINABLE = {
   "projector": ("projector",),
   "decoder": ("projector", "decoder"),
+  "decoder_only": ("decoder",),
   "all": ("vision", "projector", "decoder"),
 }
 MOMENTS = ("float32", "bfloat16")

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks.pool_columns import place_image
 from mllm_selector_jax.data.packing import assembly, loader
-from mllm_selector_jax.types import Sample
+from mllm_selector_jax.types import Sample, Tiling
 
 IMAGE = 4
 
@@ -39,7 +39,7 @@ SAMPLES = {
 
 def lay(rows, shards, least=1):
   counts = assembly.count_rows(rows, ITEMS)
-  shape = assembly.find_shape([len(rows)], counts, 12, 2, 4, shards, least)
+  shape = assembly.find_shape([len(rows)], counts, 12, Tiling(2, 4), shards, least)
   return shape, *assembly.assemble(loader.as_trees(rows), SAMPLES, shape, IMAGE)
 
 
@@ -81,7 +81,7 @@ def test_samples_of_an_image_lie_behind_its_trunk():
     if item < 2:
       samples[item] = samples[item][0], pixels(5)
   samples[1][0].tokens[3:] += 20
-  shape = assembly.Shape(1, 14, 1, 1, 8, 3, 2, 4, trunks=True)
+  shape = assembly.Shape(1, 14, 1, 1, 8, 3, Tiling(2, 4), trunks=True)
   rows = [[(3, [0, 1]), (0, [2])]]
   batch, owners = assembly.assemble(rows, samples, shape, IMAGE)
   tokens = [10, 4, 4, 13, 14, 15, 16, 33, 34, 35, 10, 11, 12, 13]
@@ -101,7 +101,7 @@ def test_samples_of_an_image_lie_behind_its_trunk():
 
 def test_the_first_token_behind_a_trunk_is_predicted_by_the_trunk():
   sample = make_sample(5, [3, 4], image_at=1), pixels(5)
-  shape = assembly.Shape(1, 9, 1, 1, 8, 2, 2, 4, trunks=True)
+  shape = assembly.Shape(1, 9, 1, 1, 8, 2, Tiling(2, 4), trunks=True)
   batch, _ = assembly.assemble([[(3, [0, 1])]], {0: sample, 1: sample}, shape, IMAGE)
   np.testing.assert_array_equal(batch.predict[0, :4], [2, 3, 2, 5])
   np.testing.assert_array_equal(batch.answers[0], [2, 2])
@@ -109,7 +109,7 @@ def test_the_first_token_behind_a_trunk_is_predicted_by_the_trunk():
 
 def test_samples_that_do_not_begin_alike_may_not_share():
   one, other = make_sample(5, [4], image_at=1), make_sample(5, [4], image_at=0)
-  shape = assembly.Shape(1, 9, 1, 1, 8, 2, 2, 4, trunks=True)
+  shape = assembly.Shape(1, 9, 1, 1, 8, 2, Tiling(2, 4), trunks=True)
   with pytest.raises(AssertionError, match="do not begin alike"):
     assembly.assemble(
       [[(3, [0, 1])]], {0: (one, pixels(5)), 1: (other, pixels(5))}, shape, IMAGE
@@ -120,9 +120,11 @@ def test_shapes_hold_the_fullest_shard_of_any_step():
   counts = assembly.Counts(
     *np.array([[1, 0, 2, 1], [0, 0, 0, 0], [3, 9, 1, 2], [1, 1, 4, 1]])
   )
-  shape = assembly.find_shape([3, 1], counts, 16, 2, 4, shards=2)
+  shape = assembly.find_shape([3, 1], counts, 16, Tiling(2, 4), shards=2)
   # Two rows a shard: rows 0 and 1, row 2, row 3.
   assert (shape.rows, shape.shards) == (4, 2)
   assert (shape.tiles, shape.supervised, shape.answers) == (2, 16, 4)
-  empty = assembly.find_shape([], assembly.Counts(*np.zeros((4, 0), int)), 16, 2, 4)
+  empty = assembly.find_shape(
+    [], assembly.Counts(*np.zeros((4, 0), int)), 16, Tiling(2, 4)
+  )
   assert (empty.rows, empty.tiles, empty.supervised, empty.answers) == (1, 1, 8, 1)

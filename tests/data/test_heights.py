@@ -40,9 +40,7 @@ def lay_out(count, most=None, shards=1):
     supervised=np.full(24, 2),
     answers=np.ones(24, int),
   )
-  return steps, batch_shapes.lay_out(
-    steps, items, 32, toy.CONFIG.patches, 8, shards, most
-  )
+  return steps, batch_shapes.lay_out(steps, items, 32, toy.CONFIG.tiling, shards, most)
 
 
 @pytest.mark.parametrize("shards", [1, 2])

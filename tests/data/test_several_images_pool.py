@@ -9,7 +9,7 @@ import pytest
 from mllm_selector_jax.data.images.image_folders import ImageFolders
 from mllm_selector_jax.data.packing import assembly, loader
 from mllm_selector_jax.data.pool.summary_text import format_summary
-from mllm_selector_jax.types import InputError
+from mllm_selector_jax.types import InputError, Tiling
 from tests.data.pools_on_the_spot import make_record, write_images
 from tests.data.several_images import (
   IMAGES_OF,
@@ -96,7 +96,7 @@ def test_batches_hold_all_tiles_of_a_row(checked):
   counts = assembly.Counts.of_pool(table)
   steps = [[[2, 0], [3]], [[4, 1], [5]]]
   length = int(max(table.tokens[row].sum() for step in steps for row in step))
-  shape = assembly.find_steps_shape(steps, counts, length, 4, 8)
+  shape = assembly.find_steps_shape(steps, counts, length, Tiling(4, 8))
   made = loader.MakeBatch(reader, shape)
   for step in steps:
     batch, _ = made(loader.as_trees(step))

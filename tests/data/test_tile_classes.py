@@ -9,6 +9,7 @@ from benchmarks import tiled_pools
 from mllm_selector_jax.data.packing import batch_shapes, row_packing, tree_packing
 from mllm_selector_jax.data.packing.assembly import Counts, count_rows
 from mllm_selector_jax.scoring import schedule
+from mllm_selector_jax.types import Tiling
 
 MOST_PADDING = 0.15  # of the executed tiles
 
@@ -29,7 +30,7 @@ def shape_steps(table, rows, made, batch_rows, shards):
   parts = schedule.cut_parts(made, rows, 8192, batch_rows)
   steps = schedule.Steps(made, rows, parts, batch_rows)
   counts = Counts.of_pool(table)
-  return steps, schedule.find_shapes(steps, counts, 4, 8, shards)
+  return steps, schedule.find_shapes(steps, counts, Tiling(4, 8), shards)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_a_training_step_spreads_its_tiles_over_the_shards(drawn):
   lengths = table.tokens[rows]
   steps = row_packing.training_steps(len(rows), lengths, 128, 1, 0, 4096)
   steps = [[rows[items].tolist() for items in step] for step in steps]
-  laid = batch_shapes.lay_out(steps, counts, 4096, 4, 8, 8)
+  laid = batch_shapes.lay_out(steps, counts, 4096, Tiling(4, 8), 8)
   tiles = [laid.shapes[which].tiles * 8 for which in laid.which]
   assert 1 - table.tiles[rows].sum() / sum(tiles) <= 0.18
   for before, after in zip(steps, laid.steps, strict=True):

@@ -5,7 +5,7 @@ import pytest
 
 from mllm_selector_jax.data.packing.assembly import Counts, Shape
 from mllm_selector_jax.scoring import engine, nonfinite, passes
-from mllm_selector_jax.types import Stopped
+from mllm_selector_jax.types import Stopped, Tiling
 from tests.models import packed
 from tests.scoring import pools
 from tests.scoring.test_engine import SUMS, mesh, read_bytes
@@ -98,7 +98,7 @@ def test_every_step_fits_the_shape():
     supervised=rng.integers(1, 20, 50),
     answers=rng.integers(1, 4, 50),
   )
-  shape = Shape(8, 64, 2, tiles=2, supervised=24, answers=5, patches=4, side=8)
+  shape = Shape(8, 64, 2, tiles=2, supervised=24, answers=5, tiling=Tiling(4, 8))
   rows = np.flatnonzero(rng.random(50) < 0.7)
   steps = nonfinite.set_apart(rows, counts, shape)
   assert all(len(step) == shape.rows for step in steps)

@@ -193,8 +193,7 @@ def score_alone(folder, pool, reader, rows):
     [step],
     assembly.Counts.of_pool(pool),
     int(pool.tokens.max()),
-    config.patches,
-    config.vision.image_size,
+    config.tiling,
   )
   examples = {row: reader.read(row) for row in rows}
   batch, _ = assembly.assemble(

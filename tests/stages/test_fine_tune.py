@@ -32,7 +32,7 @@ def lay_out(samples, **changes):
     taps=np.zeros(len(samples), int),
   )
   rows = np.arange(1, len(samples))
-  return pool, fine_tune.lay_out(section, pool, rows, 5, toy.CONFIG.patches, 8, 2)
+  return pool, fine_tune.lay_out(section, pool, rows, 5, toy.CONFIG.tiling, 2)
 
 
 def losses(samples, laid, count):

@@ -106,7 +106,7 @@ def test_the_projector_can_have_its_own_rate():
 
 
 def test_an_unknown_trainable_set_names_the_known_ones():
-  with pytest.raises(InputError, match="projector, decoder, all"):
+  with pytest.raises(InputError, match="projector, decoder, decoder_only, all"):
     train_step.split_params({}, "vision")
 
 

@@ -48,10 +48,7 @@ def find_shape(config, samples, steps, row_length, shards=1):
     supervised=np.array([sample.supervised.sum() for sample in plain]),
     answers=np.array([sample.turns.max() + 1 for sample in plain]),
   )
-  side = config.vision.image_size
-  return assembly.find_steps_shape(
-    steps, counts, row_length, config.patches, side, shards
-  )
+  return assembly.find_steps_shape(steps, counts, row_length, config.tiling, shards)
 
 
 class Batches(list):

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from mllm_selector_jax.types import NEWLINE, Batch, ImageLayout, Sample
+from mllm_selector_jax.data.packing.rotary_axes import lay_axes
+from mllm_selector_jax.types import NEWLINE, Batch, ImageLayout, Sample, Tiling
 
 Tree = tuple[int, Sequence[int]]  # tokens of the trunk, and the items
 # A sample, and the tiles of each of its images.
@@ -25,8 +26,7 @@ class Shape:
   Attributes:
     rows: B, length: L, shards: W.
     tiles: M, supervised: T, answers: A, each of a shard.
-    patches: P, features a tile.
-    side: S, pixels along a tile's side.
+    tiling: features and pixels of a tile, and what its arrays are.
     trunks: whether trees may have a trunk.
     taps: K, interpolated features of a shard; 0 where the images' form has none.
   """
@@ -37,8 +37,7 @@ class Shape:
   tiles: int
   supervised: int
   answers: int
-  patches: int
-  side: int
+  tiling: Tiling
   trunks: bool = False
   taps: int = 0
 
@@ -93,8 +92,7 @@ def find_shape(
   steps: Sequence[int] | Int[np.ndarray, " s"],
   counts: Counts,
   length: int,
-  patches: int,
-  side: int,
+  tiling: Tiling,
   shards: int = 1,
   rows: int = 1,
   trunks: bool = False,
@@ -105,7 +103,7 @@ def find_shape(
     steps: packed rows of each step, as numbers of rows that follow each other.
     counts: of all those packed rows.
     length: tokens of a row.
-    patches, side: features and pixels of a tile.
+    tiling: of the model.
     shards: over how many shards a step's rows are spread, in order.
     rows: the fewest rows of a step; rounded up to the shards.
     trunks: whether trees may have a trunk.
@@ -123,8 +121,7 @@ def find_shape(
     tiles=max(1, most(counts.tiles)),
     supervised=max(8, -(-most(counts.supervised) // 8) * 8),
     answers=max(1, most(counts.answers)),
-    patches=patches,
-    side=side,
+    tiling=tiling,
     trunks=trunks,
     taps=most(counts.taps),
   )
@@ -153,16 +150,13 @@ def find_steps_shape(
   steps: Sequence[Sequence[Sequence[int]]],
   items: Counts,
   length: int,
-  patches: int,
-  side: int,
+  tiling: Tiling,
   shards: int = 1,
 ) -> Shape:
   """`find_shape` of steps given as packed rows of items."""
   rows = [row for step in steps for row in step]
   counts = count_rows(rows, items)
-  return find_shape(
-    [len(step) for step in steps], counts, length, patches, side, shards
-  )
+  return find_shape([len(step) for step in steps], counts, length, tiling, shards)
 
 
 def assemble(
@@ -191,14 +185,14 @@ def describe_batch(shape: Shape) -> Batch:
   """Returns the shape and type of every array of a batch."""
   size = (shape.rows, shape.length)
   few = (shape.shards, shape.supervised)
-  images = (shape.shards, shape.tiles, shape.side, shape.side, 3)
+  tiles, side = (shape.shards, shape.tiles), shape.tiling.side
   taps = (shape.shards, shape.taps, 4)
   return Batch(
     tokens=(size, np.int32),
     positions=(size, np.int32),
     segments=(size, np.int32),
     patches=(size, np.int32),
-    images=(images, np.uint8),
+    images=((*tiles, side, side, 3), np.uint8),
     predict=(few, np.int32),
     targets=(few, np.int32),
     weights=(few, np.float32),
@@ -206,6 +200,8 @@ def describe_batch(shape: Shape) -> Batch:
     prefixes=(size, np.int32) if shape.trunks else None,
     taps=(taps, np.int32) if shape.taps else None,
     tap_weights=(taps, np.float32) if shape.taps else None,
+    places=((*tiles, 5), np.int32) if shape.tiling.native else None,
+    axes=((*size, 3), np.int32) if shape.tiling.axes else None,
   )
 
 
@@ -226,6 +222,18 @@ def place_features(
   return np.select(
     [features >= 0, features == NEWLINE], [of_tile, newline], interpolated
   )
+
+
+def place_tiles(layout: ImageLayout, number: int) -> Int[np.ndarray, "t 5"]:
+  """Where an image's tiles lie; see `types.Batch.places`.
+
+  Args:
+    layout: of an image of native resolution.
+    number: of the image among the shard's, from 1.
+  """
+  places = np.empty((layout.tiles, 5), np.int32)
+  places[:, 0], places[:, 1:3], places[:, 3:] = number, layout.places, layout.grid
+  return places
 
 
 _NONE = ("patches", "prefixes")
@@ -256,7 +264,7 @@ class _Writer:
     self.origin = place * self.shape.length  # of the row, among the shard's positions
     if shard != self.shard:
       self.shard = shard
-      self.tiles = self.taps = self.learned = self.answered = 0
+      self.images = self.tiles = self.taps = self.learned = self.answered = 0
 
   def add_tree(self, trunk: int, items: Sequence[int], examples) -> None:
     begin, parent = self.start, -1
@@ -279,6 +287,8 @@ class _Writer:
     self.batch.tokens[here] = sample.tokens[first:last]
     self.batch.positions[here] = np.arange(first, last)
     self.batch.segments[here] = self.segment
+    if self.batch.axes is not None:
+      self.batch.axes[here] = lay_axes(sample, self.image_token)[first:last]
     if parent > 0:
       assert self.batch.prefixes is not None, "a shape with trunks has prefixes"
       self.batch.prefixes[here] = parent
@@ -294,14 +304,19 @@ class _Writer:
   ) -> None:
     """Puts an image's tiles among the shard's, and its features into the row."""
     shape, batch = self.shape, self.batch
-    place = place_features(layout, self.tiles, self.taps, shape.tiles, shape.patches)
+    patches = shape.tiling.patches
+    place = place_features(layout, self.tiles, self.taps, shape.tiles, patches)
     (at,) = np.nonzero(layout.tokens == self.image_token)
     batch.patches[self.row, start + at] = place
-    batch.images[self.shard, self.tiles : self.tiles + layout.tiles] = cut
+    added = self.shard, slice(self.tiles, self.tiles + layout.tiles)
+    batch.images[added] = cut
+    self.images += 1
+    if batch.places is not None:
+      batch.places[added] = place_tiles(layout, self.images)
     if count := len(layout.taps):
       assert batch.taps is not None and batch.tap_weights is not None, "of the shape"
       span = self.shard, slice(self.taps, self.taps + count)
-      batch.taps[span] = layout.taps + self.tiles * shape.patches
+      batch.taps[span] = layout.taps + self.tiles * patches
       batch.tap_weights[span] = layout.weights
       self.taps += count
     self.tiles += layout.tiles

@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from mllm_selector_jax.data.packing import assembly, row_packing
 from mllm_selector_jax.data.packing.interleaving import interleave
+from mllm_selector_jax.types import Tiling
 
 MOST = 3  # shapes, each a compilation
 STEPS_EACH = 100  # steps that pay for one more of them
@@ -79,8 +80,7 @@ def lay_out(
   steps: Sequence[row_packing.Rows],
   items: assembly.Counts,
   length: int,
-  patches: int,
-  side: int,
+  tiling: Tiling,
   shards: int = 1,
   most: int | None = None,
 ) -> Laid:
@@ -93,7 +93,7 @@ def lay_out(
     steps: of packed rows of items.
     items: what each item holds.
     length: tokens of a row.
-    patches, side: features and pixels of a tile.
+    tiling: of the model.
     shards: over how many shards a step's rows are spread.
     most: shapes; None: one, and one more every `STEPS_EACH` steps up to `MOST`.
   """
@@ -106,9 +106,7 @@ def lay_out(
   shapes = []
   for number in range(len(heights)):
     alike = [steps[place] for place in np.flatnonzero(which == number).tolist()]
-    shapes.append(
-      assembly.find_steps_shape(alike, items, length, patches, side, shards)
-    )
+    shapes.append(assembly.find_steps_shape(alike, items, length, tiling, shards))
   return Laid(steps, which, tuple(shapes))
 
 
