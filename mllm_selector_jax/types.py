@@ -112,11 +112,19 @@ class ImageTokens(NamedTuple):
   Attributes:
     image: the id wherever a feature of the image stands.
     begin, end: ids before the first and after the last feature.
+    templated: whether a chat template writes `begin` and `end` around the image token;
+      elsewhere the family's processor adds them.
   """
 
   image: int
   begin: tuple[int, ...] = ()
   end: tuple[int, ...] = ()
+  templated: bool = False
+
+  @property
+  def written(self) -> tuple[int, ...]:
+    """What a chat template writes for an image."""
+    return (*self.begin, self.image, *self.end) if self.templated else (self.image,)
 
 
 class ImageLayout(NamedTuple):
@@ -278,6 +286,10 @@ class ImageOptions:
       features; None leaves it as it is.
     rotate: turn the image as its EXIF entry says before anything else.
     tile_several: cut images into tiles also in rows that have several images.
+    min_pixels, max_pixels: bounds of an image of the form "native", whose tiles are the
+      squares of its own resolution.
+    window: tiles along the side of a window of the form "native", whose tiles lie
+      together; 0 for tiles that lie row by row.
   """
 
   size: int
@@ -296,3 +308,6 @@ class ImageOptions:
   max_features: int | None = None
   rotate: bool = False
   tile_several: bool = True
+  min_pixels: int = 0
+  max_pixels: int = 0
+  window: int = 0

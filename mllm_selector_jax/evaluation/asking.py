@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 from jaxtyping import UInt8
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.data.images import decoding
 from mllm_selector_jax.data.images.image_folders import ImageFolders
 from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.packing.loader import Cache
@@ -110,9 +109,7 @@ class Pictures:
     """
     if self._images.is_fixed:
       return 1, 1
-    data = self._read_bytes(question)
-    rotate = self._images.options.rotate
-    return decoding.measure_image(data, self._max_pixels, rotate=rotate)
+    return self._images.measure(self._read_bytes(question), self._max_pixels)
 
   def read(self, question: Question, images: int = 1) -> UInt8[np.ndarray, "t S S 3"]:
     """Returns the tiles of a question's image.
@@ -128,9 +125,7 @@ class Pictures:
     key = question.place or (question.folder, question.image), several
     tiles = self._cache.get(key)
     if tiles is None:
-      data = self._read_bytes(question)
-      rotate = self._images.options.rotate
-      image = decoding.decode_image(data, self._max_pixels, rotate=rotate)
+      image = self._images.decode(self._read_bytes(question), self._max_pixels)
       tiles = self._images.cut_tiles(image, images)
       self._cache.put(key, tiles, tiles.nbytes)
     return tiles

@@ -28,7 +28,11 @@ _LOCK = threading.Lock()
 
 
 def decode_image(
-  data: bytes, max_pixels: int = 64_000_000, *, rotate: bool = False
+  data: bytes,
+  max_pixels: int = 64_000_000,
+  *,
+  rotate: bool = False,
+  pads: bool = True,
 ) -> Image.Image:
   """A file's bytes as an RGB image, fully decoded.
 
@@ -36,20 +40,26 @@ def decode_image(
     data: the file's bytes.
     max_pixels: larger images are refused.
     rotate: turn the image as its EXIF entry says.
+    pads: whether the image may be padded to a square, which then has at most four
+      times `max_pixels`.
 
   Raises:
     RowError: "unreadable image", "huge image" or "unsupported image".
   """
   with _reporting(data):
     image = _open(data)
-    _check_size(image.width, image.height, max_pixels)
+    _check_size(image.width, image.height, max_pixels, pads)
     image.load()
     rgb = _to_rgb(image)
     return orientation.turn_upright(image, rgb) if rotate else rgb
 
 
 def measure_image(
-  data: bytes, max_pixels: int = 64_000_000, *, rotate: bool = False
+  data: bytes,
+  max_pixels: int = 64_000_000,
+  *,
+  rotate: bool = False,
+  pads: bool = True,
 ) -> tuple[int, int]:
   """Width and height of what `decode_image` gives, from the file's header.
 
@@ -58,16 +68,16 @@ def measure_image(
   Args:
     data: the file's bytes.
     max_pixels: larger images are refused.
-    rotate: as of `decode_image`.
+    rotate, pads: as of `decode_image`.
 
   Raises:
     RowError: as `decode_image` does, where the header shows the reason.
   """
   with _reporting(data):
     image = _open(data)
-    _check_size(image.width, image.height, max_pixels)
+    _check_size(image.width, image.height, max_pixels, pads)
     if rotate and orientation.comes_late(image, data):
-      return decode_image(data, max_pixels, rotate=rotate).size
+      return decode_image(data, max_pixels, rotate=rotate, pads=pads).size
     return orientation.measure_header(image, rotate)
 
 
@@ -103,17 +113,18 @@ def _open(data: bytes) -> Image.Image:
       Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def _check_size(width: int, height: int, max_pixels: int, pads: bool) -> None:
   short, long = sorted((width, height))
+  size = f"{width:,} x {height:,} pixels"
   if width * height > max_pixels:
+    raise RowError("huge image", f"{size}, {max_pixels:,} allowed")
+  # Preparing fits the shorter side, or pads to a square: thin images explode.
+  if long > MOST_RATIO * short:
     raise RowError(
-      "huge image", f"{width:,} x {height:,} pixels, {max_pixels:,} allowed"
+      "huge image", f"{size}: one side is more than {MOST_RATIO} times the other"
     )
-  # Preparing pads to a square or fits the shorter side: thin images explode.
-  if long > MOST_RATIO * short or long * long > 4 * max_pixels:
-    raise RowError(
-      "huge image", f"{width:,} x {height:,} pixels: its padded square is too large"
-    )
+  if pads and long * long > 4 * max_pixels:
+    raise RowError("huge image", f"{size}: its padded square is too large")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

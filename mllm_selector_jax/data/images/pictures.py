@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mllm_selector_jax.data.images import decoding
 from mllm_selector_jax.data.images.image_folders import (
   MOST_BYTES,
   AnyFolders,
@@ -138,13 +137,12 @@ class Gallery:
 
   def _look_at_one(self, several: bool, picture: Picture) -> Finding:
     inside = picture.data is not None
-    rotate = self._images.options.rotate
     try:
       data, linked = _read_picture(picture, self._folders)
       digest = hashlib.sha256(data).hexdigest()
       if inside and (known := self._inside.get((digest, several))):
         return known
-      image = decoding.decode_image(data, self._max_pixels, rotate=rotate)
+      image = self._images.decode(data, self._max_pixels)
     except RowError as error:
       return Finding(None, 0, reason=error.reason, detail=error.detail)
     tiles = np.ascontiguousarray(self._images.cut_tiles(image, 1 + several))

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mllm_selector_jax.data import record_schemas
-from mllm_selector_jax.data.images import decoding
 from mllm_selector_jax.data.images.image_folders import ImageFolders
 from mllm_selector_jax.data.images.pictures import read_picture
 from mllm_selector_jax.data.packing import assembly, row_packing
@@ -133,8 +132,7 @@ class Reader:
       data = read_picture(picture, self.folders)
       if hashlib.sha256(data).hexdigest() != digest:
         raise _changed(what, "its bytes are others")
-      rotate = prepare.options.rotate
-      image = decoding.decode_image(data, self.max_pixels, rotate=rotate)
+      image = prepare.decode(data, self.max_pixels)
     except RowError as error:
       raise _changed(what, f"it cannot be used ({error})") from error
     return prepare.cut_tiles(image, images)

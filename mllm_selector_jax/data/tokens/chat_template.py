@@ -29,7 +29,7 @@ from mllm_selector_jax.data.tokens.conversation_templates import (
   split_frame,
 )
 from mllm_selector_jax.data.tokens.learned_spans import find_learned_spans
-from mllm_selector_jax.types import InputError
+from mllm_selector_jax.types import ImageTokens, InputError
 
 # The placeholder of a turn, with an em space on each side. If an em space is missing
 # from the rendered text, the template strips blanks from its turns.
@@ -63,12 +63,12 @@ class ChatTemplate:
   date: str = DEFAULT
   asks = True
 
-  def bind(self, tokenizer: Any, image_token: int) -> "ChatLayout":
+  def bind(self, tokenizer: Any, images: ImageTokens) -> "ChatLayout":
     """Returns the layout of the rows that the tokenizer's chat template writes.
 
     Args:
       tokenizer: a fast tokenizer of transformers.
-      image_token: the id that stands for a patch of the image.
+      images: the ids that stand for an image.
 
     Raises:
       InputError: the tokenizer has no chat template, or the template does not mark what
@@ -80,7 +80,7 @@ class ChatTemplate:
         " chat_template.jinja into its directory, or choose another template."
       )
     source = self.read_source(tokenizer)
-    return ChatLayout(tokenizer, source, image_token, self.system)
+    return ChatLayout(tokenizer, source, images, self.system)
 
   def read_source(self, tokenizer: Any) -> str:
     """Returns the tokenizer's chat template, changed to write the fixed `date`."""
@@ -97,18 +97,19 @@ class ChatLayout:
   adds_begin = False
   apart = False
 
-  def __init__(self, tokenizer: Any, source: str, image_token: int, system: str):
+  def __init__(self, tokenizer: Any, source: str, images: ImageTokens, system: str):
     self._tokenizer = tokenizer
     self._source = source
-    self._image_token = image_token
-    self._image = tokenizer.convert_ids_to_tokens(image_token)
+    self._image_token = images.image
+    self._image = "".join(tokenizer.convert_ids_to_tokens(list(images.written)))
     self._system = system
     self._marks_learned = bool(_GENERATION.search(source))
-    special = {*tokenizer.all_special_ids, image_token}
-    self._specials = {
+    special = {*tokenizer.all_special_ids}
+    # An image is what the template writes for it, with the marks around its token.
+    self._specials = {self._image: images.image} | {
       added.content: token
       for token, added in tokenizer.added_tokens_decoder.items()
-      if added.special or token in special
+      if (added.special or token in special) and token != images.image
     }
     self.parts = functools.lru_cache(maxsize=256)(self._write)
     # Multimodal templates expect messages as lists of parts, others as text.
@@ -156,10 +157,10 @@ class ChatLayout:
         )
 
   def _find_written(self) -> tuple[int, ...]:
-    """Finds the added tokens that the template writes, and adds them to `_specials`.
+    """Finds the tokens that the template writes, and adds them to `_specials`.
 
     Returns:
-      Their ids.
+      Their ids, those of added tokens other than the image's.
     """
     texts = [self._source]
     for first in (TEXT_LETTER, _PICTURED):
@@ -172,7 +173,9 @@ class ChatLayout:
       # taken here, and those that strip blanks around them are left to the tokenizer.
       strips = added.lstrip or added.rstrip or added.single_word
       is_mark = name in self._specials or (name[:1] in ("<", "[", "|") and not strips)
-      if is_mark and any(name in text for text in texts):
+      if token == self._image_token or not is_mark:
+        continue
+      if any(name in text for text in texts):
         self._specials[name] = token
         written.append(token)
     return tuple(written)

@@ -113,13 +113,14 @@ class Encoder:
     self.image_token = image_token = images.tokens.image
     self.max_length = max_length
     check_tokenizer(tokenizer, image_token)
-    self._layout = template.bind(tokenizer, image_token)
+    self._layout = template.bind(tokenizer, images.tokens)
     self.takes_system = row_system and self._layout.takes_system
     layout = self._layout
     if tokenizer.eos_token_id is not None:
       ends = (*ends, tokenizer.eos_token_id)
+    marks = (*images.tokens.begin, *images.tokens.end)
     self.specials = Specials(
-      tokenizer, image_token, layout.specials, ends, content_specials
+      tokenizer, image_token, (*layout.specials, *marks), ends, content_specials
     )
     self._text = TextEncoder(*make_literal(tokenizer, self.specials.literal))
     self.answers = AnswerReader(self._text.first, layout.end, layout.closing, ends)
@@ -231,10 +232,10 @@ class Encoder:
     questions: Sequence[str],
     answers: Sequence[str],
   ) -> list[int]:
-    """Ids of a row in which each image is a single token; for `ChatLayout.check`."""
+    """Ids of a row with an image as a template writes it; for `ChatLayout.check`."""
     count = sum(part.kind == IMAGE for part in parts)
-    token = np.array([self.image_token], np.int32)
-    single = ImageLayout(1, token, np.zeros(1, np.int32))
+    written = np.array(self.images.tokens.written, np.int32)
+    single = ImageLayout(1, written, np.zeros(1, np.int32))
     texts = [[text] for text in questions]
     return self._write(parts, texts, answers, [single] * count)[0]
 

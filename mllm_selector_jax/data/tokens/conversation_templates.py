@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from mllm_selector_jax.types import InputError
+from mllm_selector_jax.types import ImageTokens, InputError
 
 FRAME, SYSTEM, QUESTION, ANSWER, TOKEN, IMAGE = range(6)
 IMAGE_LETTER, TEXT_LETTER = "i", "t"  # what a question holds, one letter each
@@ -82,12 +82,12 @@ class Template:
   apart: bool = True
   separator: str = ""
 
-  def bind(self, tokenizer: Any, image_token: int) -> "TemplateLayout":
+  def bind(self, tokenizer: Any, images: ImageTokens) -> "TemplateLayout":
     """Returns the layout of rows, with the ids of the tokenizer's special tokens.
 
     Args:
       tokenizer: a fast tokenizer of transformers.
-      image_token: not used here; `ChatTemplate.bind` needs it.
+      images: not used here; `ChatTemplate.bind` needs it.
 
     Raises:
       InputError: the tokenizer lacks a special token of the template.

@@ -96,9 +96,10 @@ def make_chat_template(encoder: Encoder) -> tuple[str | None, bool]:
       source = _add_system(source, template.system)
     return (None if source == tokenizer.get_chat_template() else source), True
   one = ImageOptions(1, (0.0,) * 3, (1.0,) * 3, grid=1)
-  images = BaseImages(one, ImageTokens(encoder.image_token))
-  small = Encoder(tokenizer, template, images, 4096)
-  mark = tokenizer.convert_ids_to_tokens(encoder.image_token)
+  tokens = encoder.images.tokens
+  single = tokens if tokens.templated else ImageTokens(tokens.image)
+  small = Encoder(tokenizer, template, BaseImages(one, single), 4096)
+  mark = "".join(tokenizer.convert_ids_to_tokens(list(tokens.written)))
   begins = small.encode(_talk(1, None)).tokens[0] == tokenizer.bos_token_id
   choices = itertools.product((True, False), ("", " "), ("", " "))
   sources = [
@@ -131,7 +132,7 @@ def _write_source(template: Template, mark: str, begins: bool, blanks: Blanks) -
 
   Args:
     template: the named template.
-    mark: the text of the image token.
+    mark: the text of what stands for an image.
     begins: whether a row begins with the BOS token.
     blanks: the blanks that this tokenizer needs.
   """

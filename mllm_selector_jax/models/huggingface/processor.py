@@ -23,6 +23,10 @@ from mllm_selector_jax.models.huggingface.processor_checks import (
   PROCESSOR,
   name_file,
 )
+from mllm_selector_jax.models.huggingface.qwen_images import (
+  describe_qwen_options,
+  read_qwen_options,
+)
 from mllm_selector_jax.models.huggingface.source import read_json, write_json
 from mllm_selector_jax.models.huggingface.square_images import (
   describe_square_options,
@@ -69,12 +73,16 @@ READERS: dict[str, tuple[str, _Read]] = {
   "internvl": ("GotOcr2ImageProcessor", read_internvl_options),
   "llava_next": ("LlavaNextImageProcessor", read_next_options),
   "llava_onevision": ("LlavaOnevisionImageProcessor", read_onevision_options),
+  "qwen2_vl": ("Qwen2VLImageProcessor", read_qwen_options),
+  "qwen2_5_vl": ("Qwen2VLImageProcessor", read_qwen_options),
+  "qwen3_vl": ("Qwen2VLImageProcessor", read_qwen_options),
 }
 # By form, what describes its options as preprocessor_config.json.
 DESCRIBERS: dict[str, Callable[[ImageOptions], dict[str, Any]]] = {
   "square": describe_square_options,
   "internvl": describe_internvl_options,
   "anyres": describe_anyres_options,
+  "native": describe_qwen_options,
 }
 
 
@@ -155,7 +163,8 @@ def read_image_tokens(path: str | os.PathLike, tokenizer: Any) -> ImageTokens:
     InputError: the tokenizer does not know the marks around an image.
   """
   parts = find_parts(path)
-  marks = find_family(parts.config).image_marks or ()
+  family = find_family(parts.config)
+  marks = family.image_marks or ()
   vocabulary, ids = tokenizer.get_vocab(), []
   for attribute, default in marks:
     name = getattr(tokenizer, attribute, None) or default
@@ -165,7 +174,8 @@ def read_image_tokens(path: str | os.PathLike, tokenizer: Any) -> ImageTokens:
         f" image ({attribute}). Add it (tokenizer.add_tokens)."
       )
     ids.append((vocabulary[name],))
-  return ImageTokens(parts.config.image_token_id, *ids)
+  begin, end = ids or ((), ())
+  return ImageTokens(parts.config.image_token_id, begin, end, family.writes_marks)
 
 
 def read_tokenizer(parts: Parts) -> Any:

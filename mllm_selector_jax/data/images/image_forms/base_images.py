@@ -9,7 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from mllm_selector_jax.data.images import decoding
 from mllm_selector_jax.data.images.image_forms.forms import FORMS
+from mllm_selector_jax.data.images.image_forms.image_layout import ImageForm
 from mllm_selector_jax.types import ImageLayout, ImageOptions, ImageTokens
 
 MOST_LAYOUTS = 65_536  # that are remembered, by size of the image
@@ -38,7 +40,8 @@ class BaseImages:
       counted; None leaves it to the options.
     resize_pixels: larger images are first made smaller, to about so many pixels in the
       same shape. None leaves them. It is nothing to bases whose images all become one
-      square.
+      square. A form that resizes images itself takes it as a bound of its own, so that
+      no image is resized twice.
   """
 
   options: ImageOptions
@@ -46,37 +49,71 @@ class BaseImages:
   max_tiles: int | None = None
   resize_pixels: int | None = None
 
+  def __post_init__(self) -> None:
+    _ = self.limited  # what the form cannot take is refused before an image is read
+
   @functools.cached_property
   def limited(self) -> ImageOptions:
-    """The options with the limit of tiles.
+    """The options with the limits that a form takes: of tiles, and of pixels.
 
     Raises:
       InputError: the form has no way to cut an image into so few tiles.
     """
+    options, limit_pixels = self._tile_limited, self._form.limit_pixels
+    if self.resize_pixels is None or limit_pixels is None:
+      return options
+    return limit_pixels(options, self.resize_pixels)
+
+  @functools.cached_property
+  def _tile_limited(self) -> ImageOptions:
     if self.max_tiles is None:
       return self.options
-    return FORMS[self.options.form].limit_tiles(self.options, self.max_tiles)
+    return self._form.limit_tiles(self.options, self.max_tiles)
+
+  @property
+  def _form(self) -> ImageForm:
+    return FORMS[self.options.form]
 
   @property
   def leads(self) -> bool:
     """Whether the only image of a question stands before its text."""
-    return FORMS[self.options.form].leads
+    return self._form.leads
 
   @property
   def is_fixed(self) -> bool:
     """Whether an image's layout does not depend on its size."""
-    return not FORMS[self.options.form].by_size
+    return not self._form.by_size
 
   def is_several(self, images: int) -> bool:
     """Whether images are prepared otherwise than the only one of a row would be."""
     return images > 1 and not self.options.tile_several
 
+  def decode(self, data: bytes, max_pixels: int) -> Image.Image:
+    """A file's bytes as the image that the other methods take.
+
+    Args:
+      data: the file's bytes.
+      max_pixels: larger images are refused.
+
+    Raises:
+      RowError: as `decoding.decode_image` does.
+    """
+    return decoding.decode_image(
+      data, max_pixels, rotate=self.options.rotate, pads=self._form.pads
+    )
+
+  def measure(self, data: bytes, max_pixels: int) -> tuple[int, int]:
+    """Width and height of what `decode` gives, from the file's header."""
+    return decoding.measure_image(
+      data, max_pixels, rotate=self.options.rotate, pads=self._form.pads
+    )
+
   def fit_size(self, width: int, height: int) -> tuple[int, int]:
-    """The size of an image after `resize_pixels`."""
-    pixels = width * height
-    if self.resize_pixels is None or self.is_fixed or pixels <= self.resize_pixels:
+    """The size of an image after `resize_pixels`, before the form sees it."""
+    pixels, most = width * height, self.resize_pixels
+    if most is None or pixels <= most or self.is_fixed or self._form.limit_pixels:
       return width, height
-    scale = math.sqrt(self.resize_pixels / pixels)
+    scale = math.sqrt(most / pixels)
     return max(1, int(width * scale)), max(1, int(height * scale))
 
   def see_size(self, width: int, height: int) -> tuple[int, int]:
@@ -98,7 +135,7 @@ class BaseImages:
     several = self.is_several(images)
     free, fewer = (
       _lay_out(options, self.tokens, width, height, several)
-      for options in (self.options, self.limited)
+      for options in (self.options, self._tile_limited)
     )
     fitted = self.lay_out(width, height, images)
     return Saved(
@@ -117,7 +154,7 @@ class BaseImages:
     size, several = self.fit_size(*image.size), self.is_several(images)
     if size != image.size:
       image = image.resize(size, self.options.resample)
-    return FORMS[self.options.form].cut_tiles(self.limited, image, 1 + several)
+    return self._form.cut_tiles(self.limited, image, 1 + several)
 
 
 @functools.lru_cache(maxsize=MOST_LAYOUTS)

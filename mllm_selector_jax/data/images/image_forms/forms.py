@@ -3,10 +3,12 @@
 from mllm_selector_jax.data.images.image_forms.anyres_form import ANYRES
 from mllm_selector_jax.data.images.image_forms.image_layout import ImageForm
 from mllm_selector_jax.data.images.image_forms.internvl_form import INTERNVL
+from mllm_selector_jax.data.images.image_forms.native_form import NATIVE
 from mllm_selector_jax.data.images.image_forms.square_form import SQUARE
 
 FORMS: dict[str, ImageForm] = {
   "square": SQUARE,
   "internvl": INTERNVL,
   "anyres": ANYRES,
+  "native": NATIVE,
 }

@@ -24,15 +24,20 @@ class ImageForm(NamedTuple):
     leads: whether a question's only image stands before its text, wherever its mark
       is, as LLaVA's own code has it (`preprocess_multimodal`).
     by_size: whether an image's size decides its layout.
+    pads: whether an image may be padded to the square of its longer side.
     limit_tiles: (options, most) -> options by which an image is cut into so many tiles
       at most; one of the whole image is not counted.
+    limit_pixels: (options, most) -> options by which an image is resized to so many
+      pixels at most; None where an image is resized before the form sees it.
   """
 
   lay_out: Callable[[ImageOptions, ImageTokens, int, int, int], ImageLayout]
   cut_tiles: Callable[[ImageOptions, Image.Image, int], UInt8[np.ndarray, "t S S 3"]]
   leads: bool = True
   by_size: bool = True
+  pads: bool = True
   limit_tiles: Callable[[ImageOptions, int], ImageOptions] = _keep_options
+  limit_pixels: Callable[[ImageOptions, int], ImageOptions] | None = None
 
 
 def count_features(options: ImageOptions) -> int:

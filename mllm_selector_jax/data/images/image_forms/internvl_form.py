@@ -82,4 +82,6 @@ def limit_tiles(options: ImageOptions, most: int) -> ImageOptions:
   )
 
 
-INTERNVL = ImageForm(lay_out_tiles, cut_grid, leads=False, limit_tiles=limit_tiles)
+INTERNVL = ImageForm(
+  lay_out_tiles, cut_grid, leads=False, pads=False, limit_tiles=limit_tiles
+)

@@ -30,6 +30,8 @@ class ModelFamily:
       the config.json (the second argument) does not mean.
     image_marks: attributes of the tokenizer that name the tokens before and after an
       image, with the names that a tokenizer without them has; None for no marks.
+    writes_marks: whether the family's chat templates write these tokens; elsewhere its
+      processor adds them.
     counts: whether config.json states the image tokens of a tile, `image_seq_length`.
     older_fields: fields of config.json that have another name in transformers 4, with
       that name. Exports have both.
@@ -43,6 +45,7 @@ class ModelFamily:
   unread_tokens: tuple[str, ...] = ()
   settle: Callable[[Any, dict[str, Any]], None] = _keep
   image_marks: tuple[tuple[str, str], tuple[str, str]] | None = None
+  writes_marks: bool = False
   counts: bool = True
   older_fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
