@@ -7,6 +7,7 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.record_schemas import read_content
@@ -213,6 +214,47 @@ def test_pixels_follow_the_limit_of_pixels(drawn, pixels):
   assert (seen == size) == (math.prod(size) <= pixels)
 
 
+NATIVE = ImageOptions(
+  28, HALF, HALF, form="native", grid=1, min_pixels=3136, max_pixels=1_003_520, window=4
+)
+
+
+def test_pixels_are_those_of_qwens_own_converter():
+  """The figures are those that Qwen's `process_bbox.ipynb` gives for its example."""
+  writer = make_writer("qwen2.5", NATIVE)
+  turns = writer.write(make_content([BOX]), [(640, 428)])
+  assert turns[1]["value"] == "[147, 134, 619, 407]"
+  writer = make_writer("qwen2", NATIVE)
+  turns = writer.write(make_content([BOX]), [(640, 428)])
+  assert turns[1]["value"] == "<|box_start|>(228,320),(961,970)<|box_end|>"
+
+
+@hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
+@hypothesis.given(
+  drawn=boxed(), most=st.one_of(st.none(), st.integers(40_000, 1_000_000))
+)
+def test_pixels_follow_the_size_of_transformers(drawn, most):
+  size, shares = drawn
+  hypothesis.assume(max(size) <= 200 * min(size))
+  bound = NATIVE.max_pixels if most is None else most
+  height, width = smart_resize(*size[::-1], 28, NATIVE.min_pixels, bound)
+  writer = make_writer("qwen2.5", NATIVE, resize_pixels=most)
+  assert writer.images.see_size(*size) == (max(28, width), max(28, height))
+  hypothesis.assume(min(width, height) > 0)
+  content = make_content([list(shares)], bbox_type="norm1")
+  found = numbers_of(writer.write(content, [size])[1]["value"])
+  left, right = sorted(shares[::2])
+  top, lower = sorted(shares[1::2])
+  sides = (width, height) * 2
+  wanted = [
+    min(max(round(share * side), 0), side - 1)
+    for share, side in zip((left, top, right, lower), sides, strict=True)
+  ]
+  # By way of the image's own pixels, a number half-way between two may be the other.
+  assert np.abs(np.array(found) - wanted).max() <= 1
+  assert sum(a != b for a, b in zip(found, wanted, strict=True)) <= 1
+
+
 SPELLED = (
   '{"bbox_2d": [135, 114, 1016, 672]}',
   "<|box_start|>(432,991),(111,207)<|box_end|>",
@@ -236,6 +278,9 @@ def test_boxes_in_text_are_told_where_the_image_is_resized(text):
   smaller = {"resize_pixels": 1000}
   off = make_writer("qwen2.5", **smaller)
   assert off.write(content, sizes)[1]["value"] == text
+  native = make_writer("qwen2.5", NATIVE)
+  assert native.is_off(content, sizes) == (text in SPELLED)
+  assert not native.is_off(content, [(644, 420)])
   assert off.is_off(content, sizes) == (text in SPELLED)
   assert not off.is_off(content, [(10, 10)])
   assert not make_writer("qwen2.5").is_off(content, sizes)

@@ -113,9 +113,8 @@ class Encoder:
     self.image_token = image_token = images.tokens.image
     self.max_length = max_length
     check_tokenizer(tokenizer, image_token)
-    self._layout = template.bind(tokenizer, images.tokens)
-    self.takes_system = row_system and self._layout.takes_system
-    layout = self._layout
+    layout = self._layout = template.bind(tokenizer, images.tokens)
+    self.takes_system = row_system and layout.takes_system
     if tokenizer.eos_token_id is not None:
       ends = (*ends, tokenizer.eos_token_id)
     marks = (*images.tokens.begin, *images.tokens.end)
@@ -341,10 +340,8 @@ def make_encoder(
   tokenizer, *others = arguments
   name = choose_template(name, tokenizer)
   if name not in TEMPLATES:
-    raise InputError(
-      f"model.conversation={name!r}: allowed are {AUTO_TEMPLATE},"
-      f" {', '.join(TEMPLATES)}."
-    )
+    names = ", ".join((AUTO_TEMPLATE, *TEMPLATES))
+    raise InputError(f"model.conversation={name!r}: allowed are {names}.")
   template = TEMPLATES[name]
   if chat_date is not None and isinstance(template, ChatTemplate):
     template = dataclasses.replace(template, date=chat_date)
