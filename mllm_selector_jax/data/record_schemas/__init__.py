@@ -25,8 +25,8 @@ from mllm_selector_jax.data.record_schemas.image_values import (
 )
 from mllm_selector_jax.data.record_schemas.question_answer import (
   Read,
+  make_instruction_reader,
   make_reader,
-  read_instruction,
   read_prompt,
 )
 from mllm_selector_jax.data.record_schemas.refusals import is_preference, name_form
@@ -103,10 +103,17 @@ SCHEMAS = (
   Schema(("prompt", "completion"), read_prompt, "text or messages on each side", "TRL"),
   Schema(
     ("instruction", "output"),
-    read_instruction,
+    make_instruction_reader("instruction", "input", "output"),
     "`instruction`, `input`, `output`, and `history` as pairs",
     "Alpaca, LLaMA-Factory, ms-swift",
     ("input", "history"),
+  ),
+  Schema(
+    ("prompt", "query", "response"),
+    make_instruction_reader("prompt", "query", "response"),
+    "`prompt`, its input `query`, and `response`",
+    "LLaMA-Factory's renamed columns",
+    ("history",),
   ),
   Schema(
     ("query", "response"),
@@ -120,6 +127,20 @@ SCHEMAS = (
     make_reader("prompt", "response"),
     "`prompt` and `response`",
     "LLaMA-Factory's renamed columns",
+    ("history",),
+  ),
+  Schema(
+    ("input", "output"),
+    make_reader("input", "output"),
+    "`input` and `output`, without an instruction",
+    "ms-swift, LLaMA-Factory",
+    ("history",),
+  ),
+  Schema(
+    ("problem", "solution"),
+    make_reader("problem", "solution"),
+    "`problem` and `solution`",
+    "ms-swift, and sets of reasoning",
     ("history",),
   ),
   Schema(
