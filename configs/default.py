@@ -92,6 +92,9 @@ def get_config() -> ml_collections.ConfigDict:
   # text. none: all are plain text. Otherwise the names of those that are tokens,
   # separated by commas.
   cfg.model.content_specials = config_dict.FieldReference("auto", field_type=object)
+  # How boxes that records state in `objects` are written into the text. auto: as the
+  # base's family does. Or qwen2, qwen2.5, qwen2.5-marks, qwen3, internvl, llava.
+  cfg.model.box_form = "auto"
   # True: images are padded to squares, as in the training of LLaVA-1.5. False: the
   # base's image processor decides (that of llava-hf crops them).
   cfg.model.pad_images = True

@@ -66,6 +66,8 @@ REASONS = {
   "too long": "the row, or its image, does not fit into the longest allowed row",
   "masked by LLaVA": "a turn's text holds the template's own mark of an answer",
   "image marks": "<image> marks and images differ in number",
+  "boxes": "the boxes that the record states are none, or do not fit text and image",
+  "box form": "how the base's family writes boxes is not known",
   "too many images": "the row has more images than pool.max_images allows",
   "missing image": "the image file is not there",
   "unreadable image": "the image file is empty, truncated or broken",
