@@ -17,7 +17,9 @@ from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.scoring.score_table import read_scores
 from mllm_selector_jax.stages import COMMANDS
 from tests import small_run
-from tests.models import tiny
+from tests.data.test_native_chats import PROCESSORS as NATIVE_PROCESSORS
+from tests.data.test_several_images import make_messages
+from tests.models import tiny, tiny_native
 from tests.models.huggingface.test_image_options import (
   InternVLProcessor,
   LlavaOnevisionProcessor,
@@ -32,6 +34,14 @@ FAMILIES = {
   "llava_next": ("llama", "vicuna_v1"),
   "llava_onevision": ("qwen2", "chatml"),
   "vipllava": ("llama", "vicuna_v1"),
+  "qwen2_vl": ("qwen2", "auto"),
+  "qwen2_5_vl": ("qwen2", "auto"),
+  "qwen3_vl": ("qwen3", "auto"),
+}
+# Limits that hold in the run, and then in the export's own processor.
+LIMITS = {
+  "qwen2_5_vl": {"model.resize_pixels": 14 * tiny_native.SIDE**2},
+  "internvl": {"model.max_tiles": 3},
 }
 PROCESSORS = {
   "llava": transformers.LlavaProcessor,
@@ -39,6 +49,7 @@ PROCESSORS = {
   "llava_next": transformers.LlavaNextProcessor,
   "llava_onevision": LlavaOnevisionProcessor,
   "vipllava": transformers.LlavaProcessor,
+  **NATIVE_PROCESSORS,
 }
 SYSTEM = "Answer the question."
 # Width and height of the pool's images, and of a question's.
@@ -118,6 +129,8 @@ def make_base(folder, family):
   base = tiny.make_base(
     folder, family=family, decoder=decoder, max_position_embeddings=2 * LENGTH
   )
+  if family in tiny_native.NATIVE:
+    return base
   token = tiny.FAMILIES[family].token
   special = (*tiny.SPECIAL[:4], token, "<|im_start|>", "<|im_end|>", "<img>", "</img>")
   core = tiny.make_tokenizer(310, (*special, "<video>"))
@@ -145,6 +158,7 @@ def made(request, tmp_path_factory):
   settings = {
     **RUN,
     **write_pool(folder / "pool"),
+    **LIMITS.get(family, {}),
     "model.conversation": FAMILIES[family][1],
   }
   process = start(work, write_config(folder / "config.py", base, **settings), "run")
@@ -256,8 +270,13 @@ def load_processor(family, folder):
   return PROCESSORS[family](images, tokenizer, **fields)
 
 
-def write_text(family, record):
+def write_text(family, record, processor):
   """A row as the family's processor takes it, the template written out."""
+  if FAMILIES[family][1] == "auto":
+    values = [turn["value"] for turn in record["conversations"]]
+    chat = make_messages(values, SYSTEM, listed=True, leads=False)
+    source = processor.tokenizer.chat_template
+    return processor.apply_chat_template(chat, source, tokenize=False)
   token = tiny.FAMILIES[family].token
   values = [turn["value"].replace("<image>", token) for turn in record["conversations"]]
   rounds = zip(values[::2], values[1::2], strict=True)
@@ -278,7 +297,7 @@ def torch_losses(made, folder, reader, rows):
     record = make_records()[row]
     paths = [made.settings["pool.images"] + f"/{n}" for n in record.get("image", ())]
     images = [PIL.Image.open(path) for path in paths]
-    text = write_text(made.family, record)
+    text = write_text(made.family, record, processor)
     batch = processor(
       text=[text], images=[images] if images else None, return_tensors="pt"
     )
