@@ -4,7 +4,9 @@ import json
 
 import transformers
 
-from tests.models import tiny
+from tests.data.test_native_chats import PROCESSORS as NATIVE_PROCESSORS
+from tests.data.test_several_images import make_messages
+from tests.models import tiny, tiny_native
 from tests.models.huggingface.test_image_options import (
   InternVLProcessor,
   LlavaOnevisionProcessor,
@@ -16,6 +18,9 @@ FAMILIES = {
   "llava_next": ("llama", "vicuna_v1"),
   "llava_onevision": ("qwen2", "chatml"),
   "vipllava": ("llama", "vicuna_v1"),
+  "qwen2_vl": ("qwen2", "auto"),
+  "qwen2_5_vl": ("qwen2", "auto"),
+  "qwen3_vl": ("qwen3", "auto"),
 }
 PROCESSORS = {
   "llava": transformers.LlavaProcessor,
@@ -23,6 +28,7 @@ PROCESSORS = {
   "llava_next": transformers.LlavaNextProcessor,
   "llava_onevision": LlavaOnevisionProcessor,
   "vipllava": transformers.LlavaProcessor,
+  **NATIVE_PROCESSORS,
 }
 SYSTEM = "Answer the question."
 LENGTH = 448
@@ -34,6 +40,8 @@ def make_base(folder, family):
   base = tiny.make_base(
     folder, family=family, decoder=decoder, max_position_embeddings=2 * LENGTH
   )
+  if family in tiny_native.NATIVE:
+    return base
   token = tiny.FAMILIES[family].token
   special = (*tiny.SPECIAL[:4], token, "<|im_start|>", "<|im_end|>", "<img>", "</img>")
   core = tiny.make_tokenizer(310, (*special, "<video>"))
@@ -62,8 +70,13 @@ def load_processor(family, folder):
   return PROCESSORS[family](images, tokenizer, **fields)
 
 
-def write_text(family, record):
+def write_text(family, record, processor):
   """A row as the family's processor takes it, the template written out."""
+  if FAMILIES[family][1] == "auto":
+    values = [turn["value"] for turn in record["conversations"]]
+    chat = make_messages(values, SYSTEM, listed=True, leads=False)
+    source = processor.tokenizer.chat_template
+    return processor.apply_chat_template(chat, source, tokenize=False)
   token = tiny.FAMILIES[family].token
   values = [turn["value"].replace("<image>", token) for turn in record["conversations"]]
   rounds = zip(values[::2], values[1::2], strict=True)

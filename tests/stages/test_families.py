@@ -16,6 +16,7 @@ from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.scoring.score_table import read_scores
 from mllm_selector_jax.stages import COMMANDS
 from tests import small_run
+from tests.models import tiny_native
 from tests.models.huggingface.test_parity import load_torch
 from tests.real_processes import start, write_config
 from tests.stages.family_bases import (
@@ -28,6 +29,11 @@ from tests.stages.family_bases import (
 )
 
 torch.set_num_threads(1)
+# Limits that hold in the run, and then in the export's own processor.
+LIMITS = {
+  "qwen2_5_vl": {"model.resize_pixels": 14 * tiny_native.SIDE**2},
+  "internvl": {"model.max_tiles": 3},
+}
 # Width and height of the pool's images, and of a question's.
 SIZES = {"a": (37, 19), "b": (61, 83), "c": (19, 90), "d": (101, 33), "q": (50, 71)}
 SINGLE, SEVERAL = ("a", "b", "d"), ("abc", "abd", "cab")
@@ -117,6 +123,7 @@ def made(request, tmp_path_factory):
   settings = {
     **RUN,
     **write_pool(folder / "pool"),
+    **LIMITS.get(family, {}),
     "model.conversation": FAMILIES[family][1],
   }
   process = start(work, write_config(folder / "config.py", base, **settings), "run")
@@ -227,7 +234,7 @@ def torch_losses(made, folder, reader, rows):
     record = make_records()[row]
     paths = [made.settings["pool.images"] + f"/{n}" for n in record.get("image", ())]
     images = [PIL.Image.open(path) for path in paths]
-    text = write_text(made.family, record)
+    text = write_text(made.family, record, processor)
     batch = processor(
       text=[text], images=[images] if images else None, return_tensors="pt"
     )
@@ -267,7 +274,7 @@ def test_answers_are_those_of_transformers(made):
     if "<image>" not in question:
       question = "<image>\n" * len(names) + question
     turns = [{"value": question}, {"value": ""}]
-    text = write_text(made.family, {"conversations": turns})
+    text = write_text(made.family, {"conversations": turns}, processor)
     text = text.removesuffix("</s>").removesuffix("<|im_end|>\n").rstrip(" ")
     paths = [made.settings["pool.images"] + f"/{name}.png" for name in names]
     images = [PIL.Image.open(path) for path in paths]
