@@ -9,9 +9,15 @@ import transformers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from mllm_selector_jax.models import huggingface
+from tests.models import tiny_qwen
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
-IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>")
+IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>", "<|image_pad|>")
+# Around an image, in the families that have them.
+MARKS = {
+  "internvl": ("<img>", "</img>"),
+  **dict.fromkeys(tiny_qwen.FAMILIES, ("<|vision_start|>", "<|vision_end|>")),
+}
 SENTENCES = (
   "A chat between a curious user and an artificial intelligence assistant. The"
   " assistant gives helpful, detailed, and polite answers to the user's questions.",
@@ -108,6 +114,8 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
   llava_vision_feature_layer=-1. The families are chosen by decoder="qwen2",
   tower="siglip_vision_model" and family="internvl".
   """
+  if overrides.get("family") in tiny_qwen.FAMILIES:
+    return tiny_qwen.make_hf_config(**overrides)
   family = FAMILIES[overrides.pop("family", "llava")]
   decoder = overrides.pop("decoder", "llama")
   tower = overrides.pop("tower", family.tower)
@@ -180,6 +188,8 @@ def make_image_processor(side: int = 32, **overrides: Any) -> Any:
 def make_family_processor(hf_config: Any) -> Any:
   """The image processor of the config's family."""
   models = transformers.models
+  if hf_config.model_type in tiny_qwen.FAMILIES:
+    return tiny_qwen.make_image_processor(hf_config)
   side = hf_config.vision_config.image_size
   side = side if isinstance(side, int) else side[0]
   square = {"height": side, "width": side}
@@ -204,9 +214,10 @@ def make_base(folder: str | os.PathLike, seed: int = 0, **overrides: Any) -> Pat
   two key-value heads, 320 token ids, <image> = 4.
   """
   hf_config = make_hf_config(**overrides)
-  token = FAMILIES[hf_config.model_type].token
-  marks = ("<img>", "</img>") if hf_config.model_type == "internvl" else ()
-  special = (*SPECIAL[:4], token, *marks)
+  kind = hf_config.model_type
+  native = kind in tiny_qwen.FAMILIES
+  token = tiny_qwen.IMAGE_TOKEN if native else FAMILIES[kind].token
+  special = (*SPECIAL[:4], token, *MARKS.get(kind, ()))
   huggingface.write_fresh(
     folder,
     hf_config,
