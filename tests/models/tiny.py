@@ -135,7 +135,7 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
 
   if name in tiny_native.NATIVE:
     vision, whole = part("vision_"), part("llava_")
-    text = {**TEXT, **overrides}
+    text = {**TEXT, **tiny_native.TEXT, **overrides}
     return tiny_native.make_native_config(name, text, vision, whole)
   family = FAMILIES[name]
   tower = overrides.pop("tower", family.tower)

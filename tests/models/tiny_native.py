@@ -13,6 +13,7 @@ from tests.data.qwen_vl_chats import CONTENT, END, PAD, SOURCES, START
 SPECIAL = ("<unk>", "<s>", "<|im_end|>", "<pad>", PAD, START, END, "<|im_start|>")
 SPECIAL += ("<|video_pad|>", *CONTENT)
 SIDE = 8
+TEXT = {"num_hidden_layers": 3, "max_position_embeddings": 512}
 LEAST, MOST = 4 * SIDE**2, 24 * SIDE**2  # pixels of an image
 
 
@@ -48,12 +49,16 @@ NATIVE = {
 }
 
 
+def rope(*sections: int) -> dict[str, Any]:
+  """Rotary parameters with these sections of half a head."""
+  return {"rope_type": "default", "rope_theta": 1e4, "mrope_section": list(sections)}
+
+
 def make_native_config(
   family: str, text: dict[str, Any], vision: dict[str, Any], whole: dict[str, Any]
 ) -> Any:
   """The config; the arguments are fields of its parts beside those of the family."""
   native = NATIVE[family]
-  rope = {"rope_type": "default", "rope_theta": 1e4}
   vision = {
     "depth": 3,
     "num_heads": 2,
@@ -62,7 +67,7 @@ def make_native_config(
     **vision,
   }
   text = {
-    "rope_parameters": {**rope, "mrope_section": list(native.sections)},
+    "rope_parameters": rope(*native.sections),
     **native.text,
     **text,
   }
