@@ -104,7 +104,7 @@ def export(folder: Path, name: str, image: PIL.Image.Image) -> dict[str, np.ndar
   )
   source, exact = template_source.make_chat_template(encoder)
   assert exact, name
-  huggingface.write_model(folder / name, config, params, base, True, source)
+  huggingface.write_model(folder / name, config, params, base, options, source)
   sample = encoder.encode(TALK, ONE_IMAGE)
   pixels = square_form.to_pixels(image, options)
   batch = packed.pack(config, [[(sample.tokens, pixels)]], len(sample.tokens))

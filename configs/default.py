@@ -99,10 +99,12 @@ def get_config() -> ml_collections.ConfigDict:
   # base's image processor decides (that of llava-hf crops them).
   cfg.model.pad_images = True
   # Into how many tiles an image is cut at most, where the base cuts images; the tile
-  # of the whole image is not counted. Without a number, the base decides.
+  # of the whole image is not counted. Without a number, the base decides. Refused for
+  # Qwen-VL, which cuts no tiles.
   cfg.model.max_tiles = config_dict.placeholder(int)
-  # Larger images are first made smaller, to this number of pixels (width x height).
-  # Nothing to bases whose images all become one square.
+  # Larger images are made smaller, to this number of pixels (width x height). Nothing
+  # to bases whose images all become one square. For Qwen-VL, this lowers max_pixels
+  # of its own image processor, so that no image is resized twice.
   cfg.model.resize_pixels = config_dict.placeholder(int)
   cfg.model.max_length = 2048  # tokens of the longest row
 
@@ -264,8 +266,8 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.compare.fresh_pools = False  # True: each seed draws a demo pool of its own
 
   # The devices for which `plan` compiles the training and the scoring step, which need
-  # not be present: a TPU slice (v5p-8, v5e-16, v6e:4x8), or GPUs (h100-8), for which
-  # the result is an estimate.
+  # not be present: a TPU slice (v5p-8, v5e-16, v6e:4x8), or GPUs (h100-8). The result
+  # is an estimate for GPUs if jax's CUDA plug-in is not installed.
   cfg.plan = ml_collections.ConfigDict()
   cfg.plan.topology = config_dict.placeholder(str)
   cfg.plan.mfu = 0.4  # assumed share of the devices' bfloat16 peak, for the hours

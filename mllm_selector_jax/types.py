@@ -43,6 +43,16 @@ class RowError(ValueError):
     self.reason = reason
     self.detail = detail
 
+  def at_image(self, number: int, count: int) -> "RowError":
+    """Returns the error of one of a row's images; its detail says which it is.
+
+    Args:
+      number: the number of the image in the row, from 0.
+      count: the number of images in the row.
+    """
+    which = f"image {number + 1} of {count}: " if count > 1 else ""
+    return RowError(self.reason, which + self.detail)
+
 
 # Every reason for which a row may be set aside, with what it means.
 REASONS = {

@@ -16,6 +16,10 @@ RULES = (
   (r"^vision/position_embedding$", (None, "embed")),
   (r"^vision/patch_embedding/kernel$", ("patch", "embed")),
   (r"^vision/patch_embedding/bias$", ("embed",)),
+  (r"^projector/deepstack/first/kernel$", ("layers", "embed", "mlp")),
+  (r"^projector/deepstack/first/bias$", ("layers", "mlp")),
+  (r"^projector/deepstack/second/kernel$", ("layers", "mlp", "embed")),
+  (r"^projector/deepstack/(second/bias|norm/(scale|bias))$", ("layers", None)),
   (r"^projector/first/kernel$", ("embed", "mlp")),
   (r"^projector/first/bias$", ("mlp",)),
   (r"^projector/second/kernel$", ("mlp", "embed")),
@@ -33,13 +37,16 @@ RULES = (
   (r"/layers/(query|key|value)/bias$", ("layers", "heads")),
   (r"/layers/out/kernel$", ("layers", "heads", "embed")),
   (r"/layers/(gate|up)/kernel$", ("layers", "embed", "mlp")),
-  (r"/layers/up/bias$", ("layers", "mlp")),
+  (r"/layers/(gate|up)/bias$", ("layers", "mlp")),
   (r"/layers/down/kernel$", ("layers", "mlp", "embed")),
   (r"/layers/(out|down)/bias$", ("layers", None)),
   (r"/layers/\w+_norm/(scale|bias)$", ("layers", None)),
   (r"^vision/layers/\w+_scale$", ("layers", None)),
   (r"^projector/newline$", (None,)),
-  (r"^(decoder/norm|projector/norm|vision/(pre|post)_norm)/(scale|bias)$", (None,)),
+  (
+    r"^(decoder/norm|projector/(patch_)?norm|vision/(pre|post)_norm)/(scale|bias)$",
+    (None,),
+  ),
 )
 
 

@@ -5,7 +5,7 @@ import dataclasses
 from mllm_selector_jax.models.rope import Rope
 from mllm_selector_jax.types import InputError, Tiling
 
-ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu")
+ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu", "silu")
 DTYPES = ("float32", "bfloat16", "float64")
 SELECT = ("default", "full")
 NORMS = ("layer_norm", "rms_norm")
@@ -27,7 +27,7 @@ def _check_activation(name: str, activation: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-  """A vision transformer: CLIP, SigLIP, InternViT or DINOv2.
+  """A vision transformer: CLIP, SigLIP, InternViT, DINOv2 or one of Qwen's.
 
   Attributes:
     width, mlp, layers, heads: sizes of the encoder.
@@ -46,8 +46,16 @@ class VisionConfig:
     post_norm: whether a norm follows the last layer.
     mask_token: whether the tower holds the token that masked patches had in its
       training, which is never used.
-    native: whether the tower reads images of native resolution, square by square of
-      `image_size` pixels, all squares of an image together (Qwen2-VL).
+    native: whether images are read in their own sizes, as squares ("tiles") of
+      `image_size` pixels whose patches see those of the whole image
+      (models/native_tower.py). What follows holds for such towers alone.
+    gated: whether the MLP has a gate (Qwen2.5-VL).
+    frames: frames of a video that a patch reaches over; a still image is all of them.
+    position_side: side of the square table of learned positions, which is interpolated
+      to the patches of an image; 0 for none (Qwen3-VL).
+    window: tiles along the side of the squares of an image within which patches see one
+      another; 0: they see the whole image.
+    global_layers: the layers, counted from 0, that see the whole image all the same.
     names: the key of `tensor_names.TOWERS` for the tensors of a Hugging Face model.
   """
 
@@ -69,10 +77,20 @@ class VisionConfig:
   post_norm: bool = True
   mask_token: bool = False
   native: bool = False
+  gated: bool = False
+  frames: int = 1
+  position_side: int = 0
+  window: int = 0
+  global_layers: tuple[int, ...] = ()
   names: str = "clip"
 
   def __post_init__(self):
     _check_heads("vision tower", self.width, self.heads)
+    if self.native and self.head_dim % 4:
+      raise InputError(
+        f"vision tower: a head width of {self.head_dim} is not a multiple of 4, so that"
+        " it cannot turn by rows and columns."
+      )
     if self.norm not in NORMS:
       raise InputError(
         f"vision tower: norm {self.norm!r} is not one of {', '.join(NORMS)}."
@@ -83,6 +101,11 @@ class VisionConfig:
         f"vision tower: a patch of {self.patch_size} pixels does not fit an image of"
         f" {self.image_size}."
       )
+
+  @property
+  def head_dim(self) -> int:
+    """Channels of a head."""
+    return self.width // self.heads
 
   @property
   def grid(self) -> int:
@@ -183,8 +206,15 @@ class MllmConfig:
       mean pooling).
     merge: side of the square blocks of patches that become one feature each: their
       channels are joined, row by row.
+    patch_norm: the kind of a norm that each patch passes before patches are merged,
+      one of `NORMS`; None for none (Qwen's).
     projector_norm: whether a layer norm precedes the projector.
-    projector_epsilon: added to the variance in that norm.
+    projector_epsilon: added to the variance, or to the mean square, in these norms.
+    projector_width: channels between the projector's two layers; None: as many as the
+      decoder's.
+    deepstack: further vision hidden states, numbered as `feature_layer`, each merged
+      and projected on its own (Qwen3-VL). They are added to what leaves the first
+      decoder layers, one state to one layer.
     projector_activation: one of `ACTIVATIONS`.
     newline: whether there is a learned vector that ends the rows of an image's
       features (LLaVA-NeXT).
@@ -205,8 +235,11 @@ class MllmConfig:
   select: str = "default"
   feature_norm: bool = False
   merge: int = 1
+  patch_norm: str | None = None
   projector_norm: bool = False
   projector_epsilon: float = 1e-5
+  projector_width: int | None = None
+  deepstack: tuple[int, ...] = ()
   projector_activation: str = "gelu"
   newline: bool = False
   names: str = "llava"
@@ -237,6 +270,14 @@ class MllmConfig:
       raise InputError(
         f"vision_feature_layer is {self.feature_layer}, but the vision tower has"
         f" {self.vision.layers} layers."
+      )
+    if len(self.deepstack) > self.decoder.layers or not all(
+      0 < state <= self.vision.layers for state in self.deepstack
+    ):
+      raise InputError(
+        f"deepstack_visual_indexes names {len(self.deepstack)} states, the last of them"
+        f" {max(self.deepstack)}, but the vision tower has {self.vision.layers} layers"
+        f" and the decoder {self.decoder.layers}."
       )
     if self.feature_norm and len(states) > 1:
       raise InputError(

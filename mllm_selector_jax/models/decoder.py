@@ -27,6 +27,28 @@ def gather_positions(
   return jnp.take_along_axis(shards, at[..., None], axis=1)
 
 
+def add_part(
+  x: Float[Array, "..."],
+  added: Float[Array, "deep B L D"] | None,
+  number: int | Array,
+  at: Int[Array, "W n"] | None = None,
+) -> Float[Array, "..."]:
+  """A layer's output with what is added to it.
+
+  Args:
+    x: the output [B L D]; with `at`, at these positions alone [W n D].
+    added: to the first layers, one part to one layer; None for nothing.
+    number: of the layer, which may be traced.
+    at: positions, counted through the rows of a shard.
+  """
+  if added is None:
+    return x
+  part = added[jnp.minimum(number, len(added) - 1)]
+  if at is not None:
+    part = gather_positions(part, at)
+  return x + jnp.where(number < len(added), part, 0).astype(x.dtype)
+
+
 class DecoderBlock(nnx.Module):
   """Grouped-query attention, then a gated MLP, each after an RMS norm."""
 
@@ -152,27 +174,36 @@ class Decoder(nnx.Module):
     prefixes: Int[Array, "B L"] | None = None,
     at: Int[Array, "W n"] | None = None,
     axes: Int[Array, "B L 3"] | None = None,
+    added: Float[Array, "deep B L D"] | None = None,
   ) -> Float[Array, "..."]:
-    """Hidden states [B L D], or with `at` those of these positions [W n D]."""
+    """Hidden states [B L D], or with `at` those of these positions [W n D].
+
+    With `added`, its first part is added to what leaves the first layer, and so on.
+    """
     config = self.config.decoder
     cos, sin = self._rotation(positions if axes is None else axes, x.dtype)
     layout = attention.Layout(segments, positions, prefixes, config.window)
     attend = attention.make_attend(self.config.attention, layout)
     remat = self.config.remat
+
+    def call(layer, x, number):
+      return add_part(layer(x, cos, sin, attend), added, number)
+
     if at is None or not stack.is_unrolled(config.layers):
-      x = stack.run_layers(self.layers, x, cos, sin, attend, remat=remat)
+      x, _ = stack.run_numbered(self.layers, x, call, remat=remat)
       return self.norm(x if at is None else gather_positions(x, at))
     # What the last block adds elsewhere would be read by nobody.
     most = config.layers - 1
-    x = stack.run_layers(self.layers, x, cos, sin, attend, stop=most, remat=remat)
+    x, _ = stack.run_numbered(self.layers, x, call, stop=most, remat=remat)
     x = stack.run_layer(self.layers, most, x, cos, sin, attend, remat=remat, at=at)
-    return self.norm(x)
+    return self.norm(add_part(x, added, most, at))
 
   def read(
     self,
     x: Float[Array, "B L D"],
     lengths: Int[Array, " B"],
     axes: Int[Array, "B L 3"] | None = None,
+    added: Float[Array, "deep B L D"] | None = None,
   ) -> tuple[Float[Array, "B D"], Any]:
     """Reads prompts from their beginning; see `mllm.read`."""
     config = self.config.decoder
@@ -185,8 +216,10 @@ class Decoder(nnx.Module):
     at = jnp.maximum(lengths - 1, 0)[:, None]
     pruned = stack.is_unrolled(config.layers)
 
-    def call(layer, x, _, last):
-      return layer.read(x, cos, sin, attend, at if last and pruned else None)
+    def call(layer, x, _, number, last):
+      only = at if last and pruned else None
+      x, cache = layer.read(x, cos, sin, attend, only)
+      return add_part(x, added, number, only), cache
 
     x, kept = stack.run_keeping(self.layers, x, call)
     if not pruned:
@@ -210,7 +243,7 @@ class Decoder(nnx.Module):
       lengths, step, cache.places(prompt), cache.places(answer), window
     )
 
-    def call(layer, x, past, _):
+    def call(layer, x, past, *_):
       return layer.extend(x, cos, sin, bias, step, past)
 
     past = cache.pair(prompt, answer)

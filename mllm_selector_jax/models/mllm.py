@@ -10,6 +10,7 @@ float32 and whose repeated layers lie on a leading axis. A config with `lora` ad
 import contextlib
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,8 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import cache, initial, lora
 from mllm_selector_jax.models.config import LoraConfig, MllmConfig
 from mllm_selector_jax.models.decoder import Decoder
-from mllm_selector_jax.models.projector import Projector, merge_patches
+from mllm_selector_jax.models.native_tower import NativeTower
+from mllm_selector_jax.models.projector import Projector
 from mllm_selector_jax.models.vision import VisionTower
 
 
@@ -29,7 +31,11 @@ class Mllm(nnx.Module):
   """Vision tower, projector and decoder."""
 
   def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
-    self.vision = VisionTower(config, rngs)
+    self.vision: VisionTower | NativeTower
+    if config.vision.native:
+      self.vision = NativeTower(config, rngs)
+    else:
+      self.vision = VisionTower(config, rngs)
     self.projector = Projector(config, rngs)
     self.decoder = Decoder(config, rngs)
 
@@ -77,6 +83,19 @@ def add_adapter(
   return config, {**params, **initial.draw_params(shapes, config, seed)}
 
 
+class Embedded(NamedTuple):
+  """What enters the decoder.
+
+  Attributes:
+    x: token embeddings, and the features of images, in the computation's dtype.
+    added: to what leaves the first layers, one part to one layer; 0 where there is
+      text. None: nothing (`MllmConfig.deepstack`).
+  """
+
+  x: Float[Array, "B L D"]
+  added: Float[Array, "deep B L D"] | None = None
+
+
 def embed(
   config: MllmConfig,
   params: types.Params,
@@ -85,7 +104,8 @@ def embed(
   images: UInt8[Array, "W M S S 3"],
   taps: Int[Array, "W K 4"] | None = None,
   tap_weights: Float[Array, "W K 4"] | None = None,
-) -> Float[Array, "B L D"]:
+  places: Int[Array, "W M 5"] | None = None,
+) -> Embedded:
   """What enters the decoder: token embeddings, and the features of images.
 
   Args:
@@ -99,25 +119,50 @@ def embed(
     taps: the four features of tiles that an interpolated one is a sum of; None where
       nothing is interpolated.
     tap_weights: and their weights in this sum.
-
-  Returns:
-    Embeddings in the computation's dtype.
+    places: where tiles lie in which image; see `types.Batch`. None where tiles are
+      images of their own.
   """
+  axes = ("batch", "length", "width")
   with precision(config):
     model = _merge(config, params)
     x = model.decoder.embed(tokens)
-    shards, count, side = images.shape[:3]
-    if count:
-      features = model.vision(images.reshape(shards * count, side, side, 3))
-      if config.merge > 1:
-        features = merge_patches(features, config.merge)
-      features = model.projector(features.reshape(-1, config.projected_width))
-      features = features.reshape(shards, count * config.patches, -1)
-      features = _extend_features(config, params, features, taps, tap_weights)
-      index = jnp.clip(patches, 0, features.shape[1] - 1).reshape(shards, -1, 1)
+    if not images.shape[1]:
+      return Embedded(sharding.constrain(x, axes))
+    features, further = _see(config, model, images, places)
+    features = _extend_features(config, params, features, taps, tap_weights)
+
+    def pick(features, elsewhere):
+      index = jnp.clip(patches, 0, features.shape[1] - 1).reshape(len(images), -1, 1)
       picked = jnp.take_along_axis(features, index, axis=1, mode="clip")
-      x = jnp.where(patches[..., None] >= 0, picked.reshape(x.shape), x)
-  return sharding.constrain(x, ("batch", "length", "width"))
+      return jnp.where(patches[..., None] >= 0, picked.reshape(x.shape), elsewhere)
+
+    added = None
+    if further is not None:
+      added = jnp.stack([pick(part, 0) for part in further])
+      added = sharding.constrain(added, (None, *axes))
+    return Embedded(sharding.constrain(pick(features, x), axes), added)
+
+
+def _see(
+  config: MllmConfig,
+  model: Mllm,
+  images: UInt8[Array, "W M S S 3"],
+  places: Int[Array, "W M 5"] | None,
+) -> tuple[Float[jax.Array, "W n D"], Float[jax.Array, "deep W n D"] | None]:
+  """The features of each shard's tiles, and those of `MllmConfig.deepstack`."""
+  shards, count = images.shape[:2]
+  table = (shards, count * config.patches, config.decoder.width)
+  if isinstance(model.vision, VisionTower):
+    x = model.vision(images.reshape(shards * count, *images.shape[2:]))
+    return model.projector(x).reshape(table), None
+  assert places is not None, "tiles of an image have a place in it"
+  x, states = model.vision(images, places)
+  by_tile = (shards * count, config.vision.positions, config.vision.width)
+  features = model.projector(x.reshape(by_tile)).reshape(table)
+  if not config.deepstack:
+    return features, None
+  further = model.projector.project_states(states.reshape(len(states), *by_tile))
+  return features, further.reshape(len(further), *table)
 
 
 def _extend_features(
@@ -146,7 +191,7 @@ def _extend_features(
 def decode(
   config: MllmConfig,
   params: types.Params,
-  embeddings: Float[Array, "B L D"],
+  embeddings: Embedded,
   positions: Int[Array, "B L"],
   segments: Int[Array, "B L"],
   prefixes: Int[Array, "B L"] | None = None,
@@ -171,13 +216,15 @@ def decode(
   """
   with precision(config):
     decoder = _merge(config, params).decoder
-    return decoder(embeddings, positions, segments, prefixes, at, axes)
+    return decoder(
+      embeddings.x, positions, segments, prefixes, at, axes, embeddings.added
+    )
 
 
 def read(
   config: MllmConfig,
   params: types.Params,
-  embeddings: Float[Array, "B L D"],
+  embeddings: Embedded,
   lengths: Int[Array, " B"],
   axes: Int[Array, "B L 3"] | None = None,
 ) -> tuple[Float[Array, "B D"], cache.Layers]:
@@ -195,13 +242,15 @@ def read(
     values.
   """
   with precision(config):
-    return _merge(config, params).decoder.read(embeddings, lengths, axes)
+    return _merge(config, params).decoder.read(
+      embeddings.x, lengths, axes, embeddings.added
+    )
 
 
 def extend(
   config: MllmConfig,
   params: types.Params,
-  embeddings: Float[Array, "B 1 D"],
+  embeddings: Embedded,
   lengths: Int[Array, " B"],
   step: Int[Array, ""],
   prompt: cache.Layers,
@@ -226,7 +275,7 @@ def extend(
   """
   with precision(config):
     decoder = _merge(config, params).decoder
-    return decoder.extend(embeddings, lengths, step, prompt, answer, following)
+    return decoder.extend(embeddings.x, lengths, step, prompt, answer, following)
 
 
 def hidden_states(
@@ -248,6 +297,7 @@ def hidden_states(
     batch.images,
     batch.taps,
     batch.tap_weights,
+    batch.places,
   )
   return decode(
     config,

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
+from mllm_selector_jax.models import stack
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.norms import make_norm
 
 
 def quick_gelu(x: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
@@ -20,6 +22,7 @@ ACTIVATION_FNS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "gelu": functools.partial(jax.nn.gelu, approximate=False),
   "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
   "quick_gelu": quick_gelu,
+  "silu": jax.nn.silu,
 }
 
 
@@ -38,30 +41,68 @@ def merge_patches(
   return cut.reshape(count, blocks * blocks, side * side * width)
 
 
-class Projector(nnx.Module):
-  """Linear, activation, linear, after a norm or without one.
+class Merger(nnx.Module):
+  """Linear, activation, linear on merged patches, after a layer norm or without one."""
 
-  It also holds the vector that ends a row of features, where the model has one.
-  """
-
-  def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
-    width = config.decoder.width
+  def __init__(self, config: MllmConfig, norm: bool, rngs: nnx.Rngs):
     dtype = jnp.dtype(config.dtype)
+    joined, width = config.projected_width, config.decoder.width
+    inner = config.projector_width or width
     self.activation = config.projector_activation
-    if config.projector_norm:
-      self.norm = nnx.LayerNorm(
-        config.projected_width,
-        epsilon=config.projector_epsilon,
-        dtype=dtype,
-        use_fast_variance=False,
-        rngs=rngs,
-      )
-    self.first = nnx.Linear(config.projected_width, width, dtype=dtype, rngs=rngs)
-    self.second = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-    if config.newline:
-      self.newline = nnx.Param(jnp.zeros(width))
+    if norm:
+      self.norm = make_norm("layer_norm", joined, config.projector_epsilon, dtype, rngs)
+    self.first = nnx.Linear(joined, inner, dtype=dtype, rngs=rngs)
+    self.second = nnx.Linear(inner, width, dtype=dtype, rngs=rngs)
 
   def __call__(self, features: Float[jax.Array, "n W"]) -> Float[jax.Array, "n D"]:
     if hasattr(self, "norm"):
       features = self.norm(features)
     return self.second(ACTIVATION_FNS[self.activation](self.first(features)))
+
+
+class Projector(Merger):
+  """Merges the patches of a tile and projects them.
+
+  It also holds the norm that patches pass before they are merged, the vector that ends
+  a row of features, and the mergers of further states, where the model has them.
+  """
+
+  def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
+    super().__init__(config, config.projector_norm, rngs)
+    dtype = jnp.dtype(config.dtype)
+    self.merge = config.merge
+    if config.patch_norm is not None:
+      self.patch_norm = make_norm(
+        config.patch_norm, config.vision.width, config.projector_epsilon, dtype, rngs
+      )
+    if config.newline:
+      self.newline = nnx.Param(jnp.zeros(config.decoder.width))
+    if config.deepstack:
+      self.deepstack = stack.make_layers(
+        lambda rngs: Merger(config, True, rngs), len(config.deepstack), rngs
+      )
+
+  def __call__(self, features: Float[jax.Array, "N P W"]) -> Float[jax.Array, "N P2 D"]:
+    if hasattr(self, "patch_norm"):
+      features = self.patch_norm(features)
+    merged = self._merge_patches(features)
+    projected = super().__call__(merged.reshape(-1, merged.shape[-1]))
+    return projected.reshape(*merged.shape[:2], -1)
+
+  def project_states(
+    self, states: Float[jax.Array, "n N P W"]
+  ) -> Float[jax.Array, "n N P2 D"]:
+    """Merges and projects further states, each by a merger of its own."""
+    graph, arrays = nnx.split(self.deepstack)
+
+    def project(arrays, state):
+      merged = self._merge_patches(state)
+      projected = nnx.merge(graph, arrays)(merged.reshape(-1, merged.shape[-1]))
+      return projected.reshape(*merged.shape[:2], -1)
+
+    return jax.vmap(project)(arrays, states)
+
+  def _merge_patches(
+    self, features: Float[jax.Array, "N P W"]
+  ) -> Float[jax.Array, "N P2 W2"]:
+    return merge_patches(features, self.merge) if self.merge > 1 else features

@@ -4,11 +4,12 @@ One compiled block serves all layers, and every layer's array of a kind is one
 leaf: for sharding, for optimizers and for checkpoints.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
@@ -69,25 +70,63 @@ def run_layers(
     remat: what is kept for the backward pass: "none" keeps everything, "full" only
       the blocks' inputs, "dots" also what weights were multiplied into.
   """
+
+  def call(layer, x, _):
+    return layer(x, *args)
+
+  return run_numbered(layers, x, call, start=start, stop=stop, remat=remat)[0]
+
+
+def run_numbered(
+  layers: nnx.Module,
+  x: Float[Array, "B L D"],
+  call: Callable[[nnx.Module, Any, Any], Any],
+  kept: Sequence[int] = (),
+  start: int = 0,
+  stop: int | None = None,
+  remat: str = "none",
+) -> tuple[Float[jax.Array, "B L D"], Float[jax.Array, "n B L D"]]:
+  """`run_layers` where a layer's number matters to what it does.
+
+  Args:
+    layers: what `make_layers` gave.
+    x: what enters the first of them.
+    call: (layer, its input, its number, which may be traced) -> its output.
+    kept: numbers of the layers whose outputs are wanted, too.
+    start, stop, remat: as in `run_layers`.
+
+  Returns:
+    What leaves the last layer, and what leaves each of `kept`.
+  """
   graph, arrays = nnx.split(layers)
+  numbers = np.arange(len(jax.tree.leaves(arrays)[0]))[start:stop]
   if start or stop is not None:
     arrays = jax.tree.map(lambda array: array[start:stop], arrays)
 
-  def step(x, layer):
-    x = nnx.merge(graph, layer)(x, *args)
-    return sharding.constrain(x, ("batch", "length", "width")), None
+  def apply(x, layer, number):
+    x = call(nnx.merge(graph, layer), x, number)
+    return sharding.constrain(x, ("batch", "length", "width"))
 
   if remat != "none":
-    step = jax.checkpoint(step, policy=_POLICIES[remat])
-  depth = len(jax.tree.leaves(arrays)[0])
-  unroll = max(depth, 1) if is_unrolled(depth) else 1
-  return jax.lax.scan(step, jnp.asarray(x), arrays, unroll=unroll)[0]
+    apply = jax.checkpoint(apply, policy=_POLICIES[remat])
+
+  def step(carry, numbered):
+    x, outputs = carry
+    x = apply(x, *numbered)
+    # Outside of what is recomputed, which would keep them once for every layer.
+    here = (jnp.asarray(kept, np.int32) == numbered[1]).reshape(-1, 1, 1, 1)
+    return (x, jnp.where(here, x[None], outputs)), None
+
+  x = jnp.asarray(x)
+  outputs = jnp.zeros((len(kept), *x.shape), x.dtype)
+  unroll = max(len(numbers), 1) if is_unrolled(len(numbers)) else 1
+  return jax.lax.scan(step, (x, outputs), (arrays, numbers), unroll=unroll)[0]
 
 
 def run_keeping(
   layers: nnx.Module,
   x: Float[Array, "B L D"],
-  call: Callable[[nnx.Module, Any, Any, bool], tuple[Any, Any]],
+  call: Callable[[nnx.Module, Any, Any, Any, bool], tuple[Any, Any]],
   state: Any = None,
 ) -> tuple[Any, Any]:
   """Applies all layers, each of which gives something to keep.
@@ -95,8 +134,8 @@ def run_keeping(
   Args:
     layers: what `make_layers` gave.
     x: what enters the first layer.
-    call: (layer, its input, its part of the state, whether it is known to be the
-      last one) -> (its output, what is kept).
+    call: (layer, its input, its part of the state, its number, which may be traced,
+      whether it is known to be the last one) -> (its output, what is kept).
     state: a list of the layers' parts where layers are unrolled, so that none is
       copied; else a tree whose arrays have the layer axis first. None: no state.
 
@@ -110,12 +149,12 @@ def run_keeping(
     for number in range(depth):
       layer = nnx.merge(graph, jax.tree.map(lambda array, n=number: array[n], arrays))
       own = None if state is None else state[number]
-      x, new = call(layer, x, own, number == depth - 1)
+      x, new = call(layer, x, own, number, number == depth - 1)
       kept.append(new)
     return x, kept
 
-  def step(x, layer_and_state):
-    layer, own = layer_and_state
-    return call(nnx.merge(graph, layer), x, own, False)
+  def step(x, numbered):
+    layer, own, number = numbered
+    return call(nnx.merge(graph, layer), x, own, number, False)
 
-  return jax.lax.scan(step, x, (arrays, state))
+  return jax.lax.scan(step, x, (arrays, state, np.arange(depth)))

@@ -1,7 +1,5 @@
 """The vision tower: from uint8 images to patch features."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -10,6 +8,7 @@ from jaxtyping import Float, UInt8
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, stack
 from mllm_selector_jax.models.config import MllmConfig, VisionConfig
+from mllm_selector_jax.models.norms import make_norm
 from mllm_selector_jax.models.projector import ACTIVATION_FNS
 
 QK_EPSILON = 1e-6  # of InternViT's norms of queries and keys, which no config states
@@ -42,39 +41,27 @@ def cut_patches(
   return patches.reshape(count, grid * grid, side * side * channels)
 
 
-def _layer_norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-  # The fast variance E[x^2] - E[x]^2 cancels in float32.
-  return nnx.LayerNorm(
-    width, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs
-  )
-
-
-def _rms_norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.RMSNorm:
-  return nnx.RMSNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
-
-
-_NORMS: dict[str, Callable[..., nnx.Module]] = {
-  "layer_norm": _layer_norm,
-  "rms_norm": _rms_norm,
-}
-
-
 class VisionBlock(nnx.Module):
   """Attention over all patches, then an MLP, each after a norm."""
 
   def __init__(self, config: VisionConfig, dtype, rngs: nnx.Rngs):
     width, bias = config.width, config.qkv_bias
     self.config = config
-    norm = _NORMS[config.norm]
-    self.attention_norm = norm(width, config.epsilon, dtype, rngs)
+
+    def norm(kind=config.norm, epsilon=config.epsilon):
+      return make_norm(kind, width, epsilon, dtype, rngs)
+
+    self.attention_norm = norm()
     self.query = nnx.Linear(width, width, use_bias=bias, dtype=dtype, rngs=rngs)
     self.key = nnx.Linear(width, width, use_bias=bias, dtype=dtype, rngs=rngs)
     self.value = nnx.Linear(width, width, use_bias=bias, dtype=dtype, rngs=rngs)
     if config.qk_norm:
-      self.query_norm = _rms_norm(width, QK_EPSILON, dtype, rngs)
-      self.key_norm = _rms_norm(width, QK_EPSILON, dtype, rngs)
+      self.query_norm = norm("rms_norm", QK_EPSILON)
+      self.key_norm = norm("rms_norm", QK_EPSILON)
     self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-    self.mlp_norm = norm(width, config.epsilon, dtype, rngs)
+    self.mlp_norm = norm()
+    if config.gated:
+      self.gate = nnx.Linear(width, config.mlp, dtype=dtype, rngs=rngs)
     self.up = nnx.Linear(width, config.mlp, dtype=dtype, rngs=rngs)
     self.down = nnx.Linear(config.mlp, width, dtype=dtype, rngs=rngs)
     if config.layer_scale:
@@ -98,7 +85,12 @@ class VisionBlock(nnx.Module):
     if config.layer_scale:
       added = added * self.attention_scale[...].astype(added.dtype)[None]
     flat = flat + added
-    hidden = ACTIVATION_FNS[config.activation](self.up(self.mlp_norm(flat)))
+    normed = self.mlp_norm(flat)
+    hidden = self.up(normed)
+    if config.gated:
+      hidden = ACTIVATION_FNS[config.activation](self.gate(normed)) * hidden
+    else:
+      hidden = ACTIVATION_FNS[config.activation](hidden)
     added = self.down(hidden)
     if config.layer_scale:
       added = added * self.mlp_scale[...].astype(added.dtype)[None]
@@ -122,6 +114,10 @@ class VisionTower(nnx.Module):
     vision = config.vision
     dtype = jnp.dtype(config.dtype)
     self.config = config
+
+    def norm():
+      return make_norm("layer_norm", vision.width, vision.epsilon, dtype, rngs)
+
     if vision.class_token:
       self.class_embedding = nnx.Param(jnp.zeros(vision.width))
     if vision.mask_token:
@@ -135,12 +131,12 @@ class VisionTower(nnx.Module):
     )
     self.position_embedding = nnx.Param(jnp.zeros((vision.positions, vision.width)))
     if vision.pre_norm:
-      self.pre_norm = _layer_norm(vision.width, vision.epsilon, dtype, rngs)
+      self.pre_norm = norm()
     self.layers = stack.make_layers(
       lambda rngs: VisionBlock(vision, dtype, rngs), vision.layers, rngs
     )
     if vision.post_norm:
-      self.post_norm = _layer_norm(vision.width, vision.epsilon, dtype, rngs)
+      self.post_norm = norm()
 
   def __call__(self, images: UInt8[Array, "N S S 3"]) -> Float[jax.Array, "N P W"]:
     config, vision = self.config, self.config.vision

@@ -33,11 +33,22 @@ def make_row_rates(config: MllmConfig, section: Any | None) -> work.Rates:
   return work.make_rates(config, params, trained.keys())
 
 
-def row_flops(rates: work.Rates, pool: Any) -> Float[np.ndarray, " N"]:
+def row_flops(
+  config: MllmConfig, rates: work.Rates, pool: Any
+) -> Float[np.ndarray, " N"]:
   """Return the FLOPs of every pool row, each as a separate sample."""
-  tokens = pool.tokens.astype(np.float64)
+  tokens, tiles = pool.tokens.astype(np.float64), pool.tiles.astype(np.float64)
   keys = tokens * (tokens + 1) / 2
-  return rates.flops(tokens, keys, pool.supervised, pool.tiles)
+  pairs = row_pairs(config, pool)
+  return rates.flops(tokens, keys, pool.supervised, tiles, pairs)
+
+
+def row_pairs(config: MllmConfig, pool: Any) -> tuple[Any, Any]:
+  """Return the pairs of patches of every pool row; see `work.estimate_pairs`."""
+  if not config.vision.native:
+    return np.zeros(len(pool.tiles)), np.zeros(len(pool.tiles))
+  tiles = pool.tiles.astype(np.float64)
+  return work.estimate_pairs(config, tiles, pool.images.counts)
 
 
 def pass_flops(
@@ -52,13 +63,15 @@ def pass_flops(
     passes: The counts that `engine.run_pass` returns, by name of the pass.
   """
   rates, total = make_row_rates(config, None), 0.0
-  text = row_flops(rates._replace(tile=0.0), pool)[rows].sum()
-  tokens = pool.tokens[rows].sum()
+  blind = rates._replace(tile=0.0, pair=0.0, near_pair=0.0)
+  text = row_flops(config, blind, pool)[rows].sum()
+  images = row_flops(config, rates, pool)[rows].sum() - text
+  tokens, tiles = pool.tokens[rows].sum(), max(int(pool.tiles[rows].sum()), 1)
   for counts in passes.values():
     # Samples with the same image share its tokens, and the tower encodes it once. The
     # counts of a control pass have no tokens: it is taken to cost as much as the main.
     share = counts["tokens"] / tokens if counts["tokens"] else 1.0
-    total += float(share * text + rates.tile * counts["tiles"])
+    total += float(share * text + images * counts["tiles"] / tiles)
   return total
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from mllm_selector_jax.data.packing.tree_packing import Plan
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import LoraConfig, MllmConfig
-from mllm_selector_jax.pipeline.flops import make_row_rates, row_flops
+from mllm_selector_jax.pipeline.flops import make_row_rates, row_flops, row_pairs
 from mllm_selector_jax.training import work
 from mllm_selector_jax.training.train_step import split_params
 
@@ -25,7 +25,8 @@ def train_flops(
   config: MllmConfig, section: Any, pool: Any, rows: Int[np.ndarray, " n"]
 ) -> float:
   """Return the mean FLOPs of one row in one epoch of a section's recipe."""
-  return float(row_flops(make_row_rates(config, section), pool)[rows].mean())
+  rates = make_row_rates(config, section)
+  return float(row_flops(config, rates, pool)[rows].mean())
 
 
 def score_flops(
@@ -44,11 +45,14 @@ def score_flops(
   trunks = plan.trunks.astype(np.float64)
   keys = (lengths * (lengths + 1)).sum() - (spared * trunks * (trunks + 1)).sum()
   rates = work.make_rates(config, mllm.abstract(config), None)
+  tiles = float(plan.tiles(pool.tiles[rows]).sum())
+  share = tiles / max(float(pool.tiles[rows].sum()), 1.0)
   return rates.flops(
     lengths.sum() - (spared * trunks).sum(),
     keys / 2,
     float(pool.supervised[rows].sum()),
-    float(plan.tiles(pool.tiles[rows]).sum()),
+    tiles,
+    tuple(share * float(each[rows].sum()) for each in row_pairs(config, pool)),
   )
 
 
@@ -65,7 +69,8 @@ def answer_flops(
   """
   rates = work.make_rates(config, mllm.abstract(config), None)
   length = tokens + new
-  return rates.flops(length, length * (length + 1) / 2, new, tiles)
+  pairs = work.estimate_pairs(config, tiles, 1) if config.vision.native else (0, 0)
+  return rates.flops(length, length * (length + 1) / 2, new, tiles, pairs)
 
 
 def parameter_counts(config: MllmConfig) -> dict[str, int]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from mllm_selector_jax.models import stack
 from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
@@ -38,17 +39,35 @@ class Rates(NamedTuple):
     key: of one key that one token sees.
     target: of one supervised position.
     tile: of one tile of an image.
+    pair: of one patch that one patch sees in its image, in a tower of native
+      resolution, whose images differ in size; in all layers that see the whole image.
+    near_pair: of one that it sees in its window, in all layers that see windows.
   """
 
   token: float
   key: float
   target: float
   tile: float
+  pair: float = 0.0
+  near_pair: float = 0.0
 
-  def flops(self, tokens: Any, keys: Any, targets: Any, tiles: Any) -> Any:
-    """Of so many of each; numbers or arrays of one shape."""
+  def flops(
+    self, tokens: Any, keys: Any, targets: Any, tiles: Any, pairs: Any = (0, 0)
+  ) -> Any:
+    """Of so many of each; numbers or arrays of one shape.
+
+    Args:
+      tokens, keys, targets, tiles: as the attributes.
+      pairs: of patches, in the same image and in the same window; see `count_pairs`.
+    """
+    images, windows = pairs
     return (
-      self.token * tokens + self.key * keys + self.target * targets + self.tile * tiles
+      self.token * tokens
+      + self.key * keys
+      + self.target * targets
+      + self.tile * tiles
+      + self.pair * images
+      + self.near_pair * windows
     )
 
 
@@ -88,11 +107,18 @@ def make_rates(
 
   ran = config.vision_layers / vision.layers
   tower = ran * _count_weights(params["vision"]["layers"])
-  tower += _count_weights(params["vision"]["patch_embedding"])
+  # The kernels of all frames are summed first, for all patches at once.
+  tower += _count_weights(params["vision"]["patch_embedding"]) / vision.frames
   tile = 2 * seeing * tower * vision.positions
-  tile += seeing * 4 * config.vision_layers * vision.width * vision.positions**2
   tile += 2 * projecting * _count_weights(params["projector"]) * config.patches
-  return Rates(token, key, target, tile)
+  pair = seeing * 4 * vision.width
+  if not vision.native:
+    tile += pair * config.vision_layers * vision.positions**2
+    return Rates(token, key, target, tile)
+  everywhere = len(vision.global_layers) if vision.window else vision.layers
+  return Rates(
+    token, key, target, tile, pair * everywhere, pair * (vision.layers - everywhere)
+  )
 
 
 def make_count(
@@ -105,15 +131,59 @@ def make_count(
     real = np.asarray(batch.segments) > 0
     tokens = int(real.sum())
     keys = int(np.asarray(batch.positions, np.int64)[real].sum()) + tokens
-    tiles = _count_tiles(batch, config.patches)
+    tiles, pairs = _count_tiles(batch, config.patches), (0, 0)
+    if batch.places is not None:
+      pairs = count_pairs(config, np.asarray(batch.places))
     targets = float(np.asarray(batch.weights).sum())
-    return Work(tokens, real.size, rates.flops(tokens, keys, targets, tiles))
+    return Work(tokens, real.size, rates.flops(tokens, keys, targets, tiles, pairs))
 
   return count
 
 
+def count_pairs(
+  config: MllmConfig, places: Int[np.ndarray, "W M 5"]
+) -> tuple[int, int]:
+  """Pairs of patches of one image, and of one window, that see one another.
+
+  Args:
+    config: of a model whose tower reads images in their own sizes.
+    places: of a batch's tiles.
+  """
+  shards, tiles, _ = places.shape
+  # Numbers of images count anew in every shard.
+  first = np.arange(shards)[:, None] * (tiles + 1)
+  image = np.where(places[..., 0] > 0, places[..., 0] + first, 0)
+  keys = [image]
+  if window := config.vision.window:
+    keys += [places[..., 1] // window, places[..., 2] // window]
+
+  def count(columns):
+    flat = np.stack(columns, -1)[image > 0]
+    _, sizes = np.unique(flat, axis=0, return_counts=True)
+    return int(((sizes.astype(np.int64) * config.vision.positions) ** 2).sum())
+
+  return count(keys[:1]), count(keys)
+
+
+def estimate_pairs(config: MllmConfig, tiles: Any, images: Any) -> tuple[Any, Any]:
+  """What `count_pairs` counts, of images whose sizes are not known.
+
+  They are taken to be equally large, and windows to be cut off nowhere.
+
+  Args:
+    config: of a model whose tower reads images in their own sizes.
+    tiles: of all images; a number or an array.
+    images: how many there are.
+  """
+  each = tiles / np.maximum(images, 1)
+  near = np.minimum(each, config.vision.window**2)
+  return tuple(config.vision.positions**2 * tiles * seen for seen in (each, near))
+
+
 def _count_tiles(batch: Batch, patches: int) -> int:
   """Tiles of a batch that images fill: in each shard the first ones, in order."""
+  if batch.places is not None:
+    return int((np.asarray(batch.places)[..., 0] > 0).sum())
   shards, room = batch.images.shape[:2]
   used = np.asarray(batch.patches).reshape(shards, -1)
   last = np.where(used < room * patches, used, -1).max(axis=1, initial=-1)

@@ -17,6 +17,33 @@ DECODER = configs.DecoderConfig(
 )
 CONFIG = configs.MllmConfig(VISION, DECODER, image_token=4)
 
+# A tower of native resolution that has all that such towers may have.
+NATIVE = dataclasses.replace(
+  CONFIG,
+  vision=dataclasses.replace(
+    VISION,
+    layers=3,
+    class_token=False,
+    pre_norm=False,
+    post_norm=False,
+    patch_bias=True,
+    native=True,
+    gated=True,
+    frames=2,
+    position_side=5,
+    window=2,
+    global_layers=(1,),
+    names="qwen3_vl",
+  ),
+  decoder=dataclasses.replace(DECODER, layers=3, rope=configs.Rope(sections=(1, 1, 0))),
+  feature_layer=-1,
+  select="full",
+  merge=2,
+  patch_norm="layer_norm",
+  projector_width=64,
+  deepstack=(1, 3),
+)
+
 
 def make_config(**changes) -> configs.MllmConfig:
   """`CONFIG` with changes; decoder fields as decoder_..., vision's as vision_...."""

@@ -46,7 +46,8 @@ def test_every_rule_is_of_use():
   )
   paths = [
     axes.path_name(path)
-    for path, _ in jax.tree_util.tree_leaves_with_path(mllm.abstract(biased))
+    for config in (biased, packed.NATIVE)
+    for path, _ in jax.tree_util.tree_leaves_with_path(mllm.abstract(config))
   ]
   for pattern, names in axes.RULES:
     rest = [path for path in paths if not axes.re.search(pattern, path)]

@@ -64,12 +64,12 @@ def test_a_sample_does_not_change_a_bit_of_its_neighbours(changed):
 def test_image_tokens_hold_the_features_and_text_the_embeddings():
   config = packed.CONFIG
   params, _, batch = make_case()
-  x = mllm.embed(config, params, batch.tokens, batch.patches, batch.images)
+  x = mllm.embed(config, params, batch.tokens, batch.patches, batch.images).x
   text = batch.patches < 0
   table = np.asarray(params["decoder"]["token_embedding"])
   np.testing.assert_array_equal(x[text], table[batch.tokens[text]])
   places = np.arange(2 * config.patches)[None]
-  alone = mllm.embed(config, params, 0 * places, places, batch.images[:1])
+  alone = mllm.embed(config, params, 0 * places, places, batch.images[:1]).x
   np.testing.assert_allclose(x[0][~text[0]], alone[0], atol=1e-6)
 
 

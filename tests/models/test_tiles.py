@@ -76,8 +76,8 @@ def test_features_stand_where_the_index_says():
     np.zeros((4, 3 * MANY), int),
     np.tile(np.arange(3 * MANY), (4, 1)),
     batch.images,
-  )
-  x = np.asarray(mllm.embed(CONFIG, params, *_embedded(batch)))
+  ).x
+  x = np.asarray(mllm.embed(CONFIG, params, *_embedded(batch)).x)
   newline = params["projector"]["newline"]
   for row, patches in enumerate(batch.patches):
     for place in np.flatnonzero(patches >= 0):

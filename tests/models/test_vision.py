@@ -36,7 +36,7 @@ def test_patches_are_cut_row_by_row():
 @functools.partial(jax.jit, static_argnums=0)
 def embed_images(config, params, images):
   patches = jnp.arange(config.patches)[None]
-  return mllm.embed(config, params, 0 * patches, patches, images[None])
+  return mllm.embed(config, params, 0 * patches, patches, images[None]).x
 
 
 @pytest.mark.parametrize("layer, matters", [(-1, True), (-2, False)])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mllm_selector_jax.data import formats, record_schemas
 from mllm_selector_jax.data.formats.pool_file import as_json
 from mllm_selector_jax.data.images.image_folders import AnyFolders, ImageFolders
-from mllm_selector_jax.data.images.pictures import read_picture
+from mllm_selector_jax.data.images.pictures import read_all
 from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.data.pool.row_reading import is_unnamed
 from mllm_selector_jax.data.record_schemas import SYSTEM, Content
@@ -115,7 +115,7 @@ class Kept:
     record = self.pool.record(row)
     try:
       content = record_schemas.read_content(record)
-      data = [read_picture(picture, self._folders) for picture in content.pictures]
+      data = read_all(content.pictures, self._folders)
       digests = self.pool.image_hashes[row]
       names = [
         self._name(digest, picture, content_bytes)

@@ -253,8 +253,7 @@ def _look(row: PendingRow, gallery: Gallery, encoder: Encoder) -> _Looked:
   images = gallery.get(row.row, row.pictures)
   for number, image in enumerate(images):
     if image.reason is not None:
-      which = f"image {number + 1} of {len(images)}: " if len(images) > 1 else ""
-      fault = RowError(image.reason, which + image.detail)
+      fault = RowError(image.reason, image.detail).at_image(number, len(images))
       return _Looked(row, images, None, fault)
   assert row.content is not None, "content that cannot be read is a fault"
   seen = _Looked(row, images, None, None)

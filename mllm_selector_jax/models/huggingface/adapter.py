@@ -16,7 +16,8 @@ from mllm_selector_jax.types import Params
 
 # The tower's layers have some of the same names, so these are not a plain list.
 TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
-PROJECTOR = "multi_modal_projector"
+# By `MllmConfig.names`, where it is not LLaVA's.
+PROJECTORS = {"qwen2_vl": ("visual.merger",), "qwen3_vl": ("visual.merger",)}
 MATRICES = {"lora_a": "lora_A", "lora_b": "lora_B"}
 
 
@@ -49,11 +50,18 @@ def write_adapter(
     "lora_dropout": 0.0,
     "bias": "none",
     "target_modules": TARGETS,
-    "modules_to_save": [PROJECTOR],
+    "modules_to_save": list_projectors(config),
     "inference_mode": True,
   }
   write_json(folder / "adapter_config.json", description)
   write_tensors(folder / "adapter_model.safetensors", tensors)
+
+
+def list_projectors(config: MllmConfig) -> list[str]:
+  """The ends of the names of the modules that project features of images."""
+  names = PROJECTORS.get(config.names, ("multi_modal_projector",))
+  mergers = range(len(config.deepstack))
+  return [*names, *(f"visual.deepstack_merger_list.{number}" for number in mergers)]
 
 
 def list_tensors(
@@ -72,7 +80,10 @@ def list_tensors(
       for key in leaf.path.split("/"):
         array = array[key]
       array = row_shares.fetch(array).astype(np.float32)
-      yield _module_name(leaf.names[0]), np.ascontiguousarray(leaf.to_theirs(array))
+      for name, part in zip(
+        leaf.names, array if leaf.stacked else [array], strict=True
+      ):
+        yield _module_name(name), np.ascontiguousarray(leaf.to_theirs(part))
 
 
 def _module_name(name: str) -> str:

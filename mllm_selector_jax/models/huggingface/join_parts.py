@@ -63,5 +63,5 @@ def assemble(
     )
   config = parts_config(parts)
   params = parts_params(parts, config, seed=seed)
-  write_parts(out, config, params, parts, parts.padded, chat_template)
+  write_parts(out, config, params, parts, chat_template=chat_template)
   return parts_config(find_parts(out))

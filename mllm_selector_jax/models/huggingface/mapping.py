@@ -1,7 +1,9 @@
 """Our parameters as the tensors of a Hugging Face model: names, layouts, order."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +13,8 @@ from mllm_selector_jax.models.huggingface.tensor_names import (
   LEADING_AXES,
   MODELS,
   TOWERS,
+  join_fused,
+  published_name,
 )
 
 
@@ -20,11 +24,13 @@ class Leaf:
 
   Attributes:
     path: our path, joined by "/".
-    names: the tensors; one a layer where layers are stacked.
+    names: the tensors' canonical names; one a layer where layers are stacked.
     stacked: whether our array has a leading layer axis.
     ours: shape of one tensor in our layout, without the layer axis.
     layout: "same", "transposed", or "patch" (a convolution as one product).
     leading: axes of size 1 that theirs has before ours.
+    frames: frames of a video that a convolution reaches over; theirs has an axis for
+      them where there are several.
   """
 
   path: str
@@ -33,6 +39,7 @@ class Leaf:
   ours: tuple[int, ...]
   layout: str
   leading: int = 0
+  frames: int = 1
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -47,8 +54,8 @@ class Leaf:
   def to_ours(self, array: np.ndarray) -> np.ndarray:
     """One tensor, in our layout."""
     if self.layout == "patch":
-      # [width, channel, row, column] to [(row, column, channel), width]
-      return array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
+      # [width, channel, (frame,) row, column] to [(frame, row, column, channel), width]
+      return np.moveaxis(array, (0, 1), (-1, -2)).reshape(-1, array.shape[0])
     if self.leading:
       return array.reshape(array.shape[self.leading :])
     return array.T if self.layout == "transposed" else array
@@ -56,16 +63,39 @@ class Leaf:
   def to_theirs(self, array: np.ndarray) -> np.ndarray:
     """One tensor, in theirs."""
     if self.layout == "patch":
-      side = round((len(array) / 3) ** 0.5)
-      return array.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
+      side = round((len(array) / 3 / self.frames) ** 0.5)
+      axes = (self.frames,) * (self.frames > 1) + (side, side, 3, -1)
+      return np.moveaxis(array.reshape(axes), (-1, -2), (0, 1))
     if self.leading:
       return array.reshape((1,) * self.leading + array.shape)
     return array.T if self.layout == "transposed" else array
 
 
-def _make_leaf(path: str, shape: tuple[int, ...], known: dict[str, str]) -> Leaf:
+class Stored(NamedTuple):
+  """A tensor of an export.
+
+  Attributes:
+    name: as it is published.
+    parts: which leaves its rows come from, one after the other: numbers in the order of
+      `list_leaves`, with the leaves.
+    layer: of the leaves.
+  """
+
+  name: str
+  parts: tuple[tuple[int, Leaf], ...]
+  layer: int
+
+  @property
+  def size(self) -> int:
+    """How many numbers it holds."""
+    return sum(math.prod(leaf.ours) for _, leaf in self.parts)
+
+
+def _make_leaf(
+  path: str, shape: tuple[int, ...], known: dict[str, str], frames: int
+) -> Leaf:
   stem, _, kind = path.rpartition("/")
-  stacked = "/layers/" in path
+  stacked = "/layers/" in path or path.startswith("projector/deepstack/")
   if kind in ("kernel", "scale", "bias"):
     name = known[stem] + (".bias" if kind == "bias" else ".weight")
   else:
@@ -78,7 +108,8 @@ def _make_leaf(path: str, shape: tuple[int, ...], known: dict[str, str]) -> Leaf
   layers = range(shape[0]) if stacked else (0,)
   names = tuple(name.replace("*", str(layer)) for layer in layers)
   leading = next((n for end, n in LEADING_AXES.items() if name.endswith(end)), 0)
-  return Leaf(path, names, stacked, shape[1:] if stacked else shape, layout, leading)
+  own = shape[1:] if stacked else shape
+  return Leaf(path, names, stacked, own, layout, leading, frames)
 
 
 def list_leaves(config: MllmConfig) -> Iterator[Leaf]:
@@ -91,7 +122,29 @@ def list_leaves(config: MllmConfig) -> Iterator[Leaf]:
   known = {**MODELS[config.names], **TOWERS[config.vision.names].names}
   base = mllm.abstract(dataclasses.replace(config, lora=None))
   for path, leaf in jax.tree_util.tree_leaves_with_path(base):
-    yield _make_leaf(path_name(path), leaf.shape, known)
+    yield _make_leaf(path_name(path), leaf.shape, known, config.vision.frames)
+
+
+def list_stored(config: MllmConfig) -> list[Stored]:
+  """Every tensor of an export, in the order in which exports have them."""
+  parts: dict[tuple[str, int], list[tuple[int, str, Leaf]]] = {}
+  for number, leaf in enumerate(list_leaves(config)):
+    for layer, name in enumerate(leaf.names):
+      joined = join_fused(name, config.vision.names)
+      parts.setdefault((joined, layer), []).append((number, name, leaf))
+  order = TOWERS[config.vision.names].parts
+
+  def place(part: tuple[int, str, Leaf]) -> int:
+    return next((n for n, mark in enumerate(order) if mark and mark in part[1]), 0)
+
+  return [
+    Stored(
+      published_name(name, config.names),
+      tuple((number, leaf) for number, _, leaf in sorted(found, key=place)),
+      layer,
+    )
+    for (name, layer), found in parts.items()
+  ]
 
 
 def to_tensors(
@@ -106,8 +159,11 @@ def to_tensors(
   from mllm_selector_jax.runs import row_shares
 
   leaves = jax.tree.leaves(params)
-  for leaf, array in zip(list_leaves(config), leaves, strict=True):
-    for layer, name in enumerate(leaf.names):
-      part = row_shares.fetch(array[layer] if leaf.stacked else array)
-      part = np.asarray(part, np.float32)
-      yield name, np.ascontiguousarray(leaf.to_theirs(part))
+  for stored in list_stored(config):
+    rows = []
+    for number, leaf in stored.parts:
+      array = leaves[number]
+      part = row_shares.fetch(array[stored.layer] if leaf.stacked else array)
+      rows.append(leaf.to_theirs(np.asarray(part, np.float32)))
+    whole = rows[0] if len(rows) == 1 else np.concatenate(rows)
+    yield stored.name, np.ascontiguousarray(whole)

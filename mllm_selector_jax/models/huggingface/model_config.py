@@ -3,7 +3,6 @@
 import os
 
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.models.huggingface.families import read_decoder, read_tower
 from mllm_selector_jax.models.huggingface.model_families import find_family
 from mllm_selector_jax.models.huggingface.model_parts import Parts, find_parts
 from mllm_selector_jax.models.huggingface.processor import parts_image_options
@@ -44,11 +43,12 @@ def parts_config(
     except InputError as error:
       problems.append(str(error).rstrip("."))
 
-  vision = attempt(read_tower, whole.vision_config)
+  family = find_family(whole)
+  vision = attempt(family.read_tower, whole.vision_config)
   decoder = attempt(
-    read_decoder, whole.text_config, tied=bool(whole.tie_word_embeddings)
+    family.read_decoder, whole.text_config, tied=bool(whole.tie_word_embeddings)
   )
-  fields = attempt(find_family(whole).read, whole)
+  fields = attempt(family.read, whole)
   if not problems:
     # Of the processor only what is done on the device matters here.
     options = parts_image_options(parts, pad=True)

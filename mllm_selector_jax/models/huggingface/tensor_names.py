@@ -12,6 +12,8 @@ TIED_HEAD = "language_model.lm_head.weight"
 _PROJECTOR = "multi_modal_projector."
 _CLIP = "vision_tower.vision_model."
 _LAYERS = "vision_tower.encoder.layer.*."
+_BLOCKS, _MERGER = "visual.blocks.*.", "visual.merger."
+_MERGERS = "visual.deepstack_merger_list.*."
 
 # Ours, without the kind of array at the end, to theirs; * is the layer.
 NAMES = {
@@ -39,6 +41,31 @@ NAMES = {
 MODELS: dict[str, dict[str, str]] = {
   "llava": NAMES,
   "vipllava": {**NAMES, "projector/norm": _PROJECTOR + "projector_layernorm"},
+  "qwen2_vl": {
+    **NAMES,
+    "projector/patch_norm": _MERGER + "ln_q",
+    "projector/first": _MERGER + "mlp.0",
+    "projector/second": _MERGER + "mlp.2",
+  },
+  "qwen3_vl": {
+    **NAMES,
+    "projector/patch_norm": _MERGER + "norm",
+    "projector/first": _MERGER + "linear_fc1",
+    "projector/second": _MERGER + "linear_fc2",
+    "projector/deepstack/norm": _MERGERS + "norm",
+    "projector/deepstack/first": _MERGERS + "linear_fc1",
+    "projector/deepstack/second": _MERGERS + "linear_fc2",
+  },
+}
+_HEAD = (r"^language_model\.lm_head\.", "lm_head.")
+# By `MllmConfig.names`: the names of exports where they are not the canonical ones.
+PUBLISHED: dict[str, tuple[tuple[str, str], ...]] = {
+  "qwen2_vl": ((r"^language_model\.model\.", "model."), _HEAD),
+  "qwen3_vl": (
+    (r"^language_model\.model\.", "model.language_model."),
+    (r"^visual\.", "model.visual."),
+    _HEAD,
+  ),
 }
 
 
@@ -51,12 +78,14 @@ class Tower(NamedTuple):
     fused: ends of names whose tensors hold query, key and value one after the other;
       the three take the places of "qkv" by the names in `parts`.
     parts: ends of the names of query, key and value.
+    joined: whether exports hold the three as one tensor, too.
   """
 
   names: dict[str, str]
   renames: tuple[tuple[str, str], ...] = ()
   fused: str = ""
   parts: tuple[str, str, str] = ("", "", "")
+  joined: bool = False
 
 
 CLIP = Tower(
@@ -154,11 +183,43 @@ DINOV2 = Tower(
   ),
 )
 
+_VISUAL = {
+  "vision/patch_embedding": "visual.patch_embed.proj",
+  "vision/layers/attention_norm": _BLOCKS + "norm1",
+  "vision/layers/query": _BLOCKS + "attn.q",
+  "vision/layers/key": _BLOCKS + "attn.k",
+  "vision/layers/value": _BLOCKS + "attn.v",
+  "vision/layers/out": _BLOCKS + "attn.proj",
+  "vision/layers/mlp_norm": _BLOCKS + "norm2",
+}
+
+
+def _make_visual(**names: str) -> Tower:
+  """A tower of Qwen's, whose MLP has linear layers of these names."""
+  own = {f"vision/layers/{ours}": _BLOCKS + name for ours, name in names.items()}
+  return Tower(
+    names={**_VISUAL, **own},
+    # Transformers 5, and fine-tuned models.
+    renames=((r"^model\.visual\.", "visual."),),
+    fused=".attn.qkv.",
+    parts=(".attn.q.", ".attn.k.", ".attn.v."),
+    joined=True,
+  )
+
+
+QWEN2_VL = _make_visual(up="mlp.fc1", down="mlp.fc2")
+QWEN2_5_VL = _make_visual(gate="mlp.gate_proj", up="mlp.up_proj", down="mlp.down_proj")
+QWEN3_VL = _make_visual(up="mlp.linear_fc1", down="mlp.linear_fc2")
+QWEN3_VL.names["vision/position_embedding"] = "visual.pos_embed.weight"
+
 # By `VisionConfig.names`.
 TOWERS: dict[str, Tower] = {
   "clip": CLIP,
   "internvl_vision": INTERN_VIT,
   "dinov2": DINOV2,
+  "qwen2_vl": QWEN2_VL,
+  "qwen2_5_vl": QWEN2_5_VL,
+  "qwen3_vl": QWEN3_VL,
 }
 
 # Axes of size 1 that tensors with these ends of names have before ours.
@@ -209,3 +270,32 @@ def split_fused(name: str, tower: str) -> tuple[str, ...]:
   if not kind.fused or kind.fused not in name:
     return (name,)
   return tuple(name.replace(kind.fused, part) for part in kind.parts)
+
+
+def published_name(name: str, model: str) -> str:
+  """The name of a tensor in an export.
+
+  Args:
+    name: a canonical name.
+    model: a key of `MODELS`.
+  """
+  for pattern, replacement in PUBLISHED.get(model, ()):
+    name = re.sub(pattern, replacement, name)
+  return name
+
+
+def join_fused(name: str, tower: str) -> str:
+  """The canonical name of the tensor that an export holds a tensor in.
+
+  It is another one for query, key and value where they are one tensor; the rows of the
+  three then follow each other in the order of `Tower.parts`.
+
+  Args:
+    name: a canonical name.
+    tower: a key of `TOWERS`.
+  """
+  kind = TOWERS[tower]
+  if kind.joined:
+    for part in kind.parts:
+      name = name.replace(part, kind.fused)
+  return name

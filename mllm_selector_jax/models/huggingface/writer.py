@@ -1,7 +1,6 @@
 """Model directories that transformers 4 and 5 both load, bit for bit the same."""
 
 import itertools
-import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -79,7 +78,7 @@ def _without_dropped(value: dict) -> dict:
 
 
 def _describe_model(hf_config: Any) -> dict[str, Any]:
-  """config.json with the field names of transformers 4 and 5 side by side."""
+  """config.json with field names that transformers 4 and 5 both know."""
   value = _without_dropped(hf_config.to_dict())
   text, vision = value["text_config"], value["vision_config"]
   rope = dict(text.get("rope_parameters") or {})
@@ -98,17 +97,18 @@ def _describe_model(hf_config: Any) -> dict[str, Any]:
   value["architectures"] = [family.architecture]
   for name, older in family.older_fields.items():
     value[older] = value[name]
-  return value
+  return family.describe_config(value)
 
 
-def _write_processor(folder: Path, parts: Parts, image_token: str, pad: bool) -> None:
+def _write_processor(
+  folder: Path, parts: Parts, image_token: str, images: types.ImageOptions
+) -> None:
   """The files that say how images are prepared and how many tokens they become."""
   family = find_family(parts.config)
   description = family.describe_processor(
     parts.config, image_token, count_image_tokens(parts.config)
   )
-  options = parts_image_options(parts, pad)
-  write_json(folder / PREPROCESSOR, describe_image_options(options))
+  write_json(folder / PREPROCESSOR, describe_image_options(images))
   # Version 5 writes what is in this file into processor_config.json.
   video = read_processor_fields(parts.decoder).get("video_processor")
   if video and not (folder / VIDEO).is_file():
@@ -120,14 +120,13 @@ def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> No
   """The tensors, in files of up to SHARD_BYTES, one file's in memory at a time."""
   shards: list[list[str]] = [[]]
   held = total = 0
-  for leaf in mapping.list_leaves(config):
-    size = 4 * math.prod(leaf.ours)
-    for name in leaf.names:
-      if shards[-1] and held + size > SHARD_BYTES:
-        shards.append([])
-        held = 0
-      shards[-1].append(name)
-      held, total = held + size, total + size
+  for stored in mapping.list_stored(config):
+    size = 4 * stored.size
+    if shards[-1] and held + size > SHARD_BYTES:
+      shards.append([])
+      held = 0
+    shards[-1].append(stored.name)
+    held, total = held + size, total + size
   if len(shards) == 1:
     files = ["model.safetensors"]
   else:
@@ -153,7 +152,7 @@ def write_model(
   config: MllmConfig,
   params: types.Params,
   source: str | os.PathLike,
-  pad: bool = False,
+  images: types.ImageOptions | None = None,
   chat_template: str | None = None,
   ends: Sequence[int] | None = None,
 ) -> None:
@@ -168,13 +167,13 @@ def write_model(
     params: its parameters, written as float32.
     source: the base, whose config, tokenizer, image processor and chat template
       are carried over.
-    pad: whether the model was tuned on padded images whatever the base's image
-      processor does; the one written does as was done.
+    images: how images were prepared when the model was tuned, within the limits of the
+      run; None for what the base's image processor does.
     chat_template: replaces the base's, so that the model is asked as it was tuned.
     ends: ids of the tokens that end the model's answers, the one that it was tuned
       to write first; None for the base's own.
   """
-  write_parts(folder, config, params, find_parts(source), pad, chat_template, ends)
+  write_parts(folder, config, params, find_parts(source), images, chat_template, ends)
 
 
 def write_parts(
@@ -182,14 +181,15 @@ def write_parts(
   config: MllmConfig,
   params: types.Params,
   parts: Parts,
-  pad: bool = False,
+  images: types.ImageOptions | None = None,
   chat_template: str | None = None,
   ends: Sequence[int] | None = None,
 ) -> None:
   """Writes a model made of these parts as one directory; see `write_model`."""
   folder = Path(folder)
   if peers.is_first_process():
-    _write_description(folder, config, parts, pad, chat_template, ends)
+    images = images or parts_image_options(parts)
+    _write_description(folder, config, parts, images, chat_template, ends)
   _write_weights(folder, config, params)
 
 
@@ -197,7 +197,7 @@ def _write_description(
   folder: Path,
   config: MllmConfig,
   parts: Parts,
-  pad: bool,
+  images: types.ImageOptions,
   chat_template: str | None,
   ends: Sequence[int] | None,
 ) -> None:
@@ -219,8 +219,11 @@ def _write_description(
   finish_tokenizer(folder, find_family(parts.config).named_tokens)
   write_template(folder, chat_template)
   token = tokenizer.convert_ids_to_tokens(config.image_token)
-  write_json(folder / "config.json", _describe_model(parts.config))
-  _write_processor(folder, parts, token, pad)
+  described = _describe_model(parts.config)
+  if images.pinpoints:  # which config.json repeats
+    described["image_grid_pinpoints"] = [list(pair) for pair in images.pinpoints]
+  write_json(folder / "config.json", described)
+  _write_processor(folder, parts, token, images)
 
 
 def write_fresh(
@@ -254,7 +257,8 @@ def write_fresh(
   image_processor.save_pretrained(str(folder))
   write_json(folder / "config.json", _describe_model(hf_config))
   parts = find_parts(folder)
-  _write_processor(folder, parts, find_family(hf_config).image_token, pad=False)
+  token = find_family(hf_config).image_token
+  _write_processor(folder, parts, token, parts_image_options(parts))
   ends = list_ends(parts, tokenizer)
   write_json(folder / GENERATION, describe_generation(parts, ends))
   config = read_config(folder)

@@ -46,7 +46,9 @@ def export(folder, name, system=None, **overrides):
   assert exact
   out = folder / "out"
   params = huggingface.read_params(base, config)
-  huggingface.write_model(out, config, params, base, pad=True, chat_template=source)
+  huggingface.write_model(
+    out, config, params, base, images=options, chat_template=source
+  )
   return encoder, options, out
 
 
@@ -104,7 +106,7 @@ def test_a_processor_of_the_export_asks_and_masks_as_we_train(
 
 
 def test_an_older_chat_template_is_replaced(tmp_path):
-  encoder, _, out = export(tmp_path, "vicuna_v1")
+  encoder, options, out = export(tmp_path, "vicuna_v1")
   old = bases.copy(tmp_path / "base", tmp_path / "old")
   (old / "chat_template.json").write_text(json.dumps({"chat_template": "old"}))
   bases.edit_json(
@@ -112,9 +114,8 @@ def test_an_older_chat_template_is_replaced(tmp_path):
   )
   config = huggingface.read_config(old)
   source, _ = template_source.make_chat_template(encoder)
-  huggingface.write_model(
-    tmp_path / "new", config, huggingface.read_params(old, config), old, True, source
-  )
+  params = huggingface.read_params(old, config)
+  huggingface.write_model(tmp_path / "new", config, params, old, options, source)
   assert load_processor(tmp_path / "new").tokenizer.chat_template == source
   assert {path.name for path in (tmp_path / "new").iterdir()} == {
     path.name for path in out.iterdir()

@@ -1,17 +1,19 @@
 """The families of whole models that can be run, by the model_type of config.json.
 
 A family is a file of its own and a line of `FAMILIES`; docs/families.md says how one is
-added. Towers and decoders are in `families`, for all families alike.
+added. Towers and decoders that may stand in several families are in `families`.
 """
 
 from typing import Any
 
-from mllm_selector_jax.models.huggingface.families import read_tower
 from mllm_selector_jax.models.huggingface.model_families import (
   internvl_family,
   llava_family,
   llava_next_family,
   onevision_family,
+  qwen2_5_vl_family,
+  qwen2_vl_family,
+  qwen3_vl_family,
   vipllava_family,
 )
 from mllm_selector_jax.models.huggingface.model_families.family import ModelFamily
@@ -22,6 +24,9 @@ FAMILIES: dict[str, ModelFamily] = {
   "llava_next": llava_next_family.FAMILY,
   "llava_onevision": onevision_family.FAMILY,
   "vipllava": vipllava_family.FAMILY,
+  "qwen2_vl": qwen2_vl_family.FAMILY,
+  "qwen2_5_vl": qwen2_5_vl_family.FAMILY,
+  "qwen3_vl": qwen3_vl_family.FAMILY,
 }
 
 
@@ -36,7 +41,7 @@ def count_image_tokens(config: Any) -> int:
   Raises:
     InputError: something of the config cannot be run.
   """
-  fields = find_family(config).read(config)
-  tower = read_tower(config.vision_config)
+  family = find_family(config)
+  fields, tower = family.read(config), family.read_tower(config.vision_config)
   features = tower.positions - (fields["select"] == "default")
   return features // fields.get("merge", 1) ** 2

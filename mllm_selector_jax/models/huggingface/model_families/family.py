@@ -4,11 +4,17 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mllm_selector_jax.models.config import DecoderConfig, VisionConfig
+from mllm_selector_jax.models.huggingface import families
 from mllm_selector_jax.types import MARK, InputError
 
 
 def _keep(config: Any, raw: dict[str, Any]) -> None:
   """Changes nothing."""
+
+
+def _keep_all(value: dict[str, Any]) -> dict[str, Any]:
+  return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +41,10 @@ class ModelFamily:
     counts: whether config.json states the image tokens of a tile, `image_seq_length`.
     older_fields: fields of config.json that have another name in transformers 4, with
       that name. Exports have both.
+    read_tower, read_decoder: from the transformers configs of the parts to ours, where
+      they can stand in models of this family alone.
+    describe_config: brings what transformers writes to config.json to the form in which
+      the family's models are published.
   """
 
   architecture: str
@@ -48,6 +58,9 @@ class ModelFamily:
   writes_marks: bool = False
   counts: bool = True
   older_fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  read_tower: Callable[[Any], VisionConfig] = families.read_tower
+  read_decoder: Callable[..., DecoderConfig] = families.read_decoder
+  describe_config: Callable[[dict[str, Any]], dict[str, Any]] = _keep_all
 
 
 def read_llava_fields(config: Any) -> dict[str, Any]:

@@ -1,0 +1,184 @@
+"""Qwen's vision towers: the patches of images in their own sizes, packed in a row.
+
+An image is cut into tiles, squares of as many patches as are merged into one feature.
+All tiles of a shard lie one after the other, and so do their patches, row by row in
+each. A patch sees those of its image, or of its window of the image.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float, Int, UInt8
+
+from mllm_selector_jax.arrays import Array
+from mllm_selector_jax.models import attention, stack
+from mllm_selector_jax.models.config import MllmConfig, VisionConfig
+from mllm_selector_jax.models.rotation import rotate
+from mllm_selector_jax.models.vision import VisionBlock, cut_patches, normalise_pixels
+
+THETA = 10000.0  # base of the wavelengths, the same in all of these towers
+
+
+class PatchPlaces:
+  """Where the packed patches of each shard lie in their images.
+
+  Attributes:
+    images: the number of the patch's image in the shard, 0 where there is none.
+    windows: a number of its own for each window of each image; 0 as above. Windows
+      follow each other as their tiles do.
+    rows, columns: of the patch in its image.
+    heights, widths: patches along the sides of the image.
+  """
+
+  def __init__(self, places: Int[Array, "W M 5"], grid: int, window: int):
+    """Finds the places of patches.
+
+    Args:
+      places: of tiles; see `types.Batch`.
+      grid: patches along a tile's side.
+      window: tiles along a window's side; 0 for windows as large as images.
+    """
+    shards, tiles, _ = places.shape
+    number, row, column, height, width = jnp.moveaxis(jnp.asarray(places), -1, 0)
+    inside = np.arange(grid**2, dtype=np.int32)
+
+    def spread(of_tile, of_patch=None):
+      of_patch = np.zeros_like(inside) if of_patch is None else of_patch
+      return (of_tile[..., None] + of_patch[None, None]).reshape(shards, -1)
+
+    self.images = spread(number)
+    self.windows = self.images
+    if window:
+      along = -(-width // window)
+      # An image has no more windows than there are tiles.
+      place = row // window * along + column // window
+      self.windows = spread(number * tiles + place)
+    self.rows = spread(row * grid, inside // grid)
+    self.columns = spread(column * grid, inside % grid)
+    self.heights, self.widths = spread(height * grid), spread(width * grid)
+
+
+def find_rotation(
+  places: PatchPlaces, head_dim: int, dtype=jnp.float32
+) -> tuple[Float[Array, "W N 1 h"], Float[Array, "W N 1 h"]]:
+  """Cosine and sine of the patches' angles, h = head_dim / 2.
+
+  The first half of them turns with the row, the second with the column.
+  """
+  half = head_dim // 2
+  waves = THETA ** -(np.arange(0, half, 2, dtype=np.float64) / half)
+  frequencies = jnp.asarray(waves, dtype)[None, None]
+  axes = (places.rows, places.columns)
+  turns = [axis.astype(dtype)[..., None] * frequencies for axis in axes]
+  angles = jnp.concatenate(turns, axis=-1)
+  return jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
+
+
+def _find_taps(
+  place: Int[jax.Array, "W N"], size: Int[jax.Array, "W N"], side: int, dtype
+) -> list[tuple[Int[jax.Array, "W N"], Float[jax.Array, "W N"]]]:
+  """The two rows of a table nearest to each place, and their weights.
+
+  The first place of an image is the table's first row, the last one its last.
+  """
+  at = place.astype(dtype) * (side - 1) / jnp.maximum(size - 1, 1).astype(dtype)
+  lower = jnp.floor(at)
+  part = at - lower
+  index = lower.astype(jnp.int32)
+  return [(index, 1 - part), (jnp.minimum(index + 1, side - 1), part)]
+
+
+def interpolate_positions(
+  table: Float[Array, "n C"], places: PatchPlaces, side: int
+) -> Float[Array, "W N C"]:
+  """The learned positions of a square table, stretched over each image."""
+  dtype = jnp.promote_types(table.dtype, jnp.float32)
+  total = jnp.zeros((*places.rows.shape, table.shape[-1]), dtype)
+  for row, weight in _find_taps(places.rows, places.heights, side, dtype):
+    for column, other in _find_taps(places.columns, places.widths, side, dtype):
+      picked = jnp.take(jnp.asarray(table), row * side + column, axis=0, mode="clip")
+      total = total + picked * (weight * other)[..., None]
+  return total
+
+
+class PatchEmbedding(nnx.Module):
+  """One product a patch, whose kernel reaches over several frames of a video.
+
+  A still image stands in all frames, so that the sum of their kernels is what counts.
+  """
+
+  def __init__(self, vision: VisionConfig, dtype, rngs: nnx.Rngs):
+    del rngs  # drawn elsewhere, as all parameters
+    self.frames, self.dtype = vision.frames, dtype
+    pixels = vision.frames * 3 * vision.patch_size**2
+    self.kernel = nnx.Param(jnp.zeros((pixels, vision.width)))
+    if vision.patch_bias:
+      self.bias = nnx.Param(jnp.zeros(vision.width))
+
+  def __call__(self, patches: Float[Array, "n c"]) -> Float[jax.Array, "n C"]:
+    kernel = self.kernel[...].reshape(self.frames, patches.shape[1], -1).sum(axis=0)
+    x = jnp.dot(patches.astype(self.dtype), kernel.astype(self.dtype))
+    if hasattr(self, "bias"):
+      x = x + self.bias[...].astype(self.dtype)[None]
+    return x
+
+
+class NativeTower(nnx.Module):
+  """Patches, and their learned positions where there are some, through all layers."""
+
+  def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
+    vision = config.vision
+    dtype = jnp.dtype(config.dtype)
+    self.config = config
+    self.patch_embedding = PatchEmbedding(vision, dtype, rngs)
+    if vision.position_side:
+      self.position_embedding = nnx.Param(
+        jnp.zeros((vision.position_side**2, vision.width))
+      )
+    self.layers = stack.make_layers(
+      lambda rngs: VisionBlock(vision, dtype, rngs), vision.layers, rngs
+    )
+
+  def __call__(
+    self, images: UInt8[Array, "W M S S 3"], places: Int[Array, "W M 5"]
+  ) -> tuple[Float[jax.Array, "W N C"], Float[jax.Array, "n W N C"]]:
+    """Reads the tiles of each shard.
+
+    Args:
+      images: the tiles.
+      places: where they lie in which image; see `types.Batch`.
+
+    Returns:
+      What leaves the last layer, of all patches, N = 4 M for tiles of four patches; and
+      the states that `MllmConfig.deepstack` asks for.
+    """
+    config, vision = self.config, self.config.vision
+    dtype = jnp.dtype(config.dtype)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    where = PatchPlaces(places, vision.grid, vision.window)
+    tiles = images.reshape(-1, *images.shape[2:])
+    pixels = normalise_pixels(tiles, config.image_mean, config.image_std, wide)
+    patches = cut_patches(pixels, vision.patch_size)
+    x = self.patch_embedding(patches.reshape(-1, patches.shape[-1]))
+    x = x.reshape(*where.images.shape, vision.width)
+    if vision.position_side:
+      table = self.position_embedding[...]
+      x = x + interpolate_positions(table, where, vision.position_side).astype(dtype)
+    cos, sin = find_rotation(where, vision.head_dim, wide)
+    seen = np.zeros(vision.layers, bool)
+    seen[list(vision.global_layers)] = True
+
+    def call(layer, x, number):
+      segments = where.images
+      if vision.window:
+        segments = jnp.where(jnp.asarray(seen)[number], segments, where.windows)
+      # The order of patches means nothing without a causal mask.
+      layout = attention.Layout(segments, jnp.zeros_like(segments), causal=False)
+      attend = attention.make_attend(config.attention, layout)
+      return layer(
+        x, lambda q, k, v: attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
+      )
+
+    kept = [state - 1 for state in config.deepstack]
+    return stack.run_numbered(self.layers, x, call, kept, remat=config.remat)

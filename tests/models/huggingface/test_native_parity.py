@@ -1,0 +1,293 @@
+"""Agreement with transformers' vision towers of native resolution, float32."""
+
+import functools
+import re
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import strategies as st
+
+from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.huggingface import mapping
+from mllm_selector_jax.models.huggingface.model_families import find_family
+from tests import compiling
+from tests.models import native_inputs, packed
+from tests.models.huggingface.test_parity import run
+
+torch.set_num_threads(1)
+
+TEXT = {
+  "vocab_size": 320,
+  "hidden_size": 32,
+  "intermediate_size": 48,
+  "num_hidden_layers": 3,
+  "num_attention_heads": 4,
+  "num_key_value_heads": 2,
+  "max_position_embeddings": 512,
+  "bos_token_id": 1,
+  "eos_token_id": 2,
+}
+
+
+def rope(*sections):
+  return {"rope_type": "default", "rope_theta": 1e4, "mrope_section": list(sections)}
+
+
+def make_qwen2(text=(), **vision):
+  vision = {
+    "depth": 2,
+    "embed_dim": 16,
+    "hidden_size": 32,
+    "mlp_ratio": 2,
+    "num_heads": 2,
+    "patch_size": 4,
+    **vision,
+  }
+  text = {**TEXT, "rope_parameters": rope(2, 1, 1), **dict(text)}
+  return transformers.Qwen2VLConfig(
+    vision_config=vision, text_config=text, image_token_id=4
+  )
+
+
+def make_qwen2_5(text=(), **vision):
+  vision = {
+    "depth": 3,
+    "hidden_size": 16,
+    "intermediate_size": 20,
+    "num_heads": 2,
+    "patch_size": 4,
+    "window_size": 16,
+    "fullatt_block_indexes": [1],
+    "out_hidden_size": 32,
+    **vision,
+  }
+  text = {**TEXT, "rope_parameters": rope(1, 2, 1), **dict(text)}
+  return transformers.Qwen2_5_VLConfig(
+    vision_config=vision, text_config=text, image_token_id=4
+  )
+
+
+def make_qwen3(text=(), **vision):
+  vision = {
+    "depth": 3,
+    "hidden_size": 16,
+    "intermediate_size": 20,
+    "num_heads": 2,
+    "patch_size": 4,
+    "num_position_embeddings": 25,
+    "deepstack_visual_indexes": [0, 1],
+    "out_hidden_size": 32,
+    **vision,
+  }
+  text = {**TEXT, "head_dim": 8, "rope_parameters": rope(2, 1, 1), **dict(text)}
+  return transformers.Qwen3VLConfig(
+    vision_config=vision, text_config=text, image_token_id=4
+  )
+
+
+CASES = {
+  "qwen2": make_qwen2(),
+  "qwen2, five layers": make_qwen2(depth=5, embed_dim=24, num_heads=3),
+  "qwen2.5": make_qwen2_5(),
+  "qwen2.5, six layers": make_qwen2_5(depth=6, fullatt_block_indexes=[2, 5]),
+  "qwen2.5, all layers see all": make_qwen2_5(fullatt_block_indexes=[0, 1, 2]),
+  "qwen2.5, large windows": make_qwen2_5(window_size=32, num_heads=4),
+  "qwen3": make_qwen3(),
+  "qwen3, six layers": make_qwen3(depth=6, deepstack_visual_indexes=[1, 3, 4]),
+  "qwen3, no deepstack": make_qwen3(deepstack_visual_indexes=[]),
+}
+
+
+def read(hf_config, **fields):
+  family = find_family(hf_config)
+  return MllmConfig(
+    family.read_tower(hf_config.vision_config),
+    family.read_decoder(hf_config.text_config, tied=hf_config.tie_word_embeddings),
+    **family.read(hf_config),
+    **fields,
+  )
+
+
+def load_visual(hf_config, config, params):
+  """The tower of transformers with our parameters."""
+  whole = transformers.AutoModelForImageTextToText.from_config(hf_config)
+  model = whole.model.visual.eval()
+  own = {
+    name.rpartition("visual.")[2]: torch.tensor(array)
+    for name, array in mapping.to_tensors(config, params)
+    if "visual." in name
+  }
+  missing, unexpected = model.load_state_dict(own, strict=False)
+  assert not unexpected and not missing
+  return model
+
+
+@functools.partial(jax.jit, static_argnums=0, compiler_options=compiling.AS_USERS)
+def see(config, params, images, places):
+  """The features of tiles, as the decoder has them, and those of deepstack."""
+  shards, tiles = images.shape[:2]
+  index = np.arange(tiles)[None].repeat(shards, 0)
+  found = mllm.embed(config, params, 0 * index, index, images, places=places)
+  return found.x, found.added
+
+
+def assert_towers_agree(hf_config, shards, spare=2, tolerance=1e-5):
+  """Shards of grids, against each image alone in torch."""
+  config = read(hf_config)
+  params = packed.random_params(config)
+  model = load_visual(hf_config, config, params)
+  rng = np.random.default_rng(0)
+  drawn = [
+    [(grid, native_inputs.draw_tiles(config, rng, grid)) for grid in shard]
+    for shard in shards
+  ]
+  most = spare + max(sum(len(cut) for _, cut in shard) for shard in drawn)
+  images, places = native_inputs.pack_images(config, drawn, most)
+  x, added = see(config, params, images, places)
+  assert np.isfinite(x).all()
+  for shard, found in enumerate(drawn):
+    start = 0
+    for grid, cut in found:
+      inputs = native_inputs.make_native_inputs(config, [(grid, cut)])
+      with torch.no_grad():
+        out = model(inputs["pixel_values"], inputs["image_grid_thw"])
+      index = start + native_inputs.sort_raster(config, grid)
+      wanted = [out.pooler_output, *getattr(out, "deepstack_features", [])]
+      states = [x, *(() if added is None else added)]
+      assert len(wanted) == len(states) == 1 + len(config.deepstack)
+      for state, theirs in zip(states, wanted, strict=True):
+        theirs = theirs.numpy()
+        assert theirs.std() > 0.3  # or the tolerance would say nothing
+        scale = np.abs(theirs).max()
+        np.testing.assert_allclose(
+          np.asarray(state)[shard, index], theirs, atol=tolerance * scale
+        )
+      start += len(cut)
+
+
+# Odd grids, of which windows are cut off, beside single tiles and long strips.
+SHARDS = [[(5, 7), (1, 1), (2, 3)], [(1, 13), (4, 4)], []]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_towers_agree(name):
+  assert_towers_agree(CASES[name], SHARDS)
+
+
+def load_whole(hf_config, config, params):
+  """The model of transformers with our parameters."""
+  model = transformers.AutoModelForImageTextToText.from_config(hf_config).eval()
+  rules = ((r"^visual", "model.visual"), (r"^model(?!\.(language|vis))", LANGUAGE))
+  own = {}
+  for name, array in mapping.to_tensors(config, params):
+    for pattern, new in rules:
+      name = re.sub(pattern, new, name)
+    own[name] = torch.tensor(array)
+  missing, unexpected = model.load_state_dict(own, strict=False)
+  tied = ["lm_head.weight"] if config.decoder.tied else []
+  assert not unexpected and missing == tied
+  return model
+
+
+LANGUAGE = "model.language_model"
+# Rows of no image, of one and of three, of odd sizes, in one turn and in several.
+ROWS = [
+  [(5, (5, 7), 4), (9,), (2, (1, 1), 3, (1, 9), 1, (3, 2), 2)],
+  [(12,), (1, (4, 5), 6, (2, 1), 3)],
+  [(3,)],
+]
+
+
+def assert_models_agree(hf_config, rows=ROWS, tolerance=1e-5):
+  """Packed rows, against each of their samples on its own in torch."""
+  config = read(hf_config)
+  params = packed.random_params(config)
+  model = load_whole(hf_config, config, params)
+  rng = np.random.default_rng(0)
+  drawn = [
+    [native_inputs.draw_sample(config, rng, parts) for parts in row] for row in rows
+  ]
+  batch = native_inputs.pack_rows(config, drawn, 128)
+  logits, losses = map(np.asarray, run(config, params, batch))
+  for row, examples in enumerate(drawn):
+    start = learned = 0
+    for example in examples:
+      inputs = native_inputs.make_torch_row(config, example)
+      with torch.no_grad():
+        wanted = model(**inputs).logits[0].numpy()
+      assert wanted.std() > 0.3  # or the tolerance would say nothing
+      count = len(wanted)
+      scale = max(1, np.abs(wanted).max())
+      np.testing.assert_allclose(
+        logits[row, start : start + count], wanted, atol=tolerance * scale
+      )
+      loss = torch.nn.functional.cross_entropy(
+        torch.tensor(wanted[:-1]), inputs["input_ids"][0, 1:]
+      )
+      own = losses[row, learned : learned + count - 1].mean()
+      np.testing.assert_allclose(own, loss, rtol=tolerance)
+      start, learned = start + count, learned + count - 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_models_agree(name):
+  assert_models_agree(CASES[name])
+
+
+@st.composite
+def hf_configs(draw):
+  """Any tiny model of these families."""
+
+  def one(*values):
+    return draw(st.sampled_from(values))
+
+  make = one(make_qwen2, make_qwen2_5, make_qwen3)
+  depth, heads = one(1, 2, 3, 5), one(1, 2, 3)
+  width = heads * one(4, 8, 12)
+  vision = {"depth": depth, "num_heads": heads, "patch_size": one(2, 3, 4)}
+  vision |= {"spatial_merge_size": one(1, 2, 3)}
+  vision |= {"embed_dim" if make is make_qwen2 else "hidden_size": width}
+  layers = one(1, 2, 3, 5)
+  text = {"num_hidden_layers": layers, "num_key_value_heads": one(1, 2, 4)}
+  text["tie_word_embeddings"] = False
+  if make is make_qwen2_5:
+    vision["window_size"] = vision["patch_size"] * vision["spatial_merge_size"]
+    vision["window_size"] *= one(1, 2, 3, 4)
+    number = st.integers(0, depth - 1)
+    vision["fullatt_block_indexes"] = sorted(draw(st.sets(number)))
+  if make is make_qwen3:
+    number = st.integers(0, depth - 1)
+    found = sorted(draw(st.sets(number, max_size=layers)))
+    vision["deepstack_visual_indexes"] = found
+    vision["num_position_embeddings"] = one(1, 16, 49)
+    text["attention_bias"] = draw(st.booleans())
+    text["head_dim"] = one(8, 12)
+  del text["tie_word_embeddings"]
+  pairs = text.get("head_dim", 8) // 2
+  row = draw(st.integers(0, pairs // 3))
+  column = draw(st.integers(0, pairs // 3))
+  text["rope_parameters"] = rope(pairs - row - column, row, column)
+  return make(text, **vision)
+
+
+SIDE = st.integers(1, 6)
+PART = st.integers(1, 6) | st.tuples(SIDE, SIDE)
+PARTS = st.lists(PART, min_size=1, max_size=4).map(lambda parts: (1, *parts, 1))
+
+
+@hypothesis.settings(max_examples=12, deadline=None, derandomize=True, database=None)
+@hypothesis.given(hf_configs(), st.lists(PARTS, min_size=1, max_size=3))
+def test_models_agree_whatever_the_configuration(hf_config, samples):
+  samples = [parts for parts in samples if sum(map(count_tokens, parts)) <= 128]
+  hypothesis.assume(samples)
+  hypothesis.assume(sum(sum(map(count_tokens, parts)) for parts in samples) <= 128)
+  assert_models_agree(hf_config, [samples])
+
+
+def count_tokens(part):
+  return part if isinstance(part, int) else part[0] * part[1] + 2
