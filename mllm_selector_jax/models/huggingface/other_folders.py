@@ -18,6 +18,15 @@ MERGE = "python -m mllm_selector_jax.models.huggingface.merge_adapter"
 _QUANTISATIONS = ("quantization_config", "compression_config", "quantization")
 _ADAPTER = "adapter_config.json"
 _TOWER_TYPES = ("clip", "siglip", *TOWERS)
+# Families near to supported ones, with why they cannot be run.
+_NEAR = {
+  "qwen2_5_omni": "which also hears and speaks; qwen2_5_vl can be run",
+  "qwen3_omni_moe": "which also hears and speaks; qwen3_vl can be run",
+  "qwen3_vl_moe": "whose decoder sends each token to a few of many experts; the dense"
+  " models, qwen3_vl, can be run",
+  "qwen3_5": "most of whose layers have linear attention; qwen3_vl can be run",
+  "qwen3_5_moe": "most of whose layers have linear attention; qwen3_vl can be run",
+}
 _SEES = re.compile("vision|visual|image|img_")
 
 
@@ -41,9 +50,11 @@ def describe_type(folder: Path, config: dict[str, Any]) -> str:
     f"supported are {', '.join(map(repr, FAMILIES))} (the Hugging Face form, such as"
     " llava-hf/llava-1.5-7b-hf), LLaVA's own checkpoints (with mm_vision_tower) and"
     f" InternVL's (internvl_chat), with {', '.join(DECODERS)} decoders and CLIP,"
-    " SigLIP, InternViT or DINOv2 towers"
+    " SigLIP, InternViT or DINOv2 towers; Qwen-VL has a decoder and a tower of its own"
   )
   start = f"{path}: model_type is {kind!r}"
+  if kind in _NEAR:
+    return f"{start}, {_NEAR[kind]} (docs/families.md)."
   if kind in _TOWER_TYPES:
     return (
       f"{start}, a vision tower alone. Make a base of it and a decoder:"

@@ -52,9 +52,9 @@ MODELS: dict[str, dict[str, str]] = {
     "projector/patch_norm": _MERGER + "norm",
     "projector/first": _MERGER + "linear_fc1",
     "projector/second": _MERGER + "linear_fc2",
-    "projector/deepstack/norm": _MERGERS + "norm",
-    "projector/deepstack/first": _MERGERS + "linear_fc1",
-    "projector/deepstack/second": _MERGERS + "linear_fc2",
+    "projector/layers/norm": _MERGERS + "norm",
+    "projector/layers/first": _MERGERS + "linear_fc1",
+    "projector/layers/second": _MERGERS + "linear_fc2",
   },
 }
 _HEAD = (r"^language_model\.lm_head\.", "lm_head.")
