@@ -177,6 +177,7 @@ def test_coordinates_lead_back_to_the_box(drawn, times):
   wanted = np.array([left * width, top * height, right * width, lower * height])
   sides = np.array([width, height] * 2)
   box = wanted.tolist()
+  hypothesis.assume(max(box) > 1)  # others look like shares, and are refused
   thousandths = numbers_of(write("qwen3", [box], (width, height))[1])
   assert (
     np.abs(np.array(thousandths) * sides / 1000 - wanted).max() <= max(sides) / 2000
