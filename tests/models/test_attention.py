@@ -14,20 +14,19 @@ from tests.models import trees
 KERNELS = ("xla", "splash")
 
 
-@functools.partial(jax.jit, static_argnames=("kernel", "window"))
-def run_kernel(arrays, segments, positions, prefixes, window, kernel):
-  layout = attention.Layout(segments, positions, prefixes, window)
+@functools.partial(jax.jit, static_argnames=("kernel", "window", "causal"))
+def run_kernel(arrays, segments, positions, prefixes, window, causal, kernel):
+  layout = attention.Layout(segments, positions, prefixes, window, causal)
   return attention.make_attend(kernel, layout)(*arrays)
 
 
 def attend(query, key, value, layout, kernel="xla"):
-  assert layout.causal
-  return np.asarray(run_kernel((query, key, value), *layout[:4], kernel))
+  return np.asarray(run_kernel((query, key, value), *layout, kernel))
 
 
 def plain_attention(query, key, value, layout):
   """The rule, a query at a time."""
-  segments, positions, prefixes, window, _ = layout
+  segments, positions, prefixes, window, causal = layout
   batch, length, heads, width = query.shape
   group = heads // key.shape[2]
   out = np.zeros(query.shape, np.float64)
@@ -36,7 +35,8 @@ def plain_attention(query, key, value, layout):
       groups = {segments[b, i]}
       if prefixes is not None and prefixes[b, i] > 0:
         groups.add(prefixes[b, i])
-      seen = [j for j in range(i + 1) if segments[b, j] in groups]
+      places = range(i + 1 if causal else length)
+      seen = [j for j in places if segments[b, j] in groups]
       if segments[b, i] == 0:
         seen = [i]
       if window is not None:
@@ -56,6 +56,15 @@ def random_case(rng, batch=2, length=9, heads=4, kv_heads=2, width=4):
 # Two trees and a plain sample; a trunk with no branches and branches of one
 # token; padding at the end.
 ROWS = ([(5, [3, 4]), (4, []), (2, [1, 1])], [(6, []), (3, [5])])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_later_keys_are_seen_where_rows_are_not_causal(kernel):
+  segments = np.array([[1, 1, 1, 2, 3, 3, 0, 0, 0], [1, 2, 2, 2, 2, 2, 2, 2, 2]])
+  layout = attention.Layout(segments, np.zeros_like(segments), causal=False)
+  case = random_case(np.random.default_rng(0))
+  found = attend(*case, layout, kernel)
+  np.testing.assert_allclose(found, plain_attention(*case, layout), atol=1e-6)
 
 
 @pytest.mark.parametrize("window", [None, 1, 4])

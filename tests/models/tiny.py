@@ -9,15 +9,10 @@ import transformers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from mllm_selector_jax.models import huggingface
-from tests.models import tiny_qwen
+from tests.models import tiny_native
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
-IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>", "<|image_pad|>")
-# Around an image, in the families that have them.
-MARKS = {
-  "internvl": ("<img>", "</img>"),
-  **dict.fromkeys(tiny_qwen.FAMILIES, ("<|vision_start|>", "<|vision_end|>")),
-}
+IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>", tiny_native.PAD)
 SENTENCES = (
   "A chat between a curious user and an artificial intelligence assistant. The"
   " assistant gives helpful, detailed, and polite answers to the user's questions.",
@@ -77,6 +72,19 @@ class Family(NamedTuple):
   token: str = "<image>"
 
 
+TEXT = {
+  "vocab_size": 320,
+  "hidden_size": 32,
+  "intermediate_size": 48,
+  "num_hidden_layers": 2,
+  "num_attention_heads": 4,
+  "num_key_value_heads": 2,
+  "max_position_embeddings": 256,
+  "rms_norm_eps": 1e-5,
+  "bos_token_id": 1,
+  "eos_token_id": 2,
+  "pad_token_id": 3,
+}
 _PINPOINTS = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]
 FAMILIES = {
   "llava": Family(transformers.LlavaConfig, {"image_token_index": 4}),
@@ -112,13 +120,11 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
 
   For example hidden_size=64, vision_hidden_act="gelu",
   llava_vision_feature_layer=-1. The families are chosen by decoder="qwen2",
-  tower="siglip_vision_model" and family="internvl".
+  tower="siglip_vision_model" and family="internvl". Those of Qwen-VL have a decoder
+  and a tower of their own.
   """
-  if overrides.get("family") in tiny_qwen.FAMILIES:
-    return tiny_qwen.make_hf_config(**overrides)
-  family = FAMILIES[overrides.pop("family", "llava")]
+  name = overrides.pop("family", "llava")
   decoder = overrides.pop("decoder", "llama")
-  tower = overrides.pop("tower", family.tower)
 
   def part(prefix: str) -> dict[str, Any]:
     return {
@@ -127,6 +133,12 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
       if key.startswith(prefix)
     }
 
+  if name in tiny_native.NATIVE:
+    vision, whole = part("vision_"), part("llava_")
+    text = {**TEXT, **overrides}
+    return tiny_native.make_native_config(name, text, vision, whole)
+  family = FAMILIES[name]
+  tower = overrides.pop("tower", family.tower)
   vision = {
     "hidden_size": 32,
     **({} if tower == "dinov2" else {"intermediate_size": 64}),
@@ -152,20 +164,7 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
   if "image_seq_length" in family.config.__dataclass_fields__:
     merged = round(1 / llava.get("downsample_ratio", 1)) ** 2
     llava["image_seq_length"] = places // merged
-  text = {
-    "vocab_size": 320,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "rms_norm_eps": 1e-5,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 3,
-    **overrides,
-  }
+  text = {**TEXT, **overrides}
   return family.config(
     vision_config=transformers.AutoConfig.for_model(tower, **vision),
     text_config=transformers.AutoConfig.for_model(decoder, **text),
@@ -187,9 +186,9 @@ def make_image_processor(side: int = 32, **overrides: Any) -> Any:
 
 def make_family_processor(hf_config: Any) -> Any:
   """The image processor of the config's family."""
+  if hf_config.model_type in tiny_native.NATIVE:
+    return tiny_native.make_native_processor(hf_config)
   models = transformers.models
-  if hf_config.model_type in tiny_qwen.FAMILIES:
-    return tiny_qwen.make_image_processor(hf_config)
   side = hf_config.vision_config.image_size
   side = side if isinstance(side, int) else side[0]
   square = {"height": side, "width": side}
@@ -214,15 +213,14 @@ def make_base(folder: str | os.PathLike, seed: int = 0, **overrides: Any) -> Pat
   two key-value heads, 320 token ids, <image> = 4.
   """
   hf_config = make_hf_config(**overrides)
-  kind = hf_config.model_type
-  native = kind in tiny_qwen.FAMILIES
-  token = tiny_qwen.IMAGE_TOKEN if native else FAMILIES[kind].token
-  special = (*SPECIAL[:4], token, *MARKS.get(kind, ()))
+  family, vocab = hf_config.model_type, min(300, hf_config.text_config.vocab_size)
+  if family in tiny_native.NATIVE:
+    core = make_tokenizer(vocab, tiny_native.SPECIAL).backend_tokenizer
+    tokenizer = tiny_native.make_native_tokenizer(core, family)
+  else:
+    marks = ("<img>", "</img>") if family == "internvl" else ()
+    tokenizer = make_tokenizer(vocab, (*SPECIAL[:4], FAMILIES[family].token, *marks))
   huggingface.write_fresh(
-    folder,
-    hf_config,
-    make_tokenizer(min(300, hf_config.text_config.vocab_size), special),
-    make_family_processor(hf_config),
-    seed,
+    folder, hf_config, tokenizer, make_family_processor(hf_config), seed
   )
   return Path(folder)

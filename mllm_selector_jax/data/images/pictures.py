@@ -5,8 +5,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from mllm_selector_jax.data.images.image_folders import (
   MOST_BYTES,
   AnyFolders,
@@ -30,7 +28,7 @@ class Finding(NamedTuple):
   Attributes:
     hash: SHA-256 of the file's bytes, in hexadecimal.
     size: of the file, in bytes.
-    pixels: hash of the pixels that the model reads.
+    pixels: hash of what the model reads, see `BaseImages.hash_pixels`.
     width, height: as the model's processor sees them, in pixels.
     reason, detail: why it cannot be used; None and "" where it can.
     linked: whether a symbolic link inside the image folder leads to it.
@@ -53,6 +51,21 @@ def read_picture(picture: Picture, folders: AnyFolders) -> bytes:
     RowError: it is not there, or may not be read.
   """
   return _read_picture(picture, ImageFolders.of(folders))[0]
+
+
+def read_all(pictures: Sequence[Picture], folders: AnyFolders) -> list[bytes]:
+  """The bytes of a row's image files.
+
+  Raises:
+    RowError: one is not there, or may not be read; it says which.
+  """
+  data = []
+  for number, picture in enumerate(pictures):
+    try:
+      data.append(read_picture(picture, folders))
+    except RowError as error:
+      raise error.at_image(number, len(pictures)) from None
+  return data
 
 
 def _read_picture(picture: Picture, folders: ImageFolders) -> tuple[bytes, bool]:
@@ -145,8 +158,7 @@ class Gallery:
       image = self._images.decode(data, self._max_pixels)
     except RowError as error:
       return Finding(None, 0, reason=error.reason, detail=error.detail)
-    tiles = np.ascontiguousarray(self._images.cut_tiles(image, 1 + several))
-    pixels = hashlib.blake2b(tiles.data, digest_size=16).hexdigest()
+    pixels = self._images.hash_pixels(image, 1 + several)
     finding = Finding(digest, len(data), pixels, *image.size, linked=linked)
     if inside:
       self._inside[digest, several] = finding

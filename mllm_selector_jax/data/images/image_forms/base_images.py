@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import math
 from typing import NamedTuple
 
@@ -116,6 +117,17 @@ class BaseImages:
     scale = math.sqrt(most / pixels)
     return max(1, int(width * scale)), max(1, int(height * scale))
 
+  def see_size(self, width: int, height: int) -> tuple[int, int]:
+    """Width and height at which the model sees an image; arguments of `lay_out`.
+
+    A form without a grid of its own may stretch, pad or cut the image further, but the
+    families that have such a form do not count boxes in pixels.
+    """
+    rows, columns = self.lay_out(width, height).grid
+    if rows:
+      return columns * self.options.size, rows * self.options.size
+    return self.fit_size(width, height)
+
   def lay_out(self, width: int, height: int, images: int = 1) -> ImageLayout:
     """What an image of this size becomes in a row of tokens.
 
@@ -151,6 +163,24 @@ class BaseImages:
     if size != image.size:
       image = image.resize(size, self.options.resample)
     return self._form.cut_tiles(self.limited, image, 1 + several)
+
+  def hash_pixels(self, image: Image.Image, images: int = 1) -> str:
+    """A hash that is equal where the model reads the same of two images.
+
+    Two images may have the same tiles and differ in how these lie, as white ones of
+    exchanged sides do, so that the layout is hashed with the pixels.
+
+    Args:
+      image, images: of `cut_tiles`.
+    """
+    tiles = np.ascontiguousarray(self.cut_tiles(image, images))
+    digest = hashlib.blake2b(tiles.data, digest_size=16)
+    layout = self.lay_out(*image.size, images)
+    count = len(layout.features)
+    if layout.grid != (0, 0) or not np.array_equal(layout.features, np.arange(count)):
+      for values in layout.features, layout.places:
+        digest.update(np.ascontiguousarray(values, "<i4").data)
+    return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=MOST_LAYOUTS)
