@@ -88,8 +88,7 @@ def test_each_form(name, asked, box, point):
 def test_every_family_has_a_form_that_exists():
   assert set(FAMILIES.values()) <= set(BOX_FORMS)
   unknown = {"llava_onevision", "vipllava"}
-  native = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
-  assert set(MODELS) | native == set(FAMILIES) | unknown
+  assert set(MODELS) == set(FAMILIES) | unknown
   for family in MODELS:
     form = choose_form(AUTO, family)
     assert (form is None) == (family in unknown)
@@ -178,6 +177,7 @@ def test_coordinates_lead_back_to_the_box(drawn, times):
   wanted = np.array([left * width, top * height, right * width, lower * height])
   sides = np.array([width, height] * 2)
   box = wanted.tolist()
+  hypothesis.assume(max(box) > 1)  # others look like shares, and are refused
   thousandths = numbers_of(write("qwen3", [box], (width, height))[1])
   assert (
     np.abs(np.array(thousandths) * sides / 1000 - wanted).max() <= max(sides) / 2000

@@ -45,7 +45,7 @@ def test_no_shard_exceeds_the_mean_by_more_than_the_largest_row(rows, shards):
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=7), st.integers(2, 3))
 def test_the_most_tiles_are_near_the_least_possible(tiles, shards):
-  """All ways are tried. A swap at a time may miss the best by a row at most."""
+  """All ways are tried. One swap at a time misses the best by a third at most."""
   height = -(-len(tiles) // shards)
   ways = (
     np.bincount(way, tiles, shards).max()

@@ -90,7 +90,7 @@ def draw_sample(
   tokens, images, tiles = [], [], []
   for part in parts:
     if isinstance(part, int):
-      tokens.extend(rng.integers(13, config.decoder.vocab, part).tolist())
+      tokens.extend(rng.integers(7, config.decoder.vocab, part).tolist())
       continue
     rows, columns = order_tiles(part, config.vision.window).T
     order = rows * part[1] + columns

@@ -9,10 +9,10 @@ import transformers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from mllm_selector_jax.models import huggingface
-from tests.models import tiny_native
+from tests.models import tiny_qwen
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
-IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>", tiny_native.PAD)
+IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>")
 SENTENCES = (
   "A chat between a curious user and an artificial intelligence assistant. The"
   " assistant gives helpful, detailed, and polite answers to the user's questions.",
@@ -72,19 +72,6 @@ class Family(NamedTuple):
   token: str = "<image>"
 
 
-TEXT = {
-  "vocab_size": 320,
-  "hidden_size": 32,
-  "intermediate_size": 48,
-  "num_hidden_layers": 2,
-  "num_attention_heads": 4,
-  "num_key_value_heads": 2,
-  "max_position_embeddings": 256,
-  "rms_norm_eps": 1e-5,
-  "bos_token_id": 1,
-  "eos_token_id": 2,
-  "pad_token_id": 3,
-}
 _PINPOINTS = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]
 FAMILIES = {
   "llava": Family(transformers.LlavaConfig, {"image_token_index": 4}),
@@ -123,8 +110,11 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
   tower="siglip_vision_model" and family="internvl". Those of Qwen-VL have a decoder
   and a tower of their own.
   """
-  name = overrides.pop("family", "llava")
   decoder = overrides.pop("decoder", "llama")
+  if overrides.get("family") in tiny_qwen.FAMILIES:
+    return tiny_qwen.make_hf_config(**overrides)
+  family = FAMILIES[overrides.pop("family", "llava")]
+  tower = overrides.pop("tower", family.tower)
 
   def part(prefix: str) -> dict[str, Any]:
     return {
@@ -133,12 +123,6 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
       if key.startswith(prefix)
     }
 
-  if name in tiny_native.NATIVE:
-    vision, whole = part("vision_"), part("llava_")
-    text = {**TEXT, **overrides}
-    return tiny_native.make_native_config(name, text, vision, whole)
-  family = FAMILIES[name]
-  tower = overrides.pop("tower", family.tower)
   vision = {
     "hidden_size": 32,
     **({} if tower == "dinov2" else {"intermediate_size": 64}),
@@ -164,7 +148,20 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
   if "image_seq_length" in family.config.__dataclass_fields__:
     merged = round(1 / llava.get("downsample_ratio", 1)) ** 2
     llava["image_seq_length"] = places // merged
-  text = {**TEXT, **overrides}
+  text = {
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 3,
+    **overrides,
+  }
   return family.config(
     vision_config=transformers.AutoConfig.for_model(tower, **vision),
     text_config=transformers.AutoConfig.for_model(decoder, **text),
@@ -186,9 +183,9 @@ def make_image_processor(side: int = 32, **overrides: Any) -> Any:
 
 def make_family_processor(hf_config: Any) -> Any:
   """The image processor of the config's family."""
-  if hf_config.model_type in tiny_native.NATIVE:
-    return tiny_native.make_native_processor(hf_config)
   models = transformers.models
+  if hf_config.model_type in tiny_qwen.FAMILIES:
+    return tiny_qwen.make_image_processor(hf_config)
   side = hf_config.vision_config.image_size
   side = side if isinstance(side, int) else side[0]
   square = {"height": side, "width": side}
@@ -214,9 +211,9 @@ def make_base(folder: str | os.PathLike, seed: int = 0, **overrides: Any) -> Pat
   """
   hf_config = make_hf_config(**overrides)
   family, vocab = hf_config.model_type, min(300, hf_config.text_config.vocab_size)
-  if family in tiny_native.NATIVE:
-    core = make_tokenizer(vocab, tiny_native.SPECIAL).backend_tokenizer
-    tokenizer = tiny_native.make_native_tokenizer(core, family)
+  if family in tiny_qwen.FAMILIES:
+    core = make_tokenizer(vocab, tiny_qwen.SPECIAL).backend_tokenizer
+    tokenizer = tiny_qwen.make_tokenizer(core, family)
   else:
     marks = ("<img>", "</img>") if family == "internvl" else ()
     tokenizer = make_tokenizer(vocab, (*SPECIAL[:4], FAMILIES[family].token, *marks))

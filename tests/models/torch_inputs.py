@@ -15,9 +15,8 @@ from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.data.tokens.conversation import Encoder, Size
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
-from tests.models import tiny
+from tests.models import tiny, tiny_qwen
 from tests.models.native_inputs import make_native_inputs
-from tests.models.tiny_native import LEAST, MOST
 
 # Families that cut an image into tiles; overrides of `tiny.make_base`.
 TILED = {
@@ -97,7 +96,7 @@ def find_grid(config: MllmConfig, size: Size) -> tuple[int, int]:
   """Rows and columns of the tiles of an image, by transformers' own rule."""
   width, height = size
   side = config.vision.image_size
-  rows, columns = smart_resize(height, width, side, LEAST, MOST)
+  rows, columns = smart_resize(height, width, side, *tiny_qwen.PIXELS)
   return rows // side, columns // side
 
 

@@ -6,7 +6,7 @@ import transformers
 
 from tests.data.test_native_chats import PROCESSORS as NATIVE_PROCESSORS
 from tests.data.test_several_images import make_messages
-from tests.models import tiny, tiny_native
+from tests.models import tiny, tiny_qwen
 from tests.models.huggingface.test_image_options import (
   InternVLProcessor,
   LlavaOnevisionProcessor,
@@ -40,7 +40,7 @@ def make_base(folder, family):
   base = tiny.make_base(
     folder, family=family, decoder=decoder, max_position_embeddings=2 * LENGTH
   )
-  if family in tiny_native.NATIVE:
+  if family in tiny_qwen.FAMILIES:
     return base
   token = tiny.FAMILIES[family].token
   special = (*tiny.SPECIAL[:4], token, "<|im_start|>", "<|im_end|>", "<img>", "</img>")

@@ -16,7 +16,7 @@ from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.scoring.score_table import read_scores
 from mllm_selector_jax.stages import COMMANDS
 from tests import small_run
-from tests.models import tiny_native
+from tests.models import tiny_qwen
 from tests.models.huggingface.test_parity import load_torch
 from tests.real_processes import start, write_config
 from tests.stages.family_bases import (
@@ -31,7 +31,7 @@ from tests.stages.family_bases import (
 torch.set_num_threads(1)
 # Limits that hold in the run, and then in the export's own processor.
 LIMITS = {
-  "qwen2_5_vl": {"model.resize_pixels": 14 * tiny_native.SIDE**2},
+  "qwen2_5_vl": {"model.resize_pixels": 14 * tiny_qwen.SIDE**2},
   "internvl": {"model.max_tiles": 3},
 }
 # Width and height of the pool's images, and of a question's.

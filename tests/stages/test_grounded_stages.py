@@ -5,18 +5,27 @@ import json
 import numpy as np
 import pytest
 
+from mllm_selector_jax.data.pool import pool_summary
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.pipeline.heldout_models import _first_tokens
 from mllm_selector_jax.stages import COMMANDS
 from tests import small_run
 from tests.data.pools_on_the_spot import talk, write_images
+from tests.data.qwen_vl_chats import CONTENT
 from tests.models import tiny
+from tests.stages.family_bases import FAMILIES, LENGTH, make_base
 
-# Of an image of 7 x 9 pixels.
+# Of an image of 7 x 9 pixels, which the tiny Qwen-VL bases resize to 16 x 24.
 WRITTEN = {
   "llava": ("disc", "[0.22, 0.22, 0.5, 1.0]"),
   "llava_next": ("disc", "[0.22, 0.22, 0.5, 1.0]"),
   "internvl": ("<ref>disc</ref>", "<box>[[143, 222, 500, 1000]]</box>"),
+  "qwen2_vl": (
+    "<|object_ref_start|>disc<|object_ref_end|>",
+    "<|box_start|>(143,222),(500,1000)<|box_end|>",
+  ),
+  "qwen2_5_vl": ("disc", "[2, 5, 8, 23]"),
+  "qwen3_vl": ("disc", "[143, 222, 500, 1000]"),
 }
 
 
@@ -30,7 +39,7 @@ def open_run(folder, base, **settings):
     "select.bound": "none",
     "select.groups": "source",
     "export_selection.formats": "ms_swift,llava",
-    "model.max_length": 1024,
+    "model.max_length": LENGTH,
     **settings,
   }
   return small_run.open_run(folder / "work", base, **settings)
@@ -64,9 +73,10 @@ def read_pool(folder):
 
 @pytest.mark.parametrize("family", WRITTEN)
 def test_the_form_is_that_of_the_base(tmp_path, family):
-  base = tiny.make_base(tmp_path / "base", family=family)
+  base = make_base(tmp_path / "base", family)
   write_pool(tmp_path, *WRITTEN[family])
-  with open_run(tmp_path, base) as current:
+  conversation = FAMILIES[family][1]
+  with open_run(tmp_path, base, **{"model.conversation": conversation}) as current:
     COMMANDS["check"](current)
     rows = base_model.open_pool(current)
     tokens = _first_tokens(current, rows, np.arange(len(rows)))
@@ -77,6 +87,13 @@ def test_the_form_is_that_of_the_base(tmp_path, family):
   for column in "tokens", "supervised", "answer":
     assert pool[column][::2] == pool[column][1::2], column
   assert tokens[::2].tolist() == tokens[1::2].tolist()
+  found = json.loads((tmp_path / "work/pool_summary.json").read_text())
+  counted = found["remarks"].get(pool_summary.OTHER_PIXELS, 0)
+  assert counted == (8 if family == "qwen2_5_vl" else 0)
+  special = {"tokens": {}, "text": {}}
+  if family == "qwen2_vl":
+    special["tokens"] = dict.fromkeys(sorted(CONTENT), 16)
+  assert found["specials"] == special
 
 
 def test_another_form_makes_the_pool_again_and_exports_keep_the_objects(tmp_path):

@@ -92,13 +92,19 @@ def read_grounding(
   for field, column in (("bbox_type", kinds), ("image_id", places)):
     if len(column) != len(corners):
       raise RowError("boxes", f"{len(corners)} boxes, but {len(column)} of {field}")
-  boxes = map(_read_box, range(len(corners)), corners, kinds, places)
-  grounding = Grounding(names if counts[NAME_MARK] else (), tuple(boxes))
-  for number, box in enumerate(grounding.boxes):
+  boxes = tuple(map(_read_box, range(len(corners)), corners, kinds, places))
+  grounding = Grounding(names if counts[NAME_MARK] else (), boxes)
+  for number, box in enumerate(boxes):
     if box.image >= images:
       raise RowError(
         "boxes", f"box {number} is of image {box.image}, counted from 0, of {images}"
       )
+  in_pixels = [x for box in boxes if box.scale is None for x in box.corners]
+  if (
+    in_pixels and all(0 <= x <= 1 for x in in_pixels) and any(x % 1 for x in in_pixels)
+  ):
+    # ms-swift takes these for pixels, and trains on boxes at the image's corner.
+    raise RowError("boxes", "boxes lie between 0 and 1, and bbox_type is not norm1")
   return grounding
 
 

@@ -17,7 +17,7 @@ from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
 from mllm_selector_jax.models.huggingface.model_families import find_family
 from tests import compiling
-from tests.models import native_inputs, packed, tiny, tiny_native
+from tests.models import native_inputs, packed, tiny_qwen
 from tests.models.huggingface.test_parity import run
 
 torch.set_num_threads(1)
@@ -137,7 +137,7 @@ SHORT = [[(5, 7), (1, 1), (2, 3)], [(1, 13)]]
 @pytest.mark.parametrize("name", CASES)
 def test_towers_agree(name):
   shards = LONG if name in ("qwen2", "qwen2.5", "qwen3") else SHORT
-  assert_towers_agree(tiny.make_hf_config(**CASES[name]), shards)
+  assert_towers_agree(tiny_qwen.make_hf_config(**CASES[name]), shards)
 
 
 def load_whole(hf_config, config, params):
@@ -197,7 +197,7 @@ def assert_models_agree(hf_config, rows=ROWS, tolerance=1e-5):
 
 @pytest.mark.parametrize("name", CASES)
 def test_models_agree(name):
-  assert_models_agree(tiny.make_hf_config(**CASES[name]))
+  assert_models_agree(tiny_qwen.make_hf_config(**CASES[name]))
 
 
 @st.composite
@@ -207,7 +207,7 @@ def overrides(draw):
   def one(*values):
     return draw(st.sampled_from(values))
 
-  family = one(*tiny_native.NATIVE)
+  family = one(*tiny_qwen.FAMILIES)
   depth, heads, layers = one(1, 2, 3, 5), one(1, 2, 3), one(1, 2, 3, 5)
   patch, merge = one(2, 3, 4), one(1, 2, 3)
   width = "embed_dim" if family == "qwen2_vl" else "hidden_size"
@@ -234,11 +234,7 @@ def overrides(draw):
     found["head_dim"] = one(8, 12)
   pairs = found.get("head_dim", 8) // 2
   row, column = (draw(st.integers(0, pairs // 3)) for _ in range(2))
-  found["rope_parameters"] = {
-    "rope_type": "default",
-    "rope_theta": one(100.0, 1e6),
-    "mrope_section": [pairs - row - column, row, column],
-  }
+  found["rope_parameters"] = tiny_qwen.rope(pairs - row - column, row, column)
   return found
 
 
@@ -251,7 +247,7 @@ PARTS = st.lists(PART, min_size=1, max_size=4).map(lambda parts: (1, *parts, 1))
 @hypothesis.given(overrides(), st.lists(PARTS, min_size=1, max_size=3))
 def test_models_agree_whatever_the_configuration(chosen, samples):
   hypothesis.assume(sum(map(count_tokens, itertools.chain(*samples))) <= 128)
-  assert_models_agree(tiny.make_hf_config(**chosen), [samples])
+  assert_models_agree(tiny_qwen.make_hf_config(**chosen), [samples])
 
 
 def count_tokens(part):

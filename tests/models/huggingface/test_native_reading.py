@@ -10,11 +10,11 @@ import torch
 
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.types import InputError
-from tests.models import packed, tiny, tiny_native
+from tests.models import packed, tiny, tiny_qwen
 from tests.models.huggingface import bases
 from tests.models.huggingface.test_parity import load_torch
 
-FAMILIES = tuple(tiny_native.NATIVE)
+FAMILIES = tuple(tiny_qwen.FAMILIES)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -164,8 +164,7 @@ def test_what_cannot_be_run_is_refused_by_name(tmp_path, family, changes, words)
 
 def test_a_rope_that_stretches_the_context_goes_out_and_in(tmp_path):
   stretched = {
-    "rope_theta": 1e4,
-    "mrope_section": [1, 2, 1],
+    **tiny_qwen.rope(1, 2, 1),
     "rope_type": "yarn",
     "factor": 2.0,
     "original_max_position_embeddings": 256,
