@@ -153,6 +153,44 @@ def _make_xla(layout: Layout | None) -> Attend:
   return lambda query, key, value: attend_causal(query, key, value, bias)
 
 
+def make_near(segments: Int[Array, "B L"], reach: int) -> Attend:
+  """Attention inside segments of at most `reach` tokens, later ones included.
+
+  What a query sees lies in its own block of `reach` tokens or in one of the two beside
+  it, so that these are all that is computed, on any platform.
+
+  Args:
+    segments: a number a segment; tokens of one lie together.
+    reach: tokens of the longest segment.
+  """
+  rows, length = segments.shape
+
+  def cut(x, value=0):
+    widths = [(0, 0), (0, -length % reach), *[(0, 0)] * (x.ndim - 2)]
+    x = jnp.pad(x, widths, constant_values=value)
+    return x.reshape(rows, -1, reach, *x.shape[2:])
+
+  def surround(blocks, value=0):
+    edge = jnp.full_like(blocks[:, :1], value)
+    before = jnp.concatenate([edge, blocks[:, :-1]], axis=1)
+    after = jnp.concatenate([blocks[:, 1:], edge], axis=1)
+    return jnp.concatenate([before, blocks, after], axis=2)
+
+  def flatten(blocks):
+    return blocks.reshape(-1, *blocks.shape[2:])
+
+  own = cut(segments, -1)
+  seen = flatten(own)[:, :, None] == flatten(surround(own, -2))[:, None, :]
+  bias = jnp.where(seen, 0.0, UNSEEN).astype(jnp.float32)[:, None, None]
+
+  def attend(query, key, value):
+    around = (flatten(surround(cut(x))) for x in (key, value))
+    mixed = attend_biased(flatten(cut(query)), *around, bias)
+    return mixed.reshape(rows, -1, *mixed.shape[2:])[:, :length]
+
+  return attend
+
+
 def visits_blocks(layout: Layout) -> bool:
   """Whether plain XLA leaves out blocks of keys that no query of a block sees.
 

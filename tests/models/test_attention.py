@@ -263,3 +263,21 @@ def test_blocks_of_a_long_row_agree_with_the_whole(window):
   np.testing.assert_allclose(
     blocks(*arrays), plain_attention(*arrays, layout), atol=1e-5
   )
+
+
+@hypothesis.settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@hypothesis.given(
+  st.lists(st.integers(1, 6), min_size=1, max_size=9), st.integers(0, 5), st.booleans()
+)
+def test_short_segments_are_seen_by_blocks_of_their_length(sizes, padding, longer):
+  # Numbers need not follow each other.
+  numbers = np.repeat(7 * np.arange(len(sizes)) + 3, sizes)
+  segments = np.concatenate([numbers, np.zeros(padding)]).astype(np.int32)[None]
+  reach = max(sizes) + 3 * longer
+  case = random_case(np.random.default_rng(0), 1, segments.shape[1])
+  found = np.asarray(attention.make_near(segments, reach)(*case))
+  layout = attention.Layout(segments, np.zeros_like(segments), causal=False)
+  real = segments[0] > 0
+  assert np.isfinite(found).all()
+  wanted = plain_attention(*case, layout)
+  np.testing.assert_allclose(found[0, real], wanted[0, real], atol=1e-6)
