@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import types
 
 import hypothesis
 import jax
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from mllm_selector_jax import sharding
 from mllm_selector_jax.data.packing import assembly
 from mllm_selector_jax.models import axes, mllm, native_tower
+from mllm_selector_jax.pipeline import flops
 from mllm_selector_jax.training import train_step, work
 from tests.models import native_inputs, packed
 
@@ -296,6 +298,34 @@ def test_pairs_are_those_that_see_one_another(shards, window):
         near = all(a // window == b // window for a, b in zip(one, other, strict=True))
         windows += 16 * near
   assert work.count_pairs(config, places) == (images, windows)
+
+
+@pytest.mark.parametrize("grid", [(4, 6), (2, 2), (1, 1)])
+def test_images_of_whole_windows_are_estimated_exactly(grid):
+  rows, columns = grid
+  _, places = draw(CONFIG, [grid, grid, grid], 3 * rows * columns + 1)
+  found = work.estimate_pairs(CONFIG, np.array([3 * rows * columns, 0]), [3, 0])
+  exact = work.count_pairs(CONFIG, places)
+  if rows > 1:
+    np.testing.assert_array_equal(found, np.stack([exact, (0, 0)], axis=1))
+  else:
+    np.testing.assert_array_equal(np.asarray(found)[:, 0], (48, 48))
+
+
+def test_rows_of_a_pool_cost_what_their_tiles_see():
+  tiles, images = np.array([0, 24, 24]), np.array([0, 1, 4])
+  pool = types.SimpleNamespace(
+    tokens=np.array([9, 40, 40]),
+    supervised=np.array([2, 2, 2]),
+    tiles=tiles,
+    images=types.SimpleNamespace(counts=images),
+  )
+  rates = flops.make_row_rates(CONFIG, None)
+  text, one, several = flops.row_flops(CONFIG, rates, pool)
+  pairs = (4 * 24) ** 2 * (1 - 1 / 4)
+  np.testing.assert_allclose(one - several, rates.pair * pairs, rtol=1e-9)
+  assert rates.near_pair == 2 * rates.pair > 0  # two layers see windows, one all
+  assert 0 < text < several
 
 
 def test_a_forward_pass_costs_what_the_compiler_counts():
