@@ -1,10 +1,10 @@
-"""How much of the executed tiles and tokens is padding, for the forms that cut tiles.
+"""How much of the executed tiles and tokens is padding, in pools of many sizes.
 
     JAX_PLATFORMS=cpu python -m benchmarks.tile_padding [--rows=100000] [--shards=1,8]
 
 Draws a pool of images of many sizes (benchmarks/tiled_pools.py states what is
-assumed), lays them out in the forms of InternVL, LLaVA-NeXT and LLaVA-OneVision, and
-plans scoring and training as the package does, without reading or computing anything.
+assumed), lays them out in the forms of the families of tiles and of native resolution,
+and plans scoring and training as the package does; nothing is read or computed.
 Rows that are longer than a packed row are left out, as the check does it; the first
 line of each part says how many. Told are executed tiles and tokens, which a batch's
 static shape states, over those that samples need; "shared" computes common beginnings
@@ -28,7 +28,8 @@ def integers(text: str) -> list[int]:
 
 def describe_config(form: BaseImages) -> types.SimpleNamespace:
   """What `engine.lay_out` reads of a model's config."""
-  tiling = Tiling(form.options.grid**2, form.options.size)
+  options = form.options
+  tiling = Tiling(options.grid**2, options.size, native=options.form == "native")
   return types.SimpleNamespace(tiling=tiling)
 
 
@@ -47,6 +48,7 @@ def plan_training(table, rows, config, shards: int, length: int, batch: int):
   laid = batch_shapes.lay_out(
     steps,
     assembly.Counts.of_pool(table),
+    table.tokens,
     length,
     config.tiling,
     shards,

@@ -13,13 +13,7 @@ from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.packing.assembly import Example
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.types import (
-  ImageOptions,
-  ImageTokens,
-  Params,
-  PlacedImage,
-  Sample,
-)
+from mllm_selector_jax.types import Params, PlacedImage, Sample
 from tests.models import packed, tiny
 
 IMAGE_TOKEN, FIRST_WORD, VOCAB = 4, 7, 1024
@@ -32,7 +26,6 @@ SIZES = {
 }
 FORMS = ("llava_next", "internvl", "qwen2_5_vl", "qwen3_vl")
 NATIVE_SIDE = 8  # pixels of a tile of native resolution, which has 2 x 2 patches
-NATIVE_TOKENS = 1280  # of an image at most, in the published model
 _FIELDS = "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"
 
 
@@ -42,10 +35,10 @@ def scale_form(name: str, side: int) -> tuple[BaseImages, float, float]:
   Returns:
     The form, the factor of an image's sides, and that of the number of its tokens.
   """
-  if name not in tiled_pools.FORMS:
-    return _scale_native(name)
   form = tiled_pools.FORMS[name]
   options = form.options
+  if options.form == "native":
+    return _scale_native(form)
   factor = side / options.size
   pinpoints = tuple(
     (high * side // options.size, wide * side // options.size)
@@ -56,22 +49,19 @@ def scale_form(name: str, side: int) -> tuple[BaseImages, float, float]:
   return dataclasses.replace(form, options=small), factor, tokens
 
 
-def _scale_native(name: str) -> tuple[BaseImages, float, float]:
+def _scale_native(form: BaseImages) -> tuple[BaseImages, float, float]:
   """The form of native resolution with small tiles, and fewer of them."""
   tokens = 1 / 9
-  options = ImageOptions(
-    NATIVE_SIDE,
-    tiled_pools.HALF,
-    tiled_pools.HALF,
-    form="native",
-    grid=1,
+  options = form.options
+  most = round(options.max_pixels / options.size**2 * tokens)
+  small = dataclasses.replace(
+    options,
+    size=NATIVE_SIDE,
     min_pixels=4 * NATIVE_SIDE**2,
-    max_pixels=round(NATIVE_TOKENS * tokens) * NATIVE_SIDE**2,
-    window=4 if name == "qwen2_5_vl" else 0,
+    max_pixels=most * NATIVE_SIDE**2,
   )
-  side = 28 if name == "qwen2_5_vl" else 32
-  form = BaseImages(options, ImageTokens(IMAGE_TOKEN, (5,), (6,)))
-  return form, NATIVE_SIDE / side * tokens**0.5, tokens
+  factor = NATIVE_SIDE / options.size * tokens**0.5
+  return dataclasses.replace(form, options=small), factor, tokens
 
 
 def make_model(

@@ -1,4 +1,4 @@
-"""Pools whose images have many sizes, drawn for the three forms that cut tiles.
+"""Pools whose images have many sizes, drawn for the forms that cut tiles.
 
 The draw imitates a mix such as LLaVA-NeXT's: photographs, documents and charts, and
 small squares, with up to four images a row. No published statistics stand behind it.
@@ -32,7 +32,31 @@ CLIP = (0.48145466, 0.4578275, 0.40821073)
 HALF = (0.5, 0.5, 0.5)
 SIDES = range(384, 2305, 384)
 NEXT_PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
-# As the published models have them: pixels of a tile, and features along its side.
+
+
+def make_native(side: int, least: int, most: int, window: int = 0) -> BaseImages:
+  """A form of native resolution.
+
+  Args:
+    side: of a tile, in pixels.
+    least, most: tokens of an image.
+    window: tiles along a window's side; 0 for none.
+  """
+  options = ImageOptions(
+    side,
+    HALF,
+    HALF,
+    form="native",
+    grid=1,
+    min_pixels=least * side**2,
+    max_pixels=most * side**2,
+    window=window,
+  )
+  return BaseImages(options, ImageTokens(4, (5,), (6,)))
+
+
+# As the published models have them: pixels of a tile, and features along its side. Of
+# native resolution, with the budgets of common recipes and ("hub") of the checkpoints.
 FORMS = {
   "internvl": BaseImages(
     ImageOptions(448, HALF, HALF, form="internvl", grid=16, max_tiles=12),
@@ -55,6 +79,10 @@ FORMS = {
     ),
     ImageTokens(4),
   ),
+  "qwen2_5_vl": make_native(28, 4, 1280, window=4),
+  "qwen2_5_vl_hub": make_native(28, 4, 16384, window=4),
+  "qwen3_vl": make_native(32, 64, 1024),
+  "qwen3_vl_hub": make_native(32, 64, 16384),
 }
 SYSTEM = 35  # tokens before the first image
 SHARED, ROWS_AN_IMAGE = 0.58, 4.1
@@ -153,6 +181,7 @@ def describe(drawn: Drawn, form: BaseImages) -> types.SimpleNamespace:
     image_tokens=image_tokens,
     tiles=tiles,
     taps=taps,
+    images=types.SimpleNamespace(counts=counts),
     prefixes=_list_prefixes(drawn.bounds, drawn.images, of_image),
   )
 

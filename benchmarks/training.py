@@ -73,6 +73,7 @@ class Ours:
         for items, rows in zip(steps, packed, strict=True)
       ],
       assembly.Counts.of_pool(pool.table),
+      lengths,
       length,
       config.tiling,
       sharding.row_ways(self.mesh),

@@ -178,6 +178,7 @@ def lay_out(
   return batch_shapes.lay_out(
     steps,
     assembly.Counts.of_pool(pool),
+    pool.tokens,
     row_length,
     tiling,
     ways * section.accumulate,

@@ -4,10 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mllm_selector_jax.data.packing.shard_spreading import EMPTY, spread
+from mllm_selector_jax.data.packing.shard_spreading import (
+  EMPTY,
+  Samples,
+  exchange_samples,
+  spread,
+)
 
 contents = st.lists(
   st.tuples(st.integers(0, 40), st.integers(0, 500)), min_size=0, max_size=40
@@ -78,3 +83,36 @@ def test_no_shard_is_empty_while_there_are_rows(rows, empty):
   """Rows that fill the shards in order would leave the last of 8 without any of 41."""
   places = spread(np.full(rows, 2), np.full(rows, 7), 8)
   assert ((places != EMPTY).sum(1) == 0).sum() == empty
+
+
+samples = st.lists(
+  st.tuples(st.integers(1, 30), st.integers(0, 20), st.integers(1, 30)),
+  min_size=1,
+  max_size=25,
+)
+
+
+@settings(deadline=None)
+@given(samples, st.integers(2, 4), st.integers(1, 2))
+def test_samples_are_exchanged_within_the_bounds_of_rows(drawn, shards, height):
+  held = Samples(*np.array(drawn, np.int64).T)
+  # The rows are as long as they must be: none has room that another lacks.
+  before = np.arange(len(drawn)) % (shards * height)
+  length = int(np.bincount(before, held.tokens).max())
+  after = exchange_samples(before, held, length, shards, height)
+  assert ((after >= 0) & (after < shards * height)).all()
+  assert np.bincount(after, held.tokens).max() <= length
+  for values in (held.tiles, held.supervised):
+    most = [np.bincount(rows // height, values).max() for rows in (before, after)]
+    assert most[1] <= most[0]
+
+
+def test_samples_are_exchanged_until_shards_hold_alike_many_tiles():
+  """Two full rows of large images, beside two of text: they change places."""
+  tiles = np.array([400, 400, 380, 420, 0, 0, 0, 0])
+  held = Samples(np.full(8, 500), tiles, np.full(8, 9))
+  after = exchange_samples(np.arange(8) // 2, held, 1000, 2, 2)
+  assert np.bincount(after // 2, tiles).tolist() == [800, 800]
+  assert np.bincount(after).tolist() == [2, 2, 2, 2]
+  alone = exchange_samples(np.zeros(2, int), Samples(*np.full((3, 2), 5)), 10, 2, 1)
+  assert sorted(alone.tolist()) == [0, 1]

@@ -1,5 +1,7 @@
 """Pools whose images have many tiles or few: the plan's classes, and their shapes."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,9 @@ from mllm_selector_jax.data.packing.assembly import Counts, count_rows
 from mllm_selector_jax.scoring import schedule
 from mllm_selector_jax.types import Tiling
 
-MOST_PADDING = 0.15  # of the executed tiles
+MOST_PADDING = 0.1  # of the executed tiles
+# Of a shard of one packed row, which nothing can level but ever more classes.
+MOST_PADDING_ALONE = 0.2
 
 
 def plan(table, rows, length, step_rows=8, share=True):
@@ -39,19 +43,21 @@ def drawn():
 
 
 @pytest.mark.parametrize("name", tiled_pools.FORMS)
-@pytest.mark.parametrize(
-  ("length", "shards"), [(4096, 1), (4096, 8), (8192, 1), (8192, 8)]
-)
+@pytest.mark.parametrize("length", [4096, 8192])
+@pytest.mark.parametrize("shards", [1, 4, 8])
 def test_little_of_the_tiles_is_padding(drawn, name, length, shards):
   table = tiled_pools.describe(drawn, tiled_pools.FORMS[name])
   rows = tiled_pools.keep_rows(table, length)
   made = plan(table, rows, length)
-  assert made.classes == tree_packing.MOST_CLASSES
+  assert made.classes == batch_shapes.count_shapes(
+    len(made) // 8, tree_packing.MOST_CLASSES
+  )
   _, shapes = shape_steps(table, rows, made, 8, shards)
-  assert len(shapes.shapes) == tree_packing.MOST_CLASSES
+  assert len(shapes.shapes) == made.classes > 2
   each = np.array([shape.tiles * shape.shards for shape in shapes.shapes])
   tiles = made.tiles(table.tiles[rows]).sum()
-  assert 1 - tiles / each[shapes.which].sum() <= MOST_PADDING
+  padding = 1 - tiles / each[shapes.which].sum()
+  assert padding <= (MOST_PADDING_ALONE if shards == 8 else MOST_PADDING)
 
 
 @pytest.mark.parametrize("shards", [1, 2, 8])
@@ -134,7 +140,11 @@ def test_pools_of_one_tile_a_row_and_short_ones_have_one_class(drawn):
   ("length", "shards"), [(4096, 1), (4096, 8), (8192, 1), (8192, 8)]
 )
 def test_little_of_the_tiles_of_training_is_padding(drawn, name, length, shards):
-  """Rows in the order of packing, in shapes by rows alone, have up to 31 % of it."""
+  """Rows in the order of packing, in shapes by rows alone, have up to 31 % of it.
+
+  There are as many shapes as a training of 200 steps has. The samples of a step are
+  drawn, so that their tiles vary whatever a packing does.
+  """
   form = tiled_pools.FORMS[name]
   table = tiled_pools.describe(drawn, form)
   counts = Counts.of_pool(table)
@@ -142,19 +152,25 @@ def test_little_of_the_tiles_of_training_is_padding(drawn, name, length, shards)
   lengths = table.tokens[rows]
   steps = row_packing.training_steps(len(rows), lengths, 128, 1, 0, length)
   steps = [[rows[items].tolist() for items in step] for step in steps]
-  patches = form.options.grid**2
-  laid = batch_shapes.lay_out(steps, counts, length, Tiling(patches, 8), shards)
-  assert len(laid.shapes) == batch_shapes.count_shapes(len(steps)) == 2
+  native = form.options.form == "native"
+  tiling = Tiling(form.options.grid**2, 8, native=native)
+  laid = batch_shapes.lay_out(
+    steps, counts, table.tokens, length, tiling, shards, batch_shapes.MOST
+  )
+  assert batch_shapes.count_shapes(len(steps)) == 2
   shapes = [laid.shapes[which] for which in laid.which]
   tiles = sum(shape.tiles * shards for shape in shapes)
-  assert 1 - table.tiles[rows].sum() / tiles <= MOST_PADDING
+  padding = 1 - table.tiles[rows].sum() / tiles
+  assert padding <= MOST_PADDING + 0.03
   # Fewer tiles are not bought with more rows: a plan by rows alone has as many.
   needed = np.array([-(-len(step) // shards) * shards for step in steps])
-  heights = batch_shapes.choose_heights(needed, 2)
+  heights = batch_shapes.choose_heights(needed, batch_shapes.MOST)
   fewest = sum(heights[at] for at in np.searchsorted(heights, needed))
   assert sum(shape.rows for shape in shapes) <= 1.03 * fewest
   for before, after, shape in zip(steps, laid.steps, shapes, strict=True):
-    assert sorted(before) == sorted(filter(None, after))
+    # Samples change rows, but not the step; no row is too long.
+    assert sorted(chain(*before)) == sorted(chain(*after))
+    assert max(table.tokens[row].sum() for row in after) <= length
     assert len(after) == shape.rows
     held = count_rows(after, counts)
     for most, values in (
@@ -164,3 +180,20 @@ def test_little_of_the_tiles_of_training_is_padding(drawn, name, length, shards)
       (shape.answers, held.answers),
     ):
       assert values.reshape(shards, -1).sum(1).max() <= most
+
+
+@given(st.lists(st.integers(0, 40), max_size=40), st.integers(1, 8))
+def test_rows_change_places_within_their_step_alone(tiles, step_rows):
+  place = np.random.default_rng(0).permutation(len(tiles))
+  joined = tree_packing.join_neighbours(place, np.array(tiles, int), step_rows)
+  assert sorted(joined.tolist()) == list(range(len(tiles)))
+  assert (joined // step_rows == place // step_rows).all()
+
+
+def test_neighbours_hold_alike_many_tiles_together():
+  tiles = np.array([1, 2, 3, 4, 5, 6, 7, 8])
+  joined = tree_packing.join_neighbours(np.arange(8), tiles, 8)
+  held = np.empty(8, int)
+  held[joined] = tiles
+  for shards in (1, 2, 4):
+    assert set(held.reshape(shards, -1).sum(1)) == {36 // shards}

@@ -13,15 +13,21 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mllm_selector_jax.data.packing import assembly, row_packing
-from mllm_selector_jax.data.packing.shard_spreading import EMPTY, spread
+from mllm_selector_jax.data.packing.shard_spreading import (
+  Samples,
+  exchange_samples,
+  spread,
+)
 from mllm_selector_jax.types import Tiling
 
 MOST = 3  # shapes, each a compilation
 STEPS_EACH = 100  # steps that pay for one more of them
 LEVELS = 24  # numbers of rows and of tiles among which those of shapes are chosen
 # What a feature of a tile costs, in tokens: a vision tower of 0.3 to 0.4 billion
-# parameters costs .04 to .15 of a decoder of 7 or 8 billion.
-FEATURE_COST = 1 / 8
+# parameters costs .04 to .15 of a decoder of 7 or 8 billion. In native resolution four
+# patches make a feature, and all patches of an image see each other: .1 to .4 of
+# decoders of 2 to 8 billion, of which the backward pass is counted, too.
+FEATURE_COST, NATIVE_FEATURE_COST = 1 / 8, 1 / 4
 
 
 def count_shapes(steps: int, most: int = MOST) -> int:
@@ -163,19 +169,21 @@ def _choose_more(
 def lay_out(
   steps: Sequence[row_packing.Rows],
   items: assembly.Counts,
+  tokens: Int[np.ndarray, " n"],
   length: int,
   tiling: Tiling,
   shards: int = 1,
   most: int | None = None,
 ) -> Laid:
-  """Spreads the rows of every step over shards, and assigns one of few shapes to it.
+  """Spreads the samples of every step over shards, and assigns one of few shapes to it.
 
   Shapes are chosen by their rows and tiles: a row costs its tokens, and a tile
-  `FEATURE_COST` for each of its features.
+  `FEATURE_COST`, or the native one, for each of its features.
 
   Args:
     steps: of packed rows of items.
     items: what each item holds.
+    tokens: of each item.
     length: tokens of a row.
     tiling: of the model.
     shards: over how many shards a step's rows are spread.
@@ -183,44 +191,70 @@ def lay_out(
   """
   if most is None:
     most = count_shapes(len(steps))
-  counts = [assembly.count_rows(step, items) for step in steps]
-  places = [spread(count.tiles, count.supervised, shards) for count in counts]
+  laid = [_lay_step(step, items, tokens, length, shards) for step in steps]
+  # A batch has at least one row and one place for a tile in a shard.
+  heights = np.array([max(1, len(rows) // shards) for rows in laid], np.int64)
   fullest = np.array(
     [
-      [_sum_fullest(values, at) for values in count]
-      for count, at in zip(counts, places, strict=True)
+      [values.reshape(shards, -1).sum(1).max(initial=0) for values in count]
+      for count in (assembly.count_rows(rows, items) for rows in laid)
     ],
     np.int64,
   ).reshape(-1, len(assembly.Counts._fields))
-  # A batch has at least one row and one place for a tile in a shard.
-  heights = np.array([max(1, at.shape[1]) for at in places], np.int64)
   needed = np.stack([heights, np.maximum(1, fullest[:, 0])], 1)
 
   def make_shape(height, most_held):
     rows = int(height) * shards
     return assembly.make_shape(rows, most_held.tolist(), length, tiling, shards)
 
-  pairs = choose_sizes(needed, (length, FEATURE_COST * tiling.patches), most)
+  feature = NATIVE_FEATURE_COST if tiling.native else FEATURE_COST
+  pairs = choose_sizes(needed, (length, feature * tiling.patches), most)
   which = assign(needed, pairs)
   alike = [np.flatnonzero(which == number) for number in range(len(pairs))]
   shapes = [make_shape(heights[at].max(), fullest[at].max(0)) for at in alike]
   laid = [
-    _lay_rows(step, at, shapes[number].rows // shards)
-    for step, at, number in zip(steps, places, which.tolist(), strict=True)
+    _fill(rows, shards, shapes[number].rows // shards)
+    for rows, number in zip(laid, which.tolist(), strict=True)
   ]
   largest = make_shape(heights.max(), fullest.max(0))
   return Laid(laid, which, tuple(shapes), largest)
 
 
-def _sum_fullest(values: Int[np.ndarray, " r"], places: Int[np.ndarray, "w h"]) -> int:
-  """Returns the largest sum of a shard; places without a row add nothing."""
-  return int(np.append(values, 0)[places].sum(1).max(initial=0))
-
-
-def _lay_rows(
-  step: row_packing.Rows, places: Int[np.ndarray, "w h"], height: int
+def _lay_step(
+  step: row_packing.Rows,
+  items: assembly.Counts,
+  tokens: Int[np.ndarray, " n"],
+  length: int,
+  shards: int,
 ) -> row_packing.Rows:
-  """Lists the rows of each shard in turn, filled up to `height` with empty ones."""
-  padded = np.full((len(places), height), EMPTY)
-  padded[:, : places.shape[1]] = places
-  return [[] if row == EMPTY else step[row] for row in padded.ravel().tolist()]
+  """Lists the rows of each shard in turn, as many in all of them."""
+  count = assembly.count_rows(step, items)
+  places = spread(count.tiles, count.supervised, shards)
+  height = places.shape[1]
+  rows = [[] if row < 0 else step[row] for row in places.ravel().tolist()]
+  if shards == 1:
+    return rows
+  flat = np.fromiter((item for row in rows for item in row), np.int64)
+  row_of = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+  samples = Samples(
+    *(
+      np.asarray(values)[flat].astype(np.int64)
+      for values in (tokens, items.tiles, items.supervised)
+    )
+  )
+  moved = exchange_samples(row_of, samples, length, shards, height)
+  rows = [[] for _ in rows]
+  for item, row in zip(flat.tolist(), moved.tolist(), strict=True):
+    rows[row].append(item)
+  return rows
+
+
+def _fill(rows: row_packing.Rows, shards: int, height: int) -> row_packing.Rows:
+  """Fills each shard's rows up to `height` with empty ones."""
+  each = len(rows) // shards
+  empty: row_packing.Rows = [[] for _ in range(height - each)]
+  return [
+    row
+    for start in range(0, len(rows), each)
+    for row in rows[start : start + each] + empty
+  ]

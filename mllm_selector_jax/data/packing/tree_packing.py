@@ -97,8 +97,9 @@ def make_plan(
   largest first, where they leave the least room. Rows then lie in an order in which
   consecutive ones hold about the average of tiles and of supervised tokens. If samples
   have several tiles and there are many steps, the rows are first divided into classes
-  of more and of fewer tiles, whose batches have shapes of their own. Ties are broken by
-  item number, and nothing but equality of the keys counts.
+  of more and of fewer tiles, whose batches have shapes of their own, and those of one
+  step are ordered by `join_neighbours`. Ties are broken by item number, and nothing but
+  equality of the keys counts.
 
   Args:
     lengths: tokens of each sample; none may exceed `row_length`.
@@ -139,11 +140,14 @@ def make_plan(
   classes = 1
   if step_rows is not None and tiles.max(initial=0) > 1:
     classes = batch_shapes.count_shapes(row_count // step_rows, MOST_CLASSES)
+  row_tiles = _sum_by(row_of, measure(tiles, joined.tiles), row_count)
   rank = _order_by_class(
-    _sum_by(row_of, measure(tiles, joined.tiles), row_count),
+    row_tiles,
     _sum_by(row_of[tree_of], np.asarray(learned, np.int64), row_count),
     classes,
   )
+  if step_rows is not None and tiles.max(initial=0) > 1:
+    rank = join_neighbours(rank, row_tiles, step_rows)
 
   # Inside a row the largest tree is first, inside a tree the lowest item number.
   place = order[np.argsort(rank[row_of[order]], kind="stable")]
@@ -237,6 +241,37 @@ def _order_by_class(
     place[rows] = start + interleave(tiles[rows], learned[rows])
     start += len(rows)
   return place
+
+
+def join_neighbours(
+  place: Int[np.ndarray, " r"], tiles: Int[np.ndarray, " r"], step_rows: int
+) -> Int[np.ndarray, " r"]:
+  """Orders the rows of each step so that its parts hold about equally many tiles.
+
+  The row of most tiles comes to stand beside that of the fewest, and so on; then pairs
+  are paired, while their number is even. Whatever the number of shards, the rows of
+  one of them are such a group, if both are powers of two. The last step, if it is not
+  full, stays as it is.
+
+  Args:
+    place: of each row.
+    tiles: of each row.
+    step_rows: rows of a step.
+
+  Returns:
+    The place of each row, in the same step as before.
+  """
+  whole = len(place) // step_rows * step_rows
+  rows = np.argsort(place)
+  groups = rows[:whole].reshape(-1, step_rows, 1)
+  while groups.shape[1] > 1 and groups.shape[1] % 2 == 0:
+    half = groups.shape[1] // 2
+    order = np.argsort(-tiles[groups].sum(-1), axis=1, kind="stable")[..., None]
+    groups = np.take_along_axis(groups, order, 1)
+    groups = np.concatenate([groups[:, :half], groups[:, : half - 1 : -1]], -1)
+  joined = np.empty_like(place)
+  joined[np.concatenate([groups.ravel(), rows[whole:]])] = np.arange(len(place))
+  return joined
 
 
 def _bounds(counts: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k+1"]:
