@@ -59,6 +59,17 @@ class PatchPlaces:
     self.heights, self.widths = spread(height * grid), spread(width * grid)
 
 
+def find_layouts(places: PatchPlaces, vision: VisionConfig) -> list[attention.Layout]:
+  """Who sees whom in an image and, where there are windows, in a window."""
+  # The order of patches means nothing without a causal mask.
+  order = jnp.zeros_like(places.images)
+  layouts = [attention.Layout(places.images, order, causal=False)]
+  if vision.window:
+    most = (vision.window * vision.grid) ** 2
+    layouts.append(attention.Layout(places.windows, order, causal=False, longest=most))
+  return layouts
+
+
 def find_rotation(
   places: PatchPlaces, head_dim: int, dtype=jnp.float32
 ) -> tuple[Float[Array, "W N 1 h"], Float[Array, "W N 1 h"]]:
@@ -166,19 +177,24 @@ class NativeTower(nnx.Module):
       table = self.position_embedding[...]
       x = x + interpolate_positions(table, where, vision.position_side).astype(dtype)
     cos, sin = find_rotation(where, vision.head_dim, wide)
-    seen = np.zeros(vision.layers, bool)
-    seen[list(vision.global_layers)] = True
+    crossed = np.zeros(vision.layers, bool)
+    crossed[list(vision.global_layers)] = True
+    attend_image, *attend_windows = (
+      attention.make_attend(config.attention, layout)
+      for layout in find_layouts(where, vision)
+    )
 
     def call(layer, x, number):
-      segments = where.images
-      if vision.window:
-        segments = jnp.where(jnp.asarray(seen)[number], segments, where.windows)
-      # The order of patches means nothing without a causal mask.
-      layout = attention.Layout(segments, jnp.zeros_like(segments), causal=False)
-      attend = attention.make_attend(config.attention, layout)
-      return layer(
-        x, lambda q, k, v: attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
-      )
+      def attend(query, key, value):
+        turned = rotate(query, cos, sin), rotate(key, cos, sin), value
+        if not attend_windows:
+          return attend_image(*turned)
+        # Layers of one kind run in one loop; each runs one of the two.
+        return jax.lax.cond(
+          jnp.asarray(crossed)[number], attend_image, attend_windows[0], *turned
+        )
+
+      return layer(x, attend)
 
     kept = [state - 1 for state in config.deepstack]
     return stack.run_numbered(self.layers, x, call, kept, remat=config.remat)
