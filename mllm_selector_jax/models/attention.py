@@ -18,6 +18,9 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import block_attention, splash
 from mllm_selector_jax.models.block_attention import UNSEEN, Rule, Tokens
 
+# Patches of a row at most for which cuDNN is given a mask of all pairs, which takes 3
+# bytes a pair: 0.8 GB. More patches are visited in blocks, slowly but in any memory.
+MASKED = 16384
 BLOCK = 128  # queries whose scores are held at once, where all keys are visited
 DENSE = 256  # tokens of a row at most, for which that is as fast on CPUs
 
@@ -39,6 +42,8 @@ class Layout(NamedTuple):
     window: positions that a query sees, its own included; None is all, which rows
       that are not causal must have.
     causal: whether a query sees no later key.
+    longest: tokens that no segment has more of, known while tracing; None: unknown.
+      Only rows that are not causal, and have no prefixes, have it.
   """
 
   segments: Int[Array, "B L"]
@@ -46,12 +51,14 @@ class Layout(NamedTuple):
   prefixes: Int[Array, "B L"] | None = None
   window: int | None = None
   causal: bool = True
+  longest: int | None = None
 
 
 def split_layout(layout: Layout) -> tuple[Tokens, Rule]:
   """The layout's tokens, and its rule."""
-  segments, positions, prefixes, window, causal = layout
+  segments, positions, prefixes, window, causal, longest = layout
   assert causal or window is None, "a window is of causal rows"
+  assert longest is None or not (causal or prefixes is not None)
   places = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
   counted = None if window is None else positions
   return Tokens(segments, prefixes, counted, places), Rule(causal, window)
@@ -133,6 +140,62 @@ def attend_causal(
   return blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks, axis=1)
 
 
+def _attend_near(
+  query: Float[Array, "B L H d"],
+  key: Float[Array, "B L Hkv d"],
+  value: Float[Array, "B L Hkv d"],
+  segments: Int[Array, "B L"],
+  longest: int,
+) -> Float[jax.Array, "B L H d"]:
+  """Attention in segments of at most `longest` tokens, not causal.
+
+  A segment lies in a block of so many tokens and the one before or after it, so that
+  each block of queries sees three blocks of keys. All blocks are computed at once.
+  """
+  rows, length = segments.shape
+  blocks = -(-length // longest)
+
+  def cut(x, sides=0):
+    """The row's blocks, filled up with 0; with so many of 0 at both ends."""
+    filled = (sides * longest, sides * longest + -length % longest)
+    filled = jnp.pad(x, ((0, 0), filled, *((0, 0),) * (x.ndim - 2)))
+    return filled.reshape(rows, blocks + 2 * sides, longest, *x.shape[2:])
+
+  def widen(x):
+    """Of each block the one before it, itself and the one after it, in one."""
+    x = cut(x, sides=1)
+    wide = [x[:, :-2], x[:, 1:-1], x[:, 2:]]
+    return jnp.concatenate(wide, axis=2).reshape(rows * blocks, -1, *x.shape[3:])
+
+  places = jnp.broadcast_to(jnp.arange(1, length + 1), segments.shape)
+  numbers = cut(segments), cut(places)
+  own, place = (x.reshape(rows * blocks, longest) for x in numbers)
+  seen = block_attention.find_pairs(
+    Tokens(own, None, None, place),
+    Tokens(widen(segments), None, None, widen(places)),
+    Rule(False, None),
+  )
+  bias = jnp.where(seen, 0.0, UNSEEN).astype(jnp.float32)[:, None, None]
+  query = cut(query).reshape(rows * blocks, longest, *query.shape[2:])
+  mixed = attend_biased(query, widen(key), widen(value), bias)
+  return mixed.reshape(rows, blocks * longest, *mixed.shape[2:])[:, :length]
+
+
+def _make_near(layout: Layout) -> Attend:
+  """Attention of short segments, in plain XLA.
+
+  All kernels take it: a loop over blocks is slow on accelerators, and fast kernels
+  compute all pairs of a row, which are a few hundred times as many as windows of
+  patches need.
+  """
+  assert layout.longest is not None
+  # The backward pass computes the weights again, and keeps none.
+  attend = jax.checkpoint(_attend_near, static_argnums=4)
+  return lambda query, key, value: attend(
+    query, key, value, layout.segments, layout.longest
+  )
+
+
 def make_biased(bias: Float[Array, "B 1 1 L T"] | None) -> Attend:
   """Attention with that bias, in plain XLA."""
   return lambda query, key, value: attend_biased(query, key, value, bias)
@@ -141,6 +204,8 @@ def make_biased(bias: Float[Array, "B 1 1 L T"] | None) -> Attend:
 def _make_xla(layout: Layout | None) -> Attend:
   if layout is None:
     return make_biased(None)
+  if layout.longest is not None:
+    return _make_near(layout)
   if visits_blocks(layout):
     tokens, rule = split_layout(layout)
     blocks = block_attention.cut_rows(tokens, rule)
@@ -151,44 +216,6 @@ def _make_xla(layout: Layout | None) -> Attend:
   if not layout.causal:
     return make_biased(bias)
   return lambda query, key, value: attend_causal(query, key, value, bias)
-
-
-def make_near(segments: Int[Array, "B L"], reach: int) -> Attend:
-  """Attention inside segments of at most `reach` tokens, later ones included.
-
-  What a query sees lies in its own block of `reach` tokens or in one of the two beside
-  it, so that these are all that is computed, on any platform.
-
-  Args:
-    segments: a number a segment; tokens of one lie together.
-    reach: tokens of the longest segment.
-  """
-  rows, length = segments.shape
-
-  def cut(x, value=0):
-    widths = [(0, 0), (0, -length % reach), *[(0, 0)] * (x.ndim - 2)]
-    x = jnp.pad(x, widths, constant_values=value)
-    return x.reshape(rows, -1, reach, *x.shape[2:])
-
-  def surround(blocks, value=0):
-    edge = jnp.full_like(blocks[:, :1], value)
-    before = jnp.concatenate([edge, blocks[:, :-1]], axis=1)
-    after = jnp.concatenate([blocks[:, 1:], edge], axis=1)
-    return jnp.concatenate([before, blocks, after], axis=2)
-
-  def flatten(blocks):
-    return blocks.reshape(-1, *blocks.shape[2:])
-
-  own = cut(segments, -1)
-  seen = flatten(own)[:, :, None] == flatten(surround(own, -2))[:, None, :]
-  bias = jnp.where(seen, 0.0, UNSEEN).astype(jnp.float32)[:, None, None]
-
-  def attend(query, key, value):
-    around = (flatten(surround(cut(x))) for x in (key, value))
-    mixed = attend_biased(flatten(cut(query)), *around, bias)
-    return mixed.reshape(rows, -1, *mixed.shape[2:])[:, :length]
-
-  return attend
 
 
 def visits_blocks(layout: Layout) -> bool:
@@ -207,6 +234,10 @@ def _make_cudnn(layout: Layout | None) -> Attend:
   # segment ids were once dropped silently on the way to it (MaxText #4476).
   # `is_causal` says nothing new, but lets it skip half of the blocks.
   mask = None
+  if layout is not None and layout.longest is not None:
+    return _make_near(layout)
+  if layout is not None and not layout.causal and layout.segments.shape[1] > MASKED:
+    return _make_xla(layout)
   if layout is not None:
     mask = sharding.constrain(
       find_seen(layout)[:, None], ("batch", None, "length", None)
@@ -226,14 +257,15 @@ def _make_cudnn(layout: Layout | None) -> Attend:
 
 
 def _make_splash(layout: Layout | None) -> Attend:
-  # Splash cannot see later keys (as in vision towers), nor measure a window in
-  # positions.
-  if layout is None or not layout.causal:
+  if layout is None:
     return _make_xla(layout)
+  if layout.longest is not None:
+    return _make_near(layout)
+  # Splash cannot measure a window in positions.
   if layout.window is not None and layout.prefixes is not None:
     return _make_xla(layout)
   return lambda query, key, value: splash.attend(
-    query, key, value, layout.segments, layout.prefixes, layout.window
+    query, key, value, layout.segments, layout.prefixes, layout.window, layout.causal
   )
 
 

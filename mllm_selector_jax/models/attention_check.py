@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.arrays import Array
-from mllm_selector_jax.models import attention, mllm
+from mllm_selector_jax.models import attention, mllm, native_tower
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.types import Batch, Params
 
@@ -26,6 +26,7 @@ TOLERANCES = {
   "bfloat16": (2e-2, 2e-1),
   "float64": (1e-5, 1e-4),  # splash accumulates in float32
 }
+STATES = "hidden states"  # the other things that are compared are attentions
 
 
 def choose_kernel(
@@ -52,19 +53,18 @@ def choose_kernel(
   wanted = run_sample(plain, params, batch)
   try:
     found = run_sample(fast, params, batch)
-    differences = [
-      float(relative_distance(*pair)) for pair in zip(found, wanted, strict=True)
-    ]
+    differences = {
+      place: float(relative_distance(found[place], wanted[place])) for place in wanted
+    }
   except Exception as error:  # kernels raise whatever they like
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     warn(f"attention {kernel!r} cannot be run here, using 'xla': {reason}")
     return plain
-  for place, difference, most in zip(
-    ("one attention", "hidden states"),
-    differences,
-    TOLERANCES[config.dtype],
-    strict=True,
-  ):
+  of_attention, of_states = TOLERANCES[config.dtype]
+  # Attention first, which says more of what is wrong.
+  for place in sorted(differences, key=STATES.__eq__):
+    difference = differences[place]
+    most = of_states if place == STATES else of_attention
     if not difference <= most:  # a NaN is not, either
       warn(
         f"attention {kernel!r} differs from 'xla' on the first batch, using 'xla':"
@@ -82,7 +82,7 @@ def wanted_kernel(config: MllmConfig) -> str:
 
 def run_sample(
   config: MllmConfig, params: Params, batch: Batch
-) -> tuple[Float[Array, "n L H d"], Float[Array, "n T D"]]:
+) -> dict[str, Float[Array, "..."]]:
   """`_sample`, compiled for this config."""
   # A jit of its own, since it runs once and holds two programs of the model.
   # The key is an argument: the compiler would fold what a constant one draws.
@@ -92,32 +92,81 @@ def run_sample(
 
 def _sample(
   config: MllmConfig, params: Params, batch: Batch, key: Array
-) -> tuple[Float[Array, "n L H d"], Float[Array, "n T D"]]:
-  """One attention of drawn vectors, and the model's hidden states that count.
+) -> dict[str, Float[Array, "..."]]:
+  """What is compared, by its name.
 
-  On few rows: XLA holds the scores of all pairs of tokens, which is why there
-  are fast kernels.
+  Attention of drawn vectors, in the decoder's layout and in those of a tower of native
+  resolution; and the model's hidden states that count, which any tower's features are
+  part of. On few rows: XLA holds the scores of all pairs of tokens, which is why there
+  are fast kernels. Of these rows' shards the tower reads all images.
   """
   batch = _pick_rows(batch)
-  decoder = config.decoder
-  heads = (decoder.heads, decoder.kv_heads, decoder.kv_heads)
-  # Drawn, so that every key weighs something: one too many shows.
-  rows = batch.segments.shape
-  drawn = [
-    jax.random.normal(key, (*rows, many, decoder.head_dim), config.dtype)
-    for key, many in zip(jax.random.split(key, 3), heads, strict=True)
-  ]
+  decoder, vision = config.decoder, config.vision
   layout = attention.Layout(
     batch.segments, batch.positions, batch.prefixes, decoder.window
   )
+  heads = decoder.heads, decoder.kv_heads
+  sample = {
+    "one attention": _attend_drawn(config, layout, heads, decoder.head_dim, key)
+  }
+  if batch.places is not None and batch.places.shape[1]:
+    heads = vision.heads, vision.heads
+    for name, layout in zip(
+      ("images", "windows"), _lay_out_tower(config, batch.places), strict=False
+    ):
+      mixed = _attend_drawn(config, layout, heads, vision.head_dim, key)
+      sample[f"one attention in {name}"] = mixed
+  states = mllm.hidden_states(config, params, batch, batch.predict)
+  # What nobody is scored by may differ.
+  sample[STATES] = jnp.where(batch.weights[..., None] > 0, states, 0)
+  return sample
+
+
+def _lay_out_tower(
+  config: MllmConfig, places: Int[Array, "W M 5"]
+) -> list[attention.Layout]:
+  """Who sees whom in a tower of native resolution.
+
+  A shard without images is full of segments, so that there is something to compare.
+  """
+  vision = config.vision
+  where = native_tower.PatchPlaces(places, vision.grid, vision.window)
+
+  def fill(layout):
+    segments = layout.segments
+    most = layout.longest or segments.shape[1]
+    full = 1 + jnp.arange(segments.shape[1])[None] // most
+    empty = (segments < 1).all(1, keepdims=True)
+    return layout._replace(segments=jnp.where(empty, full, segments))
+
+  return [fill(layout) for layout in native_tower.find_layouts(where, vision)]
+
+
+def _attend_drawn(
+  config: MllmConfig,
+  layout: attention.Layout,
+  heads: tuple[int, int],
+  width: int,
+  key: Array,
+) -> Float[Array, "B L H d"]:
+  """One attention of vectors drawn for queries, keys and values.
+
+  Args:
+    config: names the kernel.
+    layout: who sees whom.
+    heads: of queries, and of keys and values.
+    width: of a head.
+    key: what is drawn from.
+  """
+  # Drawn, so that every key weighs something: one too many shows.
+  drawn = [
+    jax.random.normal(key, (*layout.segments.shape, many, width), config.dtype)
+    for key, many in zip(jax.random.split(key, 3), (*heads, heads[1]), strict=True)
+  ]
   with mllm.precision(config):
     mixed = attention.make_attend(config.attention, layout)(*drawn)
-  states = mllm.hidden_states(config, params, batch, batch.predict)
-  # What padding sees, and what nobody is scored by, may differ.
-  return (
-    jnp.where(batch.segments[..., None, None] > 0, mixed, 0),
-    jnp.where(batch.weights[..., None] > 0, states, 0),
-  )
+  # What padding sees may differ.
+  return jnp.where(layout.segments[..., None, None] > 0, mixed, 0)
 
 
 def _pick_rows(batch: Batch) -> Batch:
@@ -126,13 +175,22 @@ def _pick_rows(batch: Batch) -> Batch:
   ways = 1 if mesh.empty else sharding.row_ways(mesh)
   if len(batch.segments) % ways:
     ways = 1
+  rows, length = len(batch.tokens) // ways, batch.tokens.shape[1]
   crowded = batch.segments.max(1).reshape(ways, -1).argmax(1)
 
   def pick(x):
-    shards = x.reshape(ways, -1, *x.shape[1:])
-    return shards[jnp.arange(ways), crowded]
+    # Of rows, or of shards of rows.
+    parts = x.reshape(ways, -1, *x.shape[1:])
+    return parts[jnp.arange(ways), crowded * parts.shape[1] // rows]
 
-  return jax.tree.map(pick, batch)
+  picked = jax.tree.map(pick, batch)
+  # Positions are counted through all rows of a shard, of which one is left.
+  first = crowded % (len(batch.tokens) // len(batch.predict)) * length
+  predict = picked.predict - first[:, None]
+  inside = (predict >= 0) & (predict < length)
+  return picked._replace(
+    predict=jnp.where(inside, predict, 0), weights=jnp.where(inside, picked.weights, 0)
+  )
 
 
 @jax.jit

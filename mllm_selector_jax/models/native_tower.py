@@ -5,8 +5,6 @@ All tiles of a shard lie one after the other, and so do their patches, row by ro
 each. A patch sees those of its image, or of its window of the image.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +57,17 @@ class PatchPlaces:
     self.rows = spread(row * grid, inside // grid)
     self.columns = spread(column * grid, inside % grid)
     self.heights, self.widths = spread(height * grid), spread(width * grid)
+
+
+def find_layouts(places: PatchPlaces, vision: VisionConfig) -> list[attention.Layout]:
+  """Who sees whom in an image and, where there are windows, in a window."""
+  # The order of patches means nothing without a causal mask.
+  order = jnp.zeros_like(places.images)
+  layouts = [attention.Layout(places.images, order, causal=False)]
+  if vision.window:
+    most = (vision.window * vision.grid) ** 2
+    layouts.append(attention.Layout(places.windows, order, causal=False, longest=most))
+  return layouts
 
 
 def find_rotation(
@@ -168,30 +177,24 @@ class NativeTower(nnx.Module):
       table = self.position_embedding[...]
       x = x + interpolate_positions(table, where, vision.position_side).astype(dtype)
     cos, sin = find_rotation(where, vision.head_dim, wide)
-    attend = self._make_attend(where)
+    crossed = np.zeros(vision.layers, bool)
+    crossed[list(vision.global_layers)] = True
+    attend_image, *attend_windows = (
+      attention.make_attend(config.attention, layout)
+      for layout in find_layouts(where, vision)
+    )
 
     def call(layer, x, number):
-      def turned(query, key, value):
-        return attend(number, rotate(query, cos, sin), rotate(key, cos, sin), value)
+      def attend(query, key, value):
+        turned = rotate(query, cos, sin), rotate(key, cos, sin), value
+        if not attend_windows:
+          return attend_image(*turned)
+        # Layers of one kind run in one loop; each runs one of the two.
+        return jax.lax.cond(
+          jnp.asarray(crossed)[number], attend_image, attend_windows[0], *turned
+        )
 
-      return layer(x, turned)
+      return layer(x, attend)
 
     kept = [state - 1 for state in config.deepstack]
     return stack.run_numbered(self.layers, x, call, kept, remat=config.remat)
-
-  def _make_attend(self, where: PatchPlaces) -> Callable[..., jax.Array]:
-    """The attention of a layer by its number, which may be traced."""
-    vision = self.config.vision
-    # The order of patches means nothing without a causal mask.
-    layout = attention.Layout(where.images, jnp.zeros_like(where.images), causal=False)
-    see_images = attention.make_attend(self.config.attention, layout)
-    everywhere = np.isin(np.arange(vision.layers), vision.global_layers)
-    if not vision.window or everywhere.all():
-      return lambda number, *heads: see_images(*heads)
-    see_windows = attention.make_near(where.windows, (vision.window * vision.grid) ** 2)
-
-    def attend(number, *heads):
-      kind = jnp.asarray(everywhere)[number]
-      return jax.lax.cond(kind, see_images, see_windows, *heads)
-
-    return attend

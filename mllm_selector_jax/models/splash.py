@@ -1,5 +1,7 @@
 """Attention by JAX's splash kernel for TPUs; elsewhere only interpreted, for tests."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
@@ -7,7 +9,7 @@ from jaxtyping import Float, Int
 from mllm_selector_jax import sharding
 from mllm_selector_jax.arrays import Array
 
-BLOCKS = (512, 256, 128)  # tokens of a tile; the largest that divides the row
+BLOCKS = (512, 256, 128)  # tokens of a tile
 ROWS = ("batch", "length")
 HEADS = ("batch", "length", "kv_heads", None)
 
@@ -19,8 +21,9 @@ def attend(
   segments: Int[Array, "B L"],
   prefixes: Int[Array, "B L"] | None = None,
   window: int | None = None,
+  causal: bool = True,
 ) -> Float[jax.Array, "B L H d"]:
-  """Causal attention inside segments and, with `prefixes`, to their trunks.
+  """Attention inside segments and, with `prefixes`, to their trunks.
 
   Splash compares one id a query with one id a key, so a trunk takes a second
   pass, whose result is merged with the first's. That has no gradient; without
@@ -31,16 +34,10 @@ def attend(
     segments: a number a segment, 0 for padding.
     prefixes: the trunk's segment; below 1 for none.
     window: tokens that a query sees; not together with prefixes.
-
-  Raises:
-    ValueError: the length of the rows is not a multiple of 128.
+    causal: whether a query sees no later key; without it there is no window.
   """
-  assert window is None or prefixes is None
-  length = query.shape[1]
-  if length % BLOCKS[-1]:
-    raise ValueError(
-      f"splash attention: rows of {length} tokens; only multiples of 128 can be run."
-    )
+  assert window is None or (prefixes is None and causal)
+  block = find_block(query.shape[1])
   query = query * query.shape[-1] ** -0.5
   arrays, axes = [query, key, value, segments], [HEADS, HEADS, HEADS, ROWS]
   if prefixes is not None:
@@ -51,21 +48,42 @@ def attend(
     axes.append(ROWS)
 
   def attend_part(query, key, value, segments, prefixes=None):
-    # Splash takes heads before tokens, and one row.
-    query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
-    heads = query.shape[1]
+    length, heads = query.shape[1:3]
+    query, key, value = (_fill(x, block) for x in (query, key, value))
+    # What fills a row up is padding, as other places without a segment.
+    segments = jnp.pad(segments, ((0, 0), (0, -length % block)))
+    make_kernel = functools.partial(_make_kernel, segments.shape[1], block, heads)
     if prefixes is None:
-      kernel = _make_kernel(length, heads, window, residuals=False)
+      kernel = make_kernel(_make_mask(segments.shape[1], window, causal), False)
       mixed = _run(kernel, query, key, value, segments, segments)
     else:
-      kernel = _make_kernel(length, heads, None, residuals=True)
+      prefixes = jnp.pad(prefixes, ((0, 0), (0, -length % block)), constant_values=-1)
+      kernel = make_kernel(_make_mask(segments.shape[1], None, causal), True)
       own, (own_weight,) = _run(kernel, query, key, value, segments, segments)
       trunk, (trunk_weight,) = _run(kernel, query, key, value, prefixes, segments)
       mixed = _merge(own, own_weight, trunk, trunk_weight)
-    return jnp.swapaxes(mixed, 1, 2)
+    return jnp.swapaxes(mixed, 1, 2)[:, :length]
 
   # Mosaic kernels cannot be partitioned by the compiler.
   return sharding.map_shards(attend_part, arrays, axes, HEADS)
+
+
+def find_block(length: int) -> int:
+  """The size of tiles for rows of that length, which are filled up to whole tiles.
+
+  Large tiles are worth an eighth more tokens, not more.
+  """
+  fitting = (block for block in BLOCKS if 8 * (-length % block) <= length)
+  return next(fitting, BLOCKS[-1])
+
+
+def _fill(x: Float[Array, "B L H d"], block: int) -> Float[jax.Array, "B H _ d"]:
+  """Heads before tokens, as splash takes them, and whole tiles of tokens.
+
+  Heads of any size are run: the TPU compiler fills up channels by itself.
+  """
+  filled = jnp.pad(x, ((0, 0), (0, -x.shape[1] % block), (0, 0), (0, 0)))
+  return jnp.swapaxes(filled, 1, 2)
 
 
 def _merge(
@@ -93,16 +111,23 @@ def _run(kernel, query, key, value, query_ids, key_ids):
   return jax.vmap(kernel)(query, key, value, ids)
 
 
-def _make_kernel(length: int, heads: int, window: int | None, residuals: bool):
-  """Splash for rows of that length; with residuals also the log-sum-exp."""
+def _make_mask(length: int, window: int | None, causal: bool):
+  """What splash knows of who sees whom before it reads segments."""
   # Here, since most runs need none of it.
   from jax.experimental.pallas.ops.tpu import splash_attention
 
   shape = (length, length)
-  mask: splash_attention.Mask = splash_attention.CausalMask(shape)
   if window is not None:
-    mask = splash_attention.LocalMask(shape, (window - 1, 0), offset=0)
-  block = next(block for block in BLOCKS if length % block == 0)
+    return splash_attention.LocalMask(shape, (window - 1, 0), offset=0)
+  if causal:
+    return splash_attention.CausalMask(shape)
+  return splash_attention.FullMask(shape)
+
+
+def _make_kernel(length: int, block: int, heads: int, mask, residuals: bool):
+  """Splash for rows of that length; with residuals also the log-sum-exp."""
+  from jax.experimental.pallas.ops.tpu import splash_attention
+
   sizes = splash_attention.BlockSizes(
     block_q=block,
     block_kv=block,

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.data.packing import assembly
-from mllm_selector_jax.models import mllm, splash
+from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import LoraConfig, MllmConfig
 from mllm_selector_jax.pipeline import fine_tune
@@ -84,14 +84,14 @@ class Program:
   seconds: float
 
 
-def choose_attention(config: MllmConfig, platform: str, row_length: int) -> MllmConfig:
+def choose_attention(config: MllmConfig, platform: str) -> MllmConfig:
   """Return the config with the attention kernel of a run on these devices.
 
   cuDNN's kernel cannot be compiled without a GPU; XLA's attention replaces it.
   """
-  fast = platform == "tpu" and row_length % splash.BLOCKS[-1] == 0
   if config.attention == "auto":
-    return dataclasses.replace(config, attention="splash" if fast else "xla")
+    fast = "splash" if platform == "tpu" else "xla"
+    return dataclasses.replace(config, attention=fast)
   if config.attention == "cudnn":
     return dataclasses.replace(config, attention="xla")
   return config
@@ -147,7 +147,7 @@ def compile_train(
   ways = sharding.row_ways(mesh)
   planned = fine_tune.lay_out(section, pool, rows, seed, config.tiling, ways)
   steps, shape = planned.steps, planned.largest
-  config = choose_attention(config, platform, shape.length)
+  config = choose_attention(config, platform)
   options = fine_tune.make_options(section)
   trainable, frozen = train_step.split_params(
     abstract_params(config, mesh), options.trainable
@@ -186,7 +186,7 @@ def compile_score(
     The compiled step, and the layout of the pass.
   """
   layout = engine.lay_out(config, pool, rows, options, mesh, described=True)
-  config = choose_attention(config, platform, layout.shape.length)
+  config = choose_attention(config, platform)
   plugged = list_token_signals(options.signals)
   fn = make_score_step(config, options.seed, True, plugged)
   arguments = abstract_params(config, mesh), abstract_batch(layout.shape, mesh)

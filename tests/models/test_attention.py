@@ -7,26 +7,26 @@ import numpy as np
 import pytest
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.models import attention
+from mllm_selector_jax.models import attention, splash
 from tests.models import trees
 
 # What can run here: splash is interpreted, cuDNN needs its GPU.
 KERNELS = ("xla", "splash")
 
 
-@functools.partial(jax.jit, static_argnames=("kernel", "window", "causal"))
-def run_kernel(arrays, segments, positions, prefixes, window, causal, kernel):
-  layout = attention.Layout(segments, positions, prefixes, window, causal)
-  return attention.make_attend(kernel, layout)(*arrays)
+@functools.partial(jax.jit, static_argnames=("rule", "kernel"))
+def run_kernel(arrays, numbers, rule, kernel):
+  return attention.make_attend(kernel, attention.Layout(*numbers, *rule))(*arrays)
 
 
 def attend(query, key, value, layout, kernel="xla"):
-  return np.asarray(run_kernel((query, key, value), *layout, kernel))
+  arrays = query, key, value
+  return np.asarray(run_kernel(arrays, layout[:3], layout[3:], kernel))
 
 
 def plain_attention(query, key, value, layout):
   """The rule, a query at a time."""
-  segments, positions, prefixes, window, causal = layout
+  segments, positions, prefixes, window, causal, _ = layout
   batch, length, heads, width = query.shape
   group = heads // key.shape[2]
   out = np.zeros(query.shape, np.float64)
@@ -123,11 +123,27 @@ def test_splash_over_a_mesh_changes_nothing(tensor, kv_heads):
   np.testing.assert_allclose(found, alone, atol=1e-6)
 
 
-def test_splash_says_which_rows_it_can_run():
-  arrays = random_case(np.random.default_rng(4), length=100)
-  layout = attention.Layout(*np.ones((2, 2, 100), np.int32))
-  with pytest.raises(ValueError, match="100 tokens; only multiples of 128"):
-    attend(*arrays, layout, "splash")
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("length", [100, 512, 1000])
+def test_splash_fills_rows_up(length, causal, shared):
+  rows = ([(60, [20, 1]), (9, [])], [(90, [])])
+  layout = trees.lay_out(rows, length)._replace(causal=causal)
+  if not shared:
+    layout = layout._replace(prefixes=None)
+  arrays = random_case(np.random.default_rng(4), length=length, width=8)
+  found, wanted = (attend(*arrays, layout, kernel) for kernel in ("splash", "xla"))
+  real = layout.segments > 0  # splash's padding sees other padding
+  assert found.shape == wanted.shape and np.isfinite(found).all()
+  np.testing.assert_allclose(found[real], wanted[real], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "length, block",
+  [(1, 128), (128, 128), (255, 256), (640, 128), (1000, 512), (4100, 512)],
+)
+def test_large_tiles_cost_an_eighth_at_most(length, block):
+  assert splash.find_block(length) == block
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -275,8 +291,10 @@ def test_short_segments_are_seen_by_blocks_of_their_length(sizes, padding, longe
   segments = np.concatenate([numbers, np.zeros(padding)]).astype(np.int32)[None]
   reach = max(sizes) + 3 * longer
   case = random_case(np.random.default_rng(0), 1, segments.shape[1])
-  found = np.asarray(attention.make_near(segments, reach)(*case))
-  layout = attention.Layout(segments, np.zeros_like(segments), causal=False)
+  layout = attention.Layout(
+    segments, np.zeros_like(segments), causal=False, longest=reach
+  )
+  found = attend(*case, layout)
   real = segments[0] > 0
   assert np.isfinite(found).all()
   wanted = plain_attention(*case, layout)

@@ -65,7 +65,7 @@ def run(arrays, mix, numbers, window, causal, dense, policy=None):
 
 def run_both(arrays, layout, rng, policy=None):
   mix = rng.normal(size=arrays[0].shape)
-  arguments = arrays, mix, layout[:3], *layout[3:]
+  arguments = arrays, mix, layout[:3], *layout[3:5]
   return run(*arguments, False, policy), run(*arguments, True)
 
 
@@ -148,7 +148,7 @@ def test_other_segments_change_no_bit(causal):
   rng = np.random.default_rng(5)
   layout = lay_out([[(50, 0), (30, 1), (90, 0), (20, 3)]], LENGTH, causal=causal)
   arrays, mix = draw_arrays(rng, 1, LENGTH), np.ones((1, LENGTH, 4, 4))
-  arguments = mix, layout[:3], *layout[3:], False
+  arguments = mix, layout[:3], *layout[3:5], False
   before = run(arrays, *arguments)
   changed = np.isin(layout.segments, [3, 4, 0])[..., None, None]
   after = run([jnp.where(changed, 100.0, x) for x in arrays], *arguments)
@@ -184,7 +184,7 @@ def test_a_mesh_changes_nothing_and_gathers_nothing(mesh):
   rows = [[(90 + 3 * n, 0), (40, 1), (30, 0)] for n in range(8)]
   layout = lay_out(rows, LENGTH)
   arrays, mix = draw_arrays(rng, 8, LENGTH), rng.normal(size=(8, LENGTH, 4, 4))
-  arguments = arrays, mix, layout[:3], *layout[3:], False
+  arguments = arrays, mix, layout[:3], *layout[3:5], False
   alone = run(*arguments)
   mesh = sharding.make_mesh(*mesh)
   whole = mesh.shape["tensor"] == 4
@@ -193,7 +193,7 @@ def test_a_mesh_changes_nothing_and_gathers_nothing(mesh):
   )
   with sharding.use(mesh):
     laid = jax.device_put(arrays, heads), jax.device_put(mix, heads)
-    laid = *laid, sharding.put_rows(layout[:3], mesh), *layout[3:], False
+    laid = *laid, sharding.put_rows(layout[:3], mesh), *layout[3:5], False
     found = run(*laid)
     text = run.lower(*laid).compile().as_text()
   for one, other in zip(found, alone, strict=True):
