@@ -110,6 +110,7 @@ class ImageTokens(NamedTuple):
   Attributes:
     image: the id wherever a feature of the image stands.
     begin, end: ids before the first and after the last feature.
+    between: ids between two rows of features, in forms that mark the rows.
     templated: whether a chat template writes `begin` and `end` around the image token;
       elsewhere the family's processor adds them.
   """
@@ -118,6 +119,7 @@ class ImageTokens(NamedTuple):
   begin: tuple[int, ...] = ()
   end: tuple[int, ...] = ()
   templated: bool = False
+  between: tuple[int, ...] = ()
 
   @property
   def written(self) -> tuple[int, ...]:
@@ -286,6 +288,7 @@ class ImageOptions:
     tile_several: cut images into tiles also in rows that have several images.
     min_pixels, max_pixels: bounds of an image of the form "native", whose tiles are the
       squares of its own resolution.
+    longest_edge: bound of the sides of an image of the form "pixtral", in pixels.
     window: tiles along the side of a window of the form "native", whose tiles lie
       together; 0 for tiles that lie row by row.
   """
@@ -308,4 +311,5 @@ class ImageOptions:
   tile_several: bool = True
   min_pixels: int = 0
   max_pixels: int = 0
+  longest_edge: int = 0
   window: int = 0

@@ -16,12 +16,16 @@ from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
 from tests.models import tiny
 
-# Families that cut an image into tiles; overrides of `tiny.make_base`.
+# Families that cut an image into tiles, or read it in its own size; overrides of
+# `tiny.make_base`.
 TILED = {
   "internvl": {"family": "internvl", "decoder": "qwen2"},
   "llava_next": {"family": "llava_next"},
   "llava_onevision": {"family": "llava_onevision", "decoder": "qwen2"},
+  "pixtral": {"family": "pixtral", "decoder": "mistral"},
+  "mistral3": {"family": "mistral3", "decoder": "mistral"},
 }
+LONGEST = 64  # pixels, of an image that Pixtral's processor prepares
 LENGTH = 384  # tokens that hold each of the rows
 # Questions of a row, an image where <image> stands, and the sizes of the images.
 ROWS: tuple[tuple[tuple[str, ...], tuple[Size, ...]], ...] = (
@@ -83,6 +87,28 @@ def find_sizes(number: int) -> tuple[Size, ...]:
   return ROWS[number % len(ROWS)][1]
 
 
+def _make_rows(
+  config: MllmConfig, scaled: Sequence[np.ndarray], sizes: Sequence[Size]
+) -> dict[str, Any]:
+  """Images that were cut row by row, whole again, and padded to the largest."""
+  side = config.vision.image_size
+  whole = []
+  for cut, (width, height) in zip(scaled, sizes, strict=True):
+    ratio = max(1, width / LONGEST, height / LONGEST)
+    rows, columns = (-(-int(n / ratio) // side) for n in (height, width))
+    joined = cut.reshape(rows, columns, 3, side, side).transpose(2, 0, 3, 1, 4)
+    whole.append(joined.reshape(3, rows * side, columns * side))
+  most = np.max([image.shape for image in whole], axis=0)
+  padded = [
+    np.pad(image, [(0, m - n) for m, n in zip(most, image.shape, strict=True)])
+    for image in whole
+  ]
+  return {
+    "pixel_values": torch.tensor(np.stack(padded)),
+    "image_sizes": torch.tensor([image.shape[1:] for image in whole]),
+  }
+
+
 def make_inputs(
   model: Any,
   config: MllmConfig,
@@ -104,6 +130,8 @@ def make_inputs(
     ((cut / 255.0 - mean) / deviation).transpose(0, 3, 1, 2).astype(np.float32)
     for cut in tiles
   ]
+  if config.vision.alternating:
+    return _make_rows(config, scaled, sizes)
   kind = model.config.model_type
   if kind not in ("llava_next", "llava_onevision"):
     return {"pixel_values": torch.tensor(np.concatenate(scaled))}
