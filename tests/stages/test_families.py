@@ -1,6 +1,7 @@
 """A small pool with rows of 0, 1 and 3 images through a whole run, family by family."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import jax
@@ -16,7 +17,7 @@ from mllm_selector_jax.inputs import base_model as opened
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.scoring.score_table import read_scores
 from mllm_selector_jax.stages import COMMANDS
-from tests import small_run
+from tests import pixtral_files, small_run
 from tests.models import tiny
 from tests.models.huggingface.test_image_options import (
   InternVLProcessor,
@@ -32,6 +33,8 @@ FAMILIES = {
   "llava_next": ("llama", "vicuna_v1"),
   "llava_onevision": ("qwen2", "chatml"),
   "vipllava": ("llama", "vicuna_v1"),
+  "pixtral": ("mistral", "vicuna_v1"),
+  "mistral3": ("ministral3", "chat"),
 }
 PROCESSORS = {
   "llava": transformers.LlavaProcessor,
@@ -39,6 +42,8 @@ PROCESSORS = {
   "llava_next": transformers.LlavaNextProcessor,
   "llava_onevision": LlavaOnevisionProcessor,
   "vipllava": transformers.LlavaProcessor,
+  "pixtral": pixtral_files.PixtralProcessor,
+  "mistral3": pixtral_files.PixtralProcessor,
 }
 SYSTEM = "Answer the question."
 # Width and height of the pool's images, and of a question's.
@@ -118,10 +123,12 @@ def make_base(folder, family):
   base = tiny.make_base(
     folder, family=family, decoder=decoder, max_position_embeddings=2 * LENGTH
   )
-  token = tiny.FAMILIES[family].token
+  _, _, _, token, marks = tiny.FAMILIES[family]
   special = (*tiny.SPECIAL[:4], token, "<|im_start|>", "<|im_end|>", "<img>", "</img>")
-  core = tiny.make_tokenizer(310, (*special, "<video>"))
-  transformers.PreTrainedTokenizerFast(
+  turns = (*pixtral_files.SYSTEM, *pixtral_files.TURN)
+  special = dict.fromkeys((*special, "<video>", *turns, *marks))
+  core = tiny.make_tokenizer(318, tuple(special))
+  tokenizer = transformers.PreTrainedTokenizerFast(
     tokenizer_object=core.backend_tokenizer,
     bos_token="<s>",
     eos_token="</s>",
@@ -133,7 +140,10 @@ def make_base(folder, family):
       "context_image_token": token,
       "video_token": "<video>",
     },
-  ).save_pretrained(base)
+  )
+  if FAMILIES[family][1] == "chat":
+    tokenizer.chat_template = pixtral_files.SOURCE
+  tokenizer.save_pretrained(base)
   return base
 
 
@@ -264,6 +274,13 @@ def write_text(family, record):
   if FAMILIES[family][1] == "vicuna_v1":
     rows = [f"USER: {asked} ASSISTANT: {answer}</s>" for asked, answer in rounds]
     return f"{SYSTEM} " + "".join(rows)
+  if FAMILIES[family][1] == "chat":
+    # Line breaks around an image are of LLaVA's form, not of the text.
+    bare = re.compile(rf"\n*{re.escape(token)}\n*")
+    rows = [
+      f"[INST]{bare.sub(token, asked)}[/INST]{answer}</s>" for asked, answer in rounds
+    ]
+    return f"[SYSTEM_PROMPT]{SYSTEM}[/SYSTEM_PROMPT]" + "".join(rows)
   return f"<|im_start|>system\n{SYSTEM}<|im_end|>\n" + "".join(
     f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
     for asked, answer in rounds

@@ -193,9 +193,9 @@ def _read_dinov2(config: Any) -> VisionConfig:
 DECODERS: dict[str, Callable[..., DecoderConfig]] = {
   "llama": _read_llama,
   "mistral": _read_mistral,
-  "ministral3": _read_ministral3,
   "qwen2": _read_qwen2,
   "qwen3": _read_qwen3,
+  "ministral3": _read_ministral3,
 }
 TOWERS: dict[str, Callable[[Any], VisionConfig]] = {
   "clip_vision_model": _read_tower,

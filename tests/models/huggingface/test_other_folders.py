@@ -117,7 +117,12 @@ def test_a_language_model_is_told_to_be_assembled(tmp_path, capsys):
 @pytest.mark.parametrize(
   ("config", "words"),
   [
-    ({"model_type": "qwen2_5_vl", "vision_config": {}}, "a vision-language family"),
+    (
+      {"model_type": "glm4v", "vision_config": {}},
+      "GLM-4.1V, which is not supported",
+    ),
+    ({"model_type": "glm4v_moe", "vision_config": {}}, "a mixture of experts; supp"),
+    ({"model_type": "pixtral", "image_size": 1024}, "a Pixtral tower alone"),
     ({"model_type": "paligemma", "vision_config": {}}, "a vision-language family"),
     ({"model_type": "qwen", "visual": {}}, "a vision-language family"),
     ({"model_type": "siglip", "vision_config": {}}, "a vision tower alone"),
