@@ -73,6 +73,16 @@ def test_pixels_and_tokens_are_the_processors(options, size, most):
   assert images.lay_out(*size, images=3) is layout
 
 
+@quick
+@given(sizes(4000), st.sampled_from([None, 12_544]))
+def test_a_turned_image_has_the_turned_grid(size, most):
+  images = BaseImages(MISTRAL, TOKENS, resize_pixels=most)
+  layout, turned = images.lay_out(*size), images.lay_out(*size[::-1])
+  assert layout.grid == turned.grid[::-1]
+  # A mark a row, so that a wide image takes fewer tokens than a tall one.
+  assert len(layout.tokens) - layout.tiles == layout.grid[0]
+
+
 def test_normalised_pixels_are_the_processors():
   image = noise(131, 77)
   wanted = np.asarray(make_processor(MISTRAL)(image)["pixel_values"])[0]

@@ -1,6 +1,7 @@
 """Agreement with transformers' Pixtral and Mistral 3, float32."""
 
 import hypothesis
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -8,8 +9,10 @@ import transformers
 from hypothesis import strategies as st
 
 from mllm_selector_jax.data.images.image_forms import FORMS
+from mllm_selector_jax.models import native_tower
 from mllm_selector_jax.models.huggingface import mapping
 from mllm_selector_jax.models.huggingface.model_families import find_family
+from mllm_selector_jax.models.rotation import rotate
 from mllm_selector_jax.types import ImageOptions, ImageTokens
 from tests.models import native_inputs, packed
 from tests.models.huggingface.test_native_parity import PARTS, ROWS, TEXT, read
@@ -230,6 +233,26 @@ def test_a_row_beyond_the_first_context_of_ministral3_would_differ():
     assert_models_agree(hf_config)
   decoder = find_family(hf_config).read_decoder(hf_config.text_config)
   assert (decoder.max_length, decoder.limit) == (32, "llama_4_scaling_beta 0.1")
+
+
+@pytest.mark.parametrize("alternating", [False, True])
+def test_what_patches_see_of_one_another_depends_on_their_distance(alternating):
+  rng = np.random.default_rng(0)
+  query, key = rng.normal(size=(2, 1, 1, 1, 12))
+
+  def score(*places):
+    rows = np.array([[[1, *place, 9, 9] for place in places]], np.int32)
+    where = native_tower.PatchPlaces(rows, grid=1, window=0)
+    cos, sin = native_tower.find_rotation(where, 12, alternating=alternating)
+    turned = [
+      rotate(x, cos[:, n : n + 1], sin[:, n : n + 1])
+      for n, x in enumerate((jnp.asarray(query), jnp.asarray(key)))
+    ]
+    return float((turned[0] * turned[1]).sum())
+
+  assert score((0, 0), (2, 3)) == pytest.approx(score((4, 1), (6, 4)), rel=1e-4)
+  assert score((5, 5), (5, 5)) == pytest.approx((query * key).sum(), rel=1e-4)
+  assert score((0, 0), (2, 3)) != pytest.approx(score((0, 0), (3, 2)), rel=1e-2)
 
 
 def test_merged_patches_lie_as_torch_unfolds_them():
