@@ -89,7 +89,7 @@ setuptools.setup(
     # `mkdocs build --strict` makes the pages of docs/.
     "docs": ["mkdocs>=1.6", "mkdocstrings[python]>=0.27"],
     "gcs": ["gcsfs>=2026.10"],
-    "cuda": ["jax[cuda12]"],
+    "cuda": ["jax[cuda12]"],  # with which `plan` compiles without a GPU
     "tpu": ["jax[tpu]"],  # brings libtpu, with which `plan` compiles without a TPU
     "tensorboard": ["tensorboardX>=2.6"],
   },

@@ -1,15 +1,20 @@
 """Exports of every family and form of tokenizer, in several versions of transformers.
 
-  python benchmarks/export_matrix.py [--python=PYTHON]...
+  python -m benchmarks.export_matrix [--python=PYTHON]...
 
 PYTHON is the interpreter of an environment with another transformers, torch, pillow,
-sentencepiece and protobuf. A tiny base of each family is made, given weights that end
-a short answer, and exported as a tune does it. Each version then loads the directory,
-with nothing but the directory, and the table says of each export what worked:
+sentencepiece and protobuf, and torchvision, without which transformers does not make
+the processors of InternVL and LLaVA-OneVision. It stands for its version: this
+environment reads the exports if no PYTHON has its version. A tiny base of each family
+is made, given weights that end a short answer, and exported as a tune does it. Each
+version then loads the directory, with nothing but the directory, and the table says of
+each export what worked:
 
   tokenizer     it loads, special tokens have our ids, a text has our tokens
-  processor     it loads, a question with an image has our tokens and patches
+  processor     it loads (its Pillow form), a question with an image has our tokens
+  pixels        the largest difference of that image's pixels, normalised, from ours
   model         every tensor was loaded and none is left over
+  logits        the largest difference of that question's logits from ours
   first answer  `generate` by the directory's own settings gives our answer's tokens
   stop          it ends at our end token and not later
 """
@@ -24,14 +29,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
-import torch
 import transformers
 
-from benchmarks.pool_columns import bind_images
+from benchmarks import matrix_reader
+from benchmarks.matrix_reader import ANSWER_TOKENS, QUESTION, STEPS, TEXT
 
-STEPS = ("tokenizer", "processor", "model", "first answer", "stop")
-QUESTION, ANSWER_TOKENS = "What colour is it?", 12
-TEXT = "What is the colour? é two\n lines"
 CLIP, SIGLIP, DINOV2 = "clip_vision_model", "siglip_vision_model", "dinov2"
 OWN_TEMPLATE = (
   "{{ bos_token }}{% for m in messages %}{{ m['role'] + ':\n' }}"
@@ -44,13 +46,16 @@ OWN_TEMPLATE = (
 
 
 class Family(NamedTuple):
-  """A base: its parts, the form of its tokenizer, and how it is asked."""
+  """A base: its parts, the form of its tokenizer, and how it is asked.
+
+  The families that cut images into tiles have "tiles" as their form.
+  """
 
   decoder: str
   tower: str
   tokenizer: str  # json, qwen2 (special tokens by name) or model (sentencepiece)
   conversation: str
-  form: str = "base"  # or assembled, or original (LLaVA's own checkpoint)
+  form: str = "base"  # or tiles, assembled, original (LLaVA's own checkpoint)
   fields: tuple[tuple[str, Any], ...] = ()
 
 
@@ -71,6 +76,9 @@ FAMILIES = (
   Family("qwen2", SIGLIP, "qwen2", "chatml", "assembled"),
   Family("qwen3", CLIP, "qwen2", "chatml", fields=(("head_dim", 8),)),
   Family("qwen3", DINOV2, "json", "chatml", fields=(("head_dim", 12),)),
+  Family("llama", CLIP, "json", "vicuna_v1", "tiles", (("family", "llava_next"),)),
+  Family("qwen2", SIGLIP, "json", "chatml", "tiles", (("family", "llava_onevision"),)),
+  Family("qwen2", "internvit", "json", "chatml", "tiles", (("family", "internvl"),)),
 )
 
 
@@ -83,7 +91,7 @@ def describe(family: Family) -> str:
     "model": "sentencepiece",
   }
   words = [family.decoder, tower, kinds[family.tokenizer], family.conversation]
-  words += ["" if family.form == "base" else family.form]
+  words += ["" if family.form in ("base", "tiles") else family.form]
   words += [name for name, value in family.fields if value is True]
   words += [value for name, value in family.fields if name == "family"]
   return ", ".join(filter(None, words))
@@ -94,9 +102,12 @@ def make_source(folder: Path, family: Family) -> Path:
   from mllm_selector_jax.models import huggingface
   from tests.models import tiny
   from tests.models.huggingface import loose
+  from tests.stages import family_bases
 
   fields = {"vocab_size": 512, **dict(family.fields)}
   source = folder / "source"
+  if family.form == "tiles":
+    return family_bases.make_base(source, fields["family"])
   if family.form == "base":
     source = tiny.make_base(
       source,
@@ -144,25 +155,23 @@ def _write_tokenizer(folder: Path, kind: str, symbols=("<image>", "<pad>")) -> i
 
 def export(folder: Path, family: Family) -> Path:
   """Writes a family's export to folder/out, and what we make of it beside."""
-  from mllm_selector_jax.data.images.image_forms import square_form
+  from mllm_selector_jax.data.images.image_forms import BaseImages
   from mllm_selector_jax.data.tokens import conversation, template_source
-  from mllm_selector_jax.models import huggingface
-  from tests.fixed_images import ONE_IMAGE
+  from mllm_selector_jax.models import huggingface, vision
   from tests.models import packed
 
   source = make_source(folder, family)
   config = huggingface.read_config(source)
   tokenizer, options = huggingface.read_processor(source)
-  encoder = conversation.make_encoder(
-    family.conversation, tokenizer, bind_images(config, options), 2048
-  )
+  images = BaseImages(options, huggingface.read_image_tokens(source, tokenizer))
+  encoder = conversation.make_encoder(family.conversation, tokenizer, images, 2048)
   template, exact = template_source.make_chat_template(encoder)
-  prompt = encoder.prompt(QUESTION, ONE_IMAGE)
-  pixels = square_form.to_pixels(PIL.Image.open(folder / "image.png"), options)
+  image = PIL.Image.open(folder / "image.png")
+  prompt, tiles = encoder.prompt(QUESTION, [image.size]), images.cut_tiles(image)
   end = encoder.answers.ends[0]
   endings = (
     _make_ending(
-      config, packed.random_params(config, seed), prompt, pixels, end, tokenizer
+      config, packed.random_params(config, seed), prompt, tiles, end, tokenizer
     )
     for seed in range(20)
   )
@@ -186,10 +195,31 @@ def export(folder: Path, family: Family) -> Path:
     "end": end,
   }
   (folder / "ours.json").write_text(json.dumps(ours))
+  normal = vision.normalise_pixels(tiles, config.image_mean, config.image_std)
+  np.savez(
+    folder / "ours.npz",
+    pixels=np.asarray(normal).transpose(0, 3, 1, 2),
+    logits=_compute_logits(config, params, prompt, tiles),
+  )
   return out
 
 
-def _make_ending(config, params, prompt, pixels, end: int, tokenizer):
+def _compute_logits(config, params, prompt, tiles) -> np.ndarray:
+  """The logits of a prompt, (L, V)."""
+  from mllm_selector_jax.data.packing import assembly, loader
+  from mllm_selector_jax.models import mllm
+  from tests.training import toy
+
+  examples, rows = {0: (prompt, (tiles,))}, [[0]]
+  shape = toy.find_shape(config, examples, [rows], len(prompt.tokens))
+  batch, _ = assembly.assemble(
+    loader.as_trees(rows), examples, shape, config.image_token
+  )
+  hidden = mllm.hidden_states(config, params, batch)[0]
+  return np.asarray(hidden @ mllm.head(config, params).astype(hidden.dtype))
+
+
+def _make_ending(config, params, prompt, tiles, end: int, tokenizer):
   """Parameters by which an answer ends after some tokens, and that answer, or None.
 
   The head's row of a token that the answer reaches is exchanged with the end's. Rows
@@ -197,7 +227,7 @@ def _make_ending(config, params, prompt, pixels, end: int, tokenizer):
   """
   from mllm_selector_jax.evaluation import generation
 
-  batch = generation.make_prompts([prompt], [(pixels[None],)], config, rows=1)
+  batch = generation.make_prompts([prompt], [(tiles,)], config, rows=1)
   generate = generation.make_generate(config, ANSWER_TOKENS, end, len(tokenizer))
   leaf = "token_embedding" if config.decoder.tied else "head"
   table = np.array(params["decoder"][leaf])
@@ -217,83 +247,10 @@ def _make_ending(config, params, prompt, pixels, end: int, tokenizer):
   return None
 
 
-def read(folder: Path) -> dict[str, str]:
-  """What this version of transformers makes of folder/out: a word for each step."""
-  ours = json.loads((folder / "ours.json").read_text())
-  found: dict[str, str] = {}
-  loaded: dict[str, Any] = {}
-
-  def attempt(step, function):
-    try:
-      found[step] = function()
-    except Exception as error:  # whatever it is, it is what a user would see
-      lines = str(error).strip().splitlines() or [""]
-      found[step] = f"no: {type(error).__name__}: {lines[0][:80]}"
-
-  def read_tokenizer():
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "out")
-    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in ours["special"]}
-    if ids != ours["special"]:
-      return "no: other ids of special tokens"
-    for name, token in ids.items():
-      if tokenizer(name, add_special_tokens=False)["input_ids"] != [token]:
-        return f"no: {name} is text"
-    return "yes" if tokenizer(TEXT)["input_ids"] == ours["text"] else "no: other tokens"
-
-  def read_processor():
-    processor = transformers.AutoProcessor.from_pretrained(folder / "out")
-    parts = [
-      {"type": "image", "path": str(folder / "image.png")},
-      {"type": "text", "text": QUESTION},
-    ]
-    loaded["inputs"] = processor.apply_chat_template(
-      [{"role": "user", "content": parts}],
-      add_generation_prompt=True,
-      tokenize=True,
-      return_dict=True,
-      return_tensors="pt",
-    )
-    same = loaded["inputs"]["input_ids"][0].tolist() == ours["prompt"]
-    return "yes" if same else "no: another prompt"
-
-  def read_model():
-    model, info = transformers.AutoModelForImageTextToText.from_pretrained(
-      folder / "out", output_loading_info=True, dtype=torch.float32
-    )
-    loaded["model"] = model.eval()
-    problems = ("missing_keys", "unexpected_keys", "mismatched_keys")
-    wrong = [f"{kind} {name}" for kind in problems for name in info[kind]]
-    return f"no: {wrong[0]}" if wrong else "yes"
-
-  def answer():
-    inputs = loaded["inputs"]
-    with torch.no_grad():
-      ids = loaded["model"].generate(**inputs, max_new_tokens=ANSWER_TOKENS)
-    loaded["ids"] = ids[0, inputs["input_ids"].shape[1] :].tolist()
-    first = loaded["ids"][: len(ours["answer"])]
-    return "yes" if first == ours["answer"] else "no: another answer"
-
-  def stop():
-    return "yes" if loaded["ids"] == ours["answer"] else "no: goes on"
-
-  steps = (read_tokenizer, read_processor, read_model, answer, stop)
-  for step, function in zip(STEPS, steps, strict=True):
-    attempt(step, function)
-  return found
-
-
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--python", action="append", default=[], help="an interpreter")
-  parser.add_argument("--read", nargs="+", help=argparse.SUPPRESS)
   flags = parser.parse_args()
-  if flags.read:
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    found = {"version": transformers.__version__}
-    found["rows"] = [read(Path(folder)) for folder in flags.read]
-    print(json.dumps(found))
-    return
   sys.path.insert(0, str(Path(__file__).parents[1]))
   with tempfile.TemporaryDirectory() as temporary:
     folders = [Path(temporary) / str(n) for n in range(len(FAMILIES))]
@@ -305,7 +262,11 @@ def main() -> None:
       export(folder, family)
     results = []
     for python in (*flags.python, sys.executable):
-      command = [python, __file__, "--read", *map(str, folders)]
+      if python == sys.executable and transformers.__version__ in {
+        result["version"] for result in results
+      }:
+        continue
+      command = [python, matrix_reader.__file__, *map(str, folders)]
       done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
       results.append(json.loads(done.stdout.splitlines()[-1]))
   print(f"| family | transformers | {' | '.join(STEPS)} |")

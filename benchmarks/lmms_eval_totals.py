@@ -27,7 +27,7 @@ def mmbench_totals(theirs: Theirs, rng: random.Random) -> Iterator[Case]:
         open_ |= metrics.infer_option(prediction, choices) is None
         id = index + turn * 1_000_000
         question = Question(
-          id, "t", "x", "?", (answer,), "mmbench", choices, "c", str(index)
+          id, "t", (), "?", (answer,), "mmbench", choices, "c", str(index)
         )
         score = metrics.mark("mmbench", prediction, (answer,), choices)
         marked.append(Marked(question, prediction, score))
@@ -59,7 +59,7 @@ def pope_totals(theirs: Theirs, rng: random.Random) -> Iterator[Case]:
     marked, results = [], collections.defaultdict(list)
     for number in range(rng.randint(1, 30)):
       answer, prediction = rng.choice(("yes", "no")), rng.choice(said)
-      question = Question(number, "t", "x", "?", (answer,), "yes_no")
+      question = Question(number, "t", (), "?", (answer,), "yes_no")
       score = metrics.mark("yes_no", prediction, (answer,))
       marked.append(Marked(question, prediction, score))
       doc = {"question_id": number, "answer": answer}
@@ -94,7 +94,7 @@ def mme_totals(theirs: Theirs, rng: random.Random) -> Iterator[Case]:
           question = Question(
             group + answer,
             "t",
-            "x",
+            (),
             "?",
             (answer.lower(),),
             "mme",

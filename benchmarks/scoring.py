@@ -127,6 +127,7 @@ class Ours:
     length = row_packing.row_length_for(self.pool.table.tokens, setting[0])
     return Work(
       tokens=tokens,
+      # At most: of rows longer than attention.DENSE, only blocks that are seen.
       pairs=tokens // length * sum((b - a) * b for a, b in cut_blocks(length)),
       images=counts["executed_tiles"],
       heads=learned,

@@ -1,11 +1,11 @@
-"""Scoring of images in tiles beside transformers' torch models, in one run.
+"""Scoring of images of many sizes beside transformers' torch models, in one run.
 
     python -m benchmarks.scoring_tiles                      # minutes, on idle cores
     python -m benchmarks.scoring_tiles --samples=24 --size=tiny --side=64 --repeats=1
 
-For LLaVA-NeXT's and InternVL's form a small pool is drawn (tiled_pools.py, with tiles,
-images and texts smaller by the same factors) and scored by the same random weights
-in three ways, which take turns `--repeats` times:
+For LLaVA-NeXT's, InternVL's and Qwen-VL's form a small pool is drawn (tiled_pools.py,
+with tiles, images and texts smaller by the same factors) and scored by the same random
+weights in three ways, which take turns `--repeats` times:
 
 - torch: transformers' own class of the family, float32. Rows are sorted by length and
   batched under a budget of padded tokens; the head is applied to supervised positions
@@ -29,6 +29,12 @@ import numpy as np
 from mllm_selector_jax.runs.memory import keep_freed_memory
 
 TOLERANCE = 1e-4
+# What transformers' models call the sizes of images, where they ask for them.
+SIZES_OF = {
+  "llava_next": "image_sizes",
+  "qwen2_5_vl": "image_grid_thw",
+  "qwen3_vl": "image_grid_thw",
+}
 
 
 def read_arguments() -> argparse.Namespace:
@@ -39,6 +45,7 @@ def read_arguments() -> argparse.Namespace:
   parser.add_argument("--samples", type=int, default=160)
   parser.add_argument("--size", default="small", help="of tiled_models.SIZES")
   parser.add_argument("--side", type=int, default=112, help="pixels; a multiple of 16")
+  parser.add_argument("--questions", type=int, help="that share each image")
   parser.add_argument("--repeats", type=int, default=5)
   parser.add_argument("--threads", default="0", help="that read ahead (ours)")
   parser.add_argument("--row_lengths", default="1", help="tuned over (ours)")
@@ -58,12 +65,31 @@ def make_rival(folder: Path, name: str, config: Any, pool: Any) -> Any:
     folder, dtype=torch.float32, attn_implementation="sdpa"
   ).eval()
   mean, std = torch.tensor(config.image_mean), torch.tensor(config.image_std)
+  native = config.vision.native
 
-  def normalise(tiles):
-    scaled = (torch.from_numpy(tiles).float() / 255 - mean) / std
-    return scaled.permute(0, 3, 1, 2).contiguous()
+  def normalise(image):
+    tiles = torch.from_numpy(pool.tiles[image])
+    scaled = (tiles.float() / 255 - mean) / std
+    if not native:
+      return scaled.permute(0, 3, 1, 2).contiguous()
+    # Patches of merged squares row by row: channel, frame, row and column of each.
+    side, merge = config.vision.patch_size, config.vision.grid
+    scaled = scaled[torch.from_numpy(layouts[image].features).long()]
+    cut = scaled.reshape(-1, merge, side, merge, side, 3).permute(0, 1, 3, 5, 2, 4)
+    frames = cut.unsqueeze(4).expand(-1, -1, -1, -1, config.vision.frames, -1, -1)
+    return frames.reshape(len(cut) * merge**2, -1).contiguous()
 
-  tiles = {key: normalise(value) for key, value in pool.tiles.items()}
+  layouts = {
+    name: image.layout
+    for names, sample in zip(pool.names, pool.samples, strict=True)
+    for name, image in zip(names, sample.images, strict=True)
+  }
+  tiles = {image: normalise(image) for image in pool.tiles}
+
+  def measure(image):
+    if not native:
+      return torch.tensor(pool.sizes[image].tolist()[::-1])
+    return torch.tensor([1, *(config.vision.grid * n for n in layouts[image].grid)])
 
   class Rival(scoring_torch.Rival):
     def collate(self, batch):
@@ -71,12 +97,12 @@ def make_rival(folder: Path, name: str, config: Any, pool: Any) -> Any:
       images = [image for row in batch for image in pool.names[row]]
       pixels = None
       if images:
-        sizes = torch.tensor(np.array([pool.sizes[image] for image in images]))
-        pixels = torch.cat([tiles[image] for image in images]), sizes.flip(1)
+        sizes = torch.stack([measure(image) for image in images])
+        pixels = torch.cat([tiles[image] for image in images]), sizes
       return None, ids, targets, pixels
 
     def use_all_layers(self, wanted):
-      if name == "llava_next":  # InternVL projects what leaves the last layer
+      if name == "llava_next":  # the others project what leaves the last layer
         super().use_all_layers(wanted)
 
   rows = [
@@ -97,10 +123,12 @@ class Theirs:
 
   def _run_body(self, input_ids, pixel_values, use_cache):
     given = {}
+    if self.name.startswith("qwen"):
+      given["mm_token_type_ids"] = (input_ids == self.rival.config.image_token).int()
     if pixel_values is not None:
       given["pixel_values"] = pixel_values[0]
-      if self.name == "llava_next":
-        given["image_sizes"] = pixel_values[1]
+      if name := SIZES_OF.get(self.name):
+        given[name] = pixel_values[1]
     return self.rival.model.model(input_ids=input_ids, use_cache=use_cache, **given)
 
   def prepare(self, setting: int) -> None:
@@ -139,7 +167,9 @@ def compare(arguments: argparse.Namespace, name: str, folder: Path) -> None:
 
   form, factor, tokens = tiled_models.scale_form(name, arguments.side)
   config, params, out = tiled_models.make_model(name, arguments.size, form, folder)
-  pool = tiled_models.make_pool(arguments.samples, form, factor, tokens)
+  pool = tiled_models.make_pool(
+    arguments.samples, form, factor, tokens, arguments.questions
+  )
   table = pool.table
   print(
     f"{name}, {arguments.size}: {len(table.tokens)} rows, {table.tokens.mean():.0f}"

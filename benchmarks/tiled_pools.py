@@ -97,15 +97,25 @@ def draw_sizes(count: int, rng: np.random.Generator) -> Int[np.ndarray, "i 2"]:
   return np.maximum(4, np.rint(sizes.T / 4).astype(np.int64) * 4)
 
 
-def draw_pool(rows: int, seed: int = 0) -> Drawn:
-  """Draws a pool; the same arguments give the same one."""
+def draw_pool(rows: int, seed: int = 0, questions: int | None = None) -> Drawn:
+  """Draws a pool; the same arguments give the same one.
+
+  Args:
+    rows: of the pool.
+    seed: of the draw.
+    questions: rows that share each image, of which every row then has one.
+  """
   rng = np.random.default_rng(seed)
   counts = rng.choice(len(IMAGES_A_ROW), rows, p=IMAGES_A_ROW)
+  if questions is not None:
+    counts = np.ones_like(counts)
   bounds = np.concatenate([[0], np.cumsum(counts)])
   images = np.arange(bounds[-1])
+  if questions is not None:
+    images //= questions
   sharing = np.flatnonzero((counts == 1) & (rng.random(rows) < SHARED))
   firsts = bounds[sharing][: math.ceil(len(sharing) / ROWS_AN_IMAGE)]
-  if len(sharing):
+  if len(sharing) and questions is None:
     images[bounds[sharing]] = rng.choice(firsts, len(sharing))
   text = np.where(counts > 0, 160, 750) * np.exp(0.8 * rng.standard_normal(rows))
   text = np.clip(np.rint(text), 4, 1200).astype(np.int64)

@@ -92,6 +92,9 @@ def get_config() -> ml_collections.ConfigDict:
   # text. none: all are plain text. Otherwise the names of those that are tokens,
   # separated by commas.
   cfg.model.content_specials = config_dict.FieldReference("auto", field_type=object)
+  # How boxes that records state in `objects` are written into the text. auto: as the
+  # base's family does. Or qwen2, qwen2.5, qwen2.5-marks, qwen3, internvl, llava.
+  cfg.model.box_form = "auto"
   # True: images are padded to squares, as in the training of LLaVA-1.5. False: the
   # base's image processor decides (that of llava-hf crops them).
   cfg.model.pad_images = True
@@ -263,8 +266,8 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.compare.fresh_pools = False  # True: each seed draws a demo pool of its own
 
   # The devices for which `plan` compiles the training and the scoring step, which need
-  # not be present: a TPU slice (v5p-8, v5e-16, v6e:4x8), or GPUs (h100-8), for which
-  # the result is an estimate.
+  # not be present: a TPU slice (v5p-8, v5e-16, v6e:4x8), or GPUs (h100-8). The result
+  # is an estimate for GPUs if jax's CUDA plug-in is not installed.
   cfg.plan = ml_collections.ConfigDict()
   cfg.plan.topology = config_dict.placeholder(str)
   cfg.plan.mfu = 0.4  # assumed share of the devices' bfloat16 peak, for the hours

@@ -43,6 +43,16 @@ class RowError(ValueError):
     self.reason = reason
     self.detail = detail
 
+  def at_image(self, number: int, count: int) -> "RowError":
+    """Returns the error of one of a row's images; its detail says which it is.
+
+    Args:
+      number: the number of the image in the row, from 0.
+      count: the number of images in the row.
+    """
+    which = f"image {number + 1} of {count}: " if count > 1 else ""
+    return RowError(self.reason, which + self.detail)
+
 
 # Every reason for which a row may be set aside, with what it means.
 REASONS = {
@@ -56,6 +66,8 @@ REASONS = {
   "too long": "the row, or its image, does not fit into the longest allowed row",
   "masked by LLaVA": "a turn's text holds the template's own mark of an answer",
   "image marks": "<image> marks and images differ in number",
+  "boxes": "the boxes that the record states are none, or do not fit text and image",
+  "box form": "how the base's family writes boxes is not known",
   "too many images": "the row has more images than pool.max_images allows",
   "missing image": "the image file is not there",
   "unreadable image": "the image file is empty, truncated or broken",

@@ -8,20 +8,17 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import UInt8
-from PIL import Image
 
 from mllm_selector_jax import sharding
-from mllm_selector_jax.data.images.image_folders import ImageFolders
-from mllm_selector_jax.data.images.image_forms import BaseImages
-from mllm_selector_jax.data.packing.loader import Cache
-from mllm_selector_jax.data.tokens.conversation import Encoder, Size
+from mllm_selector_jax.data.pool.row_reading import check_count
+from mllm_selector_jax.data.tokens.conversation import Encoder
 from mllm_selector_jax.evaluation import (
   generation,
   intervals,
   metrics,
-  question_files,
   totals,
 )
+from mllm_selector_jax.evaluation.asked_images import Pictures
 from mllm_selector_jax.evaluation.question import Aside, Question
 from mllm_selector_jax.evaluation.totals import Marked
 from mllm_selector_jax.models.config import MllmConfig
@@ -29,7 +26,6 @@ from mllm_selector_jax.runs import peers, row_shares
 from mllm_selector_jax.types import InputError, Params, RowError, Sample
 
 MAX_PIXELS = 64_000_000  # the default maximum of pixels in an image
-CACHE_BYTES = 256 * 2**20  # of prepared images, kept for further questions about them
 
 
 def summarise(marked: Iterable[Marked], aside: Sequence[Aside] = ()) -> dict[str, Any]:
@@ -86,74 +82,6 @@ def summarise(marked: Iterable[Marked], aside: Sequence[Aside] = ()) -> dict[str
   }
 
 
-class Pictures:
-  """Reads and prepares the images of questions, and caches them for later questions.
-
-  Args:
-    folders: the image folders of the evaluation, searched in order.
-    images: how the images of the base become tiles.
-    max_pixels: the maximum of pixels; larger images are refused.
-  """
-
-  def __init__(self, folders: Sequence[str], images: BaseImages, max_pixels: int):
-    self._folders = folders
-    self._images = images
-    self._max_pixels = max_pixels
-    self._cache = Cache(CACHE_BYTES)
-    self._images_in_files = question_files.ImagesInFiles()
-
-  def measure(self, question: Question) -> Size:
-    """Returns width and height of a question's image; (1, 1) if no layout needs them.
-
-    Raises:
-      RowError: the image is missing or cannot be used.
-    """
-    if self._images.is_fixed:
-      return 1, 1
-    return self._images.measure(self._read_bytes(question), self._max_pixels)
-
-  def read(self, question: Question, images: int = 1) -> UInt8[np.ndarray, "t S S 3"]:
-    """Returns the tiles of a question's image.
-
-    Args:
-      question: with an image.
-      images: the number of images that the image is prepared to stand among.
-
-    Raises:
-      RowError: the image is missing or cannot be used.
-    """
-    several = self._images.is_several(images)
-    key = question.place or (question.folder, question.image), several
-    tiles = self._cache.get(key)
-    if tiles is None:
-      tiles = self._images.cut_tiles(self._open(question), images)
-      self._cache.put(key, tiles, tiles.nbytes)
-    return tiles
-
-  def hash_pixels(self, question: Question, counts: Sequence[int]) -> list[str]:
-    """Returns hashes of a question's image as in the column `pixels` of the pool.
-
-    Args:
-      question: with an image.
-      counts: numbers of images that the image is prepared to stand among.
-
-    Raises:
-      RowError: the image is missing or cannot be used.
-    """
-    image = self._open(question)
-    return [self._images.hash_pixels(image, count) for count in counts]
-
-  def _open(self, question: Question) -> Image.Image:
-    return self._images.decode(self._read_bytes(question), self._max_pixels)
-
-  def _read_bytes(self, question: Question) -> bytes:
-    path = question.image
-    if question.place is not None:
-      return self._images_in_files.read(question.place)
-    folders = self._folders if question.folder is None else [question.folder]
-    return ImageFolders.of(folders).read(path)
-
-
 def _answer(
   order: Sequence[int],
   prompts: dict[int, Sample],
@@ -172,7 +100,7 @@ def _answer(
   Args:
     order: indices of the questions, in the order in which they are asked.
     prompts: the tokens of each prompt, by index.
-    read: returns the tiles of a question's image.
+    read: returns the tiles of each image of a question.
     config, params, encoder, batch_size, max_new_tokens, mesh: as for `evaluate_model`.
 
   Yields:
@@ -224,13 +152,14 @@ def evaluate_model(
   progress: Callable[[int, int], None] | None = None,
   aside: Sequence[Aside] = (),
   max_pixels: int = MAX_PIXELS,
+  max_images: int | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
   """Asks every question with greedy decoding, and marks the answers.
 
-  A question whose image is missing or broken, or whose prompt is too long for the
-  model, is set aside with its reason and counts neither as right nor as wrong. In a run
-  of several processes all of them must call this function; each reads the images of its
-  share of every batch.
+  A question with an image that is missing or broken, with too many images, or whose
+  prompt is too long for the model, is set aside with its reason and counts neither as
+  right nor as wrong. In a run of several processes all of them must call this function;
+  each reads the images of its share of every batch.
 
   Args:
     config: the model.
@@ -247,10 +176,12 @@ def evaluate_model(
       questions done and the total.
     aside: questions that were set aside before, to be counted in the results.
     max_pixels: the maximum of pixels; larger images are refused.
+    max_images: questions with more images are set aside; None for no limit.
 
   Returns:
     The results (see `summarise`), and one prediction for each question that was asked,
-    in the order of `questions`: id, task, question, answers, prediction, score.
+    in the order of `questions`: id, task, images (their names), question, answers,
+    prediction, score.
 
   Raises:
     InputError: no question is left to ask, or a setting is below 1.
@@ -266,14 +197,13 @@ def evaluate_model(
 
   def fail(place: int, error: RowError) -> None:
     question = questions[place]
-    parts = question.where, question.image, error.detail
-    detail = ": ".join(part for part in parts if part)
+    detail = ": ".join(part for part in (question.where, error.detail) if part)
     failed[place] = Aside(question.id, question.task, error.reason, detail)
 
   for place, question in enumerate(questions):
     try:
-      sizes = [pictures.measure(question)] if question.image is not None else []
-      prompt = encoder.prompt(question.question, sizes)
+      check_count(len(question.images), max_images)
+      prompt = encoder.prompt(question.question, pictures.measure(question))
       if len(prompt.tokens) > longest:
         raise RowError(
           "too long", f"a prompt of {len(prompt.tokens)} tokens; at most {longest} fit"
@@ -284,24 +214,20 @@ def evaluate_model(
       prompts[place] = prompt
   # Questions are sorted so that a batch has similar lengths, which reduces padding,
   # either images or none, since text alone needs no vision tower, and all questions
-  # about an image, which is then read once.
+  # about the same images, which are then read once.
   order = sorted(
     prompts,
     key=lambda place: (
       generation.bucket_tiles(sum(i.layout.tiles for i in prompts[place].images)),
       generation.bucket_length(len(prompts[place].tokens)),
-      questions[place].folder or "",
-      questions[place].place or (questions[place].image or "",),
+      [(i.folder or "", i.place or (i.name,)) for i in questions[place].images],
       place,
     ),
   )
 
   def read(place: int) -> tuple[UInt8[np.ndarray, "_ S S 3"], ...]:
-    question = questions[place]
-    if question.image is None:
-      return ()
     try:
-      return (pictures.read(question),)
+      return pictures.read(questions[place])
     except RowError as error:
       fail(place, error)
       return ()
@@ -338,6 +264,7 @@ def evaluate_model(
       {
         "id": question.id,
         "task": question.task,
+        "images": [image.name for image in question.images],
         "question": question.question,
         "answers": list(question.answers),
         "prediction": answers[place],

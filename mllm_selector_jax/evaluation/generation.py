@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from mllm_selector_jax import sharding, types
-from mllm_selector_jax.data.packing import assembly
+from mllm_selector_jax.data.packing.image_places import place_features, place_tiles
 from mllm_selector_jax.data.packing.rotary_axes import lay_axes
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.cache import make_answer
@@ -131,12 +131,12 @@ def make_prompts(
     pairs = enumerate(zip(prompt.images, cuts, strict=False), 1)
     for number, ((start, layout), cut) in pairs:
       (at,) = np.nonzero(layout.tokens == config.image_token)
-      batch.patches[row, start + at] = assembly.place_features(
+      batch.patches[row, start + at] = place_features(
         layout, tile, tap, size.tiles, config.patches
       )
       batch.images[row, tile : tile + layout.tiles] = cut
       if batch.places is not None:
-        placed = assembly.place_tiles(layout, number)
+        placed = place_tiles(layout, number)
         batch.places[row, tile : tile + layout.tiles] = placed
       span = slice(tap, tap + len(layout.taps))
       batch.taps[row, span] = layout.taps + tile * config.patches

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from mllm_selector_jax.evaluation.question import (
@@ -27,6 +27,8 @@ EMPTY = frozenset(
   " these those there here in of at to image picture photo figure shown".split()
 )
 _WORD = re.compile(r"[^\W_]+")
+Hashes = Sequence[str | None]  # of one image, by each way to prepare it
+_Entry = tuple[Question, Sequence[Hashes]]  # a question and its images after the first
 
 
 def normalise_question(text: str) -> str:
@@ -52,6 +54,7 @@ class Leak:
     kind: a key of `KINDS`.
     task, id: the task and the id of the question.
     where: the file and the place of the question in it.
+    images: the names of its images.
     question: the text of the question.
     row: the number of the row in the pool.
     asked: the text of the question in that row.
@@ -61,57 +64,72 @@ class Leak:
   task: str
   id: str | int
   where: str
+  images: tuple[str, ...]
   question: str
   row: int
   asked: str
 
 
 class Index:
-  """An index of the evaluation's questions by image and words.
+  """An index of the evaluation's questions by their first image and their words.
 
   Args:
-    questions: the questions, each with the hash of the prepared pixels of its image;
-      None for a question without an image.
+    questions: the questions, each with the hashes of the prepared pixels of each of its
+      images: several, if the base prepares an image in several ways.
+
+  Attributes:
+    pixels: the hashes of the first images; None if a question has no image.
   """
 
-  def __init__(self, questions: Iterable[tuple[Question, str | None]]):
-    self._same: dict[Any, list[Question]] = collections.defaultdict(list)
-    self._near: dict[Any, list[Question]] = collections.defaultdict(list)
+  def __init__(self, questions: Iterable[tuple[Question, Sequence[Hashes]]]):
+    self._same: dict[Any, list[_Entry]] = collections.defaultdict(list)
+    self._near: dict[Any, list[_Entry]] = collections.defaultdict(list)
     self.pixels: set[str | None] = set()
-    for question, pixels in questions:
-      self.pixels.add(pixels)
-      self._same[pixels, normalise_question(question.question)].append(question)
-      if bare := bare_question(question.question):
-        self._near[pixels, bare].append(question)
+    for question, (first, *others) in ((q, h or [(None,)]) for q, h in questions):
+      entry = question, others
+      for pixels in dict.fromkeys(first):
+        self.pixels.add(pixels)
+        self._same[pixels, normalise_question(question.question)].append(entry)
+        if bare := bare_question(question.question):
+          self._near[pixels, bare].append(entry)
 
-  def find(self, pixels: str | None, asked: str) -> Iterator[tuple[str, Question]]:
+  def find(self, pixels: Sequence[str], asked: str) -> Iterator[tuple[str, Question]]:
     """Finds the questions that equal a question of the pool.
 
+    A row has the images of a question if each of these is among its own.
+
     Args:
-      pixels: the hash of the prepared pixels of the row's image, or None.
+      pixels: the hashes of the prepared pixels of the row's images.
       asked: the question in the pool.
 
     Yields:
       The kind of the match, a key of `KINDS`, and the question of the evaluation.
     """
-    same = self._same.get((pixels, normalise_question(asked)), [])
-    yield from (("same", question) for question in same)
-    if bare := bare_question(asked):
-      for question in self._near.get((pixels, bare), []):
+    normal, bare = normalise_question(asked), bare_question(asked)
+    shown = frozenset(pixels)
+    for first in dict.fromkeys(pixels or (None,)):
+      same = [
+        question
+        for question, others in self._same.get((first, normal), [])
+        if all(not shown.isdisjoint(hashes) for hashes in others)
+      ]
+      yield from (("same", question) for question in same)
+      for question, others in self._near.get((first, bare), []) if bare else ():
         if question not in same:
-          yield ("text" if pixels is None else "near"), question
+          if all(not shown.isdisjoint(hashes) for hashes in others):
+            yield ("near" if pixels else "text"), question
 
 
 def find_leaks(
   index: Index,
-  pool: Iterable[tuple[int, str | None, list[str]]],
+  pool: Iterable[tuple[int, Sequence[str], list[str]]],
 ) -> list[Leak]:
   """Finds the questions of the evaluation that the pool contains.
 
   Args:
     index: the questions of the evaluation.
-    pool: for each image of each row the row's number, the hash of the image's prepared
-      pixels (None for a row without an image), and the questions that the row asks.
+    pool: for each row its number, the hashes of the prepared pixels of its images, and
+      the questions that it asks.
 
   Returns:
     One leak for each question that the pool contains: its first row of the kind
@@ -129,6 +147,7 @@ def find_leaks(
           question.task,
           question.id,
           question.where,
+          tuple(image.name for image in question.images),
           question.question,
           row,
           asked,

@@ -1,6 +1,7 @@
 """The record form of evaluation questions, and the checks of a record.
 
-A record has the fields `id`, `question` and `answers`, and may have `image`, `metric`,
+A record has the fields `id`, `question` and `answers`, and may have `image` (one image
+or a list of them, also by the other names that a pool's records have for it), `metric`,
 `task`, `choices`, `category` and `group`. A record in LLaVA's form, with
 `conversations`, is read too. `published` converts the published files of benchmarks to
 this form.
@@ -11,6 +12,9 @@ import string
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mllm_selector_jax.data.record_schemas.image_marks import place_marks
+from mllm_selector_jax.data.record_schemas.image_values import read_fields
+from mllm_selector_jax.data.record_schemas.turns import HUMAN, Turn
 from mllm_selector_jax.evaluation.metrics import ANNOTATED, LETTERED, LOOKUP
 from mllm_selector_jax.types import MARK, RowError
 
@@ -20,11 +24,38 @@ LETTER_PROMPT = "Answer with the option's letter from the given choices directly
 
 
 class Place(NamedTuple):
-  """The place of a row that holds an image, in a Parquet or TSV file."""
+  """The place of an image that is stored inside a question file.
+
+  Attributes:
+    path: the path of the file.
+    offset, length: the place of the row that holds the image.
+    number: the number of the image in its row, from 0.
+  """
 
   path: str
   offset: int
   length: int
+  number: int = 0
+
+
+class QuestionImage(NamedTuple):
+  """An image of a question.
+
+  Attributes:
+    name: the path inside the image folder, or the name of an image that is stored
+      inside a file.
+    folder: the image folder of the task; None if it is that of the evaluation.
+    place: the place of an image that is stored inside a file; None for any other.
+  """
+
+  name: str
+  folder: str | None = None
+  place: Place | None = None
+
+  @property
+  def key(self) -> tuple:
+    """The same for all questions that show this image."""
+    return self.place or (self.folder, self.name)
 
 
 class Question(NamedTuple):
@@ -33,9 +64,9 @@ class Question(NamedTuple):
   Attributes:
     id: the id in the file, verbatim; unique within its task.
     task: the task in whose mean its score is counted.
-    image: the path inside the image folder, or the name of an image that is stored
-      inside a file; None for a question without an image.
-    question: the text that the model is asked, including options.
+    images: the images, in order.
+    question: the text that the model is asked, including options. An image stands at
+      each `<image>`; in a text without this mark they stand first.
     answers: the accepted answers; letters, if the metric is in `metrics.LETTERED`.
     metric: a key of `metrics.METRICS`, or a plug-in's metric that evaluate.metrics
       names.
@@ -43,22 +74,18 @@ class Question(NamedTuple):
     category: the category in the totals of a benchmark; None for none.
     group: the same for all questions that a benchmark marks together; None for a
       question that is marked on its own.
-    folder: the image folder of the task; None if it is that of the evaluation.
-    place: the place of an image that is stored inside a file; None for any other.
     where: the file and the place of the question in it, for messages.
   """
 
   id: str | int
   task: str
-  image: str | None
+  images: tuple[QuestionImage, ...]
   question: str
   answers: tuple[str, ...]
   metric: str = "exact_match"
   choices: tuple[str, ...] | None = None
   category: str | None = None
   group: str | None = None
-  folder: str | None = None
-  place: Place | None = None
   where: str = ""
 
 
@@ -96,15 +123,28 @@ def _strings(value: Any, field: str, some_empty: bool = False) -> tuple[str, ...
   return out
 
 
-def _read_image(record: dict) -> str | None:
-  image = record.get("image")
-  if isinstance(image, list):
-    if len(image) > 1:
-      raise RowError("too many images", f"{len(image)} images, one allowed")
-    image = image[0] if image else None
-  if image is not None and not isinstance(image, str):
-    raise _malformed(f'"image" is {type(image).__name__}, not a path')
-  return image or None
+def _read_images(
+  record: dict, folder: str | None, places: Sequence[Place | None]
+) -> tuple[tuple[QuestionImage, ...], int]:
+  """Returns a record's images, and the number of its image fields that are empty."""
+  found, _ = read_fields(record)
+  images = []
+  for number, picture in enumerate(found.pictures):
+    if picture.name is None:
+      raise _malformed("an image is written into the record; store it as a file")
+    place = places[number] if number < len(places) else None
+    images.append(QuestionImage(picture.name, folder, place))
+  return tuple(images), found.blanks
+
+
+def _check_marks(question: str, images: int, blanks: int) -> str:
+  """Returns a question without the marks of images that stand first.
+
+  Raises:
+    RowError: the question has another number of marks than images.
+  """
+  place_marks([Turn(HUMAN, question)], images, blanks)
+  return question.removeprefix(f"{MARK}\n" * images).lstrip()
 
 
 def _read_turns(record: dict) -> tuple[str, str]:
@@ -158,7 +198,7 @@ def make_question(
   default: str,
   where: str,
   folder: str | None = None,
-  place: Place | None = None,
+  places: Sequence[Place | None] = (),
 ) -> Question:
   """Converts a record to a question.
 
@@ -168,36 +208,30 @@ def make_question(
     default: the task, if neither the record nor a rule names one.
     where: the file and the place of the record in it, for messages.
     folder: the image folder of the task.
-    place: the place of the row that holds the image, if it is inside a file.
+    places: the place of each image that is inside a file; None for any other.
 
   Raises:
     RowError: the record is not a question.
     InputError: the record names a metric that does not exist.
   """
-  image = _read_image(record)
+  images, blanks = _read_images(record, folder, places)
   if "conversations" in record:
     question, answer = _read_turns(record)
     answers: Any = [answer]
-    marks = question.count(MARK)
-    if marks != (image is not None):
-      raise RowError(
-        "image marks", f"{marks} in the question, {int(image is not None)} image"
-      )
   else:
     question, answers = record.get("question"), record.get("answers")
     if not isinstance(question, str) or answers is None:
       raise _malformed('neither "conversations" nor "question" and "answers"')
-  if image is not None:
-    question = question.replace(MARK, "")
   question = question.strip()
-  if not question:
+  words = question.replace(MARK, "").strip()
+  if not words:
     raise _malformed("the question is empty")
   id = record.get("id")
   if isinstance(id, bool) or not isinstance(id, str | int):
     raise _malformed('"id" is missing or neither text nor an integer')
   task = record.get("task")
   if task is None:
-    named = (name for pattern, name in rules if pattern.search(question))
+    named = (name for pattern, name in rules if pattern.search(words))
     task = next(named, default)
   if not isinstance(task, str) or not task:
     raise _malformed('"task" is not text')
@@ -212,17 +246,16 @@ def make_question(
   if metric in LETTERED:
     answers = _letter_answers(answers, choices)
     question = ask_choices(question, choices) if choices else question
+  question = _check_marks(question, len(images), blanks)
   return Question(
     id=id,
     task=task,
-    image=image,
+    images=images,
     question=question,
     answers=answers,
     metric=metric,
     choices=choices,
     category=_read_label(record, "category"),
     group=_read_label(record, "group"),
-    folder=folder,
-    place=place,
     where=where,
   )

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from mllm_selector_jax import storage
-from mllm_selector_jax.data import formats
-from mllm_selector_jax.data.formats.parquet_file import ParquetFile
+from mllm_selector_jax.data import formats, record_schemas
 from mllm_selector_jax.data.json_text import parsing
 from mllm_selector_jax.data.json_text.records import read_records
+from mllm_selector_jax.data.record_schemas import image_values
 from mllm_selector_jax.evaluation.question import Place
 from mllm_selector_jax.types import InputError, Picture, Record, RowError
 
@@ -28,8 +28,10 @@ class Row(NamedTuple):
     path: the path of the file.
     where: the place of the row, with the path, for messages.
     number: the number of the row, from 0.
-    value: the fields of the row; if the image is inside the file, "image" is its name.
-    place: the place of an image that is inside the file.
+    value: the fields of the row; of images that are inside the file, "image" is the
+      name, or the list of the names.
+    places: the place of each image, if one is inside the file; None for one that is a
+      file of its own.
     error: the reason why there is no value.
   """
 
@@ -37,7 +39,7 @@ class Row(NamedTuple):
   where: str
   number: int
   value: dict[str, Any]
-  place: Place | None = None
+  places: tuple[Place | None, ...] = ()
   error: RowError | None = None
 
 
@@ -68,14 +70,22 @@ def read_rows(path: str) -> Iterator[Row]:
     if not inside:
       where += f" at byte {record.offset}"
     if record.reason is not None:
-      yield Row(path, where, number, {}, None, RowError(record.reason, record.detail))
+      yield Row(path, where, number, {}, (), RowError(record.reason, record.detail))
       continue
-    value, place = record.value, None
-    if record.pictures and record.pictures[0].data is not None:
-      place = Place(path, record.offset, record.length)
-      name = record.pictures[0].name or f"row {number} of {os.path.basename(path)}"
-      value = value | {"image": name}
-    yield Row(path, where, number, value, place)
+    value = record.value
+    pictures = record.pictures if inside else image_values.take_pictures(value)
+    places: list[Place | None] = []
+    if pictures and any(picture.data is not None for picture in pictures):
+      names = []
+      for order, picture in enumerate(pictures):
+        is_file = picture.data is None
+        place = Place(path, record.offset, record.length, order)
+        places.append(None if is_file else place)
+        nameless = f"row {number} of {os.path.basename(path)}"
+        nameless += f", image {order + 1}" if len(pictures) > 1 else ""
+        names.append(picture.name or nameless)
+      value = value | {"image": names if len(names) > 1 else names[0]}
+    yield Row(path, where, number, value, tuple(places))
 
 
 def read_object(path: str) -> dict[str, Any]:
@@ -129,7 +139,7 @@ def read_keyed(path: str) -> Iterator[Row]:
 def _make_row(path: str, where: str, number: int, value: Any) -> Row:
   if isinstance(value, dict):
     return Row(path, where, number, value)
-  return Row(path, where, number, {}, None, RowError("malformed", "not an object"))
+  return Row(path, where, number, {}, (), RowError("malformed", "not an object"))
 
 
 class TsvFile:
@@ -206,8 +216,8 @@ class TsvFile:
 
 
 def open_inside(path: str) -> TsvFile | formats.PoolFile:
-  """Opens a file that holds images: TSV by its suffix, otherwise Parquet."""
-  return TsvFile(path) if path.endswith(".tsv") else ParquetFile(path)
+  """Opens a file that holds images: TSV by its suffix, otherwise by its content."""
+  return TsvFile(path) if path.endswith(".tsv") else formats.open_file(path)
 
 
 class ImagesInFiles:
@@ -225,7 +235,8 @@ class ImagesInFiles:
     if place.path not in self._files:
       self._files[place.path] = open_inside(place.path)
     record = self._files[place.path].read(place.offset, place.length)
-    pictures = record.pictures or ()
-    if not pictures or pictures[0].data is None:
+    pictures = record_schemas.read_pictures(record)
+    data = pictures[place.number].data if place.number < len(pictures) else None
+    if data is None:
       raise RowError("missing image", "the row holds no image")
-    return pictures[0].data
+    return data

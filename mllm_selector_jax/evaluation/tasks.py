@@ -93,7 +93,7 @@ def _read_source(source: Source, rules: Rules) -> Iterator[Question | Aside]:
         raise row.error
       if benchmark:
         record = {"task": source.name, **benchmark.convert(row)}
-      yield make_question(record, rules, default, row.where, source.folder, row.place)
+      yield make_question(record, rules, default, row.where, source.folder, row.places)
     except RowError as error:
       id = record.get("id")
       id = id if isinstance(id, str | int) else None

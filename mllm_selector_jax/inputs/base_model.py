@@ -11,7 +11,7 @@ from mllm_selector_jax.data.images.image_folders import ImageFolders
 from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.packing import loader
 from mllm_selector_jax.data.pool import pool_table
-from mllm_selector_jax.data.tokens import conversation
+from mllm_selector_jax.data.tokens import box_forms, conversation
 from mllm_selector_jax.data.tokens.specials import read_choice
 from mllm_selector_jax.inputs.drawn_demo import is_drawn
 from mllm_selector_jax.models import huggingface
@@ -95,6 +95,9 @@ def read_encoder(run: Run) -> conversation.Encoder:
     ends=huggingface.read_ends(path, tokenizer),
     chat_date=run.cfg.model.chat_date,
     content_specials=read_choice(run.cfg.model.content_specials),
+    box_form=box_forms.choose_form(
+      run.cfg.model.box_form, huggingface.read_model_type(path)
+    ),
   )
 
 

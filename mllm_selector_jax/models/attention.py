@@ -15,10 +15,11 @@ from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.arrays import Array
-from mllm_selector_jax.models import splash
+from mllm_selector_jax.models import block_attention, splash
+from mllm_selector_jax.models.block_attention import UNSEEN, Rule, Tokens
 
-BLOCK = 128  # queries whose scores are held at once, in plain XLA
-UNSEEN = -1e30  # large, but finite: a row of -inf would give NaN
+BLOCK = 128  # queries whose scores are held at once, where all keys are visited
+DENSE = 256  # tokens of a row at most, for which that is as fast on CPUs
 
 # (query [B L H d], key and value [B T Hkv d]) -> [B L H d]
 Attend = Callable[[Array, Array, Array], jax.Array]
@@ -27,15 +28,16 @@ Attend = Callable[[Array, Array, Array], jax.Array]
 class Layout(NamedTuple):
   """Who sees whom in packed rows.
 
-  A query sees the keys at and before its place (without `causal` also those behind
-  it) that are of its own segment, or of its trunk: the earlier segment that several
-  branches continue.
+  A query sees the keys at and before its place that are of its own segment, or
+  of its trunk: the earlier segment that several branches continue. If the rows are
+  not causal, it sees later keys of these segments too. Padding sees itself alone.
 
   Attributes:
     segments: a number a segment, 0 for padding; tokens of one lie together.
     positions: the position in the sample; a branch goes on where its trunk ends.
     prefixes: the trunk's segment; below 1 for none. None: no row has one.
-    window: positions that a query sees, its own included; None is all.
+    window: positions that a query sees, its own included; None is all, which rows
+      that are not causal must have.
     causal: whether a query sees no later key.
   """
 
@@ -46,27 +48,23 @@ class Layout(NamedTuple):
   causal: bool = True
 
 
+def split_layout(layout: Layout) -> tuple[Tokens, Rule]:
+  """The layout's tokens, and its rule."""
+  segments, positions, prefixes, window, causal = layout
+  assert causal or window is None, "a window is of causal rows"
+  places = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
+  counted = None if window is None else positions
+  return Tokens(segments, prefixes, counted, places), Rule(causal, window)
+
+
 def find_seen(layout: Layout) -> Bool[jax.Array, "B L L"]:
   """Whether a query (row) sees a key (column)."""
-  segments, positions, prefixes, window, causal = layout
-  place = jnp.arange(segments.shape[1])
-  seen = segments[:, :, None] == segments[:, None, :]
-  if prefixes is not None:
-    trunk = prefixes[:, :, None] == segments[:, None, :]
-    seen |= trunk & (prefixes[:, :, None] > 0)
-  if causal:
-    seen &= (place[:, None] >= place[None, :])[None]
-  if window is not None:
-    # Not places: other branches may lie between a trunk and its branch.
-    seen &= positions[:, :, None] - positions[:, None, :] < window
-  return seen
+  tokens, rule = split_layout(layout)
+  return block_attention.find_pairs(tokens, tokens, rule)
 
 
 def make_bias(layout: Layout) -> Float[Array, "B 1 1 L L"]:
-  """0 where a query sees a key, `UNSEEN` elsewhere.
-
-  Padding is a segment of its own, so every query sees at least itself.
-  """
+  """0 where a query sees a key, `UNSEEN` elsewhere."""
   bias = jnp.where(find_seen(layout), 0.0, UNSEEN).astype(jnp.float32)
   return bias[:, None, None]
 
@@ -143,10 +141,65 @@ def make_biased(bias: Float[Array, "B 1 1 L T"] | None) -> Attend:
 def _make_xla(layout: Layout | None) -> Attend:
   if layout is None:
     return make_biased(None)
+  if visits_blocks(layout):
+    tokens, rule = split_layout(layout)
+    blocks = block_attention.cut_rows(tokens, rule)
+    return lambda query, key, value: block_attention.attend(
+      query, key, value, blocks, rule
+    )
   bias = make_bias(layout)
   if not layout.causal:
     return make_biased(bias)
   return lambda query, key, value: attend_causal(query, key, value, bias)
+
+
+def make_near(segments: Int[Array, "B L"], reach: int) -> Attend:
+  """Attention inside segments of at most `reach` tokens, later ones included.
+
+  What a query sees lies in its own block of `reach` tokens or in one of the two beside
+  it, so that these are all that is computed, on any platform.
+
+  Args:
+    segments: a number a segment; tokens of one lie together.
+    reach: tokens of the longest segment.
+  """
+  rows, length = segments.shape
+
+  def cut(x, value=0):
+    widths = [(0, 0), (0, -length % reach), *[(0, 0)] * (x.ndim - 2)]
+    x = jnp.pad(x, widths, constant_values=value)
+    return x.reshape(rows, -1, reach, *x.shape[2:])
+
+  def surround(blocks, value=0):
+    edge = jnp.full_like(blocks[:, :1], value)
+    before = jnp.concatenate([edge, blocks[:, :-1]], axis=1)
+    after = jnp.concatenate([blocks[:, 1:], edge], axis=1)
+    return jnp.concatenate([before, blocks, after], axis=2)
+
+  def flatten(blocks):
+    return blocks.reshape(-1, *blocks.shape[2:])
+
+  own = cut(segments, -1)
+  seen = flatten(own)[:, :, None] == flatten(surround(own, -2))[:, None, :]
+  bias = jnp.where(seen, 0.0, UNSEEN).astype(jnp.float32)[:, None, None]
+
+  def attend(query, key, value):
+    around = (flatten(surround(cut(x))) for x in (key, value))
+    mixed = attend_biased(flatten(cut(query)), *around, bias)
+    return mixed.reshape(rows, -1, *mixed.shape[2:])[:, :length]
+
+  return attend
+
+
+def visits_blocks(layout: Layout) -> bool:
+  """Whether plain XLA leaves out blocks of keys that no query of a block sees.
+
+  On CPUs it does so in long rows. On accelerators a loop over small blocks would be
+  slow, so causal rows, which have fast kernels there, are attended to whole; other
+  rows may be of very many patches, whose pairs no memory would hold.
+  """
+  length = layout.segments.shape[1]
+  return length > DENSE and (not layout.causal or sharding.platform() == "cpu")
 
 
 def _make_cudnn(layout: Layout | None) -> Attend:
@@ -173,12 +226,11 @@ def _make_cudnn(layout: Layout | None) -> Attend:
 
 
 def _make_splash(layout: Layout | None) -> Attend:
-  # Splash cannot see all (the vision tower), nor measure a window in positions.
-  if (
-    layout is None
-    or not layout.causal
-    or (layout.window is not None and layout.prefixes is not None)
-  ):
+  # Splash cannot see later keys (as in vision towers), nor measure a window in
+  # positions.
+  if layout is None or not layout.causal:
+    return _make_xla(layout)
+  if layout.window is not None and layout.prefixes is not None:
     return _make_xla(layout)
   return lambda query, key, value: splash.attend(
     query, key, value, layout.segments, layout.prefixes, layout.window

@@ -285,9 +285,9 @@ class MllmConfig:
       0 < state <= self.vision.layers for state in self.deepstack
     ):
       raise InputError(
-        f"deepstack_visual_indexes names {len(self.deepstack)} states, the last of them"
-        f" {max(self.deepstack)}, but the vision tower has {self.vision.layers} layers"
-        f" and the decoder {self.decoder.layers}."
+        f"deepstack_visual_indexes names {len(self.deepstack)} layers, the last of them"
+        f" {max(self.deepstack) - 1}, counted from 0, but the vision tower has"
+        f" {self.vision.layers} layers and the decoder {self.decoder.layers}."
       )
     if self.feature_norm and len(states) > 1:
       raise InputError(

@@ -5,6 +5,8 @@ All tiles of a shard lie one after the other, and so do their patches, row by ro
 each. A patch sees those of its image, or of its window of the image.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -180,19 +182,30 @@ class NativeTower(nnx.Module):
     if vision.pre_norm:
       x = self.pre_norm(x)
     cos, sin = find_rotation(where, vision.head_dim, wide, vision.alternating)
-    seen = np.zeros(vision.layers, bool)
-    seen[list(vision.global_layers)] = True
+    attend = self._make_attend(where)
 
     def call(layer, x, number):
-      segments = where.images
-      if vision.window:
-        segments = jnp.where(jnp.asarray(seen)[number], segments, where.windows)
-      # The order of patches means nothing without a causal mask.
-      layout = attention.Layout(segments, jnp.zeros_like(segments), causal=False)
-      attend = attention.make_attend(config.attention, layout)
-      return layer(
-        x, lambda q, k, v: attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
-      )
+      def turned(query, key, value):
+        return attend(number, rotate(query, cos, sin), rotate(key, cos, sin), value)
+
+      return layer(x, turned)
 
     kept = [state - 1 for state in config.deepstack]
     return stack.run_numbered(self.layers, x, call, kept, remat=config.remat)
+
+  def _make_attend(self, where: PatchPlaces) -> Callable[..., jax.Array]:
+    """The attention of a layer by its number, which may be traced."""
+    vision = self.config.vision
+    # The order of patches means nothing without a causal mask.
+    layout = attention.Layout(where.images, jnp.zeros_like(where.images), causal=False)
+    see_images = attention.make_attend(self.config.attention, layout)
+    everywhere = np.isin(np.arange(vision.layers), vision.global_layers)
+    if not vision.window or everywhere.all():
+      return lambda number, *heads: see_images(*heads)
+    see_windows = attention.make_near(where.windows, (vision.window * vision.grid) ** 2)
+
+    def attend(number, *heads):
+      kind = jnp.asarray(everywhere)[number]
+      return jax.lax.cond(kind, see_images, see_windows, *heads)
+
+    return attend

@@ -85,7 +85,8 @@ class Projector(Merger):
     if config.newline:
       self.newline = nnx.Param(jnp.zeros(config.decoder.width))
     if config.deepstack:
-      self.deepstack = stack.make_layers(
+      # By this name it is known everywhere that they lie on a leading axis.
+      self.layers = stack.make_layers(
         lambda rngs: Merger(config, True, rngs), len(config.deepstack), rngs
       )
 
@@ -102,7 +103,7 @@ class Projector(Merger):
     self, states: Float[jax.Array, "n N P W"]
   ) -> Float[jax.Array, "n N P2 D"]:
     """Merges and projects further states, each by a merger of its own."""
-    graph, arrays = nnx.split(self.deepstack)
+    graph, arrays = nnx.split(self.layers)
 
     def project(arrays, state):
       merged = self._merge_patches(state)

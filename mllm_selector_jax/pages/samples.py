@@ -296,7 +296,7 @@ def make_thumbnail(images: AnyFolders, picture: Picture) -> tuple[str | None, st
   from mllm_selector_jax.data.images.decoding import decode_image
 
   try:
-    image = decode_image(read_picture(picture, images), MAX_PIXELS)
+    image = decode_image(read_picture(picture, images), MAX_PIXELS, pads=False)
   except RowError as error:
     return None, error.reason if images else "no image folder given"
   image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)

@@ -17,8 +17,8 @@ from mllm_selector_jax.types import InputError
 
 # The settings of cfg.model that tokens and pixels depend on, beside the base's files.
 _PROCESSING = (
-  *("conversation", "system", "row_system", "content_specials", "max_length"),
-  *("chat_date", "pad_images", "max_tiles", "resize_pixels"),
+  *("conversation", "system", "row_system", "content_specials", "box_form"),
+  *("max_length", "chat_date", "pad_images", "max_tiles", "resize_pixels"),
 )
 
 

@@ -32,6 +32,7 @@ def evaluate_arm(run: Run, arm: str) -> None:
   cfg = run.cfg.evaluate
   config = {
     **{name: cfg[name] for name in ("rules", "limit", "max_new_tokens")},
+    **{name: run.cfg.pool[name] for name in ("max_pixels", "max_images")},
     "model": base_model.model_config(run),
   }
   tuned = run.workdir.tuned(arm).digest()
@@ -57,6 +58,7 @@ def evaluate_arm(run: Run, arm: str) -> None:
           progress,
           faulty,
           run.cfg.pool.max_pixels,
+          run.cfg.pool.max_images,
         )
     if peers.is_first_process():
       artifacts.write_json(folder / "results.json", results)

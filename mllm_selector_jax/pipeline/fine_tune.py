@@ -185,10 +185,9 @@ def lay_out(
 
 
 def find_idle(laid: batch_shapes.Laid) -> int:
-  """Shards of a batch that no step reaches: rows fill the shards in order."""
-  shape = laid.largest
-  each = shape.rows // shape.shards
-  return shape.shards - -(-max(map(len, laid.steps)) // each)
+  """Shards of a batch that no step reaches, since it has fewer packed rows."""
+  most_rows = max(sum(map(bool, step)) for step in laid.steps)
+  return max(0, laid.largest.shards - most_rows)
 
 
 def tune_share(run: Run, stage: str, artifact: artifacts.Artifact) -> None:

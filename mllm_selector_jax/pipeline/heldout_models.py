@@ -239,13 +239,13 @@ def _first_tokens(run: Run, pool: PoolTable, rows: np.ndarray) -> np.ndarray:
   first_tokens = []
   with run.progress("read answers", "row") as progress:
     for start in range(0, len(rows), _STEP):
-      texts = [
-        (
-          record_schemas.read_content(pool.record(row)).conversations,
+      texts = []
+      for row in rows[start : start + _STEP]:
+        content, sizes = (
+          record_schemas.read_content(pool.record(row)),
           pool.image_sizes(row),
         )
-        for row in rows[start : start + _STEP]
-      ]
+        texts.append((encoder.boxes.write(content, sizes), sizes))
       for sample in encoder.encode_many(texts):
         first_tokens.append(int(sample.tokens[sample.supervised][0]))
       progress(len(first_tokens), len(rows))

@@ -8,8 +8,8 @@ import numpy as np
 
 from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.evaluation import pool_overlap
-from mllm_selector_jax.evaluation.asking import Pictures
-from mllm_selector_jax.evaluation.question import Question
+from mllm_selector_jax.evaluation.asked_images import Pictures
+from mllm_selector_jax.evaluation.question import Question, QuestionImage
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.inputs.questions import (
   hash_questions,
@@ -92,18 +92,22 @@ def _find_leaks(run: Run, questions: list[Question]) -> list[pool_overlap.Leak]:
   # The pool may hold the image alone in its row or beside others, and some bases
   # prepare the two differently.
   counts = (1, 2) if images.is_several(2) else (1,)
-  keyed: list[tuple[Question, str | None]] = []
-  pixel_hashes: dict[object, list[str]] = {}
+  keyed: list[tuple[Question, list[list[str]]]] = []
+  known: dict[object, list[str]] = {}
+
+  def find_hashes(image: QuestionImage) -> list[str]:
+    if image.key not in known:
+      try:
+        known[image.key] = pictures.hash_image(image, counts)
+      except RowError:
+        known[image.key] = []
+    return known[image.key]
+
   with run.progress("images of the questions", "question") as update:
     for count, question in enumerate(questions, 1):
-      key = question.place or (question.folder, question.image)
-      if question.image is not None and key not in pixel_hashes:
-        try:
-          pixel_hashes[key] = pictures.hash_pixels(question, counts)
-        except RowError:
-          pixel_hashes[key] = []
-      hashes = [None] if question.image is None else pixel_hashes[key]
-      keyed += [(question, pixels) for pixels in hashes]
+      hashes = [find_hashes(image) for image in question.images]
+      if all(hashes):
+        keyed.append((question, hashes))
       update(count, len(questions))
   index = pool_overlap.Index(keyed)
   pool = base_model.open_pool(run)
@@ -119,10 +123,7 @@ def _find_leaks(run: Run, questions: list[Question]) -> list[pool_overlap.Leak]:
     for count, row in enumerate(rows, 1):
       turns = record_schemas.read_content(pool.record(int(row))).conversations
       asked = [turn["value"] for turn in turns if turn.get("from") == "human"]
-      # A row of several images is compared by each that a question has.
-      for pixels in dict.fromkeys(pool.pixels[row] or (None,)):
-        if pixels in index.pixels:
-          yield int(row), pixels, asked
+      yield int(row), pool.pixels[row], asked
       update(count, len(rows))
 
   with run.progress("pool rows of the same images", "row") as update:

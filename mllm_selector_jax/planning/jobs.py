@@ -140,9 +140,15 @@ def describe_steps(
   how = "ahead of time by their own compiler; nothing is allocated"
   if not topology.exact:
     how = (
-      "for as many CPU devices, which is an ESTIMATE: the GPU's compiler needs the GPU."
-      " The CPU's compiler stores bfloat16 temporaries in float32, and attention"
-      " weights of all pairs of tokens, so the memory is an upper bound"
+      "for as many CPU devices, which is an ESTIMATE: the GPU's compiler is not"
+      " installed (pip install 'mllm_selector_jax[cuda]'; no GPU is needed). The CPU's"
+      " compiler stores bfloat16 temporaries in float32, and attention weights of all"
+      " pairs of tokens, so the memory is an upper bound"
+    )
+  elif topology.platform == "gpu":
+    how += (
+      ". Attention is XLA's, since cuDNN's kernel needs the GPU; with cuDNN's, a step"
+      " takes less memory and executes fewer FLOPs"
     )
   yield (
     f"{topology.name}: {len(topology.devices)} x {topology.kind},"

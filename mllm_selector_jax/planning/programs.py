@@ -87,7 +87,7 @@ class Program:
 def choose_attention(config: MllmConfig, platform: str, row_length: int) -> MllmConfig:
   """Return the config with the attention kernel of a run on these devices.
 
-  The cuDNN kernel cannot be compiled without a GPU; XLA's attention replaces it.
+  cuDNN's kernel cannot be compiled without a GPU; XLA's attention replaces it.
   """
   fast = platform == "tpu" and row_length % splash.BLOCKS[-1] == 0
   if config.attention == "auto":

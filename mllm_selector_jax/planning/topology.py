@@ -1,8 +1,9 @@
 """Describes devices that need not be present, so that programs compile for them.
 
-TPUs are described by jax.experimental.topologies; the compiler is in the package
-libtpu, and no TPU is needed. The GPU compiler needs a GPU. As many fake CPU devices
-take the place of the GPUs, and the results are estimates.
+Both are described by jax.experimental.topologies. The TPU compiler is in the package
+libtpu, the GPU compiler in jax's CUDA plug-in, and neither needs the device. Without
+the plug-in as many fake CPU devices take the place of the GPUs, and the results are
+estimates.
 """
 
 import dataclasses
@@ -24,11 +25,40 @@ TPUS = {
   "v5p": ("TPU v5", 95, 2),
   "v6e": ("TPU v6 lite", 31.25, 1),
 }
-# From NVIDIA's data sheets, where a GB is 10^9 bytes.
+# From NVIDIA's data sheets, where a GB is 10^9 bytes: jax's name of the device, its
+# memory in bytes, and the bytes that it reads in a second.
 GPUS = {
-  "h100": ("NVIDIA H100 80GB HBM3", 80e9),
-  "h200": ("NVIDIA H200", 141e9),
+  "h100": ("NVIDIA H100 80GB HBM3", 80e9, 3.35e12),
+  "h200": ("NVIDIA H200", 141e9, 4.8e12),
 }
+# What the compiler asks of a GPU of compute capability 9.0, in the form of its text
+# (stream_executor.GpuTargetConfigProto).
+HOPPER = """
+gpu_device_info {{
+  cuda_compute_capability {{ major: 9 }}
+  core_count: 132
+  fpus_per_core: 128
+  threads_per_warp: 32
+  threads_per_block_limit: 1024
+  threads_per_core_limit: 2048
+  registers_per_block_limit: 65536
+  registers_per_core_limit: 65536
+  shared_memory_per_block: 49152
+  shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+  clock_rate_ghz: 1.98
+  l2_cache_size: 52428800
+  memory_bandwidth: {bandwidth:.0f}
+  device_memory_size: {memory:.0f}
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 10 patch: 0 }}
+device_description_str: "{kind}"
+"""
+GPUS_A_HOST = 8
 FLAT = {
   a * b: f"{a}x{b}"
   for a, b in ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
@@ -78,9 +108,11 @@ def describe(name: str) -> Topology:
   generation, size = parse(name)
   if generation in TPUS:
     return _describe_tpu(name, generation, size)
-  kind, memory = GPUS[generation]
-  devices = _fake_devices(int(size))
-  return Topology(name, kind, "gpu", memory, PEAKS[kind], devices, False)
+  kind, memory, _ = GPUS[generation]
+  exact = _has_gpu_compiler()
+  describe_devices = _describe_gpus if exact else _fake_devices
+  devices = describe_devices(generation, int(size))
+  return Topology(name, kind, "gpu", memory, PEAKS[kind], devices, exact)
 
 
 def parse(name: str) -> tuple[str, str]:
@@ -153,7 +185,31 @@ def _describe_tpu(name: str, generation: str, shape: str) -> Topology:
   return Topology(name, kind, "tpu", memory * 2**30, PEAKS[kind], devices, True)
 
 
-def _fake_devices(count: int) -> tuple[Any, ...]:
+def _has_gpu_compiler() -> bool:
+  """Say whether jax's CUDA plug-in is installed."""
+  if importlib.util.find_spec("jax_plugins") is None:
+    return False
+  names = ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")
+  return any(importlib.util.find_spec(name) for name in names)
+
+
+def _describe_gpus(generation: str, count: int) -> tuple[Any, ...]:
+  import jax
+  from jax.experimental import topologies
+
+  kind, memory, bandwidth = GPUS[generation]
+  jax.devices("cpu")  # finds the plug-ins
+  hosts, rest = divmod(count, GPUS_A_HOST)
+  shape = f"1x1x{count}" if rest else f"1x{hosts}x{GPUS_A_HOST}"
+  description = topologies.get_topology_desc(
+    platform="cuda",
+    topology=shape,
+    target_config=HOPPER.format(kind=kind, memory=memory, bandwidth=bandwidth),
+  )
+  return tuple(description.devices)
+
+
+def _fake_devices(generation: str, count: int) -> tuple[Any, ...]:
   import jax
 
   try:

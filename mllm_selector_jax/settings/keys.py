@@ -10,7 +10,7 @@ from mllm_selector_jax.comparison import comparison_plan
 from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.files import splits
 from mllm_selector_jax.data.pool import pool_check, sources
-from mllm_selector_jax.data.tokens import conversation
+from mllm_selector_jax.data.tokens import box_forms, conversation
 from mllm_selector_jax.data.tokens.chat_date import read_date
 from mllm_selector_jax.data.tokens.specials import read_choice
 from mllm_selector_jax.evaluation import metrics, tasks
@@ -178,6 +178,7 @@ MODEL: dict[str, Check] = {
   "system": optional(text),
   "row_system": flag,
   "content_specials": parsed(read_choice),
+  "box_form": one_of(box_forms.AUTO, *box_forms.BOX_FORMS),
   "chat_date": parsed(read_date),
   "pad_images": flag,
   "max_tiles": optional(integer(1)),

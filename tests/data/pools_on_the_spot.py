@@ -8,6 +8,7 @@ from PIL import Image
 
 from mllm_selector_jax.data.pool.pool_check import check_pool
 from mllm_selector_jax.data.pool.pool_table import PoolTable, read_table
+from mllm_selector_jax.data.tokens.box_forms import BOX_FORMS
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.types import ImageOptions
 from tests.fixed_images import fixed_images
@@ -20,7 +21,8 @@ def make_encoder(max_length: int = 2048, options: ImageOptions = OPTIONS) -> Enc
   tokenizer = make_tokenizer("bytes")
   token = tokenizer.convert_tokens_to_ids("<image>")
   images = fixed_images(token, 4, options)
-  return Encoder(tokenizer, TEMPLATES["vicuna_v1"], images, max_length)
+  template, form = TEMPLATES["vicuna_v1"], BOX_FORMS["llava"]
+  return Encoder(tokenizer, template, images, max_length, box_form=form)
 
 
 def talk(question: str, answer: str) -> list[dict]:

@@ -128,3 +128,28 @@ def test_faults_after_the_list_of_an_object(tmp_path, monkeypatch, data, parts):
   monkeypatch.setattr(window, "MOST_BYTES", 200)  # what follows is not looked at
   text = ", ".join(dump(row, None) for row in THREE * 2)
   fails(write(tmp_path, data.replace("%s", text)), *parts)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("chunk", [64, 1 << 20])
+@pytest.mark.parametrize("before", ["", "\ufeff\n "])
+def test_lists_of_records_inside_a_list(tmp_path, monkeypatch, indent, chunk, before):
+  """As Qwen's tool for fine-tuning has records that share a sequence."""
+  monkeypatch.setattr(window, "CHUNK", chunk)
+  packed = [THREE[:2], THREE[2], [THREE[0]], [THREE[1], THREE[2]]]
+  path = write(tmp_path, before + dump(packed, indent))
+  check_layout(path, json_layouts.LIST, [*THREE, *THREE])
+
+
+def test_bare_lists_of_turns_inside_a_list_are_records_still(tmp_path):
+  turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+  path = write(tmp_path, dump([turns, [THREE[0]], turns], None))
+  wanted = {parsing.TURNS: turns}
+  assert values(path) == [wanted, THREE[0], wanted]
+
+
+def test_other_lists_inside_a_list_are_malformed(tmp_path):
+  path = write(tmp_path, dump([[1], [[THREE[0]]], [], [{"a": 1}], THREE[0]], None))
+  found = list(records.read_records(path))
+  assert [record.value for record in found] == [None] * 4 + THREE[:1]
+  assert all("not a list" in record.detail for record in found[:4])

@@ -14,6 +14,7 @@ from mllm_selector_jax.data.pool import prepared_pool
 from mllm_selector_jax.types import InputError
 from tests.data import formats_on_the_spot
 from tests.data.pools_on_the_spot import make_record, write_images
+from tests.data.several_images import see
 from tests.data.test_formats import check_file
 
 SAME = (
@@ -78,6 +79,27 @@ def test_all_rows_come_out_as_they_went_in(folder, tmp_path):
   assert [json.loads(after.text(row)) for row in (0, 10)] == [
     make_records()[row] for row in (0, 10)
   ]
+
+
+def test_a_row_that_lacks_one_of_several_images_says_which(folder, tmp_path):
+  records = [
+    see(0, "a/1.png", "a/none.png", "a/2.png"),
+    see(1, "a/1.png", "a/2.png", "cut.png"),
+    see(2, "../a/1.png", "a/1.png", "a/2.png"),
+    make_record(3, "a/none.png"),
+    see(4, "a/2.png", "a/1.png", "a/2.png"),
+  ]
+  path = tmp_path / "pool.json"
+  path.write_text(json.dumps(records))
+  before, made = prepare_file(str(path), folder, tmp_path)
+  _, after = check_file(str(made), tmp_path / "no_images", tmp_path / "again.table")
+  assert list(after.reason) == list(before.reason) == [
+    "missing image", "unreadable image", "unsafe path", "missing image", None,
+  ]  # fmt: skip
+  assert list(after.detail) == list(before.detail)
+  for row, number in enumerate((2, 3, 1)):
+    assert after.detail[row].startswith(f"image {number} of 3: ")
+  assert " of " not in after.detail[3]
 
 
 @pytest.mark.parametrize("name", sorted(formats_on_the_spot.WRITERS))

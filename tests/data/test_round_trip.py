@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax.data.pool import pool_check, pool_export
+from mllm_selector_jax.data.pool import pool_check, pool_export, pool_summary
 from mllm_selector_jax.data.pool.pool_table import read_table
 from mllm_selector_jax.types import MARK
 from tests.data import formats_on_the_spot
@@ -49,6 +49,35 @@ ODD = {
     "id": 7, "image": "a.png", "conversations": TALK, "tools": "[]",
     "clip": float("nan"), "note": None,
     "objects": {"ref": ["disc"], "bbox": [[1, 2, 3, 4]]},
+  },
+  "objects": {
+    "images": ["a.png"],
+    "messages": [
+      {"role": "system", "content": "Look for a <ref-object>."},
+      {"role": "user", "content": "<image>Where is the <ref-object>?"},
+      {"role": "assistant", "content": '{"bbox_2d": <bbox>, "point_2d": <bbox>}'},
+    ],
+    "objects": {"ref": ["disc", "star"], "bbox": [[1, 2.5, 3, 4], [5, 6]]},
+  },
+  "objects of two images": {
+    "images": ["a.png", "b/2.png"],
+    "query": f"{MARK}\n{MARK}\nWhere is <ref-object>?",
+    "response": "<bbox> and <bbox>",
+    "objects": {
+      "ref": ["it"], "bbox": [[0.25, 0.5], [0, 0, 1, 1]], "bbox_type": "norm1",
+      "image_id": [1, 0],
+    },
+  },
+  "objects as text": {
+    "image": "a.png",
+    "conversations": [TALK[0], {"from": "gpt", "value": "<bbox>"}],
+    "objects": '{"ref": [], "bbox": [[1, 2, 3, 4]]}',
+  },
+  "objects of ms-swift 2": {
+    "images": ["a.png"],
+    "query": "Find <bbox>",
+    "response": "<ref-object>",
+    "objects": [{"caption": "a disc", "bbox": [1, 2, 3, 4], "bbox_type": "real"}],
   },
   "turn fields": {
     "image": "a.png",
@@ -167,15 +196,16 @@ def test_no_field_is_lost_and_what_a_trainer_ignores_is_counted(place, tmp_path)
     assert {key: value[key] for key in wanted} == wanted
     assert value["note"] is None
   assert told["llava"] == {
-    "the field tools": 1, "the field objects": 1,
+    "the field tools": 1, "the field objects": 5,
     "the field conversations.weight": 1, "the field conversations.who": 1,
-    "the row's own system text": 2, "that an answer is not to be learned": 1,
+    "the row's own system text": 3, "that an answer is not to be learned": 1,
   }  # fmt: skip
   assert "the row's own system text" not in told["llama_factory"]
   assert told["ms_swift"] == {
     "the field conversations.weight": 1, "the field conversations.who": 1,
   }  # fmt: skip
   assert found["remarks"]["not read: objects"] == 1
+  assert found["remarks"][pool_summary.GROUNDED] == 4
 
 
 def test_a_parquet_pool_keeps_its_further_columns(place, tmp_path):

@@ -15,6 +15,7 @@ from mllm_selector_jax import sharding
 from mllm_selector_jax.data.tokens.conversation import TEMPLATES, Encoder
 from mllm_selector_jax.evaluation import intervals
 from mllm_selector_jax.evaluation.asking import evaluate_model, summarise
+from mllm_selector_jax.evaluation.question import QuestionImage
 from mllm_selector_jax.evaluation.tasks import Aside, Question
 from mllm_selector_jax.evaluation.totals import Marked
 from mllm_selector_jax.models import huggingface
@@ -23,6 +24,9 @@ from tests.models.tiny import make_base
 
 NEW = 4
 WORDS = "red", "is it", "how many"
+ABSENT, BROKEN, SECRET = (
+  (QuestionImage(name),) for name in ("absent.png", "broken.png", "../secret.png")
+)
 
 
 class Model:
@@ -71,7 +75,7 @@ def make_questions():
     Question(
       id=f"q{i}",
       task="seen" if i % 4 else "text",
-      image=f"{i % 4 - 1}.png" if i % 4 else None,
+      images=(QuestionImage(f"{i % 4 - 1}.png"),) if i % 4 else (),
       question=f"{WORDS[i % 3]} {i}",
       answers=("red",),
     )
@@ -89,8 +93,11 @@ def test_predictions_have_the_promised_form_in_the_questions_order(asked):
   questions = make_questions()
   assert [line["id"] for line in predictions] == [item.id for item in questions]
   for line, question in zip(predictions, questions, strict=True):
-    assert list(line) == ["id", "task", "question", "answers", "prediction", "score"]
+    assert list(line) == [
+      *("id", "task", "images", "question", "answers", "prediction", "score")
+    ]
     assert line["question"] == question.question
+    assert line["images"] == [image.name for image in question.images]
     assert line["answers"] == ["red"]
   assert json.loads(json.dumps(predictions)) == predictions
   assert json.loads(json.dumps(results, allow_nan=False)) == results
@@ -141,10 +148,10 @@ def test_a_mesh_does_not_matter(model, asked):
 def test_unusable_questions_are_set_aside_and_counted(model, asked):
   good = make_questions()
   bad = [
-    Question("b0", "seen", "absent.png", "red?", ("red",)),
-    Question("b1", "seen", "broken.png", "red?", ("red",)),
-    Question("b2", "other", "../secret.png", "red?", ("red",)),
-    Question("b3", "text", None, "red " * 400, ("red",)),
+    Question("b0", "seen", ABSENT, "red?", ("red",)),
+    Question("b1", "seen", BROKEN, "red?", ("red",)),
+    Question("b2", "other", SECRET, "red?", ("red",)),
+    Question("b3", "text", (), "red " * 400, ("red",)),
   ]
   mixed = [bad[0], *good[:5], bad[1], bad[2], *good[5:], bad[3]]
   before = Aside("b4", None, "malformed", "eval.jsonl, row 9 at byte 4: no")
@@ -169,7 +176,7 @@ def test_unusable_questions_are_set_aside_and_counted(model, asked):
 
 
 def test_nothing_left_to_ask_is_refused_with_the_reasons(model):
-  absent = [Question(i, "a", "absent.png", "red?", ("red",)) for i in range(2)]
+  absent = [Question(i, "a", ABSENT, "red?", ("red",)) for i in range(2)]
   with pytest.raises(InputError, match=r"missing image: 2.*absent\.png"):
     model.evaluate(absent)
   with pytest.raises(InputError, match="missing image"):
@@ -197,7 +204,7 @@ def test_images_may_lie_in_several_folders(model, asked, tmp_path):
 
 def test_progress_grows_to_the_number_of_questions(model):
   calls = []
-  absent = Question("b", "seen", "absent.png", "red?", ("red",))
+  absent = Question("b", "seen", ABSENT, "red?", ("red",))
   model.evaluate(
     [*make_questions(), absent],
     progress=lambda done, total: calls.append((done, total)),
@@ -215,7 +222,7 @@ def test_the_plain_templates_closing_ends_an_answer(model):
     max_length=256,
     system="how many " * 3,  # as long as the other prompts: compiled already
   )
-  questions = [Question("a", "t", "0.png", "", ("red",))]
+  questions = [Question("a", "t", (QuestionImage("0.png"),), "", ("red",))]
   whole = plain, model.images, questions, 1, NEW
   _, (line,) = evaluate_model(model.config, model.params, *whole)
   assert "\n" not in line["prediction"]
@@ -227,7 +234,7 @@ def test_summarise_equals_its_parts():
   for task, metric in ("a", "exact_match"), ("b", "vqa"):
     for i in range(20):
       score = float(rng.integers(0, 2)) if task == "a" else round(rng.random(), 1)
-      question = Question(i, task, None, "?", ("x",), metric)
+      question = Question(i, task, (), "?", ("x",), metric)
       marked.append(Marked(question, "y", score))
   scores = collections.defaultdict(list)
   for question, _, score in marked:

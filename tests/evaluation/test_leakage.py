@@ -9,13 +9,14 @@ from mllm_selector_jax.evaluation.question import LETTER_PROMPT, SHORT_PROMPT, Q
 
 
 def ask(text, id=0, task="t"):
-  return Question(id, task, None, text, ("x",))
+  return Question(id, task, (), text, ("x",))
 
 
 def find(questions, pool):
-  """(id, kind, row) of each leak."""
-  rows = [(row, pixels, [text]) for row, (pixels, text) in enumerate(pool)]
-  index = pool_overlap.Index(questions)
+  """(id, kind, row) of each leak; a letter is the only hash of an image."""
+  rows = [(row, pixels or "", [text]) for row, (pixels, text) in enumerate(pool)]
+  asked = [(question, pixels or "") for question, pixels in questions]
+  index = pool_overlap.Index(asked)
   return [
     (leak.id, leak.kind, leak.row) for leak in pool_overlap.find_leaks(index, rows)
   ]

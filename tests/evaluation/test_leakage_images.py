@@ -11,7 +11,7 @@ from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.data.pools_on_the_spot import talk
-from tests.stages.test_families import FAMILIES, make_base
+from tests.stages.family_bases import FAMILIES, make_base
 
 SIZES = {"a": (37, 19), "b": (61, 83), "c": (19, 90), "d": (101, 33)}
 POOL = [

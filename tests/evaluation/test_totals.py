@@ -14,7 +14,7 @@ from mllm_selector_jax.evaluation.totals import Marked
 
 
 def make(id, metric, prediction, answer, category=None, group=None, choices=None):
-  question = Question(id, "t", None, "?", (answer,), metric, choices, category, group)
+  question = Question(id, "t", (), "?", (answer,), metric, choices, category, group)
   return Marked(question, prediction, mark(metric, prediction, (answer,), choices))
 
 

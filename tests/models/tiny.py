@@ -9,6 +9,7 @@ import transformers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from mllm_selector_jax.models import huggingface
+from tests.models import tiny_qwen
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
 IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>", "[IMG]")
@@ -127,10 +128,13 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
 
   For example hidden_size=64, vision_hidden_act="gelu",
   llava_vision_feature_layer=-1. The families are chosen by decoder="qwen2",
-  tower="siglip_vision_model" and family="internvl".
+  tower="siglip_vision_model" and family="internvl". Those of Qwen-VL have a decoder
+  and a tower of their own.
   """
-  family = FAMILIES[overrides.pop("family", "llava")]
   decoder = overrides.pop("decoder", "llama")
+  if overrides.get("family") in tiny_qwen.FAMILIES:
+    return tiny_qwen.make_hf_config(**overrides)
+  family = FAMILIES[overrides.pop("family", "llava")]
   tower = overrides.pop("tower", family.tower)
 
   def part(prefix: str) -> dict[str, Any]:
@@ -201,6 +205,8 @@ def make_image_processor(side: int = 32, **overrides: Any) -> Any:
 def make_family_processor(hf_config: Any) -> Any:
   """The image processor of the config's family."""
   models = transformers.models
+  if hf_config.model_type in tiny_qwen.FAMILIES:
+    return tiny_qwen.make_image_processor(hf_config)
   side = hf_config.vision_config.image_size
   side = side if isinstance(side, int) else side[0]
   square = {"height": side, "width": side}
@@ -229,14 +235,16 @@ def make_base(folder: str | os.PathLike, seed: int = 0, **overrides: Any) -> Pat
   By default: 32 x 32 images, 16 patches, width 32, two layers, four query and
   two key-value heads, 320 token ids, <image> = 4.
   """
-  family = FAMILIES[overrides.get("family", "llava")]
+  family = overrides.get("family", "llava")
   hf_config = make_hf_config(**overrides)
-  special = (*SPECIAL[:4], family.token, *family.marks)
+  vocab = min(300, hf_config.text_config.vocab_size)
+  if family in tiny_qwen.FAMILIES:
+    core = make_tokenizer(vocab, tiny_qwen.SPECIAL).backend_tokenizer
+    tokenizer = tiny_qwen.make_tokenizer(core, family)
+  else:
+    own = FAMILIES[family]
+    tokenizer = make_tokenizer(vocab, (*SPECIAL[:4], own.token, *own.marks))
   huggingface.write_fresh(
-    folder,
-    hf_config,
-    make_tokenizer(min(300, hf_config.text_config.vocab_size), special),
-    make_family_processor(hf_config),
-    seed,
+    folder, hf_config, tokenizer, make_family_processor(hf_config), seed
   )
   return Path(folder)

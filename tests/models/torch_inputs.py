@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.packing.assembly import Example
@@ -14,18 +15,25 @@ from mllm_selector_jax.data.tokens import conversation
 from mllm_selector_jax.data.tokens.conversation import Encoder, Size
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
-from tests.models import tiny
+from tests.models import tiny, tiny_qwen
+from tests.models.native_inputs import make_native_inputs
 
-# Families that cut an image into tiles, or read it in its own size; overrides of
-# `tiny.make_base`.
+# Families that cut an image into tiles; overrides of `tiny.make_base`.
 TILED = {
   "internvl": {"family": "internvl", "decoder": "qwen2"},
   "llava_next": {"family": "llava_next"},
   "llava_onevision": {"family": "llava_onevision", "decoder": "qwen2"},
+}
+# Families that read images in their own sizes; one with a tied head.
+NATIVE = {
+  "qwen2_5_vl": {"family": "qwen2_5_vl"},
+  "qwen2_vl": {"family": "qwen2_vl"},
+  "qwen3_vl": {"family": "qwen3_vl", "tie_word_embeddings": True},
   "pixtral": {"family": "pixtral", "decoder": "mistral"},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},
 }
 LONGEST = 64  # pixels, of an image that Pixtral's processor prepares
+SEVERAL = {**TILED, **NATIVE}  # whose rows may have images of any number and size
 LENGTH = 384  # tokens that hold each of the rows
 # Questions of a row, an image where <image> stands, and the sizes of the images.
 ROWS: tuple[tuple[tuple[str, ...], tuple[Size, ...]], ...] = (
@@ -40,8 +48,8 @@ ANSWERS = ("red", "three", "a circle", "no")
 
 
 def make_base(folder: Path, family: str) -> Path:
-  """A tiny base of one of `TILED`, whose positions hold the longest row."""
-  return tiny.make_base(folder, max_position_embeddings=512, **TILED[family])
+  """A tiny base of one of `SEVERAL`, whose positions hold the longest row."""
+  return tiny.make_base(folder, max_position_embeddings=512, **SEVERAL[family])
 
 
 def open_encoder(base: Path) -> Encoder:
@@ -109,11 +117,20 @@ def _make_rows(
   }
 
 
+def find_grid(config: MllmConfig, size: Size) -> tuple[int, int]:
+  """Rows and columns of the tiles of an image, by transformers' own rule."""
+  width, height = size
+  side = config.vision.image_size
+  rows, columns = smart_resize(height, width, side, *tiny_qwen.PIXELS)
+  return rows // side, columns // side
+
+
 def make_inputs(
   model: Any,
   config: MllmConfig,
   tiles: Sequence[np.ndarray],
   sizes: Sequence[Size] = (),
+  tokens: np.ndarray | None = None,
 ) -> dict[str, Any]:
   """The keyword arguments of a model in transformers for the images of a row.
 
@@ -122,9 +139,17 @@ def make_inputs(
     config: the same model's here.
     tiles: of each image.
     sizes: of the images, for the families that lay out an image by its size.
+    tokens: of the row, for the families that read images in their own sizes.
   """
   if not tiles:
     return {}
+  if config.vision.native and not config.vision.alternating:
+    assert tokens is not None, "positions follow from images and text"
+    grids = [find_grid(config, size) for size in sizes]
+    return {
+      "mm_token_type_ids": torch.tensor(tokens[None] == config.image_token).int(),
+      **make_native_inputs(config, list(zip(grids, tiles, strict=True))),
+    }
   mean, deviation = map(np.array, (config.image_mean, config.image_std))
   scaled = [
     ((cut / 255.0 - mean) / deviation).transpose(0, 3, 1, 2).astype(np.float32)

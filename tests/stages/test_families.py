@@ -1,7 +1,6 @@
 """A small pool with rows of 0, 1 and 3 images through a whole run, family by family."""
 
 import json
-import re
 from types import SimpleNamespace
 
 import jax
@@ -9,7 +8,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-import transformers
 
 from mllm_selector_jax.data.packing import assembly, loader
 from mllm_selector_jax.data.pool.pool_table import read_table
@@ -17,35 +15,25 @@ from mllm_selector_jax.inputs import base_model as opened
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.scoring.score_table import read_scores
 from mllm_selector_jax.stages import COMMANDS
-from tests import pixtral_files, small_run
-from tests.models import tiny
-from tests.models.huggingface.test_image_options import (
-  InternVLProcessor,
-  LlavaOnevisionProcessor,
-)
+from tests import small_run
+from tests.models import tiny_qwen
 from tests.models.huggingface.test_parity import load_torch
 from tests.real_processes import start, write_config
+from tests.stages.family_bases import (
+  FAMILIES,
+  LENGTH,
+  SYSTEM,
+  load_processor,
+  make_base,
+  write_text,
+)
 
 torch.set_num_threads(1)
-FAMILIES = {
-  "llava": ("llama", "vicuna_v1"),
-  "internvl": ("qwen2", "chatml"),
-  "llava_next": ("llama", "vicuna_v1"),
-  "llava_onevision": ("qwen2", "chatml"),
-  "vipllava": ("llama", "vicuna_v1"),
-  "pixtral": ("mistral", "vicuna_v1"),
-  "mistral3": ("ministral3", "chat"),
+# Limits that hold in the run, and then in the export's own processor.
+LIMITS = {
+  "qwen2_5_vl": {"model.resize_pixels": 14 * tiny_qwen.SIDE**2},
+  "internvl": {"model.max_tiles": 3},
 }
-PROCESSORS = {
-  "llava": transformers.LlavaProcessor,
-  "internvl": InternVLProcessor,
-  "llava_next": transformers.LlavaNextProcessor,
-  "llava_onevision": LlavaOnevisionProcessor,
-  "vipllava": transformers.LlavaProcessor,
-  "pixtral": pixtral_files.PixtralProcessor,
-  "mistral3": pixtral_files.PixtralProcessor,
-}
-SYSTEM = "Answer the question."
 # Width and height of the pool's images, and of a question's.
 SIZES = {"a": (37, 19), "b": (61, 83), "c": (19, 90), "d": (101, 33), "q": (50, 71)}
 SINGLE, SEVERAL = ("a", "b", "d"), ("abc", "abd", "cab")
@@ -60,7 +48,14 @@ KINDS = (
   ["<image>\nIs it left of <image>\nor of <image>\n?"],
   ["<image>\n<image>\nWhich is red?", "<image>\nHow many are there in this?"],
 )
-LENGTH = 448
+# The questions of the evaluation, and their images.
+ASKED = (
+  ("Is there a star?", ""),
+  ("What?", "q"),
+  ("<image>\nIs it left of <image>\nor of <image>\n?", "qab"),
+  ("Which of these is red?", "dqc"),
+)
+NEW = 6  # tokens of an answer
 RUN = {
   "pool.demo.rows": 0,
   "model.system": SYSTEM,
@@ -76,7 +71,7 @@ RUN = {
   "select.control": False,
   "tune.batch": 4,
   "tune.row_length": LENGTH,
-  "evaluate.max_new_tokens": 2,
+  "evaluate.max_new_tokens": NEW,
 }
 
 
@@ -107,44 +102,17 @@ def write_pool(folder):
     pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
     PIL.Image.fromarray(pixels).save(folder / f"images/{name}.png")
   (folder / "pool.json").write_text(json.dumps(make_records()))
-  asked = [{"question": "Is there a star?"}, {"question": "What?", "image": "q.png"}]
-  lines = [{"id": n, "answers": ["yes"], **one} for n, one in enumerate(asked)]
+  lines = [
+    {"id": n, "answers": ["yes"], "question": question}
+    | ({"image": [f"{name}.png" for name in names]} if names else {})
+    for n, (question, names) in enumerate(ASKED)
+  ]
   (folder / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)))
   return {
     "pool.data": str(folder / "pool.json"),
     "pool.images": str(folder / "images"),
     "evaluate.tasks": str(folder / "questions.jsonl"),
   }
-
-
-def make_base(folder, family):
-  """A tiny base whose tokenizer names what the family's processor asks for."""
-  decoder, _ = FAMILIES[family]
-  base = tiny.make_base(
-    folder, family=family, decoder=decoder, max_position_embeddings=2 * LENGTH
-  )
-  _, _, _, token, marks = tiny.FAMILIES[family]
-  special = (*tiny.SPECIAL[:4], token, "<|im_start|>", "<|im_end|>", "<img>", "</img>")
-  turns = (*pixtral_files.SYSTEM, *pixtral_files.TURN)
-  special = dict.fromkeys((*special, "<video>", *turns, *marks))
-  core = tiny.make_tokenizer(318, tuple(special))
-  tokenizer = transformers.PreTrainedTokenizerFast(
-    tokenizer_object=core.backend_tokenizer,
-    bos_token="<s>",
-    eos_token="</s>",
-    unk_token="<unk>",
-    pad_token="<pad>",
-    extra_special_tokens={
-      "start_image_token": "<img>",
-      "end_image_token": "</img>",
-      "context_image_token": token,
-      "video_token": "<video>",
-    },
-  )
-  if FAMILIES[family][1] == "chat":
-    tokenizer.chat_template = pixtral_files.SOURCE
-  tokenizer.save_pretrained(base)
-  return base
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -155,6 +123,7 @@ def made(request, tmp_path_factory):
   settings = {
     **RUN,
     **write_pool(folder / "pool"),
+    **LIMITS.get(family, {}),
     "model.conversation": FAMILIES[family][1],
   }
   process = start(work, write_config(folder / "config.py", base, **settings), "run")
@@ -187,7 +156,7 @@ def test_every_stage_is_done_and_every_row_scored_once(made, pool):
   blind = scores.signal("visual") == 0
   np.testing.assert_array_equal(blind, ~pool.has_image[:21])
   results = json.loads((work / "arms/main/evaluation/results.json").read_text())
-  assert results["overall"]["count"] == 2 and results["aside"]["count"] == 0
+  assert results["overall"]["count"] == len(ASKED) and results["aside"]["count"] == 0
   assert "<html" in (work / "report.html").read_text()
 
 
@@ -257,36 +226,6 @@ def count_tokens(work):
   return summary["passes"]["main"]["tokens"]
 
 
-def load_processor(family, folder):
-  """The family's own processor, with the files of the directory."""
-  images = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
-  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-  fields = json.loads((folder / "processor_config.json").read_text())
-  assert fields.pop("processor_class") == PROCESSORS[family].__name__
-  return PROCESSORS[family](images, tokenizer, **fields)
-
-
-def write_text(family, record):
-  """A row as the family's processor takes it, the template written out."""
-  token = tiny.FAMILIES[family].token
-  values = [turn["value"].replace("<image>", token) for turn in record["conversations"]]
-  rounds = zip(values[::2], values[1::2], strict=True)
-  if FAMILIES[family][1] == "vicuna_v1":
-    rows = [f"USER: {asked} ASSISTANT: {answer}</s>" for asked, answer in rounds]
-    return f"{SYSTEM} " + "".join(rows)
-  if FAMILIES[family][1] == "chat":
-    # Line breaks around an image are of LLaVA's form, not of the text.
-    bare = re.compile(rf"\n*{re.escape(token)}\n*")
-    rows = [
-      f"[INST]{bare.sub(token, asked)}[/INST]{answer}</s>" for asked, answer in rounds
-    ]
-    return f"[SYSTEM_PROMPT]{SYSTEM}[/SYSTEM_PROMPT]" + "".join(rows)
-  return f"<|im_start|>system\n{SYSTEM}<|im_end|>\n" + "".join(
-    f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
-    for asked, answer in rounds
-  )
-
-
 def torch_losses(made, folder, reader, rows):
   """Losses by transformers' own processor and model; its tokens must be ours."""
   model, processor = load_torch(folder), load_processor(made.family, folder)
@@ -295,7 +234,7 @@ def torch_losses(made, folder, reader, rows):
     record = make_records()[row]
     paths = [made.settings["pool.images"] + f"/{n}" for n in record.get("image", ())]
     images = [PIL.Image.open(path) for path in paths]
-    text = write_text(made.family, record)
+    text = write_text(made.family, record, processor)
     batch = processor(
       text=[text], images=[images] if images else None, return_tensors="pt"
     )
@@ -316,6 +255,38 @@ def test_losses_are_those_of_transformers(made, reader):
   wanted = torch_losses(made, made.work / "seed/hf", reader, rows)
   found = read_scores(made.work / "scores").signal("loss")
   np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_answers_are_those_of_transformers(made):
+  folder = made.work / "arms/main/tuned/hf"
+  model, processor = load_torch(folder), load_processor(made.family, folder)
+  with small_run.open_run(made.work, made.base, **made.settings) as current:
+    encoder = opened.read_encoder(current)
+  nameless = range(len(encoder.tokenizer), model.config.text_config.vocab_size)
+  path = made.work / "arms/main/evaluation/predictions.jsonl"
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  assert [(line["question"], line["images"]) for line in lines] == [
+    (question.removeprefix("<image>\n") if len(names) == 1 else question,
+     [f"{name}.png" for name in names])
+    for question, names in ASKED
+  ]  # fmt: skip
+  for line, (question, names) in zip(lines, ASKED, strict=True):
+    if "<image>" not in question:
+      question = "<image>\n" * len(names) + question
+    turns = [{"value": question}, {"value": ""}]
+    text = write_text(made.family, {"conversations": turns}, processor)
+    text = text.removesuffix("</s>").removesuffix("<|im_end|>\n").rstrip(" ")
+    paths = [made.settings["pool.images"] + f"/{name}.png" for name in names]
+    images = [PIL.Image.open(path) for path in paths]
+    # A list for the row: OneVision's processor cuts an image alone into more tiles.
+    images = [images] if images else None
+    batch = processor(text=[text], images=images, return_tensors="pt")
+    ids = model.generate(
+      **batch, max_new_tokens=NEW, do_sample=False, suppress_tokens=[*nameless]
+    )
+    answer = ids[0, batch["input_ids"].shape[1] :].numpy()
+    assert line["prediction"] == encoder.answers.read(answer)
+  assert len({line["prediction"] for line in lines}) > 1
 
 
 def test_the_tuned_model_is_read_again_bit_for_bit(made, pool, reader, tmp_path):

@@ -37,12 +37,13 @@ def lay_out(samples, **changes):
 
 def losses(samples, laid, count):
   params, steps = mllm.init(toy.CONFIG, 0), laid.steps[:count]
-  shape = laid.largest
   return [
     float(train_step.batch_loss(toy.CONFIG, params, batch))
     for batch, _ in (
-      assembly.assemble(loader.as_trees(one), samples, shape, toy.CONFIG.image_token)
-      for one in steps
+      assembly.assemble(
+        loader.as_trees(one), samples, laid.shapes[which], toy.CONFIG.image_token
+      )
+      for which, one in zip(laid.which, steps, strict=False)
     )
   ]
 

@@ -148,7 +148,9 @@ def test_thumbnails_are_small_and_broken_images_say_why(tmp_path):
   Image.fromarray(noise).save(tmp_path / "wide.png")
   Image.fromarray(noise[:40, :30]).save(tmp_path / "small.png")
   (tmp_path / "empty.png").write_bytes(b"")
-  for name, size in (("wide.png", (128, 77)), ("small.png", (30, 40))):
+  Image.new("L", (17_000, 200)).save(tmp_path / "long.png")  # its square is huge
+  sizes = {"wide.png": (128, 77), "small.png": (30, 40), "long.png": (128, 2)}
+  for name, size in sizes.items():
     uri, _ = cards.make_thumbnail(str(tmp_path), Picture(name))
     picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
     assert picture.size == size

@@ -88,6 +88,7 @@ WRONG = {
   "model.row_system": NOT_FLAG,
   "model.chat_date": ("26 Jul 2024", "today", None, 20240726),
   "model.content_specials": (5, None, "", [3]),
+  "model.box_form": ("qwen", None, 5),
   "model.pad_images": NOT_FLAG,
   "model.max_tiles": OPTIONAL_SIZE,
   "model.resize_pixels": OPTIONAL_SIZE,

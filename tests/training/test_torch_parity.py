@@ -21,7 +21,8 @@ from tests.training import toy
 
 torch.set_num_threads(1)
 STEPS = 20
-PROJECTOR = ("multi_modal_projector", "image_newline")  # names of what projects
+# Names of what projects.
+PROJECTOR = ("multi_modal_projector", "image_newline", ".merger.", "deepstack_merger")
 RECIPE = OptimizerOptions(
   2e-2, warmup=0.1, weight_decay=0.05, clip=0.5, projector_learning_rate=2e-3
 )
@@ -111,8 +112,10 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
   huggingface.write_model(folder / "start", config, params, base)
   model = load_torch(folder / "start")
   inputs = {
-    item: torch_inputs.make_inputs(model, config, tiles, sizes[item] if sizes else ())
-    for item, (_, tiles) in samples.items()
+    item: torch_inputs.make_inputs(
+      model, config, tiles, sizes[item] if sizes else (), sample.tokens
+    )
+    for item, (sample, tiles) in samples.items()
   }
   if trained == "lora":
     config, params = mllm.add_adapter(config, params, LoraConfig(4, 8.0), seed=3)
@@ -121,7 +124,9 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
     if config.newline:  # no module, so peft freezes it with the base
       model.get_base_model().model.image_newline.requires_grad_(True)
   elif trained == "decoder":
-    model.model.vision_tower.requires_grad_(False)
+    for name, parameter in model.model.named_parameters():
+      seen = name.startswith(("vision_tower.", "visual."))
+      parameter.requires_grad_(not seen or any(part in name for part in PROJECTOR))
   lengths = np.array([len(samples[item][0].tokens) for item in range(24)])
   steps = row_packing.training_steps(24, lengths, 6, 5, 0, row_length)
   assert len(steps) == STEPS
@@ -158,7 +163,7 @@ def test_losses_of_twenty_steps_are_torch_s(tmp_path, trained, family):
 
 
 @pytest.mark.parametrize("trained", ["decoder", "lora", "all"])
-@pytest.mark.parametrize("family", torch_inputs.TILED)
+@pytest.mark.parametrize("family", torch_inputs.SEVERAL)
 def test_losses_on_rows_of_tiles_are_torch_s(tmp_path, family, trained):
   base = torch_inputs.make_base(tmp_path / "base", family)
   examples = torch_inputs.make_examples(torch_inputs.open_encoder(base), 24)

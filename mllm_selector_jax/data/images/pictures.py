@@ -53,6 +53,21 @@ def read_picture(picture: Picture, folders: AnyFolders) -> bytes:
   return _read_picture(picture, ImageFolders.of(folders))[0]
 
 
+def read_all(pictures: Sequence[Picture], folders: AnyFolders) -> list[bytes]:
+  """The bytes of a row's image files.
+
+  Raises:
+    RowError: one is not there, or may not be read; it says which.
+  """
+  data = []
+  for number, picture in enumerate(pictures):
+    try:
+      data.append(read_picture(picture, folders))
+    except RowError as error:
+      raise error.at_image(number, len(pictures)) from None
+  return data
+
+
 def _read_picture(picture: Picture, folders: ImageFolders) -> tuple[bytes, bool]:
   """The bytes of an image's file, and whether a link leads to it."""
   if picture.data is not None:

@@ -27,6 +27,7 @@ _TALK = {"conversations", "conversation", "messages", "texts", "dialogue", "dial
 _WORDS = {
   "image", "images", "instruction", "query", "prompt", "question", "history", "answer",
   "answers", "response", "output", "completion", "chosen", "caption", "text", "input",
+  "problem", "solution",
 }  # fmt: skip
 _SPEAKER = {"from", "role", "user", "speaker"}
 _BETWEEN = ", \t\r\n"  # characters that may separate objects

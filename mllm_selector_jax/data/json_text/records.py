@@ -118,6 +118,15 @@ class _Stream(Window):
       self.path, self._file_for_lines, self.offset, found, expected
     )
 
+  def peek(self) -> Any:
+    """Parses the first element of the list that is next; None if it cannot be."""
+    value = json_layouts.peek(self.text, self.index)
+    while value is None and len(self.text) - self.index < MOST_BYTES:
+      if not self.read_more():
+        break
+      value = json_layouts.peek(self.text, self.index)
+    return value
+
   def take_text(self) -> str | None:
     """Takes the next value as `take_value` does, with an error for users.
 
@@ -174,13 +183,20 @@ def _read_list(stream: _Stream) -> Iterator[Record]:
 
 
 def _read_elements(stream: _Stream) -> Iterator[Record]:
-  """Yields the elements of a list; a comma may follow the last one."""
+  """Yields the elements of a list; a comma may follow the last one.
+
+  An element may be a list of records itself: Qwen's tool for fine-tuning puts records
+  that it packs into one sequence in a list.
+  """
   stream.take_character()
   mark = stream.next_character()
   while mark != "]":
     if mark in ("", ",", "}", ":"):
       raise stream.fault(mark, "a record")
-    yield stream.take_record()
+    if mark == "[" and json_layouts.is_record(stream.peek()):
+      yield from _read_elements(stream)
+    else:
+      yield stream.take_record()
     mark = stream.next_character()
     if mark not in (",", "]"):
       raise stream.fault(mark, "a comma before the next record, or ]")

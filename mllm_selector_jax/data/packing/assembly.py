@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from mllm_selector_jax.data.packing.image_places import place_features, place_tiles
 from mllm_selector_jax.data.packing.rotary_axes import lay_axes
-from mllm_selector_jax.types import NEWLINE, Batch, ImageLayout, Sample, Tiling
+from mllm_selector_jax.types import Batch, ImageLayout, Sample, Tiling
 
 Tree = tuple[int, Sequence[int]]  # tokens of the trunk, and the items
 # A sample, and the tiles of each of its images.
@@ -114,16 +115,39 @@ def find_shape(
   def most(values):
     return int(sum_fullest(steps, values, rows // shards).max(initial=0))
 
+  fullest = [most(values) for values in counts]
+  return make_shape(rows, fullest, length, tiling, shards, trunks)
+
+
+def make_shape(
+  rows: int,
+  fullest: Sequence[int],
+  length: int,
+  tiling: Tiling,
+  shards: int = 1,
+  trunks: bool = False,
+) -> Shape:
+  """Makes the shape whose shards hold as much as the fullest ones.
+
+  Args:
+    rows: of a batch.
+    fullest: for each of `Counts`, the most that a shard holds.
+    length: tokens of a row.
+    tiling: of the model.
+    shards: over how many shards a step's rows are spread.
+    trunks: whether trees may have a trunk.
+  """
+  tiles, taps, supervised, answers = (int(most) for most in fullest)
   return Shape(
-    rows=rows,
+    rows=int(rows),
     length=length,
     shards=shards,
-    tiles=max(1, most(counts.tiles)),
-    supervised=max(8, -(-most(counts.supervised) // 8) * 8),
-    answers=max(1, most(counts.answers)),
+    tiles=max(1, tiles),
+    supervised=max(8, -(-supervised // 8) * 8),
+    answers=max(1, answers),
     tiling=tiling,
     trunks=trunks,
-    taps=most(counts.taps),
+    taps=taps,
   )
 
 
@@ -203,37 +227,6 @@ def describe_batch(shape: Shape) -> Batch:
     places=((*tiles, 5), np.int32) if shape.tiling.native else None,
     axes=((*size, 3), np.int32) if shape.tiling.axes else None,
   )
-
-
-def place_features(
-  layout: ImageLayout, first_tile: int, first_tap: int, tiles: int, patches: int
-) -> Int[np.ndarray, " n"]:
-  """Where an image's features stand in the shard's table; see `types.Batch`.
-
-  Args:
-    layout: of the image.
-    first_tile, first_tap: how many the shard holds before this image's.
-    tiles: M, of the shard.
-    patches: P, features a tile.
-  """
-  features, newline = layout.features, tiles * patches
-  of_tile = features + first_tile * patches
-  interpolated = newline + 1 + first_tap - features - 2
-  return np.select(
-    [features >= 0, features == NEWLINE], [of_tile, newline], interpolated
-  )
-
-
-def place_tiles(layout: ImageLayout, number: int) -> Int[np.ndarray, "t 5"]:
-  """Where an image's tiles lie; see `types.Batch.places`.
-
-  Args:
-    layout: of an image of native resolution.
-    number: of the image among the shard's, from 1.
-  """
-  places = np.empty((layout.tiles, 5), np.int32)
-  places[:, 0], places[:, 1:3], places[:, 3:] = number, layout.places, layout.grid
-  return places
 
 
 _NONE = ("patches", "prefixes")

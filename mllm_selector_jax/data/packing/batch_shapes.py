@@ -1,22 +1,27 @@
 """Chooses few batch shapes, since each is compiled, with little padding.
 
-Steps of training that have as many samples need more or fewer packed rows. One shape
-for all would have rows of padding in nearly every step. Scoring has as many packed
-rows in every step, but with more or fewer tiles (tree_packing.py, scoring/schedule.py).
+Steps of training that have as many samples need more or fewer packed rows, and their
+rows hold more or fewer tiles. One shape for all would have rows and tiles of padding in
+nearly every step. Scoring has as many packed rows in every step, but with more or fewer
+tiles (tree_packing.py, scoring/schedule.py).
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from mllm_selector_jax.data.packing import assembly, row_packing
-from mllm_selector_jax.data.packing.interleaving import interleave
+from mllm_selector_jax.data.packing.shard_spreading import EMPTY, spread
 from mllm_selector_jax.types import Tiling
 
 MOST = 3  # shapes, each a compilation
 STEPS_EACH = 100  # steps that pay for one more of them
+LEVELS = 24  # numbers of rows and of tiles among which those of shapes are chosen
+# What a feature of a tile costs, in tokens: a vision tower of 0.3 to 0.4 billion
+# parameters costs .04 to .15 of a decoder of 7 or 8 billion.
+FEATURE_COST = 1 / 8
 
 
 def count_shapes(steps: int, most: int = MOST) -> int:
@@ -28,18 +33,17 @@ class Laid(NamedTuple):
   """The packed rows of every step, and the shapes of their batches.
 
   Attributes:
-    steps: rows of items.
+    steps: rows of items, as many as the step's shape has; empty ones are padding.
     which: the number of each step's shape.
-    shapes: with ever more rows; the last one holds every step.
+    shapes: with ever more rows or tiles; each is the shape of some step.
+    largest: a shape that holds every step; the last of the shapes, unless no step
+      needs as many rows and as many tiles.
   """
 
   steps: list[row_packing.Rows]
   which: Int[np.ndarray, " s"]
   shapes: tuple[assembly.Shape, ...]
-
-  @property
-  def largest(self) -> assembly.Shape:
-    return self.shapes[-1]
+  largest: assembly.Shape
 
 
 def choose_heights(rows: Int[np.ndarray, " s"], most: int) -> list[int]:
@@ -76,6 +80,86 @@ def choose_heights(rows: Int[np.ndarray, " s"], most: int) -> list[int]:
   return found[::-1]
 
 
+def choose_sizes(
+  needed: Int[np.ndarray, "s 2"], costs: tuple[float, float], most: int
+) -> Int[np.ndarray, "k 2"]:
+  """Chooses the pairs of sizes that cost the least, the largest of both among them.
+
+  A step is given the cheapest pair that holds it in both sizes. The choice is the best
+  of all whose sizes are among `LEVELS` quantiles of the needed ones.
+
+  Args:
+    needed: two sizes that each step needs.
+    costs: of one more of either size; above 0.
+    most: how many pairs.
+
+  Returns:
+    Pairs that at least one step is given, from the cheapest to the most expensive.
+  """
+  levels = [_list_levels(column) for column in needed.T]
+  level_of = [
+    np.searchsorted(sizes, column)
+    for sizes, column in zip(levels, needed.T, strict=True)
+  ]
+  cells, counts = np.unique(np.stack(level_of, 1), axis=0, return_counts=True)
+  cells = np.stack([sizes[at] for sizes, at in zip(levels, cells.T, strict=True)], 1)
+  pairs = np.stack(np.meshgrid(*levels, indexing="ij"), -1).reshape(-1, 2)
+  pairs = pairs[np.argsort(pairs @ np.array(costs), kind="stable")]
+  holds = (cells <= pairs[:, None]).all(-1)
+  paid = np.where(holds, (pairs @ np.array(costs))[:, None], np.inf)
+  _, chosen = _choose_more(paid[-1], paid[:-1], counts, min(most, len(pairs)) - 1)
+  pairs = pairs[[*sorted(chosen), len(pairs) - 1]]
+  return pairs[np.unique(assign(needed, pairs))]
+
+
+def assign(
+  needed: Int[np.ndarray, "s 2"], pairs: Int[np.ndarray, "k 2"]
+) -> Int[np.ndarray, " s"]:
+  """Returns the number of the first pair that holds each step in both sizes."""
+  return (needed[:, None] <= pairs).all(-1).argmax(1)
+
+
+def _list_levels(sizes: Int[np.ndarray, " s"]) -> Int[np.ndarray, " l"]:
+  """Returns all sizes, or the quantiles of many, the largest among them."""
+  levels = np.unique(sizes)
+  if len(levels) <= LEVELS:
+    return levels
+  shares = np.linspace(0, 1, LEVELS + 1)[1:]
+  return np.unique(np.quantile(sizes, shares, method="higher"))
+
+
+def _choose_more(
+  least: Float[np.ndarray, " c"],
+  paid: Float[np.ndarray, "p c"],
+  counts: Int[np.ndarray, " c"],
+  more: int,
+) -> tuple[float, tuple[int, ...]]:
+  """Chooses further pairs by trying all combinations.
+
+  Args:
+    least: what steps of each kind cost by the pairs that are chosen already.
+    paid: what they cost by each other pair; infinite where it does not hold them.
+    counts: steps of each kind.
+    more: how many pairs may be chosen.
+
+  Returns:
+    The cost of all steps, and the chosen pairs.
+  """
+  if more == 0 or not len(paid):
+    return float(least @ counts), ()
+  if more == 1:
+    totals = np.minimum(least, paid) @ counts
+    return float(totals.min()), (int(totals.argmin()),)
+  found: tuple[float, tuple[int, ...]] = float(least @ counts), ()
+  for number in range(len(paid)):
+    cost, others = _choose_more(
+      np.minimum(least, paid[number]), paid[number:], counts, more - 1
+    )
+    if cost < found[0]:
+      found = cost, (number, *(number + other for other in others))
+  return found
+
+
 def lay_out(
   steps: Sequence[row_packing.Rows],
   items: assembly.Counts,
@@ -84,10 +168,10 @@ def lay_out(
   shards: int = 1,
   most: int | None = None,
 ) -> Laid:
-  """Assigns the smallest of few shapes to every step.
+  """Spreads the rows of every step over shards, and assigns one of few shapes to it.
 
-  The rows of a step are put in an order in which equal shares of them hold about as
-  many tiles and supervised tokens, however many shares there are.
+  Shapes are chosen by their rows and tiles: a row costs its tokens, and a tile
+  `FEATURE_COST` for each of its features.
 
   Args:
     steps: of packed rows of items.
@@ -99,19 +183,44 @@ def lay_out(
   """
   if most is None:
     most = count_shapes(len(steps))
-  steps = [_spread(step, items) for step in steps]
-  needed = np.array([-(-max(len(step), 1) // shards) * shards for step in steps])
-  heights = choose_heights(needed, most)
-  which = np.searchsorted(heights, needed)
-  shapes = []
-  for number in range(len(heights)):
-    alike = [steps[place] for place in np.flatnonzero(which == number).tolist()]
-    shapes.append(assembly.find_steps_shape(alike, items, length, tiling, shards))
-  return Laid(steps, which, tuple(shapes))
+  counts = [assembly.count_rows(step, items) for step in steps]
+  places = [spread(count.tiles, count.supervised, shards) for count in counts]
+  fullest = np.array(
+    [
+      [_sum_fullest(values, at) for values in count]
+      for count, at in zip(counts, places, strict=True)
+    ],
+    np.int64,
+  ).reshape(-1, len(assembly.Counts._fields))
+  # A batch has at least one row and one place for a tile in a shard.
+  heights = np.array([max(1, at.shape[1]) for at in places], np.int64)
+  needed = np.stack([heights, np.maximum(1, fullest[:, 0])], 1)
+
+  def make_shape(height, most_held):
+    rows = int(height) * shards
+    return assembly.make_shape(rows, most_held.tolist(), length, tiling, shards)
+
+  pairs = choose_sizes(needed, (length, FEATURE_COST * tiling.patches), most)
+  which = assign(needed, pairs)
+  alike = [np.flatnonzero(which == number) for number in range(len(pairs))]
+  shapes = [make_shape(heights[at].max(), fullest[at].max(0)) for at in alike]
+  laid = [
+    _lay_rows(step, at, shapes[number].rows // shards)
+    for step, at, number in zip(steps, places, which.tolist(), strict=True)
+  ]
+  largest = make_shape(heights.max(), fullest.max(0))
+  return Laid(laid, which, tuple(shapes), largest)
 
 
-def _spread(step: row_packing.Rows, items: assembly.Counts) -> row_packing.Rows:
-  """The rows of a step, interleaved by what they hold."""
-  counts = assembly.count_rows(step, items)
-  order = np.argsort(interleave(counts.tiles, counts.supervised))
-  return [step[number] for number in order.tolist()]
+def _sum_fullest(values: Int[np.ndarray, " r"], places: Int[np.ndarray, "w h"]) -> int:
+  """Returns the largest sum of a shard; places without a row add nothing."""
+  return int(np.append(values, 0)[places].sum(1).max(initial=0))
+
+
+def _lay_rows(
+  step: row_packing.Rows, places: Int[np.ndarray, "w h"], height: int
+) -> row_packing.Rows:
+  """Lists the rows of each shard in turn, filled up to `height` with empty ones."""
+  padded = np.full((len(places), height), EMPTY)
+  padded[:, : places.shape[1]] = places
+  return [[] if row == EMPTY else step[row] for row in padded.ravel().tolist()]

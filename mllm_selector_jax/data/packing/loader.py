@@ -100,7 +100,8 @@ class Reader:
       content = record_schemas.read_content(self.table.record(row))
       if sample is None:
         sizes = self.table.image_sizes(row)
-        sample = self.encoder.encode(content.conversations, sizes)
+        turns = self.encoder.boxes.write(content, sizes)
+        sample = self.encoder.encode(turns, sizes)
     except RowError as error:
       raise _changed(f"the record of row {row}", f"it is unusable ({error})") from error
     self.cache.put(("row", row), sample, 13 * len(sample.tokens) + 300)
@@ -117,10 +118,10 @@ class Reader:
 
   def count_specials(self, row: int) -> list[Count]:
     """The added tokens that a row's turns spell; its images are not read."""
-    dialogue = read_dialogue(
-      record_schemas.read_content(self.table.record(row)).conversations
-    )
-    sample = self.encoder.encode(dialogue, self.table.image_sizes(row))
+    content = record_schemas.read_content(self.table.record(row))
+    sizes = self.table.image_sizes(row)
+    dialogue = read_dialogue(self.encoder.boxes.write(content, sizes))
+    sample = self.encoder.encode(dialogue, sizes)
     return special_counts.count_row(self.encoder, sample, dialogue)
 
   def _cut(

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from mllm_selector_jax.data import formats, record_schemas
 from mllm_selector_jax.data.formats.pool_file import as_json
 from mllm_selector_jax.data.images.image_folders import AnyFolders, ImageFolders
-from mllm_selector_jax.data.images.pictures import read_picture
+from mllm_selector_jax.data.images.pictures import read_all
 from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.data.pool.row_reading import is_unnamed
 from mllm_selector_jax.data.record_schemas import SYSTEM, Content
+from mllm_selector_jax.data.record_schemas.grounding import FIELD
 from mllm_selector_jax.types import InputError, Picture, RowError
 
 _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"GI": ".gif"}
@@ -36,6 +37,11 @@ class Row(NamedTuple):
   content: Content
   images: list[str]
   data: list[bytes]
+
+  @property
+  def objects(self) -> tuple[str, ...]:
+    """The name of the record's field of boxes, if its turns have marks for them."""
+    return () if self.content.grounding is None else (FIELD,)
 
   @property
   def others(self) -> dict[str, Any]:
@@ -90,7 +96,8 @@ class Kept:
       row: that is written.
       read: the fields that it reads beside the conversation and the image.
     """
-    fields = {f"the field {name}" for name in row.content.unread if name not in read}
+    stated = (*row.content.unread, *row.objects)
+    fields = {f"the field {name}" for name in stated if name not in read}
     if SYSTEM not in read and any(t.speaker == SYSTEM for t in row.content.turns):
       fields.add("the row's own system text")
     if MASK not in read and not all(turn.learned for turn in row.content.turns):
@@ -108,7 +115,7 @@ class Kept:
     record = self.pool.record(row)
     try:
       content = record_schemas.read_content(record)
-      data = [read_picture(picture, self._folders) for picture in content.pictures]
+      data = read_all(content.pictures, self._folders)
       digests = self.pool.image_hashes[row]
       names = [
         self._name(digest, picture, content_bytes)

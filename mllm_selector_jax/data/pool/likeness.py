@@ -36,6 +36,8 @@ def read_likeness(record: Record) -> Likeness | None:
     turns = [_strip(text) for each in rounds for text in (each.question, each.answer)]
   except RowError:
     turns = [json.dumps(content.conversations, sort_keys=True, default=str)]
+  if content.grounding is not None:
+    turns.append(json.dumps(content.grounding))
   # With their lengths, so that no two lists of turns are one text.
   text = "".join(f"{len(turn)}:{turn}" for turn in turns)
   digest = hashlib.blake2b(text.encode(), digest_size=16).digest()

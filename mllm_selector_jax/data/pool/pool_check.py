@@ -29,13 +29,10 @@ from mllm_selector_jax.data.pool.row_reading import (
   SeenTexts,
   describe_row,
 )
+from mllm_selector_jax.data.record_schemas import GPT
 from mllm_selector_jax.data.tokens.conversation import Encoder
 from mllm_selector_jax.data.tokens.dialogue import Dialogue, hash_answers, read_dialogue
-from mllm_selector_jax.types import (
-  InputError,
-  RowError,
-  Sample,
-)
+from mllm_selector_jax.types import InputError, RowError, Sample
 
 BLOCK_ROWS = 512  # that are tokenised at once
 BLOCK_BYTES = 16 << 20  # of their records
@@ -202,23 +199,18 @@ def _finish(
   contents: SeenTexts | None,
 ) -> Iterator[Checked]:
   """Yields the lines of a block in order, with the counts for the summary."""
-  looked = [_look(row, gallery) for row in block]
-  samples = iter(
-    encoder.encode_many(
-      [
-        (seen.dialogue, [(image.width, image.height) for image in seen.images])
-        for seen in looked
-        if seen.dialogue is not None
-      ]
-    )
-  )
+  looked = [_look(row, gallery, encoder) for row in block]
+  usable = [(seen.dialogue, seen.sizes) for seen in looked if seen.dialogue is not None]
+  samples = iter(encoder.encode_many(usable))
   for seen in looked:
     sample = seen.fault or next(samples)
     if not cut and not isinstance(sample, RowError) and sample.truncated:
       sample = RowError("too long", f"more than {encoder.max_length:,} tokens")
     content = None
     if not isinstance(sample, RowError):
-      content = hash_row(seen.conversations, _list_hashes(seen))
+      read = seen.row.content
+      assert read is not None, "a row without content has a fault"
+      content = hash_row(read.conversations, _list_hashes(seen), read.grounding)
       if contents is not None and contents.add(content):
         sample = RowError("duplicate row", "an earlier row holds the same")
     if isinstance(sample, RowError):
@@ -239,35 +231,37 @@ class _Looked(NamedTuple):
   Attributes:
     row: as its record was read.
     images: what was found of each image.
-    conversations: its turns, empty where they cannot be used.
-    dialogue: what is learned from them; None where there is a fault.
+    dialogue: what is learned of its turns; None where there is a fault.
     fault: why the row is set aside, as far as that is known without its tokens.
   """
 
   row: PendingRow
   images: list[Finding]
-  conversations: list[dict[str, Any]]
   dialogue: Dialogue | None
   fault: RowError | None
 
+  @property
+  def sizes(self) -> list[tuple[int, int]]:
+    """Width and height of each image."""
+    return [(image.width, image.height) for image in self.images]
 
-def _look(row: PendingRow, gallery: Gallery) -> _Looked:
+
+def _look(row: PendingRow, gallery: Gallery, encoder: Encoder) -> _Looked:
   """Waits for a row's images and reads its conversation, unless it has a fault."""
   if row.fault is not None:
-    return _Looked(row, [], [], None, row.fault)
+    return _Looked(row, [], None, row.fault)
   images = gallery.get(row.row, row.pictures)
   for number, image in enumerate(images):
     if image.reason is not None:
-      which = f"image {number + 1} of {len(images)}: " if len(images) > 1 else ""
-      fault = RowError(image.reason, which + image.detail)
-      return _Looked(row, images, [], None, fault)
+      fault = RowError(image.reason, image.detail).at_image(number, len(images))
+      return _Looked(row, images, None, fault)
   assert row.content is not None, "content that cannot be read is a fault"
-  conversations = row.content.conversations
+  seen = _Looked(row, images, None, None)
   try:
-    dialogue = read_dialogue(conversations)
+    dialogue = read_dialogue(encoder.boxes.write(row.content, seen.sizes))
   except RowError as error:
-    return _Looked(row, images, conversations, None, error.with_traceback(None))
-  return _Looked(row, images, conversations, dialogue, None)
+    return seen._replace(fault=error.with_traceback(None))
+  return seen._replace(dialogue=dialogue)
 
 
 def _list_hashes(seen: _Looked) -> tuple[str, ...]:
@@ -334,8 +328,12 @@ def _list_remarks(seen: _Looked, encoder: Encoder) -> Iterator[str]:
   yield from content.notes
   if any(image.linked for image in seen.images):
     yield pool_summary.LINKED
-  if any("loss" in turn for turn in seen.conversations):
+  if any(turn.speaker == GPT and not turn.learned for turn in content.turns):
     yield pool_summary.MASKED
+  if content.grounding is not None:
+    yield pool_summary.GROUNDED
+  if encoder.boxes.is_off(content, seen.sizes):
+    yield pool_summary.OTHER_PIXELS
   if dialogue.system is not None:
     yield (
       pool_summary.SYSTEM_USED

@@ -22,6 +22,7 @@ from mllm_selector_jax.data.formats.pool_file import as_json
 from mllm_selector_jax.data.pool.kept_rows import MASK, Kept, Row
 from mllm_selector_jax.data.pool.prepared_pool import describe
 from mllm_selector_jax.data.record_schemas import GPT, HUMAN, SYSTEM, Turn
+from mllm_selector_jax.data.record_schemas.grounding import FIELD as OBJECTS
 from mllm_selector_jax.types import MARK
 
 DATASET = "mllm_selected"  # the name in LLaMA-Factory's dataset_info.json
@@ -75,7 +76,8 @@ def export_ms_swift(kept: Kept, out: Path) -> None:
 def export_trl(kept: Kept, out: Path) -> None:
   """`selected.parquet`: messages of parts, and the images themselves.
 
-  A record's further fields are JSON text in one column, since they differ in type.
+  A record's boxes are JSON text in a column of their own, and its further fields in
+  another, since they differ in type.
   """
   import pyarrow as pa
   import pyarrow.parquet as pq
@@ -93,6 +95,7 @@ def export_trl(kept: Kept, out: Path) -> None:
       {"role": text, "content": [{"type": text, "text": text}], MASK: boolean}
     ],
     "images": [{"_type": "Image"}],
+    OBJECTS: text,
     OTHER: text,
   }
   schema = pa.schema(
@@ -100,6 +103,7 @@ def export_trl(kept: Kept, out: Path) -> None:
       ("id", pa.string()),
       ("messages", pa.list_(message)),
       ("images", pa.list_(image)),
+      (OBJECTS, pa.string()),
       (OTHER, pa.string()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": features}})},
@@ -218,12 +222,20 @@ def _as_parts(kept: Kept, row: Row) -> dict[str, Any]:
   ]
   others = row.others
   name = others.pop("id", None)
+  # In a column of their own, so that the row is the same when it is read again.
+  objects = [others.pop(field) for field in row.objects]
   return {
-    "id": name if isinstance(name, str | None) else json.dumps(name),
+    "id": None if name is None else _as_text(name),
     "messages": messages,
     "images": images,
+    OBJECTS: _as_text(objects[0]) if objects else None,
     OTHER: _dump(others).decode() if others else None,
   }
+
+
+def _as_text(value: Any) -> str:
+  """A text as it is, and any other value as JSON text."""
+  return value if isinstance(value, str) else _dump(value).decode()
 
 
 def _split_marks(turn: Turn) -> list[dict[str, str | None]]:
@@ -250,7 +262,7 @@ def _write_list(path: Path, values: Iterable[dict[str, Any]]) -> None:
     file.write(b"\n]\n")
 
 
-def _dump(value: dict[str, Any]) -> bytes:
+def _dump(value: Any) -> bytes:
   return json.dumps(as_json(value), ensure_ascii=False, default=str).encode()
 
 

@@ -18,6 +18,8 @@ EXAMPLES = 5  # rows shown of each reason
 # What is counted of usable rows, see `check`; `UNREAD` is followed by a field's name.
 LINKED = "images reached by a symbolic link"
 MASKED = "answers that the record itself masks, not learned"
+GROUNDED = "boxes or names of objects, written into the text as the base's family does"
+OTHER_PIXELS = "boxes spelled in the text, left so; the model sees the image resized"
 SYSTEM_USED = "a system text of the row's own, used"
 UNREAD = "not read: "
 LIMITS = ("max_tiles", "resize_pixels")  # of model, in the order of `Saved`

@@ -24,7 +24,7 @@ from mllm_selector_jax.data import formats, record_schemas
 from mllm_selector_jax.data.formats import tf_example
 from mllm_selector_jax.data.formats.array_record_file import open_writer
 from mllm_selector_jax.data.images.image_folders import AnyFolders
-from mllm_selector_jax.data.images.pictures import read_picture
+from mllm_selector_jax.data.images.pictures import read_all
 from mllm_selector_jax.data.pool.pool_table import PoolTable, read_table
 from mllm_selector_jax.data.pool.row_reading import name_pictures
 from mllm_selector_jax.types import InputError, RowError, RunError
@@ -223,7 +223,7 @@ def make_example(pool: PoolTable, row: int, images: AnyFolders) -> bytes:
     text = pool.text(row)
     pictures = record_schemas.read_pictures(record)
     names = list(name_pictures(pictures, record.offset))
-    data = [read_picture(picture, images) for picture in pictures]
+    data = read_all(pictures, images)
   except RowError as error:
     reason, detail = error.reason, error.detail
   except InputError:

@@ -16,6 +16,10 @@ REMEDIES = {
   "masked by LLaVA": "LLaVA's own training loses such rows; another"
   " --config.model.conversation does not",
   "image marks": "put one <image> into the questions for each image of the record",
+  "boxes": "objects needs a box inside the image for each <bbox> of the text, and a"
+  " name for each <ref-object>",
+  "box form": "name the form in which boxes are to be written:"
+  " --config.model.box_form=qwen3 for thousandths in a list",
   "too many images": "raise --config.pool.max_images, or give none",
   "missing image": "is --config.pool.images=FOLDER[,FOLDER] what the paths are"
   " relative to?",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from mllm_selector_jax.data.record_schemas import Grounding
 from mllm_selector_jax.types import MARK
 
 # Blanks around an image's mark say nothing: exports write them as their format does.
@@ -14,19 +15,26 @@ _FIRST = f"{MARK}\n"
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def hash_row(conversations: list[dict[str, Any]], image_hashes: Sequence[str]) -> str:
+def hash_row(
+  conversations: list[dict[str, Any]],
+  image_hashes: Sequence[str],
+  grounding: Grounding | None = None,
+) -> str:
   """Identity of a row's content, whatever its id, place and format.
 
   Args:
     conversations: as `record_schemas.Content` has them.
     image_hashes: SHA-256 of each image file's bytes; empty for text alone.
+    grounding: the boxes and names that the turns have marks for; None for none.
   """
   turns = [
     {**turn, "value": _normalise(turn["value"])} if MARK in turn["value"] else turn
     for turn in conversations
   ]
-  text = _CANONICAL.encode(turns)
-  return hashlib.sha256(f"{text}\n{','.join(image_hashes)}".encode()).hexdigest()[:32]
+  text = f"{_CANONICAL.encode(turns)}\n{','.join(image_hashes)}"
+  if grounding is not None:
+    text += f"\n{_CANONICAL.encode(grounding)}"
+  return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _write_mark(match: re.Match) -> str:

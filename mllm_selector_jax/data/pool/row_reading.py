@@ -147,10 +147,7 @@ def describe_row(
   try:
     content = record_schemas.read_content(record)
     pictures = content.pictures
-    if max_images is not None and len(pictures) > max_images:
-      raise RowError(
-        "too many images", f"the record has {len(pictures)}, {max_images} allowed"
-      )
+    check_count(len(pictures), max_images)
   except RowError as error:
     fault = error.with_traceback(None)
     if content is None:
@@ -160,6 +157,12 @@ def describe_row(
   if ids is not None and ids.add(name):
     fault = RowError("duplicate id", "an earlier row has this id")
   return PendingRow(*place, name, source, images, pictures, content, fault)
+
+
+def check_count(images: int, max_images: int | None) -> None:
+  """Raises a RowError if a record has more images than are allowed; None allows all."""
+  if max_images is not None and images > max_images:
+    raise RowError("too many images", f"the record has {images}, {max_images} allowed")
 
 
 def name_pictures(pictures: Sequence[Picture], offset: int) -> tuple[str, ...]:

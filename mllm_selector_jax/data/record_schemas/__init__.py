@@ -8,6 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mllm_selector_jax.data.record_schemas.content_parts import name_medium
+from mllm_selector_jax.data.record_schemas.grounding import (
+  FIELD,
+  Grounding,
+  read_grounding,
+)
 from mllm_selector_jax.data.record_schemas.image_marks import (
   PLACED,
   REPEATED,
@@ -20,8 +25,8 @@ from mllm_selector_jax.data.record_schemas.image_values import (
 )
 from mllm_selector_jax.data.record_schemas.question_answer import (
   Read,
+  make_instruction_reader,
   make_reader,
-  read_instruction,
   read_prompt,
 )
 from mllm_selector_jax.data.record_schemas.refusals import is_preference, name_form
@@ -36,7 +41,8 @@ from mllm_selector_jax.types import MARK, Picture, Record, RowError
 
 __all__ = [
   "GPT", "HUMAN", "LABELS", "PLACED", "REPEATED", "SCHEMAS", "SYSTEM", "Content",
-  "Schema", "Turn", "is_image_field", "read_as_is", "read_content", "read_pictures",
+  "Grounding", "Schema", "Turn", "is_image_field", "read_as_is", "read_content",
+  "read_pictures",
 ]  # fmt: skip
 
 _OTHER_MEDIA = frozenset(("video", "videos", "audio", "audios"))
@@ -97,10 +103,17 @@ SCHEMAS = (
   Schema(("prompt", "completion"), read_prompt, "text or messages on each side", "TRL"),
   Schema(
     ("instruction", "output"),
-    read_instruction,
+    make_instruction_reader("instruction", "input", "output"),
     "`instruction`, `input`, `output`, and `history` as pairs",
     "Alpaca, LLaMA-Factory, ms-swift",
     ("input", "history"),
+  ),
+  Schema(
+    ("prompt", "query", "response"),
+    make_instruction_reader("prompt", "query", "response"),
+    "`prompt`, its input `query`, and `response`",
+    "LLaMA-Factory's renamed columns",
+    ("history",),
   ),
   Schema(
     ("query", "response"),
@@ -114,6 +127,20 @@ SCHEMAS = (
     make_reader("prompt", "response"),
     "`prompt` and `response`",
     "LLaMA-Factory's renamed columns",
+    ("history",),
+  ),
+  Schema(
+    ("input", "output"),
+    make_reader("input", "output"),
+    "`input` and `output`, without an instruction",
+    "ms-swift, LLaMA-Factory",
+    ("history",),
+  ),
+  Schema(
+    ("problem", "solution"),
+    make_reader("problem", "solution"),
+    "`problem` and `solution`",
+    "ms-swift, and sets of reasoning",
     ("history",),
   ),
   Schema(
@@ -136,6 +163,7 @@ class Content(NamedTuple):
     unread: names of non-empty fields that are not read; fields of a turn are named
       "field.name".
     used: names of the fields that are read.
+    grounding: the boxes and names that the turns have marks for; None for none.
   """
 
   turns: tuple[Turn, ...]
@@ -143,6 +171,7 @@ class Content(NamedTuple):
   notes: tuple[str, ...] = ()
   unread: tuple[str, ...] = ()
   used: tuple[str, ...] = ()
+  grounding: Grounding | None = None
 
   @property
   def conversations(self) -> list[dict[str, Any]]:
@@ -159,8 +188,8 @@ def read_content(record: Record) -> Content:
   """Reads a record's conversation and images, with one mark for each image.
 
   Raises:
-    RowError: the record has no known schema or could not be read, or its marks and
-      images differ in number.
+    RowError: the record has no known schema or could not be read, or its marks
+      differ in number from its images or boxes.
   """
   content, blanks = _read_as_is(record)
   turns, pictures = content.turns, content.pictures
@@ -207,6 +236,11 @@ def _read_as_is(record: Record) -> tuple[Content, int]:
   used = (*schema.fields, *schema.more, *image_fields, *system_field, *LABELS)
   unread = _list_unread(value, turns, used, schema.fields[0])
   content = Content(tuple(turns), pictures, (), unread, used)
+  grounding = read_grounding(value, turns, len(pictures))
+  if grounding is not None:
+    # The field is not among those used, so that every export has it.
+    unread = tuple(field for field in unread if field != FIELD)
+    content = content._replace(grounding=grounding, unread=unread)
   return content, images.blanks
 
 

@@ -8,7 +8,7 @@ from mllm_selector_jax.types import MARK, Picture, RowError
 _TEXTS = ("text", "input_text", "output_text")
 _IMAGES = ("image", "image_url", "input_image", "img")
 _TEXT_FIELDS = ("text", "value", "content")
-_IMAGE_FIELDS = ("image", "image_url", "url", "value", "img")
+_IMAGE_FIELDS = ("image", "image_url", "url", "value", "img", "base64", "source")
 _MEDIA = ("video", "video_url", "input_video", "audio", "audio_url", "input_audio")
 
 

@@ -24,7 +24,9 @@ _LEAST_BASE64 = 64  # characters; a shorter text is a path
 _BASE64_TEXT = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 _NO_PATHS = ("", "nan", "NaN", "None", "null")  # texts that writers use for no image
 # The fields in which a struct may hold its image, in the order in which they are tried.
-_INSIDE = ("bytes", "path", "url", "image", "image_url", "value", "file_name")
+_INSIDE = (
+  *("bytes", "path", "url", "image", "image_url", "value", "file_name", "data"),
+)
 
 
 class Images(NamedTuple):

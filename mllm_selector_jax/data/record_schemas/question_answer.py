@@ -16,16 +16,23 @@ from mllm_selector_jax.types import Picture, RowError
 Read = Callable[[Mapping[str, Any], list[Picture]], list[Turn]]
 
 
-def read_instruction(value: Mapping[str, Any], named: list[Picture]) -> list[Turn]:
-  """Reads Alpaca's schema; the input is put on a line after the instruction."""
-  lines = [_read(value, "instruction", named)]
-  if value.get("input"):
-    lines.append(_read(value, "input", named))
-  return [
-    *_read_history(value, named),
-    Turn(HUMAN, "\n".join(line for line in lines if line)),
-    Turn(GPT, _read(value, "output", named)),
-  ]
+def make_instruction_reader(instruction: str, content: str, answer: str) -> Read:
+  """Makes a reader of Alpaca's schema, whose fields have these names.
+
+  The input, which `content` names, is put on a line after the instruction.
+  """
+
+  def read(value: Mapping[str, Any], named: list[Picture]) -> list[Turn]:
+    lines = [_read(value, instruction, named)]
+    if value.get(content):
+      lines.append(_read(value, content, named))
+    return [
+      *_read_history(value, named),
+      Turn(HUMAN, "\n".join(line for line in lines if line)),
+      Turn(GPT, _read(value, answer, named)),
+    ]
+
+  return read
 
 
 def read_prompt(value: Mapping[str, Any], named: list[Picture]) -> list[Turn]:

@@ -18,7 +18,7 @@ SPEAKERS = {
 }
 TOOLS = (
   *("function_call", "function", "tool_call", "tool_response", "tool"),
-  "observation",
+  *("observation", "observations", "function_response"),
 )
 _PLAIN = frozenset((HUMAN, GPT, SYSTEM))
 _SPEAKER_FIELDS = ("from", "role")

@@ -13,6 +13,7 @@ import numpy as np
 
 from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.data.tokens.answer_text import AnswerReader
+from mllm_selector_jax.data.tokens.box_forms import BoxForm, BoxWriter, Size
 from mllm_selector_jax.data.tokens.chat_template import ChatTemplate
 from mllm_selector_jax.data.tokens.conversation_templates import (
   IMAGE,
@@ -48,7 +49,6 @@ from mllm_selector_jax.types import (
 
 AUTO_TEMPLATE = "auto"  # the tokenizer's own where it has one
 TEMPLATES: dict[str, Template | ChatTemplate] = {**WRITTEN, "chat": ChatTemplate()}
-Size = tuple[int, int]  # width and height of an image, in pixels
 NO_SIZES: tuple[Size, ...] = ()
 
 
@@ -77,12 +77,14 @@ class Encoder:
       the template's stands in every row, as LLaVA has it.
     ends: ids that end an answer beside the template's and the tokenizer's own.
     content_specials: which special tokens a turn's text may hold, see `Specials`.
+    box_form: how boxes are written that a record states; None if it is not known.
 
   Attributes:
     image_token: id that stands for one feature of an image.
     takes_system: whether a row's own system text is used.
     answers: finds the end of a generated answer, and reads its text.
     specials: which added tokens a turn's text may hold.
+    boxes: writes the boxes that a record states into its turns.
 
   Raises:
     InputError: the tokenizer is not a fast one, lacks a special token that the
@@ -100,18 +102,19 @@ class Encoder:
     row_system: bool = True,
     ends: Sequence[int] = (),
     content_specials: Choice = AUTO,
+    box_form: BoxForm | None = None,
   ):
     if system is not None:
       template = dataclasses.replace(template, system=system)
     self.tokenizer = tokenizer
     self.template = template
     self.images = images
+    self.boxes = BoxWriter(box_form, images)
     self.image_token = image_token = images.tokens.image
     self.max_length = max_length
     check_tokenizer(tokenizer, image_token)
-    self._layout = template.bind(tokenizer, images.tokens)
-    self.takes_system = row_system and self._layout.takes_system
-    layout = self._layout
+    layout = self._layout = template.bind(tokenizer, images.tokens)
+    self.takes_system = row_system and layout.takes_system
     if tokenizer.eos_token_id is not None:
       ends = (*ends, tokenizer.eos_token_id)
     of_images = images.tokens
@@ -338,10 +341,8 @@ def make_encoder(
   tokenizer, *others = arguments
   name = choose_template(name, tokenizer)
   if name not in TEMPLATES:
-    raise InputError(
-      f"model.conversation={name!r}: allowed are {AUTO_TEMPLATE},"
-      f" {', '.join(TEMPLATES)}."
-    )
+    names = ", ".join((AUTO_TEMPLATE, *TEMPLATES))
+    raise InputError(f"model.conversation={name!r}: allowed are {names}.")
   template = TEMPLATES[name]
   if chat_date is not None and isinstance(template, ChatTemplate):
     template = dataclasses.replace(template, date=chat_date)

@@ -98,7 +98,7 @@ def convert_mmbench(row: Row) -> dict[str, Any]:
   hint, question = value.get("hint"), text(value, "question")
   return {
     "id": index,
-    "image": value["image"] if row.place is None else f"index {index}",
+    "image": f"index {index}" if row.places else value["image"],
     "question": question if _is_none(hint) else f"{hint}\n{question}",
     "choices": choices,
     "answers": str(value["answer"]),
@@ -163,7 +163,7 @@ def read_ai2d(source: Source) -> Iterator[Row]:
       where = f"{path}, question {number}"
       if not isinstance(fields, dict):
         error = RowError("malformed", "not an object")
-        yield Row(path, where, number, {}, None, error)
+        yield Row(path, where, number, {}, (), error)
         continue
       joined = {**fields, "question": question, "image": value.get("imageName")}
       yield Row(path, where, number, joined)
@@ -175,7 +175,7 @@ def convert_ai2d(row: Row) -> dict[str, Any]:
   image = text(value, "image")
   return {
     "id": first(value, "questionId", "question_id") or f"row-{row.number}",
-    "image": image if row.place or "options" in value else f"images/{image}",
+    "image": image if row.places or "options" in value else f"images/{image}",
     "question": text(value, "question"),
     "choices": choices,
     "answers": letter(first(value, "answer", "correctAnswer"), len(choices)),

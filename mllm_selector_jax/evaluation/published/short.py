@@ -93,12 +93,12 @@ def read_gqa(source: Source) -> Iterator[Row]:
   asked, places = [], {}
   for row in _read_files(source):
     if row.error is None and "question" not in row.value:
-      places[row.value.get("id")] = row.place
+      places[row.value.get("id")] = row.places
     else:
       asked.append(row)
   for row in asked:
-    place = places.get(row.value.get("imageId"), row.place)
-    yield row._replace(place=place)
+    inside = places.get(row.value.get("imageId"), row.places)
+    yield row._replace(places=inside)
 
 
 def convert_gqa(row: Row) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def read_data(source: Source) -> Iterator[Row]:
 
 def convert_textvqa(row: Row) -> dict[str, Any]:
   value = row.value
-  inside = row.place is not None
+  inside = bool(row.places)
   return {
     "id": value.get("question_id"),
     "image": value["image"] if inside else f"{text(value, 'image_id')}.jpg",
@@ -153,7 +153,7 @@ def convert_chartqa(row: Row) -> dict[str, Any]:
   stem = os.path.splitext(os.path.basename(row.path))[0]
   kind = first(value, "type", "human_or_machine")
   kind = {0: "human", 1: "augmented"}.get(kind, kind) or stem
-  image = value["image"] if row.place else text(value, "imgname")
+  image = value["image"] if row.places else text(value, "imgname")
   return {
     "id": f"{stem}-{row.number}",
     "image": image,

@@ -16,6 +16,7 @@ from mllm_selector_jax.models.huggingface.model_config import read_config
 from mllm_selector_jax.models.huggingface.model_parts import list_folders
 from mllm_selector_jax.models.huggingface.processor import (
   read_image_tokens,
+  read_model_type,
   read_processor,
 )
 from mllm_selector_jax.models.huggingface.remarks import list_remarks
@@ -37,6 +38,7 @@ __all__ = [
   "read_config",
   "read_ends",
   "read_image_tokens",
+  "read_model_type",
   "read_params",
   "read_processor",
   "write_adapter",

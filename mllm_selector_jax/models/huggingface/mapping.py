@@ -94,16 +94,24 @@ class Stored(NamedTuple):
   layer: int
 
   @property
+  def shape(self) -> tuple[int, ...]:
+    """Of the tensor."""
+    shapes = [leaf.shape for _, leaf in self.parts]
+    if len(shapes) == 1:
+      return shapes[0]
+    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+  @property
   def size(self) -> int:
     """How many numbers it holds."""
-    return sum(math.prod(leaf.ours) for _, leaf in self.parts)
+    return math.prod(self.shape)
 
 
 def _make_leaf(
   path: str, shape: tuple[int, ...], known: dict[str, str], frames: int
 ) -> Leaf:
   stem, _, kind = path.rpartition("/")
-  stacked = "/layers/" in path or path.startswith("projector/deepstack/")
+  stacked = "/layers/" in path
   if kind in ("kernel", "scale", "bias"):
     name = known[stem] + (".bias" if kind == "bias" else ".weight")
   else:

@@ -24,6 +24,9 @@ from mllm_selector_jax.models.huggingface.model_families.llava_original import (
   describe_tiles,
   read_original,
 )
+from mllm_selector_jax.models.huggingface.model_families.original_pinpoints import (
+  Pinpoints,
+)
 from mllm_selector_jax.models.huggingface.other_folders import (
   describe_type,
   refuse_others,
@@ -148,6 +151,7 @@ def _original_parts(folder: Path, raw: dict[str, Any]) -> Parts:
     select=original.select,
     family=original.family,
     fields=original.fields,
+    pinpoints=original.pinpoints,
   )
 
 
@@ -160,6 +164,7 @@ def join_parts(
   select: Select | None = None,
   family: str = "llava",
   fields: dict[str, Any] | None = None,
+  pinpoints: Pinpoints | None = None,
 ) -> Parts:
   """One model of a decoder, a vision tower and a projector.
 
@@ -173,6 +178,7 @@ def join_parts(
     feature_layer, select: of MllmConfig; None chooses by the tower.
     family: model_type of the whole.
     fields: more of the whole's transformers config.
+    pinpoints: that images are fitted to, if the family cuts images into tiles.
   """
   from transformers import AutoConfig
 
@@ -206,6 +212,8 @@ def join_parts(
   if family == "llava_onevision":
     feature_layer = _fit_onevision_tower(tower, decoder)
   fields = fields or {}
+  if pinpoints is not None:
+    fields = {**fields, "image_grid_pinpoints": pinpoints.in_pixels(own.image_size)}
   config = AutoConfig.for_model(
     family,
     vision_config=tower,

@@ -158,6 +158,11 @@ def parts_image_options(parts: Parts, pad: bool = False) -> ImageOptions:
   )
 
 
+def read_model_type(path: str | os.PathLike) -> str:
+  """The model_type of the family of a model directory, or of a hub name."""
+  return find_parts(path).config.model_type
+
+
 def read_image_tokens(path: str | os.PathLike, tokenizer: Any) -> ImageTokens:
   """The ids that stand for an image in a model directory.
 

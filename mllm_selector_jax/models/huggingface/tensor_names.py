@@ -52,9 +52,9 @@ MODELS: dict[str, dict[str, str]] = {
     "projector/patch_norm": _MERGER + "norm",
     "projector/first": _MERGER + "linear_fc1",
     "projector/second": _MERGER + "linear_fc2",
-    "projector/deepstack/norm": _MERGERS + "norm",
-    "projector/deepstack/first": _MERGERS + "linear_fc1",
-    "projector/deepstack/second": _MERGERS + "linear_fc2",
+    "projector/layers/norm": _MERGERS + "norm",
+    "projector/layers/first": _MERGERS + "linear_fc1",
+    "projector/layers/second": _MERGERS + "linear_fc2",
   },
   "mistral3": {
     **NAMES,
@@ -63,12 +63,13 @@ MODELS: dict[str, dict[str, str]] = {
   },
 }
 _HEAD = (r"^language_model\.lm_head\.", "lm_head.")
+_WHOLE = "model."
 # By `MllmConfig.names`: the names of exports where they are not the canonical ones.
 PUBLISHED: dict[str, tuple[tuple[str, str], ...]] = {
-  "qwen2_vl": ((r"^language_model\.model\.", "model."), _HEAD),
+  "qwen2_vl": ((r"^language_model\.model\.", _WHOLE), _HEAD),
   "qwen3_vl": (
-    (r"^language_model\.model\.", "model.language_model."),
-    (r"^visual\.", "model.visual."),
+    (r"^language_model\.model\.", f"{_WHOLE}language_model."),
+    (r"^visual\.", f"{_WHOLE}visual."),
     _HEAD,
   ),
 }

@@ -80,3 +80,19 @@ def test_an_image_that_is_not_there_makes_a_row_of_text(value):
   assert found.pictures == () and found.notes == ()
   error = reason_of({"image": value, **PAIR})
   assert error.reason in ("missing image", "image marks")
+
+
+@pytest.mark.parametrize(
+  "image",
+  [
+    {"type": "image", "base64": TEXT},
+    {"type": "image", "image": f"data:image/png;base64,{TEXT}"},
+    {"type": "image", "source": {"type": "base64", "media_type": "x", "data": TEXT}},
+    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{TEXT}"}},
+  ],
+)
+def test_a_part_may_hold_its_image(image):
+  asked = {"role": "user", "content": [image, {"type": "text", "text": QUESTION}]}
+  content = read({"messages": [asked, {"role": "assistant", "content": ANSWER}]})
+  assert content.pictures == (Picture(None, DATA),)
+  assert content.turns[0].text == f"{MARK}\n{QUESTION}"

@@ -127,6 +127,16 @@ FORMS = {
     "input": "",
     "output": ANSWER,
   },
+  "prompt, query, response": {
+    "images": ["a.png"], "prompt": MARK, "query": QUESTION, "response": ANSWER
+  },
+  "input, output": {"images": ["a.png"], "input": QUESTION, "output": ANSWER},
+  "input alone": {
+    "images": ["a.png"], "instruction": "", "input": QUESTION, "output": ANSWER
+  },
+  "problem, solution": {
+    "image": "a.png", "problem": f"{MARK}{QUESTION}", "solution": ANSWER
+  },
   "query, response": {
     "images": ["a.png"], "query": f"{MARK}{QUESTION}", "response": ANSWER
   },
@@ -289,6 +299,11 @@ def test_fields_that_are_not_read_are_listed():
       {"messages": [ROLES[0], ROLES[1] | {"content": None, "tool_calls": [1]}]},
       "tool calls",
       "tool_calls",
+    ),
+    (
+      {"messages": [*ROLES, {"role": "function_response", "content": "{}"}]},
+      "tool calls",
+      "function_response",
     ),
     (
       {"conversations": [TALK[0], {"from": "function_call", "value": "{}"}]},

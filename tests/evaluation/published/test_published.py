@@ -3,7 +3,7 @@
 import pytest
 
 from mllm_selector_jax.evaluation import tasks
-from mllm_selector_jax.evaluation.asking import Pictures
+from mllm_selector_jax.evaluation.asked_images import Pictures
 from mllm_selector_jax.evaluation.question import LETTER_PROMPT, SHORT_PROMPT
 from mllm_selector_jax.types import ImageOptions
 from tests.evaluation.published import layouts
@@ -25,9 +25,15 @@ def short(question):
   return f"{question}\n{SHORT_PROMPT}"
 
 
+def name_image(question):
+  """The name of a question's only image."""
+  (image,) = question.images
+  return image.name
+
+
 def see(question, folders=()):
   """The colour of a question's image."""
-  (tile,) = Pictures(list(folders), IMAGES, 1_000_000).read(question)
+  ((tile,),) = Pictures(list(folders), IMAGES, 1_000_000).read(question)
   centre = tile[4, 4].astype(int)
   return {(255, 0, 0): "red", (0, 0, 255): "blue", (0, 128, 0): "green"}[tuple(centre)]
 
@@ -38,7 +44,7 @@ def test_vqav2(tmp_path):
   assert read(f"VQAv2:{','.join(files[::-1])}").keys() == found.keys()
   one = found[42000]
   assert (one.task, one.metric, one.category) == ("vqav2", "vqa", "other")
-  assert one.image == "COCO_val2014_000000000042.jpg"
+  assert name_image(one) == "COCO_val2014_000000000042.jpg"
   assert one.question == short("What colour is it?")
   assert one.answers == ("red",) * 10
   assert found[73001].answers == ("yes",) * 7 + ("no", "", "maybe")
@@ -54,7 +60,7 @@ def test_vqav2_parquet(tmp_path):
     "image": layouts.inside("blue", "x.jpg"),
   }
   found = read(f"vqav2:{layouts.write_parquet(tmp_path / 'v.parquet', [row])}")
-  assert found[1].answers == ("a", "b") and found[1].image == "x.jpg"
+  assert found[1].answers == ("a", "b") and name_image(found[1]) == "x.jpg"
   assert see(found[1]) == "blue"
 
 
@@ -71,7 +77,7 @@ def test_gqa(tmp_path):
   }
   path = layouts.write_json(tmp_path / "testdev_balanced_questions.json", value)
   (one,) = read(f"gqa:{path}").values()
-  assert (one.id, one.image, one.metric) == ("201307251", "n161313.jpg", "gqa")
+  assert (one.id, name_image(one), one.metric) == ("201307251", "n161313.jpg", "gqa")
   assert one.question == short("Is it overcast?") and one.answers == ("no",)
 
 
@@ -105,7 +111,7 @@ def test_vizwiz(tmp_path):
   ]
   path = layouts.write_json(tmp_path / "val.json", rows)
   (one,) = read(f"vizwiz:{path}").values()
-  assert one.id == one.image == "VizWiz_val_00000000.jpg"
+  assert one.id == name_image(one) == "VizWiz_val_00000000.jpg"
   assert one.question == (
     "Which colour is this?\nWhen the provided information is insufficient, respond"
     f" with 'Unanswerable'.\n{SHORT_PROMPT}"
@@ -126,7 +132,7 @@ def test_textvqa(tmp_path):
   value = {"dataset_type": "val", "dataset_version": "0.5.1", "data": [row]}
   path = layouts.write_json(tmp_path / "TextVQA_0.5.1_val.json", value)
   (one,) = read(f"textvqa:{path}").values()
-  assert (one.id, one.image) == (34602, "003a8ae2ef43b901.jpg")
+  assert (one.id, name_image(one)) == (34602, "003a8ae2ef43b901.jpg")
   assert one.question == short("what is the brand?") and len(one.answers) == 10
   inside = {k: row[k] for k in ("question", "answers", "question_id")}
   inside["image"] = layouts.inside("green")
@@ -146,7 +152,11 @@ def test_chartqa(tmp_path):
   found = read(f"chartqa:{','.join(files)}")
   assert list(found) == ["test_human-0", "test_augmented-0"]
   one = found["test_human-0"]
-  assert (one.image, one.metric, one.category) == ("human.png", "chartqa", "human")
+  assert (name_image(one), one.metric, one.category) == (
+    "human.png",
+    "chartqa",
+    "human",
+  )
   assert one.question == short("How many?") and one.answers == ("14",)
   assert found["test_augmented-0"].category == "augmented"
   rows = [
@@ -173,7 +183,11 @@ def test_docvqa(tmp_path):
   value = {"dataset_name": "SP-DocVQA", "dataset_split": "val", "data": [row]}
   path = layouts.write_json(tmp_path / "val_v1.0_withQT.json", value)
   (one,) = read(f"docvqa:{path}").values()
-  assert (one.id, one.image, one.metric) == (337, "documents/xnbl0037_1.png", "anls")
+  assert (one.id, name_image(one), one.metric) == (
+    337,
+    "documents/xnbl0037_1.png",
+    "anls",
+  )
   assert one.answers == ("1/8/93", "1 / 8 / 93")
 
 
@@ -204,16 +218,16 @@ def test_scienceqa(tmp_path):
   assert one.question == (
     "Context: Stones are hard.\nWhich is a solid?\nA. air\nB. stone\n" + LETTER_PROMPT
   )
-  assert (one.image, one.category) == ("test/4/image.png", "image")
+  assert (name_image(one), one.category) == ("test/4/image.png", "image")
   assert one.answers == ("B",) and one.metric == "multiple_choice"
-  assert found["5"].image is None and found["5"].category == "text"
+  assert not found["5"].images and found["5"].category == "text"
   rows = [
     {k: PROBLEM[k] for k in ("question", "choices", "answer", "hint")}
     | {"image": image}
     for image in (layouts.inside("blue"), None)
   ]
   found = read(f"scienceqa:{layouts.write_parquet(tmp_path / 's.parquet', rows)}")
-  assert see(found["row-0"]) == "blue" and found["row-1"].image is None
+  assert see(found["row-0"]) == "blue" and not found["row-1"].images
 
 
 def test_mmbench_reads_its_rotations(tmp_path):
@@ -297,7 +311,7 @@ def test_pope(tmp_path):
   one = found["popular-1"]
   assert (one.task, one.category, one.metric) == ("pope", "popular", "yes_no")
   assert one.question == short("Is there a snowboard in the image?")
-  assert one.answers == ("yes",) and one.image == row["image"]
+  assert one.answers == ("yes",) and name_image(one) == row["image"]
   rows = [
     {
       "question_id": "1",

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mllm_selector_jax.evaluation import tasks
-from mllm_selector_jax.evaluation.asking import Pictures
+from mllm_selector_jax.evaluation.asked_images import Pictures
 from mllm_selector_jax.types import ImageOptions, InputError
 from tests.evaluation.published import layouts
 from tests.fixed_images import fixed_images
@@ -30,7 +30,7 @@ def test_tasks_may_have_folders_of_their_own_and_stand_beside_each_other(tmp_pat
   questions, _ = tasks.read_questions(spec)
   assert [q.task for q in questions] == ["own", "vqav2", "vqav2"]
   assert tasks.read_questions(spec.split(";"))[0] == questions
-  (tile,) = Pictures(["/nowhere"], IMAGES, 1_000_000).read(questions[1])
+  ((tile,),) = Pictures(["/nowhere"], IMAGES, 1_000_000).read(questions[1])
   blue = np.asarray(Image.open(io.BytesIO(layouts.encode("blue"))))[0, 0]
   assert np.abs(tile[4, 4].astype(int) - blue).max() < 6
 

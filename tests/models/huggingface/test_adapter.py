@@ -7,10 +7,12 @@ import numpy as np
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mllm_selector_jax.data.packing import assembly, loader, row_packing
 from mllm_selector_jax.models import huggingface, lora
 from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.huggingface import merge_adapter
 from tests.models import packed, tiny, torch_inputs
 from tests.models.huggingface.test_parity import CASES, assert_agree, load_torch, run
 from tests.training import toy
@@ -33,7 +35,7 @@ def assert_rows_agree(model, config, params, encoder):
     for item in items:
       sample, tiles = examples[item]
       sizes = torch_inputs.find_sizes(item)
-      images = torch_inputs.make_inputs(model, config, tiles, sizes)
+      images = torch_inputs.make_inputs(model, config, tiles, sizes, sample.tokens)
       tokens = torch.tensor(sample.tokens[None], dtype=torch.long)
       with torch.no_grad():
         wanted = model(input_ids=tokens, **images).logits[0].numpy()
@@ -49,7 +51,7 @@ def test_peft_agrees_on_the_adapter_and_on_its_merge(tmp_path, name):
   assert_peft_agrees(tmp_path, base, assert_agree)
 
 
-@pytest.mark.parametrize("family", torch_inputs.TILED)
+@pytest.mark.parametrize("family", torch_inputs.SEVERAL)
 def test_peft_agrees_on_rows_of_several_images(tmp_path, family):
   base = torch_inputs.make_base(tmp_path / "base", family)
   encoder = torch_inputs.open_encoder(base)
@@ -92,6 +94,50 @@ def assert_peft_agrees(folder, base, check):
   for key, tensor in ours.items():
     np.testing.assert_allclose(tensor, theirs[key], rtol=1e-5, atol=1e-6, err_msg=key)
   return set(ours)
+
+
+@pytest.mark.parametrize("family", ["llava_next", "llava_onevision"])
+def test_the_newline_is_in_the_adapter_though_peft_neither_trains_nor_saves_it(
+  tmp_path, family
+):
+  base = torch_inputs.make_base(tmp_path / "base", family)
+  config = huggingface.read_config(base)
+  params = packed.random_params(config)
+  start, adapter = tmp_path / "start", tmp_path / "adapter"
+  huggingface.write_model(start, config, params, base)
+  before = params["projector"]["newline"]
+  tuned = packed.dataclasses.replace(config, lora=LoraConfig(rank=2, alpha=4.0))
+  noise = packed.random_params(tuned, seed=1)
+  params |= {"adapter": noise["adapter"], "projector": noise["projector"]}
+  newline = np.asarray(params["projector"]["newline"])
+  assert np.abs(newline - before).max() > 0.1
+  huggingface.write_adapter(adapter, tuned, params, str(start))
+  check = functools.partial(
+    assert_rows_agree, encoder=torch_inputs.open_encoder(base), config=tuned
+  )
+  # transformers' own way to load an adapter, and this package's merge.
+  plain = load_torch(start)
+  plain.load_adapter(str(adapter))
+  check(plain, params=params)
+  merged = load_torch(merge_adapter.merge(adapter, tmp_path / "merged"))
+  check(merged, params=params)
+  for model in plain, merged:
+    np.testing.assert_array_equal(model.model.image_newline.detach(), newline)
+  # What docs/families.md warns of.
+  model = peft.PeftModel.from_pretrained(load_torch(start), adapter, is_trainable=True)
+  learned = {name for name, value in model.named_parameters() if value.requires_grad}
+  assert learned and not any("image_newline" in name for name in learned)
+  with model.disable_adapter():
+    found = model.base_model.model.model.image_newline
+    np.testing.assert_array_equal(found.detach(), newline)
+  model.save_pretrained(tmp_path / "again")
+  saved = load_file(tmp_path / "again/adapter_model.safetensors")
+  assert saved and not any("image_newline" in name for name in saved)
+  # Without it the logits are others: the checks above would see that it is lost.
+  with torch.no_grad():
+    merged.model.image_newline.copy_(torch.tensor(np.asarray(before)))
+  with pytest.raises(AssertionError):
+    check(merged, params=params)
 
 
 def test_the_directory_says_what_it_is_of(tmp_path):

@@ -134,8 +134,15 @@ TILED = {
 }
 
 
-@pytest.mark.parametrize("limit", [False, True])
-def test_llavas_own_checkpoint_with_tiles(tmp_path, limit):
+@pytest.mark.parametrize(
+  "limit, stated, pinpoints",
+  [
+    (False, TILED["image_grid_pinpoints"], ((64, 32), (64, 64), (32, 96))),
+    (True, TILED["image_grid_pinpoints"], ((64, 32), (64, 64), (32, 96))),
+    (True, "(1x1),...,(2x2)", ((32, 32), (64, 32), (32, 64), (64, 64))),
+  ],
+)
+def test_llavas_own_checkpoint_with_tiles(tmp_path, limit, stated, pinpoints):
   # With a limit it is LLaVA-OneVision, whose tower has lost its last layer.
   tower = tmp_path / "tower"
   loose.save_tower(tower, "siglip" if limit else "clip")
@@ -151,7 +158,8 @@ def test_llavas_own_checkpoint_with_tiles(tmp_path, limit):
       if key.startswith("model.layers.1.")
     }
   loose.save_file(kept, tmp_path / "x/model.safetensors", metadata={"format": "pt"})
-  change = {**TILED, **({"image_aspect_ratio": "anyres_max_4"} if limit else {})}
+  change = {**TILED, "image_grid_pinpoints": stated}
+  change |= {"image_aspect_ratio": "anyres_max_4"} if limit else {}
   bases.edit_json(tmp_path / "x/config.json", lambda config: config.update(change))
   config = huggingface.read_config(tmp_path / "x")
   assert config.newline and config.vision_layers == 1
@@ -160,7 +168,7 @@ def test_llavas_own_checkpoint_with_tiles(tmp_path, limit):
   np.testing.assert_array_equal(params["projector"]["newline"], newline)
   options = huggingface.read_processor(tmp_path / "x")[1]
   assert options.form == "anyres" and options.max_features == (4 if limit else None)
-  assert options.pinpoints == ((64, 32), (64, 64), (32, 96))
+  assert options.pinpoints == pinpoints
   huggingface.assemble(tmp_path / "hf", tmp_path / "x")
   assert huggingface.read_config(tmp_path / "hf") == config
   assert huggingface.read_processor(tmp_path / "hf")[1] == options
@@ -254,7 +262,7 @@ def test_the_converter_names_missing_files(tmp_path, capsys):
     ({"mm_use_im_start_end": True}, "mm_use_im_start_end is True"),
     ({"image_aspect_ratio": "square"}, "'square', only 'pad', 'anyres' or"),
     ({"image_aspect_ratio": "anyres"}, "'flat', only 'spatial_unpad'"),
-    ({"image_aspect_ratio": "anyres"}, "image_grid_pinpoints is None, only a list"),
+    ({"image_aspect_ratio": "anyres"}, "image_grid_pinpoints is 'None', only a list"),
     ({"model_type": "llava_mpt"}, "'llava_mpt'; of LLaVA's own"),
     ({"mm_vision_tower": "/no/where"}, "There is no directory /no/where"),
     ({"mm_vision_select_layer": -9}, "vision_feature_layer is -9"),

@@ -17,6 +17,7 @@ from tests.data.test_conversation import talk
 from tests.fixed_images import ONE_IMAGE
 from tests.models import packed, tiny
 from tests.models.huggingface import bases
+from tests.models.huggingface.test_native_parity import CASES as NATIVE
 from tests.models.huggingface.test_parity import CASES, load_torch
 
 VALUES = ("<image>\nWhat is it?", "A star.", "And how many?", "two é")
@@ -150,12 +151,12 @@ TILED = {
   "name",
   [
     *("llama with biases", "mistral", "qwen2", "qwen2 tied, siglip", "qwen3, dinov2"),
-    *("internvl 6b", "vipllava", "several layers", *TILED),
+    *("internvl 6b", "vipllava", "several layers", *TILED, *NATIVE),
   ],
 )
 def test_every_family_goes_out_and_in_bit_for_bit(tmp_path, monkeypatch, name):
   monkeypatch.setattr(writer, "SHARD_BYTES", 20_000)
-  base = tiny.make_base(tmp_path / "base", **{**CASES, **TILED}[name])
+  base = tiny.make_base(tmp_path / "base", **{**CASES, **TILED, **NATIVE}[name])
   config = huggingface.read_config(base)
   params = packed.random_params(config)
   for source, out in ((base, tmp_path / "one"), (tmp_path / "one", tmp_path / "two")):

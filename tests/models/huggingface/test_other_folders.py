@@ -117,12 +117,7 @@ def test_a_language_model_is_told_to_be_assembled(tmp_path, capsys):
 @pytest.mark.parametrize(
   ("config", "words"),
   [
-    (
-      {"model_type": "glm4v", "vision_config": {}},
-      "GLM-4.1V, which is not supported",
-    ),
-    ({"model_type": "glm4v_moe", "vision_config": {}}, "a mixture of experts; supp"),
-    ({"model_type": "pixtral", "image_size": 1024}, "a Pixtral tower alone"),
+    ({"model_type": "idefics3", "vision_config": {}}, "a vision-language family"),
     ({"model_type": "paligemma", "vision_config": {}}, "a vision-language family"),
     ({"model_type": "qwen", "visual": {}}, "a vision-language family"),
     ({"model_type": "siglip", "vision_config": {}}, "a vision tower alone"),
@@ -136,6 +131,23 @@ def test_another_family_is_named(tmp_path, config, words):
   assert words in message and repr(config.get("model_type")) in message
   if "siglip" not in message:
     assert "supported are 'llava'" in message and "llama, mistral, qwen2" in message
+
+
+@pytest.mark.parametrize(
+  ("kind", "words"),
+  [
+    ("qwen3_vl_moe", "many experts; the dense models, qwen3_vl, can be run"),
+    ("qwen2_5_omni", "hears and speaks; qwen2_5_vl can be run"),
+    ("qwen3_5", "linear attention; qwen3_vl can be run"),
+    ("glm4v", "GLM-4.1V, whose decoder has four norms a layer"),
+    ("glm4v_moe", "GLM-4.5V, whose decoder sends each token to a few of many experts"),
+    ("pixtral", "a Pixtral tower alone, which can be run only as a part of"),
+  ],
+)
+def test_relatives_are_refused_with_the_reason(tmp_path, kind, words):
+  write_json(tmp_path / "config.json", {"model_type": kind, "vision_config": {}})
+  message = refused(huggingface.read_config, tmp_path)
+  assert words in message and repr(kind) in message
 
 
 @pytest.mark.parametrize("inside", ["hf", "snapshots/0123abc"])

@@ -15,8 +15,9 @@ from mllm_selector_jax.models.huggingface.model_families import find_family
 from mllm_selector_jax.models.rotation import rotate
 from mllm_selector_jax.types import ImageOptions, ImageTokens
 from tests.models import native_inputs, packed
-from tests.models.huggingface.test_native_parity import PARTS, ROWS, TEXT, read
+from tests.models.huggingface.test_native_parity import PARTS, ROWS, read
 from tests.models.huggingface.test_parity import run
+from tests.models.tiny_qwen import TEXT
 
 torch.set_num_threads(1)
 LENGTH = 176

@@ -13,7 +13,7 @@ from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.evaluation import generation
 from mllm_selector_jax.evaluation.asking import evaluate_model
-from mllm_selector_jax.evaluation.question import Question
+from mllm_selector_jax.evaluation.question import Question, QuestionImage
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import stops
 from tests.data.test_templates import CHATML, LISTED
@@ -167,9 +167,9 @@ def test_generate_stops_and_answers_as_we_do(tmp_path, name, chat, family, setti
   out = tmp_path / "out"
   ends = encoder.answers.ends
   huggingface.write_model(out, config, params, base, options, source, ends)
-  question = Question("a", "t", "image.png", QUESTION, ("red",))
+  question = Question("a", "t", (QuestionImage("image.png"),), QUESTION, ("red",))
   if name == "plain":
-    question = Question("a", "t", "image.png", "", ("red",))
+    question = Question("a", "t", (QuestionImage("image.png"),), "", ("red",))
   _, (ours,) = evaluate_model(
     config, params, encoder, str(tmp_path), [question], 1, NEW
   )

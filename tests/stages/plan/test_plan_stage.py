@@ -10,7 +10,7 @@ from mllm_selector_jax.inputs import base_model as bases
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.pipeline.flops import make_row_rates, row_flops
-from mllm_selector_jax.planning import estimate
+from mllm_selector_jax.planning import estimate, topology
 from mllm_selector_jax.settings import check_settings
 from mllm_selector_jax.stages import COMMANDS, plan
 from mllm_selector_jax.training import work
@@ -59,7 +59,10 @@ def test_a_lora_tune_is_not_counted_as_a_full_one(workdir, base):
   assert disk - less == 12 * (sizes["decoder"] - adapter)
 
 
-def test_a_topology_is_compiled_for_and_told_as_an_estimate_of_gpus(workdir, base):
+def test_a_topology_is_compiled_for_and_told_as_an_estimate_of_gpus(
+  workdir, base, monkeypatch
+):
+  monkeypatch.setattr(topology, "_has_gpu_compiler", lambda: False)
   _, _, said = planned(
     workdir,
     base,

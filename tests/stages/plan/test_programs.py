@@ -66,6 +66,26 @@ def test_train_and_score_steps_compile_for_a_tpu(tpu):
   assert 0 < score.executed < program.executed
 
 
+@pytest.mark.parametrize("name", ["h100-2", "h200-8"])
+def test_train_and_score_steps_compile_for_gpus(name):
+  found = topology.describe(name)
+  if not found.exact:
+    pytest.skip(
+      "jax's CUDA plug-in, the GPU compiler, is not installed: the extra 'cuda'"
+    )
+  mesh = sharding.make_mesh(**MESH, devices=list(found.devices))
+  program = compile_train(mesh, found.platform, accumulate=2)
+  assert advice.does_fit(program, found) and program.memory.temporaries > 0
+  # What a step does not read, such as the places of answers, is no argument.
+  assert program.memory.arguments >= 0.9 * program.arguments
+  assert program.collectives["all-gather"] > 0 and program.executed > 0
+  score, layout = programs.compile_score(
+    CONFIG, ScoreOptions(128, 8), POOL, np.arange(64), mesh, found.platform
+  )
+  assert layout.shape.trunks and advice.does_fit(score, found)
+  assert 0 < score.executed < program.executed
+
+
 def test_a_tpu_runs_splash_and_refuses_what_does_not_fit(tpu):
   found, mesh = tpu
   assert programs.choose_attention(CONFIG, "tpu", 128).attention == "splash"

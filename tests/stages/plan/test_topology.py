@@ -36,8 +36,9 @@ def test_a_slice_s_name_gives_its_shape(generation, count, shape):
     ("h100-9", "has 8. Set XLA_FLAGS=--xla_force_host_platform_device_count=9"),
   ],
 )
-def test_a_wrong_name_says_what_there_is(name, words):
+def test_a_wrong_name_says_what_there_is(name, words, monkeypatch):
   jax.devices()  # a process that has its devices already gets no more of them
+  monkeypatch.setattr(topology, "_has_gpu_compiler", lambda: False)
   with pytest.raises(InputError, match=re.escape(words)):
     topology.describe(name)
 
@@ -48,7 +49,20 @@ def test_without_the_compiler_it_says_what_to_install(monkeypatch):
     topology.describe("v5e-8")
 
 
-def test_gpus_are_stood_for_by_cpu_devices():
+def test_gpus_are_stood_for_by_cpu_devices_without_their_compiler(monkeypatch):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   found = topology.describe("h200-4")
   assert found.devices == tuple(jax.devices()[:4]) and not found.exact
   assert (found.memory, found.peak) == (141e9, 989e12)
+
+
+@pytest.mark.parametrize(("count", "hosts"), [(1, 1), (8, 1), (16, 2)])
+def test_gpus_are_described_for_their_own_compiler(count, hosts):
+  if not topology._has_gpu_compiler():
+    pytest.skip(
+      "jax's CUDA plug-in, the GPU compiler, is not installed: the extra 'cuda'"
+    )
+  found = topology.describe(f"h100-{count}")
+  assert found.exact and len(found.devices) == count
+  assert {device.device_kind for device in found.devices} == {found.kind}
+  assert len({device.process_index for device in found.devices}) == hosts

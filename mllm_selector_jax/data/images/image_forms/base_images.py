@@ -117,6 +117,17 @@ class BaseImages:
     scale = math.sqrt(most / pixels)
     return max(1, int(width * scale)), max(1, int(height * scale))
 
+  def see_size(self, width: int, height: int) -> tuple[int, int]:
+    """Width and height at which the model sees an image; arguments of `lay_out`.
+
+    A form without a grid of its own may stretch, pad or cut the image further, but the
+    families that have such a form do not count boxes in pixels.
+    """
+    rows, columns = self.lay_out(width, height).grid
+    if rows:
+      return columns * self.options.size, rows * self.options.size
+    return self.fit_size(width, height)
+
   def lay_out(self, width: int, height: int, images: int = 1) -> ImageLayout:
     """What an image of this size becomes in a row of tokens.
 

@@ -4,6 +4,11 @@ import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from mllm_selector_jax.models.huggingface.model_families.original_pinpoints import (
+  FORMS,
+  Pinpoints,
+  read_pinpoints,
+)
 from mllm_selector_jax.types import InputError
 
 # model_type of LLaVA's own checkpoints -> of their decoder.
@@ -27,6 +32,7 @@ class OriginalModel(NamedTuple):
     family: model_type of the transformers model that does the same.
     feature_layer, select: of MllmConfig; None chooses by the tower.
     fields: of the transformers config, beside these.
+    pinpoints: that images are fitted to; None for a family that cuts no tiles.
   """
 
   decoder: str
@@ -35,6 +41,7 @@ class OriginalModel(NamedTuple):
   feature_layer: int
   select: Select | None
   fields: dict[str, Any]
+  pinpoints: Pinpoints | None
 
 
 def read_original(path: Path, raw: dict[str, Any]) -> OriginalModel:
@@ -70,13 +77,12 @@ def read_original(path: Path, raw: dict[str, Any]) -> OriginalModel:
   if select is None:
     wrong.append("mm_vision_select_feature is neither 'patch' nor 'cls_patch'")
   fields: dict[str, Any] = {}
+  pinpoints = None
   if tiled:
-    pinpoints = raw.get("image_grid_pinpoints")
-    if not isinstance(pinpoints, list):
-      wrong.append(f"image_grid_pinpoints is {pinpoints!r}, only a list of pairs")
-    else:
-      # LLaVA's pairs are (width, height), those of transformers (height, width).
-      fields["image_grid_pinpoints"] = [[pair[1], pair[0]] for pair in pinpoints]
+    stated = raw.get("image_grid_pinpoints")
+    pinpoints = read_pinpoints(stated)
+    if pinpoints is None:
+      wrong.append(f"image_grid_pinpoints is {str(stated)[:80]!r}, only {FORMS}")
   if wrong:
     raise InputError(f"{path}: {'; '.join(wrong)} can be run.")
   family = "llava_next" if tiled else "llava"
@@ -90,6 +96,7 @@ def read_original(path: Path, raw: dict[str, Any]) -> OriginalModel:
     # Tiles' features must stay a square: without the class token, if there is one.
     None if tiled else select,
     fields,
+    pinpoints,
   )
 
 

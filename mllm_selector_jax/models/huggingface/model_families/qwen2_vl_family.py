@@ -151,5 +151,6 @@ FAMILY = ModelFamily(
   describe_config=describe_flat,
   image_token=IMAGE_TOKEN,
   image_marks=IMAGE_MARKS,
+  writes_marks=True,
   counts=False,
 )

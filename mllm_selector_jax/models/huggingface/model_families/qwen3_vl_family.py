@@ -69,6 +69,7 @@ FAMILY = ModelFamily(
   describe_config=describe_older,
   image_token=IMAGE_TOKEN,
   image_marks=IMAGE_MARKS,
+  writes_marks=True,
   counts=False,
   settle=_settle,
 )

@@ -1,0 +1,100 @@
+"""Tiny bases of each family for whole runs, and the families' own processors."""
+
+import json
+
+import transformers
+
+from tests import pixtral_files
+from tests.data.test_native_chats import PROCESSORS as NATIVE_PROCESSORS
+from tests.data.test_several_images import make_messages
+from tests.models import tiny, tiny_qwen
+from tests.models.huggingface.test_image_options import (
+  InternVLProcessor,
+  LlavaOnevisionProcessor,
+)
+
+FAMILIES = {
+  "llava": ("llama", "vicuna_v1"),
+  "internvl": ("qwen2", "chatml"),
+  "llava_next": ("llama", "vicuna_v1"),
+  "llava_onevision": ("qwen2", "chatml"),
+  "vipllava": ("llama", "vicuna_v1"),
+  "pixtral": ("mistral", "vicuna_v1"),
+  "mistral3": ("ministral3", "auto"),
+  "qwen2_vl": ("qwen2", "auto"),
+  "qwen2_5_vl": ("qwen2", "auto"),
+  "qwen3_vl": ("qwen3", "auto"),
+}
+PROCESSORS = {
+  "llava": transformers.LlavaProcessor,
+  "internvl": InternVLProcessor,
+  "llava_next": transformers.LlavaNextProcessor,
+  "llava_onevision": LlavaOnevisionProcessor,
+  "vipllava": transformers.LlavaProcessor,
+  "pixtral": pixtral_files.PixtralProcessor,
+  "mistral3": pixtral_files.PixtralProcessor,
+  **NATIVE_PROCESSORS,
+}
+SYSTEM = "Answer the question."
+LENGTH = 448
+
+
+def make_base(folder, family):
+  """A tiny base whose tokenizer names what the family's processor asks for."""
+  decoder, _ = FAMILIES[family]
+  base = tiny.make_base(
+    folder, family=family, decoder=decoder, max_position_embeddings=2 * LENGTH
+  )
+  if family in tiny_qwen.FAMILIES:
+    return base
+  _, _, _, token, marks = tiny.FAMILIES[family]
+  special = (*tiny.SPECIAL[:4], token, "<|im_start|>", "<|im_end|>", "<img>", "</img>")
+  turns = (*pixtral_files.SYSTEM, *pixtral_files.TURN)
+  names = dict.fromkeys((*special, "<video>", *turns, *marks))
+  core = tiny.make_tokenizer(318, tuple(names))
+  tokenizer = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=core.backend_tokenizer,
+    bos_token="<s>",
+    eos_token="</s>",
+    unk_token="<unk>",
+    pad_token="<pad>",
+    extra_special_tokens={
+      "start_image_token": "<img>",
+      "end_image_token": "</img>",
+      "context_image_token": token,
+      "video_token": "<video>",
+    },
+  )
+  if FAMILIES[family][1] == "auto":
+    tokenizer.chat_template = pixtral_files.SOURCE
+  tokenizer.save_pretrained(base)
+  return base
+
+
+def load_processor(family, folder):
+  """The family's own processor, with the files of the directory."""
+  images = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  fields = json.loads((folder / "processor_config.json").read_text())
+  assert fields.pop("processor_class") == PROCESSORS[family].__name__
+  return PROCESSORS[family](images, tokenizer, **fields)
+
+
+def write_text(family, record, processor):
+  """A row as the family's processor takes it, the template written out."""
+  if FAMILIES[family][1] == "auto":
+    values = [turn["value"] for turn in record["conversations"]]
+    chat = make_messages(values, SYSTEM, listed=True, leads=False)
+    source = processor.tokenizer.chat_template
+    text = processor.apply_chat_template(chat, source, tokenize=False)
+    return text.removeprefix("<s>")  # which the tokenizer adds
+  token = tiny.FAMILIES[family].token
+  values = [turn["value"].replace("<image>", token) for turn in record["conversations"]]
+  rounds = zip(values[::2], values[1::2], strict=True)
+  if FAMILIES[family][1] == "vicuna_v1":
+    rows = [f"USER: {asked} ASSISTANT: {answer}</s>" for asked, answer in rounds]
+    return f"{SYSTEM} " + "".join(rows)
+  return f"<|im_start|>system\n{SYSTEM}<|im_end|>\n" + "".join(
+    f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+    for asked, answer in rounds
+  )
