@@ -122,6 +122,7 @@ class ImageTokens(NamedTuple):
   Attributes:
     image: the id wherever a feature of the image stands.
     begin, end: ids before the first and after the last feature.
+    between: ids between two rows of features, in forms that mark the rows.
     templated: whether a chat template writes `begin` and `end` around the image token;
       elsewhere the family's processor adds them.
   """
@@ -130,6 +131,7 @@ class ImageTokens(NamedTuple):
   begin: tuple[int, ...] = ()
   end: tuple[int, ...] = ()
   templated: bool = False
+  between: tuple[int, ...] = ()
 
   @property
   def written(self) -> tuple[int, ...]:
@@ -298,6 +300,7 @@ class ImageOptions:
     tile_several: cut images into tiles also in rows that have several images.
     min_pixels, max_pixels: bounds of an image of the form "native", whose tiles are the
       squares of its own resolution.
+    longest_edge: bound of the sides of an image of the form "pixtral", in pixels.
     window: tiles along the side of a window of the form "native", whose tiles lie
       together; 0 for tiles that lie row by row.
   """
@@ -320,4 +323,5 @@ class ImageOptions:
   tile_several: bool = True
   min_pixels: int = 0
   max_pixels: int = 0
+  longest_edge: int = 0
   window: int = 0

@@ -114,11 +114,11 @@ def check_model(run: Run) -> None:
 def check_length(run: Run, config: MllmConfig) -> None:
   """Refuses rows beyond the length up to which the base's positions can be run."""
   allowed, wanted = config.decoder.max_length, run.cfg.model.max_length
-  if config.decoder.rope.kind == "dynamic" and wanted > allowed:
+  if config.decoder.limit and wanted > allowed:
     raise InputError(
-      f"model.max_length is {wanted}, but the base stretches its positions beyond"
-      f" {allowed} tokens (rope_type 'dynamic'), which cannot be run. Give at most"
-      f" --config.model.max_length={allowed}."
+      f"model.max_length is {wanted}, but beyond {allowed} tokens the base treats"
+      f" positions otherwise ({config.decoder.limit}), which cannot be run. Give at"
+      f" most --config.model.max_length={allowed}."
     )
 
 

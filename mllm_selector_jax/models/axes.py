@@ -20,6 +20,7 @@ RULES = (
   (r"^projector/layers/first/bias$", ("layers", "mlp")),
   (r"^projector/layers/second/kernel$", ("layers", "mlp", "embed")),
   (r"^projector/layers/(second/bias|norm/(scale|bias))$", ("layers", None)),
+  (r"^projector/narrow/kernel$", ("embed", None)),
   (r"^projector/first/kernel$", ("embed", "mlp")),
   (r"^projector/first/bias$", ("mlp",)),
   (r"^projector/second/kernel$", ("mlp", "embed")),

@@ -27,7 +27,7 @@ def _check_activation(name: str, activation: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-  """A vision transformer: CLIP, SigLIP, InternViT, DINOv2 or one of Qwen's.
+  """A vision transformer: CLIP, SigLIP, InternViT, DINOv2, Pixtral's or one of Qwen's.
 
   Attributes:
     width, mlp, layers, heads: sizes of the encoder.
@@ -49,7 +49,9 @@ class VisionConfig:
     native: whether images are read in their own sizes, as squares ("tiles") of
       `image_size` pixels whose patches see those of the whole image
       (models/native_tower.py). What follows holds for such towers alone.
-    gated: whether the MLP has a gate (Qwen2.5-VL).
+    gated: whether the MLP has a gate (Qwen2.5-VL, Pixtral).
+    bias: whether attention's output and the MLP have biases; Pixtral's have none.
+    alternating: whether rows and columns take turns at the wavelengths (Pixtral).
     frames: frames of a video that a patch reaches over; a still image is all of them.
     position_side: side of the square table of learned positions, which is interpolated
       to the patches of an image; 0 for none (Qwen3-VL).
@@ -78,6 +80,8 @@ class VisionConfig:
   mask_token: bool = False
   native: bool = False
   gated: bool = False
+  bias: bool = True
+  alternating: bool = False
   frames: int = 1
   position_side: int = 0
   window: int = 0
@@ -133,6 +137,7 @@ class DecoderConfig:
     epsilon: added to the mean square in the norms.
     tied: whether the head is the transposed token embedding.
     max_length: the longest row the model was made for, in tokens.
+    limit: what of the base's config cannot be run on longer rows; "" where all can.
   """
 
   vocab: int
@@ -150,6 +155,7 @@ class DecoderConfig:
   epsilon: float = 1e-6
   tied: bool = False
   max_length: int = 2048
+  limit: str = ""
 
   def __post_init__(self):
     if self.heads % self.kv_heads:
@@ -212,6 +218,8 @@ class MllmConfig:
     projector_epsilon: added to the variance, or to the mean square, in these norms.
     projector_width: channels between the projector's two layers; None: as many as the
       decoder's.
+    projector_bias: whether these two layers have biases.
+    narrows: whether merged patches are first made as narrow as single ones (Mistral 3).
     deepstack: further vision hidden states, numbered as `feature_layer`, each merged
       and projected on its own (Qwen3-VL). They are added to what leaves the first
       decoder layers, one state to one layer.
@@ -239,6 +247,8 @@ class MllmConfig:
   projector_norm: bool = False
   projector_epsilon: float = 1e-5
   projector_width: int | None = None
+  projector_bias: bool = True
+  narrows: bool = False
   deepstack: tuple[int, ...] = ()
   projector_activation: str = "gelu"
   newline: bool = False
@@ -318,9 +328,14 @@ class MllmConfig:
     return Tiling(self.patches, self.vision.image_size, self.vision.native, axes)
 
   @property
+  def merged_width(self) -> int:
+    """Channels of a block of merged patches."""
+    return self.vision.width * len(self.projected_states) * self.merge**2
+
+  @property
   def projected_width(self) -> int:
     """Channels of a feature that enters the projector."""
-    return self.vision.width * len(self.projected_states) * self.merge**2
+    return self.vision.width if self.narrows else self.merged_width
 
   @property
   def projected_states(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Qwen's vision towers: the patches of images in their own sizes, packed in a row.
+"""Qwen's and Pixtral's towers: the patches of images in their own sizes, in a row.
 
 An image is cut into tiles, squares of as many patches as are merged into one feature.
 All tiles of a shard lie one after the other, and so do their patches, row by row in
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, stack
 from mllm_selector_jax.models.config import MllmConfig, VisionConfig
+from mllm_selector_jax.models.norms import make_norm
 from mllm_selector_jax.models.rotation import rotate
 from mllm_selector_jax.models.vision import VisionBlock, cut_patches, normalise_pixels
 
@@ -71,17 +72,26 @@ def find_layouts(places: PatchPlaces, vision: VisionConfig) -> list[attention.La
 
 
 def find_rotation(
-  places: PatchPlaces, head_dim: int, dtype=jnp.float32
+  places: PatchPlaces, head_dim: int, dtype=jnp.float32, alternating: bool = False
 ) -> tuple[Float[Array, "W N 1 h"], Float[Array, "W N 1 h"]]:
   """Cosine and sine of the patches' angles, h = head_dim / 2.
 
   The first half of them turns with the row, the second with the column.
+
+  Args:
+    places: of the patches.
+    head_dim: channels of a head.
+    dtype: of the angles.
+    alternating: whether columns have the wavelengths that lie between those of rows;
+      otherwise both have the same.
   """
-  half = head_dim // 2
-  waves = THETA ** -(np.arange(0, half, 2, dtype=np.float64) / half)
-  frequencies = jnp.asarray(waves, dtype)[None, None]
-  axes = (places.rows, places.columns)
-  turns = [axis.astype(dtype)[..., None] * frequencies for axis in axes]
+  waves = THETA ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+  of_rows, of_columns = waves[::2], waves[1::2] if alternating else waves[::2]
+  axes = ((places.rows, of_rows), (places.columns, of_columns))
+  turns = [
+    axis.astype(dtype)[..., None] * jnp.asarray(own, dtype)[None, None]
+    for axis, own in axes
+  ]
   angles = jnp.concatenate(turns, axis=-1)
   return jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
 
@@ -147,6 +157,8 @@ class NativeTower(nnx.Module):
       self.position_embedding = nnx.Param(
         jnp.zeros((vision.position_side**2, vision.width))
       )
+    if vision.pre_norm:
+      self.pre_norm = make_norm(vision.norm, vision.width, vision.epsilon, dtype, rngs)
     self.layers = stack.make_layers(
       lambda rngs: VisionBlock(vision, dtype, rngs), vision.layers, rngs
     )
@@ -176,7 +188,9 @@ class NativeTower(nnx.Module):
     if vision.position_side:
       table = self.position_embedding[...]
       x = x + interpolate_positions(table, where, vision.position_side).astype(dtype)
-    cos, sin = find_rotation(where, vision.head_dim, wide)
+    if vision.pre_norm:
+      x = self.pre_norm(x)
+    cos, sin = find_rotation(where, vision.head_dim, wide, vision.alternating)
     crossed = np.zeros(vision.layers, bool)
     crossed[list(vision.global_layers)] = True
     attend_image, *attend_windows = (

@@ -51,8 +51,9 @@ class Merger(nnx.Module):
     self.activation = config.projector_activation
     if norm:
       self.norm = make_norm("layer_norm", joined, config.projector_epsilon, dtype, rngs)
-    self.first = nnx.Linear(joined, inner, dtype=dtype, rngs=rngs)
-    self.second = nnx.Linear(inner, width, dtype=dtype, rngs=rngs)
+    bias = config.projector_bias
+    self.first = nnx.Linear(joined, inner, use_bias=bias, dtype=dtype, rngs=rngs)
+    self.second = nnx.Linear(inner, width, use_bias=bias, dtype=dtype, rngs=rngs)
 
   def __call__(self, features: Float[jax.Array, "n W"]) -> Float[jax.Array, "n D"]:
     if hasattr(self, "norm"):
@@ -63,8 +64,9 @@ class Merger(nnx.Module):
 class Projector(Merger):
   """Merges the patches of a tile and projects them.
 
-  It also holds the norm that patches pass before they are merged, the vector that ends
-  a row of features, and the mergers of further states, where the model has them.
+  It also holds the norm that patches pass before they are merged, the layer that makes
+  merged ones as narrow as one patch, the vector that ends a row of features, and the
+  mergers of further states, where the model has them.
   """
 
   def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
@@ -74,6 +76,11 @@ class Projector(Merger):
     if config.patch_norm is not None:
       self.patch_norm = make_norm(
         config.patch_norm, config.vision.width, config.projector_epsilon, dtype, rngs
+      )
+    if config.narrows:
+      width = config.vision.width
+      self.narrow = nnx.Linear(
+        config.merged_width, width, use_bias=False, dtype=dtype, rngs=rngs
       )
     if config.newline:
       self.newline = nnx.Param(jnp.zeros(config.decoder.width))
@@ -87,8 +94,10 @@ class Projector(Merger):
     if hasattr(self, "patch_norm"):
       features = self.patch_norm(features)
     merged = self._merge_patches(features)
-    projected = super().__call__(merged.reshape(-1, merged.shape[-1]))
-    return projected.reshape(*merged.shape[:2], -1)
+    flat = merged.reshape(-1, merged.shape[-1])
+    if hasattr(self, "narrow"):
+      flat = self.narrow(flat)
+    return super().__call__(flat).reshape(*merged.shape[:2], -1)
 
   def project_states(
     self, states: Float[jax.Array, "n N P W"]

@@ -58,12 +58,16 @@ class VisionBlock(nnx.Module):
     if config.qk_norm:
       self.query_norm = norm("rms_norm", QK_EPSILON)
       self.key_norm = norm("rms_norm", QK_EPSILON)
-    self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+
+    def linear(inputs, outputs):
+      return nnx.Linear(inputs, outputs, use_bias=config.bias, dtype=dtype, rngs=rngs)
+
+    self.out = linear(width, width)
     self.mlp_norm = norm()
     if config.gated:
-      self.gate = nnx.Linear(width, config.mlp, dtype=dtype, rngs=rngs)
-    self.up = nnx.Linear(width, config.mlp, dtype=dtype, rngs=rngs)
-    self.down = nnx.Linear(config.mlp, width, dtype=dtype, rngs=rngs)
+      self.gate = linear(width, config.mlp)
+    self.up = linear(width, config.mlp)
+    self.down = linear(config.mlp, width)
     if config.layer_scale:
       self.attention_scale = nnx.Param(jnp.ones(width))
       self.mlp_scale = nnx.Param(jnp.ones(width))

@@ -68,6 +68,17 @@ def stretch_positions(folder):
   bases.edit_json(folder / "config.json", change)
 
 
+def scale_queries(folder):
+  def change(config):
+    rope = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0}
+    rope |= {"original_max_position_embeddings": 16, "llama_4_scaling_beta": 0.1}
+    config["text_config"].update(
+      model_type="ministral3", head_dim=8, rope_parameters=rope
+    )
+
+  bases.edit_json(folder / "config.json", change)
+
+
 def make_tokenizer_larger(folder):
   tokenizer = tiny.make_tokenizer(300)
   tokenizer.add_tokens([f"<extra {n}>" for n in range(40)])
@@ -89,8 +100,8 @@ def lose_a_shard(folder):
   ("change", "words"),
   [
     (
-      set_config(model_type="qwen2_vl"),
-      ("model_type is 'qwen2_vl', a vision-language family", "supported are 'llava'"),
+      set_config(model_type="paligemma"),
+      ("model_type is 'paligemma', a vision-language family", "supported are 'llava'"),
     ),
     (
       set_config(text_config={"model_type": "gemma"}),
@@ -99,6 +110,10 @@ def lose_a_shard(folder):
     (
       stretch_positions,
       ("rope_type 'dynamic'", "beyond 16 tokens", "--config.model.max_length=16"),
+    ),
+    (
+      scale_queries,
+      ("llama_4_scaling_beta 0.1", "beyond 16 tokens", "--config.model.max_length=16"),
     ),
     (
       make_tokenizer_larger,
@@ -115,6 +130,7 @@ def lose_a_shard(folder):
     "architecture",
     "decoder",
     "stretched positions",
+    "scaled queries",
     "vocabulary",
     "half a shard",
     "absent shard",

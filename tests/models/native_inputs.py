@@ -1,6 +1,6 @@
 """Images in their own sizes as tiles of a shard, and as transformers takes them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 
 from mllm_selector_jax.data.packing import assembly, loader
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.types import Batch, PlacedImage, Sample
+from mllm_selector_jax.types import Batch, ImageLayout, PlacedImage, Sample
 from tests.native_images import lay_out_grid
 
 Grid = tuple[int, int]  # rows and columns of tiles
@@ -78,7 +78,10 @@ Drawn = tuple[Sample, tuple[np.ndarray, ...]]  # with the tiles of each image
 
 
 def draw_sample(
-  config: MllmConfig, rng: np.random.Generator, parts: Sequence[int | Grid]
+  config: MllmConfig,
+  rng: np.random.Generator,
+  parts: Sequence[int | Grid],
+  lay_out: Callable[[int, int], ImageLayout] | None = None,
 ) -> Drawn:
   """An example of random text and images, every token of which but the first counts.
 
@@ -86,15 +89,20 @@ def draw_sample(
     config: the model.
     rng: draws text and pixels.
     parts: how many tokens of text, or the grid of an image, in order.
+    lay_out: from rows and columns of tiles to the image's layout; None for tiles in the
+      order of the tower's windows, with a mark before and after them.
   """
   tokens, images, tiles = [], [], []
   for part in parts:
     if isinstance(part, int):
       tokens.extend(rng.integers(7, config.decoder.vocab, part).tolist())
       continue
-    rows, columns = order_tiles(part, config.vision.window).T
-    order = rows * part[1] + columns
-    images.append(PlacedImage(len(tokens), lay_out_grid(*part, order)))
+    if lay_out is None:
+      rows, columns = order_tiles(part, config.vision.window).T
+      layout = lay_out_grid(*part, rows * part[1] + columns)
+    else:
+      layout = lay_out(*part)
+    images.append(PlacedImage(len(tokens), layout))
     tokens.extend(images[-1].layout.tokens.tolist())
     tiles.append(draw_tiles(config, rng, part))
   learned = np.arange(len(tokens)) > 0

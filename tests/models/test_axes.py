@@ -46,7 +46,7 @@ def test_every_rule_is_of_use():
   )
   paths = [
     axes.path_name(path)
-    for config in (biased, packed.NATIVE)
+    for config in (biased, packed.NATIVE, packed.make_config(narrows=True, merge=2))
     for path, _ in jax.tree_util.tree_leaves_with_path(mllm.abstract(config))
   ]
   for pattern, names in axes.RULES:

@@ -12,7 +12,7 @@ from mllm_selector_jax.models import huggingface
 from tests.models import tiny_qwen
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
-IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>")
+IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>", "[IMG]")
 SENTENCES = (
   "A chat between a curious user and an artificial intelligence assistant. The"
   " assistant gives helpful, detailed, and polite answers to the user's questions.",
@@ -64,12 +64,14 @@ class Family(NamedTuple):
     fields: of the whole that differ from LLaVA's.
     tower: the model_type of its vision tower.
     token: the text of the image token.
+    marks: the tokens around and inside an image.
   """
 
   config: Any
   fields: dict[str, Any]
   tower: str = "clip_vision_model"
   token: str = "<image>"
+  marks: tuple[str, ...] = ()
 
 
 _PINPOINTS = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]
@@ -80,6 +82,7 @@ FAMILIES = {
     {"image_token_id": 4, "downsample_ratio": 0.5, "vision_feature_layer": -1},
     "internvl_vision",
     "<IMG_CONTEXT>",
+    ("<img>", "</img>"),
   ),
   "llava_next": Family(
     transformers.LlavaNextConfig,
@@ -98,6 +101,24 @@ FAMILIES = {
   "vipllava": Family(
     transformers.VipLlavaConfig,
     {"image_token_index": 4, "vision_feature_layer": [-1, 1]},
+  ),
+  "pixtral": Family(
+    transformers.LlavaConfig,
+    {
+      "image_token_index": 4,
+      "vision_feature_layer": -1,
+      "vision_feature_select_strategy": "full",
+    },
+    "pixtral",
+    "[IMG]",
+    ("[IMG_BREAK]", "[IMG_END]"),
+  ),
+  "mistral3": Family(
+    transformers.Mistral3Config,
+    {"image_token_index": 4, "vision_feature_layer": -1},
+    "pixtral",
+    "[IMG]",
+    ("[IMG_BREAK]", "[IMG_END]"),
   ),
 }
 
@@ -143,11 +164,11 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
   places = (vision["image_size"] // vision["patch_size"]) ** 2
   places += class_token
   places -= llava["vision_feature_select_strategy"] == "default"
-  if family.config is transformers.VipLlavaConfig:
-    del llava["vision_feature_select_strategy"]  # it has no such field
+  if family.config in (transformers.VipLlavaConfig, transformers.Mistral3Config):
+    del llava["vision_feature_select_strategy"]  # they have no such field
   if "image_seq_length" in family.config.__dataclass_fields__:
     merged = round(1 / llava.get("downsample_ratio", 1)) ** 2
-    llava["image_seq_length"] = places // merged
+    llava["image_seq_length"] = 1 if tower == "pixtral" else places // merged
   text = {
     "vocab_size": 320,
     "hidden_size": 32,
@@ -191,6 +212,11 @@ def make_family_processor(hf_config: Any) -> Any:
   square = {"height": side, "width": side}
   if hf_config.model_type == "internvl":
     return models.got_ocr2.GotOcr2ImageProcessorPil(size=square)
+  if hf_config.vision_config.model_type == "pixtral":
+    patch = hf_config.vision_config.patch_size
+    return models.pixtral.PixtralImageProcessorPil(
+      size={"longest_edge": 2 * side}, patch_size={"height": patch, "width": patch}
+    )
   grids = getattr(hf_config, "image_grid_pinpoints", None)
   if hf_config.model_type == "llava_next":
     return models.llava_next.LlavaNextImageProcessorPil(
@@ -209,14 +235,15 @@ def make_base(folder: str | os.PathLike, seed: int = 0, **overrides: Any) -> Pat
   By default: 32 x 32 images, 16 patches, width 32, two layers, four query and
   two key-value heads, 320 token ids, <image> = 4.
   """
+  family = overrides.get("family", "llava")
   hf_config = make_hf_config(**overrides)
-  family, vocab = hf_config.model_type, min(300, hf_config.text_config.vocab_size)
+  vocab = min(300, hf_config.text_config.vocab_size)
   if family in tiny_qwen.FAMILIES:
     core = make_tokenizer(vocab, tiny_qwen.SPECIAL).backend_tokenizer
     tokenizer = tiny_qwen.make_tokenizer(core, family)
   else:
-    marks = ("<img>", "</img>") if family == "internvl" else ()
-    tokenizer = make_tokenizer(vocab, (*SPECIAL[:4], FAMILIES[family].token, *marks))
+    own = FAMILIES[family]
+    tokenizer = make_tokenizer(vocab, (*SPECIAL[:4], own.token, *own.marks))
   huggingface.write_fresh(
     folder, hf_config, tokenizer, make_family_processor(hf_config), seed
   )

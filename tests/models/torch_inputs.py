@@ -24,12 +24,15 @@ TILED = {
   "llava_next": {"family": "llava_next"},
   "llava_onevision": {"family": "llava_onevision", "decoder": "qwen2"},
 }
-# Families that read images in their own sizes; the last with a tied head.
+# Families that read images in their own sizes; one with a tied head.
 NATIVE = {
   "qwen2_5_vl": {"family": "qwen2_5_vl"},
   "qwen2_vl": {"family": "qwen2_vl"},
   "qwen3_vl": {"family": "qwen3_vl", "tie_word_embeddings": True},
+  "pixtral": {"family": "pixtral", "decoder": "mistral"},
+  "mistral3": {"family": "mistral3", "decoder": "mistral"},
 }
+LONGEST = 64  # pixels, of an image that Pixtral's processor prepares
 SEVERAL = {**TILED, **NATIVE}  # whose rows may have images of any number and size
 LENGTH = 384  # tokens that hold each of the rows
 # Questions of a row, an image where <image> stands, and the sizes of the images.
@@ -92,6 +95,28 @@ def find_sizes(number: int) -> tuple[Size, ...]:
   return ROWS[number % len(ROWS)][1]
 
 
+def _make_rows(
+  config: MllmConfig, scaled: Sequence[np.ndarray], sizes: Sequence[Size]
+) -> dict[str, Any]:
+  """Images that were cut row by row, whole again, and padded to the largest."""
+  side = config.vision.image_size
+  whole = []
+  for cut, (width, height) in zip(scaled, sizes, strict=True):
+    ratio = max(1, width / LONGEST, height / LONGEST)
+    rows, columns = (-(-int(n / ratio) // side) for n in (height, width))
+    joined = cut.reshape(rows, columns, 3, side, side).transpose(2, 0, 3, 1, 4)
+    whole.append(joined.reshape(3, rows * side, columns * side))
+  most = np.max([image.shape for image in whole], axis=0)
+  padded = [
+    np.pad(image, [(0, m - n) for m, n in zip(most, image.shape, strict=True)])
+    for image in whole
+  ]
+  return {
+    "pixel_values": torch.tensor(np.stack(padded)),
+    "image_sizes": torch.tensor([image.shape[1:] for image in whole]),
+  }
+
+
 def find_grid(config: MllmConfig, size: Size) -> tuple[int, int]:
   """Rows and columns of the tiles of an image, by transformers' own rule."""
   width, height = size
@@ -118,7 +143,7 @@ def make_inputs(
   """
   if not tiles:
     return {}
-  if config.vision.native:
+  if config.vision.native and not config.vision.alternating:
     assert tokens is not None, "positions follow from images and text"
     grids = [find_grid(config, size) for size in sizes]
     return {
@@ -130,6 +155,8 @@ def make_inputs(
     ((cut / 255.0 - mean) / deviation).transpose(0, 3, 1, 2).astype(np.float32)
     for cut in tiles
   ]
+  if config.vision.alternating:
+    return _make_rows(config, scaled, sizes)
   kind = model.config.model_type
   if kind not in ("llava_next", "llava_onevision"):
     return {"pixel_values": torch.tensor(np.concatenate(scaled))}

@@ -4,6 +4,7 @@ import json
 
 import transformers
 
+from tests import pixtral_files
 from tests.data.test_native_chats import PROCESSORS as NATIVE_PROCESSORS
 from tests.data.test_several_images import make_messages
 from tests.models import tiny, tiny_qwen
@@ -18,6 +19,8 @@ FAMILIES = {
   "llava_next": ("llama", "vicuna_v1"),
   "llava_onevision": ("qwen2", "chatml"),
   "vipllava": ("llama", "vicuna_v1"),
+  "pixtral": ("mistral", "vicuna_v1"),
+  "mistral3": ("ministral3", "auto"),
   "qwen2_vl": ("qwen2", "auto"),
   "qwen2_5_vl": ("qwen2", "auto"),
   "qwen3_vl": ("qwen3", "auto"),
@@ -28,6 +31,8 @@ PROCESSORS = {
   "llava_next": transformers.LlavaNextProcessor,
   "llava_onevision": LlavaOnevisionProcessor,
   "vipllava": transformers.LlavaProcessor,
+  "pixtral": pixtral_files.PixtralProcessor,
+  "mistral3": pixtral_files.PixtralProcessor,
   **NATIVE_PROCESSORS,
 }
 SYSTEM = "Answer the question."
@@ -42,10 +47,12 @@ def make_base(folder, family):
   )
   if family in tiny_qwen.FAMILIES:
     return base
-  token = tiny.FAMILIES[family].token
+  _, _, _, token, marks = tiny.FAMILIES[family]
   special = (*tiny.SPECIAL[:4], token, "<|im_start|>", "<|im_end|>", "<img>", "</img>")
-  core = tiny.make_tokenizer(310, (*special, "<video>"))
-  transformers.PreTrainedTokenizerFast(
+  turns = (*pixtral_files.SYSTEM, *pixtral_files.TURN)
+  names = dict.fromkeys((*special, "<video>", *turns, *marks))
+  core = tiny.make_tokenizer(318, tuple(names))
+  tokenizer = transformers.PreTrainedTokenizerFast(
     tokenizer_object=core.backend_tokenizer,
     bos_token="<s>",
     eos_token="</s>",
@@ -57,7 +64,10 @@ def make_base(folder, family):
       "context_image_token": token,
       "video_token": "<video>",
     },
-  ).save_pretrained(base)
+  )
+  if FAMILIES[family][1] == "auto":
+    tokenizer.chat_template = pixtral_files.SOURCE
+  tokenizer.save_pretrained(base)
   return base
 
 
@@ -76,7 +86,8 @@ def write_text(family, record, processor):
     values = [turn["value"] for turn in record["conversations"]]
     chat = make_messages(values, SYSTEM, listed=True, leads=False)
     source = processor.tokenizer.chat_template
-    return processor.apply_chat_template(chat, source, tokenize=False)
+    text = processor.apply_chat_template(chat, source, tokenize=False)
+    return text.removeprefix("<s>")  # which the tokenizer adds
   token = tiny.FAMILIES[family].token
   values = [turn["value"].replace("<image>", token) for turn in record["conversations"]]
   rounds = zip(values[::2], values[1::2], strict=True)

@@ -117,7 +117,8 @@ class Encoder:
     self.takes_system = row_system and layout.takes_system
     if tokenizer.eos_token_id is not None:
       ends = (*ends, tokenizer.eos_token_id)
-    marks = (*images.tokens.begin, *images.tokens.end)
+    of_images = images.tokens
+    marks = (*of_images.begin, *of_images.between, *of_images.end)
     self.specials = Specials(
       tokenizer, image_token, (*layout.specials, *marks), ends, content_specials
     )

@@ -5,6 +5,7 @@ Llama or the CLIP kind is a line of `DECODERS` or `TOWERS`; docs/families.md say
 what else to look at. Whole models are in `model_families`.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +65,7 @@ def read_rope(config: Any) -> Rope:
 
 def _read_decoder(config: Any, **fields: Any) -> DecoderConfig:
   require("text_config", config, hidden_act="silu", mlp_bias=False)
-  heads = config.num_attention_heads
+  heads, rope = config.num_attention_heads, read_rope(config)
   return DecoderConfig(
     vocab=config.vocab_size,
     width=config.hidden_size,
@@ -73,9 +74,10 @@ def _read_decoder(config: Any, **fields: Any) -> DecoderConfig:
     heads=heads,
     kv_heads=config.num_key_value_heads,
     head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-    rope=read_rope(config),
+    rope=rope,
     epsilon=config.rms_norm_eps,
     max_length=config.max_position_embeddings,
+    limit="rope_type 'dynamic'" if rope.kind == "dynamic" else "",
     **fields,
   )
 
@@ -87,6 +89,18 @@ def _read_llama(config: Any, **fields: Any) -> DecoderConfig:
 
 def _read_mistral(config: Any, **fields: Any) -> DecoderConfig:
   return _read_decoder(config, window=config.sliding_window, **fields)
+
+
+def _read_ministral3(config: Any, **fields: Any) -> DecoderConfig:
+  """Ministral 3, up to the length from which its queries grow with their position."""
+  decoder = _read_mistral(config, **fields)
+  rope = config.rope_parameters
+  scaled = rope.get("llama_4_scaling_beta")
+  original = rope.get("original_max_position_embeddings")
+  if not scaled or not original or original >= decoder.max_length:
+    return decoder
+  limit = f"llama_4_scaling_beta {scaled}"
+  return dataclasses.replace(decoder, max_length=original, limit=limit)
 
 
 def _read_qwen2(config: Any, **fields: Any) -> DecoderConfig:
@@ -113,7 +127,7 @@ def _require_full_attention(config: Any) -> None:
     )
 
 
-def _read_side(config: Any, key: str) -> int:
+def read_side(config: Any, key: str) -> int:
   """The side of a square that a config gives as a number or as a pair."""
   value = getattr(config, key, None)
   sides = set(value) if isinstance(value, list | tuple) else {value}
@@ -130,8 +144,8 @@ def _read_tower(config: Any, **fields: Any) -> VisionConfig:
     width=config.hidden_size,
     layers=config.num_hidden_layers,
     heads=config.num_attention_heads,
-    image_size=_read_side(config, "image_size"),
-    patch_size=_read_side(config, "patch_size"),
+    image_size=read_side(config, "image_size"),
+    patch_size=read_side(config, "patch_size"),
     activation=config.hidden_act,
     epsilon=config.layer_norm_eps,
     **fields,
@@ -181,6 +195,7 @@ DECODERS: dict[str, Callable[..., DecoderConfig]] = {
   "mistral": _read_mistral,
   "qwen2": _read_qwen2,
   "qwen3": _read_qwen3,
+  "ministral3": _read_ministral3,
 }
 TOWERS: dict[str, Callable[[Any], VisionConfig]] = {
   "clip_vision_model": _read_tower,

@@ -27,7 +27,9 @@ class Leaf:
     names: the tensors' canonical names; one a layer where layers are stacked.
     stacked: whether our array has a leading layer axis.
     ours: shape of one tensor in our layout, without the layer axis.
-    layout: "same", "transposed", or "patch" (a convolution as one product).
+    layout: "same", "transposed", "patch" (a convolution as one product), or "unfolded"
+      (transposed, and theirs has the channels of merged patches one after the other,
+      each of all patches; ours has the patches, each with all channels).
     leading: axes of size 1 that theirs has before ours.
     frames: frames of a video that a convolution reaches over; theirs has an axis for
       them where there are several.
@@ -56,6 +58,9 @@ class Leaf:
     if self.layout == "patch":
       # [width, channel, (frame,) row, column] to [(frame, row, column, channel), width]
       return np.moveaxis(array, (0, 1), (-1, -2)).reshape(-1, array.shape[0])
+    if self.layout == "unfolded":
+      patches = self.ours[0] // self.ours[1]
+      return array.reshape(len(array), -1, patches).T.reshape(self.ours)
     if self.leading:
       return array.reshape(array.shape[self.leading :])
     return array.T if self.layout == "transposed" else array
@@ -66,6 +71,9 @@ class Leaf:
       side = round((len(array) / 3 / self.frames) ** 0.5)
       axes = (self.frames,) * (self.frames > 1) + (side, side, 3, -1)
       return np.moveaxis(array.reshape(axes), (-1, -2), (0, 1))
+    if self.layout == "unfolded":
+      rows, width = array.shape
+      return array.reshape(rows // width, width, width).T.reshape(width, rows)
     if self.leading:
       return array.reshape((1,) * self.leading + array.shape)
     return array.T if self.layout == "transposed" else array
@@ -111,6 +119,8 @@ def _make_leaf(
   layout = "same"
   if path == "vision/patch_embedding/kernel":
     layout = "patch"
+  elif path == "projector/narrow/kernel":
+    layout = "unfolded"
   elif kind in ("kernel", "head"):
     layout = "transposed"
   layers = range(shape[0]) if stacked else (0,)

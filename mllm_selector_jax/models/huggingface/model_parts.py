@@ -16,6 +16,7 @@ from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
 from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS, read_tower
 from mllm_selector_jax.models.huggingface.model_families import (
   FAMILIES,
+  find_family,
   internvl_chat,
 )
 from mllm_selector_jax.models.huggingface.model_families.llava_original import (
@@ -117,7 +118,7 @@ def find_parts(path: str | os.PathLike) -> Parts:
     image_processor = internvl_chat.describe_images(raw, config)
   elif kind in FAMILIES:
     config = load_hf_config(folder)
-    FAMILIES[kind].settle(config, raw)
+    find_family(config).settle(config, raw)
   else:
     raise InputError(describe_type(folder, raw))
   return Parts(

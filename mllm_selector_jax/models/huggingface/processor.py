@@ -16,8 +16,16 @@ from mllm_selector_jax.models.huggingface.internvl_images import (
   describe_internvl_options,
   read_internvl_options,
 )
-from mllm_selector_jax.models.huggingface.model_families import find_family
+from mllm_selector_jax.models.huggingface.model_families import (
+  PIXTRAL,
+  find_family,
+  name_family,
+)
 from mllm_selector_jax.models.huggingface.model_parts import PAD, Parts, find_parts
+from mllm_selector_jax.models.huggingface.pixtral_images import (
+  describe_pixtral_options,
+  read_pixtral_options,
+)
 from mllm_selector_jax.models.huggingface.processor_checks import (
   PREPROCESSOR,
   PROCESSOR,
@@ -66,7 +74,7 @@ def load_image_processor(folder: Path, described: dict[str, Any] | None = None) 
     ) from error
 
 
-# model_type of config.json -> its image processor, and what reads that. Other models
+# By `name_family`: the image processor, and what reads that. Other models
 # are of LLaVA-1.5's form and may have any processor but these.
 _Read = Callable[[Path, Any, Any, bool], ImageOptions]
 READERS: dict[str, tuple[str, _Read]] = {
@@ -76,6 +84,8 @@ READERS: dict[str, tuple[str, _Read]] = {
   "qwen2_vl": ("Qwen2VLImageProcessor", read_qwen_options),
   "qwen2_5_vl": ("Qwen2VLImageProcessor", read_qwen_options),
   "qwen3_vl": ("Qwen2VLImageProcessor", read_qwen_options),
+  "mistral3": ("PixtralImageProcessor", read_pixtral_options),
+  PIXTRAL: ("PixtralImageProcessor", read_pixtral_options),
 }
 # By form, what describes its options as preprocessor_config.json.
 DESCRIBERS: dict[str, Callable[[ImageOptions], dict[str, Any]]] = {
@@ -83,6 +93,7 @@ DESCRIBERS: dict[str, Callable[[ImageOptions], dict[str, Any]]] = {
   "internvl": describe_internvl_options,
   "anyres": describe_anyres_options,
   "native": describe_qwen_options,
+  "pixtral": describe_pixtral_options,
 }
 
 
@@ -107,7 +118,7 @@ def read_image_options(
   """
   processor = load_image_processor(folder, described)
   name = type(processor).__name__.removesuffix("Pil").removesuffix("Fast")
-  wanted, read = READERS.get(config.model_type, (None, read_square_options))
+  wanted, read = READERS.get(name_family(config), (None, read_square_options))
   if name != wanted and (wanted or name in {other for other, _ in READERS.values()}):
     raise InputError(
       f"{name_file(folder)} is of {name}, but config.json's model_type"
@@ -164,18 +175,16 @@ def read_image_tokens(path: str | os.PathLike, tokenizer: Any) -> ImageTokens:
   """
   parts = find_parts(path)
   family = find_family(parts.config)
-  marks = family.image_marks or ()
-  vocabulary, ids = tokenizer.get_vocab(), []
-  for attribute, default in marks:
+  vocabulary, ids = tokenizer.get_vocab(), {}
+  for field, (attribute, default) in family.image_marks.items():
     name = getattr(tokenizer, attribute, None) or default
     if name not in vocabulary:
       raise InputError(
-        f"{parts.decoder}: the tokenizer has no token {name}, which stands beside an"
-        f" image ({attribute}). Add it (tokenizer.add_tokens)."
+        f"{parts.decoder}: the tokenizer has no token {name}, which stands beside or"
+        f" inside an image ({attribute}). Add it (tokenizer.add_tokens)."
       )
-    ids.append((vocabulary[name],))
-  begin, end = ids or ((), ())
-  return ImageTokens(parts.config.image_token_id, begin, end, family.writes_marks)
+    ids[field] = (vocabulary[name],)
+  return ImageTokens(parts.config.image_token_id, templated=family.writes_marks, **ids)
 
 
 def read_tokenizer(parts: Parts) -> Any:

@@ -56,6 +56,11 @@ MODELS: dict[str, dict[str, str]] = {
     "projector/layers/first": _MERGERS + "linear_fc1",
     "projector/layers/second": _MERGERS + "linear_fc2",
   },
+  "mistral3": {
+    **NAMES,
+    "projector/patch_norm": _PROJECTOR + "norm",
+    "projector/narrow": _PROJECTOR + "patch_merger.merging_layer",
+  },
 }
 _HEAD = (r"^language_model\.lm_head\.", "lm_head.")
 _WHOLE = "model."
@@ -184,6 +189,23 @@ DINOV2 = Tower(
   ),
 )
 
+_ENCODER = "vision_tower.transformer.layers.*."
+PIXTRAL = Tower(
+  names={
+    "vision/patch_embedding": "vision_tower.patch_conv",
+    "vision/pre_norm": "vision_tower.ln_pre",
+    "vision/layers/attention_norm": _ENCODER + "attention_norm",
+    "vision/layers/query": _ENCODER + "attention.q_proj",
+    "vision/layers/key": _ENCODER + "attention.k_proj",
+    "vision/layers/value": _ENCODER + "attention.v_proj",
+    "vision/layers/out": _ENCODER + "attention.o_proj",
+    "vision/layers/mlp_norm": _ENCODER + "ffn_norm",
+    "vision/layers/gate": _ENCODER + "feed_forward.gate_proj",
+    "vision/layers/up": _ENCODER + "feed_forward.up_proj",
+    "vision/layers/down": _ENCODER + "feed_forward.down_proj",
+  },
+)
+
 _VISUAL = {
   "vision/patch_embedding": "visual.patch_embed.proj",
   "vision/layers/attention_norm": _BLOCKS + "norm1",
@@ -221,6 +243,7 @@ TOWERS: dict[str, Tower] = {
   "qwen2_vl": QWEN2_VL,
   "qwen2_5_vl": QWEN2_5_VL,
   "qwen3_vl": QWEN3_VL,
+  "pixtral": PIXTRAL,
 }
 
 # Axes of size 1 that tensors with these ends of names have before ours.

@@ -136,6 +136,14 @@ TILED = {
     "vision_use_mean_pooling": False,
     "vision_attention_bias": True,
   },
+  "pixtral": {"family": "pixtral", "decoder": "mistral", "vision_hidden_act": "silu"},
+  "mistral3": {"family": "mistral3", "decoder": "mistral"},
+  "ministral3, tied": {
+    "family": "mistral3",
+    "decoder": "ministral3",
+    "tie_word_embeddings": True,
+    "llava_multimodal_projector_bias": True,
+  },
 }
 
 

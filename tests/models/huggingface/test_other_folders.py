@@ -139,9 +139,12 @@ def test_another_family_is_named(tmp_path, config, words):
     ("qwen3_vl_moe", "many experts; the dense models, qwen3_vl, can be run"),
     ("qwen2_5_omni", "hears and speaks; qwen2_5_vl can be run"),
     ("qwen3_5", "linear attention; qwen3_vl can be run"),
+    ("glm4v", "GLM-4.1V, whose decoder has four norms a layer"),
+    ("glm4v_moe", "GLM-4.5V, whose decoder sends each token to a few of many experts"),
+    ("pixtral", "a Pixtral tower alone, which can be run only as a part of"),
   ],
 )
-def test_relatives_of_qwen_vl_are_refused_with_the_reason(tmp_path, kind, words):
+def test_relatives_are_refused_with_the_reason(tmp_path, kind, words):
   write_json(tmp_path / "config.json", {"model_type": kind, "vision_config": {}})
   message = refused(huggingface.read_config, tmp_path)
   assert words in message and repr(kind) in message

@@ -207,6 +207,17 @@ INTERN_VIT_6B = {
   "norm_type": "rms_norm",
   "use_qk_norm": True,
 }
+MISTRAL_NEMO = {
+  "model_type": "mistral",
+  "vocab_size": 131072,
+  "hidden_size": 5120,
+  "intermediate_size": 14336,
+  "num_hidden_layers": 40,
+  "num_attention_heads": 32,
+  "num_key_value_heads": 8,
+  "head_dim": 128,
+  "sliding_window": None,
+}
 WHOLE = {
   "InternVL3-1B": lambda: transformers.InternVLConfig(
     vision_config={"attention_bias": True}, text_config=QWEN2_05B
@@ -219,18 +230,30 @@ WHOLE = {
   "llava-onevision-qwen2-0.5b": lambda: transformers.LlavaOnevisionConfig(
     text_config={**QWEN2_05B, "vocab_size": 152000}
   ),
+  "pixtral-12b": lambda: transformers.LlavaConfig(
+    vision_config={"model_type": "pixtral", "hidden_act": "silu"},
+    text_config=MISTRAL_NEMO,
+    vision_feature_layer=-1,
+    vision_feature_select_strategy="full",
+  ),
+  "Mistral-Small-3.1-24B": transformers.Mistral3Config,
+  "Ministral-3-8B": lambda: transformers.Mistral3Config(
+    text_config={"model_type": "ministral3"}
+  ),
 }
 PATCHES = {"InternVL": 256, "InternVi": 256, "llava-v1": 576, "llava-on": 729}
+PATCHES |= {"pixtral-": 1, "Mistral-": 1, "Ministra": 1}
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_every_tensor_of_other_families_has_its_place(name):
   hf_config = WHOLE[name]()
   hf_config.tie_word_embeddings = False
+  family = find_family(hf_config)
   config = MllmConfig(
-    read_tower(hf_config.vision_config),
-    read_decoder(hf_config.text_config, tied=False),
-    **find_family(hf_config).read(hf_config),
+    family.read_tower(hf_config.vision_config),
+    family.read_decoder(hf_config.text_config, tied=False),
+    **family.read(hf_config),
   )
   assert config.patches == PATCHES[name[:8]]
   with torch.device("meta"):

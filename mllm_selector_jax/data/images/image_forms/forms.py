@@ -4,6 +4,7 @@ from mllm_selector_jax.data.images.image_forms.anyres_form import ANYRES
 from mllm_selector_jax.data.images.image_forms.image_layout import ImageForm
 from mllm_selector_jax.data.images.image_forms.internvl_form import INTERNVL
 from mllm_selector_jax.data.images.image_forms.native_form import NATIVE
+from mllm_selector_jax.data.images.image_forms.pixtral_form import PIXTRAL
 from mllm_selector_jax.data.images.image_forms.square_form import SQUARE
 
 FORMS: dict[str, ImageForm] = {
@@ -11,4 +12,5 @@ FORMS: dict[str, ImageForm] = {
   "internvl": INTERNVL,
   "anyres": ANYRES,
   "native": NATIVE,
+  "pixtral": PIXTRAL,
 }

@@ -10,7 +10,9 @@ from mllm_selector_jax.models.huggingface.model_families import (
   internvl_family,
   llava_family,
   llava_next_family,
+  mistral3_family,
   onevision_family,
+  pixtral_family,
   qwen2_5_vl_family,
   qwen2_vl_family,
   qwen3_vl_family,
@@ -27,12 +29,22 @@ FAMILIES: dict[str, ModelFamily] = {
   "qwen2_vl": qwen2_vl_family.FAMILY,
   "qwen2_5_vl": qwen2_5_vl_family.FAMILY,
   "qwen3_vl": qwen3_vl_family.FAMILY,
+  "mistral3": mistral3_family.FAMILY,
 }
+PIXTRAL = "pixtral"  # not a model_type of whole models
+
+
+def name_family(config: Any) -> str:
+  """The model_type of a whole model, or `PIXTRAL`: a "llava" with Pixtral's tower."""
+  if (config.model_type, config.vision_config.model_type) == ("llava", PIXTRAL):
+    return PIXTRAL
+  return config.model_type
 
 
 def find_family(config: Any) -> ModelFamily:
   """The family of a transformers config of a whole model."""
-  return FAMILIES[config.model_type]
+  name = name_family(config)
+  return pixtral_family.FAMILY if name == PIXTRAL else FAMILIES[name]
 
 
 def count_image_tokens(config: Any) -> int:

@@ -13,6 +13,16 @@ def _keep(config: Any, raw: dict[str, Any]) -> None:
   """Changes nothing."""
 
 
+def settle_tying(config: Any, raw: dict[str, Any]) -> None:
+  """Takes the text model's word on tied embeddings where the whole has none.
+
+  transformers 5 fills in True. Version 4, which wrote the published files, left out the
+  whole's and followed the text model's.
+  """
+  if "tie_word_embeddings" not in raw:
+    config.tie_word_embeddings = bool(config.text_config.tie_word_embeddings)
+
+
 def _keep_all(value: dict[str, Any]) -> dict[str, Any]:
   return value
 
@@ -34,8 +44,9 @@ class ModelFamily:
     unread_tokens: tokens that may lie outside the vocabulary: no model reads them.
     settle: corrects the transformers config where transformers fills in a default that
       the config.json (the second argument) does not mean.
-    image_marks: attributes of the tokenizer that name the tokens before and after an
-      image, with the names that a tokenizer without them has; None for no marks.
+    image_marks: the tokens around and inside an image, by the fields of `ImageTokens`:
+      attributes of the tokenizer that name them, with the names that they have where
+      the tokenizer has no such attribute.
     writes_marks: whether the family's chat templates write these tokens; elsewhere its
       processor adds them.
     counts: whether config.json states the image tokens of a tile, `image_seq_length`.
@@ -54,7 +65,7 @@ class ModelFamily:
   named_tokens: Mapping[str, str] = dataclasses.field(default_factory=dict)
   unread_tokens: tuple[str, ...] = ()
   settle: Callable[[Any, dict[str, Any]], None] = _keep
-  image_marks: tuple[tuple[str, str], tuple[str, str]] | None = None
+  image_marks: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
   writes_marks: bool = False
   counts: bool = True
   older_fields: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -6,6 +6,7 @@ from mllm_selector_jax.models.huggingface.model_families.family import (
   ModelFamily,
   find_layer_problems,
   refuse,
+  settle_tying,
 )
 
 IMAGE_TOKEN, VIDEO_TOKEN = "<IMG_CONTEXT>", "<video>"
@@ -37,16 +38,6 @@ def _read(config: Any) -> dict[str, Any]:
   }
 
 
-def _settle(config: Any, raw: dict[str, Any]) -> None:
-  """Takes the text model's word on tied embeddings where the whole has none.
-
-  transformers 5 fills in True. Version 4, which wrote the published files, left out the
-  whole's and followed the text model's.
-  """
-  if "tie_word_embeddings" not in raw:
-    config.tie_word_embeddings = bool(config.text_config.tie_word_embeddings)
-
-
 def _describe_processor(config: Any, image_token: str, features: int) -> dict[str, Any]:
   return {"processor_class": "InternVLProcessor", "image_seq_length": features}
 
@@ -56,7 +47,10 @@ FAMILY = ModelFamily(
   read=_read,
   describe_processor=_describe_processor,
   image_token=IMAGE_TOKEN,
-  image_marks=(("start_image_token", "<img>"), ("end_image_token", "</img>")),
+  image_marks={
+    "begin": ("start_image_token", "<img>"),
+    "end": ("end_image_token", "</img>"),
+  },
   named_tokens={
     "start_image_token": "<img>",
     "end_image_token": "</img>",
@@ -65,5 +59,5 @@ FAMILY = ModelFamily(
   },
   # The processor replaces it with image tokens; it was added after the embeddings.
   unread_tokens=(VIDEO_TOKEN,),
-  settle=_settle,
+  settle=settle_tying,
 )

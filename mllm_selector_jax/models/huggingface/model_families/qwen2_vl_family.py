@@ -12,10 +12,10 @@ from mllm_selector_jax.models.huggingface.model_families.family import (
 from mllm_selector_jax.models.native_tower import THETA
 
 IMAGE_TOKEN = "<|image_pad|>"
-IMAGE_MARKS = (
-  ("vision_start_token", "<|vision_start|>"),
-  ("vision_end_token", "<|vision_end|>"),
-)
+IMAGE_MARKS = {
+  "begin": ("vision_start_token", "<|vision_start|>"),
+  "end": ("vision_end_token", "<|vision_end|>"),
+}
 EPSILON = 1e-6  # of all norms in tower and merger, whatever the config
 SECTIONS = (16, 24, 24)  # where a config names none
 
