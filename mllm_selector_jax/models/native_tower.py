@@ -15,10 +15,9 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, stack
 from mllm_selector_jax.models.config import MllmConfig, VisionConfig
 from mllm_selector_jax.models.norms import make_norm
+from mllm_selector_jax.models.rope import PATCH_THETA
 from mllm_selector_jax.models.rotation import rotate
 from mllm_selector_jax.models.vision import VisionBlock, cut_patches, normalise_pixels
-
-THETA = 10000.0  # base of the wavelengths, the same in all of these towers
 
 
 class PatchPlaces:
@@ -85,7 +84,7 @@ def find_rotation(
     alternating: whether columns have the wavelengths that lie between those of rows;
       otherwise both have the same.
   """
-  waves = THETA ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+  waves = PATCH_THETA ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
   of_rows, of_columns = waves[::2], waves[1::2] if alternating else waves[::2]
   axes = ((places.rows, of_rows), (places.columns, of_columns))
   turns = [

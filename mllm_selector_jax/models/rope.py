@@ -8,6 +8,8 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.types import InputError
 
+# Base of the wavelengths of patches, in all towers of native resolution.
+PATCH_THETA = 10000.0
 KINDS = ("default", "linear", "dynamic", "llama3", "yarn")
 
 

@@ -8,7 +8,7 @@ from mllm_selector_jax.models.huggingface.model_families.family import (
   ModelFamily,
   refuse,
 )
-from mllm_selector_jax.models.native_tower import THETA
+from mllm_selector_jax.models.rope import PATCH_THETA
 
 IMAGE_TOKEN = "[IMG]"
 # A row of features ends with the first mark, the last row with the second.
@@ -33,8 +33,8 @@ def read_pixtral_tower(config: Any, merge: int = 1) -> VisionConfig:
   """
   require("vision_config", config, model_type="pixtral", num_channels=3)
   rope = dict(config.rope_parameters or {})
-  if rope.get("rope_theta", THETA) != THETA:
-    refuse([f"vision_config: rope_theta can only be {THETA:g}"])
+  if rope.get("rope_theta", PATCH_THETA) != PATCH_THETA:
+    refuse([f"vision_config: rope_theta can only be {PATCH_THETA:g}"])
   patch = read_side(config, "patch_size")
   return VisionConfig(
     width=config.hidden_size,
@@ -94,7 +94,7 @@ def describe_pixtral_config(value: dict[str, Any]) -> dict[str, Any]:
   """config.json with the name that version 4 has for the tower's wavelengths."""
   vision = value["vision_config"]
   vision.pop("rope_parameters", None)
-  vision["rope_theta"] = THETA
+  vision["rope_theta"] = PATCH_THETA
   return value
 
 

@@ -9,7 +9,7 @@ from mllm_selector_jax.models.huggingface.model_families.family import (
   ModelFamily,
   refuse,
 )
-from mllm_selector_jax.models.native_tower import THETA
+from mllm_selector_jax.models.rope import PATCH_THETA
 
 IMAGE_TOKEN = "<|image_pad|>"
 IMAGE_MARKS = {
@@ -24,8 +24,8 @@ def read_native_tower(config: Any, **fields: Any) -> VisionConfig:
   """Our vision config from one of Qwen's; `fields` are those in which they differ."""
   require("vision_config", config, in_channels=3, temporal_patch_size=2)
   rope = dict(config.rope_parameters or {})
-  if rope.get("rope_theta", THETA) != THETA:
-    refuse([f"vision_config: rope_theta can only be {THETA:g}"])
+  if rope.get("rope_theta", PATCH_THETA) != PATCH_THETA:
+    refuse([f"vision_config: rope_theta can only be {PATCH_THETA:g}"])
   merge = config.spatial_merge_size
   return VisionConfig(
     layers=config.depth,
