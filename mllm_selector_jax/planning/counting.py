@@ -51,8 +51,9 @@ _SCATTERED = "all-reduce-scatter"
 def count_flops(jaxpr: Any) -> float:
   """Count the FLOPs of all matrix products of a program, on all devices.
 
-  The body of a loop counts as often as it runs, and a conditional as its most
-  expensive branch. Blocks that a Pallas kernel masks or skips count too.
+  The body of a loop counts as often as it runs, or once if only a batch decides how
+  often that is, as in attention by blocks; and a conditional as its most expensive
+  branch. Blocks that a Pallas kernel masks or skips count too.
 
   Args:
     jaxpr: A `Jaxpr` or a `ClosedJaxpr`.

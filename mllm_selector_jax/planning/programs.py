@@ -7,7 +7,7 @@ import dataclasses
 import re
 import time
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -119,8 +119,23 @@ def _place(leaf: Any, layout: Any) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout)
 
 
-def compile_train(
-  title: str,
+class Step(NamedTuple):
+  """A step that is not compiled yet.
+
+  Attributes:
+    call: The jitted function.
+    arguments: Shapes and shardings of its arguments.
+    steps: Number of steps in the stage.
+    shape: Shape of a batch.
+  """
+
+  call: Any
+  arguments: tuple[Any, ...]
+  steps: int
+  shape: assembly.Shape
+
+
+def describe_train(
   config: MllmConfig,
   section: Any,
   pool: Any,
@@ -128,11 +143,10 @@ def compile_train(
   mesh: Mesh,
   platform: str,
   seed: int = 0,
-) -> Program:
-  """Compile the training step of a recipe on some rows of the pool.
+) -> Step:
+  """Describe the training step of a recipe on some rows of the pool.
 
   Args:
-    title: Title of the program, for people.
     config: Config of the base model, with the dtype and the remat policy.
     section: Training section of the config.
     pool: The checked pool.
@@ -161,7 +175,22 @@ def compile_train(
     config, optimizer, state_layout, options.accumulate, ways
   )
   arguments = train_step.State(trainable, moments), frozen, abstract_batch(shape, mesh)
-  return _compile(title, fn, arguments, mesh, len(steps), shape)
+  return Step(fn, arguments, len(steps), shape)
+
+
+def compile_train(
+  title: str,
+  config: MllmConfig,
+  section: Any,
+  pool: Any,
+  rows: np.ndarray,
+  mesh: Mesh,
+  platform: str,
+  seed: int = 0,
+) -> Program:
+  """Compile the step of `describe_train`; `title` names the program for people."""
+  step = describe_train(config, section, pool, rows, mesh, platform, seed)
+  return _compile(title, step, mesh)
 
 
 def compile_score(
@@ -191,10 +220,12 @@ def compile_score(
   fn = make_score_step(config, options.seed, True, plugged)
   arguments = abstract_params(config, mesh), abstract_batch(layout.shape, mesh)
   count = sum(part.steps for part in layout.parts)
-  return _compile("score", fn, arguments, mesh, count, layout.shape), layout
+  step = Step(fn, arguments, count, layout.shape)
+  return _compile("score", step, mesh), layout
 
 
-def _compile(title, fn, arguments, mesh, steps, shape) -> Program:
+def _compile(title: str, step: Step, mesh: Mesh) -> Program:
+  fn, arguments, steps, shape = step
   argument_bytes = sum(map(_device_bytes, jax.tree.leaves(arguments)))
   begun = time.perf_counter()
   with sharding.use(mesh), warnings.catch_warnings():

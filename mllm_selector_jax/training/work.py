@@ -85,15 +85,16 @@ def make_rates(
   Args:
     config: the model.
     params: its parameters, or their shapes.
-    trained: names of the trained parts of `params`, the projector among them: its
-      gradient flows back through the whole decoder. None: a forward pass alone.
+    trained: names of the trained parts of `params`. The gradient is taken to flow back
+      through the whole decoder, as that of the projector does. None: a forward pass
+      alone.
   """
   decoder, vision = config.decoder, config.vision
   # Forward, the inputs' gradients, the weights' gradients.
   both = 1 if trained is None else 2
   trained = trained or ()
   decoding = both + ("decoder" in trained)
-  projecting = both + ("vision" in trained)
+  projecting = 1 + ("projector" in trained) + ("vision" in trained)
   seeing = 3 if "vision" in trained else 1
 
   token, last = _split_layers(decoder, params["decoder"]["layers"])
