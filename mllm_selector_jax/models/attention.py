@@ -184,9 +184,8 @@ def _attend_near(
 def _make_near(layout: Layout) -> Attend:
   """Attention of short segments, in plain XLA.
 
-  The loop over blocks that may be long segments' is slow on accelerators, and fast
-  kernels compute all pairs of a row, which windows of patches have a few hundred
-  times as many of as they need.
+  On accelerators the loop of `block_attention` is slow, and fast kernels compute all
+  pairs of a row: of windows of 64 patches, 256 times as many as are seen in 16,384.
   """
   assert layout.longest is not None
   # The backward pass computes the weights again, and keeps none.
