@@ -184,9 +184,9 @@ def _attend_near(
 def _make_near(layout: Layout) -> Attend:
   """Attention of short segments, in plain XLA.
 
-  All kernels take it: a loop over blocks is slow on accelerators, and fast kernels
-  compute all pairs of a row, which are a few hundred times as many as windows of
-  patches need.
+  All kernels take it. On accelerators the loop of `block_attention` is slow, and fast
+  kernels compute all pairs of a row: of windows of 64 patches, 256 times as many as are
+  seen in 16,384.
   """
   assert layout.longest is not None
   # The backward pass computes the weights again, and keeps none.

@@ -196,6 +196,25 @@ def test_what_is_recomputed_gives_the_same_gradients(remat):
         assert np.abs(leaf).max() > 1e-5, path
 
 
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_a_fast_kernel_gives_the_same_features_and_gradients(remat):
+  params = packed.random_params(CONFIG)
+  images, places = draw(CONFIG, GRIDS, 30)
+  rng = np.random.default_rng(3)
+  weights = rng.normal(size=(24, CONFIG.decoder.width))
+
+  def total(params, kernel):
+    config = dataclasses.replace(CONFIG, attention=kernel, remat=remat)
+    x, added = see(config, params, images, places)
+    return sum((state[0, :24] * weights).sum() for state in (x, *added))
+
+  found, wanted = (
+    jax.value_and_grad(total)(params, kernel) for kernel in ("splash", "xla")
+  )
+  for one, other in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+    np.testing.assert_allclose(one, other, atol=2e-5 * max(1, np.abs(other).max()))
+
+
 def test_packed_and_separate_agree():
   params, (batch, drawn) = packed.random_params(CONFIG), make_batch(CONFIG)
   states = run(CONFIG, params, batch)
