@@ -42,8 +42,9 @@ SOURCE = (
   "{%- else %}{{- raise_exception('Only text and images are supported') }}{%- endif %}"
   "{%- endfor %}{{- '[/INST]' }}{%- endif %}"
   "{%- elif message['role'] == 'assistant' %}"
-  "{%- if message['content'] is string %}{{- message['content'] + eos_token }}"
-  "{%- else %}{{- message['content'][0]['text'] + eos_token }}{%- endif %}"
+  "{%- if message['content'] is string %}{{- message['content'] }}"
+  "{%- else %}{%- for block in message['content'] %}{{- block['text'] }}"
+  "{%- endfor %}{%- endif %}{{- eos_token }}"
   "{%- else %}{{- raise_exception('Unknown role') }}{%- endif %}{%- endfor %}"
 )
 
