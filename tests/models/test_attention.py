@@ -14,9 +14,9 @@ from tests.models import trees
 KERNELS = ("xla", "splash")
 
 
-@functools.partial(jax.jit, static_argnames=("kernel", "window"))
-def run_kernel(arrays, segments, positions, prefixes, window, kernel):
-  layout = attention.Layout(segments, positions, prefixes, window)
+@functools.partial(jax.jit, static_argnames=("kernel", "window", "causal"))
+def run_kernel(arrays, segments, positions, prefixes, window, causal, kernel):
+  layout = attention.Layout(segments, positions, prefixes, window, causal)
   return attention.make_attend(kernel, layout)(*arrays)
 
 

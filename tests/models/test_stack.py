@@ -31,6 +31,31 @@ def test_layers_run_in_order(start, stop, remat):
   np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("count", [3, 6])
+def test_layers_know_their_numbers_and_chosen_outputs_are_kept(count, remat):
+  layers = stack.make_layers(Scale, count, nnx.Rngs(0))
+  factors = np.asarray(layers.factor[...])
+  kept = (0, count - 1, 1)
+
+  def run(x):
+    return stack.run_numbered(
+      layers, x, lambda layer, x, number: layer(x, 1.0 * number), kept, remat=remat
+    )
+
+  x, wanted = np.ones((1, 2, 3), np.float32), []
+  for number, factor in enumerate(factors):
+    wanted.append(factor * (wanted[-1] if wanted else x) + number)
+  last, outputs = run(x)
+  np.testing.assert_allclose(last, wanted[-1], rtol=1e-5)
+  np.testing.assert_allclose(outputs, [wanted[n] for n in kept], rtol=1e-5)
+  # Each kept output has the gradient of the layers up to it.
+  gradients = [jax.grad(lambda x, n=n: run(x)[1][n].sum())(x) for n in range(3)]
+  for number, gradient in zip(kept, gradients, strict=True):
+    slope = np.prod(factors[: number + 1])
+    np.testing.assert_allclose(gradient, np.full_like(x, slope), rtol=1e-5)
+
+
 class Gated(nnx.Module):
   def __init__(self, rngs):
     self.up = nnx.Linear(64, 256, rngs=rngs)
