@@ -49,6 +49,17 @@ SOURCE = (
 )
 
 
+# As Ministral 3's: of one image and one text, the image comes first.
+_BLOCKS = "{%- for block in message['content'] %}{%- if"
+SORTING = SOURCE.replace(
+  _BLOCKS,
+  "{%- set blocks = message['content'] %}{%- if blocks | length == 2 %}"
+  "{%- set blocks = blocks | sort(attribute='type') %}{%- endif %}"
+  "{%- for block in blocks %}{%- if",
+)
+assert SORTING != SOURCE
+
+
 def make_pixtral_tokenizer(source: str | None = SOURCE) -> Any:
   """A tokenizer with the tokens of Mistral 3."""
   tokenizer = make_tokenizer("bytes")
