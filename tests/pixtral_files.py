@@ -42,10 +42,22 @@ SOURCE = (
   "{%- else %}{{- raise_exception('Only text and images are supported') }}{%- endif %}"
   "{%- endfor %}{{- '[/INST]' }}{%- endif %}"
   "{%- elif message['role'] == 'assistant' %}"
-  "{%- if message['content'] is string %}{{- message['content'] + eos_token }}"
-  "{%- else %}{{- message['content'][0]['text'] + eos_token }}{%- endif %}"
+  "{%- if message['content'] is string %}{{- message['content'] }}"
+  "{%- else %}{%- for block in message['content'] %}{{- block['text'] }}"
+  "{%- endfor %}{%- endif %}{{- eos_token }}"
   "{%- else %}{{- raise_exception('Unknown role') }}{%- endif %}{%- endfor %}"
 )
+
+
+# As Ministral 3's: of one image and one text, the image comes first.
+_BLOCKS = "{%- for block in message['content'] %}{%- if"
+SORTING = SOURCE.replace(
+  _BLOCKS,
+  "{%- set blocks = message['content'] %}{%- if blocks | length == 2 %}"
+  "{%- set blocks = blocks | sort(attribute='type') %}{%- endif %}"
+  "{%- for block in blocks %}{%- if",
+)
+assert SORTING != SOURCE
 
 
 def make_pixtral_tokenizer(source: str | None = SOURCE) -> Any:

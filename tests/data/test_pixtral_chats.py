@@ -15,6 +15,7 @@ from tests.pixtral_files import (
   BREAK,
   END,
   IMAGE,
+  SORTING,
   make_pixtral_tokenizer,
   make_processor,
 )
@@ -64,6 +65,24 @@ def test_tokens_are_the_processors(row, system):
     learned = sample.tokens[sample.turns == turn].tolist()
     assert encoder.tokenizer.decode(learned) == f"{answer}</s>"
   np.testing.assert_array_equal(sample.supervised, sample.turns >= 0)
+
+
+@pytest.mark.parametrize(
+  "values",
+  [
+    ("<image>\nwhat is it?", "a star"),
+    ("what is in\n<image>", "a star"),
+    ("is <image> like <image>?", "no", "and <image>?", "yes"),
+  ],
+)
+def test_an_image_that_the_template_puts_first_is_found_there(values):
+  """As Ministral 3's, which sorts an image and a text."""
+  tokenizer = make_pixtral_tokenizer(SORTING)
+  encoder = make_encoder("auto", tokenizer, make().images, 4096)
+  sizes = sizes_of(values)
+  chat = make_messages(values, None, listed=True, leads=False)
+  wanted = ask_processor(encoder, chat, sizes)
+  assert encoder.encode(talk(*values), sizes).tokens.tolist() == wanted
 
 
 def test_a_prompt_is_what_the_processor_asks_with():

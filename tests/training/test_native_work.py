@@ -75,12 +75,20 @@ def test_rows_of_a_pool_cost_what_their_tiles_see():
   assert 0 < text < several
 
 
-def test_a_forward_pass_costs_what_the_compiler_counts():
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"projector_width": 256},
+    # As Mistral 3 has it.
+    {"narrows": True, "deepstack": (), "projector_width": None},
+  ],
+)
+def test_a_forward_pass_costs_what_the_compiler_counts(changes):
   wide = dataclasses.replace(
     CONFIG,
     vision=dataclasses.replace(CONFIG.vision, width=64, mlp=128, window=0),
     decoder=dataclasses.replace(CONFIG.decoder, width=128, mlp=256, head_dim=4),
-    projector_width=256,
+    **changes,
   )
   params = mllm.init(wide, 0)
   # One image fills all tiles, so that nothing is masked or padded.
