@@ -184,9 +184,9 @@ def _attend_near(
 def _make_near(layout: Layout) -> Attend:
   """Attention of short segments, in plain XLA.
 
-  All kernels take it on accelerators, where the loop of `block_attention` is slow, and
-  fast kernels compute all pairs of a row: of windows of 64 patches, 256 times as many as
-  are seen in 16,384. On CPUs the loop takes less than it, .2 to .7 of its time.
+  All kernels take it on accelerators, where the loop of `block_attention` is slow and
+  fast kernels compute all pairs of a row: of windows of 64 patches, 256 times as many
+  as are seen in 16,384. On CPUs the loop takes .2 to .7 of its time.
   """
   assert layout.longest is not None
   # The backward pass computes the weights again, and keeps none.
