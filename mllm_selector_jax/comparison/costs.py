@@ -58,7 +58,8 @@ def find_costs(
     seed_seconds = times.get(f"{folder}/seed")
     shared["seed_seconds"] = seed_seconds if shared["seed_flops"] else 0.0
     shared["score_seconds"] = times.get(f"{folder}/scores")
-    row_flops = flops.row_flops(flops.make_row_rates(config, current.cfg.tune), pool)
+    rates = flops.make_row_rates(config, current.cfg.tune)
+    row_flops = flops.row_flops(config, rates, pool)
     kept = kept_rows(current, full_arm)
     epochs = current.cfg.tune.epochs
     shared["full_flops"] = float(row_flops[kept].mean()) * len(kept) * epochs
@@ -95,7 +96,8 @@ def _find_shared(run: Run, config: MllmConfig, pool: Any) -> dict[str, float]:
   shared = {"seed_flops": 0.0, "score_flops": 0.0}
   if needs_seed(run):
     rows = flops.read_rows(run.workdir.seed.path)
-    row_flops = flops.row_flops(flops.make_row_rates(config, run.cfg.seed), pool)
+    rates = flops.make_row_rates(config, run.cfg.seed)
+    row_flops = flops.row_flops(config, rates, pool)
     shared["seed_flops"] = float(row_flops[rows].sum()) * run.cfg.seed.epochs
   summary = json.loads((run.workdir.scores.path / "summary.json").read_text())
   shared["score_flops"] = flops.pass_flops(config, pool, pool.ok, summary["passes"])

@@ -124,7 +124,7 @@ def _count_flops(run: Run, pool: PoolTable, folds: list[Workdir]) -> float:
     base_model.base_path(run), dtype=base_model.dtype(run)
   )
   section, total = run.cfg[SECTION], 0.0
-  row_costs = flops.row_flops(flops.make_row_rates(config, section), pool)
+  row_costs = flops.row_flops(config, flops.make_row_rates(config, section), pool)
   for fold in folds:
     tuned = flops.read_rows(fold.seed.path)
     total += float(row_costs[tuned].sum()) * section.epochs

@@ -77,9 +77,8 @@ def _tune_flops(run: Run, rows: np.ndarray, steps: int) -> float:
   config = huggingface.read_config(
     base_model.base_path(run), dtype=base_model.dtype(run)
   )
-  row_costs = flops.row_flops(
-    flops.make_row_rates(config, run.cfg.tune), base_model.open_pool(run)
-  )
+  rates = flops.make_row_rates(config, run.cfg.tune)
+  row_costs = flops.row_flops(config, rates, base_model.open_pool(run))
   samples = flops.count_samples(len(rows), steps, run.cfg.tune.batch)
   return float(row_costs[rows].mean()) * samples
 
