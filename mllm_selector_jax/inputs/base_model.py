@@ -96,7 +96,7 @@ def read_encoder(run: Run) -> conversation.Encoder:
     chat_date=run.cfg.model.chat_date,
     content_specials=read_choice(run.cfg.model.content_specials),
     box_form=box_forms.choose_form(
-      run.cfg.model.box_form, huggingface.read_model_type(path)
+      run.cfg.model.box_form, huggingface.read_family_name(path)
     ),
   )
 

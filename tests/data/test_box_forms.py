@@ -19,6 +19,7 @@ from mllm_selector_jax.data.tokens.box_forms import (
   choose_form,
 )
 from mllm_selector_jax.models.huggingface.model_families import FAMILIES as MODELS
+from mllm_selector_jax.models.huggingface.model_families import PIXTRAL
 from mllm_selector_jax.types import ImageOptions, ImageTokens, Record, RowError
 
 HALF = (0.5, 0.5, 0.5)
@@ -87,9 +88,10 @@ def test_each_form(name, asked, box, point):
 
 def test_every_family_has_a_form_that_exists():
   assert set(FAMILIES.values()) <= set(BOX_FORMS)
-  unknown = {"llava_onevision", "vipllava"}
-  assert set(MODELS) == set(FAMILIES) | unknown
-  for family in MODELS:
+  unknown = {"llava_onevision", "vipllava", PIXTRAL, "mistral3"}
+  models = {*MODELS, PIXTRAL}
+  assert models == set(FAMILIES) | unknown
+  for family in models:
     form = choose_form(AUTO, family)
     assert (form is None) == (family in unknown)
     assert choose_form("qwen3", family) is BOX_FORMS["qwen3"]

@@ -165,10 +165,11 @@ def test_flops_of_rows_are_those_that_training_counts_of_its_batches(
     config, params, train_step.split_params(params, trainable)[0].keys()
   )
   counted = sum(count(batch).flops for batch, _ in toy.make_batches(epochs=2))
-  found = flops.row_flops(rates, rows).sum() * 2
+  found = flops.row_flops(config, rates, rows).sum() * 2
   assert found == pytest.approx(counted)
   if trainable == "all":
-    forward = flops.row_flops(flops.make_row_rates(config, None), rows).sum() * 2
+    rates = flops.make_row_rates(config, None)
+    forward = flops.row_flops(config, rates, rows).sum() * 2
     assert forward == pytest.approx(counted / 3)
 
 

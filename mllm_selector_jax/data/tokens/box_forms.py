@@ -107,9 +107,9 @@ FAMILIES = {
 }
 
 
-def choose_form(name: str, model_type: str) -> BoxForm | None:
+def choose_form(name: str, family: str) -> BoxForm | None:
   """The form that `model.box_form` means for a family; None if it is not known."""
-  known = FAMILIES.get(model_type) if name == AUTO else name
+  known = FAMILIES.get(family) if name == AUTO else name
   return None if known is None else BOX_FORMS[known]
 
 

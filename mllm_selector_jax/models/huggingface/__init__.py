@@ -15,8 +15,8 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 from mllm_selector_jax.models.huggingface.model_config import read_config
 from mllm_selector_jax.models.huggingface.model_parts import list_folders
 from mllm_selector_jax.models.huggingface.processor import (
+  read_family_name,
   read_image_tokens,
-  read_model_type,
   read_processor,
 )
 from mllm_selector_jax.models.huggingface.remarks import list_remarks
@@ -37,8 +37,8 @@ __all__ = [
   "list_remarks",
   "read_config",
   "read_ends",
+  "read_family_name",
   "read_image_tokens",
-  "read_model_type",
   "read_params",
   "read_processor",
   "write_adapter",

@@ -158,9 +158,9 @@ def parts_image_options(parts: Parts, pad: bool = False) -> ImageOptions:
   )
 
 
-def read_model_type(path: str | os.PathLike) -> str:
-  """The model_type of the family of a model directory, or of a hub name."""
-  return find_parts(path).config.model_type
+def read_family_name(path: str | os.PathLike) -> str:
+  """The `name_family` of a model directory, or of a hub name."""
+  return name_family(find_parts(path).config)
 
 
 def read_image_tokens(path: str | os.PathLike, tokenizer: Any) -> ImageTokens:
