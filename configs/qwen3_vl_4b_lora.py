@@ -7,24 +7,13 @@ mllm-selector --config=qwen3_vl_4b_lora --workdir=runs/qwen3_lora \\
     --config.pool.data=pool.json --config.pool.images=images
 """
 
-from mllm_selector_jax.configs import default
+from mllm_selector_jax.configs import qwen25_vl_7b_lora
 
 
 def get_config():
-  cfg = default.get_config()
+  cfg = qwen25_vl_7b_lora.get_config()
   cfg.model.path = "Qwen/Qwen3-VL-4B-Instruct"
-  cfg.model.remat = "full"
   cfg.model.resize_pixels = 1024 * 32 * 32
-  # The base is 18 GB in float32, so it is sharded over all devices.
-  cfg.mesh.data = 1
-  cfg.mesh.fsdp = -1
   for section in (cfg.seed, cfg.tune):
     section.batch = 32  # 16 a device, on 2 devices
-    section.learning_rate = 1e-4
-    section.warmup = 0.05
-    section.weight_decay = 0.1
-    section.b2 = 0.95
-    section.trainable = "decoder_only"
-    section.lora.rank = 8
-    section.lora.alpha = 32.0
   return cfg

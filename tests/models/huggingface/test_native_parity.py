@@ -164,21 +164,16 @@ ROWS = [
 ]
 
 
-def assert_models_agree(hf_config, rows=ROWS, tolerance=1e-5):
-  """Packed rows, against each of their samples on its own in torch."""
-  config = read(hf_config)
-  params = packed.random_params(config)
-  model = load_whole(hf_config, config, params)
-  rng = np.random.default_rng(0)
-  drawn = [
-    [native_inputs.draw_sample(config, rng, parts) for parts in row] for row in rows
-  ]
-  batch = native_inputs.pack_rows(config, drawn, 128)
+def assert_packed_agree(config, params, model, drawn, batch, make_row, tolerance=1e-5):
+  """Packed rows of examples, against each example on its own in torch.
+
+  `make_row` gives what transformers takes for an example, from the config and it.
+  """
   logits, losses = map(np.asarray, run(config, params, batch))
   for row, examples in enumerate(drawn):
     start = learned = 0
     for example in examples:
-      inputs = native_inputs.make_torch_row(config, example)
+      inputs = make_row(config, example)
       with torch.no_grad():
         wanted = model(**inputs).logits[0].numpy()
       assert wanted.std() > 0.3  # or the tolerance would say nothing
@@ -193,6 +188,20 @@ def assert_models_agree(hf_config, rows=ROWS, tolerance=1e-5):
       own = losses[row, learned : learned + count - 1].mean()
       np.testing.assert_allclose(own, loss, rtol=tolerance)
       start, learned = start + count, learned + count - 1
+
+
+def assert_models_agree(hf_config, rows=ROWS):
+  """Packed rows, against each of their samples on its own in torch."""
+  config = read(hf_config)
+  params = packed.random_params(config)
+  model = load_whole(hf_config, config, params)
+  rng = np.random.default_rng(0)
+  drawn = [
+    [native_inputs.draw_sample(config, rng, parts) for parts in row] for row in rows
+  ]
+  batch = native_inputs.pack_rows(config, drawn, 128)
+  make_row = native_inputs.make_torch_row
+  assert_packed_agree(config, params, model, drawn, batch, make_row)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -15,8 +15,12 @@ from mllm_selector_jax.models.huggingface.model_families import find_family
 from mllm_selector_jax.models.rotation import rotate
 from mllm_selector_jax.types import ImageOptions, ImageTokens
 from tests.models import native_inputs, packed
-from tests.models.huggingface.test_native_parity import PARTS, ROWS, read
-from tests.models.huggingface.test_parity import run
+from tests.models.huggingface.test_native_parity import (
+  PARTS,
+  ROWS,
+  assert_packed_agree,
+  read,
+)
 from tests.models.tiny_qwen import TEXT
 
 torch.set_num_threads(1)
@@ -144,7 +148,7 @@ def load_whole(hf_config, config, params):
   return model
 
 
-def assert_models_agree(hf_config, rows=ROWS, tolerance=1e-5):
+def assert_models_agree(hf_config, rows=ROWS):
   """Packed rows, against each of their samples on its own in torch."""
   config = read(hf_config)
   params = packed.random_params(config)
@@ -156,25 +160,7 @@ def assert_models_agree(hf_config, rows=ROWS, tolerance=1e-5):
   ]
   batch = native_inputs.pack_rows(config, drawn, LENGTH)
   assert batch.axes is None and batch.places is not None
-  logits, losses = map(np.asarray, run(config, params, batch))
-  for row, examples in enumerate(drawn):
-    start = learned = 0
-    for example in examples:
-      inputs = make_torch_row(config, example)
-      with torch.no_grad():
-        wanted = model(**inputs).logits[0].numpy()
-      assert wanted.std() > 0.3  # or the tolerance would say nothing
-      count = len(wanted)
-      scale = max(1, np.abs(wanted).max())
-      np.testing.assert_allclose(
-        logits[row, start : start + count], wanted, atol=tolerance * scale
-      )
-      loss = torch.nn.functional.cross_entropy(
-        torch.tensor(wanted[:-1]), inputs["input_ids"][0, 1:]
-      )
-      own = losses[row, learned : learned + count - 1].mean()
-      np.testing.assert_allclose(own, loss, rtol=tolerance)
-      start, learned = start + count, learned + count - 1
+  assert_packed_agree(config, params, model, drawn, batch, make_torch_row)
 
 
 @pytest.mark.parametrize("name", CASES)
