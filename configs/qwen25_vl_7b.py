@@ -3,7 +3,7 @@
 The language model is trained, and the projector (merger) and the vision tower are not.
 Images have at most 576 tokens. For 8 devices:
 
-mllm-selector --config=qwen25_vl_7b --workdir=runs/qwen \\
+mllm-selector --config=qwen25_vl_7b --workdir=runs/qwen \
     --config.pool.data=pool.json --config.pool.images=images
 """
 

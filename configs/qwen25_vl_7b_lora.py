@@ -3,7 +3,7 @@
 The adapters are of the language model's linear layers alone; the projector (merger) and
 the vision tower are frozen. Images have at most 1,280 tokens.
 
-mllm-selector --config=qwen25_vl_7b_lora --workdir=runs/qwen_lora \\
+mllm-selector --config=qwen25_vl_7b_lora --workdir=runs/qwen_lora \
     --config.pool.data=pool.json --config.pool.images=images
 """
 

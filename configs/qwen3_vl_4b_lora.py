@@ -3,7 +3,7 @@
 The adapters are of the language model's linear layers alone; the projector (merger) and
 the vision tower are frozen. Images have at most 1,024 tokens.
 
-mllm-selector --config=qwen3_vl_4b_lora --workdir=runs/qwen3_lora \\
+mllm-selector --config=qwen3_vl_4b_lora --workdir=runs/qwen3_lora \
     --config.pool.data=pool.json --config.pool.images=images
 """
 
