@@ -13,9 +13,11 @@ weights in three ways, which take turns `--repeats` times:
 - alone: `engine.run_pass` whole, with all signals, and nothing shared.
 - shared: the same, with shared beginnings computed once.
 
-Each way is tuned over its batch sizes before. Told are the medians of samples a second,
-the median ratios to torch in the same turn, the executed tokens and tiles, and how far
-the losses are apart; more than 1e-4 relative is an error.
+Ours runs on one CPU device a core (`--devices`; in a run, JAX_NUM_CPU_DEVICES gives as
+many); torch uses all cores by threads. Each way is tuned over its batch sizes before.
+Told are the medians of samples a second, the median ratios to torch in the same turn,
+the executed tokens and tiles, and how far the losses are apart; more than 1e-4 relative
+is an error.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from mllm_selector_jax.runs.memory import keep_freed_memory
@@ -48,6 +51,7 @@ def read_arguments() -> argparse.Namespace:
   parser.add_argument("--questions", type=int, help="that share each image")
   parser.add_argument("--repeats", type=int, default=5)
   parser.add_argument("--threads", default="0", help="that read ahead (ours)")
+  parser.add_argument("--devices", type=int, default=os.cpu_count(), help="(ours)")
   parser.add_argument("--row_lengths", default="1", help="tuned over (ours)")
   parser.add_argument("--batch_tokens", default="1024,2048,4096", help="tuned over")
   parser.add_argument("--loss_alone", action="store_true", help="no other signals")
@@ -211,6 +215,7 @@ def compare(arguments: argparse.Namespace, name: str, folder: Path) -> None:
 def main() -> None:
   keep_freed_memory()
   arguments = read_arguments()
+  jax.config.update("jax_num_cpu_devices", arguments.devices)
   for name in arguments.forms.split(","):
     with tempfile.TemporaryDirectory() as folder:
       compare(arguments, name, Path(folder))
