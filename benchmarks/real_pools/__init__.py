@@ -1,0 +1,1 @@
+"""Pools of third-party images and questions, and the mixture of them."""
