@@ -102,12 +102,12 @@ POOL = Pool(
   sources=(*DRAWINGS.values(), COUNTRIES),
   read=read,
   rows={
-    "name": 800, "category": 520, "kind": 400, "country": 300, "capital": 260,
-    "region": 220,
+    "name": 480, "category": 310, "kind": 240, "country": 180, "capital": 155,
+    "region": 135,
   },
   asked={
     "category": 160, "kind": 110, "region": 90, "name": 80, "country": 50, "capital": 30
   },
   share=22,
-  sha256="e72a47f5b3bc5d884064abbc4adb893e782044db7c22d26787f98f322c887395",
+  sha256="06cebf09aa4d89788f6badfeb31a4f7420997dd24f120b55fe8d5ca502e9325c",
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """The mixture that practitioners have: many sources, some of little worth.
 
-4,000 rows: the pools and easy-VQA in uneven shares; 15 % text alone; `scraped`, further
+2,000 rows: the pools and easy-VQA in uneven shares; 15 % text alone; `scraped`, further
 rows of the pools of which 12 % have the answer of another row of the same kind;
 `codes`, a task that the evaluation does not ask for (random letters to be read off a
 drawn image); and 3 % copies of other rows, every second one with its image encoded
@@ -19,21 +19,21 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.real_pools import text_rows
-from benchmarks.real_pools.rows import PROMPT, check_made, digest, is_made, write_json
+from benchmarks.real_pools.rows import check_made, digest, is_made, write_json
 from mllm_selector_jax.types import InputError
 
 NAME = "mixture"
 EASY = "easy_vqa"
-ROWS = {"rooms": 800, "emoji": 450, "photos": 450, EASY: 400, "signs": 240}
-SCRAPED = {"rooms": 200, "photos": 140, "signs": 140}
+ROWS = {"rooms": 400, "emoji": 225, "photos": 225, EASY: 200, "signs": 120}
+SCRAPED = {"rooms": 100, "photos": 70, "signs": 70}
 WRONG = 0.12  # of the scraped rows
-TEXTS = {"alpaca": 300, "trivia": 300}
-CODES = 460
-COPIES = 120
+TEXTS = {"alpaca": 150, "trivia": 150}
+CODES = 230
+COPIES = 60
 ASKED = 120  # questions of each pool
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 SIZE = (112, 48)  # pixels of a code's image
-SHA256 = "aedcfdf2b6c58c62c3642a4512b72b5bf0f3148caaaa5eebb476a93c286d2dc5"
+SHA256 = "770328f271fc8e6de893347a762907e4b3ea9aa7a3b0df37adba392d20700243"
 
 
 class Row(NamedTuple):
@@ -204,7 +204,7 @@ def save_image(row: Row, path: Path) -> None:
 
 def make_question(row: Row) -> dict:
   """A question of easy-VQA in the form of the pools' evaluations."""
-  question = row.text.removesuffix(PROMPT).strip()
+  question = row.text.strip()
   kind = row.task.partition(": ")[2]
   asked = {"id": row.id, "image": row.name, "question": question}
   return asked | {"answers": [row.answer], "task": kind}

@@ -78,13 +78,13 @@ POOL = Pool(
   sources=(SOURCE,),
   read=read,
   rows={
-    "name": 900, "yes or no": 700, "kind": 300, "place": 220, "count": 160, "sound": 60,
-    "person": 60,
+    "name": 560, "yes or no": 440, "kind": 190, "place": 140, "count": 90, "sound": 40,
+    "person": 40,
   },
   asked={
     "name": 170, "yes or no": 100, "kind": 60, "place": 60, "sound": 45, "person": 40,
     "count": 35,
   },
   share=20,
-  sha256="fe8368e881890ce29006f6cc3497714e049ec45ce0f85c07983f3fb66e16f2b5",
+  sha256="929ace123cebb0e51a81cb6750b2f4fd75e87ff340fbb3648f7b5f0540ccbdce",
 )  # fmt: skip

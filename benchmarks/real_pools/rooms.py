@@ -66,11 +66,11 @@ POOL = Pool(
   sources=(SOURCE,),
   read=read,
   rows={
-    "thing": 1000, "side": 600, "number": 340, "colour": 250, "things": 160, "wall": 150
+    "thing": 600, "side": 360, "number": 200, "colour": 150, "things": 100, "wall": 90
   },
   asked={
     "thing": 110, "side": 110, "number": 90, "colour": 90, "things": 45, "wall": 60
   },
   share=15,
-  sha256="17b270e3dc9183ed419a176627bf6c4a8245cd6527a6efe5cdf810610984d979",
+  sha256="34bc04d947d4bc69720ed3f9a0398b2d5cf02ebe040c0e3d9d37baf0339f09ba",
 )  # fmt: skip

@@ -22,7 +22,6 @@ from mllm_selector_jax import storage
 from mllm_selector_jax.types import InputError
 
 LONGEST = 112  # pixels of an image's longer side
-PROMPT = "Answer the question using a single word or phrase."  # LLaVA-1.5's
 
 
 class Picture(NamedTuple):
@@ -219,9 +218,7 @@ def make_pool(pool: Pool, source: Path, out: Path) -> None:
   write_json(
     folder / "pool.json",
     [
-      make_record(
-        pool.name, number, f"{names[q.picture]}.png", f"{q.text}\n{PROMPT}", q.answer
-      )
+      make_record(pool.name, number, f"{names[q.picture]}.png", q.text, q.answer)
       for number, q in enumerate(rows)
     ],
   )

@@ -94,8 +94,8 @@ POOL = Pool(
   name="signs",
   sources=(SOURCE,),
   read=read,
-  rows={"meaning": 1000, "yes or no": 400, "kind": 250, "limit": 200, "shape": 150},
+  rows={"meaning": 750, "yes or no": 300, "kind": 190, "limit": 150, "shape": 110},
   asked={"meaning": 180, "yes or no": 90, "kind": 80, "limit": 80, "shape": 70},
   share=20,
-  sha256="11f09f2ab341ac1e2385a4c36c22377da4326a64fc6b84cc5f8699423343a737",
+  sha256="c55cc9357a9fd1fa191f7dfafa9b32e4fe6685e57fed740d42a88164dbd5bad6",
 )

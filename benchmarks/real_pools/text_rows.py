@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.real_pools.rows import PROMPT
 from benchmarks.real_pools.sources import Repository
 
 ALPACA = Repository(
@@ -46,4 +45,4 @@ def parse_trivia(text: str) -> Iterator[tuple[str, str]]:
     listed = ", ".join(line[2:].strip() for line in options.splitlines() if line)
     asked = f"{question.strip()}\n{listed}"
     if len(asked) <= LONGEST_TRIVIA and "\ufffd" not in asked + answer:
-      yield f"{asked}\n{PROMPT}", answer.strip()
+      yield asked, answer.strip()
