@@ -4,7 +4,7 @@ import pytest
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import axes, mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from tests.models import packed
 
 NAMES = {"layers", "vocab", "embed", "heads", "kv_heads", "mlp", "patch", "rank", None}

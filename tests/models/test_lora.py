@@ -8,7 +8,7 @@ from flax import nnx
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import axes, lora, mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.types import InputError
 from tests.models import packed, trees
 

@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.merge_comparisons import merge
 from mllm_selector_jax.comparison.comparison_plan import RANDOM
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.pipeline import card, flops
 from mllm_selector_jax.pipeline.explain_rows import explain_rows
 from mllm_selector_jax.pipeline.measure_sets import measure_files

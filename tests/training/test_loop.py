@@ -6,7 +6,7 @@ import pytest
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import attention, mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 from mllm_selector_jax.types import InputError, RunError, Stopped

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.training import optimizer as optimizers
 from mllm_selector_jax.training import optimizer_options, train_step
 from mllm_selector_jax.types import InputError

@@ -12,7 +12,7 @@ import torch
 from mllm_selector_jax import sharding
 from mllm_selector_jax.data.packing import row_packing
 from mllm_selector_jax.models import huggingface, mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 from tests.models import packed, tiny, torch_inputs

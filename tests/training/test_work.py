@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.training import peaks, train_step, work
 from tests.training import toy
 

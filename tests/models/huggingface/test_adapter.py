@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from mllm_selector_jax.data.packing import assembly, loader, row_packing
 from mllm_selector_jax.models import huggingface, lora
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.huggingface import merge_adapter
 from tests.models import packed, tiny, torch_inputs
 from tests.models.huggingface.test_parity import CASES, assert_agree, load_torch, run

@@ -11,7 +11,8 @@ from benchmarks.plan_families import CASES, QWEN3_8B
 from mllm_selector_jax import sharding, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import logical_axes
-from mllm_selector_jax.models.config import LoraConfig, MllmConfig
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.huggingface import mapping, tensor_names
 from mllm_selector_jax.models.huggingface.families import read_decoder, read_tower
 from mllm_selector_jax.models.huggingface.model_families import find_family
