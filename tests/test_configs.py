@@ -10,7 +10,8 @@ import pytest
 from ml_collections import ConfigDict
 from mllm_selector_jax.configs import default
 
-from mllm_selector_jax.models.config import REMAT, LoraConfig
+from mllm_selector_jax.models.config import REMAT
+from mllm_selector_jax.pipeline.tuning_recipe import check_section
 from mllm_selector_jax.training.optimizer_options import TRAINABLE, OptimizerOptions
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -44,8 +45,7 @@ def test_a_shipped_config_loads_with_valid_keys_and_values(name):
     OptimizerOptions(**{field.name: section[field.name] for field in fields})
     assert section.trainable in TRAINABLE
     assert section.batch % section.accumulate == 0
-    if section.lora.rank:
-      LoraConfig(section.lora.rank, section.lora.alpha)
+    check_section(section, name)
 
 
 def test_llava_s_recipes_are_its_scripts():

@@ -212,9 +212,7 @@ def _split_layers(config: DecoderConfig, layers: Params) -> tuple[float, float]:
   return _count_weights(layers) - last, last
 
 
-def _count_adapted(
-  projector: Params, adapter: Params, both: int, seen: bool
-) -> float:
+def _count_adapted(projector: Params, adapter: Params, both: int, seen: bool) -> float:
   """Products with a parameter that a projector's adapters ask for.
 
   The input of the first layer needs a gradient if the tower is trained, those of later
