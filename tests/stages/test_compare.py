@@ -19,6 +19,7 @@ from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.pipeline import card, flops
 from mllm_selector_jax.pipeline.explain_rows import explain_rows
 from mllm_selector_jax.pipeline.measure_sets import measure_files
+from mllm_selector_jax.pipeline.tuning_recipe import read_modules
 from mllm_selector_jax.selection import measures
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.training import train_step, work
@@ -145,8 +146,8 @@ def test_page_and_picture_are_whole(workdir):
 @pytest.mark.parametrize(
   ("trainable", "rank", "modules"),
   [
-    ("decoder", 0, "all"),
-    ("all", 0, "all"),
+    ("decoder", 0, "decoder"),
+    ("all", 0, "decoder"),
     ("decoder", 8, "decoder"),
     ("all", 8, "all"),
   ],
