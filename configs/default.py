@@ -294,10 +294,14 @@ def _add_recipe(section: ml_collections.ConfigDict) -> None:
   # What is trained: decoder (and projector), decoder_only, projector, or all.
   section.trainable = "decoder"
   section.projector_learning_rate = config_dict.placeholder(float)  # None: the same
-  # LoRA: adapters of the decoder's linear layers are trained instead of the decoder.
+  # LoRA: adapters of linear layers are trained instead of the layers.
   section.lora = ml_collections.ConfigDict()
   section.lora.rank = 0  # 0: no LoRA
   section.lora.alpha = 256.0  # an adapter's output is multiplied by alpha / rank
+  # What has adapters: decoder, tower, projector, several of them, or all. `trainable`
+  # must name them; a projector that it names beside them is trained whole. All three:
+  # modules = "all" and trainable = "all".
+  section.lora.modules = "decoder"
   # True, as in LLaVA: all samples of a step have an image, or none has.
   section.group_by_modality_length = False
   section.row_length = 2048  # tokens of a packed row

@@ -1,7 +1,9 @@
 """LoRA fine-tuning of Qwen2.5-VL 7B with the values of ms-swift's examples.
 
 The adapters are of the language model's linear layers alone; the projector (merger) and
-the vision tower are frozen. Images have at most 1,280 tokens.
+the vision tower are frozen. With --config.tune.trainable=all and
+--config.tune.lora.modules=all (and the same for seed) they have adapters, too. Images
+have at most 1,280 tokens.
 
 mllm-selector --config=qwen25_vl_7b_lora --workdir=runs/qwen_lora \
     --config.pool.data=pool.json --config.pool.images=images

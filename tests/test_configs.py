@@ -10,7 +10,8 @@ import pytest
 from ml_collections import ConfigDict
 from mllm_selector_jax.configs import default
 
-from mllm_selector_jax.models.config import REMAT, LoraConfig
+from mllm_selector_jax.models.config import REMAT
+from mllm_selector_jax.pipeline.tuning_recipe import check_section, recipe_config
 from mllm_selector_jax.training.optimizer_options import TRAINABLE, OptimizerOptions
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -44,8 +45,27 @@ def test_a_shipped_config_loads_with_valid_keys_and_values(name):
     OptimizerOptions(**{field.name: section[field.name] for field in fields})
     assert section.trainable in TRAINABLE
     assert section.batch % section.accumulate == 0
-    if section.lora.rank:
-      LoraConfig(section.lora.rank, section.lora.alpha)
+    check_section(section, name)
+
+
+def test_a_recipe_names_what_has_adapters_only_where_it_is_not_the_decoder_alone():
+  section = load("default").tune
+  without = recipe_config(section)
+  assert without["lora"] == {"rank": 0, "alpha": 256.0}
+  section.lora.modules = "all"
+  assert recipe_config(section) == without  # no LoRA
+  section.lora.rank = 4
+  alike = []
+  for modules in ("all", "tower,decoder,projector", ["projector", "tower", "decoder"]):
+    with section.unlocked(), section.ignore_type():
+      section.lora.modules = modules
+    alike.append(recipe_config(section)["lora"])
+  assert alike == 3 * [
+    {"rank": 4, "alpha": 256.0, "modules": ["decoder", "projector", "tower"]}
+  ]
+  with section.ignore_type():
+    section.lora.modules = "decoder"
+  assert recipe_config(section)["lora"] == {"rank": 4, "alpha": 256.0}
 
 
 def test_llava_s_recipes_are_its_scripts():

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.rope import Rope
 from mllm_selector_jax.types import InputError, Tiling
 
@@ -59,6 +60,8 @@ class VisionConfig:
       another; 0: they see the whole image.
     global_layers: the layers, counted from 0, that see the whole image all the same.
     names: the key of `tensor_names.TOWERS` for the tensors of a Hugging Face model.
+    fused: whether query, key and value are one linear layer in transformers (Qwen's),
+      so that the three share an adapter's first matrix.
   """
 
   width: int
@@ -87,6 +90,7 @@ class VisionConfig:
   window: int = 0
   global_layers: tuple[int, ...] = ()
   names: str = "clip"
+  fused: bool = False
 
   def __post_init__(self):
     _check_heads("vision tower", self.width, self.heads)
@@ -172,31 +176,6 @@ class DecoderConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LoraConfig:
-  """Low-rank adapters of all linear layers of the decoder's blocks.
-
-  Attributes:
-    rank: inner width of an adapter.
-    alpha: an adapter's output is multiplied by alpha / rank.
-  """
-
-  rank: int
-  alpha: float
-
-  def __post_init__(self):
-    if self.rank < 1 or not self.alpha > 0:
-      raise InputError(
-        f"LoRA: rank={self.rank}, alpha={self.alpha}; the rank must be 1 or more and"
-        " alpha positive."
-      )
-
-  @property
-  def scale(self) -> float:
-    """What an adapter's output is multiplied by."""
-    return self.alpha / self.rank
-
-
-@dataclasses.dataclass(frozen=True)
 class MllmConfig:
   """Vision tower, projector and decoder together.
 
@@ -233,7 +212,7 @@ class MllmConfig:
     remat: one of `REMAT`, what the backward pass recomputes: nothing, or all of a
       block but its input, or all but its input and its matrix products.
     attention: one of `ATTENTION`, the kernel; see models/attention.py.
-    lora: adapters of the decoder, which are parameters then; None for none.
+    lora: adapters of linear layers, which are parameters then; None for none.
   """
 
   vision: VisionConfig

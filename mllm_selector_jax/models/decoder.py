@@ -9,8 +9,9 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, cache, stack
-from mllm_selector_jax.models.config import DecoderConfig, LoraConfig, MllmConfig
-from mllm_selector_jax.models.lora import AdaptedLinear
+from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
+from mllm_selector_jax.models.lora import find_adapter, make_linear
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.rotation import rotate, rotation_angles
 
 
@@ -60,9 +61,7 @@ class DecoderBlock(nnx.Module):
 
     def linear(inputs, outputs, bias=False):
       kind = {"use_bias": bias, "dtype": dtype, "rngs": rngs}
-      if lora is None:
-        return nnx.Linear(inputs, outputs, **kind)
-      return AdaptedLinear(inputs, outputs, lora, **kind)
+      return make_linear(inputs, outputs, lora, **kind)
 
     def norm(size=width):
       return nnx.RMSNorm(size, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
@@ -148,10 +147,11 @@ class Decoder(nnx.Module):
   def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
     decoder = config.decoder
     dtype = jnp.dtype(config.dtype)
+    lora = find_adapter(config, "decoder")
     self.config = config
     self.token_embedding = nnx.Param(jnp.zeros((decoder.vocab, decoder.width)))
     self.layers = stack.make_layers(
-      lambda rngs: DecoderBlock(decoder, config.lora, dtype, rngs),
+      lambda rngs: DecoderBlock(decoder, lora, dtype, rngs),
       decoder.layers,
       rngs,
     )

@@ -1,12 +1,14 @@
-"""LoRA: low-rank adapters of the decoder's linear layers.
+"""LoRA: low-rank adapters of linear layers.
 
 The base's arrays stay as they are; what is learned lies beside them, in
-`params["adapter"]`, {"layers": {"query": {"lora_a", "lora_b"}, ...}}, stacked over
-the layers as the decoder's own are. Hu et al. 2021, arXiv 2106.09685.
+`params["adapter"]`: {"layers": {"query": {"lora_a", "lora_b"}, ...}} for the decoder's
+blocks, and under "vision" and "projector" the adapters of these parts, in trees like
+theirs. What is stacked over layers is so here too. Hu et al. 2021, arXiv 2106.09685.
 """
 
 import dataclasses
 import functools
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -15,10 +17,13 @@ from flax import nnx
 from jaxtyping import Float
 
 from mllm_selector_jax.arrays import Array
-from mllm_selector_jax.models.config import LoraConfig, MllmConfig
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.lora_options import MODULES, LoraConfig
 from mllm_selector_jax.types import Params
 
-PARTS = ("lora_a", "lora_b")
+MATRICES = ("lora_a", "lora_b")
+# The adapter that linear layers share which are one layer in transformers.
+SHARED, FUSED = "qkv", ("query", "key", "value")
 
 
 class AdaptedLinear(nnx.Linear):
@@ -39,24 +44,90 @@ class AdaptedLinear(nnx.Linear):
     return base + change * self.lora_scale
 
 
-def detach(decoder: Params) -> tuple[Params, Params]:
-  """A decoder's parameters with adapters as (its own, the adapters)."""
+class SharedAdapter(nnx.Module):
+  """The adapter of query, key and value: scale (x A) B, one A for three B."""
+
+  def __init__(self, width: int, lora: LoraConfig, dtype: Any):
+    self.lora_a = nnx.Param(jnp.zeros((width, lora.rank)))
+    self.lora_b = nnx.Param(jnp.zeros((lora.rank, len(FUSED), width)))
+    self.lora_scale, self.dtype = lora.scale, dtype
+
+  def __call__(self, inputs: Float[Array, "n W"]) -> Float[jax.Array, "3 n W"]:
+    """What is added to query, key and value."""
+    down, up = (p[...].astype(self.dtype) for p in (self.lora_a, self.lora_b))
+    change = jnp.einsum("nr,rkw->knw", inputs.astype(self.dtype) @ down, up)
+    return change * self.lora_scale
+
+
+def make_linear(
+  inputs: int, outputs: int, lora: LoraConfig | None, **kwargs: Any
+) -> nnx.Linear:
+  """A linear layer, with an adapter if there is a config for it."""
+  if lora is None:
+    return nnx.Linear(inputs, outputs, **kwargs)
+  return AdaptedLinear(inputs, outputs, lora, **kwargs)
+
+
+def find_adapter(config: MllmConfig, module: str) -> LoraConfig | None:
+  """The adapters of one of `lora_options.MODULES`; None if it has none."""
+  assert module in MODULES, module
+  if config.lora is None or module not in config.lora.modules:
+    return None
+  return config.lora
+
+
+def list_adapted(adapter: Collection[str]) -> tuple[str, ...]:
+  """The parts of the parameters that an adapter's tree is of."""
+  return tuple(
+    part
+    for part in MODULES.values()
+    if ("layers" if part == "decoder" else part) in adapter
+  )
+
+
+def detach(params: Params) -> Params:
+  """The parameters of a model with adapters, these in a part of their own."""
   own, adapter = {}, {}
-  for name, module in decoder["layers"].items():
-    own[name] = {key: leaf for key, leaf in module.items() if key not in PARTS}
-    if len(own[name]) < len(module):
-      adapter[name] = {key: module[key] for key in PARTS}
-  return {**decoder, "layers": own}, {"layers": adapter}
+  for part, tree in params.items():
+    own[part], found = _split(tree)
+    if found:
+      adapter |= found if part == "decoder" else {part: found}
+  return {**own, "adapter": adapter}
 
 
-def attach(decoder: Params, adapter: Params) -> Params:
+def attach(params: Params) -> Params:
   """What `detach` took apart."""
-  adapted = adapter["layers"]
-  layers = {
-    name: {**module, **adapted.get(name, {})}
-    for name, module in decoder["layers"].items()
-  }
-  return {**decoder, "layers": layers}
+  own = {part: tree for part, tree in params.items() if part != "adapter"}
+  for part in list_adapted(params["adapter"]):
+    own[part] = _join(own[part], pick(params["adapter"], part))
+  return own
+
+
+def pick(adapter: Params, part: str) -> Params:
+  """The adapters of a part of the parameters, in a tree like its own."""
+  return {"layers": adapter["layers"]} if part == "decoder" else adapter[part]
+
+
+def _split(tree: Params) -> tuple[Params, Params]:
+  own: Params = {}
+  adapter: Params = {}
+  for name, leaf in tree.items():
+    if not isinstance(leaf, dict):
+      (adapter if name in MATRICES else own)[name] = leaf
+      continue
+    inner, found = _split(leaf)
+    if inner or not found:  # a shared adapter has no module of the base
+      own[name] = inner
+    if found:
+      adapter[name] = found
+  return own, adapter
+
+
+def _join(tree: Params, adapter: Params) -> Params:
+  joined = dict(tree)
+  for name, leaf in adapter.items():
+    joined[name] = _join(tree.get(name, {}), leaf) if isinstance(leaf, dict) else leaf
+  return joined
 
 
 def merge(config: MllmConfig, params: Params) -> tuple[MllmConfig, Params]:
@@ -67,14 +138,30 @@ def merge(config: MllmConfig, params: Params) -> tuple[MllmConfig, Params]:
   """
   assert config.lora is not None
   base = {name: part for name, part in params.items() if name != "adapter"}
-  layers = dict(params["decoder"]["layers"])
-  for name, adapter in params["adapter"]["layers"].items():
-    kernel = layers[name]["kernel"]
-    add = _make_add(config.lora.scale, getattr(kernel, "sharding", None))
-    merged = add(kernel, adapter["lora_a"], adapter["lora_b"])
-    layers[name] = {**layers[name], "kernel": merged}
-  base["decoder"] = {**base["decoder"], "layers": layers}
+  for part in list_adapted(params["adapter"]):
+    adapter = pick(params["adapter"], part)
+    base[part] = _merge_tree(base[part], adapter, config.lora.scale)
   return dataclasses.replace(config, lora=None), base
+
+
+def _merge_tree(tree: Params, adapter: Params, scale: float) -> Params:
+  merged = dict(tree)
+  for name, own in adapter.items():
+    if name == SHARED:
+      for number, layer in enumerate(FUSED):
+        up = own["lora_b"][..., number, :]
+        merged[layer] = _merge_layer(tree[layer], own["lora_a"], up, scale)
+    elif "lora_a" in own:
+      merged[name] = _merge_layer(tree[name], own["lora_a"], own["lora_b"], scale)
+    else:
+      merged[name] = _merge_tree(tree[name], own, scale)
+  return merged
+
+
+def _merge_layer(layer: Params, down: Any, up: Any, scale: float) -> Params:
+  kernel = layer["kernel"]
+  add = _make_add(scale, getattr(kernel, "sharding", None))
+  return {**layer, "kernel": add(kernel, down, up)}
 
 
 @functools.lru_cache(maxsize=64)

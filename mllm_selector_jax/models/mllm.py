@@ -4,7 +4,7 @@ Flax NNX modules say what the parameters are and what is computed with them.
 They are split once, here; everything jitted elsewhere is a plain function of
 `params`, {"vision": ..., "projector": ..., "decoder": ...}, whose leaves are
 float32 and whose repeated layers lie on a leading axis. A config with `lora` adds
-"adapter", kept apart from the decoder that it changes.
+"adapter", kept apart from the parts that it changes.
 """
 
 import contextlib
@@ -20,8 +20,9 @@ from jaxtyping import Float, Int, UInt8
 from mllm_selector_jax import sharding, types
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import cache, initial, lora
-from mllm_selector_jax.models.config import LoraConfig, MllmConfig
+from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder import Decoder
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.native_tower import NativeTower
 from mllm_selector_jax.models.projector import Projector
 from mllm_selector_jax.models.vision import VisionTower
@@ -47,8 +48,7 @@ def _split(config: MllmConfig):
 
 def _merge(config: MllmConfig, params: types.Params) -> Mllm:
   if config.lora is not None:
-    params = dict(params)
-    params["decoder"] = lora.attach(params["decoder"], params.pop("adapter"))
+    params = lora.attach(params)
   return nnx.merge(_split(config)[0], params)
 
 
@@ -64,9 +64,7 @@ def precision(config: MllmConfig) -> contextlib.AbstractContextManager:
 def abstract(config: MllmConfig) -> types.Params:
   """The parameters' shapes: the tree of `init` with ShapeDtypeStruct leaves."""
   params = nnx.to_pure_dict(_split(config)[1])
-  if config.lora is not None:
-    params["decoder"], params["adapter"] = lora.detach(params["decoder"])
-  return params
+  return params if config.lora is None else lora.detach(params)
 
 
 def init(config: MllmConfig, seed: int) -> types.Params:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, stack
 from mllm_selector_jax.models.config import MllmConfig, VisionConfig
+from mllm_selector_jax.models.lora import find_adapter
 from mllm_selector_jax.models.norms import make_norm
 from mllm_selector_jax.models.rope import PATCH_THETA
 from mllm_selector_jax.models.rotation import rotate
@@ -150,6 +151,7 @@ class NativeTower(nnx.Module):
   def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
     vision = config.vision
     dtype = jnp.dtype(config.dtype)
+    lora = find_adapter(config, "tower")
     self.config = config
     self.patch_embedding = PatchEmbedding(vision, dtype, rngs)
     if vision.position_side:
@@ -159,7 +161,7 @@ class NativeTower(nnx.Module):
     if vision.pre_norm:
       self.pre_norm = make_norm(vision.norm, vision.width, vision.epsilon, dtype, rngs)
     self.layers = stack.make_layers(
-      lambda rngs: VisionBlock(vision, dtype, rngs), vision.layers, rngs
+      lambda rngs: VisionBlock(vision, lora, dtype, rngs), vision.layers, rngs
     )
 
   def __call__(

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from mllm_selector_jax.models import stack
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.lora import find_adapter, make_linear
 from mllm_selector_jax.models.norms import make_norm
 
 
@@ -51,9 +52,10 @@ class Merger(nnx.Module):
     self.activation = config.projector_activation
     if norm:
       self.norm = make_norm("layer_norm", joined, config.projector_epsilon, dtype, rngs)
-    bias = config.projector_bias
-    self.first = nnx.Linear(joined, inner, use_bias=bias, dtype=dtype, rngs=rngs)
-    self.second = nnx.Linear(inner, width, use_bias=bias, dtype=dtype, rngs=rngs)
+    lora = find_adapter(config, "projector")
+    kind = {"use_bias": config.projector_bias, "dtype": dtype, "rngs": rngs}
+    self.first = make_linear(joined, inner, lora, **kind)
+    self.second = make_linear(inner, width, lora, **kind)
 
   def __call__(self, features: Float[jax.Array, "n W"]) -> Float[jax.Array, "n D"]:
     if hasattr(self, "norm"):
@@ -79,9 +81,9 @@ class Projector(Merger):
       )
     if config.narrows:
       width = config.vision.width
-      self.narrow = nnx.Linear(
-        config.merged_width, width, use_bias=False, dtype=dtype, rngs=rngs
-      )
+      kind = {"use_bias": False, "dtype": dtype, "rngs": rngs}
+      lora = find_adapter(config, "projector")
+      self.narrow = make_linear(config.merged_width, width, lora, **kind)
     if config.newline:
       self.newline = nnx.Param(jnp.zeros(config.decoder.width))
     if config.deepstack:

@@ -8,6 +8,8 @@ from jaxtyping import Float, UInt8
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, stack
 from mllm_selector_jax.models.config import MllmConfig, VisionConfig
+from mllm_selector_jax.models.lora import SharedAdapter, find_adapter, make_linear
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.norms import make_norm
 from mllm_selector_jax.models.projector import ACTIVATION_FNS
 
@@ -44,23 +46,30 @@ def cut_patches(
 class VisionBlock(nnx.Module):
   """Attention over all patches, then an MLP, each after a norm."""
 
-  def __init__(self, config: VisionConfig, dtype, rngs: nnx.Rngs):
-    width, bias = config.width, config.qkv_bias
+  def __init__(
+    self, config: VisionConfig, lora: LoraConfig | None, dtype, rngs: nnx.Rngs
+  ):
+    width = config.width
     self.config = config
 
     def norm(kind=config.norm, epsilon=config.epsilon):
       return make_norm(kind, width, epsilon, dtype, rngs)
 
     self.attention_norm = norm()
-    self.query = nnx.Linear(width, width, use_bias=bias, dtype=dtype, rngs=rngs)
-    self.key = nnx.Linear(width, width, use_bias=bias, dtype=dtype, rngs=rngs)
-    self.value = nnx.Linear(width, width, use_bias=bias, dtype=dtype, rngs=rngs)
+    own = None if config.fused else lora
+    kind = {"use_bias": config.qkv_bias, "dtype": dtype, "rngs": rngs}
+    self.query = make_linear(width, width, own, **kind)
+    self.key = make_linear(width, width, own, **kind)
+    self.value = make_linear(width, width, own, **kind)
+    if lora is not None and config.fused:
+      self.qkv = SharedAdapter(width, lora, dtype)
     if config.qk_norm:
       self.query_norm = norm("rms_norm", QK_EPSILON)
       self.key_norm = norm("rms_norm", QK_EPSILON)
 
     def linear(inputs, outputs):
-      return nnx.Linear(inputs, outputs, use_bias=config.bias, dtype=dtype, rngs=rngs)
+      kind = {"use_bias": config.bias, "dtype": dtype, "rngs": rngs}
+      return make_linear(inputs, outputs, lora, **kind)
 
     self.out = linear(width, width)
     self.mlp_norm = norm()
@@ -80,10 +89,15 @@ class VisionBlock(nnx.Module):
     split = (count, length, config.heads, width // config.heads)
     flat = x.reshape(-1, width)
     normed = self.attention_norm(flat)
+    shared = self.qkv(normed) if hasattr(self, "qkv") else None
+
+    def project(number, layer):
+      return layer(normed) if shared is None else layer(normed) + shared[number]
+
     mixed = attend(
-      self._norm_query(self.query(normed)).reshape(split),
-      self._norm_key(self.key(normed)).reshape(split),
-      self.value(normed).reshape(split),
+      self._norm_query(project(0, self.query)).reshape(split),
+      self._norm_key(project(1, self.key)).reshape(split),
+      project(2, self.value).reshape(split),
     )
     added = self.out(mixed.reshape(-1, width))
     if config.layer_scale:
@@ -117,6 +131,7 @@ class VisionTower(nnx.Module):
   def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
     vision = config.vision
     dtype = jnp.dtype(config.dtype)
+    lora = find_adapter(config, "tower")
     self.config = config
 
     def norm():
@@ -137,7 +152,7 @@ class VisionTower(nnx.Module):
     if vision.pre_norm:
       self.pre_norm = norm()
     self.layers = stack.make_layers(
-      lambda rngs: VisionBlock(vision, dtype, rngs), vision.layers, rngs
+      lambda rngs: VisionBlock(vision, lora, dtype, rngs), vision.layers, rngs
     )
     if vision.post_norm:
       self.post_norm = norm()

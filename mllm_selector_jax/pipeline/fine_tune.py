@@ -11,9 +11,12 @@ from mllm_selector_jax.data.packing import assembly, batch_shapes, loader, row_p
 from mllm_selector_jax.data.tokens import template_source
 from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.models import huggingface, lora, mllm
-from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.pipeline import telemetry
-from mllm_selector_jax.pipeline.tuning_recipe import check_section, recipe_config
+from mllm_selector_jax.pipeline.tuning_recipe import (
+  check_section,
+  make_adapter,
+  recipe_config,
+)
 from mllm_selector_jax.runs import artifacts, interrupts, peers, row_shares
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection import budget
@@ -47,8 +50,7 @@ def fine_tune(
   reader = base_model.open_reader(run, pool)
   source = base_model.base_path(run)
   config, params = base_model.read_model(run, source)
-  if section.lora.rank:
-    adapter = LoraConfig(section.lora.rank, section.lora.alpha)
+  if adapter := make_adapter(section):
     config, params = mllm.add_adapter(config, params, adapter, run.cfg.rng_seed)
   laid = lay_out(
     section,

@@ -3,7 +3,6 @@
 As in training/work.py, padding and recomputation do not count.
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.models.config import LoraConfig, MllmConfig
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.pipeline.tuning_recipe import add_adapter
 from mllm_selector_jax.training import work
 from mllm_selector_jax.training.train_step import split_params
 
@@ -25,9 +25,7 @@ def make_row_rates(config: MllmConfig, section: Any | None) -> work.Rates:
   """
   if section is None:
     return work.make_rates(config, mllm.abstract(config), None)
-  if section.lora.rank:
-    adapter = LoraConfig(section.lora.rank, section.lora.alpha)
-    config = dataclasses.replace(config, lora=adapter)
+  config = add_adapter(config, section)
   params = mllm.abstract(config)
   trained, _ = split_params(params, section.trainable)
   return work.make_rates(config, params, trained.keys())

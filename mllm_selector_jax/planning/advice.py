@@ -120,11 +120,14 @@ def suggest(program: Program, topology: Topology, settings: Settings) -> list[st
       changes.append(
         f"{settings.name}.first_moment=bfloat16: about {saved} less per device"
       )
-    if not section.lora.rank and section.trainable.startswith("decoder"):
+    if not section.lora.rank and section.trainable != "projector":
       saved = size(8 * settings.trainable / devices)
+      every = section.trainable == "all"
+      modules = f", {settings.name}.lora.modules=all" if every else ""
+      part = "model" if every else "decoder"
       changes.append(
-        f"{settings.name}.lora.rank=128: no moments and gradients of the decoder,"
-        f" at least {saved} less per device"
+        f"{settings.name}.lora.rank=128{modules}: no moments and gradients of the"
+        f" {part}, at least {saved} less per device"
       )
   if full > 0.5:
     count = math.ceil(devices * full / 0.5)

@@ -1,6 +1,5 @@
 """Estimates the FLOPs, time and disk of the long stages."""
 
-import dataclasses
 import math
 import time
 from typing import Any
@@ -12,8 +11,9 @@ from jaxtyping import Int
 
 from mllm_selector_jax.data.packing.tree_packing import Plan
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.models.config import LoraConfig, MllmConfig
+from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.pipeline.flops import make_row_rates, row_flops, row_pairs
+from mllm_selector_jax.pipeline.tuning_recipe import add_adapter
 from mllm_selector_jax.training import work
 from mllm_selector_jax.training.train_step import split_params
 
@@ -82,12 +82,10 @@ def parameter_counts(config: MllmConfig) -> dict[str, int]:
 
 
 def count_trainable(config: MllmConfig, section: Any) -> int:
-  """Count the parameters that a recipe trains; with LoRA, adapter and projector."""
-  if section.lora.rank:
-    adapter = LoraConfig(section.lora.rank, section.lora.alpha)
-    config = dataclasses.replace(config, lora=adapter)
-  counts = parameter_counts(config)
-  return sum(split_params(counts, section.trainable)[0].values())
+  """Count the parameters that a recipe trains; with LoRA, the adapters among them."""
+  params = mllm.abstract(add_adapter(config, section))
+  trained, _ = split_params(params, section.trainable)
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(trained))
 
 
 def disk_bytes(config: MllmConfig, sections: list[Any], rows: int) -> float:

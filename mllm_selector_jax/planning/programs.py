@@ -17,8 +17,9 @@ from mllm_selector_jax import sharding
 from mllm_selector_jax.data.packing import assembly
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import logical_axes
-from mllm_selector_jax.models.config import LoraConfig, MllmConfig
+from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.pipeline import fine_tune
+from mllm_selector_jax.pipeline.tuning_recipe import add_adapter
 from mllm_selector_jax.planning import counting
 from mllm_selector_jax.scoring import engine
 from mllm_selector_jax.scoring.score_step import make_score_step
@@ -155,9 +156,7 @@ def describe_train(
     platform: Platform of the described devices, "tpu" or "gpu".
     seed: Seed of the order of the rows.
   """
-  if section.lora.rank:
-    adapter = LoraConfig(section.lora.rank, section.lora.alpha)
-    config = dataclasses.replace(config, lora=adapter)
+  config = add_adapter(config, section)
   ways = sharding.row_ways(mesh)
   planned = fine_tune.lay_out(section, pool, rows, seed, config.tiling, ways)
   steps, shape = planned.steps, planned.largest

@@ -18,6 +18,7 @@ from mllm_selector_jax.inputs import base_model, held_out
 from mllm_selector_jax.models.config import ATTENTION, REMAT
 from mllm_selector_jax.pipeline.candidates import read_bound
 from mllm_selector_jax.pipeline.export_arm import choose_forms
+from mllm_selector_jax.pipeline.tuning_recipe import read_modules
 from mllm_selector_jax.planning import topology
 from mllm_selector_jax.scoring import signals
 from mllm_selector_jax.selection import budget
@@ -98,6 +99,14 @@ def _formats(key: str, value: Any) -> None:
     formats.LOOKUP.find(item, key, "names")
 
 
+def _modules(key: str, value: Any) -> None:
+  texts(key, value)
+  try:
+    read_modules(value)
+  except InputError as error:
+    raise InputError(f"{key}={value!r}: {error}") from error
+
+
 def _candidates(key: str, value: Any) -> None:
   integer(0)(key, value)
   if value == 1:
@@ -137,6 +146,7 @@ RECIPE: dict[str, Check] = {
   "projector_learning_rate": optional(POSITIVE),
   "lora.rank": integer(0),
   "lora.alpha": POSITIVE,
+  "lora.modules": _modules,
   "group_by_modality_length": flag,
   "row_length": integer(1, MOST_TOKENS),
   "save_every": integer(0),

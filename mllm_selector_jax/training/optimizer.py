@@ -32,7 +32,11 @@ def make_optimizer(
     return jax.tree_util.tree_map_with_path(is_matrix, params)
 
   def projector_mask(params):
-    return {name: name == "projector" for name in params}
+    mask = {name: name == "projector" for name in params}
+    adapter = params.get("adapter")
+    if isinstance(adapter, dict) and "projector" in adapter:
+      mask["adapter"] = {name: name == "projector" for name in adapter}
+    return mask
 
   # Both schedules have the same form, so the projector's updates are only scaled.
   rate, projector_rate = options.learning_rate, options.projector_learning_rate

@@ -24,8 +24,8 @@ class OptimizerOptions:
       and biases).
     b1, b2: the decay rates of Adam's moments.
     clip: the global norm to which gradients are clipped.
-    projector_learning_rate: the peak learning rate of the projector; None means
-      `learning_rate`.
+    projector_learning_rate: the peak learning rate of the projector or of its
+      adapters; None means `learning_rate`.
     first_moment: the dtype of Adam's first moment, one of `MOMENTS`.
   """
 

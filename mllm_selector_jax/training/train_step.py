@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from mllm_selector_jax import losses, sharding
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.lora import list_adapted
 from mllm_selector_jax.training.optimizer_options import TRAINABLE
 from mllm_selector_jax.types import Batch, InputError, Params
 
@@ -25,7 +26,7 @@ class State(NamedTuple):
 def split_params(params: Params, trainable: str) -> tuple[Params, Params]:
   """Divides parameters into (trainable, frozen).
 
-  If there is an adapter, it is trained in place of the decoder.
+  If there is an adapter, it is trained in place of the parts that it is of.
 
   Args:
     params: all parameters.
@@ -39,8 +40,9 @@ def split_params(params: Params, trainable: str) -> tuple[Params, Params]:
       f"trainable={trainable!r} is not known; allowed: {', '.join(TRAINABLE)}."
     )
   names = set(TRAINABLE[trainable])
-  if "adapter" in params and "decoder" in names:
-    names = names - {"decoder"} | {"adapter"}
+  adapted = names.intersection(list_adapted(params.get("adapter", ())))
+  if adapted:
+    names = names - adapted | {"adapter"}
   return (
     {name: part for name, part in params.items() if name in names},
     {name: part for name, part in params.items() if name not in names},

@@ -86,21 +86,23 @@ def make_rates(
     config: the model.
     params: its parameters, or their shapes.
     trained: names of the trained parts of `params`. The gradient is taken to flow back
-      through the whole decoder, as that of the projector does. None: a forward pass
-      alone.
+      through the whole decoder, as that of the projector does, and through the whole
+      tower if anything of it is trained. None: a forward pass alone.
   """
   decoder, vision = config.decoder, config.vision
+  adapter = params.get("adapter", {})
+  seen = trained is not None and ("vision" in trained or "vision" in adapter)
   # Forward, the inputs' gradients, the weights' gradients.
   both = 1 if trained is None else 2
   trained = trained or ()
   decoding = both + ("decoder" in trained)
-  projecting = 1 + ("projector" in trained) + ("vision" in trained)
-  seeing = 3 if "vision" in trained else 1
+  projecting = 1 + ("projector" in trained) + seen
+  seeing = 3 if "vision" in trained else 1 + seen
 
   token, last = _split_layers(decoder, params["decoder"]["layers"])
   token, last = 2 * decoding * token, 2 * decoding * last
-  if "adapter" in params:
-    more, last_more = _split_layers(decoder, params["adapter"]["layers"])
+  if "layers" in adapter:
+    more, last_more = _split_layers(decoder, adapter["layers"])
     token += 2 * (2 * both - 1) * more
     last += 2 * (2 * both - 1) * last_more
   key = (2 * both - 1) * 4 * decoder.layers * decoder.heads * decoder.head_dim
@@ -109,10 +111,18 @@ def make_rates(
   ran = config.vision_layers / vision.layers
   tower = ran * _count_weights(params["vision"]["layers"])
   # The kernels of all frames are summed first, for all patches at once.
-  tower += _count_weights(params["vision"]["patch_embedding"]) / vision.frames
+  embedding = _count_weights(params["vision"]["patch_embedding"]) / vision.frames
+  tower += embedding
   tile = 2 * seeing * tower * vision.positions
   tile += 2 * projecting * _count_weights(params["projector"]) * config.patches
-  pair = seeing * 4 * vision.width
+  if "vision" in adapter:
+    more = (2 * both - 1) * ran * _count_weights(adapter["vision"])
+    # Nothing before the first layer is trained.
+    tile += 2 * (more - (seeing - 1) * embedding) * vision.positions
+  if "projector" in adapter:
+    more = _count_adapted(params["projector"], adapter["projector"], both, seen)
+    tile += 2 * more * config.patches
+  pair = (3 if seen else 1) * 4 * vision.width
   if not vision.native:
     tile += pair * config.vision_layers * vision.positions**2
     return Rates(token, key, target, tile)
@@ -200,6 +210,23 @@ def _split_layers(config: DecoderConfig, layers: Params) -> tuple[float, float]:
   after = {name: layers[name] for name in _AFTER if name in layers}
   last = _count_weights(after) / config.layers if few else 0
   return _count_weights(layers) - last, last
+
+
+def _count_adapted(projector: Params, adapter: Params, both: int, seen: bool) -> float:
+  """Products with a parameter that a projector's adapters ask for.
+
+  The input of the first layer needs a gradient if the tower is trained, those of later
+  ones need it anyway.
+  """
+  own = {name: layer for name, layer in adapter.items() if name != "layers"}
+  cost = (2 * both - 1) * _count_weights(own)
+  if both == 2 and not seen:
+    first = "narrow" if "narrow" in own else "first"
+    cost -= math.prod(own[first]["lora_a"].shape)
+    cost += sum(_count_weights(projector[name]) for name in own if name != first)
+  if "layers" in adapter:
+    cost += _count_adapted(projector["layers"], adapter["layers"], both, seen)
+  return cost
 
 
 def _count_weights(tree: Params) -> int:

@@ -201,6 +201,7 @@ def test_a_loss_that_is_no_number(command, tmp_path):
     ("seed", {"seed__lora__rank": -1}, "seed.lora.rank=-1"),
     ("seed", {"seed__lora__rank": 2, "seed__lora__alpha": 0.0}, "alpha=0.0"),
     ("seed", {"seed__lora__rank": 2, "seed__trainable": "all"}, "must be 'decoder'"),
+    ("seed", {"seed__lora__modules": "llm"}, "llm is no part of a model that can have"),
     ("score", {"score__model": "nowhere"}, "score.model=nowhere"),
   ],
 )

@@ -34,6 +34,7 @@ NATIVE = dataclasses.replace(
     window=2,
     global_layers=(1,),
     names="qwen3_vl",
+    fused=True,
   ),
   decoder=dataclasses.replace(DECODER, layers=3, rope=configs.Rope(sections=(1, 1, 0))),
   feature_layer=-1,

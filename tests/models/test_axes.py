@@ -1,10 +1,12 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import axes, mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import MODULES, LoraConfig
 from tests.models import packed
 
 NAMES = {"layers", "vocab", "embed", "heads", "kv_heads", "mlp", "patch", "rank", None}
@@ -36,17 +38,19 @@ def test_layers_are_named_where_they_are_stacked_only():
 
 
 def test_every_rule_is_of_use():
+  lora = LoraConfig(2, 4.0, tuple(MODULES))
   biased = packed.make_config(
     decoder_qkv_bias=True,
     vision_patch_bias=True,
     vision_layer_scale=True,
     projector_norm=True,
     newline=True,
-    lora=LoraConfig(2, 4.0),
+    lora=lora,
   )
+  native = dataclasses.replace(packed.NATIVE, lora=lora)
   paths = [
     axes.path_name(path)
-    for config in (biased, packed.NATIVE, packed.make_config(narrows=True, merge=2))
+    for config in (biased, native, packed.make_config(narrows=True, merge=2, lora=lora))
     for path, _ in jax.tree_util.tree_leaves_with_path(mllm.abstract(config))
   ]
   for pattern, names in axes.RULES:

@@ -8,12 +8,21 @@ from flax import nnx
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import axes, lora, mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import MODULES, LoraConfig
 from mllm_selector_jax.types import InputError
-from tests.models import packed, trees
+from tests.models import native_inputs, packed, trees
 
 CONFIG = packed.make_config(lora=LoraConfig(rank=4, alpha=8.0), decoder_qkv_bias=True)
 BASE = dataclasses.replace(CONFIG, lora=None)
+ALL = LoraConfig(rank=4, alpha=8.0, modules=tuple(MODULES))
+# The second tower's query, key and value share an adapter, and its projector has
+# mergers of further states.
+CASES = {
+  "decoder": CONFIG,
+  "all": dataclasses.replace(CONFIG, lora=ALL),
+  "all of native": dataclasses.replace(packed.NATIVE, lora=ALL),
+}
+every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -30,6 +39,15 @@ def make_rows():
   ]
 
 
+def make_batch(config):
+  if not config.vision.native:
+    return packed.pack(config, make_rows(), 40)
+  rng = np.random.default_rng(0)
+  parts = ((3, (2, 3), 4), (5,), ((1, 2), 6))
+  rows = [[native_inputs.draw_sample(config, rng, part) for part in parts]]
+  return native_inputs.pack_rows(config, rows, 48)
+
+
 def test_a_linear_layer_is_changed_by_the_scaled_product():
   rng = np.random.default_rng(0)
   layer = lora.AdaptedLinear(5, 7, CONFIG.lora, rngs=nnx.Rngs(0))
@@ -40,12 +58,35 @@ def test_a_linear_layer_is_changed_by_the_scaled_product():
   np.testing.assert_allclose(layer(x), wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_a_fresh_adapter_changes_no_bit():
+def test_layers_that_share_an_adapter_are_changed_as_one_is():
+  rng = np.random.default_rng(0)
+  shared = lora.SharedAdapter(5, CONFIG.lora, np.float32)
+  down, up = rng.normal(size=(5, 4)), rng.normal(size=(4, 3, 5))
+  shared.lora_a[...], shared.lora_b[...] = down, up
+  x = rng.normal(size=(6, 5)).astype(np.float32)
+  wanted = 8.0 / 4 * (x @ down @ up.reshape(4, 15))
+  found = np.concatenate(shared(x), axis=-1)
+  np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@every_case
+def test_a_fresh_adapter_changes_no_bit(config):
+  base = dataclasses.replace(config, lora=None)
+  params = packed.random_params(base)
+  found, adapted = mllm.add_adapter(base, params, config.lora, seed=1)
+  assert found == config and "adapter" not in params
+  batch = make_batch(config)
+  np.testing.assert_array_equal(run(config, adapted, batch), run(base, params, batch))
+
+
+def test_a_fresh_decoder_s_adapter_is_the_same_beside_others():
   params = packed.random_params(BASE)
-  config, adapted = mllm.add_adapter(BASE, params, CONFIG.lora, seed=1)
-  assert config == CONFIG and "adapter" not in params
-  batch = packed.pack(CONFIG, make_rows(), 40)
-  np.testing.assert_array_equal(run(config, adapted, batch), run(BASE, params, batch))
+  _, adapted = mllm.add_adapter(BASE, params, CONFIG.lora, seed=1)
+  _, more = mllm.add_adapter(BASE, params, ALL, seed=1)
+  assert adapted["adapter"].keys() == {"layers"}
+  assert more["adapter"].keys() == {"layers", "projector", "vision"}
+  layers = (found["adapter"]["layers"] for found in (adapted, more))
+  jax.tree.map(np.testing.assert_array_equal, *layers)
   down = adapted["adapter"]["layers"]["down"]["lora_a"]
   bound = 1 / np.sqrt(CONFIG.decoder.mlp)
   assert down.shape == (2, 24, 4) and 0.8 * bound < np.abs(down).max() <= bound
@@ -54,35 +95,57 @@ def test_a_fresh_adapter_changes_no_bit():
   }  # fmt: skip
 
 
-def test_what_is_attached_is_detached_again():
-  params = mllm.abstract(CONFIG)
-  whole = lora.attach(params["decoder"], params["adapter"])
-  assert lora.detach(whole) == (params["decoder"], params["adapter"])
-  assert mllm.abstract(BASE)["decoder"] == params["decoder"]
+@every_case
+def test_what_is_attached_is_detached_again(config):
+  params = mllm.abstract(config)
+  base = mllm.abstract(dataclasses.replace(config, lora=None))
+  assert lora.detach(lora.attach(params)) == params
+  assert {part: params[part] for part in base} == base
 
 
-def test_merged_kernels_compute_the_same():
-  params = packed.random_params(CONFIG)
+def list_kernels(base, adapter):
+  """Kernels with their own two matrices; those of shared adapters apart."""
+  for name, own in adapter.items():
+    if name == "qkv":
+      for number, layer in enumerate(("query", "key", "value")):
+        yield (layer, "kernel"), own["lora_a"], own["lora_b"][..., number, :]
+    elif "lora_a" in own:
+      yield (name, "kernel"), own["lora_a"], own["lora_b"]
+    else:
+      for path, *matrices in list_kernels(base[name], own):
+        yield (name, *path), *matrices
+
+
+@every_case
+def test_merged_kernels_compute_the_same(config):
+  params = packed.random_params(config)
   before = jax.tree.map(np.asarray, params)
-  config, merged = lora.merge(CONFIG, params)
-  assert config == BASE and merged.keys() == mllm.abstract(BASE).keys()
+  base, merged = lora.merge(config, params)
+  shapes = mllm.abstract(dataclasses.replace(config, lora=None))
+  assert jax.tree.map(np.shape, merged) == jax.tree.map(np.shape, shapes)
+  assert base.lora is None
   jax.tree.map(np.testing.assert_array_equal, params, before)
-  for name, adapter in before["adapter"]["layers"].items():
-    wide = jax.tree.map(np.float64, adapter)
-    change = 2.0 * wide["lora_a"] @ wide["lora_b"]
-    np.testing.assert_allclose(
-      merged["decoder"]["layers"][name]["kernel"],
-      before["decoder"]["layers"][name]["kernel"] + change,
-      rtol=1e-6,
-      atol=1e-7,
-    )
-  batch = packed.pack(CONFIG, make_rows(), 40)
+  changed = 0
+  for part in lora.list_adapted(before["adapter"]):
+    adapter = lora.pick(before["adapter"], part)
+    for path, down, up in list_kernels(before[part], adapter):
+      old, new = before[part], merged[part]
+      for key in path:
+        old, new = old[key], new[key]
+      wanted = old + 2.0 * np.float64(down) @ np.float64(up)
+      np.testing.assert_allclose(new, wanted, rtol=1e-6, atol=1e-6)
+      changed += 1
+  new = jax.tree.map(
+    lambda a, b: bool((a != b).any()), merged, {part: before[part] for part in merged}
+  )
+  assert changed == sum(jax.tree.leaves(new))
+  batch = make_batch(config)
   states = [
-    np.asarray(run(*model, batch)) for model in ((CONFIG, params), (config, merged))
+    np.asarray(run(*model, batch)) for model in ((config, params), (base, merged))
   ]
   np.testing.assert_allclose(*states, atol=1e-5)
   assert (
-    np.abs(states[0] - run(BASE, {k: params[k] for k in merged}, batch)).max() > 0.1
+    np.abs(states[0] - run(base, {k: params[k] for k in merged}, batch)).max() > 0.1
   )
 
 
@@ -150,11 +213,37 @@ def test_the_adapter_is_sharded_and_merged_where_it_lies():
   np.testing.assert_allclose(kernel, whole, rtol=1e-6, atol=1e-7)
 
 
+def test_a_shared_adapter_is_sharded_as_the_heads_are():
+  config = CASES["all of native"]
+  params = packed.random_params(config)
+  mesh = sharding.make_mesh(2, 2, 2)
+  layout = sharding.parameter_shardings(params, axes.logical_axes(params), mesh)
+  own = layout["adapter"]["vision"]["layers"]["qkv"]
+  assert tuple(own["lora_a"].spec) == (None, "fsdp", None)
+  assert tuple(own["lora_b"].spec) == (None, "fsdp", None, "tensor")
+  with sharding.use(mesh):
+    merged = lora.merge(config, jax.device_put(params, layout))[1]
+  for part in ("vision", "projector"):
+    whole = lora.merge(config, params)[1][part]
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6),
+      merged[part],
+      whole,
+    )
+    assert jax.tree.map(lambda x: x.sharding, merged[part]) == layout[part]
+
+
 def test_half_precision_is_near():
   params, batch = packed.random_params(CONFIG), packed.pack(CONFIG, make_rows(), 40)
   half = run(dataclasses.replace(CONFIG, dtype="bfloat16"), params, batch)
   error = np.abs(run(CONFIG, params, batch) - half.astype(np.float32))
   assert half.dtype == "bfloat16" and 0 < error[batch.segments > 0].mean() < 0.03
+
+
+@pytest.mark.parametrize("modules", [(), ("llm",), ("decoder", "vision")])
+def test_what_cannot_have_adapters_is_refused(modules):
+  with pytest.raises(InputError, match="allowed are decoder, projector, tower"):
+    LoraConfig(4, 1.0, modules)
 
 
 @pytest.mark.parametrize("wrong", [(0, 1.0), (-1, 1.0), (4, 0.0)])

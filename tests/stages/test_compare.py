@@ -15,10 +15,11 @@ from PIL import Image
 from benchmarks.merge_comparisons import merge
 from mllm_selector_jax.comparison.comparison_plan import RANDOM
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.pipeline import card, flops
 from mllm_selector_jax.pipeline.explain_rows import explain_rows
 from mllm_selector_jax.pipeline.measure_sets import measure_files
+from mllm_selector_jax.pipeline.tuning_recipe import read_modules
 from mllm_selector_jax.selection import measures
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.training import train_step, work
@@ -143,13 +144,20 @@ def test_page_and_picture_are_whole(workdir):
 
 
 @pytest.mark.parametrize(
-  ("trainable", "rank"), [("decoder", 0), ("all", 0), ("decoder", 8)]
+  ("trainable", "rank", "modules"),
+  [
+    ("decoder", 0, "decoder"),
+    ("all", 0, "decoder"),
+    ("decoder", 8, "decoder"),
+    ("all", 8, "all"),
+  ],
 )
 def test_flops_of_rows_are_those_that_training_counts_of_its_batches(
-  base, trainable, rank
+  base, trainable, rank, modules
 ):
   section = small_run.make_config(base).tune
   section.trainable, section.lora.rank = trainable, rank
+  section.lora.modules = modules
   config, samples = toy.CONFIG, toy.random_samples(24)
   rates = flops.make_row_rates(config, section)
   rows = types.SimpleNamespace(
@@ -159,7 +167,8 @@ def test_flops_of_rows_are_those_that_training_counts_of_its_batches(
   )
   params = mllm.abstract(config)
   if rank:
-    config = dataclasses.replace(config, lora=LoraConfig(rank, 1.0))
+    lora = LoraConfig(rank, 1.0, read_modules(modules))
+    config = dataclasses.replace(config, lora=lora)
     params = mllm.abstract(config)
   count = work.make_count(
     config, params, train_step.split_params(params, trainable)[0].keys()
@@ -167,7 +176,7 @@ def test_flops_of_rows_are_those_that_training_counts_of_its_batches(
   counted = sum(count(batch).flops for batch, _ in toy.make_batches(epochs=2))
   found = flops.row_flops(config, rates, rows).sum() * 2
   assert found == pytest.approx(counted)
-  if trainable == "all":
+  if trainable == "all" and not rank:
     rates = flops.make_row_rates(config, None)
     forward = flops.row_flops(config, rates, rows).sum() * 2
     assert forward == pytest.approx(counted / 3)

@@ -46,6 +46,7 @@ RECIPE = {
   "projector_learning_rate": (0.0, -1.0, "1"),
   "lora.rank": COUNT,
   "lora.alpha": POSITIVE,
+  "lora.modules": ("encoder", "decoder,vision", "all,decoder", "", None, 5, True),
   "group_by_modality_length": NOT_FLAG,
   "row_length": (1 << 30, *SIZE),
   "save_every": COUNT,
@@ -231,6 +232,22 @@ def test_all_that_is_wrong_is_told_at_once():
     ({"score.table": "nowhere"}, "score.table=nowhere: there is no such directory"),
     ({"tune.accumulate": 33}, "tune: accumulate=33 parts of a batch of 32"),
     ({"align.lora.rank": 4}, "align: lora.rank=4 with trainable='projector'"),
+    (
+      {"tune.lora.rank": 4, "tune.lora.modules": "all"},
+      "trainable freezes the tower.*trainable must be 'all'",
+    ),
+    (
+      {"tune.lora.rank": 4, "tune.lora.modules": "projector"},
+      "decoder would be trained without adapters.*must be 'projector'",
+    ),
+    (
+      {
+        "tune.lora.rank": 4,
+        "tune.lora.modules": "tower",
+        "tune.trainable": "decoder_only",
+      },
+      "no value of trainable for these modules",
+    ),
     ({"mesh.data": -1, "mesh.fsdp": -1}, "at most one may be -1"),
     ({"compare.variants": "a: bond=none"}, "'bond' .did you mean bound"),
     ({"compare.strategies": "full,kl", "compare.full": False}, "change one of them"),

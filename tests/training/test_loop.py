@@ -6,7 +6,7 @@ import pytest
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import attention, mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import MODULES, LoraConfig
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 from mllm_selector_jax.types import InputError, RunError, Stopped
@@ -17,9 +17,12 @@ OPTIONS = loop.LoopOptions(OptimizerOptions(1e-2, warmup=0.1), save_every=2)
 
 def train(batches, mesh=None, options=OPTIONS, config=toy.CONFIG, **kwargs):
   mesh = mesh or sharding.make_mesh(1, devices=jax.devices()[:1])
+  params = mllm.init(toy.CONFIG, 0)
+  if config.lora is not None:
+    _, params = mllm.add_adapter(toy.CONFIG, params, config.lora, seed=1)
   return loop.train(
     config,
-    mllm.init(toy.CONFIG, 0),
+    params,
     batches.to_grain(),
     len(batches),
     options,
@@ -66,31 +69,41 @@ def test_twenty_steps_agree_on_three_meshes():
     )
 
 
-def test_an_adapter_is_trained_on_a_mesh_and_the_base_stays():
+@pytest.mark.parametrize(
+  ("modules", "trainable"), [(("decoder",), "decoder"), (tuple(MODULES), "all")]
+)
+def test_an_adapter_is_trained_on_a_mesh_and_the_base_stays(modules, trainable):
   batches = toy.make_batches(multiple=8)
-  base = mllm.init(toy.CONFIG, 0)
-  config, params = mllm.add_adapter(toy.CONFIG, base, LoraConfig(4, 8.0), seed=1)
+  base, lora = mllm.init(toy.CONFIG, 0), LoraConfig(4, 8.0, modules)
+  config, params = mllm.add_adapter(toy.CONFIG, base, lora, seed=1)
+  options = dataclasses.replace(OPTIONS, trainable=trainable)
   mesh = sharding.make_mesh(2, 2, 2)
   found = []
   for own in (sharding.make_mesh(1, devices=jax.devices()[:1]), mesh):
-    given = config, params, batches.to_grain(), len(batches), OPTIONS, own
+    given = config, params, batches.to_grain(), len(batches), options, own
     found.append(loop.train(*given))
   (alone, metrics), (spread, on_mesh) = found
   np.testing.assert_allclose(
     [line["loss"] for line in on_mesh], [line["loss"] for line in metrics], rtol=1e-5
   )
   assert metrics[-1]["loss"] < metrics[0]["loss"]
-  for name in ("vision", "decoder"):
+  for name in {"vision", "decoder"} | ({"projector"} & {*modules}):
     jax.tree.map(np.testing.assert_array_equal, alone[name], base[name])
-  moved = alone["adapter"]["layers"]["down"]["lora_b"]
-  assert np.abs(moved).max() > 0
+  moved = jax.tree.map(lambda a, b: bool((a != b).any()), params, alone)["adapter"]
+  assert all(jax.tree.leaves(moved))
   assert spread["adapter"]["layers"]["down"]["lora_a"].sharding.spec[1] == "tensor"
 
 
+@pytest.mark.parametrize("modules", [(), tuple(MODULES)])
 @pytest.mark.parametrize("stops", [(3,), (1, 4, 6)])
-def test_interrupted_training_ends_bit_identical(tmp_path, stops):
+def test_interrupted_training_ends_bit_identical(tmp_path, stops, modules):
   batches = toy.make_batches()
-  whole, wanted = train(batches)
+  given = {}
+  if modules:
+    lora = LoraConfig(4, 8.0, modules)
+    given["config"] = dataclasses.replace(toy.CONFIG, lora=lora)
+    given["options"] = dataclasses.replace(OPTIONS, trainable="all")
+  whole, wanted = train(batches, **given)
   for stop in stops:
     seen = []
     with pytest.raises(Stopped):
@@ -99,8 +112,9 @@ def test_interrupted_training_ends_bit_identical(tmp_path, stops):
         folder=tmp_path,
         progress=lambda done, total, seen=seen: seen.append(done),
         stopped=lambda stop=stop, seen=seen: seen[-1] >= stop,
+        **given,
       )
-  resumed, metrics = train(batches, folder=tmp_path)
+  resumed, metrics = train(batches, folder=tmp_path, **given)
   jax.tree.map(np.testing.assert_array_equal, whole, resumed)
   assert metrics == wanted
 

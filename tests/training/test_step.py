@@ -5,11 +5,14 @@ import optax
 import pytest
 
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import MODULES, LoraConfig
 from mllm_selector_jax.training import optimizer as optimizers
 from mllm_selector_jax.training import optimizer_options, train_step
 from mllm_selector_jax.types import InputError
+from tests.models import native_inputs, packed
 from tests.training import toy
+
+EVERY = LoraConfig(2, 4.0, tuple(MODULES))
 
 
 def full_logits_loss(params, batch):
@@ -53,6 +56,34 @@ def test_packing_changes_neither_loss_nor_gradient():
   )
 
 
+def test_packing_changes_no_gradient_of_a_native_tower_s_adapters():
+  config = packed.dataclasses.replace(packed.NATIVE, lora=EVERY)
+  params = packed.random_params(config)
+  rng = np.random.default_rng(0)
+  parts = ((3, (2, 3), 4), (5,), ((1, 2), 6, (3, 3), 2))
+  samples = [native_inputs.draw_sample(config, rng, part) for part in parts]
+  rows = [samples], *([[sample]] for sample in samples)
+
+  @jax.grad
+  def find(adapter, batch):
+    whole = {**params, "adapter": adapter}
+    # A batch's loss is a mean over its supervised tokens.
+    return train_step.batch_loss(config, whole, batch) * batch.weights.sum()
+
+  together, *apart = (
+    find(params["adapter"], native_inputs.pack_rows(config, row, 64)) for row in rows
+  )
+  total = jax.tree.map(lambda *gradients: sum(gradients), *apart)
+  for part in ("layers", "projector", "vision"):
+    size = max(np.abs(x).max() for x in jax.tree.leaves(total[part]))
+    assert size > 1e-3
+    jax.tree.map(
+      lambda a, b, s=size: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * s),
+      together[part],
+      total[part],
+    )
+
+
 @pytest.mark.parametrize("trainable", optimizer_options.TRAINABLE)
 def test_only_the_trainable_part_changes(trainable):
   params = mllm.init(toy.CONFIG, 0)
@@ -82,6 +113,43 @@ def test_an_adapter_takes_the_decoder_s_place_and_the_base_has_no_state():
   shapes = sorted(x.shape for x in jax.tree.leaves(part))
   moments = sorted(x.shape for x in jax.tree.leaves(state) if x.shape)
   assert moments == sorted(shapes * 2)
+
+
+@pytest.mark.parametrize(
+  ("modules", "trainable", "whole"),
+  [
+    (("decoder", "tower"), "all", {"projector"}),
+    (("decoder", "projector"), "decoder", set()),
+    (("projector",), "projector", set()),
+    (tuple(MODULES), "all", set()),
+  ],
+)
+def test_adapters_take_the_places_of_all_parts_that_have_them(
+  modules, trainable, whole
+):
+  base = mllm.init(toy.CONFIG, 0)
+  lora = LoraConfig(2, 4.0, modules)
+  _, params = mllm.add_adapter(toy.CONFIG, base, lora, seed=0)
+  part, frozen = train_step.split_params(params, trainable)
+  assert part.keys() == {"adapter", *whole}
+  assert frozen.keys() == {"vision", "projector", "decoder"} - whole
+
+
+def test_a_projector_s_adapters_have_its_rate():
+  _, params = mllm.add_adapter(toy.CONFIG, mllm.init(toy.CONFIG, 0), EVERY, seed=0)
+  adapter = {"adapter": jax.tree.map(jnp.ones_like, params["adapter"])}
+  moved = []
+  for rate in (None, 1e-4):
+    options = optimizers.OptimizerOptions(1e-3, 0.0, projector_learning_rate=rate)
+    optimizer = optimizers.make_optimizer(options, 10)
+    state = optimizer.init(adapter)
+    for _ in range(2):  # the first step's rate is 0
+      updates, state = optimizer.update(adapter, state, adapter)
+    moved.append(updates["adapter"])
+  same, less = moved
+  factors = jax.tree.map(lambda a, b: float((b / a).mean()), same, less)
+  for part, wanted in (("layers", 1.0), ("vision", 1.0), ("projector", 0.1)):
+    np.testing.assert_allclose(jax.tree.leaves(factors[part]), wanted, rtol=1e-5)
 
 
 def test_the_projector_can_have_its_own_rate():

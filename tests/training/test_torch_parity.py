@@ -12,7 +12,7 @@ import torch
 from mllm_selector_jax import sharding
 from mllm_selector_jax.data.packing import row_packing
 from mllm_selector_jax.models import huggingface, mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import MODULES, LoraConfig
 from mllm_selector_jax.training import loop
 from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 from tests.models import packed, tiny, torch_inputs
@@ -21,6 +21,12 @@ from tests.training import toy
 
 torch.set_num_threads(1)
 STEPS = 20
+# What has adapters, by what is trained.
+ADAPTED = {
+  "lora": ("decoder",),
+  "lora and tower": ("decoder", "tower"),
+  "lora of all": tuple(MODULES),
+}
 # Names of what projects.
 PROJECTOR = ("multi_modal_projector", "image_newline", ".merger.", "deepstack_merger")
 RECIPE = OptimizerOptions(
@@ -102,7 +108,7 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
   Args:
     folder: to write the models to.
     base: the directory of the base.
-    trained: "lora", "decoder" or "all"; the projector is trained with each.
+    trained: one of `ADAPTED`, "decoder" or "all"; the projector is trained with each.
     samples: 24 by number, with their tiles.
     row_length: tokens of a packed row.
     sizes: of the images of each sample, for the families that need them.
@@ -117,11 +123,12 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
     )
     for item, (sample, tiles) in samples.items()
   }
-  if trained == "lora":
-    config, params = mllm.add_adapter(config, params, LoraConfig(4, 8.0), seed=3)
+  if modules := ADAPTED.get(trained):
+    adapter = LoraConfig(4, 8.0, modules)
+    config, params = mllm.add_adapter(config, params, adapter, seed=3)
     huggingface.write_adapter(folder / "adapter", config, params, "start")
     model = peft.PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
-    if config.newline:  # no module, so peft freezes it with the base
+    if config.newline and "projector" not in modules:  # no module: peft freezes it
       model.get_base_model().model.image_newline.requires_grad_(True)
   elif trained == "decoder":
     for name, parameter in model.model.named_parameters():
@@ -135,7 +142,9 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
     params,
     toy.Batches(samples, steps, row_length, config=config).to_grain(),
     STEPS,
-    loop.LoopOptions(RECIPE, trainable="all" if trained == "all" else "decoder"),
+    loop.LoopOptions(
+      RECIPE, trainable="decoder" if trained in ("decoder", "lora") else "all"
+    ),
     sharding.make_mesh(1, devices=jax.devices()[:1]),
   )
   ours = [line["loss"] for line in metrics]
@@ -149,6 +158,10 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
     ("decoder", {}),
     ("lora", {"decoder": "qwen3", "head_dim": 8, "tower": "dinov2"}),
     ("lora", {"family": "vipllava"}),
+    ("lora of all", {}),
+    ("lora of all", {"tower": "siglip_vision_model", "decoder": "qwen2"}),
+    ("lora of all", {"decoder": "qwen3", "head_dim": 8, "tower": "dinov2"}),
+    ("lora and tower", {"family": "vipllava"}),
   ],
 )
 def test_losses_of_twenty_steps_are_torch_s(tmp_path, trained, family):
@@ -162,7 +175,7 @@ def test_losses_of_twenty_steps_are_torch_s(tmp_path, trained, family):
   np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
-@pytest.mark.parametrize("trained", ["decoder", "lora", "all"])
+@pytest.mark.parametrize("trained", ["decoder", "lora", "lora of all", "all"])
 @pytest.mark.parametrize("family", torch_inputs.SEVERAL)
 def test_losses_on_rows_of_tiles_are_torch_s(tmp_path, family, trained):
   base = torch_inputs.make_base(tmp_path / "base", family)

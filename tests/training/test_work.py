@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import MODULES, LoraConfig
 from mllm_selector_jax.training import peaks, train_step, work
 from tests.training import toy
 
@@ -20,30 +20,43 @@ WIDE = dataclasses.replace(
 )
 
 
+# A tower that is most of the model.
+SEEING = dataclasses.replace(
+  WIDE, vision=dataclasses.replace(WIDE.vision, width=512, mlp=2048, layers=4)
+)
+
 # As VipLLaVA has it.
 SEVERAL = dataclasses.replace(WIDE, feature_layer=(-1, 1, 0), projector_norm=True)
 
 
-def make_case(rank, config):
+EVERY = tuple(MODULES)
+
+
+def make_case(rank, modules, config):
   params = mllm.init(config, 0)
   if rank:
-    return mllm.add_adapter(config, params, LoraConfig(rank, 1.0), 0)
+    return mllm.add_adapter(config, params, LoraConfig(rank, 1.0, modules), 0)
   return config, params
 
 
 @pytest.mark.parametrize(
-  ("trainable", "rank", "base"),
+  ("trainable", "rank", "modules", "base"),
   [
-    ("projector", 0, WIDE),
-    ("decoder", 0, WIDE),
-    ("all", 0, WIDE),
-    ("decoder", 64, WIDE),
-    ("projector", 0, SEVERAL),
-    ("all", 0, SEVERAL),
+    ("projector", 0, (), WIDE),
+    ("decoder", 0, (), WIDE),
+    ("all", 0, (), WIDE),
+    ("decoder", 64, ("decoder",), WIDE),
+    ("projector", 64, ("projector",), WIDE),
+    ("decoder", 64, ("decoder", "projector"), WIDE),
+    ("all", 64, ("decoder", "tower"), WIDE),
+    ("all", 64, EVERY, WIDE),
+    ("all", 64, EVERY, SEEING),
+    ("projector", 0, (), SEVERAL),
+    ("all", 0, (), SEVERAL),
   ],
 )
-def test_a_step_costs_what_the_compiler_counts(trainable, rank, base):
-  config, params = make_case(rank, base)
+def test_a_step_costs_what_the_compiler_counts(trainable, rank, modules, base):
+  config, params = make_case(rank, modules, base)
   trained, frozen = train_step.split_params(params, trainable)
   # One sample with an image fills each row, so that little is masked or padded.
   batch = full_batch()

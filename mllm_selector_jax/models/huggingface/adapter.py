@@ -1,12 +1,14 @@
 """A LoRA adapter as a directory that peft loads onto the base in transformers."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mllm_selector_jax.models import lora
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping, tensor_names
 from mllm_selector_jax.models.huggingface.source import write_json
@@ -18,7 +20,7 @@ from mllm_selector_jax.types import Params
 TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 # By `MllmConfig.names`, where it is not LLaVA's.
 PROJECTORS = {"qwen2_vl": ("visual.merger",), "qwen3_vl": ("visual.merger",)}
-MATRICES = {"lora_a": "lora_A", "lora_b": "lora_B"}
+PREFIX = "base_model.model.model."  # of a model that peft has wrapped
 
 
 def write_adapter(
@@ -26,7 +28,7 @@ def write_adapter(
 ) -> None:
   """Writes adapter_config.json and adapter_model.safetensors.
 
-  The projector, which is tuned with the adapter, is in it whole, under
+  A projector without adapters, which is tuned beside them, is in it whole, under
   `modules_to_save`. So is a newline vector; peft loads it by its name, though it
   belongs to no module. In a run of several processes all must call it.
 
@@ -41,6 +43,7 @@ def write_adapter(
   if not peers.is_first_process():
     return
   folder.mkdir(parents=True, exist_ok=True)
+  whole = "projector" not in config.lora.parts
   description = {
     "peft_type": "LORA",
     "task_type": "CAUSAL_LM",
@@ -49,12 +52,27 @@ def write_adapter(
     "lora_alpha": config.lora.alpha,
     "lora_dropout": 0.0,
     "bias": "none",
-    "target_modules": TARGETS,
-    "modules_to_save": list_projectors(config),
+    "target_modules": find_targets(config, params["adapter"]),
+    "modules_to_save": list_projectors(config) if whole else None,
     "inference_mode": True,
   }
   write_json(folder / "adapter_config.json", description)
   write_tensors(folder / "adapter_model.safetensors", tensors)
+
+
+def find_targets(config: MllmConfig, adapter: Params) -> str:
+  """The regular expression of the names of the modules that have adapters."""
+  targets = []
+  for part in lora.list_adapted(adapter):
+    if part == "decoder":
+      targets.append(TARGETS)
+      continue
+    for leaf, _ in _list_adapters(config, part, lora.pick(adapter, part)):
+      pattern = re.escape(_name_module(config, leaf.names[0]))
+      if leaf.stacked:  # the name is that of the first layer
+        pattern = pattern.replace(r"\.0\.", r"\.\d+\.", 1)
+      targets.append(f".*{pattern}")
+  return "|".join(targets)
 
 
 def list_projectors(config: MllmConfig) -> list[str]:
@@ -67,26 +85,60 @@ def list_projectors(config: MllmConfig) -> list[str]:
 def list_tensors(
   config: MllmConfig, params: Params
 ) -> Iterator[tuple[str, np.ndarray]]:
-  """Every tensor of the adapter and of the projector by peft's name."""
-  for name, adapter in params["adapter"]["layers"].items():
-    stem = _module_name(tensor_names.NAMES[f"decoder/layers/{name}"])
-    for ours, theirs in MATRICES.items():
-      for layer, matrix in enumerate(row_shares.fetch(adapter[ours])):
-        key = f"{stem.replace('*', str(layer))}.{theirs}.weight"
-        yield key, np.ascontiguousarray(matrix.T, np.float32)
+  """Every tensor of the adapter and of a whole projector by peft's name."""
+  assert config.lora is not None
+  for part in lora.list_adapted(params["adapter"]):
+    adapters = lora.pick(params["adapter"], part)
+    for leaf, adapter in _list_adapters(config, part, adapters):
+      down, up = (row_shares.fetch(adapter[name]) for name in lora.MATRICES)
+      if not leaf.stacked:
+        down, up = down[None], up[None]
+      for layer, name in enumerate(leaf.names):
+        stem = PREFIX + _name_module(config, name)
+        yield f"{stem}.lora_A.weight", _to_float(leaf.to_theirs(down[layer]))
+        # The outputs of layers that share an adapter lie one after the other.
+        joined = up[layer].reshape(len(up[layer]), -1)
+        yield f"{stem}.lora_B.weight", _to_float(joined.T)
+  if "projector" in config.lora.parts:
+    return
   for leaf in mapping.list_leaves(config):
     if leaf.path.startswith("projector/"):
-      array: Any = params
-      for key in leaf.path.split("/"):
-        array = array[key]
-      array = row_shares.fetch(array).astype(np.float32)
+      array = row_shares.fetch(_find(params, leaf.path)).astype(np.float32)
       for name, part in zip(
         leaf.names, array if leaf.stacked else [array], strict=True
       ):
-        yield _module_name(name), np.ascontiguousarray(leaf.to_theirs(part))
+        yield PREFIX + name, np.ascontiguousarray(leaf.to_theirs(part))
 
 
-def _module_name(name: str) -> str:
-  """A tensor's or module's path in a model of transformers that peft has wrapped."""
-  name = name.replace(tensor_names.DECODER, "language_model.")
-  return "base_model.model.model." + name
+def _list_adapters(
+  config: MllmConfig, part: str, adapters: Params
+) -> Iterator[tuple[mapping.Leaf, Params]]:
+  """The kernels of a part that have adapters, and these; of shared ones the first."""
+  leaves = {leaf.path: leaf for leaf in mapping.list_leaves(config)}
+
+  def walk(path: str, tree: Params) -> Iterator[tuple[mapping.Leaf, Params]]:
+    if "lora_a" in tree:
+      yield leaves[f"{path}/kernel"], tree
+      return
+    for name, inner in tree.items():
+      layer = lora.FUSED[0] if name == lora.SHARED else name
+      yield from walk(f"{path}/{layer}", inner)
+
+  return walk(part, adapters)
+
+
+def _name_module(config: MllmConfig, kernel: str) -> str:
+  """The name of the module of a kernel with this canonical name."""
+  name = kernel.removesuffix(".weight")
+  return tensor_names.module_name(name, config.vision.names)
+
+
+def _find(params: Params, path: str) -> Any:
+  found: Any = params
+  for key in path.split("/"):
+    found = found[key]
+  return found
+
+
+def _to_float(matrix: np.ndarray) -> np.ndarray:
+  return np.ascontiguousarray(matrix, np.float32)

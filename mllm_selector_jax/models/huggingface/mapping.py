@@ -53,27 +53,31 @@ class Leaf:
     """Whether their rows are the vocabulary's."""
     return self.path in ("decoder/token_embedding", "decoder/head")
 
+  @property
+  def _patches(self) -> int:
+    """Merged patches, each with as many channels as leave the layer."""
+    return self.ours[0] // self.ours[1]
+
   def to_ours(self, array: np.ndarray) -> np.ndarray:
     """One tensor, in our layout."""
     if self.layout == "patch":
       # [width, channel, (frame,) row, column] to [(frame, row, column, channel), width]
       return np.moveaxis(array, (0, 1), (-1, -2)).reshape(-1, array.shape[0])
     if self.layout == "unfolded":
-      patches = self.ours[0] // self.ours[1]
-      return array.reshape(len(array), -1, patches).T.reshape(self.ours)
+      return array.reshape(len(array), -1, self._patches).T.reshape(self.ours)
     if self.leading:
       return array.reshape(array.shape[self.leading :])
     return array.T if self.layout == "transposed" else array
 
   def to_theirs(self, array: np.ndarray) -> np.ndarray:
-    """One tensor, in theirs."""
+    """One tensor, in theirs; or an adapter's first matrix, of as many inputs."""
     if self.layout == "patch":
       side = round((len(array) / 3 / self.frames) ** 0.5)
       axes = (self.frames,) * (self.frames > 1) + (side, side, 3, -1)
       return np.moveaxis(array.reshape(axes), (-1, -2), (0, 1))
     if self.layout == "unfolded":
       rows, width = array.shape
-      return array.reshape(rows // width, width, width).T.reshape(width, rows)
+      return array.reshape(self._patches, -1, width).T.reshape(width, rows)
     if self.leading:
       return array.reshape((1,) * self.leading + array.shape)
     return array.T if self.layout == "transposed" else array

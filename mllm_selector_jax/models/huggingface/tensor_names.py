@@ -85,6 +85,7 @@ class Tower(NamedTuple):
       the three take the places of "qkv" by the names in `parts`.
     parts: ends of the names of query, key and value.
     joined: whether exports hold the three as one tensor, too.
+    modules: from these names to those that the modules have in transformers 5.
   """
 
   names: dict[str, str]
@@ -92,6 +93,7 @@ class Tower(NamedTuple):
   fused: str = ""
   parts: tuple[str, str, str] = ("", "", "")
   joined: bool = False
+  modules: tuple[tuple[str, str], ...] = ()
 
 
 CLIP = Tower(
@@ -116,6 +118,7 @@ CLIP = Tower(
     (r"^vision_tower\.(?!vision_model\.)", _CLIP),
     (r"^(embeddings|encoder|pre_layrnorm|post_layernorm|head)\.", _CLIP + r"\1."),
   ),
+  modules=((r"^vision_tower\.vision_model\.", "vision_tower."),),
 )
 
 INTERN_VIT = Tower(
@@ -186,6 +189,12 @@ DINOV2 = Tower(
     (r"^(vision_tower\..*\.attention\.)k_proj\.", r"\1attention.key."),
     (r"^(vision_tower\..*\.attention\.)v_proj\.", r"\1attention.value."),
     (r"^(vision_tower\..*\.attention\.)o_proj\.", r"\1output.dense."),
+  ),
+  modules=(
+    (r"\.attention\.query$", ".q_proj"),
+    (r"\.attention\.key$", ".k_proj"),
+    (r"\.attention\.value$", ".v_proj"),
+    (r"\.output\.dense$", ".o_proj"),
   ),
 )
 
@@ -322,4 +331,18 @@ def join_fused(name: str, tower: str) -> str:
   if kind.joined:
     for part in kind.parts:
       name = name.replace(part, kind.fused)
+  return name
+
+
+def module_name(name: str, tower: str) -> str:
+  """The name of a linear layer among the modules of a model in transformers 5.
+
+  Args:
+    name: its canonical name.
+    tower: a key of `TOWERS`.
+  """
+  name = name.replace(DECODER, "language_model.")
+  name = join_fused(name + ".", tower).removesuffix(".")
+  for pattern, replacement in TOWERS[tower].modules:
+    name = re.sub(pattern, replacement, name)
   return name

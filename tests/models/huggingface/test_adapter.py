@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 
 from mllm_selector_jax.data.packing import assembly, loader, row_packing
 from mllm_selector_jax.models import huggingface, lora
-from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.models.huggingface import merge_adapter
+from mllm_selector_jax.models.lora_options import MODULES, LoraConfig
 from tests.models import packed, tiny, torch_inputs
 from tests.models.huggingface.test_parity import CASES, assert_agree, load_torch, run
 from tests.training import toy
 
 torch.set_num_threads(1)
+EVERY = tuple(MODULES)
 
 
 def assert_rows_agree(model, config, params, encoder):
@@ -45,43 +46,72 @@ def assert_rows_agree(model, config, params, encoder):
       start = end
 
 
-@pytest.mark.parametrize("name", ["grouped", "qwen2 tied, siglip", "vipllava"])
-def test_peft_agrees_on_the_adapter_and_on_its_merge(tmp_path, name):
+@pytest.mark.parametrize(
+  ("name", "modules"),
+  [
+    *((name, ("decoder",)) for name in ("grouped", "qwen2 tied, siglip", "vipllava")),
+    *(
+      (name, EVERY)
+      for name in ("grouped", "qwen2 tied, siglip", "qwen3, dinov2", "internvl 6b")
+    ),
+    ("vipllava", ("decoder", "tower")),
+    ("vipllava", ("projector",)),
+  ],
+)
+def test_peft_agrees_on_the_adapter_and_on_its_merge(tmp_path, name, modules):
   base = tiny.make_base(tmp_path / "base", **CASES[name])
-  assert_peft_agrees(tmp_path, base, assert_agree)
+  assert_peft_agrees(tmp_path, base, assert_agree, modules)
 
 
+@pytest.mark.parametrize("modules", [("decoder",), EVERY])
 @pytest.mark.parametrize("family", torch_inputs.SEVERAL)
-def test_peft_agrees_on_rows_of_several_images(tmp_path, family):
+def test_peft_agrees_on_rows_of_several_images(tmp_path, family, modules):
   base = torch_inputs.make_base(tmp_path / "base", family)
   encoder = torch_inputs.open_encoder(base)
   check = functools.partial(assert_rows_agree, encoder=encoder)
-  named = assert_peft_agrees(tmp_path, base, check)
+  named = assert_peft_agrees(tmp_path, base, check, modules)
   assert ("model.image_newline" in named) == family.startswith("llava")
 
 
-def assert_peft_agrees(folder, base, check):
+def find_module(name):
+  """Which of `MODULES` a layer of a model in transformers belongs to."""
+  if "projector" in name or "merger" in name:
+    return "projector"
+  return "decoder" if "language_model" in name else "tower"
+
+
+def assert_peft_agrees(folder, base, check, modules):
   """Checks an adapter of a base, and its merge; gives the names of the tensors.
 
   Args:
     folder: to write the models to.
     base: the directory of the base.
     check: compares (model in torch, config, params).
+    modules: that have adapters.
   """
   config = huggingface.read_config(base)
   params = packed.random_params(config)
   huggingface.write_model(folder / "start", config, params, base)
   # The projector is tuned, too; all else of the base stays.
-  config = packed.dataclasses.replace(config, lora=LoraConfig(rank=4, alpha=6.0))
+  lora_config = LoraConfig(rank=4, alpha=6.0, modules=modules)
+  config = packed.dataclasses.replace(config, lora=lora_config)
   noise = packed.random_params(config, seed=1)
-  params |= {"adapter": noise["adapter"], "projector": noise["projector"]}
+  whole = set() if "projector" in modules else {"projector"}
+  params |= {name: noise[name] for name in ("adapter", *whole)}
   huggingface.write_adapter(folder / "adapter", config, params, "the/base")
-  model = peft.PeftModel.from_pretrained(
-    load_torch(folder / "start"), folder / "adapter"
-  ).eval()
-  adapted = {n for n, _ in model.named_parameters() if "lora_" in n}
-  assert len(adapted) == 2 * 7 * config.decoder.layers
-  assert not any("vision" in name for name in adapted)
+  plain = load_torch(folder / "start")
+  linear = {n for n, m in plain.named_modules() if isinstance(m, torch.nn.Linear)}
+  wanted = {n for n in linear - {"lm_head"} if find_module(n) in modules}
+  model = peft.PeftModel.from_pretrained(plain, folder / "adapter").eval()
+  adapted = [n.split(".lora_") for n, _ in model.named_parameters() if ".lora_" in n]
+  assert {n.removeprefix("base_model.model.") for n, _ in adapted} == wanted
+  assert len(adapted) == 2 * len(wanted)
+  # Nothing of the file is passed over, and nothing is missing in it.
+  saved = load_file(folder / "adapter/adapter_model.safetensors")
+  newline = {name for name in saved if name.endswith("image_newline")}
+  loaded = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+  assert loaded.keys() == saved.keys() - newline
+  assert bool(newline) == (config.newline and bool(whole))
   check(model, config, params)
   # Merged by us and by peft.
   base_config, merged = lora.merge(config, params)

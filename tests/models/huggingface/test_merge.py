@@ -10,8 +10,8 @@ import transformers
 from safetensors.torch import load_file
 
 from mllm_selector_jax.models import huggingface, lora
-from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.models.huggingface import merge_adapter
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.types import InputError
 from tests.models import packed, tiny
 from tests.models.huggingface import bases, loose

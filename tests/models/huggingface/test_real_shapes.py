@@ -11,10 +11,11 @@ from benchmarks.plan_families import CASES, QWEN3_8B
 from mllm_selector_jax import sharding, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import logical_axes
-from mllm_selector_jax.models.config import LoraConfig, MllmConfig
+from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping, tensor_names
 from mllm_selector_jax.models.huggingface.families import read_decoder, read_tower
 from mllm_selector_jax.models.huggingface.model_families import find_family
+from mllm_selector_jax.models.lora_options import LoraConfig
 
 # Tensors and parameters of each, as the published files' headers sum up:
 # 24 x 16 + 7 of the tower (without its position ids), 4, 9 a layer, 3.

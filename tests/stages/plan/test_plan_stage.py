@@ -8,7 +8,7 @@ import pytest
 from mllm_selector_jax.data.packing.tree_packing import make_plan
 from mllm_selector_jax.inputs import base_model as bases
 from mllm_selector_jax.models import huggingface, mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.pipeline.flops import make_row_rates, row_flops
 from mllm_selector_jax.planning import estimate, topology
 from mllm_selector_jax.settings import check_settings

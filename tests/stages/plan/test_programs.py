@@ -10,7 +10,7 @@ from mllm_selector_jax.configs import default
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.planning import advice, programs, topology
 from mllm_selector_jax.scoring.engine import ScoreOptions
 from mllm_selector_jax.training import optimizer, train_step

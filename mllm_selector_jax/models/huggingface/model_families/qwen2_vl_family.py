@@ -39,6 +39,7 @@ def read_native_tower(config: Any, **fields: Any) -> VisionConfig:
     post_norm=False,
     native=True,
     frames=config.temporal_patch_size,
+    fused=True,
     **fields,
   )
 
