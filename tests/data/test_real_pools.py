@@ -199,7 +199,7 @@ def mixed():
     ]
     for name in mixture.ROWS
   }
-  texts = [mixture.Row(f"text-{n}", "text", "text", "Why?", "So.") for n in range(600)]
+  texts = [mixture.Row(f"text-{n}", "text", "text", "Why?", "So.") for n in range(300)]
   others = [*texts, *mixture.make_codes(mixture.CODES)]
   return (pools, *mixture.mix(pools, others))
 
@@ -207,10 +207,10 @@ def mixed():
 def test_the_mixture_has_its_shares(mixed):
   _, made, truth = mixed
   ids = [row.id for row in made]
-  assert len(made) == len(set(ids)) == 4000 and set(truth["tasks"]) == set(ids)
+  assert len(made) == len(set(ids)) == 2000 and set(truth["tasks"]) == set(ids)
   own = [row for row in made if row.id not in truth["copies"]]
   count = collections.Counter(row.source for row in own)
-  assert count["text"] == 600 == 0.15 * len(made)
+  assert count["text"] == 300 == 0.15 * len(made)
   assert count["scraped"] == sum(mixture.SCRAPED.values())
   assert {name: count[name] for name in mixture.ROWS} == mixture.ROWS
   assert len(truth["copies"]) == 120 == 0.03 * len(made)
