@@ -3,7 +3,7 @@
 For a machine with a GPU (one H200, say) and no network, that is lent for half an hour:
 
     python -m benchmarks.accelerator pack --into=parts          # here
-    python -m benchmarks.accelerator unpack --parts=parts --store=/tmp/store    # there
+    python3 parts/accelerator_pack.py parts /tmp/store          # there
     python -m benchmarks.accelerator kernels --out=figures.jsonl --limit=540
     python -m benchmarks.accelerator scoring --out=figures.jsonl --sizes=1b,7b
     python -m benchmarks.accelerator training --out=figures.jsonl --sizes=1b,3b,7b

@@ -4,8 +4,8 @@ A case is `mllm-selector compare` of benchmarks/headline.py, or of another confi
 the pool of one seed, in a workdir of its own. It is stopped by SIGTERM before the
 call's time is over, and goes on from its workdir in the next one. Several seeds may run
 at once (`--parallel`), since a model of a million parameters leaves most of an
-accelerator idle. If the machine and with it the workdirs are gone, finished seeds are in the
-figures, and only those that were not finished begin anew.
+accelerator idle. If the machine and with it the workdirs are gone, finished seeds are
+in the figures, and only those that were not finished begin anew.
 """
 
 import json

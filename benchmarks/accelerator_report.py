@@ -144,7 +144,7 @@ def format_scoring(found: Figures) -> str:
 
 
 def _compare(losses: list[float], wanted: list[float] | None) -> list[Any]:
-  """The largest relative distance, its 99th percentile, and how alike the orders are."""
+  """The largest relative distance, its 99th percentile, how alike the orders are."""
   from benchmarks.scoring_report import overlap, spearman
 
   if wanted is None or losses is wanted:
