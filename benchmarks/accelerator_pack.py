@@ -36,13 +36,14 @@ MANIFEST = "manifest.json"
 PLATFORMS = ("2_28", "2_27", "2_17", "2_24", "2_26", "2_31")
 # Of an image for jax and torch on CUDA; what else setup.py asks for is carried.
 THERE = (
-  "absl-py aiofiles click cloudpickle contourpy cycler etils filelock flax fonttools"
-  " fsspec hf-xet httpcore httpx huggingface-hub humanize importlib-resources jax"
-  " jaxlib jinja2 kiwisolver markdown-it-py markupsafe matplotlib mdurl ml-dtypes"
-  " msgpack numpy opt-einsum optax orbax-checkpoint packaging peft pillow prometheus-client protobuf"
-  " psutil pyarrow pygments pyparsing python-dateutil pyyaml regex requests rich"
-  " safetensors scipy sentencepiece shellingham simplejson six tensorstore tokenizers"
-  " torch tqdm treescope typer typing-extensions uvloop zipp"
+  "absl-py aiofiles click cloudpickle contourpy cycler etils filelock flax"
+  " fonttools fsspec hf-xet httpcore httpx huggingface-hub humanize importlib-"
+  " resources jax jaxlib jinja2 kiwisolver markdown-it-py markupsafe matplotlib"
+  " mdurl ml-dtypes msgpack numpy opt-einsum optax orbax-checkpoint packaging peft"
+  " pillow prometheus-client protobuf psutil pyarrow pygments pyparsing python-"
+  " dateutil pyyaml regex requests rich safetensors scipy sentencepiece shellingham"
+  " simplejson six tensorstore tokenizers torch tqdm treescope typer typing-"
+  " extensions uvloop zipp"
 ).split()
 
 
