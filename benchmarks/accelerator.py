@@ -20,8 +20,9 @@ For a machine with a GPU (one H200, say) and no network, that is lent for half a
 - headline: `compare` of benchmarks/headline.py, a pool a seed.
 - report: the file's figures as tables in Markdown.
 
-Each call stops before `--limit` seconds have passed and is repeated until its exit
-status is 0; 75 says that cases are left. `--sizes=tiny` tries everything on CPUs.
+Each call ends before `--limit` seconds have passed, with exit status 75 if it is to be
+repeated, and else with 0, or 1 if cases failed. `--again` runs those that failed once
+more. `--sizes=tiny` tries everything on CPUs.
 benchmarks/accelerator_ledger.py says how cases are run and kept.
 """
 
@@ -36,7 +37,6 @@ from pathlib import Path
 from benchmarks import accelerator_ledger
 
 MEASURED = ("kernels", "scoring", "training", "headline")
-UNFINISHED = 75  # exit status: call again
 
 
 def read_arguments(words: list[str]) -> argparse.Namespace:
@@ -52,6 +52,7 @@ def read_arguments(words: list[str]) -> argparse.Namespace:
     command.add_argument("--only", default="*", help="pattern of cases' names")
     command.add_argument("--work", type=Path, help="kept between calls")
     command.add_argument("--parallel", type=int, default=1, help="cases at once")
+    command.add_argument("--again", action="store_true", help="what failed, too")
     command.add_argument("--list", action="store_true", help="show cases, run nothing")
     command.add_argument("--seeds", default="41:51", help="of the headline: first:end")
     command.add_argument("--epochs", type=int, default=3, help="of the headline")
@@ -117,10 +118,9 @@ def measure(arguments: argparse.Namespace) -> int:
       print(f"{case.key:45} {case.seconds:5.0f} s  {ledger.state(case.key)}")
     return 0
   work = arguments.work or Path(tempfile.gettempdir()) / "accelerator-work"
-  over = accelerator_ledger.run(
-    cases, ledger, arguments.limit, work.absolute(), arguments.parallel
+  return accelerator_ledger.run(
+    cases, ledger, arguments.limit, work.absolute(), arguments.parallel, arguments.again
   )
-  return 0 if over else UNFINISHED
 
 
 def main(words: list[str] | None = None) -> int:

@@ -12,8 +12,10 @@ runs again, from where it was if it can go on, and else from its start, once the
 more time than it had; if it could not be finished in two whole calls, it is given up.
 """
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,8 +27,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
+UNFINISHED = 75  # exit status: call again
 MOST_STOPS = 2  # of a case that begins anew each time and had a whole call
 WHOLE = 0.9  # of a call's time, which counts as all of it
+_RUNNING: set[subprocess.Popen] = set()
 GRACE = 15.0  # seconds that a stopped case has to save what it can go on from
 
 
@@ -109,9 +113,14 @@ def read_figures(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def run(
-  cases: list[Case], ledger: Ledger, limit: float, work: Path, parallel: int = 1
-) -> bool:
-  """Runs the cases that are not over, in order; whether all of them are now.
+  cases: list[Case],
+  ledger: Ledger,
+  limit: float,
+  work: Path,
+  parallel: int,
+  again: bool,
+) -> int:
+  """Runs the cases that are not over, in order.
 
   Args:
     cases: all of the command's.
@@ -119,10 +128,20 @@ def run(
     limit: seconds, by which this returns.
     work: a folder for logs, compiled programs, and what cases go on from.
     parallel: cases at the same time.
+    again: whether cases that failed or were given up run once more.
+
+  Returns:
+    The exit status: 0, 1 if cases failed, `UNFINISHED` if the call is to be repeated.
   """
   end = time.monotonic() + limit
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, _end_all)
   (work / "logs").mkdir(parents=True, exist_ok=True)
-  left = [case for case in cases if not ledger.is_over(case)]
+  left = [
+    case
+    for case in cases
+    if not ledger.is_over(case) or (again and ledger.state(case.key) != "done")
+  ]
 
   def attempt(case: Case) -> None:
     remaining = end - time.monotonic() - GRACE
@@ -140,11 +159,15 @@ def run(
   with futures.ThreadPoolExecutor(parallel) as threads:
     for done in [threads.submit(attempt, case) for case in left]:
       done.result()
-  waiting = sum(not ledger.is_over(case) for case in cases)
+  waiting = [case.key for case in cases if not ledger.is_over(case)]
+  failed = [case.key for case in cases if ledger.state(case.key) == "failed"]
   print(
-    f"{len(cases) - waiting} of {len(cases)} cases are over; figures in {ledger.path}"
+    f"{len(cases) - len(waiting)} of {len(cases)} cases are over; figures in"
+    f" {ledger.path}" + ("; failed: " + ", ".join(failed) if failed else "")
   )
-  return not waiting
+  if waiting:
+    return UNFINISHED
+  return 1 if failed else 0
 
 
 def _run_case(case: Case, ledger: Ledger, end: float, limit: float, work: Path) -> None:
@@ -160,8 +183,13 @@ def _run_case(case: Case, ledger: Ledger, end: float, limit: float, work: Path) 
       stderr=said,
       cwd=ROOT,
       env=_environment(work) | case.settings.get("environment", {}),
+      start_new_session=True,  # so that what it starts can be killed with it
     )
-    status, stopped = _wait(process, end)
+    _RUNNING.add(process)
+    try:
+      status, stopped = _wait(process, end)
+    finally:
+      _kill(process)
     lines = list(read_lines(result))
   seconds = round(time.monotonic() - begun, 1)
   state: dict[str, Any] = {"case": case.key, "state": "done", "seconds": seconds}
@@ -185,8 +213,22 @@ def _wait(process: subprocess.Popen, end: float) -> tuple[int, bool]:
   try:
     return process.wait(max(1.0, end - time.monotonic())), True
   except subprocess.TimeoutExpired:
-    process.kill()
+    _kill(process)
     return process.wait(), True
+
+
+def _kill(process: subprocess.Popen) -> None:
+  """Kills what is left of a case: its process, and those that this has started."""
+  with contextlib.suppress(ProcessLookupError):
+    os.killpg(process.pid, signal.SIGKILL)
+  _RUNNING.discard(process)
+
+
+def _end_all(number: int, _: Any) -> None:
+  """Handles a signal to the call: no case outlives it."""
+  for process in list(_RUNNING):
+    _kill(process)
+  os._exit(128 + number)
 
 
 def _environment(work: Path) -> dict[str, str]:

@@ -94,7 +94,7 @@ def test_an_interrupted_headline_goes_on(tmp_path):
   limit = accelerator_ledger.GRACE + 8
   flags = ("headline", "--seeds=3:4", "--epochs=1")
   status, said = call(tmp_path, *flags, f"--limit={limit}")
-  assert status == accelerator.UNFINISHED, said
+  assert status == accelerator_ledger.UNFINISHED, said
   figures = read_figures(tmp_path / "figures.jsonl")["headline/3"]
   assert figures["state"] == "stopped" and "plan" not in figures
   status, said = call(tmp_path, *flags, "--limit=1500")
