@@ -117,6 +117,13 @@ def measure(arguments: argparse.Namespace) -> int:
     for case in cases:
       print(f"{case.key:45} {case.seconds:5.0f} s  {ledger.state(case.key)}")
     return 0
+  if not {"tiny", "small"} & {*arguments.sizes.split(",")}:
+    if accelerator_ledger.find_platform() == "cpu":
+      print(
+        "jax sees no accelerator here, on which alone these sizes end; install its"
+        " plug-in, or give --sizes=tiny or small"
+      )
+      return 2
   work = arguments.work or Path(tempfile.gettempdir()) / "accelerator-work"
   return accelerator_ledger.run(
     cases, ledger, arguments.limit, work.absolute(), arguments.parallel, arguments.again

@@ -170,6 +170,15 @@ def run(
   return 1 if failed else 0
 
 
+def find_platform() -> str:
+  """What jax runs on, "cpu" or another; asked in a process that ends at once."""
+  script = "import jax; print(jax.default_backend())"
+  done = subprocess.run(
+    [sys.executable, "-c", script], capture_output=True, text=True, check=True
+  )
+  return done.stdout.split()[-1]
+
+
 def _run_case(case: Case, ledger: Ledger, end: float, limit: float, work: Path) -> None:
   begun = time.monotonic()
   log = work / "logs" / (case.key.replace("/", "-") + ".txt")

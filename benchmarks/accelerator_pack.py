@@ -231,7 +231,8 @@ def _install(archive: Path, store: Path) -> None:
     subprocess.run(command, check=True)
   for text in _list_unmet(store / "code" / "setup.py", site):
     print(text)
-  print(f"export PYTHONPATH={site}:{store / 'code'}; cd {store / 'code'}")
+  code_folder = store.absolute() / "code"
+  print(f"export PYTHONPATH={site.absolute()}:{code_folder}; cd {code_folder}")
 
 
 def _list_unmet(setup: Path, site: Path) -> Iterator[str]:

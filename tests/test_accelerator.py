@@ -194,6 +194,12 @@ def test_parts_that_come_in_two_calls_are_installed(tmp_path):
   assert done.stdout.strip() == "1.5", done.stderr
 
 
+def test_large_sizes_are_refused_without_an_accelerator(tmp_path, capsys):
+  status = accelerator.main(["scoring", f"--out={tmp_path / 'a'}", "--sizes=7b"])
+  assert status == 2 and not (tmp_path / "a").exists()
+  assert "jax sees no accelerator" in capsys.readouterr().out
+
+
 def test_parts_larger_than_can_be_carried_are_refused(tmp_path, capsys):
   words = ["pack", f"--into={tmp_path}", "--megabytes=61"]
   assert accelerator.main(words) == 2
