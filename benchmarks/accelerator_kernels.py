@@ -1,9 +1,9 @@
 """Attention by every kernel, against float32 over all pairs: the command `kernels`.
 
-A case is a layout (who sees whom, `LAYOUTS`) and a type. In it each kernel computes the
-same drawn vectors: "cudnn" or "splash", whichever the platform has (splash interpreted
-on CPUs); "xla", as the models use it without a fast kernel; and "blocks", which visits
-only blocks of keys that are seen. What a kernel refuses is a figure too.
+A case is a layout (who sees whom, `LAYOUTS`). In it each kernel computes the same drawn
+vectors in each type: "cudnn" or "splash", whichever the platform has (splash
+interpreted on CPUs); "xla", as the models use it without a fast kernel; and "blocks",
+which visits only blocks of keys that are seen. What a kernel refuses is a figure too.
 """
 
 import statistics
@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.accelerator_ledger import Case
 
-PLANNED = 70.0  # seconds of a case on an accelerator, compilation included
+PLANNED = 60.0  # seconds of a case on an accelerator, compilation included
 FAST = {"gpu": "cudnn", "tpu": "splash", "cpu": "splash"}
-REPEATS, ENOUGH = 20, 2.0  # turns, and seconds after which there are no more of them
+REPEATS, ENOUGH = 20, 1.0  # turns, and seconds after which there are no more of them
 DENSE_BYTES = 16e9  # of float32 scores over all pairs, for which they are the reference
 
 
@@ -43,6 +43,7 @@ LAYOUTS = {
   "many": Shape(1, 32768, 16, 16, 80),
 }
 TINY = {name: Shape(1, 200, 2, 1 if name == "grouped" else 2, 16) for name in LAYOUTS}
+DTYPES = ("bfloat16", "float32")
 CAUSAL = ("packed", "shared", "grouped", "window")
 NEAR = 64  # patches of a window of Qwen2.5-VL's tower
 
@@ -52,27 +53,32 @@ def list_cases(arguments: Any) -> list[Case]:
   shapes = TINY if tiny else LAYOUTS
   seconds = 5.0 if tiny else PLANNED
   settings = {"matmul": 512 if tiny else 8192}
-  cases = [Case("kernels/machine", settings, seconds)]
-  for dtype in ("float32", "bfloat16"):
-    cases += [
-      Case(f"kernels/{name}/{dtype}", {"shape": shape, "dtype": dtype}, seconds)
+  widths = (64, 128, 4, 16) if tiny else (4096, 11008, 32, 128)
+  return [
+    Case("kernels/machine", settings, seconds),
+    Case("kernels/model", {"widths": widths}, seconds),
+    *(
+      Case(f"kernels/{name}", {"shape": shape}, seconds)
       for name, shape in shapes.items()
-    ]
-    widths = (64, 128, 4, 16, 64) if tiny else (4096, 11008, 32, 128, 2048)
-    model = {"widths": widths, "dtype": dtype}
-    cases.append(Case(f"kernels/model/{dtype}", model, seconds))
-  return cases
+    ),
+  ]
 
 
 def measure(key: str, settings: dict[str, Any], work: Path) -> dict[str, Any]:
   """A case's figures by name."""
   del work
-  _, name, *_ = key.split("/")
+  name = key.split("/")[1]
   if name == "machine":
     return measure_machine(settings["matmul"])
-  if name == "model":
-    return measure_model(settings["widths"], settings["dtype"])
-  return measure_layout(name, Shape(*settings["shape"]), settings["dtype"])
+  figures: dict[str, Any] = {}
+  for dtype in DTYPES:
+    if name == "model":
+      found = measure_model(settings["widths"], dtype)
+    else:
+      found = measure_layout(name, Shape(*settings["shape"]), dtype)
+      figures["shape"] = settings["shape"]
+    figures |= {f"{dtype} {what}": value for what, value in found.items()}
+  return figures
 
 
 def measure_machine(side: int) -> dict[str, Any]:
@@ -190,7 +196,7 @@ def measure_layout(name: str, shape: Shape, dtype: str) -> dict[str, Any]:
   with jax.default_matmul_precision("highest"):
     exact = make_both(reference, real)(*(x.astype("float32") for x in drawn))
   flops = 4.0 * shape.heads * shape.width * count_seen(layout, shape)
-  figures: dict[str, Any] = {"reference": title, "shape": list(shape)}
+  figures: dict[str, Any] = {"reference": title}
   fast = FAST[jax.default_backend()]
   kernels = {kernel: attention.KERNELS[kernel] for kernel in (fast, "xla")}
   if layout is not None:
@@ -280,7 +286,7 @@ def measure_model(widths: list[int], dtype: str) -> dict[str, Any]:
   from mllm_selector_jax.models import attention_check, mllm
   from mllm_selector_jax.models.config import DecoderConfig, MllmConfig, VisionConfig
 
-  width, mlp, heads, head_dim, _ = widths
+  width, mlp, heads, head_dim = widths
   config = MllmConfig(
     VisionConfig(16, 24, 2, 2, image_size=16, patch_size=8),
     DecoderConfig(40, width, mlp, 2, heads=heads, kv_heads=heads, head_dim=head_dim),

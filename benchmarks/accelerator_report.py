@@ -1,11 +1,13 @@
 """The figures of an accelerator as tables in Markdown: the command `report`."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.accelerator_kernels import DTYPES
 from benchmarks.accelerator_ledger import read_figures
 
 Figures = dict[str, dict[str, Any]]
@@ -70,22 +72,20 @@ def format_kernels(found: Figures) -> str:
   what += [f"{place} apart" for place in ("forward", "query", "key", "value")]
   lines = []
   for key, figures in found.items():
-    _, layout, *dtype = key.split("/")
-    for kernel in KERNELS if "shape" in figures else ():
-      own = [figures.get(f"{kernel} {name}") for name in what]
-      if error := figures.get(f"{kernel} error"):
+    layout, shape = key.split("/")[1], " x ".join(map(str, figures.get("shape", ())))
+    for dtype, kernel in itertools.product(DTYPES, KERNELS) if shape else ():
+      own = [figures.get(f"{dtype} {kernel} {name}") for name in what]
+      if error := figures.get(f"{dtype} {kernel} error"):
         own = [f"refused: {error}", *[None] * (len(what) - 1)]
       if any(value is not None for value in own):
-        shape = " x ".join(map(str, figures["shape"]))
-        lines.append([layout, shape, *dtype, kernel, *own])
+        lines.append([layout, shape, dtype, kernel, *own])
   head = ["layout", "rows, length, heads, of keys, width", "type", "kernel", *what]
   parts.append(format_table(head, lines))
-  models = [
-    [key.split("/")[2], figures["asked"], figures["chosen"], figures["said"]]
-    for key, figures in found.items()
-    if "chosen" in figures
-  ]
-  if models:
+  if model := found.get("kernels/model"):
+    models = [
+      [dtype, *(model[f"{dtype} {name}"] for name in ("asked", "chosen", "said"))]
+      for dtype in DTYPES
+    ]
     parts.append(format_table(["model", "kernel asked", "chosen", "said"], models))
   return "\n\n".join(parts)
 
