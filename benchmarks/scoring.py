@@ -5,13 +5,14 @@
     python -m benchmarks.scoring --size=7b --side=336 --patch=14 --dtype=bfloat16 \
       --samples=512 --row_lengths=2048 --batch_tokens=16384,32768 --matmul=8192
 
-B0, B1 and B2 are in benchmarks/scoring_torch.py; "ours" is `engine.run_pass` whole:
-plan, batches, all signals and embeddings, parts on disk. Each side starts from
-tokens and pixels in memory (torch's already normalised), has all cores, and is
-tuned over its batch sizes by three runs each before the clock starts. Compilation is
-told apart. Methods then take turns, `--repeats` times; medians are reported. The
-gain that is predicted for sharing is the ratio of the FLOPs that the two plans
-execute. CPU time is of all threads: on a machine with other work it says more.
+B0 to B2 are in benchmarks/scoring_torch.py, B3 and B4, for which `--methods` must ask,
+in scoring_packed.py; "ours" is `engine.run_pass` whole: plan, batches, all signals and
+embeddings, parts on disk. Each side starts from tokens and pixels in memory (torch's
+already normalised), has all cores, and is tuned over its batch sizes by three runs each
+before the clock starts. Compilation is told apart. Methods then take turns,
+`--repeats` times; medians are reported. The gain that is predicted for sharing is the
+ratio of the FLOPs that the two plans execute. CPU time is of all threads: on a machine
+with other work it says more.
 """
 
 import argparse
@@ -30,9 +31,12 @@ import numpy as np
 from mllm_selector_jax.runs.memory import keep_freed_memory
 
 METHODS = ("B0", "B1", "B2", "unshared", "shared")
+PACKED = ("B3", "B4")  # too, if they are named
+COMPILED = ("B2", "B4")
 
 
-def read_arguments() -> argparse.Namespace:
+def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
+  """From these words; None: from the command line."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -58,7 +62,7 @@ def read_arguments() -> argparse.Namespace:
   parser.add_argument("--loss_alone", action="store_true", help="no other signals")
   parser.add_argument("--memory", action="store_true", help="peaks, by processes")
   parser.add_argument("--only", help=argparse.SUPPRESS)  # method,setting
-  return parser.parse_args()
+  return parser.parse_args(words)
 
 
 def integers(text: str) -> list[int]:
@@ -149,35 +153,44 @@ class Torch:
     self.body = None
 
   def prepare(self, setting):
-    from benchmarks import scoring_torch
+    from benchmarks import scoring_packed, scoring_torch
 
-    if self.name == "B2" and self.body is None:
+    if self.name in PACKED:
+      scoring_packed.use_packed(self.rival)
+    if self.name in COMPILED and not self.body:
       self.body = scoring_torch.compile_body(self.rival)
     self.run(setting)
 
   def _cut(self, setting):
-    from benchmarks import scoring_torch
+    from benchmarks import scoring_packed, scoring_torch
 
     lengths = self.rival.lengths
     if self.name == "B0":
       return scoring_torch.cut_randomly(lengths, setting)
+    if self.name in PACKED:
+      return scoring_packed.cut_packed(lengths, setting)
     return scoring_torch.cut_by_length(lengths, setting)
 
   def run(self, setting) -> np.ndarray:
-    from benchmarks import scoring_torch
+    from benchmarks import scoring_packed, scoring_torch
 
     begun = time.perf_counter(), cpu_time()
     batches = self._cut(setting)
     if self.name == "B0":
       out = scoring_torch.run_plain(self.rival, batches)
+    elif self.name in PACKED:
+      body = self.body or self.rival.model.model
+      out = scoring_packed.run_packed(self.rival, batches, body)
     else:
       out = scoring_torch.run_sorted(self.rival, batches, self.body)
     self.seconds = time.perf_counter() - begun[0], cpu_time() - begun[1]
     return out
 
   def work(self, setting):
-    from benchmarks import scoring_torch
+    from benchmarks import scoring_packed, scoring_torch
 
+    if self.name in PACKED:
+      return scoring_packed.count_packed(self.rival)
     return scoring_torch.count_work(
       self.rival, self._cut(setting), plain=self.name == "B0"
     )
@@ -253,22 +266,32 @@ def measure_memory(name: str, setting: Any) -> float:
 
 def print_memory(arguments: argparse.Namespace) -> None:
   """What `measure_memory` reads: run in the process of one method."""
-  import jax
-
   name, setting = json.loads(arguments.only)
   _, _, methods = make_methods(arguments, [name])
-  method, on_device = methods[name], jax.default_backend() != "cpu"
-  page = resource.getpagesize()
-  held = int(Path("/proc/self/statm").read_text().split()[1]) * page
-  method.prepare(tuple(setting) if isinstance(setting, list) else setting)
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held
-  if on_device and name.startswith("B"):
+  held = held_memory()
+  methods[name].prepare(tuple(setting) if isinstance(setting, list) else setting)
+  print(read_peak(held, name.startswith("B")))
+
+
+def held_memory() -> int:
+  """Bytes of host memory that this process holds."""
+  pages = Path("/proc/self/statm").read_text().split()[1]
+  return int(pages) * resource.getpagesize()
+
+
+def read_peak(held: int, by_torch: bool) -> float:
+  """The peak so far, GB: of the device, by torch or jax; without one beyond `held`."""
+  import jax
+
+  if jax.default_backend() == "cpu":
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held
+  elif by_torch:
     import torch
 
     peak = torch.cuda.max_memory_allocated()
-  elif on_device:
+  else:
     peak = jax.devices()[0].memory_stats()["peak_bytes_in_use"]
-  print(peak / 1e9)
+  return peak / 1e9
 
 
 def main() -> None:
@@ -279,7 +302,8 @@ def main() -> None:
     return
   from benchmarks import scoring_report
 
-  names = [name for name in METHODS if name in arguments.methods.split(",")]
+  asked = arguments.methods.split(",")
+  names = [name for name in (*METHODS, *PACKED) if name in asked]
   config, pool, methods = make_methods(arguments, names)
   scoring_report.describe(arguments, config, pool)
   rates = scoring_report.measure_matmuls(arguments)
@@ -288,9 +312,9 @@ def main() -> None:
     try:
       best, seconds, found = tune(methods[name])
     except Exception as error:  # torch.compile may have no compiler here
-      if name != "B2":
+      if name not in COMPILED:
         raise
-      notes.append(f"B2 failed: {type(error).__name__}: {str(error)[:300]}")
+      notes.append(f"{name} failed: {type(error).__name__}: {str(error)[:300]}")
       continue
     settings[name], compile_seconds[name] = best, seconds
     tried = ", ".join(f"{key}: {value:.2f} s" for key, value in found.items())

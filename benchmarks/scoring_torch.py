@@ -109,7 +109,7 @@ def cut_by_length(lengths: np.ndarray, budget: int) -> Batches:
   return batches
 
 
-def _mean_losses(logits, wanted, owner, count) -> torch.Tensor:
+def mean_losses(logits, wanted, owner, count) -> torch.Tensor:
   """Mean cross-entropy of each row from its positions' float32 logits."""
   losses = torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="none")
   sums = torch.zeros(count, device=losses.device).index_add_(0, owner, losses)
@@ -150,7 +150,7 @@ def run_sorted(
     owner, place = torch.nonzero(targets[:, 1:] >= 0, as_tuple=True)
     logits = rival.model.lm_head(hidden[owner, place])
     wanted = targets[owner, place + 1]
-    out[batch] = _mean_losses(logits, wanted, owner, len(batch)).double().cpu().numpy()
+    out[batch] = mean_losses(logits, wanted, owner, len(batch)).double().cpu().numpy()
   return out
 
 

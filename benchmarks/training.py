@@ -27,7 +27,8 @@ from benchmarks.scoring import cpu_time, integers
 from mllm_selector_jax.runs.memory import keep_freed_memory
 
 
-def read_arguments() -> argparse.Namespace:
+def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
+  """From these words; None: from the command line."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -37,19 +38,61 @@ def read_arguments() -> argparse.Namespace:
   parser.add_argument("--patch", type=int, default=8, help="pixels of a patch")
   parser.add_argument("--dtype", default="float32")
   parser.add_argument("--remat", default="none")
+  parser.add_argument(
+    "--checkpoint", action="store_true", help="torch computes activations again"
+  )
+  parser.add_argument("--rank", type=int, default=0, help="of LoRA; 0 tunes in full")
   parser.add_argument("--batch", type=int, default=32, help="samples a step")
   parser.add_argument("--steps", type=int, default=30, help="timed, of each side")
   parser.add_argument("--row_lengths", default="256,512", help="tuned over (ours)")
   parser.add_argument("--budgets", default="1024,2048,8192", help="tuned over (torch)")
   parser.add_argument("--matmul", type=int, default=2048, help="side of the anchor")
   parser.add_argument("--alone", action="store_true", help="without torch")
-  return parser.parse_args()
+  return parser.parse_args(words)
+
+
+def prepare(arguments: argparse.Namespace) -> tuple[Any, ...]:
+  """What both sides take before their setting, drawn from one seed."""
+  from benchmarks import scoring_models, scoring_pools
+  from mllm_selector_jax.models import mllm
+  from mllm_selector_jax.models.config import LoraConfig
+  from mllm_selector_jax.training.optimizer_options import OptimizerOptions
+
+  hf_config = scoring_models.make_hf_config(
+    arguments.size, arguments.side, arguments.patch
+  )
+  config = scoring_models.make_config(hf_config, arguments.dtype, arguments.remat)
+  pool = scoring_pools.make_like_665k(arguments.samples, config)
+  params = mllm.init(config, 0)
+  if arguments.rank:
+    lora = LoraConfig(arguments.rank, 2 * arguments.rank)
+    config, params = mllm.add_adapter(config, params, lora, 0)
+  rng, count = np.random.default_rng(0), arguments.steps + 2
+  steps = [
+    rng.permutation(arguments.samples)[: arguments.batch] for _ in range(max(count, 4))
+  ]
+  options = OptimizerOptions(1e-3, warmup=0.1)
+  return arguments, config, pool, options, params, steps
 
 
 class Ours:
-  """The production step on packed rows; a setting is the row length."""
+  """The production step on packed rows; a setting is the row length.
 
-  def __init__(self, arguments, config, pool, options, params, steps, row_length: int):
+  With `keep` the parameters are copied, and the step is compiled ahead, on a copy of
+  the state. Without, there is one of each, and the first steps compile.
+  """
+
+  def __init__(
+    self,
+    arguments,
+    config,
+    pool,
+    options,
+    params,
+    steps,
+    row_length: int,
+    keep: bool = True,
+  ):
     import jax
 
     from mllm_selector_jax import sharding
@@ -81,7 +124,9 @@ class Ours:
     )
     self.make = loader.MakeStep(pool, self.laid.shapes)
     layout = sharding.parameter_shardings(params, logical_axes(params), self.mesh)
-    params = jax.tree.map(lambda x: x.copy(), jax.device_put(params, layout))
+    params = jax.device_put(params, layout)
+    if keep:
+      params = jax.tree.map(lambda x: x.copy(), params)
     self._use = lambda: sharding.use(self.mesh)
     with self._use():
       laid = sharding.put_rows(self._batch(0), self.mesh)
@@ -94,7 +139,8 @@ class Ours:
     self.count = work.make_count(config, params, trained.keys())
     self.put = lambda batch: sharding.put_rows(batch, self.mesh)
     self.flops = self.places = self.tokens = 0.0
-    self._warm()
+    if keep:
+      self._warm()
 
   def _warm(self) -> None:
     """Compiles the step for every shape; nothing is trained."""
@@ -109,6 +155,13 @@ class Ours:
 
     trees = loader.as_trees(self.laid.steps[number])
     return self.make((int(self.laid.which[number]), trees))[0]
+
+  def trace(self, number: int, count):
+    """What a function says of the program of a step."""
+    batch = self._batch(number)
+    with self._use():
+      traced = self.fn.trace(self.state, self.frozen, self.put(batch))
+    return count(traced.jaxpr)
 
   def step(self, number: int) -> float:
     batch = self._batch(number)
@@ -130,9 +183,12 @@ class Theirs:
       arguments.size, arguments.side, arguments.patch
     )
     wide = scoring_models.make_config(hf_config, "float32")
-    model = scoring_models.make_torch_model(hf_config, wide, params)
+    base = {name: part for name, part in params.items() if name != "adapter"}
+    model = scoring_models.make_torch_model(hf_config, wide, base)
     rival = scoring_torch.make_rival(model, config, pool)
-    self.trainer = training_torch.Trainer(rival, options, len(steps), budget)
+    self.trainer = training_torch.Trainer(
+      rival, options, len(steps), budget, arguments.checkpoint
+    )
     self.steps = steps
 
   def step(self, number: int) -> float:
@@ -165,26 +221,13 @@ def main() -> None:
   arguments = read_arguments()
   import jax
 
-  from benchmarks import scoring_models, scoring_pools, scoring_report
-  from mllm_selector_jax.models import mllm
+  from benchmarks import scoring_report
   from mllm_selector_jax.training import peaks
-  from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 
-  hf_config = scoring_models.make_hf_config(
-    arguments.size, arguments.side, arguments.patch
-  )
-  config = scoring_models.make_config(hf_config, arguments.dtype, arguments.remat)
-  pool = scoring_pools.make_like_665k(arguments.samples, config)
+  given = prepare(arguments)
   arguments.methods = "" if arguments.alone else "B"
-  scoring_report.describe(arguments, config, pool)
+  scoring_report.describe(arguments, *given[1:3])
   rates = scoring_report.measure_matmuls(arguments)
-  params = mllm.init(config, 0)
-  options = OptimizerOptions(1e-3, warmup=0.1)
-  rng, count = np.random.default_rng(0), arguments.steps + 2
-  steps = [
-    rng.permutation(arguments.samples)[: arguments.batch] for _ in range(max(count, 4))
-  ]
-  given = arguments, config, pool, options, params, steps
   sides = {
     "ours": tune(lambda n: Ours(*given, n), integers(arguments.row_lengths), "ours")
   }
@@ -193,7 +236,7 @@ def main() -> None:
     sides["torch"] = tune(lambda n: Theirs(*given, n), settings, "torch")
   told: dict[str, list] = {name: [] for name in sides}
   work_of = []
-  for number in range(count):
+  for number in range(arguments.steps + 2):
     for name in sorted(sides, reverse=bool(number % 2)):
       told[name].append(time_step(sides[name], number))
     work_of.append((sides["ours"].flops, sides["ours"].places, sides["ours"].tokens))

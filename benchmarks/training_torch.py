@@ -14,24 +14,55 @@ import numpy as np
 import torch
 
 from benchmarks.scoring_torch import Rival, cut_by_length
+from mllm_selector_jax.models.config import LoraConfig
 from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 
 
+def _adapt(model: Any, lora: LoraConfig, dtype: str) -> None:
+  """Adapters of peft, in float32; the base is frozen, in the computation's type."""
+  import peft
+
+  model.requires_grad_(False).to(getattr(torch, dtype))
+  model.model.multi_modal_projector.requires_grad_(True).float()
+  names = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+  settings = peft.LoraConfig(
+    r=lora.rank, lora_alpha=lora.alpha, target_modules=list(names)
+  )
+  peft.inject_adapter_in_model(settings, model.model.language_model)
+  for name, parameter in model.named_parameters():
+    if "lora_" in name:
+      parameter.data = parameter.data.float()
+
+
 class Trainer:
-  """Trains the rival's projector and decoder.
+  """Trains the rival's projector and decoder, or adapters in place of the decoder.
 
   Args:
     rival: the model and its samples.
     options: the recipe.
     steps: of the whole run, for the schedule.
     budget: padded tokens of a micro-batch.
+    checkpoint: whether activations of the decoder's layers are computed again.
   """
 
-  def __init__(self, rival: Rival, options: OptimizerOptions, steps: int, budget: int):
+  def __init__(
+    self,
+    rival: Rival,
+    options: OptimizerOptions,
+    steps: int,
+    budget: int,
+    checkpoint: bool = False,
+  ):
     self.rival, self.options, self.budget = rival, options, budget
     rival.use_all_layers(False)
     model = rival.model.train()
     model.model.vision_tower.requires_grad_(False)
+    if rival.config.lora is not None:
+      _adapt(model, rival.config.lora, rival.config.dtype)
+    if checkpoint:
+      model.model.language_model.gradient_checkpointing_enable(
+        gradient_checkpointing_kwargs={"use_reentrant": False}
+      )
     self.trained = [p for p in model.parameters() if p.requires_grad]
     self.optimizer = torch.optim.AdamW(
       self.trained,

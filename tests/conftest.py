@@ -52,6 +52,7 @@ SLOW = (
   "scoring/test_engine.py",
   "selection/rivals",
   "stages",
+  "test_accelerator.py",
   "test_main.py",
   "training",
 )
