@@ -213,7 +213,7 @@ def test_the_mixture_has_its_shares(mixed):
   assert count["text"] == 300 == 0.15 * len(made)
   assert count["scraped"] == sum(mixture.SCRAPED.values())
   assert {name: count[name] for name in mixture.ROWS} == mixture.ROWS
-  assert len(truth["copies"]) == 120 == 0.03 * len(made)
+  assert len(truth["copies"]) == 60 == 0.03 * len(made)
 
 
 def test_wrong_rows_have_the_answer_of_another_of_their_kind(mixed):
