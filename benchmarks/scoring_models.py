@@ -35,13 +35,18 @@ SIZES = {
     {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
     {"hidden_size": 2048, "num_hidden_layers": 22, "num_attention_heads": 16},
   ),
+  "3b": (
+    {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
+    {"hidden_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 32},
+  ),
   "7b": (
     {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
     {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32},
   ),
 }
-MLP = {"tiny": 176, "small": 512, "medium": 688, "1b": 5632, "7b": 11008}
-VOCAB = {"1b": 32064, "7b": 32064}  # otherwise 1024, what the demo's tokenizer needs
+MLP = {"tiny": 176, "small": 512, "medium": 688, "1b": 5632, "3b": 6912, "7b": 11008}
+# Otherwise 1024, what the demo's tokenizer needs.
+VOCAB = {"1b": 32064, "3b": 32064, "7b": 32064}
 
 
 def make_hf_config(size: str, side: int, patch: int) -> Any:

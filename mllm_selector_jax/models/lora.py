@@ -87,7 +87,8 @@ def list_adapted(adapter: Collection[str]) -> tuple[str, ...]:
 
 def detach(params: Params) -> Params:
   """The parameters of a model with adapters, these in a part of their own."""
-  own, adapter = {}, {}
+  own: Params = {}
+  adapter: Params = {}
   for part, tree in params.items():
     own[part], found = _split(tree)
     if found:
