@@ -29,7 +29,7 @@ def list_warnings(eligible: Eligible, chosen: Selection) -> list[str]:
 
 
 def _describe(eligible: Eligible, chosen: Selection, shared: Shared) -> str:
-  answer = _read_answer(eligible.pool, int(eligible.rows[shared.row]))
+  answer = read_answer(eligible.pool, int(eligible.rows[shared.row]))
   group = "" if shared.group is None else f" of {chosen.table.name[shared.group]}"
   return (
     f"{shared.suspects:,} of the {shared.of:,} suspect rows{group} have the answer"
@@ -39,7 +39,8 @@ def _describe(eligible: Eligible, chosen: Selection, shared: Shared) -> str:
   )
 
 
-def _read_answer(pool: PoolTable, row: int) -> str:
+def read_answer(pool: PoolTable, row: int) -> str:
+  """Return the answers of a row, shortened for a message."""
   rounds = read_rounds(record_schemas.read_content(pool.record(row)).conversations)
   text = " | ".join(turn.answer.strip() for turn in rounds)
   return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}..."
