@@ -183,6 +183,13 @@ def is_doubtful(selection: Selection) -> Bool[np.ndarray, " N"]:
   return selection.kept & (selection.doubt.codes >= 0)
 
 
+def describe_knowledge(selection: Selection, row: int) -> str:
+  """Say what the seed model knows of a row."""
+  if not selection.judged[row]:
+    return "does not know its group"
+  return f"gives {'this' if selection.confirmed[row] else 'another'} answer"
+
+
 def count_doubts(selection: Selection) -> dict[str, int]:
   """Count the doubtful rows of each kind of doubt, the commonest first."""
   counts: collections.Counter[str] = collections.Counter()

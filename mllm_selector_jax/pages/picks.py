@@ -100,12 +100,26 @@ def _pick_examples(selection: Selection) -> Pick:
       ~selection.confirmed[rows],
     )
   )
+  rows = rows[order]
+  # No group shows a second row before all others have shown one.
+  rows = rows[np.argsort(_count_earlier(selection.group[rows]), kind="stable")]
   return Pick(
     "Kept, with the highest necessity",
-    "First the rows whose answers the seed model gives itself, in groups that it"
-    " knows.",
-    rows[order[:12]],
+    "The rows of the highest necessity in each group, first those whose answers the"
+    " seed model gives itself in groups that it knows.",
+    rows[:12],
   )
+
+
+def _count_earlier(values: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+  """Count for each value how many equal ones come before it."""
+  order = np.argsort(values, kind="stable")
+  ordered = values[order]
+  starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+  sizes = np.diff(np.r_[starts, len(values)])
+  counts = np.empty(len(values), np.int64)
+  counts[order] = np.arange(len(values)) - np.repeat(starts, sizes)
+  return counts
 
 
 def _shuffled(where: Bool[np.ndarray, " N"]) -> Int[np.ndarray, " K"]:

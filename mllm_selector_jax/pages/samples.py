@@ -128,6 +128,8 @@ def _decision(
   if group >= 0:
     label = findings.group_label(group, selection.group_names.get(group))
     facts.append(("group", cut(label, 40)))
+  if selection.judged.any():
+    facts.append(("seed model", findings.describe_knowledge(selection, row)))
   if selection.rank[row] >= 0:
     facts.append(("rank, from 0", f"{selection.rank[row]:,}"))
   if math.isfinite(necessity):

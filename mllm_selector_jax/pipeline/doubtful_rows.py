@@ -12,11 +12,11 @@ from jaxtyping import Bool, Int
 from mllm_selector_jax.pipeline.candidates import Eligible
 from mllm_selector_jax.pipeline.suspects import read_answer
 from mllm_selector_jax.scoring.score_table import ScoreTable
-from mllm_selector_jax.selection import second_look
+from mllm_selector_jax.selection import second_look, skill
 from mllm_selector_jax.selection.selection import Selection
 
 OPPOSED = "the seed model is sure of another answer"
-TWIN = "another row asks the same of the same image and answers"
+TWIN = "a row with the same question"
 NEAR = "near rows answer"
 SIGNALS = ("accuracy", "el2n")
 
@@ -54,20 +54,22 @@ def judge_rows(eligible: Eligible, chosen: Selection, table: ScoreTable) -> Stan
   if chosen.judged is None or any(name not in table.columns for name in SIGNALS):
     return standing
   lines = np.searchsorted(table.row, eligible.rows)
-  wrong = table.columns["accuracy"][lines] < 1
+  right = table.columns["accuracy"][lines] >= 1
   standing.judged[:] = chosen.judged
-  standing.confirmed[:] = chosen.judged & ~wrong
-  asked = np.flatnonzero(chosen.kept & wrong)
+  standing.confirmed[:] = chosen.judged & right
+  answers, groups = eligible.scores.answer, eligible.groups.index
+  gives = skill.judge(right, groups, answers, np.ones(count, bool)).gives
+  asked = np.flatnonzero(chosen.kept & ~right)
   opposition = second_look.measure_opposition(
     table.columns["el2n"][lines[asked]],
     table.columns["supervised"][lines[asked]],
     eligible.pool.turns[eligible.rows[asked]],
   )
   near = _find_near(eligible, table, lines, asked)
+  against = second_look.weigh(opposition, gives[asked], near)
+  standing.doubt[asked[against.model]] = OPPOSED
   if near is not None:
-    _doubt_by_near(standing.doubt, eligible, asked, near, opposition)
-  opposed = (opposition > second_look.SURE) & (standing.doubt[asked] == "")
-  standing.doubt[asked[opposed]] = OPPOSED
+    _doubt_by_near(standing.doubt, eligible, asked, near, against)
   return standing
 
 
@@ -102,11 +104,10 @@ def _find_near(
   return near._replace(example=name(near.example), twin=name(near.twin))
 
 
-def _doubt_by_near(doubt, eligible, asked, near, opposition) -> None:
+def _doubt_by_near(doubt, eligible, asked, near, against) -> None:
   """Write the doubts that follow from near rows into `doubt`, in place."""
   pool, rows = eligible.pool, eligible.rows
-  contradicted = second_look.is_contradicted(near, opposition)
-  for place in np.flatnonzero(contradicted):
+  for place in np.flatnonzero(against.near):
     answer = read_answer(pool, int(rows[near.example[place]]))
     doubt[asked[place]] = (
       f"{near.other[place]} of {near.compared[place]} {NEAR} {answer!r}"
@@ -114,11 +115,12 @@ def _doubt_by_near(doubt, eligible, asked, near, opposition) -> None:
   for place in np.flatnonzero(near.twin >= 0):
     row, twin = int(rows[asked[place]]), int(rows[near.twin[place]])
     if pool.turns[row] == 1 and list(pool.pixels[row]) == list(pool.pixels[twin]):
-      doubt[asked[place]] = f"{TWIN} {read_answer(pool, twin)!r}"
+      image = " and image" if pool.has_image[row] else ""
+      doubt[asked[place]] = f"{TWIN}{image} answers {read_answer(pool, twin)!r}"
 
 
 def name_kind(doubt: str) -> str:
   """Return the kind of a doubt, which is its text without numbers and answers."""
   if NEAR in doubt:
     return "most near rows have one other answer"
-  return "another row asks the same of the same image" if TWIN in doubt else doubt
+  return f"{TWIN} has another answer" if doubt.startswith(TWIN) else doubt

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt64
 NEIGHBOURS = 8
 _SAME = 1 - 1e-5  # a cosine from which embeddings are the same but for rounding
 LEAST_OTHER = 5  # near rows that have to agree on one other answer
+MOST_SAME = 1  # near rows with the row's answer, if only the model is against it
 UNSURE = 0.9  # an opposition from which the model inclines to another answer
 SURE = 1.0  # an opposition from which it is sure of one
 _GRID = 2.0**20  # cosines are rounded to its inverse
@@ -120,16 +121,33 @@ def _compare(result: Near, places, rows, members, embeddings, answers, key) -> N
         result.twin[place] = others[0]
 
 
-def is_contradicted(
-  near: Near, opposition: Float[np.ndarray, " n"]
-) -> Bool[np.ndarray, " n"]:
-  """Marks rows of whose near rows at least `LEAST_OTHER` agree on one other answer.
+class Against(NamedTuple):
+  """What speaks against the answers of some rows; one entry for each of them.
 
-  None of the near rows may have the row's own answer, and the model has to incline to
-  another one, since near rows may ask about different images.
+  Attributes:
+    near: most near rows have one other answer, to which the model inclines too.
+    model: the model is sure of another answer.
+  """
+
+  near: Bool[np.ndarray, " n"]
+  model: Bool[np.ndarray, " n"]
+
+
+def weigh(
+  opposition: Float[np.ndarray, " n"], gives: Bool[np.ndarray, " n"], near: Near | None
+) -> Against:
+  """Decides whether what the model and the near rows say is evidence.
 
   Args:
-    near: from `find_near`.
-    opposition: from `measure_opposition`, of the same rows.
+    opposition: from `measure_opposition`.
+    gives: whether the model gives the row's answer often enough to know it, from
+      `skill.judge`.
+    near: from `find_near`; None if nothing is known of near rows.
   """
-  return (near.same == 0) & (near.other >= LEAST_OTHER) & (opposition > UNSURE)
+  opposed = (opposition > SURE) & gives
+  if near is None:
+    return Against(np.zeros(len(opposition), bool), opposed)
+  contradicted = (near.same == 0) & (near.other >= LEAST_OTHER)
+  return Against(
+    contradicted & (opposition > UNSURE), opposed & (near.same <= MOST_SAME)
+  )
