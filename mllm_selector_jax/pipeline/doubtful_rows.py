@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
+from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.pipeline.candidates import Eligible
-from mllm_selector_jax.pipeline.suspects import read_answer
+from mllm_selector_jax.pipeline.suspects import read_answer, read_rounds_of
 from mllm_selector_jax.scoring.score_table import ScoreTable
 from mllm_selector_jax.selection import second_look, skill
 from mllm_selector_jax.selection.selection import Selection
@@ -114,9 +115,19 @@ def _doubt_by_near(doubt, eligible, asked, near, against) -> None:
     )
   for place in np.flatnonzero(near.twin >= 0):
     row, twin = int(rows[asked[place]]), int(rows[near.twin[place]])
-    if pool.turns[row] == 1 and list(pool.pixels[row]) == list(pool.pixels[twin]):
+    if _ask_the_same(pool, row, twin):
       image = " and image" if pool.has_image[row] else ""
       doubt[asked[place]] = f"{TWIN}{image} answers {read_answer(pool, twin)!r}"
+
+
+def _ask_the_same(pool: PoolTable, row: int, other: int) -> bool:
+  """Say whether two rows of one turn have the same question and the same images."""
+  if pool.turns[row] != 1 or pool.turns[other] != 1:
+    return False
+  if list(pool.pixels[row]) != list(pool.pixels[other]):
+    return False
+  first, second = (read_rounds_of(pool, each)[0].question for each in (row, other))
+  return first.strip() == second.strip()
 
 
 def name_kind(doubt: str) -> str:
