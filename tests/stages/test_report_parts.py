@@ -150,7 +150,7 @@ def test_the_first_cards_are_confirmed_and_of_many_groups(workdir):
   old = run.main.selection
   rows = len(old.kept)
   rng = np.random.default_rng(0)
-  judged = old.group % 2 == 0
+  judged = old.group % 4 != 0
   confirmed = judged & (rng.random(rows) < 0.5)
   codes = np.where(old.kept & (rng.random(rows) < 0.2), rng.integers(0, 3, rows), -1)
   names = ["5 of 8 near rows answer 'a'", "8 of 8 near rows answer 'b'", "other"]
