@@ -1,5 +1,6 @@
 """Computes the figures of the page: counts, shares, bounds and thresholds."""
 
+import collections
 import math
 from typing import Any
 
@@ -9,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from mllm_selector_jax.data.pool import special_counts
 from mllm_selector_jax.pages.gather import Pool, Selection
 from mllm_selector_jax.pages.tables import Labels
+from mllm_selector_jax.pipeline import doubtful_rows
 from mllm_selector_jax.selection.reasons import MEANINGS
 from mllm_selector_jax.types import REASONS
 
@@ -174,6 +176,26 @@ def aside_lines(pool: Pool) -> list[dict[str, Any]]:
 def is_suspect(selection: Selection) -> Bool[np.ndarray, " N"]:
   """Mark the rows that were left out as suspect."""
   return _has_word(selection.reason, SUSPECT) & ~selection.kept
+
+
+def is_doubtful(selection: Selection) -> Bool[np.ndarray, " N"]:
+  """Mark the kept rows whose answers are doubtful."""
+  return selection.kept & (selection.doubt.codes >= 0)
+
+
+def describe_knowledge(selection: Selection, row: int) -> str:
+  """Say what the seed model knows of a row."""
+  if not selection.judged[row]:
+    return "does not know its group"
+  return f"gives {'this' if selection.confirmed[row] else 'another'} answer"
+
+
+def count_doubts(selection: Selection) -> dict[str, int]:
+  """Count the doubtful rows of each kind of doubt, the commonest first."""
+  counts: collections.Counter[str] = collections.Counter()
+  for doubt, rows in selection.doubt.counts(is_doubtful(selection)).items():
+    counts[doubtful_rows.name_kind(doubt)] += rows
+  return dict(counts.most_common())
 
 
 def _has_word(labels: Labels, word: str) -> Bool[np.ndarray, " N"]:

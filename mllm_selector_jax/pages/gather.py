@@ -59,6 +59,9 @@ class Selection:
   reason: tables.Labels
   group_names: dict[int, str]
   summary: dict[str, Any]
+  judged: Bool[np.ndarray, " N"]  # whether the seed model knows the row's group
+  confirmed: Bool[np.ndarray, " N"]  # whether it then gives the row's answer itself
+  doubt: tables.Labels  # why a kept row is doubtful; no label if it is not
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +244,8 @@ def read_arm(folder: Path, rows: int) -> Arm:
 
 def read_selection(path: Path, rows: int) -> Selection:
   columns = ("row", "kept", "rank", "group", "necessity", "gain", "threshold")
-  table = tables.read_table(path, (*columns, "reason", "group_name"))
+  names = (*columns, "reason", "group_name", "judged", "confirmed", "doubt")
+  table = tables.read_table(path, names)
   row = tables.numbers(table, "row", 0, np.int64)
   if len(row) and row.max() >= rows:
     raise RunError(
@@ -255,9 +259,8 @@ def read_selection(path: Path, rows: int) -> Selection:
     return values_by_row
 
   group = spread(tables.numbers(table, "group", -1, np.int64), -1)
-  reason, group_names = (
-    tables.labels(table, "reason"),
-    tables.labels(table, "group_name"),
+  reason, group_names, doubt = (
+    tables.labels(table, name) for name in ("reason", "group_name", "doubt")
   )
   group_names = tables.Labels(
     spread(group_names.codes, tables.NO_LABEL), group_names.names
@@ -277,6 +280,9 @@ def read_selection(path: Path, rows: int) -> Selection:
       if g >= 0 and group_names.codes[n] >= 0
     },
     summary=tables.read_json(path.with_name("summary.json")) or {},
+    judged=spread(tables.numbers(table, "judged", 0, np.int64) > 0, False),
+    confirmed=spread(tables.numbers(table, "confirmed", 0, np.int64) > 0, False),
+    doubt=tables.Labels(spread(doubt.codes, tables.NO_LABEL), doubt.names),
   )
 
 

@@ -14,7 +14,14 @@ from mllm_selector_jax.evaluation.intervals import (
   PairedDifference,
   paired_difference,
 )
-from mllm_selector_jax.pages import findings, gather, plots, provenance, samples
+from mllm_selector_jax.pages import (
+  findings,
+  gather,
+  picks,
+  plots,
+  provenance,
+  samples,
+)
 from mllm_selector_jax.pages.gather import Arm, Run, Selection
 from mllm_selector_jax.pages.page_templates import make_environment
 from mllm_selector_jax.pages.provenance import DASH
@@ -159,8 +166,8 @@ def _chosen(run: Run) -> Selection | None:
   return run.main.selection if run.main else None
 
 
-def _picks(run: Run) -> list[samples.Pick]:
-  return samples.pick_rows(run.pool, _chosen(run))
+def _picks(run: Run) -> list[picks.Pick]:
+  return picks.pick_rows(run.pool, _chosen(run))
 
 
 def _chosen_content(run: Run) -> dict[str, Any] | None:
@@ -175,6 +182,7 @@ def _chosen_content(run: Run) -> dict[str, Any] | None:
     "groups": findings.group_lines(run.pool, selection),
     "reasons": findings.reason_lines(selection),
     "suspects": int(findings.is_suspect(selection).sum()),
+    "doubtful": int(findings.is_doubtful(selection).sum()),
     "threshold": findings.threshold_of(selection),
   }
 

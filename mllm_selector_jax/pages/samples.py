@@ -1,4 +1,4 @@
-"""Picks the rows that the page shows, and reads their texts and thumbnails."""
+"""Reads the texts and thumbnails of the rows that the page shows."""
 
 import base64
 import dataclasses
@@ -7,23 +7,23 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.data import formats, record_schemas
 from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.data.images.pictures import read_picture
+from mllm_selector_jax.data.record_schemas import grounding
 from mllm_selector_jax.pages import findings, tables
 from mllm_selector_jax.pages.gather import Pool, Selection
+from mllm_selector_jax.pages.picks import Pick
 from mllm_selector_jax.types import MARK, InputError, Picture, Record, RowError
 
 THUMBNAIL = 128  # pixels of the longer side, at most
 MAX_PIXELS = 64_000_000  # of an image to make a thumbnail of
 MOST_BYTES = 3_000_000  # of all thumbnails together
-MOST_CARDS = 500
 MOST_TEXT = 300  # characters of a question or answer
 MOST_TURNS = 2  # rounds of a conversation
 MOST_PICTURES = 4  # images of a row
@@ -44,6 +44,7 @@ class Card:
     no_picture: Why there are none, or how many are left out; "" otherwise.
     facts: Pairs of a label and a text about the row.
     necessity: Length of the necessity bar, between 0 and 1; None without a bar.
+    doubt: Why a kept row is doubtful; "" if it is not.
   """
 
   row: int
@@ -57,93 +58,7 @@ class Card:
   necessity: float | None
   state: str
   reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Pick:
-  """Rows of one kind; `words` says what they are."""
-
-  name: str
-  words: str
-  rows: Int[np.ndarray, " K"]
-
-
-def pick_rows(pool: Pool, selection: Selection | None) -> list[Pick]:
-  """Choose the rows to show; the same artifacts give the same rows."""
-  picks = []
-  if selection is not None:
-    picks += _pick_selected(selection)
-  picks.append(
-    Pick(
-      "Set aside by the check",
-      "Up to four rows for each reason; they were not scored.",
-      _pick_unusable(pool, 4),
-    )
-  )
-  picks = [pick for pick in picks if len(pick.rows)]
-  assert sum(len(pick.rows) for pick in picks) <= MOST_CARDS
-  return picks
-
-
-def _pick_selected(selection: Selection) -> list[Pick]:
-  kept, suspect = selection.kept, findings.is_suspect(selection)
-  ranked = np.flatnonzero(kept & (selection.rank >= 0))
-  ranked = ranked[np.argsort(selection.rank[ranked], kind="stable")]
-  gain, threshold = selection.gain, findings.threshold_of(selection)
-  has_gain = np.isfinite(gain)
-  picks = [
-    Pick("Kept, ranked first", "The rows with the best ranks.", ranked[:12]),
-    Pick("Kept, at random", "A sample of the selection.", _shuffled(kept)[:24]),
-  ]
-  if has_gain.any() and threshold is not None:
-    words = f"the threshold is a gain of {threshold:.4g}"
-    far = _shuffled(~kept & has_gain & ~suspect)
-    near = [_nearest(where, gain, threshold)[:4] for where in (kept, ~kept & ~suspect)]
-    picks += [
-      Pick(
-        "Near the threshold",
-        f"The last rows that were taken and the first that were not; {words}.",
-        np.concatenate(near),
-      ),
-      Pick("Below the threshold, at random", f"Not taken; {words}.", far[:16]),
-    ]
-  else:
-    passed = _shuffled(~kept & ~suspect & (selection.group >= 0))
-    picks.append(Pick("Not taken, at random", "Not in the selection.", passed[:16]))
-  picks.append(
-    Pick(
-      "Suspect, left out",
-      "Rows that the selection's bounds take for wrong: wrong answers, images that do"
-      " not fit the text, and some rows that are only hard.",
-      _shuffled(suspect)[:24],
-    )
-  )
-  return picks
-
-
-def _shuffled(where: Bool[np.ndarray, " N"]) -> Int[np.ndarray, " K"]:
-  """Return the marked rows in a pseudo-random order that depends only on numbers."""
-  rows = np.flatnonzero(where)
-  mixed = (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-  mixed ^= mixed >> np.uint64(29)
-  return rows[np.argsort(mixed * np.uint64(0xBF58476D1CE4E5B9), kind="stable")]
-
-
-def _nearest(
-  where: Bool[np.ndarray, " N"], gain: Float[np.ndarray, " N"], threshold: float
-) -> Int[np.ndarray, " K"]:
-  rows = np.flatnonzero(where & np.isfinite(gain))
-  return rows[np.argsort(np.abs(gain[rows] - threshold), kind="stable")]
-
-
-def _pick_unusable(pool: Pool, per_reason: int) -> Int[np.ndarray, " K"]:
-  """Pick one row for every reason, then a second for every reason, and so on."""
-  candidates = []
-  for line in findings.aside_lines(pool):
-    code = pool.reason.names.index(line["reason"])
-    rows = np.flatnonzero(pool.reason.codes == code)[:per_reason]
-    candidates += [(turn, len(candidates), int(row)) for turn, row in enumerate(rows)]
-  return np.array([row for _, _, row in sorted(candidates)][:64], np.int64)
+  doubt: str = ""
 
 
 def make_cards(
@@ -177,12 +92,14 @@ def _make_card(
   if record.get("images"):
     thumbnails, no_picture = _make_thumbnails(record, images, budget)
   state, reason, facts, necessity = "set aside", record.get("reason") or "", [], None
+  doubt = ""
   if pool.aside[row]:
     if record.get("detail"):
       facts.append(("detail", cut(str(record["detail"]), 200)))
   elif selection is not None:
     state = "kept" if selection.kept[row] else "not kept"
-    reason = _name(selection.reason, row)
+    reason = _name(selection.reason, row, "no reason given")
+    doubt = _name(selection.doubt, row, "")
     facts, necessity = _decision(selection, row)
   else:
     state = "usable"
@@ -198,17 +115,21 @@ def _make_card(
     necessity=necessity,
     state=state,
     reason=cut("" if reason == state else reason, 80),
+    doubt=cut(doubt, 160),
   )
 
 
 def _decision(
   selection: Selection, row: int
 ) -> tuple[list[tuple[str, str]], float | None]:
-  facts, bar = [], None
+  facts: list[tuple[str, str]] = []
+  bar = None
   group, necessity = int(selection.group[row]), float(selection.necessity[row])
   if group >= 0:
     label = findings.group_label(group, selection.group_names.get(group))
     facts.append(("group", cut(label, 40)))
+  if selection.judged.any():
+    facts.append(("seed model", findings.describe_knowledge(selection, row)))
   if selection.rank[row] >= 0:
     facts.append(("rank, from 0", f"{selection.rank[row]:,}"))
   if math.isfinite(necessity):
@@ -241,11 +162,11 @@ def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
     return [("record", "The pool's file cannot be read any more.")], 0
   try:
     content = record_schemas.read_content(_read_record(record))
-    numbers = itertools.count(1)
+    numbers, fill = itertools.count(1), _fill_objects(content.grounding)
     turns = [
       (
         "answer" if turn["from"] in ("gpt", "assistant") else "question",
-        cut(_show_marks(str(turn["value"]), record, numbers), MOST_TEXT),
+        cut(_show_marks(fill(str(turn["value"])), record, numbers), MOST_TEXT),
       )
       for turn in content.conversations
     ]
@@ -255,6 +176,23 @@ def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
     pass
   raw = data[: 4 * MOST_TEXT].decode("utf-8", "replace")
   return [("record", cut(raw, MOST_TEXT))], 0
+
+
+def _fill_objects(found: grounding.Grounding | None) -> Callable[[str], str]:
+  """Return a function that puts names and boxes in place of the marks of a record.
+
+  It has to be called for each turn in order. Boxes are written as the record states
+  them, since how the base writes them is not known here.
+  """
+  if found is None:
+    return lambda text: text
+  boxes = [", ".join(f"{x:g}" for x in box.corners) for box in found.boxes]
+  texts = {
+    grounding.NAME_MARK: iter(found.names),
+    grounding.BOX_MARK: iter([f"[{corners}]" for corners in boxes]),
+  }
+  marks = re.compile("|".join(map(re.escape, texts)))
+  return lambda text: marks.sub(lambda mark: next(texts[mark[0]], mark[0]), text)
 
 
 def _show_marks(text: str, record: dict[str, Any], numbers: Iterator[int]) -> str:
@@ -341,6 +279,6 @@ def cut(text: str, length: int) -> str:
   return text if len(text) <= length else text[:length].rstrip() + "…"
 
 
-def _name(labels: tables.Labels, row: int) -> str:
+def _name(labels: tables.Labels, row: int, missing: str) -> str:
   code = labels.codes[row]
-  return labels.names[code] if code >= 0 else "no reason given"
+  return labels.names[code] if code >= 0 else missing

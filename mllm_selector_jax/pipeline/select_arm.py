@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 
 from mllm_selector_jax.data.pool import pool_table
-from mllm_selector_jax.pipeline import candidates, heldout_models, needs, suspects
+from mllm_selector_jax.pipeline import (
+  candidates,
+  doubtful_rows,
+  heldout_models,
+  needs,
+  suspects,
+)
 from mllm_selector_jax.pipeline.exports import warn_stale
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
+from mllm_selector_jax.scoring.score_table import read_scores
 from mllm_selector_jax.selection.selection import Selection
 
 NOT_FINITE = "not a number"
@@ -48,7 +55,9 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
       run.say(f"select: {warning}")
     spent = heldout_models.read_flops(run, maker)
     chosen = chosen._replace(warnings=(*notes, *chosen.warnings))
-    _write(folder, eligible.pool, eligible.rows, chosen, config, spent)
+    table = read_scores(run.workdir.scores.path)
+    standing = doubtful_rows.judge_rows(eligible, chosen, table)
+    _write(folder, eligible, chosen, standing, config, spent)
     proof = chosen.certificate
     run.say(
       f"select: {arm} keeps {int(chosen.kept.sum()):,} of {len(eligible.rows):,}"
@@ -57,6 +66,11 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
     )
     if chosen.spared or maker:
       _report_bound(run, chosen, config["bound"], spent)
+    if doubtful := int((standing.doubt != "").sum()):
+      run.say(
+        f"select: {doubtful:,} kept rows are doubtful; the column doubt of"
+        " selection.parquet and the report say why"
+      )
 
   if run.make(run.workdir.selection(arm), recipe, build):
     warn_stale(run, arm)
@@ -78,14 +92,15 @@ def _report_bound(run: Run, chosen: Selection, bound: str, spent: float) -> None
 
 def _write(
   folder: Path,
-  pool: pool_table.PoolTable,
-  rows: np.ndarray,
+  eligible: candidates.Eligible,
   chosen: Selection,
+  standing: doubtful_rows.Standing,
   config: dict[str, Any],
   spent: float,
 ) -> None:
   import pyarrow as pa
 
+  pool, rows = eligible.pool, eligible.rows
   count = len(pool.ok)
   names = np.array(chosen.table.name, dtype=object)
 
@@ -121,13 +136,19 @@ def _write(
       "gain": spread(chosen.gain, pa.float64()),
       "threshold": spread(threshold, pa.float64()),
       "reason": pa.array(reason.tolist(), pa.string()),
+      "judged": spread(standing.judged, pa.bool_()),
+      "confirmed": spread(standing.confirmed, pa.bool_()),
+      "doubt": spread(
+        np.where(standing.doubt == "", None, standing.doubt), pa.string()
+      ),
     }
   )
   artifacts.write_table(folder / "selection.parquet", written)
   kept = rows[chosen.kept]
   _write_records(folder / "selected.json", pool, kept)
   artifacts.write_json(
-    folder / "summary.json", _summarise(chosen, reason, rows, config, spent)
+    folder / "summary.json",
+    _summarise(chosen, standing, reason, rows, config, spent),
   )
 
 
@@ -143,7 +164,9 @@ def _write_records(path: Path, pool: pool_table.PoolTable, kept: np.ndarray) -> 
   artifacts.write_bytes(path, b"[\n" + b",\n".join(parts) + b"\n]\n")
 
 
-def _summarise(chosen: Selection, reason, rows, config, spent) -> dict[str, Any]:
+def _summarise(
+  chosen: Selection, standing, reason, rows, config, spent
+) -> dict[str, Any]:
   table = chosen.table
 
   def number(value):
@@ -183,6 +206,7 @@ def _summarise(chosen: Selection, reason, rows, config, spent) -> dict[str, Any]
       "flops": spent,
       "spared": dict(chosen.spared),
     },
+    "doubtful": int((standing.doubt != "").sum()),
     "groups": groups,
     "reasons": dict(zip(names.tolist(), counts.tolist(), strict=True)),
     **({"meanings": meanings} if meanings else {}),

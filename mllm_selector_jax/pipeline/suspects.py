@@ -2,7 +2,7 @@
 
 from mllm_selector_jax.data import record_schemas
 from mllm_selector_jax.data.pool.pool_table import PoolTable
-from mllm_selector_jax.data.tokens.dialogue import read_rounds
+from mllm_selector_jax.data.tokens.dialogue import Round, read_rounds
 from mllm_selector_jax.pipeline.candidates import Eligible
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.shared_answers import Shared
@@ -29,7 +29,7 @@ def list_warnings(eligible: Eligible, chosen: Selection) -> list[str]:
 
 
 def _describe(eligible: Eligible, chosen: Selection, shared: Shared) -> str:
-  answer = _read_answer(eligible.pool, int(eligible.rows[shared.row]))
+  answer = read_answer(eligible.pool, int(eligible.rows[shared.row]))
   group = "" if shared.group is None else f" of {chosen.table.name[shared.group]}"
   return (
     f"{shared.suspects:,} of the {shared.of:,} suspect rows{group} have the answer"
@@ -39,7 +39,13 @@ def _describe(eligible: Eligible, chosen: Selection, shared: Shared) -> str:
   )
 
 
-def _read_answer(pool: PoolTable, row: int) -> str:
-  rounds = read_rounds(record_schemas.read_content(pool.record(row)).conversations)
+def read_answer(pool: PoolTable, row: int) -> str:
+  """Return the answers of a row, shortened for a message."""
+  rounds = read_rounds_of(pool, row)
   text = " | ".join(turn.answer.strip() for turn in rounds)
   return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}..."
+
+
+def read_rounds_of(pool: PoolTable, row: int) -> list[Round]:
+  """Return the questions and answers of a row."""
+  return read_rounds(record_schemas.read_content(pool.record(row)).conversations)

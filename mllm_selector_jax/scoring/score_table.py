@@ -189,6 +189,15 @@ class ScoreTable:
       [np.load(p, allow_pickle=False) for p in _stored(self.folder)]
     )
 
+  def read_embeddings(self, lines: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k E"]:
+    """Read the embeddings of some lines, float32, without reading all the others."""
+    arrays = [np.load(p, mmap_mode="r") for p in _stored(self.folder)]
+    if not arrays:
+      return np.empty((len(lines), 0), np.float32)
+    ends = np.cumsum([len(array) for array in arrays])
+    file = np.searchsorted(ends, lines, side="right")
+    return _gather(arrays, file, lines - np.concatenate([[0], ends])[file])
+
 
 def read_scores(folder: Path) -> ScoreTable:
   """Read the numeric columns of a score table."""

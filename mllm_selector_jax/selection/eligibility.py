@@ -146,6 +146,7 @@ class Candidates(NamedTuple):
       all others that of "not drawn".
     spared: for each reason, how many groups and rows a bound did not judge.
     shared: answers that most of the rows beyond a bound have in common.
+    judged: whether the bound could judge each row; None if it judges all alike.
     reasons: the texts that the codes index: `REASONS`, then those of plug-ins.
   """
 
@@ -158,6 +159,7 @@ class Candidates(NamedTuple):
   spared: Mapping[str, dict[str, int]] = types.MappingProxyType({})
   shared: tuple[Shared, ...] = ()
   reasons: tuple[str, ...] = REASONS
+  judged: Bool[np.ndarray, " N"] | None = None
 
 
 def list_rules(options: SelectOptions) -> list[tuple[str, bounds.Bound]]:
@@ -208,9 +210,9 @@ def sort_out(
   tie = draws.draw(rng, scores.key, options.strategy)
   spared: dict[str, dict[str, int]] = {}
   shared: tuple[Shared, ...] = ()
-  reasons = REASONS
+  reasons, judged = REASONS, None
   if bounded:
-    spared, reasons = _mark_suspects(code, scores, ranks, groups.index, options)
+    spared, reasons, judged = _mark_suspects(code, scores, ranks, groups.index, options)
     if scores.answer is not None:
       beyond = code != CODE["not drawn"]
       shared = find_shared(beyond, groups.index, scores.answer)
@@ -230,7 +232,7 @@ def sort_out(
   suspect = code > CODE["left out"]
   remaining = ~suspect & ~left_out
   return Candidates(
-    ranks, tie, forced, remaining, suspect, code, spared, shared, reasons
+    ranks, tie, forced, remaining, suspect, code, spared, shared, reasons, judged
   )
 
 
@@ -240,14 +242,15 @@ def _mark_suspects(
   ranks: Float[np.ndarray, " N"],
   groups: Int[np.ndarray, " N"],
   options: SelectOptions,
-) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
+) -> tuple[dict[str, dict[str, int]], tuple[str, ...], np.ndarray | None]:
   """Writes the code of each suspect row's reason into `code`, in place.
 
   Returns:
-    What the rules spared, and the reasons that the codes index.
+    What the rules spared, the reasons that the codes index, and which rows the bound
+    could judge.
   """
   spared: dict[str, dict[str, int]] = {}
-  reasons = REASONS
+  reasons, judged = REASONS, None
   for option, rule in list_rules(options):
     if rule.held_out and scores.doubt is None:
       raise InputError(
@@ -272,7 +275,8 @@ def _mark_suspects(
       reasons = _with_reason(reasons, rule.reason)
       code[suspects.suspect] = reasons.index(rule.reason)
     spared |= suspects.spared
-  return spared, reasons
+    judged = suspects.judged  # the bound is the last rule
+  return spared, reasons, judged
 
 
 def _with_reason(reasons: tuple[str, ...], reason: str) -> tuple[str, ...]:

@@ -44,10 +44,13 @@ class Suspects(NamedTuple):
   Attributes:
     suspect: whether each row is suspect.
     spared: for each reason not to judge, the counts "groups" and "rows".
+    judged: whether a high loss of each row is evidence; None if the rule judges all
+      rows alike.
   """
 
   suspect: Bool[np.ndarray, " N"]
   spared: dict[str, dict[str, int]]
+  judged: Bool[np.ndarray, " N"] | None = None
 
 
 def find_doubted(
@@ -75,7 +78,8 @@ def find_doubted(
   unable = ~small & (hits < least_right * sizes)
   skilled = skill.judge(right, groups, answers, known)
   guessing = ~small & ~unable & ~skilled.apart
-  rows = np.flatnonzero(known & ~(small | unable | guessing)[groups])
+  judged = known & ~(small | unable | guessing)[groups]
+  rows = np.flatnonzero(judged)
   suspect, not_given = np.zeros(len(groups), bool), np.zeros(len(groups), bool)
   if len(rows):
     upper = upper_component(doubt.loss[rows], groups[rows])
@@ -104,7 +108,9 @@ def find_doubted(
     "rows of which nothing is known": tally_rows(~known),
   }
   return Suspects(
-    suspect, {reason: counts for reason, counts in spared.items() if counts["rows"]}
+    suspect,
+    {reason: counts for reason, counts in spared.items() if counts["rows"]},
+    judged & skilled.gives,
   )
 
 

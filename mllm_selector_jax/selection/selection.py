@@ -66,6 +66,7 @@ class Selection(NamedTuple):
     warnings: messages for the user.
     spared: for each reason, how many groups and rows a bound did not judge.
     shared: answers that most of the rows beyond a bound have in common.
+    judged: whether the bound could judge each row; None if it judges all alike.
   """
 
   kept: Bool[np.ndarray, " N"]
@@ -80,6 +81,7 @@ class Selection(NamedTuple):
   warnings: tuple[str, ...]
   spared: Mapping[str, dict[str, int]] = types.MappingProxyType({})
   shared: tuple[Shared, ...] = ()
+  judged: Bool[np.ndarray, " N"] | None = None
 
 
 def assemble(
@@ -147,4 +149,5 @@ def assemble(
     warnings=tuple(text for text in warnings if text),
     spared=candidates.spared,
     shared=candidates.shared,
+    judged=candidates.judged,
   )

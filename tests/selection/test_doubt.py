@@ -31,6 +31,8 @@ def test_suspects_are_the_upper_hump_and_the_tail_is_spared():
     "groups of which less than 40% is known": {"groups": 1, "rows": 200},
     "rows of which nothing is known": {"groups": 1, "rows": 2},
   }
+  judged = (groups == 0) & np.isfinite(loss)
+  np.testing.assert_array_equal(found.judged, judged)
   # A row that the held-out model gets right is not suspect, whatever its loss.
   found = heldout_loss.find_doubted(
     heldout_loss.Doubt(loss, np.ones(len(loss))), groups

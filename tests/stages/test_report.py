@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mllm_selector_jax.pages import build_report, findings, gather
+from mllm_selector_jax.pages import build_report, findings, gather, picks
 from mllm_selector_jax.pages import report_page as pages
 from mllm_selector_jax.pages import samples as cards
 from mllm_selector_jax.pages.provenance import DASH
@@ -296,8 +296,8 @@ def test_a_large_pool_gives_a_small_report_in_modest_memory(tmp_path):
   tracemalloc.start()
   try:
     run = gather.read_run(workdir)
-    picks = cards.pick_rows(run.pool, run.main.selection)
-    cards.make_cards(run.pool, run.main.selection, str(images), picks)
+    shown = picks.pick_rows(run.pool, run.main.selection)
+    cards.make_cards(run.pool, run.main.selection, str(images), shown)
     peak = tracemalloc.get_traced_memory()[1] + counted.max_memory()
   finally:
     tracemalloc.stop()
@@ -306,7 +306,7 @@ def test_a_large_pool_gives_a_small_report_in_modest_memory(tmp_path):
   report = build_report(workdir, str(images))
   assert len(report.encode()) < CAP
   assert "to keep this page" not in report
-  assert 50 < report.count("<article") <= cards.MOST_CARDS
+  assert 50 < report.count("<article") <= picks.MOST_CARDS
 
 
 def test_pictures_are_left_out_before_the_page_grows_too_large(tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
 """What the report is made from: comparison, shares, picks, records and charts."""
 
 import base64
+import dataclasses
 import io
+import json
 import re
 import shutil
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mllm_selector_jax.evaluation import intervals
-from mllm_selector_jax.pages import findings, gather, plots
+from mllm_selector_jax.pages import findings, gather, picks, plots, tables
 from mllm_selector_jax.pages import samples as cards
 from mllm_selector_jax.types import Picture
 from tests.stages import synthetic_workdir
@@ -126,21 +128,71 @@ def test_shares_and_bounds_agree_with_a_plain_count(workdir):
 def test_picks_are_what_they_say(workdir):
   run = gather.read_run(workdir)
   selection = run.main.selection
-  picks = {pick.name: pick.rows for pick in cards.pick_rows(run.pool, selection)}
-  first = picks["Kept, ranked first"]
+  shown = {pick.name: pick.rows for pick in picks.pick_rows(run.pool, selection)}
+  first = shown["Kept, ranked first"]
   np.testing.assert_array_equal(selection.rank[first], np.arange(len(first)))
-  assert selection.kept[picks["Kept, at random"]].all()
-  assert findings.is_suspect(selection)[picks["Suspect, left out"]].all()
-  near = picks["Near the threshold"]
+  assert selection.kept[shown["Kept, at random"]].all()
+  assert findings.is_suspect(selection)[shown["Suspect, left out"]].all()
+  near = shown["Near the threshold"]
   threshold = findings.threshold_of(selection)
   dropped = near[~selection.kept[near]]
   rest = ~selection.kept & ~findings.is_suspect(selection)
   nearest = np.nanmin(np.abs(selection.gain[rest] - threshold))
   assert np.abs(selection.gain[dropped[0]] - threshold) == nearest
-  aside = picks["Set aside by the check"]
+  aside = shown["Set aside by the check"]
   assert run.pool.aside[aside].all()
-  shown = set(run.pool.reason.codes[aside[: len(synthetic_workdir.BROKEN)]])
-  assert len(shown) == len(synthetic_workdir.BROKEN)
+  codes = set(run.pool.reason.codes[aside[: len(synthetic_workdir.BROKEN)]])
+  assert len(codes) == len(synthetic_workdir.BROKEN)
+
+
+def test_the_first_cards_are_confirmed_and_of_many_groups(workdir):
+  run = gather.read_run(workdir)
+  old = run.main.selection
+  rows = len(old.kept)
+  rng = np.random.default_rng(0)
+  judged = old.group % 4 != 0
+  confirmed = judged & (rng.random(rows) < 0.5)
+  codes = np.where(old.kept & (rng.random(rows) < 0.2), rng.integers(0, 3, rows), -1)
+  names = ["5 of 8 near rows answer 'a'", "8 of 8 near rows answer 'b'", "other"]
+  selection = dataclasses.replace(
+    old, judged=judged, confirmed=confirmed, doubt=tables.Labels(codes, names)
+  )
+  shown = {pick.name: pick for pick in picks.pick_rows(run.pool, selection)}
+  first = shown["Kept, with the highest necessity"].rows
+  able = selection.kept & confirmed & (codes < 0)
+  assert able[first].all() and len(set(old.group[first])) == len(first) == 12
+  for row in first:  # of its group, none that could be shown has a higher necessity
+    group = able & (old.group == old.group[row])
+    assert old.necessity[row] == old.necessity[group].max()
+  assert (np.diff(old.necessity[first]) <= 0).all()
+  doubtful = shown["Kept, but doubtful"]
+  assert (codes[doubtful.rows] >= 0).all()
+  near = int((codes[old.kept] >= 0).sum() - (codes[old.kept] == 2).sum())
+  assert f"most near rows have one other answer ({near})" in doubtful.words
+  assert "Kept, but doubtful" not in {p.name for p in picks.pick_rows(run.pool, old)}
+
+
+def test_boxes_stand_where_their_marks_were(tmp_path):
+  path = tmp_path / "pool.json"
+  written = json.dumps(
+    [
+      {
+        "messages": [
+          {"role": "user", "content": "<image>Where is <ref-object>?"},
+          {"role": "assistant", "content": "At <bbox>, near <bbox>."},
+        ],
+        "images": ["a.png"],
+        "objects": {"ref": ["a cup"], "bbox": [[1, 2, 30, 40.5], [5, 6]]},
+      }
+    ]
+  )
+  path.write_text(written)
+  record = {"file": str(path), "offset": 1, "length": len(written) - 2}
+  turns, _ = cards.read_turns({**record, "images": ["a.png"]})
+  assert turns == [
+    ("question", "Where is a cup?"),
+    ("answer", "At [1, 2, 30, 40.5], near [5, 6]."),
+  ]
 
 
 def test_thumbnails_are_small_and_broken_images_say_why(tmp_path):

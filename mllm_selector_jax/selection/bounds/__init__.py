@@ -71,7 +71,7 @@ def _adapt(name: str, plugin: Any) -> Bound:
         f"select.bound {name} returned {mask.dtype} of shape {mask.shape}; a bound"
         f" returns one bool for each of the {len(inputs.groups):,} rows."
       )
-    return Suspects(mask, dict(suspects.spared))
+    return suspects._replace(suspect=mask, spared=dict(suspects.spared))
 
   reason = plugin.reason or f"{PREFIX}by the bound {name}"
   return dataclasses.replace(plugin, find=find, reason=reason)
