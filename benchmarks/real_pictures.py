@@ -77,15 +77,13 @@ def read_labelled(path: Path, excluded: frozenset[str]) -> Iterator[LabelledPict
 
   Args:
     path: the file.
-    excluded: SHA-256 of image files that must not be seen.
+    excluded: of `hash_images`; pictures that must not be seen.
   """
   for line in path.read_text().splitlines():
     record = json.loads(line)
-    content = (path.parent / record["image"]).read_bytes()
-    if hashlib.sha256(content).hexdigest() in excluded:
+    picture = _read_flat(path.parent / record["image"])
+    if _hash_pixels(picture) in excluded:
       continue
-    with Image.open(path.parent / record["image"]) as image:
-      picture = _flatten(image)
     questions = tuple((ask, answer) for ask, answer in record.get("questions", ()))
     yield LabelledPicture(
       picture, record["caption"], tuple(record["labels"]), None, questions
@@ -93,22 +91,27 @@ def read_labelled(path: Path, excluded: frozenset[str]) -> Iterator[LabelledPict
 
 
 def hash_images(folders: Sequence[Path]) -> frozenset[str]:
-  """SHA-256 of every file under these folders."""
+  """SHA-256 of the pixels of every file under these folders, whatever its format."""
   return frozenset(
-    hashlib.sha256(path.read_bytes()).hexdigest()
+    _hash_pixels(_read_flat(path))
     for folder in folders
     for path in sorted(folder.rglob("*"))
     if path.is_file()
   )
 
 
-def _flatten(image: Image.Image) -> Image.Image:
-  """Puts a transparent picture on white."""
-  if image.mode in ("RGBA", "LA", "P"):
-    image = image.convert("RGBA")
-    ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    image = Image.alpha_composite(ground, image)
-  return image.convert("RGB")
+def _hash_pixels(image: Image.Image) -> str:
+  return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+
+
+def _read_flat(path: Path) -> Image.Image:
+  """Reads a picture as RGB; what is transparent becomes white."""
+  with Image.open(path) as image:
+    if image.mode in ("RGBA", "LA", "P"):
+      image = image.convert("RGBA")
+      ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
+      image = Image.alpha_composite(ground, image)
+    return image.convert("RGB")
 
 
 def _label_scene(scene, caption: str) -> LabelledPicture:

@@ -31,10 +31,10 @@ class TowerOptions:
     seed: of parameters and order.
   """
 
-  layers: int = 4
+  layers: int = 3
   steps: int = 1500
-  batch: int = 64
-  learning_rate: float = 1e-3
+  batch: int = 32
+  learning_rate: float = 1.5e-3
   least: int = 20
   seed: int = 0
 
