@@ -13,13 +13,15 @@ Needs torch, `gguf` and scikit-learn.
 
 import argparse
 import dataclasses
+import functools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import mllm_selector_jax as package
 from benchmarks import real_config, real_decoder, real_pictures, real_questions
+from benchmarks.real_pictures import draw_pictures
 from benchmarks.real_projector import train_projector
 from benchmarks.real_tower import TowerOptions, to_arrays, train_tower
 from mllm_selector_jax import storage
@@ -40,7 +42,7 @@ class BaseOptions:
     pictures: how many are drawn for the tower.
     tower: how the tower is trained.
     projector_steps: of the projector before it is aligned.
-    rows: pictures on which the projector is aligned, each with captions and questions.
+    rows: captions and questions on which the projector is aligned.
     questions: drawn questions of each task that the base is asked.
     labelled: JSONL files of other pictures.
     exclude: folders of images that must not be seen.
@@ -101,10 +103,19 @@ def make_base(out: Path, options: BaseOptions, say=print) -> dict:
   wheel = options.wheel or _find_wheel(work)
   excluded = real_pictures.hash_images(options.exclude)
 
-  def pictures(count: int, seed: int) -> Iterator[real_pictures.LabelledPicture]:
-    yield from real_pictures.draw_pictures(count, seed)
-    for path in options.labelled:
-      yield from real_pictures.read_labelled(path, excluded)
+  labelled = functools.cache(
+    lambda: [
+      picture
+      for path in options.labelled
+      for picture in real_pictures.read_labelled(path, excluded)
+    ]
+  )
+  make_arrays = functools.cache(
+    lambda: to_arrays(
+      [*draw_pictures(options.pictures, options.seed), *labelled()],
+      options.tower.least,
+    )
+  )
 
   decoder = stages.make(
     "decoder",
@@ -118,18 +129,16 @@ def make_base(out: Path, options: BaseOptions, say=print) -> dict:
     "excluded": sorted(excluded),
   }
 
-  def build_tower(path):
-    arrays = to_arrays(pictures(options.pictures, options.seed), options.tower.least)
-    return train_tower(path, arrays, options.tower, say)
-
   recipe = sources | dataclasses.asdict(options.tower)
-  tower = stages.make("tower", recipe, build_tower)
+  tower = stages.make(
+    "tower",
+    recipe,
+    lambda path: train_tower(path, make_arrays(), options.tower, say),
+  )
 
   def build_projector(path):
-    arrays = to_arrays(pictures(options.pictures, options.seed), options.tower.least)
-    file = path / "model.safetensors"
-    steps = options.projector_steps
-    return {"explained": train_projector(file, tower, decoder, arrays, steps)}
+    file, steps = path / "model.safetensors", options.projector_steps
+    return {"explained": train_projector(file, tower, decoder, make_arrays(), steps)}
 
   projector = stages.make(
     "projector", {"steps": options.projector_steps}, build_projector
@@ -141,11 +150,15 @@ def make_base(out: Path, options: BaseOptions, say=print) -> dict:
     )
 
   joined = stages.make("joined", {}, join)
+  cfg = real_config.get_config()
   recipe = {"rows": options.rows, "seed": options.seed}
+  recipe |= {name: cfg[name].to_dict() for name in ("model", "align")}
 
   def build_aligned(path):
-    drawn = pictures(options.rows, options.seed + 1)
-    real_questions.write_pool(path / "pool", drawn, options.rows, options.seed)
+    drawn = list(draw_pictures(options.rows, options.seed + 1))
+    real_questions.write_pool(
+      path / "pool", drawn, labelled(), options.rows, options.seed
+    )
     _run(path, joined / "hf", "check", "align")
 
   aligned = stages.make("aligned", recipe, build_aligned)

@@ -30,7 +30,6 @@ def get_config():
     section.lora.alpha = 32.0
   for section in (cfg.seed, cfg.tune):
     section.lora.rank = 16
-  cfg.align.batch = 32
 
   cfg.score.row_length = 192
   cfg.score.batch_rows = 8

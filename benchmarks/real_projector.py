@@ -79,7 +79,7 @@ def train_projector(
   schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
   order, left, spread = np.random.default_rng(seed), [], []
   for _ in range(steps):
-    rows = order.choice(len(features), batch, replace=False)
+    rows = order.choice(len(features), min(batch, len(features)), replace=False)
     part = LabelledArrays(
       arrays.pixels[:0], arrays.whole[rows], arrays.local[rows], arrays.placed[rows],
       arrays.names,

@@ -8,7 +8,7 @@ asks a base, as it is, the questions of a pool, with the prompt for short answer
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,21 +27,27 @@ TASKS = ("color", "shape", "presence", "count", "text")
 
 
 def write_pool(
-  folder: Path, pictures: Iterable[LabelledPicture], rows: int, seed: int
+  folder: Path,
+  drawn: Sequence[LabelledPicture],
+  others: Sequence[LabelledPicture],
+  rows: int,
+  seed: int,
 ) -> None:
-  """Writes `pool.json` and `images/`: captions and short questions in turn.
+  """Writes `pool.json` and `images/`: captions and short questions, half of each.
 
   Args:
     folder: to write into.
-    pictures: to draw from; all of them are used if there are no more than `rows`.
-    rows: how many rows are written at most, at random from all pictures.
+    drawn, others: pictures; a half is of each, as far as there are so many.
+    rows: how many rows are written.
     seed: of the choice.
   """
   rng = np.random.default_rng([seed, 5])
   (folder / "images").mkdir(parents=True)
-  held = list(pictures)
+  count = min(len(others), rows // 2)
+  held = [others[i] for i in rng.permutation(len(others))[:count]]
+  held += drawn[: rows - count]
   records = []
-  for number in rng.permutation(len(held))[:rows].tolist():
+  for number in range(len(held)):
     picture, name = held[number], f"{number:06d}.png"
     asked = [*picture.questions, *dict(ask_places(rng, picture)).values()]
     if asked and chance(rng, 0.5):
