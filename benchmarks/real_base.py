@@ -53,7 +53,7 @@ class BaseOptions:
   layers: int = 0
   pictures: int = 12_000
   tower: TowerOptions = dataclasses.field(default_factory=TowerOptions)
-  projector_steps: int = 1500
+  projector_steps: int = 600
   rows: int = 1200
   questions: int = 40
   labelled: tuple[Path, ...] = ()

@@ -33,7 +33,7 @@ class TowerOptions:
 
   layers: int = 3
   steps: int = 1500
-  batch: int = 32
+  batch: int = 64
   learning_rate: float = 1.5e-3
   least: int = 20
   seed: int = 0
@@ -164,9 +164,9 @@ def train_tower(
     optimizer.step()
     schedule.step()
     losses.append(loss.item())
-    if (step + 1) % 20 == 0:
+    if (step + 1) % 100 == 0:
       say(
-        f"tower: step {step + 1}, loss {np.mean(losses[-20:]):.3f},"
+        f"tower: step {step + 1}, loss {np.mean(losses[-100:]):.3f},"
         f" {time.time() - start:.0f} s"
       )
   tower.save_pretrained(out)
