@@ -51,10 +51,10 @@ class BaseOptions:
 
   wheel: Path | None = None
   layers: int = 0
-  pictures: int = 12_000
+  pictures: int = 20_000
   tower: TowerOptions = dataclasses.field(default_factory=TowerOptions)
   projector_steps: int = 600
-  rows: int = 1200
+  rows: int = 1000
   questions: int = 40
   labelled: tuple[Path, ...] = ()
   exclude: tuple[Path, ...] = ()
@@ -208,14 +208,21 @@ def main() -> None:
   parser.add_argument("--exclude", type=Path, action="append", default=[])
   parser.add_argument("--pictures", type=int, default=BaseOptions.pictures)
   parser.add_argument("--steps", type=int, default=TowerOptions.steps)
+  parser.add_argument("--batch", type=int, default=TowerOptions.batch)
+  parser.add_argument(
+    "--projector_steps", type=int, default=BaseOptions.projector_steps
+  )
   parser.add_argument("--rows", type=int, default=BaseOptions.rows)
+  parser.add_argument("--questions", type=int, default=BaseOptions.questions)
   arguments = parser.parse_args()
   options = BaseOptions(
     wheel=arguments.wheel,
     layers=arguments.layers,
     pictures=arguments.pictures,
-    tower=TowerOptions(steps=arguments.steps),
+    tower=TowerOptions(steps=arguments.steps, batch=arguments.batch),
+    projector_steps=arguments.projector_steps,
     rows=arguments.rows,
+    questions=arguments.questions,
     labelled=tuple(arguments.labelled),
     exclude=tuple(arguments.exclude),
   )

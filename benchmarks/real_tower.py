@@ -32,7 +32,7 @@ class TowerOptions:
   """
 
   layers: int = 3
-  steps: int = 1500
+  steps: int = 2600
   batch: int = 64
   learning_rate: float = 1.5e-3
   least: int = 20
