@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mllm_selector_jax as package
-from benchmarks import real_config, real_decoder, real_pictures, real_questions
+from benchmarks import headline_real, real_decoder, real_pictures, real_questions
 from benchmarks.real_pictures import draw_pictures
 from benchmarks.real_projector import train_projector
 from benchmarks.real_tower import TowerOptions, to_arrays, train_tower
@@ -150,7 +150,7 @@ def make_base(out: Path, options: BaseOptions, say=print) -> dict:
     )
 
   joined = stages.make("joined", {}, join)
-  cfg = real_config.get_config()
+  cfg = headline_real.get_config()
   recipe = {"rows": options.rows, "seed": options.seed}
   recipe |= {name: cfg[name].to_dict() for name in ("model", "align")}
 
@@ -186,7 +186,7 @@ def _find_wheel(work: Path) -> Path:
 
 
 def _run(path: Path, base: Path, *commands: str) -> None:
-  """Runs commands on the captions in `path`, with the recipe of `real_config`."""
+  """Runs commands on the captions in `path`, with the recipe of `headline_real`."""
   settings = {
     "model.path": str(base),
     "pool.data": str(path / "pool" / "pool.json"),
@@ -194,7 +194,7 @@ def _run(path: Path, base: Path, *commands: str) -> None:
     "align.lora.rank": 0,
   }
   for command in commands:
-    package.run(real_config.get_config(), path / "run", command, settings)
+    package.run(headline_real.get_config(), path / "run", command, settings)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import real_config
+from benchmarks import headline_real
 from benchmarks.real_pictures import INKS, SHAPES, LabelledPicture, draw_canvas
 from mllm_selector_jax.demo.language import a
 from mllm_selector_jax.demo.scenes import chance, pick
@@ -119,7 +119,7 @@ def ask(model: Path, tasks: str, images: str, workdir: Path, limit: int = 0) -> 
     workdir: for the log and `predictions.jsonl`.
     limit: most questions; 0 asks all.
   """
-  cfg = real_config.get_config()
+  cfg = headline_real.get_config()
   settings = {
     "model.path": str(model),
     "evaluate.tasks": tasks,
