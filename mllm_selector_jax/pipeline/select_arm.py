@@ -16,7 +16,14 @@ from mllm_selector_jax.selection.selection import Selection
 NOT_FINITE = "not a number"
 
 
-def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -> None:
+def select_arm(
+  run: Run,
+  arm: str,
+  strategy: str,
+  budget: str,
+  verdict: dict[str, Any] | None = None,
+  **changes: Any,
+) -> None:
   """Make the selection of one arm.
 
   Args:
@@ -24,6 +31,7 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
     arm: Name of the arm.
     strategy: Name of the strategy.
     budget: How many rows to keep, as in the setting `select.budget`.
+    verdict: What a search found about selecting from this pool, for the summary.
     **changes: Other settings of the section `select` to replace.
   """
   config = candidates.make_config(run, strategy=strategy, budget=budget, **changes)
@@ -33,6 +41,8 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
   inputs |= needs.identify_plugins(config)
   if maker:
     inputs |= heldout_models.make_doubts(run, maker)
+  if verdict:
+    inputs["verdict"] = artifacts.hash_json(verdict)
   recipe = run.recipe("select", config, inputs)
 
   def build(folder):
@@ -48,7 +58,8 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
       run.say(f"select: {warning}")
     spent = heldout_models.read_flops(run, maker)
     chosen = chosen._replace(warnings=(*notes, *chosen.warnings))
-    _write(folder, eligible.pool, eligible.rows, chosen, config, spent)
+    said = {"verdict": verdict} if verdict else {}
+    _write(folder, eligible.pool, eligible.rows, chosen, config, spent, said)
     proof = chosen.certificate
     run.say(
       f"select: {arm} keeps {int(chosen.kept.sum()):,} of {len(eligible.rows):,}"
@@ -83,6 +94,7 @@ def _write(
   chosen: Selection,
   config: dict[str, Any],
   spent: float,
+  said: dict[str, Any],
 ) -> None:
   import pyarrow as pa
 
@@ -126,9 +138,8 @@ def _write(
   artifacts.write_table(folder / "selection.parquet", written)
   kept = rows[chosen.kept]
   _write_records(folder / "selected.json", pool, kept)
-  artifacts.write_json(
-    folder / "summary.json", _summarise(chosen, reason, rows, config, spent)
-  )
+  summary = _summarise(chosen, reason, rows, config, spent) | said
+  artifacts.write_json(folder / "summary.json", summary)
 
 
 def _rank(necessity: np.ndarray) -> np.ndarray:
