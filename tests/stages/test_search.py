@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import shutil
 import signal
 
@@ -14,7 +13,7 @@ import pytest
 from mllm_selector_jax.inputs import held_out
 from mllm_selector_jax.inputs.base_model import open_pool
 from mllm_selector_jax.pipeline.clusters import read_keys
-from mllm_selector_jax.pipeline.search import development, search_arms, search_space
+from mllm_selector_jax.pipeline.search import development, search_arms
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, Stopped
 from tests import small_run
@@ -160,11 +159,11 @@ def test_a_search_goes_on_where_it_stopped(base, searched, tmp_path, monkeypatch
   place = len((folder / "log.txt").read_text())
   measure, calls = development.measure_arm, []
 
-  def stop(current, arm):
+  def stop(current, arm, split):
     calls.append(arm)
     if len(calls) == 3:
       raise Stopped("before the third trial's measure")
-    measure(current, arm)
+    measure(current, arm, split)
 
   monkeypatch.setattr(development, "measure_arm", stop)
   with pytest.raises(Stopped):
@@ -270,67 +269,6 @@ def test_a_wrong_candidate_is_refused_before_anything_is_made(
     with pytest.raises(InputError, match=message):
       make(current)
   assert not (tmp_path / "demo_pool").exists()
-
-
-def test_candidates_are_drawn_from_all_products(base):
-  settings = {**SEARCH, "select.search.tempering": "0,1", "select.search.bound": "none"}
-  settings["select.search.candidates"] = 5
-  cfg = small_run.make_config(base, **settings)
-  found = search_space.list_candidates(cfg)
-  assert len(found) == 5 and len({str(each) for each in found}) == 5
-  assert found[0] == {
-    "strategy": "kl",
-    "signal": "loss",
-    "kl_weight": 0.4,
-    "groups": "source",
-    "tempering": 0.5,
-    "bound": "mixture",
-  }
-  assert search_space.list_candidates(cfg) == found
-  settings["select.search.candidates"] = 100
-  assert (
-    len(search_space.list_candidates(small_run.make_config(base, **settings))) == 19
-  )
-  for key, value in (("strategy", "grouped"), ("target", "pool")):
-    cfg = small_run.make_config(base, **settings, **{f"select.{key}": value})
-    with pytest.raises(InputError, match=rf"select\.{key} is .*'{value}'"):
-      search_space.list_candidates(cfg)
-
-
-def test_strategies_are_candidates_with_the_config_s_other_settings(base):
-  settings = {"select.search.candidates": 4, "select.search.strategy": "kl,grouped"}
-  for own, wanted in (
-    ("kl", ["kl", "random", "grouped"]),
-    ("random", ["random", "kl", "grouped"]),
-    ("stratified", ["stratified", "random", "kl", "grouped"]),
-  ):
-    cfg = small_run.make_config(base, **settings, **{"select.strategy": own})
-    found = search_space.list_candidates(cfg)
-    assert [each.pop("strategy") for each in found] == wanted
-    assert all(each == found[0] for each in found)
-  cfg.select.strategy, cfg.select.search.strategy = "random", "random"
-  with pytest.raises(InputError, match="nothing to compare"):
-    search_space.list_candidates(cfg)
-
-
-def test_rows_score_the_probability_of_their_answer():
-  score = development.rate_rows(np.array([0.0, math.log(2), np.nan, np.inf]))
-  np.testing.assert_allclose(score, [1, 0.5, 0, 0])
-  found = development.summarise(np.array(["b", "a", "b", "a"]), score)
-  assert found == {
-    "a": {"value": 0.25, "count": 2},
-    "b": {"value": 0.5, "count": 2},
-  }
-
-
-def test_groups_weigh_as_their_target_shares():
-  group = np.array([0, 0, 0, 2, 2])
-  weight = development.weigh_groups(group, np.array([0.3, 0.5, 0.2]))
-  np.testing.assert_allclose(weight, [0.2, 0.2, 0.2, 0.2, 0.2])
-  weight = development.weigh_groups(group)
-  np.testing.assert_allclose(weight, [1 / 6] * 3 + [1 / 4] * 2)
-  weight = development.weigh_groups(group, np.array([0.0, 1.0, 0.0]))
-  np.testing.assert_allclose(weight, [0.2] * 5)  # the target has none of these groups
 
 
 def test_the_tuned_model_scores_the_next_round(base, scored, tmp_path):

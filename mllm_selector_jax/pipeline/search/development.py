@@ -80,7 +80,7 @@ def read_measure(run: Run, arm: str, split: Split) -> Measure:
   if read_files(run.cfg):
     text = (folder / "predictions.jsonl").read_text()
     lines = sorted(
-      (line["task"], line["id"], line["score"])
+      (str(line["task"]), str(line["id"]), float(line["score"]))
       for line in map(json.loads, text.splitlines())
     )
     names = [(task, name) for task, name, _ in lines]

@@ -87,9 +87,7 @@ def plan_measure(cfg: Any, costs: Costs, held_out: Split, trials: int) -> Split:
   return held_out.draw(paid)
 
 
-def plan_steps(
-  cfg: Any, costs: Costs, sizes: list[int], measured: Split | None = None
-) -> int:
+def plan_steps(cfg: Any, costs: Costs, sizes: list[int], measured: Split) -> int:
   """Return the steps of the first tunes of a search.
 
   Args:
@@ -110,8 +108,7 @@ def plan_steps(
     return section.steps
   step = cfg.tune.batch * float(costs.tune[costs.tune > 0].mean())
   tunes = sum(size * section.halving**rung for rung, size in enumerate(sizes))
-  rows = [] if measured is None else measured.rows
-  measures = sum(sizes) * float(costs.forward[rows].sum())
+  measures = sum(sizes) * float(costs.forward[measured.rows].sum())
   steps = math.floor((section.cost * costs.full - measures) / (tunes * step))
   if steps < 1:
     least = (measures + tunes * step) / costs.full
