@@ -204,11 +204,13 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.sweep = ml_collections.ConfigDict()
   cfg.select.sweep.budgets = config_dict.placeholder(object)  # "5%,10%,20%"
   cfg.select.sweep.kl_weights = config_dict.placeholder(object)  # "0.2,0.4,1"
-  # Searching for settings: the main arm uses the best of this many candidates; 0 turns
-  # the search off. Alternatives are separated by commas. The settings above are always
-  # among the candidates.
+  # Searching: this many candidates are compared by short tunes, and the best makes the
+  # main arm; 0 turns the search off. Random rows and the settings above are always
+  # among the candidates, so that 2 asks whether selecting pays on this pool at all.
+  # Alternatives are separated by commas.
   cfg.select.search = ml_collections.ConfigDict()
   cfg.select.search.candidates = 0
+  cfg.select.search.strategy = config_dict.placeholder(object)  # "stratified,grouped"
   cfg.select.search.signal = config_dict.placeholder(object)  # "loss,el2n"
   cfg.select.search.kl_weight = config_dict.placeholder(object)  # "0.2,0.4,1"
   cfg.select.search.groups = config_dict.placeholder(object)  # "kmeans,source"
@@ -218,10 +220,17 @@ def get_config() -> ml_collections.ConfigDict:
   # and never selected, or question files, which must not be those of evaluate.tasks.
   cfg.select.search.development = config_dict.FieldReference("10%", field_type=object)
   cfg.select.search.images = config_dict.placeholder(str)  # for these question files
-  cfg.select.search.steps = 50  # of the first tune of each candidate
+  # What all trials together may cost, as a share of the FLOPs of tuning on the full
+  # pool, held-out losses of bounds not counted. It says how long the tunes are, unless
+  # `steps` gives the number of steps of the first ones.
+  cfg.select.search.cost = 0.05
+  cfg.select.search.steps = config_dict.placeholder(int)
   # Successive halving: the best 1 / halving of the candidates are tuned again with
-  # halving times as many steps.
+  # halving times as many steps. The last one is tuned beside random rows.
   cfg.select.search.halving = 2
+  # The level of the interval of that last difference, in which the rows of both are
+  # paired. Random rows are replaced only if the whole interval is above 0.
+  cfg.select.search.level = 0.9
   # Above 1: the tuned model of the main arm scores the pool for another selection, and
   # so on.
   cfg.select.rounds = 1

@@ -20,7 +20,6 @@ from mllm_selector_jax.pipeline import candidates, flops, heldout_models, needs
 from mllm_selector_jax.pipeline.scored_models import needs_seed
 from mllm_selector_jax.pipeline.tune_arm import kept_rows
 from mllm_selector_jax.runs.context import Run
-from mllm_selector_jax.selection.bounds import find_bound
 
 KINDS = ("flops", "seconds")
 
@@ -118,7 +117,10 @@ def _find_search_costs(run, arm, held_out, times, folder) -> dict[str, float]:
   if not cfg.search.candidates or arm.strategy != cfg.strategy:
     return {"search_flops": 0.0, "search_seconds": 0.0}
   search = json.loads((run.workdir.search.path / "trials.json").read_text())
-  makers = {find_bound(trial["bound"]).held_out for trial in search["candidates"]}
+  makers = {
+    needs.find_held_out(needs.make_options(candidates.make_config(run, **settings)))
+    for settings in search["candidates"]
+  }
   others = makers - {held_out}
   total = sum(line["flops"] for line in search["trials"])
   total += sum(heldout_models.read_flops(run, maker) for maker in others)

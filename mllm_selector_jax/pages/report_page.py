@@ -27,7 +27,7 @@ from mllm_selector_jax.pages.page_templates import make_environment
 from mllm_selector_jax.pages.provenance import DASH
 from mllm_selector_jax.pipeline.heldout_models import add_seconds
 from mllm_selector_jax.pipeline.measure_lines import format_notes
-from mllm_selector_jax.pipeline.search.search_arms import list_lines
+from mllm_selector_jax.pipeline.search.search_table import list_lines
 from mllm_selector_jax.selection.bounds import BOUNDS
 
 MOST_BYTES = 10_000_000  # of the whole page
@@ -79,6 +79,7 @@ def collect(run: Run, images: AnyFolders) -> dict[str, Any]:
     "chosen": _chosen_content(run),
     "measured": _measured(run),
     "trials": list_lines(run.search) if run.search else [],
+    "verdict": ((run.search or {}).get("verdict") or {}).get("statement", ""),
     "rounds": run.rounds,
     "others": [_other_content(run, arm) for arm in run.arms if arm is not main][:40],
     "sources": findings.source_lines(run.pool, selection),

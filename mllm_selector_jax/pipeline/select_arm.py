@@ -23,7 +23,14 @@ from mllm_selector_jax.selection.selection import Selection
 NOT_FINITE = "not a number"
 
 
-def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -> None:
+def select_arm(
+  run: Run,
+  arm: str,
+  strategy: str,
+  budget: str,
+  verdict: dict[str, Any] | None = None,
+  **changes: Any,
+) -> None:
   """Make the selection of one arm.
 
   Args:
@@ -31,6 +38,7 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
     arm: Name of the arm.
     strategy: Name of the strategy.
     budget: How many rows to keep, as in the setting `select.budget`.
+    verdict: What a search found about selecting from this pool, for the summary.
     **changes: Other settings of the section `select` to replace.
   """
   config = candidates.make_config(run, strategy=strategy, budget=budget, **changes)
@@ -40,6 +48,8 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
   inputs |= needs.identify_plugins(config)
   if maker:
     inputs |= heldout_models.make_doubts(run, maker)
+  if verdict:
+    inputs["verdict"] = artifacts.hash_json(verdict)
   recipe = run.recipe("select", config, inputs)
 
   def build(folder):
@@ -57,7 +67,8 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
     chosen = chosen._replace(warnings=(*notes, *chosen.warnings))
     table = read_scores(run.workdir.scores.path)
     standing = doubtful_rows.judge_rows(eligible, chosen, table)
-    _write(folder, eligible, chosen, standing, config, spent)
+    said = {"verdict": verdict} if verdict else {}
+    _write(folder, eligible, chosen, standing, config, spent, said)
     proof = chosen.certificate
     run.say(
       f"select: {arm} keeps {int(chosen.kept.sum()):,} of {len(eligible.rows):,}"
@@ -97,6 +108,7 @@ def _write(
   standing: doubtful_rows.Standing,
   config: dict[str, Any],
   spent: float,
+  said: dict[str, Any],
 ) -> None:
   import pyarrow as pa
 
@@ -146,10 +158,8 @@ def _write(
   artifacts.write_table(folder / "selection.parquet", written)
   kept = rows[chosen.kept]
   _write_records(folder / "selected.json", pool, kept)
-  artifacts.write_json(
-    folder / "summary.json",
-    _summarise(chosen, standing, reason, rows, config, spent),
-  )
+  summary = _summarise(chosen, standing, reason, rows, config, spent) | said
+  artifacts.write_json(folder / "summary.json", summary)
 
 
 def _rank(necessity: np.ndarray) -> np.ndarray:

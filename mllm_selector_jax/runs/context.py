@@ -31,7 +31,8 @@ SEEN = 5.0  # seconds until all hosts see a file that one wrote to a shared volu
 
 PLUGGED = (  # the settings that may name plug-ins
   *("pool.formats", "score.signals", "evaluate.metrics"),
-  *("select.strategy", "select.bound", "select.search.bound"),
+  *("select.strategy", "select.search.strategy"),
+  *("select.bound", "select.search.bound"),
   *("compare.strategies", "compare.variants"),
 )
 

@@ -23,7 +23,7 @@ from mllm_selector_jax.planning import topology
 from mllm_selector_jax.scoring import signals
 from mllm_selector_jax.selection import budget
 from mllm_selector_jax.selection.options import TARGETS, SelectOptions
-from mllm_selector_jax.selection.strategies import find_strategy
+from mllm_selector_jax.selection.strategies import LOOKUP, find_strategy
 from mllm_selector_jax.settings.kinds import (
   POSITIVE,
   SHARE,
@@ -229,6 +229,7 @@ SELECT: dict[str, Check] = {
   "sweep.budgets": list_of(_amount),
   "sweep.kl_weights": list_of(_written_option("kl_weight")),
   "search.candidates": _candidates,
+  "search.strategy": list_of(lambda key, value: LOOKUP.find(value, key, "has")),
   "search.signal": texts,
   "search.kl_weight": list_of(_written_option("kl_weight")),
   "search.groups": list_of(_option("groups")),
@@ -236,7 +237,9 @@ SELECT: dict[str, Check] = {
   "search.bound": list_of(_BOUND),
   "search.development": parsed(held_out.parse),
   "search.images": texts,
-  "search.steps": integer(1),
+  "search.cost": number(0, 10, "()"),
+  "search.steps": optional(integer(1)),
+  "search.level": number(0, 1, "()"),
   "search.halving": integer(2),
   "rounds": integer(1),
   "control": flag,

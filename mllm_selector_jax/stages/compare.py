@@ -10,7 +10,7 @@ from mllm_selector_jax.pipeline.evaluate_arm import check_tasks, evaluate_arm
 from mllm_selector_jax.pipeline.leakage import check_leakage
 from mllm_selector_jax.pipeline.score_pool import make_scores
 from mllm_selector_jax.pipeline.scored_models import needs_seed
-from mllm_selector_jax.pipeline.search.search_arms import search
+from mllm_selector_jax.pipeline.search.search_arms import read_own, search
 from mllm_selector_jax.pipeline.search.search_space import check_search
 from mllm_selector_jax.pipeline.select_arm import select_arm
 from mllm_selector_jax.pipeline.tune_arm import kept_rows, tune_arm
@@ -68,7 +68,7 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
       name = arm.name(seed)
       strategy, changes = plan.strategy(arm), plan.changes(arm)
       if arm.strategy == run.cfg.select.strategy:
-        changes = searched
+        changes = read_own(searched, arm.strategy)
       select_arm(run, name, strategy, arm.budget, **changes)
       tune_arm(run, name, steps)
       evaluate_arm(run, name)

@@ -78,6 +78,8 @@ def _summary(current: Run, seconds: float) -> str:
     f"  selection  {chosen['kept']:,} rows by {chosen['strategy']},"
     f" budget {chosen['budget']}",
   ]
+  if verdict := chosen.get("verdict"):
+    lines.append(f"  verdict    {verdict['statement']}")
   for arm in arms(current):
     path = work.evaluation(arm).path / "results.json"
     if path.exists():

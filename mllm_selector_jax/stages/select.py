@@ -9,8 +9,10 @@ from mllm_selector_jax.selection.strategies import CONTROL
 
 def select(run: Run) -> None:
   """Makes `arms/<name>/selection/` for every arm of the config."""
-  budget = run.cfg.select.budget
-  select_arm(run, "main", run.cfg.select.strategy, budget, **search(run))
+  budget, settings = run.cfg.select.budget, {"strategy": run.cfg.select.strategy}
+  if searched := search(run):
+    settings = searched["candidates"][searched["winner"]]
+  select_arm(run, "main", budget=budget, verdict=searched.get("verdict"), **settings)
   if run.cfg.select.control:
     select_arm(run, CONTROL, CONTROL, budget)
   sweep(run)

@@ -251,13 +251,14 @@ def test_equal_steps_and_one_pool_then_the_full_pool_too(base, tmp_path):
 
 
 def test_a_search_is_of_the_strategy_itself_and_its_cost_is_told(base, tmp_path):
-  settings = {**SMALL, "compare.seeds": "5", "select.search.candidates": 2}
+  settings = {**SMALL, "compare.seeds": "5", "select.search.candidates": 3}
   settings |= {"select.search.kl_weight": "2", "select.search.steps": 1}
   settings |= {"select.groups": "source", "select.search.development": "25%"}
+  settings["select.search.cost"] = 9.0
   with small_run.open_run(tmp_path, base, **settings) as current:
     COMMANDS["compare"](current)
   found = read(tmp_path / "seeds/5/search/result/trials.json")
-  won = found["candidates"][found["winner"]]["kl_weight"]
+  won = found["candidates"][found["contender"]]["kl_weight"]  # whether it pays or not
   weight = {
     name: read(tmp_path / f"arms/{name}-25%-5/selection/summary.json")["options"]
     for name in ("kl", "open", "random")

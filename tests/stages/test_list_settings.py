@@ -23,9 +23,15 @@ def read_search(name):
   def read(cfg, run):
     cfg.select.search.candidates = 2
     found = [one[name] for one in search_space.list_products(cfg)]
-    return list(dict.fromkeys(found))[1:]  # the first one is the setting's own
+    return list(dict.fromkeys(found))
 
   return read
+
+
+def read_searched(cfg, run):
+  cfg.select.search.candidates = 9
+  found = [one["strategy"] for one in search_space.list_fixed(cfg)]
+  return found[2:]  # after the setting's own and random rows
 
 
 def read_rows(name):
@@ -73,6 +79,7 @@ LISTS = {
   "select.sweep.kl_weights": (
     *(0.25, 1.0, lambda c, r: sweep.read_settings(c.select.sweep)[1]),
   ),
+  "select.search.strategy": ("stratified", "grouped", read_searched),
   "select.search.signal": ("el2n", "grand", read_search("signal")),
   "select.search.kl_weight": (0.25, 1.0, read_search("kl_weight")),
   "select.search.groups": ("source", "source*kmeans", read_search("groups")),

@@ -1,9 +1,11 @@
 """The closed loop on a small pool: trials, winner, split, resumption, rounds."""
 
+import itertools
 import json
 import shutil
 import signal
 
+import markupsafe
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -11,16 +13,17 @@ import pytest
 from mllm_selector_jax.inputs import held_out
 from mllm_selector_jax.inputs.base_model import open_pool
 from mllm_selector_jax.pipeline.clusters import read_keys
-from mllm_selector_jax.pipeline.search import development, search_arms, search_space
+from mllm_selector_jax.pipeline.search import development, search_arms
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, Stopped
 from tests import small_run
 from tests.real_processes import Forked, wait_for, write_config
 
 SEARCH = {
-  "select.search.candidates": 3,
+  "select.search.candidates": 4,
   "select.search.kl_weight": "0.1,1",
   "select.search.steps": 1,
+  "select.search.cost": 9.0,  # measuring the few rows would exceed a small one
   "select.search.development": "25%",
   "select.groups": "source",
   "select.control": True,
@@ -45,35 +48,67 @@ def read(path):
   return json.loads(path.read_text())
 
 
-def test_trials_are_halved_and_the_winner_makes_the_selection(searched):
+def test_trials_are_halved_and_the_last_one_meets_random_rows(searched):
   result = read(searched / "search/result/trials.json")
-  assert [each["kl_weight"] for each in result["candidates"]] == [0.4, 0.1, 1.0]
-  steps = [line["steps"] for line in result["trials"]]
-  assert steps == [1, 1, 1, 2, 2]
-  first = sorted(result["trials"][:3], key=lambda x: (-x["value"], x["candidate"]))
-  went_on = [x["candidate"] for x in result["trials"][:3] if x["goes_on"]]
-  assert went_on == sorted(x["candidate"] for x in first[:2])
-  last = result["trials"][3:]
-  assert (
-    result["winner"]
-    == max(last, key=lambda x: (x["value"], -x["candidate"]))["candidate"]
-  )
+  settings = [(each["strategy"], each["kl_weight"]) for each in result["candidates"]]
+  assert settings == [("kl", 0.4), ("random", 0.4), ("kl", 0.1), ("kl", 1.0)]
+  trials, rank = result["trials"], lambda x: (-x["value"], x["candidate"])
+  assert [line["steps"] for line in trials] == [1, 1, 1, 2, 2, 4, 4]
+  rungs = [trials[:3], trials[3:5], trials[5:]]
+  assert [x["candidate"] for x in rungs[0]] == [0, 2, 3]  # random rows come last
+  for place, (rung, after) in enumerate(itertools.pairwise(rungs)):
+    best = sorted(rung, key=rank)[: 2 - place]
+    went_on = [line["candidate"] for line in rung if line["goes_on"]]
+    assert went_on == sorted(line["candidate"] for line in best)
+    assert [line["candidate"] for line in after][: 2 - place] == went_on
+  assert [x["candidate"] for x in rungs[2]] == [result["contender"], 1]
   summary = read(searched / "arms/main/selection/summary.json")
   won = result["candidates"][result["winner"]]
   assert {name: summary["options"][name] for name in won} == won
-  for line in result["trials"]:  # every trial is kept
+  for line in trials:  # every trial is kept
     arm = searched / f"search/arms/c{line['candidate']:02d}-{line['steps']}"
-    assert read(arm / "evaluation/results.json")["macro"]["value"] == line["value"]
+    parts = read(arm / "evaluation/results.json")["tasks"]
+    assert {task: part["value"] for task, part in parts.items()} == line["parts"]
     assert len((arm / "tuned/metrics.jsonl").read_text().splitlines()) == line["steps"]
-    assert line["flops"] > 0
-  # Twice the steps of the same rows.
-  again = {line["candidate"]: line["flops"] for line in result["trials"][3:]}
-  for line in result["trials"][:3]:
-    if line["goes_on"]:
-      assert again[line["candidate"]] == pytest.approx(2 * line["flops"], rel=0.1)
+  # Twice the steps of the same rows, and the same measure.
+  for first, second in itertools.pairwise(
+    [x for x in trials if x["candidate"] == result["contender"]]
+  ):
+    name = f"c{first['candidate']:02d}-{first['steps']}"
+    measure = read(searched / f"search/arms/{name}/evaluation/results.json")["flops"]
+    assert 0 < measure < first["flops"]
+    ratio = (second["flops"] - measure) / (first["flops"] - measure)
+    assert ratio == pytest.approx(2, rel=0.1)
   table = (searched / "search/result/table.md").read_text()
-  assert table.count("\n") == 7 and "kl_weight 0.1" in table and "won" in table
+  assert table.count("\n") == 9 and "kl_weight 0.1" in table and "won" in table
+  assert "strategy random" in table
   assert "the trials, on the development split" in (searched / "log.txt").read_text()
+
+
+def test_the_verdict_decides_and_is_told_everywhere(base, searched):
+  result = read(searched / "search/result/trials.json")
+  found = result["verdict"]
+  tables = []
+  for line in result["trials"][-2:]:
+    arm = searched / f"search/arms/c{line['candidate']:02d}-{line['steps']}"
+    tables.append(pq.read_table(arm / "evaluation/rows.parquet"))
+  with small_run.open_run(searched, base, **SEARCH) as current:
+    pool = open_pool(current)
+  # The groups are the sources, each of which weighs as the root of its share.
+  source = np.array(tables[0]["source"].to_pylist())
+  share = {name: np.mean(pool.source[pool.ok] == name) ** 0.5 for name in set(source)}
+  weight = np.array([share[name] / (source == name).sum() for name in source])
+  weight /= weight.sum()
+  values = [weight @ table["score"].to_numpy() for table in tables]
+  assert [found["value"], found["random"]] == pytest.approx(values, rel=0.05)
+  assert found["difference"] == pytest.approx(found["value"] - found["random"])
+  assert found["questions"] == len(source)
+  assert (result["winner"] == result["contender"]) == (found["low"] > 0)
+  assert found["flops"] == sum(line["flops"] for line in result["trials"])
+  summary = read(searched / "arms/main/selection/summary.json")
+  assert summary["verdict"] == found
+  assert found["statement"] in (searched / "log.txt").read_text()
+  assert "verdict" not in read(searched / "arms/random/selection/summary.json")
 
 
 def test_the_report_shows_every_trial(base, searched):
@@ -81,7 +116,9 @@ def test_the_report_shows_every_trial(base, searched):
   with small_run.open_run(searched, base, **settings) as current:
     COMMANDS["report"](current)
   page = (searched / "report.html").read_text()
-  assert "How the settings were chosen" in page and page.count("<td>dropped") == 2
+  assert "How the settings were chosen" in page and page.count("<td>dropped") == 3
+  said = read(searched / "search/result/trials.json")["verdict"]["statement"]
+  assert markupsafe.escape(said) in page
   shutil.rmtree(searched / "measures")
   for path in searched.glob("report*"):
     path.unlink()
@@ -89,7 +126,7 @@ def test_the_report_shows_every_trial(base, searched):
 
 def test_a_held_out_row_is_never_selected(base, searched):
   arms = [*searched.glob("arms/*"), *searched.glob("search/arms/*")]
-  assert len(arms) == 7
+  assert len(arms) == 9
   with small_run.open_run(searched, base, **SEARCH) as current:
     pool = open_pool(current)
   rows = np.flatnonzero(pool.ok)
@@ -106,7 +143,7 @@ def test_a_held_out_row_is_never_selected(base, searched):
   counts = read(arm / "selection/summary.json")["reasons"]
   assert counts["held out for development"] == len(apart)
   trial = read(next(searched.glob("search/arms/*/evaluation/results.json")))
-  assert trial["macro"]["count"] == len(apart)
+  assert sum(part["count"] for part in trial["tasks"].values()) == len(apart)
 
 
 def test_a_search_goes_on_where_it_stopped(base, searched, tmp_path, monkeypatch):
@@ -115,18 +152,18 @@ def test_a_search_goes_on_where_it_stopped(base, searched, tmp_path, monkeypatch
   wanted = small_run.read_bytes(folder)
   select_in(base, folder)
   assert small_run.read_bytes(folder) == wanted
-  for name in ("search/result", "search/arms/c02-1", "arms"):
+  for name in ("search/result", "search/arms/c03-1", "arms"):
     shutil.rmtree(folder / name)
-  for path in folder.glob("search/arms/*-2"):
+  for path in folder.glob("search/arms/*-[24]"):
     shutil.rmtree(path)
   place = len((folder / "log.txt").read_text())
   measure, calls = development.measure_arm, []
 
-  def stop(current, arm):
+  def stop(current, arm, split):
     calls.append(arm)
     if len(calls) == 3:
       raise Stopped("before the third trial's measure")
-    measure(current, arm)
+    measure(current, arm, split)
 
   monkeypatch.setattr(development, "measure_arm", stop)
   with pytest.raises(Stopped):
@@ -136,7 +173,7 @@ def test_a_search_goes_on_where_it_stopped(base, searched, tmp_path, monkeypatch
   assert small_run.read_bytes(folder) == wanted
   told = (folder / "log.txt").read_text()[place:]
   assert "making search/arms/c00-1" not in told
-  assert told.count("making search/arms/c02-1/tuned") == 1
+  assert told.count("making search/arms/c03-1/tuned") == 1
 
 
 def test_a_killed_search_ends_as_one_that_was_left_alone(
@@ -147,7 +184,7 @@ def test_a_killed_search_ends_as_one_that_was_left_alone(
   settings = {"score.model": str(base), **SEARCH}
   config = write_config(tmp_path / "config.py", base, **settings)
   first = Forked(folder, config, "select")
-  wait_for(folder / "search/arms/c01-1/selection/provenance.json", first)
+  wait_for(folder / "search/arms/c02-1/selection/provenance.json", first)
   first.kill()
   assert first.end(60)[0] == -signal.SIGKILL
   assert not (folder / "search/result").exists()
@@ -183,9 +220,12 @@ def test_other_questions_may_be_given_but_not_the_test_s(base, scored, tmp_path)
   settings = {
     "select.search.development": str(other),
     "select.search.images": str(folder / "demo_pool/evaluation/images"),
-    "select.search.kl_weight": "0.1",
+    "select.search.kl_weight": None,
+    "select.search.candidates": 2,
   }
   select_in(base, folder, **settings)
+  found = read(folder / "search/result/trials.json")["verdict"]
+  assert (found["questions"], found["questions_are"]) == (4, "questions")
   reasons = read(folder / "arms/main/selection/summary.json")["reasons"]
   assert "held out for development" not in reasons
   trial = read(folder / "search/arms/c00-1/evaluation/results.json")
@@ -197,8 +237,7 @@ def test_other_questions_may_be_given_but_not_the_test_s(base, scored, tmp_path)
   [
     ({"candidates": 1}, "candidates=1; it must be 2 or more, or 0"),
     ({"halving": 1}, "halving=1; it must be 2 or more"),
-    ({"steps": 0}, "steps=0; it must be 1 or more"),
-    ({"kl_weight": None}, "has nothing to compare"),
+    ({"strategy": "stratified,grouped", "candidates": 3}, "the 4 strategies to comp"),
     ({"kl_weight": "much"}, "kl_weight has 'much', which is no number"),
     ({"development": "500"}, "it is a share of the pool"),
     ({"development": "100%"}, "it is a share of the pool"),
@@ -218,53 +257,18 @@ def test_a_search_that_makes_no_sense_is_refused(base, tmp_path, settings, messa
     ({"signal": "visual"}, "select.signal needs the signal 'visual'"),
     ({"bound": "nine"}, "select.bound is 'nine'"),
     ({"groups": "source,colour"}, "select.groups names 'colour'"),
-    ({"kl_weight": None}, "has nothing to compare"),
+    ({"strategy": "kl,nine"}, "select.strategy is 'nine'"),
   ],
 )
 def test_a_wrong_candidate_is_refused_before_anything_is_made(
   base, tmp_path, make, settings, message
 ):
   given = {**SEARCH, **{f"select.search.{k}": v for k, v in settings.items()}}
-  given["select.search.candidates"] = 2  # of four, that might not be drawn
+  given["select.search.candidates"] = 3  # of five, that might not be drawn
   with small_run.open_run(tmp_path, base, **given) as current:
     with pytest.raises(InputError, match=message):
       make(current)
   assert not (tmp_path / "demo_pool").exists()
-
-
-def test_candidates_are_drawn_from_all_products(base):
-  settings = {**SEARCH, "select.search.tempering": "0,1", "select.search.bound": "none"}
-  settings["select.search.candidates"] = 5
-  cfg = small_run.make_config(base, **settings)
-  found = search_space.list_candidates(cfg)
-  assert len(found) == 5 and len({str(each) for each in found}) == 5
-  assert found[0] == {
-    "signal": "loss",
-    "kl_weight": 0.4,
-    "groups": "source",
-    "tempering": 0.5,
-    "bound": "mixture",
-  }
-  assert search_space.list_candidates(cfg) == found
-  settings["select.search.candidates"] = 100
-  assert (
-    len(search_space.list_candidates(small_run.make_config(base, **settings))) == 18
-  )
-  for key, value in (("strategy", "random"), ("target", "pool")):
-    cfg = small_run.make_config(base, **settings, **{f"select.{key}": value})
-    with pytest.raises(InputError, match=rf"select\.{key} is .*'{value}'"):
-      search_space.list_candidates(cfg)
-
-
-def test_measures_are_means_of_sources_in_any_order():
-  source = np.array(["a", "a", "b"])
-  accuracy, loss = np.array([1.0, 0.5, 0.25]), np.array([1.0, 2.0, np.nan])
-  found = development.summarise(source, accuracy, loss)
-  assert found["tasks"]["a"] == {"value": 0.75, "count": 2}
-  assert found["tasks"]["b"]["value"] == 0  # its loss is not a number
-  assert found["macro"] == {"value": 0.375, "count": 3}
-  turned = development.summarise(source[::-1], accuracy[::-1], loss[::-1])
-  assert turned == found
 
 
 def test_the_tuned_model_scores_the_next_round(base, scored, tmp_path):

@@ -19,60 +19,94 @@ SETTINGS = ("signal", "kl_weight", "groups", "tempering", "bound")
 
 
 def list_candidates(cfg: Any) -> list[dict[str, Any]]:
-  """Return the settings of each candidate; the first are those of the config.
+  """Return the settings of each candidate.
 
-  The others are all combinations of the alternatives, or a random sample of them if
-  there are more than `select.search.candidates`. The seed of the sample is `rng_seed`.
+  The first are those of the config, then come random rows and the strategies of
+  `select.search.strategy`. The others are all combinations of the alternatives, or a
+  random sample of them if there are more than `select.search.candidates`. The seed of
+  the sample is `rng_seed`.
 
   Raises:
-    InputError: See `list_products`.
+    InputError: See `list_fixed` and `list_products`.
   """
-  first, *alternatives = list_products(cfg)
-  drawn = np.random.default_rng([cfg.rng_seed, len(alternatives)]).permutation(
-    len(alternatives)
+  fixed, products = list_fixed(cfg), list_products(cfg)
+  drawn = np.random.default_rng([cfg.rng_seed, len(products)]).permutation(
+    len(products)
   )
-  chosen = sorted(drawn[: cfg.select.search.candidates - 1])
-  return [first, *(alternatives[index] for index in chosen)]
+  chosen = sorted(drawn[: cfg.select.search.candidates - len(fixed)])
+  return [*fixed, *(products[index] for index in chosen)]
 
 
-def list_products(cfg: Any) -> list[dict[str, Any]]:
-  """Return all combinations of the alternatives, the config's own settings first.
+def find_control(candidates: list[dict[str, Any]]) -> int:
+  """Return the index of the candidate that takes random rows."""
+  return [each["strategy"] for each in candidates].index(strategies.CONTROL)
+
+
+def list_fixed(cfg: Any) -> list[dict[str, Any]]:
+  """Return the candidates of every search: the config's own, random, and strategies.
 
   Raises:
-    InputError: There are no alternatives to compare, or a value is invalid.
+    InputError: A number is too small, or there is nothing to compare random rows with.
   """
-  section = cfg.select.search
-  for name, smallest in (("candidates", 2), ("steps", 1), ("halving", 2)):
+  section, first = cfg.select.search, _read_first(cfg)
+  names = [first["strategy"], strategies.CONTROL]
+  names += listing.split_names(section.strategy)
+  fixed = [{**first, "strategy": name} for name in dict.fromkeys(names)]
+  for name, smallest in (("candidates", 2), ("halving", 2)):
     if section[name] < smallest:
       raise InputError(
         f"select.search.{name}={section[name]}; it must be {smallest} or more"
         + (", or 0 for no search." if name == "candidates" else ".")
       )
-  if not _is_searched(strategies.find_strategy(cfg.select.strategy)):
+  if section.candidates < len(fixed):
+    raise InputError(
+      f"select.search.candidates={section.candidates} is less than the"
+      f" {len(fixed)} strategies to compare ({', '.join(dict.fromkeys(names))});"
+      f" give {len(fixed)} or more."
+    )
+  if len(fixed) < 2:
+    raise InputError(
+      "select.search has nothing to compare: select.strategy is"
+      f" {strategies.CONTROL!r}. Give others, as in"
+      " --config.select.search.strategy=kl,stratified."
+    )
+  return fixed
+
+
+def list_products(cfg: Any) -> list[dict[str, Any]]:
+  """Return the combinations of the alternatives, without the config's own settings.
+
+  Raises:
+    InputError: A value is invalid, or does not apply to the config's strategy.
+  """
+  section, first = cfg.select.search, _read_first(cfg)
+  choices = [_list_values(section[name], name, first[name]) for name in SETTINGS]
+  varied = [name for name in SETTINGS if listing.split_names(section[name])]
+  if varied and not _is_searched(strategies.find_strategy(first["strategy"])):
     searchable = [
       name for name, strategy in strategies.STRATEGIES.items() if _is_searched(strategy)
     ]
     raise InputError(
-      f"select.search compares settings of {', '.join(searchable)}, and select.strategy"
-      f" is {cfg.select.strategy!r}; set select.search.candidates=0 for no search."
+      f"select.search.{varied[0]} varies a setting of {', '.join(searchable)}, and"
+      f" select.strategy is {first['strategy']!r}; leave it out, or change the"
+      " strategy."
     )
-  first = {name: _read(name, cfg.select[name]) for name in SETTINGS}
-  choices = [_list_values(section[name], name, first[name]) for name in SETTINGS]
   if section.tempering is not None and cfg.select.target != "tempered":
     raise InputError(
       "select.search.tempering applies only if select.target is 'tempered', and it is"
       f" {cfg.select.target!r}."
     )
   products = [
-    dict(zip(SETTINGS, settings, strict=True)) for settings in _products(choices)
+    {"strategy": first["strategy"], **dict(zip(SETTINGS, settings, strict=True))}
+    for settings in itertools.product(*choices)
   ]
-  alternatives = [settings for settings in products if settings != first]
-  if not alternatives:
-    raise InputError(
-      "select.search has nothing to compare; give alternatives, as in"
-      " --config.select.search.kl_weight=0.2,0.4,1."
-    )
-  return [first, *alternatives]
+  return [settings for settings in products if settings != first]
+
+
+def _read_first(cfg: Any) -> dict[str, Any]:
+  """Return the config's own settings."""
+  settings = {name: _read(name, cfg.select[name]) for name in SETTINGS}
+  return {"strategy": cfg.select.strategy, **settings}
 
 
 def check_search(run: Run, columns: Collection[str] | None = None) -> None:
@@ -85,17 +119,13 @@ def check_search(run: Run, columns: Collection[str] | None = None) -> None:
     columns: Columns of the score table, as in `candidates.check_names`.
   """
   if run.cfg.select.search.candidates:
-    for settings in list_products(run.cfg):
+    for settings in [*list_fixed(run.cfg), *list_products(run.cfg)]:
       check_names(run, columns, **settings)
 
 
 def _is_searched(strategy: Strategy) -> bool:
   """Say whether a strategy reads the settings that a search varies."""
   return strategy.bounded and {"kl_weight", "tempering"} <= set(strategy.settings)
-
-
-def _products(choices: list[list[Any]]) -> list[tuple]:
-  return list(itertools.product(*choices))
 
 
 def check_alternatives(cfg: Any, score_columns: Collection[str]) -> None:
