@@ -9,6 +9,7 @@ import numpy as np
 from mllm_selector_jax.data.pool import pool_table
 from mllm_selector_jax.pipeline import candidates, heldout_models, needs, suspects
 from mllm_selector_jax.pipeline.exports import warn_stale
+from mllm_selector_jax.pipeline.listed_rows import name_rows
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection.selection import Selection
@@ -27,7 +28,7 @@ def select_arm(run: Run, arm: str, strategy: str, budget: str, **changes: Any) -
     **changes: Other settings of the section `select` to replace.
   """
   config = candidates.make_config(run, strategy=strategy, budget=budget, **changes)
-  config, notes = candidates.name_rows(run, config)
+  config, notes = name_rows(run, config)
   inputs = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
   maker = needs.find_held_out(needs.make_options(config))
   inputs |= needs.identify_plugins(config)
