@@ -14,12 +14,14 @@ from mllm_selector_jax.pages import comparison_page, comparison_plot
 from mllm_selector_jax.pages.reference_answers import READING, describe_answers
 
 TASKS = ("count", "text", "value")
-ARMS = (
-  INCUMBENT,
-  *(Arm(name, t) for t in ("5%ref", "50%ref") for name in (RANDOM, "kl")),
-)
+BUDGETS = ("5%ref", "50%ref")
+ARMS = (INCUMBENT, *(Arm(name, text) for text in BUDGETS for name in (RANDOM, "kl")))
 # By how much each arm is above the reference on each task, seeds apart.
 GAINS = {"5%ref": (-0.3, -0.2, 0.02), "50%ref": (0.2, 0.1, 0.25)}
+
+
+def find_arm(entry):
+  return entry["strategy"], entry["budget"]
 
 
 def draw_lines(seeds, spread=0.02):
@@ -45,9 +47,7 @@ def test_answers_are_those_of_intervals_and_of_holm():
   table = comparison_summary.tabulate(lines, TASKS, "kl")
   answers = against_reference.answer(table)
   scores = {
-    (arm, task): [
-      x["tasks"][task] for x in lines if x["arm"].startswith(f"{arm[0]}-{arm[1]}-")
-    ]
+    (arm, task): [x["tasks"][task] for x in lines if find_arm(x) == arm]
     for arm in ARMS
     for task in TASKS
   }
@@ -106,8 +106,7 @@ def test_tables_page_and_picture_have_the_reference():
   wanted = next(
     entry["minus_reference"]
     for entry in results["table"]
-    if entry["part"] == "macro"
-    and (entry["strategy"], entry["budget"]) == ("kl", "50%ref")
+    if entry["part"] == "macro" and find_arm(entry) == ("kl", "50%ref")
   )
   assert kept[column].startswith(f"{wanted['value']:+.3f} ± ")
   assert titles["By task, minus reference"].head[2:] == list(TASKS)
@@ -130,6 +129,10 @@ def test_a_comparison_without_a_reference_says_nothing_of_one():
   assert "reference" not in text.lower()
 
 
+def name(entry):
+  return *find_arm(entry), entry["part"], entry["task"]
+
+
 @pytest.mark.parametrize("join", [merge, merge_by_budget])
 def test_files_of_several_seeds_merge_to_the_whole(join):
   parts = [{"arms": draw_lines(range(4))[5 * n : 5 * n + 5]} for n in range(4)]
@@ -137,15 +140,10 @@ def test_files_of_several_seeds_merge_to_the_whole(join):
   assert not missing and merged["plan"]["seeds"] == [0, 1, 2, 3]
   assert sum(x["strategy"] == "reference" for x in merged["arms"]) == 4
   whole = comparison_summary.tabulate(draw_lines(range(4)), TASKS, "kl")
-  key = lambda entry: (
-    entry["strategy"],
-    entry["budget"],
-    entry["part"],
-    str(entry["task"]),
-  )
-  assert sorted(merged["table"], key=key) == sorted(whole, key=key)
+  merged, whole = ({name(x): x for x in table} for table in (merged["table"], whole))
+  assert merged == whole
   one, _ = join(parts, ["kl"], ["50%ref"])
-  held = {(x["strategy"], x["budget"]) for x in one["table"]}
+  held = {find_arm(x) for x in one["table"]}
   assert held == {INCUMBENT, ("kl", "50%ref")}
   assert len(one["against_reference"]) == 1
 
