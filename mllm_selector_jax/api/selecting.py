@@ -125,7 +125,8 @@ def select(
     force_in: [N] whether a row is kept whatever its loss.
     leave_out: [N] whether a row must not be kept.
     reference: [N] whether a row is in the mixture that is trained on today, for budgets
-      relative to it and for the strategy "reference".
+      relative to it and for the strategy "reference". Rows that are left out or whose
+      loss is not finite do not count.
     **options: fields of `selection.options.SelectOptions`, such as `kl_weight`,
       `target`, `bound`, `floor` and `cap`. By default the bound is "mixture" with
       accuracies and "quantile" without them.
@@ -149,9 +150,18 @@ def select(
     columns["accuracy"] = _read_column(accuracies, "accuracies", count)
   for name, values in (signals or {}).items():
     columns[name] = _read_column(values, f"signals[{name!r}]", count)
-  members = None
-  if reference is not None:
-    members = _read_flags(reference, "reference", count)
+  flags = {
+    name: None if values is None else _read_flags(values, name, count)
+    for name, values in (
+      ("force_in", force_in),
+      ("leave_out", leave_out),
+      ("reference", reference),
+    )
+  }
+  if (members := flags["reference"]) is not None:
+    members = members & np.isfinite(losses)
+    if flags["leave_out"] is not None:
+      members &= ~flags["leave_out"]
   amount = budgets.relate(budget, None if members is None else int(members.sum()))
   vectors = None if embeddings is None else _read_matrix(embeddings, count)
   labels = None if groups is None else _read_labels(groups, count)
@@ -181,12 +191,8 @@ def select(
     embeddings=pick(vectors),
     reference=pick(members),
     tokens=pick(None if tokens is None else _read_integers(tokens, "tokens", count)),
-    forced_in=pick(
-      None if force_in is None else _read_flags(force_in, "force_in", count)
-    ),
-    left_out=pick(
-      None if leave_out is None else _read_flags(leave_out, "leave_out", count)
-    ),
+    forced_in=pick(flags["force_in"]),
+    left_out=pick(flags["leave_out"]),
   )
   grouped = _make_groups(pick(labels), scores, settings, seed)
   with plugins.trusting(trusted):
