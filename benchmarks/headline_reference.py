@@ -15,7 +15,7 @@ epochs. The full pool is left out: the headline has it.
       --config.select.reference=runs/incumbent-61.txt
 
 Other seeds are other pools, each with an incumbent and a workdir of its own. Their
-`compare/results.json` are kept as docs/headline/reference-61.json and so on.
+`compare/results.json` are kept under docs/headline/, as reference-61.json and so on.
 
     python -m benchmarks.merge_comparisons docs/headline/reference-*.json
 """
