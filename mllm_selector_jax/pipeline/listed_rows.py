@@ -122,10 +122,10 @@ def _take_usable(
   usable = rows[pool.ok[rows]]
   taken = np.setdiff1d(usable, np.array(left_out, np.int64))
   counts = {
-    "were set aside by the check": len(rows) - len(usable),
-    "are left out by select.leave_out": len(usable) - len(taken),
+    "the check set aside": len(rows) - len(usable),
+    "select.leave_out leaves out": len(usable) - len(taken),
   }
-  texts = [f"{count:,} {text}" for text, count in counts.items() if count]
+  texts = [f"{text} {count:,}" for text, count in counts.items() if count]
   if not len(taken):
     raise InputError(
       f"select.reference: none of its {len(rows):,} rows can be used: "
@@ -134,6 +134,6 @@ def _take_usable(
   if not texts:
     return taken, []
   return taken, [
-    f"of its {len(rows):,} rows {' and '.join(texts)}; the reference is the other"
+    f"of its {len(rows):,} rows, {' and '.join(texts)}; the reference is the other"
     f" {len(taken):,}."
   ]
