@@ -4,19 +4,22 @@
       [--strategies=kl,top] [--budgets=5%,20%] [--first=kl] [--without_full]
       [--by_budget]
 
-The strategies are held against random, the full pool and the first one. An arm that
-several files have for one seed counts once, the first file's. Seeds that lack an arm
-are left out of all, and named; with --by_budget, out of the budgets at which they lack
-one, and nothing is held against the full pool, which has seeds of its own.
+The strategies are held against random, the full pool, the reference if the files have
+one, and the first one. An arm that several files have for one seed counts once, the
+first file's. Seeds that lack an arm are left out of all, and named; with --by_budget,
+out of the budgets at which they lack one. Nothing is then held against the full pool,
+which has seeds of its own, while the reference is one of the arms of each budget.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from mllm_selector_jax.comparison import comparison_summary
-from mllm_selector_jax.comparison.comparison_plan import FULL
+from mllm_selector_jax.comparison import against_reference, comparison_summary
+from mllm_selector_jax.comparison.comparison_plan import FULL, REFERENCE
 from mllm_selector_jax.pages import comparison_page, comparison_plot
+
+BASELINES = (FULL, REFERENCE)  # they are the same at every budget
 
 
 def main():
@@ -53,7 +56,8 @@ def merge(
 
   Args:
     found: what results.json files hold.
-    strategies: those that are wanted besides the full pool; None for all.
+    strategies: those that are wanted besides the full pool and the reference; None for
+      all.
     budgets: likewise.
     first: the strategy that the others are held against; None for the first one.
     full: whether the full pool is one of the arms, where a file has it.
@@ -66,11 +70,13 @@ def merge(
     arm = line["strategy"], line["budget"]
     wanted = strategies is None or arm[0] in strategies
     wanted &= budgets is None or arm[1] in budgets
+    wanted |= arm[0] == REFERENCE
     if full if arm[0] == FULL else wanted:
       lines.setdefault(line["seed"], {}).setdefault(arm, line)
   rows = {arm: line["rows"] for own in lines.values() for arm, line in own.items()}
-  # The full pool, if it is there, then by budget; a budget's arms in the files' order.
-  arms = sorted(rows, key=lambda arm: (arm[0] != FULL, rows[arm]))
+  # The baselines, if they are there, then by budget, in the files' order.
+  places = {name: place - len(BASELINES) for place, name in enumerate(BASELINES)}
+  arms = sorted(rows, key=lambda arm: (places.get(arm[0], 0), rows[arm]))
   missing = {
     seed: [" at ".join(arm) for arm in arms if arm not in own]
     for seed, own in sorted(lines.items())
@@ -86,15 +92,12 @@ def merge(
     "seeds": seeds,
     "strategies": names,
     "first": first,
-    "budgets": list(dict.fromkeys(arm[1] for arm in arms if arm[0] != FULL)),
+    "budgets": list(dict.fromkeys(arm[1] for arm in arms if arm[0] not in BASELINES)),
   }
-  results = {
-    "plan": plan,
-    "arms": kept,
-    "table": comparison_summary.tabulate(kept, sorted(tasks), first),
-    "overlap": [],
+  table = comparison_summary.tabulate(kept, sorted(tasks), first)
+  return _make_results(plan, kept, table), {
+    seed: lacks for seed, lacks in missing.items() if lacks
   }
-  return results, {seed: lacks for seed, lacks in missing.items() if lacks}
 
 
 def merge_by_budget(
@@ -106,11 +109,16 @@ def merge_by_budget(
 ) -> tuple[dict, dict[int, list[str]]]:
   """The same, each budget over all seeds that have its arms; see `merge`."""
   every = [line for results in found for line in results["arms"]]
-  rows = {line["budget"]: line["rows"] for line in every if line["strategy"] != FULL}
+  varied = [line for line in every if line["strategy"] not in BASELINES]
+  rows = {line["budget"]: line["rows"] for line in varied}
   wanted = [one for one in sorted(rows, key=rows.get) if one in (budgets or rows)]
   parts = [merge(found, strategies, [one], first, full=False) for one in wanted]
-  if full and any(line["strategy"] == FULL for line in every):
-    parts.insert(0, merge(found, [], [], first))
+  for part, _ in parts:  # the reference was there to be compared with
+    for name in ("arms", "table"):
+      part[name] = [one for one in part[name] if one["strategy"] != REFERENCE]
+  known = {line["strategy"] for line in every}
+  if REFERENCE in known or (full and FULL in known):
+    parts.insert(0, merge(found, [], [], first, full))
   table = [entry for part, _ in parts for entry in part["table"]]
   comparison_summary.adjust(table)
   plans = [part["plan"] for part, _ in parts]
@@ -126,7 +134,13 @@ def merge_by_budget(
     for seed, arms in lacks.items():
       missing.setdefault(seed, []).extend(arms)
   arms = [line for part, _ in parts for line in part["arms"]]
-  return {"plan": plan, "arms": arms, "table": table, "overlap": []}, missing
+  return _make_results(plan, arms, table), missing
+
+
+def _make_results(plan: dict, arms: list[dict], table: list[dict]) -> dict:
+  answers = against_reference.answer(table)
+  parts = {"plan": plan, "arms": arms, "table": table, "against_reference": answers}
+  return {**parts, "overlap": []}
 
 
 def _split(text: str | None) -> list[str] | None:

@@ -151,7 +151,7 @@ def get_config() -> ml_collections.ConfigDict:
   # A strategy of docs/method.md (kl, random, d2, ...), or one of your own, as
   # module:function (docs/extending.md).
   cfg.select.strategy = "kl"
-  cfg.select.budget = "20%"
+  cfg.select.budget = "20%"  # or "500" rows, "2Mtok", "50%ref" (of select.reference)
   cfg.select.signal = "loss"  # the column of the score table that is the necessity
   cfg.select.kl_weight = 0.4  # lambda of the objective (docs/method.md)
   # What forms the groups: kmeans, source, necessity, turns, truncated, has_image, any
@@ -200,6 +200,10 @@ def get_config() -> ml_collections.ConfigDict:
   # id means all rows that have it.
   cfg.select.force_in = config_dict.placeholder(object)
   cfg.select.leave_out = config_dict.placeholder(object)
+  # The mixture that you train on today: rows of the pool, given as in force_in, which
+  # `compare` makes the arm `reference`. Budgets can be relative to its number of rows:
+  # "50%ref". Rows that are set aside or left out do not count.
+  cfg.select.reference = config_dict.placeholder(object)
   # Further selections from the same scores, one for each budget and lambda (`sweep/`).
   cfg.select.sweep = ml_collections.ConfigDict()
   cfg.select.sweep.budgets = config_dict.placeholder(object)  # "5%,10%,20%"
@@ -260,7 +264,8 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.evaluate.max_new_tokens = 16
 
   # The command `compare` makes an arm, arms/<strategy>-<budget>-<seed>, for every
-  # combination of these; `random` is always included at every budget.
+  # combination of these; `random` is always included at every budget, and so is an
+  # arm `reference` if select.reference is given.
   cfg.compare = ml_collections.ConfigDict()
   cfg.compare.strategies = config_dict.FieldReference("kl", field_type=object)
   # Further arms with other settings of `select`, each with a name:
@@ -270,7 +275,7 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.compare.seeds = config_dict.FieldReference("0,1,2", field_type=object)
   cfg.compare.full = True  # also tune on the whole pool (`full`), the costliest arm
   # What all arms have in common: "epochs" (tune.epochs) or "steps" (as many steps as
-  # tune.epochs take on the full pool).
+  # tune.epochs take on the full pool; on the reference, if there is one and no `full`).
   cfg.compare.match = "epochs"
   cfg.compare.fresh_pools = False  # True: each seed draws a demo pool of its own
 

@@ -209,7 +209,10 @@ def default_config() -> Any:
 
 
 def _near(key: str) -> str:
-  """Suggests the key of the default config that is most similar; "" if none is."""
+  """Suggests the keys of the default config that are most similar; "" if none is.
+
+  It is one key, or two of other sections if all have the same last name.
+  """
 
   def walk(section, prefix=""):
     for name, value in section.items():
@@ -218,5 +221,8 @@ def _near(key: str) -> str:
         yield from walk(value, f"{prefix}{name}.")
 
   known = list(walk(default_config()))
-  near = difflib.get_close_matches(key, known, 1, 0.5)
-  return f" Did you mean --config.{near[0]}?" if near else ""
+  near = difflib.get_close_matches(key, known, 2, 0.5)
+  if len({name.rpartition(".")[2] for name in (key, *near)}) > 1:
+    near = near[:1]
+  names = " or ".join(f"--config.{name}" for name in near)
+  return f" Did you mean {names}?" if near else ""

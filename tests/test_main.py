@@ -36,6 +36,10 @@ def command(*arguments):
       [DEMO, "--workdir={}", "--config.select.budgt=5%"],
       "Did you mean --config.select.budget",
     ),
+    (
+      [DEMO, "--workdir={}", "--config.compare.reference=today.txt"],
+      "Did you mean --config.score.reference or --config.select.reference?",
+    ),
     ([DEMO, "--workdir={}", "--config.tune.epochs=many"], "invalid literal"),
     ([DEMO, "--workdir={}", "--wrkdir=x"], "Unknown command line flag"),
     (["selct", DEMO, "--workdir={}"], "is not a command"),

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax import plugins
+from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.selection.eligibility import Scores
@@ -93,6 +94,7 @@ def select(
   tokens: Any = None,
   force_in: Any = None,
   leave_out: Any = None,
+  reference: Any = None,
   **options: Any,
 ) -> Selected:
   """Selects the rows to keep by their losses.
@@ -109,8 +111,8 @@ def select(
       that compare rows.
     groups: [N] the group of each row, as a number or a name. By default groups are
       k-means clusters of the embeddings, or without embeddings strata of the losses.
-    budget: how much to keep: 500, "500", "5%", or training tokens such as "2Mtok"
-      (which needs `tokens`).
+    budget: how much to keep: 500, "500", "5%", training tokens such as "2Mtok" (which
+      needs `tokens`), or "50%ref", a share of the number of rows of `reference`.
     strategy: "kl", another name in docs/method.md, or a function of your own as
       "module:function" (docs/extending.md).
     seed: seed of every draw.
@@ -122,6 +124,9 @@ def select(
     tokens: [N] the number of training tokens of each row.
     force_in: [N] whether a row is kept whatever its loss.
     leave_out: [N] whether a row must not be kept.
+    reference: [N] whether a row is in the mixture that is trained on today, for budgets
+      relative to it and for the strategy "reference". Rows that are left out or whose
+      loss is not finite do not count.
     **options: fields of `selection.options.SelectOptions`, such as `kl_weight`,
       `target`, `bound`, `floor` and `cap`. By default the bound is "mixture" with
       accuracies and "quantile" without them.
@@ -145,6 +150,19 @@ def select(
     columns["accuracy"] = _read_column(accuracies, "accuracies", count)
   for name, values in (signals or {}).items():
     columns[name] = _read_column(values, f"signals[{name!r}]", count)
+  flags = {
+    name: None if values is None else _read_flags(values, name, count)
+    for name, values in (
+      ("force_in", force_in),
+      ("leave_out", leave_out),
+      ("reference", reference),
+    )
+  }
+  if (members := flags["reference"]) is not None:
+    members = members & np.isfinite(losses)
+    if flags["leave_out"] is not None:
+      members &= ~flags["leave_out"]
+  amount = budgets.relate(budget, None if members is None else int(members.sum()))
   vectors = None if embeddings is None else _read_matrix(embeddings, count)
   labels = None if groups is None else _read_labels(groups, count)
   names = list(range(count)) if ids is None else _read_ids(ids, count)
@@ -171,17 +189,14 @@ def select(
     key=_hash_names(ids, names)[rows],
     signals={name: values[rows] for name, values in columns.items()},
     embeddings=pick(vectors),
+    reference=pick(members),
     tokens=pick(None if tokens is None else _read_integers(tokens, "tokens", count)),
-    forced_in=pick(
-      None if force_in is None else _read_flags(force_in, "force_in", count)
-    ),
-    left_out=pick(
-      None if leave_out is None else _read_flags(leave_out, "leave_out", count)
-    ),
+    forced_in=pick(flags["force_in"]),
+    left_out=pick(flags["leave_out"]),
   )
   grouped = _make_groups(pick(labels), scores, settings, seed)
   with plugins.trusting(trusted):
-    chosen = strategies.select(scores, grouped, budget, seed, settings)
+    chosen = strategies.select(scores, grouped, amount, seed, settings)
   return _describe(chosen, grouped, rows, count, names)
 
 

@@ -14,11 +14,12 @@ from mllm_selector_jax.selection import strategies as table
 from mllm_selector_jax.types import InputError
 
 RANDOM, FULL, WHOLE = table.CONTROL, "full", "100%"
+REFERENCE = table.REFERENCE
 MATCHES = ("epochs", "steps")
 VARIANT = re.compile(r"[A-Za-z0-9_.]+")
 # The keys of cfg.select that a variant may not set: they are not settings of a single
 # selection, or are the same for all arms.
-NOT_VARIED = ("budget", "control", "rounds", "search", "sweep")
+NOT_VARIED = ("budget", "control", "reference", "rounds", "search", "sweep")
 
 
 class Arm(NamedTuple):
@@ -34,14 +35,16 @@ class Arm(NamedTuple):
 
 
 POOL = Arm(FULL, WHOLE)
+INCUMBENT = Arm(REFERENCE, "100%ref")  # the rows of select.reference
+BASELINES = (POOL, INCUMBENT)  # arms that are the same at every budget
 
 
 class Plan(NamedTuple):
   """The plan of a comparison.
 
   Attributes:
-    arms: the arms of each seed: the full pool, unless it is left out, and then for
-      every budget random and the other strategies.
+    arms: the arms of each seed: the full pool, unless it is left out, the reference if
+      there is one, and then for every budget random and the other strategies.
     seeds: the rng seeds.
     match: what is the same for all arms, "epochs" or "steps".
     fresh_pools: whether each seed draws a demo pool of its own.
@@ -63,17 +66,32 @@ class Plan(NamedTuple):
 
   def changes(self, arm: Arm) -> dict[str, Any]:
     """Returns the settings of cfg.select in which an arm differs from the config."""
+    if arm == INCUMBENT:  # it is what it is: no row is added to it or held out from it
+      return {"force_in": None, "development": 0.0}
     settings = dict(self.variants.get(arm.strategy, {}))
     settings.pop("strategy", None)
     return settings
 
+  def longest(self) -> Arm:
+    """Returns the arm whose steps all arms take if `match` is "steps".
+
+    It is the full pool, even if no model is tuned on it; but the reference, if there is
+    one and the full pool is left out.
+    """
+    leads_pool = INCUMBENT in self.arms and POOL not in self.arms
+    return INCUMBENT if leads_pool else POOL
+
 
 def read_plan(cfg: Any) -> Plan:
-  """Reads the plan of a config, which always has `random`, and `full` by compare.full.
+  """Reads the plan of a config.
+
+  It always has `random`, `full` by compare.full, and `reference` if select.reference is
+  given.
 
   Raises:
     InputError: a list is empty, a strategy or setting is unknown, an arm occurs twice,
-      a budget, seed or match is wrong, or the full pool is both named and left out.
+      a budget, seed or match is wrong, a baseline is both named and left out, or the
+      reference of one pool is given for several.
   """
   section = cfg.compare
   variants = _read_variants(section.variants, cfg)
@@ -102,16 +120,40 @@ def read_plan(cfg: Any) -> Plan:
   for name, changes in variants.items():
     check_strategy(changes["strategy"], f"compare.variants: {name}")
   _refuse_repeats(strategies, budget_texts, seeds[0])
+  _check_reference(cfg, strategies, budget_texts, seeds)
   if FULL in strategies and not section.full:
     raise InputError(
       "compare.strategies has 'full', and compare.full=False leaves the full pool out;"
       " change one of them."
     )
-  others = [name for name in (*strategies, *variants) if name not in (RANDOM, FULL)]
+  controls = (RANDOM, FULL, REFERENCE)
+  others = [name for name in (*strategies, *variants) if name not in controls]
+  baselines = [POOL] if section.full else []
+  baselines += [INCUMBENT] if cfg.select.reference else []
   arms = [Arm(name, text) for text in budget_texts for name in (RANDOM, *others)]
-  if section.full:
-    arms.insert(0, POOL)
+  arms = baselines + arms
   return Plan(tuple(arms), seeds, section.match, bool(section.fresh_pools), variants)
+
+
+def _check_reference(
+  cfg: Any, strategies: list[str], budget_texts: list[str], seeds: tuple[int, ...]
+) -> None:
+  """Raises InputError if a reference is missing, or stands for several pools."""
+  if cfg.select.reference:
+    if cfg.compare.fresh_pools and len(seeds) > 1:
+      raise InputError(
+        "select.reference names rows of one pool, and compare.fresh_pools draws"
+        f" {len(seeds)} pools, one for each of compare.seeds. Make a comparison of each"
+        " seed, with a reference and a workdir of its own."
+      )
+    return
+  if REFERENCE in strategies:
+    raise InputError(
+      "compare.strategies has 'reference', the mixture that is trained on today, which"
+      " is not given; give it as --config.select.reference=FILE."
+    )
+  for text in budget_texts:
+    budgets.relate(text, None, "compare.budgets")
 
 
 def _read_variants(value: Any, cfg: Any) -> dict[str, dict[str, Any]]:

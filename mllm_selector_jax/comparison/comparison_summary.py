@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mllm_selector_jax.comparison.comparison_plan import FULL, POOL, RANDOM, Arm, Plan
+from mllm_selector_jax.comparison.comparison_plan import (
+  BASELINES,
+  FULL,
+  INCUMBENT,
+  POOL,
+  RANDOM,
+  REFERENCE,
+  Arm,
+  Plan,
+)
 from mllm_selector_jax.evaluation import intervals
 from mllm_selector_jax.pipeline.tune_arm import kept_rows
 from mllm_selector_jax.runs.context import Run
@@ -20,13 +29,16 @@ LEVEL = 0.05  # the adjusted p-value below which a difference gets a star
 DIFFERENCES = {
   "minus_random": lambda arm, first: Arm(RANDOM, arm.budget),
   "minus_full": lambda arm, first: POOL,
+  "minus_reference": lambda arm, first: INCUMBENT,
   "minus_first": lambda arm, first: Arm(first, arm.budget),
 }
 
 
 def find_first(strategies: Sequence[str]) -> str:
   """Returns the first strategy that is no control, with which others are compared."""
-  return next(name for name in (*strategies, "") if name not in (RANDOM, FULL))
+  return next(
+    name for name in (*strategies, "") if name not in (RANDOM, FULL, REFERENCE)
+  )
 
 
 def summarise(run: Run, plan: Plan) -> dict[str, Any]:
@@ -64,7 +76,7 @@ def summarise(run: Run, plan: Plan) -> dict[str, Any]:
       "seeds": plan.seeds,
       "strategies": strategies,
       "first": find_first(strategies),
-      "budgets": list(dict.fromkeys(a.budget for a in plan.arms if a.strategy != FULL)),
+      "budgets": list(dict.fromkeys(a.budget for a in plan.arms if a not in BASELINES)),
       "match": plan.match,
       "fresh_pools": plan.fresh_pools,
       "variants": plan.variants,
@@ -97,10 +109,10 @@ def tabulate(
       "mean": value, low and high of the score.
       "of_full": the same of the score divided by that of the full pool; None if there
         is no such arm or its score is 0.
-      "minus_random", "minus_full", "minus_first": value, low, high, p, count and holm
-        of the difference; None if there is no such arm or it is this arm. `holm` is p,
-        adjusted by Holm over all differences of this name in the same part (over all
-        tasks together).
+      "minus_random", "minus_full", "minus_reference", "minus_first": value, low, high,
+        p, count and holm of the difference; None if there is no such arm or it is this
+        arm. `holm` is p, adjusted by Holm over all differences of this name in the same
+        part (over all tasks together).
   """
   values: dict[tuple[Arm, str, str | None], list[float]] = {}
   rows: dict[Arm, list[int]] = {}

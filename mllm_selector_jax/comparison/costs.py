@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from mllm_selector_jax.comparison.comparison_plan import FULL, POOL, RANDOM, Plan
+from mllm_selector_jax.comparison.comparison_plan import (
+  BASELINES,
+  POOL,
+  RANDOM,
+  Arm,
+  Plan,
+)
 from mllm_selector_jax.comparison.seeds import at_seed
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.models import huggingface
@@ -41,8 +47,8 @@ def find_costs(
     and "table" (means over seeds). Costs have the keys `<what>_flops` and
     `<what>_seconds`. In the table, "selection" is the sum for the seed model, the
     scoring, the held-out loss of select.bound, the search for settings and the strategy
-    itself; `random` and `full` need only the last. "of_full" is the cost of selection
-    and tuning, divided by that of tuning on the full pool.
+    itself; `random`, `full` and `reference` need only the last. "of_full" is the cost
+    of selection and tuning, divided by that of tuning on the full pool.
   """
   config = huggingface.read_config(
     base_model.base_path(run), dtype=base_model.dtype(run)
@@ -138,7 +144,8 @@ def tabulate(seeds: Sequence[dict], arms: Sequence[dict]) -> list[dict[str, Any]
   by_arm: dict[tuple[str, str], list[dict[str, Any]]] = {}
   for line in arms:
     shared = seed_costs[line["seed"]]
-    is_control = line["strategy"] in (RANDOM, FULL)
+    arm = Arm(line["strategy"], line["budget"])
+    is_control = arm.strategy == RANDOM or arm in BASELINES
     entry: dict[str, Any] = {}
     for kind in KINDS:
       parts = [line["select_seconds"]] if kind == "seconds" else [0.0]

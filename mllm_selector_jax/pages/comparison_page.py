@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from mllm_selector_jax.comparison.comparison_summary import LEVEL, MACRO, is_sure
 from mllm_selector_jax.pages.page_templates import make_environment
+from mllm_selector_jax.pages.reference_answers import READING, describe_answers
 
 DASH = "-"
 # The note under every table of differences.
@@ -37,6 +38,9 @@ class Table(NamedTuple):
 def format_markdown(results: dict[str, Any], costs: dict[str, Any]) -> str:
   """Format all tables as Markdown, each under its title."""
   parts = []
+  if answers := describe_answers(results.get("against_reference", [])):
+    items = "\n".join(f"- {_escape(text)}" for text in answers)
+    parts += [f"**Against the reference**\n\n{items}", READING]
   for title, head, lines, note in list_tables(results, costs):
     rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     rows += ["| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines]
@@ -65,6 +69,8 @@ def render(
       title=title,
       plan=results["plan"],
       picture=uri,
+      answers=describe_answers(results.get("against_reference", [])),
+      reading=READING,
       tables=list(list_tables(results, costs)),
       left_out=results["tasks_left_out"],
     )
@@ -93,6 +99,7 @@ def _list_full_tables(
     [
       *("strategy", "budget", "rows", "accuracy", "of the full pool's"),
       *("minus random", "p", "p (Holm)", "minus full", "p", "p (Holm)"),
+      *("minus reference", "p", "p (Holm)"),
     ],
     [
       [
@@ -100,6 +107,7 @@ def _list_full_tables(
         *(interval(entry["mean"]), interval(entry["of_full"])),
         *_test(entry["minus_random"]),
         *_test(entry["minus_full"]),
+        *_test(entry["minus_reference"]),
       ]
       for entry in macro
     ],
@@ -125,6 +133,7 @@ def _list_full_tables(
     ("By task", "mean"),
     ("By task, minus random", "minus_random"),
     ("By task, minus full", "minus_full"),
+    ("By task, minus reference", "minus_reference"),
     (f"By task, {first}", "minus_first"),
   ):
     cells = {

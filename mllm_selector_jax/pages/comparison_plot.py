@@ -13,11 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from mllm_selector_jax.comparison.comparison_plan import FULL, RANDOM
+from mllm_selector_jax.comparison.comparison_plan import FULL, RANDOM, REFERENCE
 from mllm_selector_jax.comparison.comparison_summary import MACRO
 from mllm_selector_jax.pages import plots
 
 LINES = ("-", "--", ":")
+# Arms that are a band, since they are the same at every budget: colour and label.
+BANDS = {FULL: (plots.POOL, "full pool"), REFERENCE: (plots.ARMS[4], "reference")}
 DIFFERENCE = "accuracy minus random, percentage points"
 SHARE = FuncFormatter(lambda y, _: f"{100 * y:.3g} %")
 POINTS = FuncFormatter(lambda y, _: f"{100 * y:+.3g}" if y else "0")
@@ -27,13 +29,13 @@ def draw(results: dict[str, Any]) -> bytes:
   """Draw the mean over tasks as PNG; the same results give the same bytes.
 
   The left half has a line for each strategy, with its 95 % interval over seeds, and the
-  full pool as a band if it is an arm. The right half has the differences from random,
-  which vary less since they are paired by seed. With a single budget, each strategy
-  has a row instead, the best at the top.
+  full pool and the reference as bands if they are arms. The right half has the
+  differences from random, which vary less since they are paired by seed. With a single
+  budget, each strategy has a row instead, the best at the top.
   """
   table = [entry for entry in results["table"] if entry["part"] == MACRO]
-  full = next((entry for entry in table if entry["strategy"] == FULL), None)
-  strategies = [name for name in results["plan"]["strategies"] if name != FULL]
+  bands = [entry for entry in table if entry["strategy"] in BANDS]
+  strategies = [name for name in results["plan"]["strategies"] if name not in BANDS]
   with matplotlib.rc_context():
     matplotlib.rcdefaults()
     matplotlib.rcParams.update(plots.STYLE)
@@ -44,10 +46,10 @@ def draw(results: dict[str, Any]) -> bytes:
     left_axes, right_axes = figure.subplots(1, 2, sharey=one_budget)
     plotted = [entry for entry in table if entry["strategy"] in strategies]
     if one_budget:
-      _draw_ranks(left_axes, right_axes, full, plotted)
+      _draw_ranks(left_axes, right_axes, bands, plotted)
       left_axes.set_xlabel(f"accuracy at {plotted[0]['budget']}, {_seeds(table)}")
     else:
-      _draw_curves(left_axes, right_axes, full, plotted, strategies)
+      _draw_curves(left_axes, right_axes, bands, plotted, strategies)
       _label(left_axes, table, f"accuracy, {_seeds(table)}")
       _label(right_axes, table, "")
     handles, labels = left_axes.get_legend_handles_labels()
@@ -57,8 +59,8 @@ def draw(results: dict[str, Any]) -> bytes:
   return buffer.getvalue()
 
 
-def _draw_curves(left_axes, right_axes, full, table, strategies) -> None:
-  _draw_full(left_axes, full)
+def _draw_curves(left_axes, right_axes, bands, table, strategies) -> None:
+  _draw_bands(left_axes, bands)
   right_axes.axhline(0, color=plots.POOL, linestyle="--", label=RANDOM)
   for index, name in enumerate(strategies):
     entries = [entry for entry in table if entry["strategy"] == name]
@@ -73,9 +75,9 @@ def _draw_curves(left_axes, right_axes, full, table, strategies) -> None:
   right_axes.yaxis.set_major_formatter(POINTS)
 
 
-def _draw_ranks(left_axes, right_axes, full, table) -> None:
+def _draw_ranks(left_axes, right_axes, bands, table) -> None:
   table = sorted(table, key=lambda entry: entry["mean"]["value"])
-  _draw_full(left_axes, full, upright=True)
+  _draw_bands(left_axes, bands, upright=True)
   right_axes.axvline(0, color=plots.POOL, linestyle="--")
   for rank, entry in enumerate(table):
     control = entry["strategy"] == RANDOM
@@ -110,15 +112,15 @@ def _style(index: int, name: str) -> dict[str, Any]:
   }
 
 
-def _draw_full(axes: Axes, full: dict[str, Any] | None, upright: bool = False) -> None:
-  if full is None:
-    return
-  mean, line, span = full["mean"], axes.axhline, axes.axhspan
+def _draw_bands(axes: Axes, bands: list[dict[str, Any]], upright: bool = False) -> None:
+  line, span = axes.axhline, axes.axhspan
   if upright:
     line, span = axes.axvline, axes.axvspan
-  line(mean["value"], color=plots.POOL, linewidth=1.5, label="full pool")
-  if mean["low"] is not None:
-    span(mean["low"], mean["high"], color=plots.POOL, alpha=0.2, linewidth=0, zorder=0)
+  for entry in bands:
+    mean, (colour, label) = entry["mean"], BANDS[entry["strategy"]]
+    line(mean["value"], color=colour, linewidth=1.5, label=label)
+    if mean["low"] is not None:
+      span(mean["low"], mean["high"], color=colour, alpha=0.2, linewidth=0, zorder=0)
 
 
 def _draw_line(

@@ -16,6 +16,12 @@ from mllm_selector_jax.inputs.lists import Reference, read_references, read_shar
 from mllm_selector_jax.inputs.references import find_rows
 from mllm_selector_jax.pipeline.clusters import read_clusters, read_keys
 from mllm_selector_jax.pipeline.doubts import read_doubt
+from mllm_selector_jax.pipeline.listed_rows import (
+  LISTS,
+  name_rows,
+  require_reference,
+  uses_reference,
+)
 from mllm_selector_jax.pipeline.needs import (
   check_signals,
   find_held_out,
@@ -26,15 +32,15 @@ from mllm_selector_jax.pipeline.needs import (
 from mllm_selector_jax.pipeline.scored_models import needs_seed
 from mllm_selector_jax.runs.context import Run, plain
 from mllm_selector_jax.scoring.score_table import ScoreTable, list_columns, read_scores
-from mllm_selector_jax.selection import budget, strategies
+from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import groups as grouping
+from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.selection.eligibility import Scores
 from mllm_selector_jax.selection.necessity import rank_normalise
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
 
-LISTS = ("force_in", "leave_out", "like")  # settings that are lists of rows
 POOL_COLUMNS = ("source", "turns", "truncated", "has_image")
 
 
@@ -47,6 +53,8 @@ class Eligible(NamedTuple):
     scores: Scores of the eligible rows, aligned with `rows`.
     groups: Groups of the eligible rows, aligned with `rows`.
     options: Options of the selection.
+    reference: The number of rows of the reference; None if the selection does not
+      depend on one.
   """
 
   pool: PoolTable
@@ -54,8 +62,9 @@ class Eligible(NamedTuple):
   scores: Scores
   groups: grouping.Groups
   options: SelectOptions
+  reference: int | None = None
 
-  def select(self, budget: str, rng: int, **changes: Any) -> Selection:
+  def select(self, budget: str | budgets.Budget, rng: int, **changes: Any) -> Selection:
     """Make a selection.
 
     Args:
@@ -64,6 +73,7 @@ class Eligible(NamedTuple):
       **changes: Options to replace, by field name of `SelectOptions`.
     """
     options = dataclasses.replace(self.options, **changes)
+    budget = budgets.relate(budget, self.reference, "select.budget")
     return strategies.select(self.scores, self.groups, budget, rng, options)
 
 
@@ -72,13 +82,19 @@ def make_config(run: Run, **changes: Any) -> dict[str, Any]:
 
   The lists hold references to rows (`lists.Reference`). `name_rows` replaces them by
   row numbers, so that a selection depends on the rows of a list and not on its file.
+  The reference is left out if the selection does not depend on it.
 
   Args:
     run: The invocation.
-    **changes: Settings to replace, by their names in the section.
+    **changes: Settings to replace, by their names in the section; or "budgets", if
+      several selections are made of one config.
   """
   config = _draft_config(run.cfg, **changes)
+  if not uses_reference(config):
+    del config["reference"]
   for name in LISTS:
+    if name not in config:
+      continue
     option, value = f"select.{name}", config[name]
     read = functools.partial(read_references, value, option)
     config[name] = run.once((option, str(value)), read)
@@ -88,10 +104,10 @@ def make_config(run: Run, **changes: Any) -> dict[str, Any]:
 
 def _draft_config(cfg: Any, **changes: Any) -> dict[str, Any]:
   """Return the `select` section with changes, without reading the files it names."""
-  config = {**plain(cfg.select), **changes}
+  config = {**plain(cfg.select), "development": held_out.read_share(cfg), **changes}
   for name in ("control", "sweep", "search", "rounds"):
     del config[name]
-  config["development"] = held_out.read_share(cfg)
+  require_reference(config)
   config["target_shares"] = config["target_shares"] or None
   config["bound"] = read_bound(config["bound"])
   if config["like"] and config["target"] != "like":
@@ -102,52 +118,32 @@ def _draft_config(cfg: Any, **changes: Any) -> dict[str, Any]:
   return config
 
 
-def name_rows(
-  run: Run, config: dict[str, Any]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-  """Replace the references in the config's lists by ascending row numbers.
-
-  Notes on how the rows were found are also printed as warnings.
-
-  Args:
-    run: A run whose pool is checked.
-    config: The config from `make_config`.
-
-  Returns:
-    The config, and the notes on how the rows were found.
-
-  Raises:
-    InputError: An entry matches no row of the pool, or a list other than `leave_out`
-      names a row that was set aside.
-  """
-  notes = []
-  for name in LISTS:
-    if entries := config[name]:
-      pool, option = base_model.open_pool(run), f"select.{name}"
-      listed = run.once(
-        (name, run.workdir.pool.digest(), tuple(entries)),
-        lambda: find_rows(pool, entries, option, run.progress),  # noqa: B023
-      )
-      unusable = listed.rows[~pool.ok[listed.rows]]
-      if len(unusable) and name != "leave_out":  # an unusable row is left out anyway
-        row = int(unusable[0])
-        raise InputError(
-          f"{option} names row {row:,} (id {pool.id[row]!r}), which was set aside:"
-          f" {pool.reason[row]}. Take such rows ({len(unusable):,}) out of the list."
-        )
-      config = {**config, name: listed.rows.tolist()}
-      notes += [f"{option}: {note}" for note in listed.notes]
-  for note in notes:
-    run.say(f"Warning: {note}", once=True)
-  return config, tuple(notes)
-
-
 def check_lists(run: Run, **changes: Any) -> None:
-  """Raise an InputError if a list of rows does not fit the checked pool.
+  """Check a selection's lists of rows and its budget against the checked pool.
 
   This is called before anything is trained.
+
+  Raises:
+    InputError: A list does not fit the pool, or the budget leaves no row.
   """
-  name_rows(run, make_config(run, **changes))
+  config, pool = make_config(run, **changes), base_model.open_pool(run)
+  config, _ = name_rows(run, config)
+  amount = budgets.relate(config["budget"], count_reference(config), "select.budget")
+  rows = np.flatnonzero(pool.ok)
+  budgets.resolve(amount, len(rows), pool.tokens[rows], "select.budget")
+
+
+def count_reference(config: dict[str, Any]) -> int | None:
+  """Count the rows of the reference in a config from `name_rows`; None without one."""
+  return len(config["reference"]) if config.get("reference") else None
+
+
+def relate_budget(run: Run) -> budgets.Budget:
+  """Return the budget of the config, in rows if it is relative to the reference."""
+  config = make_config(run)
+  if uses_reference(config):
+    config, _ = name_rows(run, config)
+  return budgets.relate(config["budget"], count_reference(config), "select.budget")
 
 
 def read_bound(value: Any) -> Any:
@@ -196,11 +192,8 @@ def check_pool(run: Run) -> None:
   check_lists(run)
   config, pool = make_config(run), base_model.open_pool(run)
   rows = np.flatnonzero(pool.ok)
-  amounts = {"select.budget": run.cfg.select.budget}
   if needs_seed(run):
-    amounts["seed.rows"] = run.cfg.seed.rows
-  for name, amount in amounts.items():
-    budget.resolve(amount, len(rows), pool.tokens[rows], name)
+    budgets.resolve(run.cfg.seed.rows, len(rows), pool.tokens[rows], "seed.rows")
   for name in grouping.split_form(config["groups"]):
     if name in POOL_COLUMNS:
       values = getattr(pool, name)[rows]
@@ -214,7 +207,7 @@ def read_eligible(
 
   Args:
     run: A run at the workdir of the pool and the scores.
-    config: The config from `make_config`, or from a selection's provenance. The lists
+    config: The config from `name_rows`, or from a selection's provenance. The lists
       in a provenance hold row numbers, or ids if an older version wrote it.
     rng: Seed of the clusters.
     embeddings: Whether to read the embeddings even if the config does not need them.
@@ -254,6 +247,9 @@ def read_eligible(
     seen=table.signal("seed")[finite],
     tokens=pool.tokens[rows],
     like=_mark(pool, rows, config["like"], "like"),
+    reference=_mark(pool, rows, config["reference"], "reference")
+    if options.strategy == strategies.REFERENCE
+    else None,
     forced_in=_mark(pool, rows, config["force_in"], "force_in"),
     left_out=left_out,
     held_out=development,
@@ -261,7 +257,7 @@ def read_eligible(
     answer=pool.answer[rows] if pool.has_answers else None,
   )
   groups = _make_groups(run, pool, table, finite, scores, options, rng)
-  return Eligible(pool, rows, scores, groups, options)
+  return Eligible(pool, rows, scores, groups, options, count_reference(config))
 
 
 def _mark(

@@ -10,6 +10,7 @@ from mllm_selector_jax.inputs.alike import Watch
 from mllm_selector_jax.inputs.lists import read_references
 from mllm_selector_jax.inputs.references import find_rows
 from mllm_selector_jax.pipeline import candidates
+from mllm_selector_jax.pipeline.listed_rows import name_rows
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection import draws, measures
@@ -52,7 +53,7 @@ def measure_files(run: Run, files: tuple[str, ...]) -> dict[str, Any]:
     p for p in run.workdir.list_scored() if p.scored in (None, _at(run, seed))
   ]
   scored_run = run.at(workdirs[0]) if workdirs else run
-  config, _ = candidates.name_rows(scored_run, config)
+  config, _ = name_rows(scored_run, config)
   eligible = candidates.read_eligible(scored_run, config, seed, embeddings=True)
   listed = {name: read_listed(eligible, name, run.progress) for name in files}
   result = measure_sets(

@@ -15,6 +15,7 @@ from mllm_selector_jax.pipeline import (
   suspects,
 )
 from mllm_selector_jax.pipeline.exports import warn_stale
+from mllm_selector_jax.pipeline.listed_rows import name_rows
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring.score_table import read_scores
@@ -42,7 +43,7 @@ def select_arm(
     **changes: Other settings of the section `select` to replace.
   """
   config = candidates.make_config(run, strategy=strategy, budget=budget, **changes)
-  config, notes = candidates.name_rows(run, config)
+  config, notes = name_rows(run, config)
   inputs = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
   maker = needs.find_held_out(needs.make_options(config))
   inputs |= needs.identify_plugins(config)

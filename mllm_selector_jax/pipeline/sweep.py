@@ -4,6 +4,7 @@ from typing import Any
 
 from mllm_selector_jax import listing
 from mllm_selector_jax.pipeline import candidates, needs
+from mllm_selector_jax.pipeline.listed_rows import name_rows
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection import measures
@@ -26,12 +27,13 @@ def sweep(run: Run) -> None:
   budgets, weights = read_settings(run.cfg.select.sweep)
   if not budgets and not weights:
     return
-  config, _ = candidates.name_rows(run, candidates.make_config(run))
-  budgets, weights = budgets or [config["budget"]], weights or [config["kl_weight"]]
+  budgets = budgets or [run.cfg.select.budget]
+  config, _ = name_rows(run, candidates.make_config(run, budgets=budgets))
+  weights = weights or [config["kl_weight"]]
   del config["budget"], config["kl_weight"]
   recipe = run.recipe(
     "select",
-    {**config, "budgets": budgets, "kl_weights": weights},
+    {**config, "kl_weights": weights},
     {
       "scores": run.workdir.scores.digest(),
       "pool": run.workdir.pool.digest(),

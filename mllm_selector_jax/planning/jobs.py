@@ -11,6 +11,7 @@ from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.inputs.questions import read_existing_questions
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.pipeline.arms import arms
+from mllm_selector_jax.pipeline.candidates import relate_budget
 from mllm_selector_jax.pipeline.flops import count_samples
 from mllm_selector_jax.pipeline.score_pool import make_options
 from mllm_selector_jax.pipeline.scored_models import needs_seed
@@ -76,8 +77,8 @@ def list_jobs(run: Run, config: MllmConfig, pool: Any) -> list[Job]:
 def count_rows(run: Run, pool: Any, stage: str) -> int:
   """Count the rows that the stage `seed` or `tune` trains on."""
   name = "seed.rows" if stage == "seed" else "select.budget"
-  text = run.cfg.seed.rows if stage == "seed" else run.cfg.select.budget
-  return budget.resolve_count(text, pool.ok, pool.tokens, name=name)
+  amount = run.cfg.seed.rows if stage == "seed" else relate_budget(run)
+  return budget.resolve_count(amount, pool.ok, pool.tokens, name=name)
 
 
 def describe_disk(run: Run, config: MllmConfig, rows: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Plain strategies: random, stratified, top, middle, and the paper's `grouped`.
+"""Plain strategies: random, stratified, reference, top, middle, the paper's `grouped`.
 
 Only `grouped` leaves suspect rows out.
 """
@@ -15,8 +15,10 @@ from mllm_selector_jax.selection.ordered import (
   by_tie,
   first,
 )
+from mllm_selector_jax.selection.reasons import IN_REFERENCE
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.strategy import Strategy
+from mllm_selector_jax.types import InputError
 
 
 def grouped(
@@ -56,6 +58,27 @@ def random(
   return first(scores, groups, budget, candidates, order)
 
 
+def reference(
+  scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
+) -> Selection:
+  """Takes the rows of the reference at random, and then all others at random.
+
+  The budget "100%ref" is the reference itself.
+  """
+  members = scores.flag("reference")
+  if scores.reference is None:
+    raise InputError(
+      "select.strategy reference takes the rows of a reference, and there is none; give"
+      " the mixture that is trained on today, as --config.select.reference=FILE."
+    )
+  candidates = sort_out(scores, groups, rng, options, bounded=False)
+  order = by_tie(candidates, candidates.remaining)
+  order = np.concatenate([order[members[order]], order[~members[order]]])
+  chosen = first(scores, groups, budget, candidates, order)
+  own = members & (chosen.reason == "kept")
+  return chosen._replace(reason=np.where(own, IN_REFERENCE, chosen.reason))
+
+
 def top(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
 ) -> Selection:
@@ -91,6 +114,11 @@ STRATIFIED = Strategy(
   groups=True,
 )
 RANDOM = Strategy(random, takes="rows at random", source="control")
+REFERENCE = Strategy(
+  reference,
+  takes="the rows of `select.reference`, the mixture that is trained on today",
+  source="control",
+)
 TOP = Strategy(top, takes="the highest necessity")
 MIDDLE = Strategy(
   middle,

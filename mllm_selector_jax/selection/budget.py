@@ -1,4 +1,4 @@
-"""Reads budgets in the forms that people write: "500" rows, "5%", "2Mtok"."""
+"""Reads budgets in the forms that people write: "500", "5%", "2Mtok", "50%ref"."""
 
 import dataclasses
 import re
@@ -9,7 +9,8 @@ from jaxtyping import Bool, Int
 
 from mllm_selector_jax.types import InputError
 
-_FORM = re.compile(r"(\d[\d_,]*(?:\.\d+)?) ?(%|[kMGB]?tok|rows?)?")
+_FORM = re.compile(r"(\d[\d_,]*(?:\.\d+)?) ?(%ref|%|[kMGB]?tok|rows?)?")
+_KINDS = {"%": "percent", "%ref": "reference"}  # by unit; others are rows or tokens
 _SCALE = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
@@ -18,7 +19,8 @@ class Budget:
   """How much of a pool to keep.
 
   Attributes:
-    kind: "rows", "percent" (of the eligible rows) or "tokens" (of training).
+    kind: "rows", "percent" (of the eligible rows), "reference" (per cent of the number
+      of rows of the reference) or "tokens" (of training).
     amount: an exact number, so that 0.1 % of a million is 1,000.
     text: the budget as it was written.
   """
@@ -52,8 +54,8 @@ def parse(text: object, name: str = "budget") -> Budget:
   """Reads a budget.
 
   Args:
-    text: a Budget, a whole number, or "500", "500 rows", "5%", "2Mtok" (k, M, G
-      or B).
+    text: a Budget, a whole number, or "500", "500 rows", "5%", "50%ref", "2Mtok" (k,
+      M, G or B).
     name: the name of the option, for the message.
 
   Raises:
@@ -64,14 +66,15 @@ def parse(text: object, name: str = "budget") -> Budget:
   written = str(text).strip()
   match = None if isinstance(text, bool) else _FORM.fullmatch(written)
   allowed = (
-    'a budget is a number of rows ("500"), a share of the eligible rows ("5%")'
-    ' or training tokens ("2Mtok"), above 0'
+    'a budget is a number of rows ("500"), a share of the eligible rows ("5%") or of'
+    ' the number of rows of the reference ("50%ref"), or training tokens ("2Mtok"),'
+    " above 0"
   )
   if not match:
     raise InputError(f"{name} is {text!r}; {allowed}.")
   amount = Fraction(re.sub("[_,]", "", match[1]))
   unit = match[2] or "rows"
-  kind = "percent" if unit == "%" else "tokens" if unit.endswith("tok") else "rows"
+  kind = _KINDS.get(unit, "tokens" if unit.endswith("tok") else "rows")
   if kind == "tokens":
     amount *= _SCALE[unit.removesuffix("tok")]
   if amount <= 0:
@@ -89,6 +92,54 @@ def parse(text: object, name: str = "budget") -> Budget:
   return Budget(kind, amount, written)
 
 
+def is_relative(text: object) -> bool:
+  """Returns whether a budget is a share of the rows of the reference, as "50%ref".
+
+  Raises:
+    InputError: the text is not a budget.
+  """
+  return parse(text).kind == "reference"
+
+
+def relate(text: object, reference: int | None, name: str = "budget") -> Budget:
+  """Converts a share of the rows of the reference to a budget in rows.
+
+  Args:
+    text: a budget, in any form that `parse` reads.
+    reference: the number of rows of the reference; None if there is none.
+    name: the name of the option, for messages.
+
+  Returns:
+    The budget in rows, with its text; a budget of another kind as it is.
+
+  Raises:
+    InputError: the text is not a budget, there is no reference to relate it to, or it
+      leaves no row.
+  """
+  budget = parse(text, name)
+  if budget.kind != "reference":
+    return budget
+  if reference is None:
+    raise InputError(
+      f"{name} is {budget.text}, a share of the rows of the reference, and there is no"
+      " reference; give the mixture that is trained on today, as"
+      " --config.select.reference=FILE, or another budget."
+    )
+  rows = _round(reference, budget.amount)
+  if rows < 1:
+    raise InputError(
+      f"{name} is {budget.text}, and the reference has {reference:,} rows, which leaves"
+      f" no row; one row is {100 / max(reference, 1):.3g}%ref."
+    )
+  return Budget("rows", Fraction(rows), budget.text)
+
+
+def _round(rows: int, percent: Fraction) -> int:
+  """Returns a share of a number of rows, exactly, with half a row rounded up."""
+  # Rounding up means that the number of rows never falls as the share grows.
+  return int((2 * rows * percent + 100) // 200)
+
+
 def resolve(
   budget: str | int | Budget,
   eligible: int,
@@ -98,7 +149,8 @@ def resolve(
   """Converts a budget to a limit on the rows of a pool.
 
   Args:
-    budget: a budget, in any form that `parse` reads.
+    budget: a budget, in any form that `parse` reads. A share of the rows of the
+      reference has to be converted by `relate` before.
     eligible: the number of rows that may be kept.
     tokens: the training tokens of each of these rows; required for a budget in
       tokens.
@@ -109,10 +161,10 @@ def resolve(
     rows, with a warning.
 
   Raises:
-    InputError: no row is eligible, the budget leaves no row, or the budget is in
-      tokens and the token counts are not known.
+    InputError: no row is eligible, the budget leaves no row, is in tokens and the
+      token counts are not known, or is relative to a reference.
   """
-  budget = parse(budget, name)
+  budget = relate(budget, None, name)
   if eligible < 1:
     raise InputError(f"{name} is {budget.text}, but no row of the pool is eligible.")
   if budget.kind == "tokens":
@@ -130,8 +182,7 @@ def resolve(
     warning = _above(name, budget, f"{total:,} tokens") if limit > total else ""
     return Limit(eligible, limit, warning)
   if budget.kind == "percent":
-    # Half a row is rounded up, so the number of rows never falls as the share grows.
-    rows = int((2 * eligible * budget.amount + 100) // 200)
+    rows = _round(eligible, budget.amount)
   else:
     rows = int(budget.amount)
   if rows < 1:

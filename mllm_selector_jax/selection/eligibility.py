@@ -35,6 +35,7 @@ class Scores:
     seen: whether the seed model was tuned on the row.
     like: whether the row is one of those whose group shares are the target, for
       target "like".
+    reference: whether the row is one of the reference, for the strategy `reference`.
     tokens: the number of training tokens, for budgets in tokens.
     forced_in: whether the row is kept whatever its scores; it counts against the
       budget.
@@ -54,6 +55,7 @@ class Scores:
   embeddings: Float[np.ndarray, "N D"] | None = None
   seen: Bool[np.ndarray, " N"] | None = None
   like: Bool[np.ndarray, " N"] | None = None
+  reference: Bool[np.ndarray, " N"] | None = None
   tokens: Int[np.ndarray, " N"] | None = None
   forced_in: Bool[np.ndarray, " N"] | None = None
   left_out: Bool[np.ndarray, " N"] | None = None

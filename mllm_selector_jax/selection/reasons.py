@@ -2,6 +2,7 @@
 
 from mllm_selector_jax.selection.bounds import PREFIX, list_meanings
 
+IN_REFERENCE = "in the reference"
 DUPLICATE = f"{PREFIX}nearly the same as another row"
 # The order is that of the codes. The reasons after "left out" are those of suspect
 # rows, which are kept only if the budget cannot be filled without them. The reasons of
@@ -10,6 +11,7 @@ _MEANINGS = {
   "kept": "its turn came within the budget",
   "floor": "its group had to get at least so many rows",
   "forced in": "the configuration names it",
+  IN_REFERENCE: "select.reference names it, and its turn came within the budget",
   "kept to fill the budget": "suspect, but no other row was left",
   "below threshold": "its gain is below that of the last row that was taken",
   "tied with the threshold": "its gain equals that of the last row; a draw decided",

@@ -27,6 +27,7 @@ from mllm_selector_jax.selection.strategy import Strategy
 from mllm_selector_jax.types import InputError
 
 CONTROL = "random"  # the strategy that every selection is compared with
+REFERENCE = "reference"  # the strategy that takes the rows of select.reference
 OBJECTIVE = "kl"  # the strategy whose target shares are used to measure any selection
 
 STRATEGIES: dict[str, Strategy] = {
@@ -34,6 +35,7 @@ STRATEGIES: dict[str, Strategy] = {
   "grouped": baselines.GROUPED,
   "random": baselines.RANDOM,
   "stratified": baselines.STRATIFIED,
+  REFERENCE: baselines.REFERENCE,
   "top": baselines.TOP,
   "middle": baselines.MIDDLE,
   "perplexity": by_signal.PERPLEXITY,

@@ -56,6 +56,12 @@ def _amount(key: str, value: Any) -> None:
   budget.parse(value, key)
 
 
+def _rows(key: str, value: Any) -> None:
+  _amount(key, value)
+  if budget.is_relative(value):
+    refuse(key, value, 'a number of rows, a share of the pool ("5%") or tokens')
+
+
 def _option(option: str) -> Check:
   """Return the check of a field of `SelectOptions`."""
   return parsed(lambda value: SelectOptions(**{option: value}))
@@ -226,6 +232,7 @@ SELECT: dict[str, Check] = {
   "visual": flag,
   "force_in": ids,
   "leave_out": ids,
+  "reference": ids,
   "sweep.budgets": list_of(_amount),
   "sweep.kl_weights": list_of(_written_option("kl_weight")),
   "search.candidates": _candidates,
@@ -278,9 +285,9 @@ KEYS: dict[str, Check] = {
   "mesh.fsdp": _axis,
   "mesh.tensor": _axis,
   "log.tensorboard": flag,
-  "align.rows": _amount,
+  "align.rows": _rows,
   **_named("align", RECIPE),
-  "seed.rows": _amount,
+  "seed.rows": _rows,
   **_named("seed", RECIPE),
   **_named("score", SCORE),
   **_named("select", SELECT),

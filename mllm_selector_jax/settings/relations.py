@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Collection
 
-from mllm_selector_jax import mesh_shape
+from mllm_selector_jax import listing, mesh_shape
 from mllm_selector_jax.comparison.comparison_plan import read_plan
 from mllm_selector_jax.inputs import questions
 from mllm_selector_jax.inputs.drawn_demo import is_drawn, make_options
@@ -82,6 +82,8 @@ def _check_selection(run: Run, command: str) -> None:
   if command not in MAKERS:
     return
   candidates.make_config(run)  # reads the files that the section names
+  if budgets := listing.split_names(run.cfg.select.sweep.budgets):
+    candidates.make_config(run, budgets=budgets)
   if run.cfg.select.search.candidates:
     development_files.check_files(run)
   if command == "select" and run.workdir.pool.provenance():

@@ -1,7 +1,12 @@
 """compare: makes the arms that are missing, and compares all of them."""
 
-from mllm_selector_jax.comparison import comparison_summary, costs
-from mllm_selector_jax.comparison.comparison_plan import POOL, RANDOM, Plan, read_plan
+from mllm_selector_jax.comparison import against_reference, comparison_summary, costs
+from mllm_selector_jax.comparison.comparison_plan import (
+  INCUMBENT,
+  POOL,
+  Plan,
+  read_plan,
+)
 from mllm_selector_jax.comparison.seeds import at_seed
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.pipeline import candidates, flops
@@ -54,20 +59,25 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
       candidates.check_pool(run)
       check_leakage(run)
     for arm in plan.arms:
-      candidates.check_lists(run, **plan.changes(arm))
+      changes = plan.changes(arm) | {"strategy": plan.strategy(arm)}
+      candidates.check_lists(run, budget=arm.budget, **changes)
     if needs_seed(run):
       make_seed(run)
     make_scores(run)
     made |= keep_times(run, run.workdir.path)
     searched, steps = search(run), None
-    full_arm = POOL.name(seed)  # needed for its rows, even if no model is tuned on it
-    select_arm(run, full_arm, RANDOM, POOL.budget)
+    # Their rows are needed, even if no model is tuned on the full pool.
+    for arm in dict.fromkeys((POOL, plan.longest())):
+      select_arm(
+        run, arm.name(seed), plan.strategy(arm), arm.budget, **plan.changes(arm)
+      )
     if plan.match == "steps":
-      steps = flops.count_steps(len(kept_rows(run, full_arm)), run.cfg.tune)
+      rows = kept_rows(run, plan.longest().name(seed))
+      steps = flops.count_steps(len(rows), run.cfg.tune)
     for arm in plan.arms:
       name = arm.name(seed)
       strategy, changes = plan.strategy(arm), plan.changes(arm)
-      if arm.strategy == run.cfg.select.strategy:
+      if arm.strategy == run.cfg.select.strategy and arm != INCUMBENT:
         changes = read_own(searched, arm.strategy)
       select_arm(run, name, strategy, arm.budget, **changes)
       tune_arm(run, name, steps)
@@ -103,6 +113,7 @@ def _summarise(run: Run, plan: Plan) -> None:
     from mllm_selector_jax.pages import comparison_page, comparison_plot
 
     results = comparison_summary.summarise(run, plan)
+    results["against_reference"] = against_reference.answer(results["table"])
     arm_costs = costs.find_costs(run, plan, results, read_times(work.path))
     text = comparison_page.format_markdown(results, arm_costs)
     picture = comparison_plot.draw(results)

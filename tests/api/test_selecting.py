@@ -141,3 +141,19 @@ def test_the_tables_have_a_line_a_row():
 def test_wrong_input_is_one_message(arguments, message):
   with pytest.raises(ms.InputError, match=message):
     ms.select(**({"losses": [1.0, 2.0, 3.0], "groups": list("aab")} | arguments))
+
+
+def test_budgets_relative_to_a_reference():
+  reference = np.arange(ROWS) < 41
+  chosen = ms.select(LOSSES, EMBEDDINGS, budget="50%ref", reference=reference)
+  wanted = ms.select(LOSSES, EMBEDDINGS, budget=21)
+  np.testing.assert_array_equal(chosen.rows, wanted.rows)
+  own = {"budget": "100%ref", "strategy": "reference", "reference": reference}
+  same = ms.select(LOSSES, EMBEDDINGS, **own)
+  np.testing.assert_array_equal(same.kept, reference)
+  left_out = np.arange(ROWS) == 7
+  losses = np.where(np.arange(ROWS) == 5, np.nan, LOSSES)
+  fewer = ms.select(losses, EMBEDDINGS, leave_out=left_out, **own)
+  np.testing.assert_array_equal(fewer.kept, reference & ~left_out & np.isfinite(losses))
+  with pytest.raises(ms.InputError, match="budget is 50%ref, a share of the rows"):
+    ms.select(LOSSES, EMBEDDINGS, budget="50%ref")

@@ -29,6 +29,7 @@ def make_pool(rows=600, seed=0, count=7, **fields):
     ),
     seen=rng.random(rows) < 0.05,
     tokens=rng.integers(5, 60, rows),
+    reference=rng.random(rows) < 0.4,
   )
   names = tuple(f"group {c}" for c in range(count))
   return dataclasses.replace(scores, **fields), Groups(groups, names)

@@ -1,5 +1,7 @@
 """Budgets as people write them."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,9 @@ from mllm_selector_jax.types import InputError
     ("7 tok", "tokens", 7),
     ("1Gtok", "tokens", 10**9),
     ("3Btok", "tokens", 3 * 10**9),
+    ("50%ref", "reference", 50),
+    ("0.5 %ref", "reference", Fraction(1, 2)),
+    ("250%ref", "reference", 250),
     (np.int64(12), "rows", 12),
   ],
 )
@@ -52,6 +57,9 @@ def test_reads(text, kind, amount):
     "0.05",
     0.05,
     "2.5",
+    "0%ref",
+    "5% ref",
+    "5ref",
   ],
 )
 def test_refuses(text):
@@ -109,3 +117,37 @@ def test_counts_of_a_random_draw():
   assert budget.resolve_count("50%", eligible, tokens) == 2
   assert budget.resolve_count("50tok", eligible, tokens) == 2
   assert budget.resolve_count("1ktok", eligible, tokens) == 4
+
+
+@pytest.mark.parametrize(
+  ("text", "reference", "rows"),
+  [
+    ("50%ref", 3001, 1501),  # half a row is rounded up
+    ("1%ref", 3000, 30),
+    ("0.1%ref", 1_000_000, 1000),
+    ("100%ref", 7, 7),
+    ("250%ref", 4, 10),
+    ("33.3%ref", 10**15, 333 * 10**12),  # beyond what a float holds exactly
+  ],
+)
+def test_a_share_of_the_reference_is_an_exact_number_of_rows(text, reference, rows):
+  found = budget.relate(text, reference)
+  assert (found.kind, found.amount, found.text) == ("rows", rows, text)
+  assert budget.resolve(found, 10**16) == budget.Limit(rows)
+  assert budget.is_relative(text) and not budget.is_relative(found)
+
+
+def test_other_budgets_need_no_reference():
+  for text in ("5%", "500", "2Mtok"):
+    assert budget.relate(text, None) == budget.parse(text) == budget.relate(text, 9)
+
+
+def test_a_share_of_no_reference_or_of_no_row_is_an_input_error():
+  with pytest.raises(InputError, match=r"^select.budget is 50%ref.*select.reference="):
+    budget.relate("50%ref", None, "select.budget")
+  with pytest.raises(InputError, match="there is no reference"):
+    budget.resolve("50%ref", 100)
+  with pytest.raises(InputError, match=r"has 30 rows, which leaves no row.*3.33%ref"):
+    budget.relate("1%ref", 30)
+  limit = budget.resolve(budget.relate("300%ref", 5), 12)
+  assert limit.rows == 12 and "is 300%ref, above the 12 rows" in limit.warning

@@ -11,6 +11,7 @@ from mllm_selector_jax.selection.eligibility import Scores
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.reasons import REASONS
 from mllm_selector_jax.selection.strategies import STRATEGIES, select
+from mllm_selector_jax.types import InputError
 from tests.selection.pools import make_pool, permute
 
 CASES = [SelectOptions(strategy=name) for name in STRATEGIES] + [
@@ -66,6 +67,7 @@ def test_every_row_is_accounted_for(options):
   assert set(selection.reason[left_out]) == {"left out"}
   assert set(selection.reason[forced]) == {"forced in"}
   kept_reasons = {"kept", "floor", "forced in", "kept to fill the budget"}
+  kept_reasons |= {"in the reference"}
   np.testing.assert_array_equal(
     [reason in kept_reasons for reason in selection.reason], selection.kept
   )
@@ -143,6 +145,22 @@ def test_random_is_uniform_and_another_draw_than_kl():
     assert abs((random.kept & each.kept).mean() - 0.25) < 0.015
   assert abs(random.normalised_necessity[random.kept].mean() - 0.5) < 0.01
   assert np.isnan(random.gain).all() and np.isnan(random.threshold)
+
+
+def test_reference_is_itself_at_its_size_and_random_rows_beyond():
+  scores, groups = make_pool(2000)
+  size = int(scores.reference.sum())
+  options = SelectOptions("reference")
+  exact = select(scores, groups, size, 0, options)
+  np.testing.assert_array_equal(exact.kept, scores.reference)
+  assert set(exact.reason[exact.kept]) == {"in the reference"}
+  half = select(scores, groups, size // 2, 0, options)
+  assert not np.any(half.kept & ~scores.reference)
+  more = select(scores, groups, size + 50, 0, options)
+  assert np.all(more.kept[scores.reference])
+  assert np.sum(more.reason == "kept") == 50
+  with pytest.raises(InputError, match="give the mixture that is trained on today"):
+    select(dataclasses.replace(scores, reference=None), groups, 5, 0, options)
 
 
 def test_top_takes_the_highest():

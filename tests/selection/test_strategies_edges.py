@@ -36,7 +36,8 @@ def test_degenerate_pools(strategy):
 
   def make(values, keys):
     extra = {name: np.ones(len(values)) for name in signals}
-    return Scores(values, keys, extra, np.ones((len(values), 3), np.float32))
+    vectors = np.ones((len(values), 3), np.float32)
+    return Scores(values, keys, extra, vectors, reference=np.ones(len(values), bool))
 
   one = make(np.array([2.0]), np.array([7], np.uint64))
   assert select(one, np.zeros(1, int), 1, 0, options).kept.tolist() == [True]

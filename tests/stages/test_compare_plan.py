@@ -29,6 +29,9 @@ SMALL = {
     ("budgets", "25%,25.0%", "'25%' and '25.0%', which are the same"),
     ("budgets", (), "compare.budgets is empty"),
     ("budgets", "many", "compare.budgets is 'many'"),
+    ("budgets", "5%,50%ref", "compare.budgets is 50%ref, a share of the rows of the"),
+    ("strategies", "kl,reference", "has 'reference', the mixture that is trained on"),
+    ("variants", "a: reference=b.txt", "the setting 'reference'"),
     ("seeds", "3,3", "compare.seeds has 3 twice"),
     ("seeds", "3,x", "compare.seeds has 'x'"),
     ("seeds", " , ", "compare.seeds is empty"),
@@ -81,3 +84,22 @@ def test_controls_are_always_in_the_plan(base):
     *("random-1%-5", "kl-1%-5", "random-500rows-5", "kl-500rows-5"),
   ]
   assert plan.seeds == (5,)
+
+
+def test_the_reference_is_an_arm_of_every_seed_and_of_one_pool(base):
+  settings = {"select.reference": "row=3", "compare.budgets": ("50%ref", "100%ref")}
+  settings |= {"compare.strategies": "reference,kl", "compare.seeds": "5,6"}
+  plan = read_plan(small_run.make_config(base, **settings))
+  assert [arm.name(6) for arm in plan.arms] == [
+    *("full-100%-6", "reference-100%ref-6"),
+    *("random-50%ref-6", "kl-50%ref-6", "random-100%ref-6", "kl-100%ref-6"),
+  ]
+  assert plan.longest().strategy == "full"
+  settings["compare.full"] = False
+  plan = read_plan(small_run.make_config(base, **settings))
+  assert plan.longest() == plan.arms[0] == ("reference", "100%ref")
+  settings["compare.fresh_pools"] = True
+  with pytest.raises(InputError, match="draws 2 pools, one for each of"):
+    read_plan(small_run.make_config(base, **settings))
+  settings["compare.seeds"] = "5"
+  assert read_plan(small_run.make_config(base, **settings)).fresh_pools

@@ -73,6 +73,7 @@ LISTS = {
   "select.like": (*IDS, read_rows("like")),
   "select.force_in": (*IDS, read_rows("force_in")),
   "select.leave_out": (*IDS, read_rows("leave_out")),
+  "select.reference": (*IDS, read_rows("reference")),
   "select.sweep.budgets": (
     *("5%", "500", lambda c, r: sweep.read_settings(c.select.sweep)[0]),
   ),

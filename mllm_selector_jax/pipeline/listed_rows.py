@@ -1,0 +1,139 @@
+"""Finds the pool rows of the settings of a selection that are lists of rows."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from mllm_selector_jax.data.pool.pool_table import PoolTable
+from mllm_selector_jax.inputs import base_model
+from mllm_selector_jax.inputs.references import Rows, find_rows
+from mllm_selector_jax.runs.context import Run
+from mllm_selector_jax.selection import budget as budgets
+from mllm_selector_jax.selection.strategies import REFERENCE
+from mllm_selector_jax.types import InputError
+
+# Settings that are lists of rows. The reference, which has no row that is left out,
+# comes last.
+LISTS = ("force_in", "leave_out", "like", "reference")
+
+
+def uses_reference(config: dict[str, Any]) -> bool:
+  """Say whether selections of a config depend on the reference.
+
+  Args:
+    config: The section `select`, with "budget" or, for several selections, "budgets".
+  """
+  if config["strategy"] == REFERENCE:
+    return True
+  return any(map(budgets.is_relative, config.get("budgets", [config["budget"]])))
+
+
+def require_reference(config: dict[str, Any]) -> None:
+  """Raise an InputError if selections of a config need a reference that is not given.
+
+  Args:
+    config: As for `uses_reference`, with "reference".
+  """
+  if config["reference"]:
+    return
+  if config["strategy"] == REFERENCE:
+    raise InputError(
+      f"The strategy {REFERENCE!r} takes the rows of the mixture that is trained on"
+      " today, which is not given; give it as --config.select.reference=FILE."
+    )
+  if "budgets" in config:
+    texts, option = config["budgets"], "select.sweep.budgets"
+  else:
+    texts, option = [config["budget"]], "select.budget"
+  for text in texts:
+    budgets.relate(text, None, option)
+
+
+def name_rows(
+  run: Run, config: dict[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+  """Replace the references in the config's lists by ascending row numbers.
+
+  Notes on how the rows were found are also printed as warnings.
+
+  Args:
+    run: A run whose pool is checked.
+    config: The config from `candidates.make_config`.
+
+  Returns:
+    The config, and the notes on how the rows were found.
+
+  Raises:
+    InputError: An entry matches no row of the pool, `force_in` or `like` names a row
+      that was set aside, or no row of the reference can be used.
+  """
+  notes = []
+  for name in LISTS:
+    if entries := config.get(name):
+      pool, option = base_model.open_pool(run), f"select.{name}"
+      listed = run.once(
+        (name, run.workdir.pool.digest(), tuple(entries)),
+        lambda: _find(run, pool, entries, option),  # noqa: B023
+      )
+      rows, remarks = listed.rows, listed.notes
+      if name == "reference":
+        rows, more = _take_usable(pool, rows, config["leave_out"] or [])
+        remarks = (*remarks, *more)
+      elif name != "leave_out":  # an unusable row is left out anyway
+        _refuse_unusable(pool, rows, option)
+      config = {**config, name: rows.tolist()}
+      notes += [f"{option}: {note}" for note in remarks]
+  for note in notes:
+    run.say(f"Warning: {note}", once=True)
+  return config, tuple(notes)
+
+
+def _find(run: Run, pool: PoolTable, entries: list[Any], option: str) -> Rows:
+  try:
+    return find_rows(pool, entries, option, run.progress)
+  except InputError as error:
+    if option != "select.reference":
+      raise
+    raise InputError(
+      f"{error} The pool that is selected from must hold all rows of the reference, of"
+      f" which {len(entries):,} are given; add the files that have them to pool.data."
+    ) from error
+
+
+def _refuse_unusable(pool: PoolTable, rows: Int[np.ndarray, " K"], option: str) -> None:
+  unusable = rows[~pool.ok[rows]]
+  if len(unusable):
+    row = int(unusable[0])
+    raise InputError(
+      f"{option} names row {row:,} (id {pool.id[row]!r}), which was set aside:"
+      f" {pool.reason[row]}. Take such rows ({len(unusable):,}) out of the list."
+    )
+
+
+def _take_usable(
+  pool: PoolTable, rows: Int[np.ndarray, " K"], left_out: list[int]
+) -> tuple[Int[np.ndarray, " n"], list[str]]:
+  """Take the rows of the reference that a model can be tuned on, and count the others.
+
+  Raises:
+    InputError: There is no such row.
+  """
+  usable = rows[pool.ok[rows]]
+  taken = np.setdiff1d(usable, np.array(left_out, np.int64))
+  counts = {
+    "the check set aside": len(rows) - len(usable),
+    "select.leave_out leaves out": len(usable) - len(taken),
+  }
+  texts = [f"{text} {count:,}" for text, count in counts.items() if count]
+  if not len(taken):
+    raise InputError(
+      f"select.reference: none of its {len(rows):,} rows can be used: "
+      f"{' and '.join(texts)}. Give rows that a model can be tuned on."
+    )
+  if not texts:
+    return taken, []
+  return taken, [
+    f"of its {len(rows):,} rows, {' and '.join(texts)}; the reference is the other"
+    f" {len(taken):,}."
+  ]
