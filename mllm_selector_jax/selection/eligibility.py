@@ -33,8 +33,7 @@ class Scores:
       the loss with it; 0 or NaN for a row without an image).
     embeddings: one vector for each row.
     seen: whether the seed model was tuned on the row.
-    like: whether the row is one of those whose group shares are the target, for
-      target "like".
+    like: whether the row's group counts in the shares of the target "like".
     reference: whether the row is one of the reference, for the strategy `reference`.
     tokens: the number of training tokens, for budgets in tokens.
     forced_in: whether the row is kept whatever its scores; it counts against the
@@ -248,8 +247,7 @@ def _mark_suspects(
   """Writes the code of each suspect row's reason into `code`, in place.
 
   Returns:
-    What the rules spared, the reasons that the codes index, and which rows the bound
-    could judge.
+    `spared`, `reasons` and `judged` of `Candidates`.
   """
   spared: dict[str, dict[str, int]] = {}
   reasons, judged = REASONS, None
