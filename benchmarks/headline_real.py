@@ -37,6 +37,8 @@ def get_config():
     section.lora.alpha = 32.0
   for section in (cfg.seed, cfg.tune):
     section.lora.rank = 16
+    # Twice the steps of 16: after 300 rows of `photos` the loss is .5 instead of .9.
+    section.batch = 8
 
   cfg.score.row_length = 192
   cfg.score.batch_rows = 8
