@@ -121,8 +121,8 @@ def tabulate(
     rows.setdefault(arm, []).append(line["rows"])
     for part in (MACRO, OVERALL):
       values.setdefault((arm, part, None), []).append(line[part])
-    for task in tasks:
-      values.setdefault((arm, "task", task), []).append(line["tasks"][task])
+    for name in tasks:
+      values.setdefault((arm, "task", name), []).append(line["tasks"][name])
   table = []
   for (arm, part, task), scores in values.items():
     full = values.get((POOL, part, task))

@@ -96,9 +96,9 @@ def find_costs(
   return {"seeds": seeds, "arms": arms, "table": tabulate(seeds, arms)}
 
 
-def _find_shared(run: Run, config: MllmConfig, pool: Any) -> dict[str, float]:
+def _find_shared(run: Run, config: MllmConfig, pool: Any) -> dict[str, float | None]:
   """Counts the FLOPs of the seed model and the scoring, which a seed's arms share."""
-  shared = {"seed_flops": 0.0, "score_flops": 0.0}
+  shared: dict[str, float | None] = {"seed_flops": 0.0, "score_flops": 0.0}
   if needs_seed(run):
     rows = flops.read_rows(run.workdir.seed.path)
     rates = flops.make_row_rates(config, run.cfg.seed)
@@ -165,8 +165,10 @@ def tabulate(seeds: Sequence[dict], arms: Sequence[dict]) -> list[dict[str, Any]
 
 
 def _add(parts: Sequence[float | None]) -> float | None:
-  return None if None in parts else float(sum(parts))
+  known = [part for part in parts if part is not None]
+  return float(sum(known)) if len(known) == len(parts) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-  return None if None in values else float(np.mean(values))
+  known = [value for value in values if value is not None]
+  return float(np.mean(known)) if len(known) == len(values) else None

@@ -25,6 +25,7 @@ def at_arm(run: Run, arm: str) -> tuple[Run, dict[str, Any]]:
   selection = run.workdir.selection(arm)
   selection.digest()  # raises if the arm has no selection
   provenance = selection.provenance()
+  assert provenance is not None
   workdir = run.workdir.at_scores(provenance["inputs"])
   if workdir is None:
     raise InputError(

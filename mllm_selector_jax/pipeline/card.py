@@ -91,6 +91,7 @@ def _copy_pool(pool: Artifact, files: list[str], folder: Path) -> dict[str, Any]
   import pyarrow.parquet as pq
 
   provenance = pool.provenance()
+  assert provenance is not None
   images = provenance["config"]["images"]
   base_names = {"data": files, "images": [Path(name).name for name in images]}
   provenance = provenance | {"config": provenance["config"] | base_names}
@@ -126,7 +127,7 @@ def _find_commit() -> str | None:
   """Return the commit of the code, or None if it does not run from a git checkout."""
   module = Path(__file__)
   git = ["git", "-C", str(module.parent)]
-  options = {"capture_output": True, "text": True, "check": True}
+  options: dict[str, Any] = {"capture_output": True, "text": True, "check": True}
   try:
     # An installed package may lie inside the checkout of another project.
     subprocess.run([*git, "ls-files", "--error-unmatch", module.name], **options)

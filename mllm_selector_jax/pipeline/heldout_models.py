@@ -26,7 +26,7 @@ from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.scoring import passes, score_table
 from mllm_selector_jax.selection import draws, heldout_loss
 from mllm_selector_jax.selection.bounds import probe
-from mllm_selector_jax.types import InputError
+from mllm_selector_jax.types import InputError, Sample
 
 SECTION = "seed"  # the section whose recipe tunes the models of the halves
 HALVES = 2
@@ -90,7 +90,8 @@ def add_seconds(times: dict[str, float], maker: str, prefix: str = "") -> float 
     return 0.0
   names = [f"doubts/{maker}", *MAKERS[maker].timed]
   seconds = [times.get(f"{prefix}{name}") for name in names]
-  return None if None in seconds else float(sum(seconds))
+  known = [second for second in seconds if second is not None]
+  return float(sum(known)) if len(known) == len(seconds) else None
 
 
 def make_thorough(run: Run, pool: PoolTable, scores: score_table.ScoreTable) -> str:
@@ -105,7 +106,10 @@ def make_thorough(run: Run, pool: PoolTable, scores: score_table.ScoreTable) -> 
     tuned, held_out = scores.row[part != number], scores.row[part == number]
     _tune_half(run, fold, pool, tuned)
     _score_half(run, fold, pool, held_out)
-  inputs = {fold.scored.name: fold.scores.digest() for fold in folds}
+  inputs = {}
+  for fold in folds:
+    assert fold.scored is not None
+    inputs[fold.scored.name] = fold.scores.digest()
   artifact = run.workdir.doubts("thorough")
 
   def build(folder):
@@ -247,6 +251,7 @@ def _first_tokens(run: Run, pool: PoolTable, rows: np.ndarray) -> np.ndarray:
         )
         texts.append((encoder.boxes.write(content, sizes), sizes))
       for sample in encoder.encode_many(texts):
+        assert isinstance(sample, Sample)
         first_tokens.append(int(sample.tokens[sample.supervised][0]))
       progress(len(first_tokens), len(rows))
   return np.array(first_tokens, np.int64)

@@ -66,7 +66,9 @@ def measure_files(run: Run, files: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _at(run: Run, seed: int) -> Path:
-  return run.workdir.at_seed(seed, False).scored
+  scored = run.workdir.at_seed(seed, False).scored
+  assert scored is not None
+  return scored
 
 
 def measure_main(run: Run) -> None:

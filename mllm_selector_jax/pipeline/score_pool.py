@@ -25,8 +25,8 @@ def make_scores(run: Run) -> None:
   cfg = run.cfg.score
   run.workdir.pool.digest()  # raises if the pool was not checked
   guard.refuse_aside(run)
-  if cfg.table is not None:
-    _import_table(run, check_folder(cfg.table, "score.table"))
+  if (table := check_folder(cfg.table, "score.table")) is not None:
+    _import_table(run, table)
     return
   models = {"seed": check_folder(cfg.model, "score.model") or _seed_model(run)}
   pass_specs = passes.list_passes(base_model.scored_signals(run.cfg))
@@ -36,8 +36,10 @@ def make_scores(run: Run) -> None:
     run.say(f"score: the model: {remark}", once=True)
   if any(pass_spec.model == "reference" for pass_spec in pass_specs):
     check_reference(run.cfg)
-    models["reference"] = check_folder(cfg.reference, "score.reference")
-    inputs["reference"] = base_model.hash_model(models["reference"])
+    reference = check_folder(cfg.reference, "score.reference")
+    assert reference is not None
+    models["reference"] = reference
+    inputs["reference"] = base_model.hash_model(reference)
   config = {
     "model": base_model.model_config(run),
     "signals": list(base_model.scored_signals(run.cfg)),

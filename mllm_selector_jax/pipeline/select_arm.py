@@ -152,7 +152,7 @@ def _write(
       "judged": spread(standing.judged, pa.bool_()),
       "confirmed": spread(standing.confirmed, pa.bool_()),
       "doubt": spread(
-        np.where(standing.doubt == "", None, standing.doubt), pa.string()
+        np.array([text or None for text in standing.doubt], object), pa.string()
       ),
     }
   )

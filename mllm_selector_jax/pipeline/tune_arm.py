@@ -19,6 +19,8 @@ def tune_arm(run: Run, arm: str, steps: int | None = None) -> None:
   """
   selection = run.workdir.selection(arm)
   selection.digest()
+  provenance = selection.provenance()
+  assert provenance is not None
   recipe = run.recipe(
     "tune",
     {
@@ -27,7 +29,7 @@ def tune_arm(run: Run, arm: str, steps: int | None = None) -> None:
     },
     {
       # Only the kept records: the gains may change while the kept rows do not.
-      "selection": selection.provenance()["outputs"]["selected.json"],
+      "selection": provenance["outputs"]["selected.json"],
       "pool": run.workdir.pool.digest(),
       "base": base_model.hash_model(base_model.base_path(run)),
     },

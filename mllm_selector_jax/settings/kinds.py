@@ -133,7 +133,7 @@ def all_of(*checks: Check) -> Check:
   return check
 
 
-def list_of(check: Check, least: int = 0) -> Check:
+def list_of(check: Callable[[str, Any], object], least: int = 0) -> Check:
   """Accept one or several values that `check` accepts.
 
   They may be a number, a string with commas, or a list of at least `least` values.

@@ -9,6 +9,7 @@ It also converts a checkpoint in LLaVA's own format, given as --decoder without
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -27,7 +28,7 @@ _OUT = flags.DEFINE_string("out", None, "Directory that is written.")
 _LAYER = flags.DEFINE_integer(
   "feature_layer", -2, "Layer of the vision tower whose output is projected."
 )
-_SELECT = flags.DEFINE_enum(
+_SELECT: Any = flags.DEFINE_enum(
   "select", None, ["default", "full"], "default drops the class token; full keeps it."
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of a random projector.")

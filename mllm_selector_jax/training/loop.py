@@ -164,7 +164,8 @@ def train(
   checkpoints = None
   if folder:
     checkpoints = Checkpoints(folder, options.keep, options.keep_best, warn)
-  done, metrics = 0, []
+  done = 0
+  metrics: list[dict[str, Any]] = []
   if checkpoints:
     done, state, metrics = checkpoints.restore(state, iterator)
   step_fn = make_train_step(

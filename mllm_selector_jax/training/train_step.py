@@ -1,6 +1,5 @@
 """The training step: a pure function of the trainable and the frozen parameters."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -92,7 +91,7 @@ def make_train_step(
   shardings: State | None = None,
   accumulate: int = 1,
   ways: int = 1,
-) -> Callable[[State, Params, Batch], tuple[State, dict[str, jax.Array]]]:
+) -> jax.stages.Wrapped:
   """Makes a jitted function (state, frozen, batch) -> (state, {"loss", "grad_norm"}).
 
   The buffers of the state are donated to the new state.

@@ -219,7 +219,7 @@ def _count_adapted(projector: Params, adapter: Params, both: int, seen: bool) ->
   ones need it anyway.
   """
   own = {name: layer for name, layer in adapter.items() if name != "layers"}
-  cost = (2 * both - 1) * _count_weights(own)
+  cost: float = (2 * both - 1) * _count_weights(own)
   if both == 2 and not seen:
     first = "narrow" if "narrow" in own else "first"
     cost -= math.prod(own[first]["lora_a"].shape)

@@ -59,7 +59,8 @@ def search(run: Run) -> dict[str, Any]:
   decided = bench.decide(remaining[0], control, steps, spent)
   winner = remaining[0] if decided["outcome"] == verdict.PAYS else control
   trials += [{**line, "goes_on": line["candidate"] == winner} for line in results]
-  result = {"candidates": candidates, "trials": trials, "verdict": decided}
+  result: dict[str, Any] = {"candidates": candidates, "trials": trials}
+  result["verdict"] = decided
   result |= {"contender": remaining[0], "winner": winner}
   _write(run, result)
   return result
