@@ -29,7 +29,7 @@ OVERRIDES = {
   "select.control": False,
   "tune.batch": 8,
   "tune.row_length": 192,
-  "tune.epochs": 16,
+  "tune.epochs": 32,
   "tune.learning_rate": 1e-2,
   "tune.lora.rank": 16,
   "tune.projector_learning_rate": 1e-2,
@@ -69,9 +69,7 @@ def test_a_merged_export_answers_as_the_evaluation_did(workdir):
     ids, answer = ask_transformers(folder, image, line["question"])
     assert answer == line["prediction"]
     lengths.append(len(ids) if ids[-1] == 6 else None)
-  # On some processors the rounding of the tuning leaves an answer without an end.
-  ended = [length for length in lengths if length is not None]
-  assert len(lengths) > 4 and len(ended) > len(lengths) / 2 and max(ended) > 1
+  assert len(lengths) > 4 and None not in lengths and max(lengths) > 1
 
 
 def test_the_seed_model_stops(workdir):
