@@ -14,11 +14,10 @@ from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.heldout_loss import Doubt
 from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.pairwise import scale_rows
 from mllm_selector_jax.selection.reasons import CODE, DUPLICATE, REASONS
 from mllm_selector_jax.selection.shared_answers import Shared, find_shared
 from mllm_selector_jax.types import InputError
-
-STEP = 1 << 16  # the number of embeddings that are scaled at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +32,8 @@ class Scores:
       the loss with it; 0 or NaN for a row without an image).
     embeddings: one vector for each row.
     seen: whether the seed model was tuned on the row.
-    like: whether the row's group counts in the shares of the target "like".
+    like: whether the row is one of those whose group shares are the target, for
+      target "like".
     reference: whether the row is one of the reference, for the strategy `reference`.
     tokens: the number of training tokens, for budgets in tokens.
     forced_in: whether the row is kept whatever its scores; it counts against the
@@ -113,16 +113,7 @@ class Scores:
         " again, or choose another value."
       )
     values = np.array(self.embeddings, np.float32)
-    not_finite = 0
-    # Scaling all rows at a time would take three times the memory.
-    for start in range(0, len(values), STEP):
-      part = values[start : start + STEP]
-      infinite = ~np.isfinite(part).all(1)
-      not_finite += int(infinite.sum())
-      part[infinite] = 0
-      length = np.sqrt(np.sum(np.square(part, dtype=np.float64), 1, keepdims=True))
-      part[:] = part / np.maximum(length, 1e-30)
-    if not_finite:
+    if not_finite := int((~scale_rows(values)).sum()):
       raise InputError(
         f"{option} needs embeddings, which are not finite in {not_finite:,} of"
         f" {len(values):,} rows; run the score stage again, or choose another value."
@@ -247,7 +238,8 @@ def _mark_suspects(
   """Writes the code of each suspect row's reason into `code`, in place.
 
   Returns:
-    `spared`, `reasons` and `judged` of `Candidates`.
+    What the rules spared, the reasons that the codes index, and which rows the bound
+    could judge.
   """
   spared: dict[str, dict[str, int]] = {}
   reasons, judged = REASONS, None

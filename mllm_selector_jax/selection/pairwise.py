@@ -1,11 +1,29 @@
-"""Divides rows into blocks whose pairwise similarities fit in memory."""
+"""Scales embeddings, and divides rows into blocks whose similarities fit in memory."""
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt64
+from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection.objective import order_rows
 
 BLOCK_ROWS = 8192  # the maximum of rows in a block: 256 MB of similarities
+STEP = 1 << 16  # the number of embeddings that are scaled at a time
+
+
+def scale_rows(values: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " N"]:
+  """Scales vectors to length 1, in place; those that are not finite become 0.
+
+  Returns:
+    Whether each vector was finite.
+  """
+  finite = np.ones(len(values), bool)
+  # Scaling all rows at a time would take three times the memory.
+  for start in range(0, len(values), STEP):
+    part = values[start : start + STEP]
+    finite[start : start + STEP] = np.isfinite(part).all(1)
+    part[~finite[start : start + STEP]] = 0
+    length = np.sqrt(np.sum(np.square(part, dtype=np.float64), 1, keepdims=True))
+    part[:] = part / np.maximum(length, 1e-30)
+  return finite
 
 
 def make_blocks(

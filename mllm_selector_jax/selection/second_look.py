@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
+from mllm_selector_jax.selection.pairwise import make_blocks
+
 NEIGHBOURS = 8
 _SAME = 1 - 1e-5  # a cosine from which embeddings are the same but for rounding
 LEAST_OTHER = 5  # near rows that have to agree on one other answer
@@ -74,7 +76,9 @@ def find_near(
   """Finds what the rows nearest to each row answer.
 
   Near rows are those of the highest cosine in the same group, without copies of the
-  row. Among rows of equal similarity, the one with the smallest key comes first.
+  row. Among rows of equal similarity, the one with the smallest key comes first. A
+  group of more than `pairwise.BLOCK_ROWS` rows is cut into blocks, and rows of
+  different blocks are not compared.
 
   Args:
     embeddings: vectors of length 1.
@@ -84,41 +88,49 @@ def find_near(
     asked: the rows to compare, ascending.
   """
   result = Near(*(np.zeros(len(asked), np.int64) for _ in Near._fields))
-  result.example[:] = result.twin[:] = -1
-  by_group = np.lexsort((key, groups))
-  starts = np.searchsorted(groups[by_group], np.arange(groups.max(initial=-1) + 2))
-  for group in np.unique(groups[asked]):
-    members = by_group[starts[group] : starts[group + 1]]
-    places = np.flatnonzero(groups[asked] == group)
-    for start in range(0, len(places), _STEP):
-      part = places[start : start + _STEP]
-      _compare(result, part, asked[part], members, embeddings, answers, key)
+  place = np.full(len(key), -1)
+  place[asked] = np.arange(len(asked))
+  count = int(groups.max(initial=-1)) + 1
+  no_row = np.zeros(len(key), bool)
+  for block in make_blocks(
+    np.arange(len(key)), groups, count, key, no_row, join_small=False
+  ):
+    wanted = block[place[block] >= 0]
+    for start in range(0, len(wanted), _STEP):
+      rows = wanted[start : start + _STEP]
+      found = _compare(rows, block, embeddings, answers, key)
+      for column, values in zip(result, found, strict=True):
+        column[place[rows]] = values
   return result
 
 
-def _compare(result: Near, places, rows, members, embeddings, answers, key) -> None:
-  """Writes what the nearest members of a group answer into `result`, in place."""
-  cosine = embeddings[rows] @ embeddings[members].T
+def _compare(rows, members, embeddings, answers, key) -> Near:
+  """Finds what the nearest of some members of a group answer."""
   # The last bits of a product depend on the processor.
-  cosine = np.rint(cosine * _GRID)
+  cosine = np.rint(embeddings[rows] @ embeddings[members].T * _GRID)
   cosine[key[rows][:, None] == key[members]] = -np.inf
-  # Members are sorted by key, so a stable sort breaks ties by it.
-  order = np.argsort(-cosine, axis=1, kind="stable")[:, :NEIGHBOURS]
-  for place, row, nearest, values in zip(places, rows, order, cosine, strict=True):
-    near = members[nearest[np.isfinite(values[nearest])]]
-    same = answers[near] == answers[row]
-    result.compared[place], result.same[place] = len(near), same.sum()
-    if not same.all():
-      others = near[~same]
-      _, first, counts = np.unique(
-        answers[others], return_index=True, return_counts=True
-      )
-      # Of answers that occur equally often, that of the nearest row counts.
-      best = np.lexsort((first, -counts))[0]
-      result.other[place] = counts[best]
-      result.example[place] = others[first[best]]
-      if values[nearest][: len(near)][~same][0] >= _SAME * _GRID:
-        result.twin[place] = others[0]
+  # Members are sorted by key, so their places break ties by it; sums are exact.
+  far = np.arange(len(members)) - cosine.astype(np.float64) * len(members)
+  last = min(NEIGHBOURS, len(members)) - 1
+  order = np.argpartition(far, last, axis=1)[:, : last + 1]
+  sorting = np.argsort(np.take_along_axis(far, order, 1), axis=1, kind="stable")
+  order = np.take_along_axis(order, sorting, 1)
+  cosine = np.take_along_axis(cosine, order, 1)
+  near, compared = members[order], np.isfinite(cosine)
+  same = compared & (answers[near] == answers[rows][:, None])
+  other = compared & ~same
+  alike = answers[near][:, :, None] == answers[near][:, None, :]
+  votes = np.where(other, (alike & other[:, None]).sum(2), 0)
+  # Of answers that occur equally often, that of the nearest row counts.
+  line, best, first = np.arange(len(rows)), votes.argmax(1), other.argmax(1)
+  is_twin = other[line, first] & (cosine[line, first] >= _SAME * _GRID)
+  return Near(
+    compared.sum(1),
+    same.sum(1),
+    votes[line, best],
+    np.where(other.any(1), near[line, best], -1),
+    np.where(is_twin, near[line, first], -1),
+  )
 
 
 class Against(NamedTuple):
