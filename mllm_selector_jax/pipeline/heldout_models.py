@@ -88,10 +88,10 @@ def add_seconds(times: dict[str, float], maker: str, prefix: str = "") -> float 
   """
   if not maker:
     return 0.0
-  names = [f"doubts/{maker}", *MAKERS[maker].timed]
-  seconds = [times.get(f"{prefix}{name}") for name in names]
-  known = [second for second in seconds if second is not None]
-  return float(sum(known)) if len(known) == len(seconds) else None
+  names = [f"{prefix}{name}" for name in (f"doubts/{maker}", *MAKERS[maker].timed)]
+  if any(name not in times for name in names):
+    return None
+  return float(sum(times[name] for name in names))
 
 
 def make_thorough(run: Run, pool: PoolTable, scores: score_table.ScoreTable) -> str:
