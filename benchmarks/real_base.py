@@ -28,7 +28,6 @@ from mllm_selector_jax import storage
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.runs import artifacts
 
-STAGES = ("decoder", "tower", "projector", "joined", "aligned", "asked")
 Build = Callable[[Path], dict | None]
 
 
