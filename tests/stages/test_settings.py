@@ -127,6 +127,7 @@ WRONG = {
   "select.duplicates": SHARE,
   "select.floor": SHARE,
   "select.cap": (0.0, *SHARE),
+  "select.reference": (0.5, {"a": 1}, True),
   "select.within": ("random", None),
   "select.temperature": (0.0, -1.0, *NOT_NUMBER),
   "select.force_in": (0.5, {"a": 1}, True),
