@@ -197,3 +197,29 @@ def test_neighbours_hold_alike_many_tiles_together():
   held[joined] = tiles
   for shards in (1, 2, 4):
     assert set(held.reshape(shards, -1).sum(1)) == {36 // shards}
+
+
+@pytest.mark.parametrize(
+  ("needed", "shapes"),
+  [
+    ([1] * 45 + [2] * 5, [1, 2]),  # one shape would be padding in 45 steps
+    ([1] * 5 + [2] * 45, [2]),  # of which 2.5 steps' work is padding
+    ([1] * 8 + [9], [9]),  # fewer steps than compiling pays for
+    ([1] * 20, [1]),
+  ],
+)
+def test_a_short_training_has_a_second_shape_where_it_pays(needed, shapes):
+  length = 16
+  tokens = np.full(sum(needed), length)
+  starts = np.cumsum([0, *needed])
+  steps = [
+    [[row] for row in range(start, start + count)]
+    for start, count in zip(starts, needed, strict=False)
+  ]
+  zeros = np.zeros(len(tokens), int)
+  counts = Counts(zeros, zeros, zeros + 1, zeros + 1)
+  laid = batch_shapes.lay_out(steps, counts, tokens, length, Tiling(1, 1))
+  assert [shape.rows for shape in laid.shapes] == shapes
+  assert [len(step) for step in laid.steps] == [
+    min(rows for rows in shapes if rows >= count) for count in needed
+  ]

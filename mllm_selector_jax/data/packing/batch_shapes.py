@@ -22,6 +22,9 @@ from mllm_selector_jax.types import Tiling
 
 MOST = 3  # shapes, each a compilation
 STEPS_EACH = 100  # steps that pay for one more of them
+# So does the padding of fewer steps, if it is the work of so many of the largest batch:
+# compiling a step takes a few times as long as running it.
+SAVED_STEPS = 10
 LEVELS = 24  # numbers of rows and of tiles among which those of shapes are chosen
 # What a feature of a tile costs, in tokens: a vision tower of 0.3 to 0.4 billion
 # parameters costs .04 to .15 of a decoder of 7 or 8 billion. In native resolution four
@@ -125,6 +128,19 @@ def assign(
   return (needed[:, None] <= pairs).all(-1).argmax(1)
 
 
+def _choose_paying(
+  needed: Int[np.ndarray, "s 2"], costs: tuple[float, float]
+) -> Int[np.ndarray, "k 2"]:
+  """`choose_sizes` with as many pairs as pay for their compilation."""
+  count = count_shapes(len(needed))
+  if count > 1 or len(needed) < SAVED_STEPS:
+    return choose_sizes(needed, costs, count)
+  one, two = (choose_sizes(needed, costs, most) for most in (1, 2))
+  work = two @ np.array(costs)
+  saved = (work[-1] - work[assign(needed, two)]).sum() / work[-1]
+  return two if saved >= SAVED_STEPS else one
+
+
 def _list_levels(sizes: Int[np.ndarray, " s"]) -> Int[np.ndarray, " l"]:
   """Returns all sizes, or the quantiles of many, the largest among them."""
   levels = np.unique(sizes)
@@ -187,10 +203,9 @@ def lay_out(
     length: tokens of a row.
     tiling: of the model.
     shards: over how many shards a step's rows are spread.
-    most: shapes; None: one, and one more every `STEPS_EACH` steps up to `MOST`.
+    most: shapes; None: one, and one more every `STEPS_EACH` steps up to `MOST`; fewer
+      steps have a second shape if it saves the work of `SAVED_STEPS`.
   """
-  if most is None:
-    most = count_shapes(len(steps))
   laid = [_lay_step(step, items, tokens, length, shards) for step in steps]
   # A batch has at least one row and one place for a tile in a shard.
   heights = np.array([max(1, len(rows) // shards) for rows in laid], np.int64)
@@ -208,7 +223,8 @@ def lay_out(
     return assembly.make_shape(rows, most_held.tolist(), length, tiling, shards)
 
   feature = NATIVE_FEATURE_COST if tiling.native else FEATURE_COST
-  pairs = choose_sizes(needed, (length, feature * tiling.patches), most)
+  costs = (length, feature * tiling.patches)
+  pairs = choose_sizes(needed, costs, most) if most else _choose_paying(needed, costs)
   which = assign(needed, pairs)
   alike = [np.flatnonzero(which == number) for number in range(len(pairs))]
   shapes = [make_shape(heights[at].max(), fullest[at].max(0)) for at in alike]
