@@ -153,9 +153,14 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.strategy = "kl"
   cfg.select.budget = "20%"  # or "500" rows, "2Mtok", "50%ref" (of select.reference)
   cfg.select.signal = "loss"  # the column of the score table that is the necessity
+  # Among which rows the necessity is ranked: pool (all of them), or those that have the
+  # same source, format (of their answers: words, phrases, sentences or texts, in one
+  # round or several) or other column. A source that is hard, or whose answers are long,
+  # then gains nothing by that.
+  cfg.select.normalise = "pool"
   cfg.select.kl_weight = 0.4  # lambda of the objective (docs/method.md)
-  # What forms the groups: kmeans, source, necessity, turns, truncated, has_image, any
-  # column of the score table, or a product such as "source*kmeans".
+  # What forms the groups: kmeans, source, format, necessity, turns, truncated,
+  # has_image, any column of the score table, or a product such as "source*kmeans".
   cfg.select.groups = "kmeans"
   cfg.select.clusters = 0  # of k-means; 0: chosen by the number of rows
   cfg.select.strata = 5  # of necessity

@@ -13,7 +13,6 @@ from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.selection.eligibility import Scores
-from mllm_selector_jax.selection.necessity import rank_normalise
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
@@ -95,6 +94,7 @@ def select(
   force_in: Any = None,
   leave_out: Any = None,
   reference: Any = None,
+  classes: Any = None,
   **options: Any,
 ) -> Selected:
   """Selects the rows to keep by their losses.
@@ -127,6 +127,8 @@ def select(
     reference: [N] whether a row is in the mixture that is trained on today, for budgets
       relative to it and for the strategy "reference". Rows that are left out or whose
       loss is not finite do not count.
+    classes: [N] the class of each row, such as its source, as a number or a name.
+      Losses are then ranked inside their class, and not among all rows.
     **options: fields of `selection.options.SelectOptions`, such as `kl_weight`,
       `target`, `bound`, `floor` and `cap`. By default the bound is "mixture" with
       accuracies and "quantile" without them.
@@ -164,7 +166,8 @@ def select(
       members &= ~flags["leave_out"]
   amount = budgets.relate(budget, None if members is None else int(members.sum()))
   vectors = None if embeddings is None else _read_matrix(embeddings, count)
-  labels = None if groups is None else _read_labels(groups, count)
+  labels = None if groups is None else _read_labels(groups, "groups", count)
+  kinds = None if classes is None else _read_labels(classes, "classes", count)
   names = list(range(count)) if ids is None else _read_ids(ids, count)
   options.setdefault("bound", "mixture" if "accuracy" in columns else "quantile")
   # Plug-ins that the caller names may be imported.
@@ -189,6 +192,7 @@ def select(
     key=_hash_names(ids, names)[rows],
     signals={name: values[rows] for name, values in columns.items()},
     embeddings=pick(vectors),
+    classes=_number(pick(kinds)),
     reference=pick(members),
     tokens=pick(None if tokens is None else _read_integers(tokens, "tokens", count)),
     forced_in=pick(flags["force_in"]),
@@ -209,14 +213,17 @@ def _make_options(strategy: str, options: dict[str, Any]) -> SelectOptions:
   return SelectOptions(strategy=strategy, **options)
 
 
+def _number(labels: np.ndarray | None) -> Int[np.ndarray, " n"] | None:
+  return None if labels is None else grouping.by_column(labels, "", "classes").index
+
+
 def _make_groups(
   labels: np.ndarray | None, scores: Scores, settings: SelectOptions, seed: int
 ) -> grouping.Groups:
   if labels is not None:
-    return grouping.by_column(labels, "group")
-  ranks = rank_normalise(scores.necessity, scores.flag("seen"))
+    return grouping.by_column(labels, "group", "groups")
   if scores.embeddings is None:
-    return grouping.by_necessity(ranks, settings.strata)
+    return grouping.by_necessity(scores.rank(), settings.strata)
   vectors = scores.unit_embeddings("groups")
   return grouping.by_embedding(vectors, settings.clusters, scores.key, seed)
 
@@ -296,11 +303,11 @@ def _read_matrix(values: Any, count: int) -> Float[np.ndarray, "N D"]:
   return matrix
 
 
-def _read_labels(values: Any, count: int) -> np.ndarray:
+def _read_labels(values: Any, name: str, count: int) -> np.ndarray:
   labels = _to_numpy(values)
   if labels.ndim != 1:
-    raise InputError(f"groups has the shape {labels.shape}; it must be [N].")
-  _check_length(labels, "groups", count)
+    raise InputError(f"{name} has the shape {labels.shape}; it must be [N].")
+  _check_length(labels, name, count)
   return labels if labels.dtype.kind in "iub" else labels.astype(object)
 
 

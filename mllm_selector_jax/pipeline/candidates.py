@@ -36,12 +36,12 @@ from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.selection.eligibility import Scores
-from mllm_selector_jax.selection.necessity import rank_normalise
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
 
-POOL_COLUMNS = ("source", "turns", "truncated", "has_image")
+POOL_COLUMNS = ("source", "format", "turns", "truncated", "has_image")
+OVER_ALL = "pool"  # value of select.normalise: necessity is ranked among all rows
 
 
 class Eligible(NamedTuple):
@@ -92,6 +92,8 @@ def make_config(run: Run, **changes: Any) -> dict[str, Any]:
   config = _draft_config(run.cfg, **changes)
   if not uses_reference(config):
     del config["reference"]
+  if config["normalise"] == OVER_ALL:
+    del config["normalise"]  # selections of earlier versions remain what they were
   for name in LISTS:
     if name not in config:
       continue
@@ -179,7 +181,13 @@ def check_names(
   columns = predict_columns(run.cfg) if columns is None else columns
   config = _draft_config(run.cfg, **changes)
   check_signals(list_signals(config), columns, base_model.scored_signals(run.cfg))
-  grouping.check_form(config["groups"], {*POOL_COLUMNS, *columns})
+  named = {*POOL_COLUMNS, *columns}
+  grouping.check_form(config["groups"], named)
+  if (column := config.get("normalise", OVER_ALL)) not in {OVER_ALL, *named}:
+    raise InputError(
+      f"select.normalise names {column!r}; allowed are {OVER_ALL} and the columns"
+      f" {', '.join(sorted(named))}."
+    )
 
 
 def check_pool(run: Run) -> None:
@@ -194,10 +202,12 @@ def check_pool(run: Run) -> None:
   rows = np.flatnonzero(pool.ok)
   if needs_seed(run):
     budgets.resolve(run.cfg.seed.rows, len(rows), pool.tokens[rows], "seed.rows")
-  for name in grouping.split_form(config["groups"]):
+  named = [(name, "select.groups") for name in grouping.split_form(config["groups"])]
+  named.append((config.get("normalise", OVER_ALL), "select.normalise"))
+  for name, option in named:
     if name in POOL_COLUMNS:
       values = getattr(pool, name)[rows]
-      grouping.by_column(values, "" if name == "source" else name)
+      grouping.by_column(values, "" if name == "source" else name, option)
 
 
 def read_eligible(
@@ -235,6 +245,10 @@ def read_eligible(
   if share := config.get("development"):
     development = held_out.hold_out(read_keys(pool, rows), share, rng)
     left_out = development if left_out is None else left_out | development
+  columns = _Columns(pool, table, finite)
+  classes = None
+  if (name := config.get("normalise", OVER_ALL)) != OVER_ALL:
+    classes = grouping.by_column(columns[name], name, "select.normalise").index
   scores = Scores(
     necessity=table.signal(config["signal"])[finite],
     key=read_keys(pool, rows),
@@ -245,6 +259,7 @@ def read_eligible(
     },
     embeddings=vectors,
     seen=table.signal("seed")[finite],
+    classes=classes,
     tokens=pool.tokens[rows],
     like=_mark(pool, rows, config["like"], "like"),
     reference=_mark(pool, rows, config["reference"], "reference")
@@ -256,7 +271,7 @@ def read_eligible(
     doubt=read_doubt(run, maker, rows) if maker else None,
     answer=pool.answer[rows] if pool.has_answers else None,
   )
-  groups = _make_groups(run, pool, table, finite, scores, options, rng)
+  groups = _make_groups(run, pool, table, finite, columns, scores, options, rng)
   return Eligible(pool, rows, scores, groups, options, count_reference(config))
 
 
@@ -300,7 +315,9 @@ class _Columns(Mapping):
     return len(list(iter(self)))
 
 
-def _make_groups(run, pool, table, finite, scores, options, rng) -> grouping.Groups:
+def _make_groups(
+  run, pool, table, finite, columns, scores, options, rng
+) -> grouping.Groups:
   def clusters():
     all_clusters = read_clusters(run, pool, table, options.clusters, rng)
     index = all_clusters.index[finite]
@@ -312,9 +329,5 @@ def _make_groups(run, pool, table, finite, scores, options, rng) -> grouping.Gro
     return all_clusters._replace(index=index)
 
   return grouping.make_groups(
-    options.groups,
-    _Columns(pool, table, finite),
-    rank_normalise(scores.necessity, scores.flag("seen")),
-    clusters,
-    options.strata,
+    options.groups, columns, scores.rank(), clusters, options.strata
   )

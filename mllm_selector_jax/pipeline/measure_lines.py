@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+RANDOM, POOL = "random", "the pool"  # names of sets that others are compared with
 HEAD = (
   *("", "rows", "KL to target", "even groups", "coverage radius", "mean distance"),
   "near-duplicates",
@@ -45,7 +46,7 @@ def format_notes(measures: dict[str, Any]) -> list[str]:
     why = measures["missing"]["coverage_radius"]
     texts = [f"Distances and duplicates are not measured: {why}"]
   else:
-    texts = [_explain(measures), *_list_samples(measures)]
+    texts = [*_compare(measures), _explain(measures), *_list_samples(measures)]
   for line in measures["sets"]:
     name = line["name"]
     if line.get("repeated"):
@@ -65,8 +66,33 @@ def _explain(measures: dict[str, Any]) -> str:
     " be as diverse. Coverage radius and mean distance: the largest and the mean cosine"
     " distance of a pool row to its nearest kept row. Near-duplicates: the share of"
     " kept rows whose cosine with another kept row is above"
-    f" {measures['duplicate_cosine']:g}."
+    f" {measures['duplicate_cosine']:.4g}"
+    + (
+      ", which is nearer than a twentieth of the mean distance of two rows of the pool."
+      if measures.get("fitted")
+      else " (select.duplicates)."
+    )
   )
+
+
+def _compare(measures: dict[str, Any]) -> Iterator[str]:
+  """Say how each set differs from as many random rows."""
+  by_rows = {
+    line["rows"]: line
+    for line in measures["sets"]
+    if line["name"].startswith(f"{RANDOM},")
+  }
+  for line in measures["sets"]:
+    drawn = by_rows.get(line["rows"])
+    if drawn is None or drawn is line or line["name"] == POOL:
+      continue
+    yield (
+      f"{line['name']}, beside as many random rows: the mean distance of a row of the"
+      f" pool to its nearest kept row is {line['mean_distance']:.4f}, with random rows"
+      f" {drawn['mean_distance']:.4f} (lower covers the pool better);"
+      f" {line['duplicates']:.1%} of the kept rows are near-duplicates, of random rows"
+      f" {drawn['duplicates']:.1%} (lower repeats less)."
+    )
 
 
 def _list_samples(measures: dict[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from mllm_selector_jax.inputs.lists import read_references
 from mllm_selector_jax.inputs.references import find_rows
 from mllm_selector_jax.pipeline import candidates
 from mllm_selector_jax.pipeline.listed_rows import name_rows
+from mllm_selector_jax.pipeline.measure_lines import POOL, RANDOM
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection import draws, measures
@@ -18,7 +19,6 @@ from mllm_selector_jax.selection.kl import find_target
 from mllm_selector_jax.selection.strategies import OBJECTIVE
 from mllm_selector_jax.types import InputError
 
-POOL = "the pool"
 DISTANCES = ("coverage_radius", "mean_distance", "duplicates")
 
 
@@ -82,7 +82,7 @@ def measure_main(run: Run) -> None:
   if not inputs.items() <= provenance["inputs"].items():
     return
   inputs["selection"] = provenance["digest"]
-  settings = {"most_pairs": measures.MOST_PAIRS, "duplicate": measures.DUPLICATE}
+  settings = {"most_pairs": measures.MOST_PAIRS, "near": measures.NEAR}
   recipe = artifacts.Recipe("report", settings, inputs, provenance["seed"])
 
   def build(folder):
@@ -155,7 +155,6 @@ def measure_sets(
     entries say how they were measured.
   """
   scores, options = eligible.scores, eligible.options
-  cosine = options.duplicates or measures.DUPLICATE
   target = find_target(scores, eligible.groups, rng, options)
   vectors, missing = None, "the scores hold no embeddings"
   if scores.embeddings is not None:
@@ -163,12 +162,15 @@ def measure_sets(
       vectors, missing = scores.unit_embeddings("measure"), ""
     except InputError as error:
       missing = str(error)
+  cosine = options.duplicates
+  if vectors is not None:
+    cosine = cosine or measures.find_near_cosine(vectors)
   sets = dict(sets)
   order = np.argsort(draws.draw(rng, scores.key, "random"), kind="stable")
   for count in sorted({int(kept.sum()) for kept in sets.values()}):
     drawn = np.zeros(len(order), bool)
     drawn[order[:count]] = True
-    sets[f"random, {count:,} rows"] = drawn
+    sets[f"{RANDOM}, {count:,} rows"] = drawn
   sets[POOL] = np.ones(len(order), bool)
 
   def watch(title):
@@ -187,6 +189,7 @@ def measure_sets(
     "group_count": int((np.bincount(eligible.groups.index) > 0).sum()),
     "target": options.target,
     "duplicate_cosine": cosine,
+    "fitted": not options.duplicates,
     "seed": rng,
     "missing": dict.fromkeys(DISTANCES, missing) if missing else {},
   }

@@ -10,6 +10,7 @@ from mllm_selector_jax.data.pool import pool_table
 from mllm_selector_jax.pipeline import (
   candidates,
   doubtful_rows,
+  drift,
   heldout_models,
   needs,
   suspects,
@@ -60,7 +61,11 @@ def select_arm(
       run.say(
         f"select: {unscored:,} rows are set aside: a score of theirs is not a number"
       )
-    warnings = suspects.list_warnings(eligible, chosen)
+    shifts = drift.list_shifts(eligible, chosen)
+    warnings = [
+      *suspects.list_warnings(eligible, chosen),
+      *drift.list_warnings(shifts, config.get("normalise", candidates.OVER_ALL)),
+    ]
     chosen = chosen._replace(warnings=(*chosen.warnings, *warnings))
     for warning in chosen.warnings:
       run.say(f"select: {warning}")
@@ -68,7 +73,9 @@ def select_arm(
     chosen = chosen._replace(warnings=(*notes, *chosen.warnings))
     table = read_scores(run.workdir.scores.path)
     standing = doubtful_rows.judge_rows(eligible, chosen, table)
-    said = {"verdict": verdict} if verdict else {}
+    said: dict[str, Any] = {"drift": [shift._asdict() for shift in shifts]}
+    if verdict:
+      said["verdict"] = verdict
     _write(folder, eligible, chosen, standing, config, spent, said)
     proof = chosen.certificate
     run.say(
@@ -89,16 +96,20 @@ def select_arm(
 
 
 def _report_bound(run: Run, chosen: Selection, bound: str, spent: float) -> None:
+  """Say how many rows were checked for wrong answers, and why others were not."""
+  rows = len(chosen.kept)
+  checked = rows - sum(counts["rows"] for counts in chosen.spared.values())
   spared = "; ".join(
-    f"{counts['rows']:,} rows in {name} ({counts['groups']:,})"
+    f"{counts['rows']:,} rows in {counts['groups']:,} {name}"
     if name.startswith("groups")
     else f"{counts['rows']:,} {name}"
     for name, counts in chosen.spared.items()
   )
   cost = f" for {spent:.2e} FLOPs beside the scoring" if spent else ""
   run.say(
-    f"select: {bound} excludes {int(chosen.table.suspects.sum()):,} suspect rows{cost}"
-    + (f"; left alone: {spared}" if spared else "; no row is left alone")
+    f"select: the bound {bound} checked {checked:,} of {rows:,} rows for wrong answers"
+    f"{cost} and leaves out {int(chosen.table.suspects.sum()):,}"
+    + (f"; not checked: {spared}" if spared else "")
   )
 
 

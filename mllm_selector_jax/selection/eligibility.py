@@ -32,6 +32,8 @@ class Scores:
       the loss with it; 0 or NaN for a row without an image).
     embeddings: one vector for each row.
     seen: whether the seed model was tuned on the row.
+    classes: the class of each row, from 0, inside which its necessity is ranked; None
+      if it is ranked among all rows.
     like: whether the row is one of those whose group shares are the target, for
       target "like".
     reference: whether the row is one of the reference, for the strategy `reference`.
@@ -53,6 +55,7 @@ class Scores:
   )
   embeddings: Float[np.ndarray, "N D"] | None = None
   seen: Bool[np.ndarray, " N"] | None = None
+  classes: Int[np.ndarray, " N"] | None = None
   like: Bool[np.ndarray, " N"] | None = None
   reference: Bool[np.ndarray, " N"] | None = None
   tokens: Int[np.ndarray, " N"] | None = None
@@ -66,6 +69,10 @@ class Scores:
     columns = {field.name: getattr(self, field.name) for field in FIELDS}
     for name, value in {**columns, **self.signals}.items():
       assert value is None or len(value) == len(self.key), name
+
+  def rank(self) -> Float[np.ndarray, " N"]:
+    """Returns the normalised necessity; see `necessity.rank_normalise`."""
+    return necessity.rank_normalise(self.necessity, self.flag("seen"), self.classes)
 
   def flag(self, name: str) -> Bool[np.ndarray, " N"]:
     """Returns an optional column of booleans; all false if it was not given."""
@@ -128,8 +135,7 @@ class Candidates(NamedTuple):
   """The rows divided into those that may be taken and those that may not.
 
   Attributes:
-    normalised_necessity: ranks of the necessity, scaled to [0, 1]; 1 is the highest
-      (see `necessity.rank_normalise`).
+    normalised_necessity: see `Scores.rank`.
     tie: a random number for each row; among equal rows the smallest goes first.
     forced: rows that are kept before all others.
     remaining: rows that may be taken, including the forced ones.
@@ -197,7 +203,7 @@ def sort_out(
       f"{len(both)} rows are both forced in and left out (the first is line {both[0]}"
       " of the scores); name each in one list."
     )
-  ranks = necessity.rank_normalise(scores.necessity, scores.flag("seen"))
+  ranks = scores.rank()
   code = np.full(count, CODE["not drawn"], np.uint8)
   tie = draws.draw(rng, scores.key, options.strategy)
   spared: dict[str, dict[str, int]] = {}

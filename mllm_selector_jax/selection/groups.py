@@ -32,12 +32,15 @@ class Groups(NamedTuple):
   names: tuple[str, ...]
 
 
-def by_column(values: np.ndarray, name: str = "") -> Groups:
+def by_column(
+  values: np.ndarray, name: str = "", option: str = "select.groups"
+) -> Groups:
   """Groups rows by the value of a column; the groups are sorted, and None is a value.
 
   Args:
     values: [N] the column.
     name: put before each value in the names of the groups.
+    option: the option that names the column, for the message.
 
   Raises:
     InputError: the column has too many different values.
@@ -48,9 +51,9 @@ def by_column(values: np.ndarray, name: str = "") -> Groups:
   names, index = np.unique(values, return_inverse=True)
   if len(names) > max(50, len(values) // 4):
     raise InputError(
-      f"select.groups names the column {name or 'source'!r}, which has {len(names):,}"
-      f" different values in {len(values):,} rows, too many for groups; take"
-      " kmeans, necessity or a column that repeats."
+      f"{option} names the column {name or 'source'!r}, which has {len(names):,}"
+      f" different values in {len(values):,} rows, too many for groups; take a column"
+      " whose values repeat more often."
     )
   prefix = f"{name} " if name else ""
   return Groups(index.astype(np.int32), tuple(prefix + str(value) for value in names))

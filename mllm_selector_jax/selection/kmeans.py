@@ -21,6 +21,7 @@ from mllm_selector_jax.selection import draws
 from mllm_selector_jax.types import InputError
 
 CHUNK_DISTANCES = 1 << 22  # the maximum of distances in a chunk: 16 MB
+CLUSTER_ROWS = 32  # the least rows of a cluster on average, if there are few rows
 SAMPLE_ROWS = 64  # rows per cluster in the sample that the first centres are drawn from
 RESTARTS = 64  # the maximum of empty clusters that get a new centre in an iteration
 RESTART_ROWS = (
@@ -48,9 +49,13 @@ class Clusters(NamedTuple):
 
 
 def default_clusters(rows: int) -> int:
-  """Returns 50 clusters up to 20,000 rows, sqrt(rows) above, at most one per 8 rows."""
+  """Returns 50 clusters up to 20,000 rows, and sqrt(rows) above.
+
+  Small pools have fewer: one for each `CLUSTER_ROWS` rows, since smaller clusters are
+  not judged for wrong answers. The smallest have up to four, of 8 rows or more.
+  """
   clusters = 50 if rows <= 20_000 else round(rows**0.5)
-  return max(1, min(clusters, rows // 8))
+  return max(1, min(clusters, rows // 8, max(4, rows // CLUSTER_ROWS)))
 
 
 def kmeans(

@@ -17,7 +17,10 @@ from mllm_selector_jax.selection import draws
 from mllm_selector_jax.selection.groups import Groups
 
 Progress = Callable[[int, int], None]
-DUPLICATE = 0.95  # the default cosine above which rows are near-duplicates
+# Near-duplicates are nearer than this share of the mean distance of two rows. A fixed
+# cosine would say nothing: in some models' embeddings all cosines are above .9.
+NEAR = 0.05
+MOST_COSINE = 1 - 1e-6  # equal rows have at least this, whatever is rounded
 MOST_PAIRS = 2_000_000_000  # the maximum of comparisons: some seconds on two cores
 MOST_SAMPLED = 100_000  # the maximum of rows in a sample
 LEAST_SAMPLED = 1_000  # the minimum of rows in a sample
@@ -81,7 +84,7 @@ def measure(
   target: Float[np.ndarray, " G"],
   key: UInt64[np.ndarray, " N"],
   embeddings: Float[np.ndarray, "N D"] | None = None,
-  cosine: float = DUPLICATE,
+  cosine: float = MOST_COSINE,
   rng: int = 0,
   watch: Callable[[str], AbstractContextManager[Progress | None]] = lambda title: (
     nullcontext()
@@ -118,6 +121,23 @@ def measure(
     pool_rows_compared=near.looked_at,
     kept_rows_compared=copies.looked_at,
   )
+
+
+def find_near_cosine(embeddings: Float[np.ndarray, "N D"]) -> float:
+  """Returns the cosine above which rows are near-duplicates.
+
+  It is 1 - `NEAR` times the mean cosine distance of two different rows.
+
+  Args:
+    embeddings: vectors of length 1.
+  """
+  count = len(embeddings)
+  if count < 2:
+    return MOST_COSINE
+  # All pairs at once: the squared length of the sum of vectors is the sum of cosines.
+  total = embeddings.sum(0, dtype=np.float64)
+  mean = (float(total @ total) - count) / (count * (count - 1))
+  return min(_round(1 - NEAR * (1 - mean)), MOST_COSINE)
 
 
 def divergence(
@@ -181,7 +201,7 @@ def find_duplicates(
   embeddings: Float[np.ndarray, "N D"],
   kept: Bool[np.ndarray, " N"],
   key: UInt64[np.ndarray, " N"],
-  cosine: float = DUPLICATE,
+  cosine: float,
   rng: int = 0,
   progress: Progress | None = None,
   most_pairs: int = MOST_PAIRS,

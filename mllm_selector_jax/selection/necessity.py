@@ -16,7 +16,9 @@ SMALL_GROUP = 8  # rows; in a smaller group quantiles and shares are not meaning
 
 
 def rank_normalise(
-  values: Float[np.ndarray, " N"], seen: Bool[np.ndarray, " N"] | None = None
+  values: Float[np.ndarray, " N"],
+  seen: Bool[np.ndarray, " N"] | None = None,
+  classes: Int[np.ndarray, " N"] | None = None,
 ) -> Float[np.ndarray, " N"]:
   """Scales ranks to [0, 1], 1 for the largest value; ties get their mean rank.
 
@@ -24,6 +26,8 @@ def rank_normalise(
     values: a signal, in its own units.
     seen: rows that the seed model was tuned on. Since it has memorised them, they are
       ranked among themselves.
+    classes: the class of each row, such as its source, from 0. Rows are ranked inside
+      their class, so that no class has higher ranks than another. None: one class.
 
   Returns:
     (rank - 1) / (n - 1), with ranks from 1 to n; one half if there is only one row.
@@ -40,9 +44,14 @@ def rank_normalise(
       " first."
     )
   ranks = np.empty(len(values))
-  seen = np.zeros(len(values), bool) if seen is None else np.asarray(seen, bool)
-  for part in (~seen, seen):
-    ranks[part] = _mean_ranks(values[part])
+  part = np.zeros(len(values), np.int64)
+  if classes is not None:
+    part += 2 * classes
+  if seen is not None:
+    part += np.asarray(seen, bool)
+  order = np.argsort(part, kind="stable")
+  for rows in np.split(order, np.flatnonzero(np.diff(part[order])) + 1):
+    ranks[rows] = _mean_ranks(values[rows])
   return ranks
 
 

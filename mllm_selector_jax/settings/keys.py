@@ -224,6 +224,7 @@ SELECT: dict[str, Check] = {
   **{option: _option(option) for option in _OPTIONS},
   "budget": _amount,
   "signal": name,
+  "normalise": name,
   "target": one_of(*TARGETS),
   "target_shares": mapping,
   "like": ids,

@@ -59,10 +59,10 @@ def test_neither_blocks_nor_the_order_of_rows_change_a_measure(tile):
   order = np.random.default_rng(tile).permutation(300)
   for pairs in (10**9, 0):  # exact, and of a sample
     near = measures.find_nearness(vectors, kept, key, most_pairs=pairs)
-    copies = measures.find_duplicates(vectors, kept, key, most_pairs=pairs)
+    copies = measures.find_duplicates(vectors, kept, key, 0.95, most_pairs=pairs)
     moved = vectors[order], kept[order], key[order]
     assert near == measures.find_nearness(*moved, most_pairs=pairs, tile=tile)
-    assert copies == measures.find_duplicates(*moved, most_pairs=pairs, tile=tile)
+    assert copies == measures.find_duplicates(*moved, 0.95, most_pairs=pairs, tile=tile)
 
 
 def test_a_sample_is_drawn_by_content_and_stated(monkeypatch):
@@ -96,12 +96,13 @@ def test_one_row_kept_and_all_kept():
   one[5] = True
   found = measures.find_nearness(vectors, one, key)
   assert found.radius == pytest.approx((1 - vectors @ vectors[5]).max(), abs=1e-6)
-  assert measures.find_duplicates(vectors, one, key).share == 0
+  assert measures.find_duplicates(vectors, one, key, 0.95).share == 0
   groups = Groups(np.arange(300) % 4, tuple("abcd"))
   single = measures.measure(one, groups, np.full(4, 0.25), key, vectors)
   assert (single.rows, single.effective_groups) == (1, 1)
   assert single.divergence == pytest.approx(math.log(4))
-  every = measures.measure(np.ones(300, bool), groups, np.full(4, 0.25), key, vectors)
+  every = np.ones(300, bool)
+  every = measures.measure(every, groups, np.full(4, 0.25), key, vectors, 0.95)
   assert every.coverage_radius == every.mean_distance == every.divergence == 0
   assert every.effective_groups == pytest.approx(4) and every.duplicates > 0.3
   assert every.pool_rows_compared == every.kept_rows_compared == 300
@@ -111,9 +112,29 @@ def test_equal_rows_are_at_distance_0_and_no_direction_at_1():
   vectors = np.repeat(np.eye(4, dtype=np.float32)[:1], 10, 0)
   kept, key = np.arange(10) < 2, np.arange(10, dtype=np.uint64)
   assert measures.find_nearness(vectors, kept, key)[:2] == (0, 0)
-  assert measures.find_duplicates(vectors, kept, key).share == 1
+  assert measures.find_duplicates(vectors, kept, key, 0.95).share == 1
   vectors[9] = 0
   assert measures.find_nearness(vectors, kept, key)[:2] == (1, 0.1)
+
+
+def test_the_cosine_of_near_duplicates_is_fitted_to_the_embeddings():
+  vectors, _, _ = make_rows()
+  cosines = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+  pairs = cosines[np.triu_indices(len(vectors), 1)]
+  fitted = measures.find_near_cosine(vectors)
+  assert fitted == pytest.approx(1 - measures.NEAR * (1 - pairs.mean()), abs=2e-6)
+  # A common direction makes all cosines high, and the threshold with them.
+  narrow = vectors + 5 * np.eye(vectors.shape[1], dtype=np.float32)[0]
+  narrow /= np.linalg.norm(narrow, axis=1, keepdims=True)
+  near = measures.find_near_cosine(narrow)
+  assert near > 0.99
+  kept, key = np.arange(300) % 2 == 0, np.arange(300, dtype=np.uint64)
+  assert measures.find_duplicates(narrow, kept, key, 0.95).share > 0.9
+  assert measures.find_duplicates(narrow, kept, key, near).share < 0.5
+  equal = np.repeat(vectors[:1], 10, 0)
+  at = measures.find_near_cosine(equal)
+  assert at == measures.find_near_cosine(equal[:1]) == measures.MOST_COSINE
+  assert measures.find_duplicates(equal, kept[:10], key[:10], at).share == 1
 
 
 def test_without_embeddings_there_are_no_distances():

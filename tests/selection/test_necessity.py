@@ -36,6 +36,19 @@ def test_seen_rows_are_ranked_among_themselves():
   )
 
 
+@given(st.lists(st.tuples(st.integers(-4, 4), st.integers(0, 3)), max_size=30))
+def test_classes_are_ranked_among_themselves(rows):
+  values = np.array([value for value, _ in rows], np.float64)
+  classes = np.array([number for _, number in rows], np.int64)
+  ranks = necessity.rank_normalise(values, None, classes)
+  for number in set(classes.tolist()):
+    own = classes == number
+    np.testing.assert_array_equal(ranks[own], necessity.rank_normalise(values[own]))
+  # What is harder as a class gains nothing by it.
+  moved = values + 100 * classes
+  np.testing.assert_array_equal(necessity.rank_normalise(moved, None, classes), ranks)
+
+
 def test_ranks_of_one_row_of_equal_rows_and_of_none():
   assert necessity.rank_normalise(np.array([3.0])).tolist() == [0.5]
   assert necessity.rank_normalise(np.full(5, 2.0)).tolist() == [0.5] * 5

@@ -113,6 +113,7 @@ WRONG = {
   "select.strategy": ("klx", "", None),
   "select.budget": BUDGET,
   "select.signal": NAME,
+  "select.normalise": NAME,
   "select.kl_weight": (-1.0, *NOT_NUMBER),
   "select.groups": ("", "a*", "*", 5),
   "select.clusters": COUNT,
@@ -224,6 +225,7 @@ def test_all_that_is_wrong_is_told_at_once():
   [
     ({"select.groups": "foo"}, "select.groups names 'foo'; allowed are kmeans, necess"),
     ({"select.groups": "source*foo"}, "select.groups names 'foo'"),
+    ({"select.normalise": "foo"}, "select.normalise names 'foo'; allowed are pool and"),
     ({"select.signal": "foo"}, "select.signal is 'foo', which is not a signal"),
     ({"select.signal": "visual"}, "select.signal needs the signal 'visual'"),
     ({"select.strategy": "ifd"}, "select.strategy ifd needs the signal 'ifd'"),

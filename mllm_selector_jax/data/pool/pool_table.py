@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int, Shaped, UInt64
 from mllm_selector_jax import storage
 from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.packing.prefixes import Prefixes
+from mllm_selector_jax.data.pool.answer_formats import name_formats
 from mllm_selector_jax.data.pool.list_column import Lists, list_texts
 from mllm_selector_jax.data.pool.text_column import Text
 from mllm_selector_jax.data.record_schemas.video_frames import take_frames
@@ -252,6 +253,11 @@ class PoolTable:
   def has_image(self) -> Bool[np.ndarray, " N"]:
     """Which rows have images."""
     return self.images.counts > 0
+
+  @functools.cached_property
+  def format(self) -> np.ndarray:
+    """The format of each row's answers; see `answer_formats.name_formats`."""
+    return name_formats(self.turns, self.supervised)
 
   def image_sizes(self, row: int | np.integer) -> list[tuple[int, int]]:
     """Width and height of each of a row's images; see `sizes`."""
