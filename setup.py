@@ -90,8 +90,9 @@ setuptools.setup(
     # `mkdocs build --strict` makes the pages of docs/.
     "docs": ["mkdocs>=1.6", "mkdocstrings[python]>=0.27"],
     "gcs": ["gcsfs>=2026.10"],
-    "cuda": ["jax[cuda12]"],  # with which `plan` compiles without a GPU
+    "cuda12": ["jax[cuda12]"],  # with which `plan` compiles without a GPU
     "tpu": ["jax[tpu]"],  # brings libtpu, with which `plan` compiles without a TPU
+    "k8s": ["jax[k8s]"],  # by which the pods of a GPU job find each other
     "tensorboard": ["tensorboardX>=2.6"],
   },
   entry_points={"console_scripts": ["mllm-selector=mllm_selector_jax.main:main"]},

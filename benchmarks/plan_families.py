@@ -4,7 +4,7 @@
       [--jobs=score,lora,full] [--topology=v5e-8] [--set=tune.accumulate=6]
 
 Needs the package libtpu (`pip install '.[tpu]'`), no TPU; for GPUs, such as h100-8,
-jax's CUDA plug-in (`pip install '.[cuda]'`), no GPU. The pool is drawn by
+jax's CUDA plug-in (`pip install '.[cuda12]'`), no GPU. The pool is drawn by
 benchmarks/tiled_pools.py, and a fifth of it is trained on. Steps have the settings of
 shipped configs, which `--set` changes: Qwen's of their own, and the families of tiles
 those of LLaVA-1.5 7B, but with packed rows of 8,192 tokens.

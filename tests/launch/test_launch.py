@@ -6,6 +6,7 @@ import shlex
 import stat
 import subprocess
 import sys
+from importlib import metadata
 
 import kubernetes_validate
 import pyarrow.parquet as pq
@@ -84,6 +85,48 @@ def test_a_slurm_job_that_was_stopped_is_queued_again(tmp_path, status, again):
   assert (tmp_path / "asked").exists() == again
   if again:
     assert (tmp_path / "asked").read_text() == "requeue 77\n"
+
+
+def test_a_slurm_job_uses_the_environment_container_and_copy_that_it_is_given(tmp_path):
+  ran = tmp_path / "ran"
+  programs = {
+    # Options of srun begin with two dashes; the rest is run, on this one node.
+    "srun": f'while [[ "$1" == --* ]]; do shift; done; echo "$@" >> {ran}; "$@"',
+    "apptainer": 'shift 3; "$@"',
+    "mllm-selector": f'echo "$VIRTUAL_ENV" >> {ran}',
+  }
+  for name, line in programs.items():
+    (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+    (tmp_path / name).chmod(0o755)
+  (tmp_path / "env/bin").mkdir(parents=True)
+  (tmp_path / "env/bin/activate").write_text(f"export VIRTUAL_ENV={tmp_path}/env\n")
+  (tmp_path / "base").mkdir()
+  (tmp_path / "base/config.json").write_text("{}")
+  near = tmp_path / "node disk/base"
+  for _ in range(2):  # the copy is made once
+    done = call(
+      LAUNCH / "slurm.sh",
+      *ARGUMENTS,
+      PATH=f"{tmp_path}:{os.environ['PATH']}",
+      VENV=f"{tmp_path}/env",
+      CONTAINER="image.sif",
+      STAGE=f"{tmp_path}/base:{near}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in near.iterdir()] == ["config.json"]
+    (tmp_path / "base/later").write_text("")
+  said = ran.read_text().splitlines()
+  assert sum(line.startswith("apptainer exec --nv image.sif mllm-sel") for line in said)
+  assert said[-1] == f"{tmp_path}/env"
+  assert not near.with_name("base.part").exists()
+
+
+def test_the_image_installs_extras_that_there_are():
+  lines = (LAUNCH / "Dockerfile").read_text().splitlines()
+  (default,) = (x.removeprefix("ARG EXTRAS=") for x in lines if x.startswith("ARG "))
+  (other,) = (x.partition("EXTRAS=")[2].split()[0] for x in lines if "-arg" in x)
+  known = metadata.metadata("mllm_selector_jax").get_all("Provides-Extra")
+  assert {*default.split(","), *other.split(",")} <= set(known)
 
 
 @pytest.mark.parametrize(

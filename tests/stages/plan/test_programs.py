@@ -70,7 +70,7 @@ def test_train_and_score_steps_compile_for_gpus(name):
   found = topology.describe(name)
   if not found.exact:
     pytest.skip(
-      "jax's CUDA plug-in, the GPU compiler, is not installed: the extra 'cuda'"
+      "jax's CUDA plug-in, the GPU compiler, is not installed: the extra 'cuda12'"
     )
   mesh = sharding.make_mesh(**MESH, devices=list(found.devices))
   program = compile_train(mesh, found.platform, accumulate=2)

@@ -60,7 +60,7 @@ def test_gpus_are_stood_for_by_cpu_devices_without_their_compiler(monkeypatch):
 def test_gpus_are_described_for_their_own_compiler(count, hosts):
   if not topology._has_gpu_compiler():
     pytest.skip(
-      "jax's CUDA plug-in, the GPU compiler, is not installed: the extra 'cuda'"
+      "jax's CUDA plug-in, the GPU compiler, is not installed: the extra 'cuda12'"
     )
   found = topology.describe(f"h100-{count}")
   assert found.exact and len(found.devices) == count
