@@ -142,9 +142,9 @@ def describe_steps(
   if not topology.exact:
     how = (
       "for as many CPU devices, which is an ESTIMATE: the GPU's compiler is not"
-      " installed (pip install 'mllm_selector_jax[cuda12]'; no GPU is needed). The CPU's"
-      " compiler stores bfloat16 temporaries in float32, and attention weights of all"
-      " pairs of tokens, so the memory is an upper bound"
+      " installed (pip install 'mllm_selector_jax[cuda12]'; no GPU is needed). The"
+      " CPU's compiler stores bfloat16 temporaries in float32, and attention weights"
+      " of all pairs of tokens, so the memory is an upper bound"
     )
   elif topology.platform == "gpu":
     how += (
