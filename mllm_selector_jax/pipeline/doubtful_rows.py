@@ -61,14 +61,15 @@ def judge_rows(eligible: Eligible, chosen: Selection, table: ScoreTable) -> Stan
   standing.confirmed[:] = chosen.judged & right
   answers, groups = eligible.scores.answer, eligible.groups.index
   gives = skill.judge(right, groups, answers, np.ones(count, bool)).gives
-  asked = np.flatnonzero(chosen.kept & ~right)
   opposition = second_look.measure_opposition(
-    table.columns["el2n"][lines[asked]],
-    table.columns["supervised"][lines[asked]],
-    eligible.pool.turns[eligible.rows[asked]],
+    table.columns["el2n"][lines],
+    table.columns["supervised"][lines],
+    eligible.pool.turns[eligible.rows],
   )
+  knows = gives & second_look.find_reliable(opposition, right, groups)
+  asked = np.flatnonzero(chosen.kept & ~right)
   near = _find_near(eligible, table, lines, asked)
-  against = second_look.weigh(opposition, gives[asked], near)
+  against = second_look.weigh(opposition[asked], knows[asked], near)
   standing.doubt[asked[against.model]] = OPPOSED
   if near is not None:
     _doubt_by_near(standing.doubt, eligible, asked, near, against)

@@ -66,6 +66,28 @@ def measure_opposition(
   return np.minimum(el2n * supervised / counted, np.sqrt(2.0))
 
 
+def find_reliable(
+  opposition: Float[np.ndarray, " N"],
+  right: Bool[np.ndarray, " N"],
+  groups: Int[np.ndarray, " N"],
+) -> Bool[np.ndarray, " N"]:
+  """Marks the rows of groups in which the model's being sure is evidence.
+
+  These are groups of which it gets at least as many rows right as it is sure of another
+  answer. A model that was tuned on few rows is often sure of an answer that it gives
+  everywhere; of these rows hardly any is wrong.
+
+  Args:
+    opposition: from `measure_opposition`.
+    right: whether the model gives the row's answer itself.
+    groups: the group of each row, from 0.
+  """
+  count = int(groups.max(initial=-1)) + 1
+  hits = np.bincount(groups[right], minlength=count)
+  against = np.bincount(groups[(opposition > SURE) & ~right], minlength=count)
+  return (hits >= against)[groups]
+
+
 def find_near(
   embeddings: Float[np.ndarray, "N D"],
   groups: Int[np.ndarray, " N"],
@@ -146,17 +168,19 @@ class Against(NamedTuple):
 
 
 def weigh(
-  opposition: Float[np.ndarray, " n"], gives: Bool[np.ndarray, " n"], near: Near | None
+  opposition: Float[np.ndarray, " n"],
+  knows: Bool[np.ndarray, " n"],
+  near: Near | None,
 ) -> Against:
   """Decides whether what the model and the near rows say is evidence.
 
   Args:
     opposition: from `measure_opposition`.
-    gives: whether the model gives the row's answer often enough to know it, from
-      `skill.judge`.
+    knows: whether the model gives the row's answer often enough to know it, by
+      `skill.judge`, and is reliable in its group, by `find_reliable`.
     near: from `find_near`; None if nothing is known of near rows.
   """
-  opposed = (opposition > SURE) & gives
+  opposed = (opposition > SURE) & knows
   if near is None:
     return Against(np.zeros(len(opposition), bool), opposed)
   contradicted = (near.same == 0) & (near.other >= LEAST_OTHER)

@@ -35,6 +35,22 @@ def test_opposition_is_high_only_if_the_model_is_sure_of_another_answer():
   np.testing.assert_allclose(alone, 0.3)
 
 
+def test_a_model_that_is_sure_and_mostly_wrong_is_no_evidence():
+  right = np.array([1, 1, 0, 0, 1, 0, 0, 0, 0], bool)
+  opposition = np.array([0, 0, 1.3, 1.2, 0, 1.3, 1.3, 0.9, 1.4])
+  groups = np.array([0, 0, 0, 0, 1, 1, 1, 2, 3])
+  reliable = second_look.find_reliable(opposition, right, groups)
+  # Two of each; one right and two against; nothing; one against.
+  np.testing.assert_array_equal(reliable, np.isin(groups, [0, 2]))
+  order = np.random.default_rng(0).permutation(9)
+  np.testing.assert_array_equal(
+    second_look.find_reliable(opposition[order], right[order], groups[order]),
+    reliable[order],
+  )
+  none = np.zeros(0)
+  assert second_look.find_reliable(none, none > 0, none.astype(int)).tolist() == []
+
+
 def draw_rows(seed, rows=60, answers=3):
   rng = np.random.default_rng(seed)
   vectors = rng.normal(size=(rows, 4)).astype(np.float32)
