@@ -66,9 +66,13 @@ setuptools.setup(
       "gcsfs>=2026.10",
       "gguf>=0.19,<1",
       "hypothesis>=6.100",
+      "ipykernel>=6.29",  # of the notebook, which a test executes
       "kubernetes-validate>=1.30",
       "mypy>=2.4",
+      "nbclient>=0.10",
+      "nbformat>=5.10",
       "packaging>=24",
+      "pandas>=2",
       "peft>=0.21,<0.22",
       "pytest>=8",
       "pytest-xdist>=3.8",
