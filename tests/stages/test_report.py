@@ -59,7 +59,7 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def copy(whole, tmp_path):
   """A run of one's own, to break."""
-  shutil.copytree(whole[0], tmp_path / "run")
+  shutil.copytree(whole[0], tmp_path / "run", symlinks=True)
   return tmp_path / "run"
 
 
