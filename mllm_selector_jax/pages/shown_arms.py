@@ -23,9 +23,14 @@ def list_shown(work: Workdir) -> dict[str, Path]:
   return {
     names[arm]: work.arms / arm
     for arm in order
-    if any((work.arms / arm).glob("*/*"))
-    and (names[arm] in _FIRST or _is_of_pool(work, arm))
+    if _has_files(work.arms / arm) and (names[arm] in _FIRST or _is_of_pool(work, arm))
   }
+
+
+def _has_files(folder: Path) -> bool:
+  """Return whether an arm has anything but what is still being made."""
+  unfinished = (".partial", ".old")
+  return any(path.parent.suffix not in unfinished for path in folder.glob("*/*"))
 
 
 def _is_of_pool(work: Workdir, arm: str) -> bool:

@@ -4,8 +4,10 @@ An arm with other settings gets a folder of its own. If the settings are those o
 earlier arm, that one is used again, and its selection and its model are not made anew.
 """
 
+import contextlib
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +15,12 @@ from typing import Any
 
 from mllm_selector_jax.pipeline.arms import POINTERS, point
 from mllm_selector_jax.runs import arm_pointers, artifacts, peers
-from mllm_selector_jax.runs.artifacts import Recipe, flatten
+from mllm_selector_jax.runs.artifacts import Artifact, Recipe, flatten
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.runs.workdir import Workdir
 
 _MOST = 60  # characters of the settings in a name
+_LARGE = 10_000_000  # bytes of a file that is linked instead of copied
 _SHOWN = 4  # differences that a message names
 
 
@@ -59,7 +62,9 @@ def place_model(run: Run, arm: str, recipe: Recipe) -> str:
       f" ({'; '.join(changes[:_SHOWN])}{' ...' if len(changes) > _SHOWN else ''});"
       f" it is kept, and this one is arms/{name}"
     )
-    _copy_selection(run, before, name)
+    _copy(run, run.workdir.selection(before), run.workdir.selection(name))
+  else:
+    _borrow_model(run, name, recipe)
   if arm in POINTERS:
     point(run, arm, name)
   return name
@@ -160,18 +165,49 @@ def _read_model(work: Workdir, arm: str) -> dict[str, Any] | None:
   return artifact.provenance() or (json.loads(begun) if begun else None)
 
 
-def _copy_selection(run: Run, source: str, target: str) -> None:
-  """Make the selection of an arm in the folder of another one, by copying it."""
-  selection = run.workdir.selection(source)
-  made = selection.provenance()
+def _borrow_model(run: Run, arm: str, recipe: Recipe) -> None:
+  """Take over the model of another arm that was tuned in the same way on the same rows.
+
+  Settings may differ without a difference in the rows, such as those that a new
+  version of this package adds.
+  """
+  lender = _find_lender(run.workdir, arm, recipe) if _is_first() else ""
+  if lender := peers.exchange(lender)[0]:
+    run.say(f"tune: arms/{arm} has the rows of arms/{lender}, whose model is used")
+    _copy(run, run.workdir.tuned(lender), run.workdir.tuned(arm))
+
+
+def _find_lender(work: Workdir, arm: str, recipe: Recipe) -> str:
+  if _read_model(work, arm):
+    return ""
+  for name in arm_pointers.list_arms(work.arms):
+    made = work.tuned(name).provenance()
+    if made and not recipe.differences(made) and not work.tuned(name).why_stale(recipe):
+      return name
+  return ""
+
+
+def _copy(run: Run, source: Artifact, target: Artifact) -> None:
+  """Make an artifact by copying one with the same recipe."""
+  made = source.provenance()
   assert made is not None
   recipe = Recipe(made["stage"], made["config"], made["inputs"], made["seed"])
 
   def build(folder: Path):
     for name in made["outputs"]:
-      shutil.copyfile(selection.path / name, folder / name)
+      (folder / name).parent.mkdir(parents=True, exist_ok=True)
+      _copy_file(source.path / name, folder / name)
 
-  run.make(run.workdir.selection(target), recipe, build)
+  run.make(target, recipe, build)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+  # A large file, such as weights, is stored once. People edit small ones in place.
+  if source.stat().st_size >= _LARGE:
+    with contextlib.suppress(OSError):  # not on every file system
+      os.link(source, target)
+      return
+  shutil.copyfile(source, target)
 
 
 def _stem(

@@ -120,7 +120,7 @@ def list_arms(arms: Path) -> list[str]:
     if path.is_dir()
     and not path.is_symlink()
     and path.suffix not in _UNFINISHED
-    and NAME.fullmatch(path.name)
+    and not path.name.startswith(".")
     and pointers.get(path.name, path.name) == path.name
   )
 

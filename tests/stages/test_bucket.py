@@ -123,13 +123,13 @@ def test_a_run_in_a_bucket_survives_the_loss_of_its_machines(
   assert (epath.Path(work) / "seed/checkpoints/6/whole.json").exists()
 
   forget()
-  (epath.Path(work) / "arms/main/tuned/provenance.json").unlink()
+  (epath.Path(work) / "arms/kl-25%-seed0/tuned/provenance.json").unlink()
   with small_run.open_run(work, base, **settings) as current:
     COMMANDS["run"](current)
   said = (epath.Path(work) / "log.txt").read_text()
   last = said[said.rindex("check: pool is unchanged") :]
   assert last.count("unchanged, kept") == 9 and last.count("making") == 1
-  assert "tune: making arms/main/tuned" in last
+  assert "tune: making arms/kl-25%-seed0/tuned" in last
   assert not epath.Path(f"{work}/.holder").exists()
 
 

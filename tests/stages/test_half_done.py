@@ -66,7 +66,7 @@ CASES = {
   ),
 }
 
-TITLES = {*CASES, "tune main", "seed fold-1"} - {"check"}  # of what is stopped
+TITLES = {*CASES, "tune kl-25%-seed0", "seed fold-1"} - {"check"}  # of what is stopped
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +166,8 @@ def test_what_is_not_resumed_is_not_kept(base, finished, tmp_path):
   """Of a selection, or an evaluation, nothing can be gone on with."""
   folder = tmp_path / "work"
   shutil.copytree(finished, folder, symlinks=True)
-  partial = folder / "arms/main/selection.partial"
-  partial.mkdir()
+  partial = folder / "arms/kl-30%-seed0/selection.partial"
+  partial.mkdir(parents=True)
   (partial / "recipe.json").write_text('{"config": {}, "inputs": {}}')
   (partial / "selection.parquet").write_text("half")
   said, _ = make(folder, base, COMMANDS["select"], {"select.budget": "30%"})

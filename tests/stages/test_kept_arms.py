@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from mllm_selector_jax import main
+from mllm_selector_jax.pipeline import kept_arms
 from mllm_selector_jax.runs import arm_pointers
 from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.stages import COMMANDS
@@ -89,6 +90,34 @@ def test_another_model_of_the_same_rows_is_another_arm(call, copy):
     assert "making" not in said and Workdir(copy).resolve("main") == A
     _, said = call(*stages, work=copy, **faster)
     assert "making" not in said and Workdir(copy).resolve("main") == FASTER
+
+
+def test_an_evaluation_with_other_questions_is_found_again(call, copy):
+  folder = copy / "arms" / A
+  before = small_run.read_bytes(folder / "evaluation")
+  _, said = call("evaluate", work=copy, **{"evaluate.limit": 1})
+  assert "made with other settings (limit 0 -> 1)" in said
+  (kept,) = folder.glob("evaluation-*")
+  assert small_run.read_bytes(kept) == before
+  assert small_run.read_bytes(folder / "evaluation") != before
+  _, said = call("evaluate", work=copy)
+  assert "making" not in said and f"is again {kept.name}" in said
+  assert small_run.read_bytes(folder / "evaluation") == before
+  assert not kept.exists() and len(list(folder.glob("evaluation-*"))) == 1
+
+
+def test_the_same_rows_are_not_tuned_again(call, copy, monkeypatch):
+  monkeypatch.setattr(kept_arms, "_LARGE", 10_000)
+  _, said = call(*STAGES, work=copy, **{"select.temperature": 0.3})  # is not read
+  name = f"{A}-temperature=0.3"
+  assert Workdir(copy).resolve("main") == name
+  assert f"arms/{name} has the rows of arms/{A}, whose model is used" in said
+  models = [copy / "arms" / arm / "tuned" for arm in (A, name)]
+  first, second = map(small_run.read_bytes, models)
+  assert first == second
+  weights, config = "hf/model.safetensors", "hf/config.json"
+  assert models[0].joinpath(weights).samefile(models[1] / weights)
+  assert not models[0].joinpath(config).samefile(models[1] / config)
 
 
 def test_other_scores_leave_a_tuned_arm_alone(call, copy):

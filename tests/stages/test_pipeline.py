@@ -109,7 +109,7 @@ def test_another_budget_redoes_only_what_follows(base, workdir, tmp_path):
   with small_run.open_run(folder, base, **{"select.budget": "10%"}) as current:
     COMMANDS["select"](current)
   told = log_since(folder, place)
-  assert "budget '25%' -> '10%'" in told
+  assert "main is now arms/kl-10%-seed0; arms/kl-25%-seed0 stays" in told
   with small_run.open_run(folder, base, **{"select.budget": "10%"}) as current:
     COMMANDS["score"](current)
   assert "score: scores is unchanged, kept" in log_since(folder, place)
@@ -225,9 +225,9 @@ KILLED_IN = (  # in the order of the run
   "demo_pool.partial/images",
   "seed.partial/checkpoints/1",
   "scores.partial/part-00000.parquet",
-  "arms/main/selection.partial",
-  "arms/random/tuned.partial/checkpoints",
-  "arms/main/evaluation.partial",
+  "arms/kl-25%-seed0/selection.partial",
+  "arms/random-25%-seed0/tuned.partial/checkpoints",
+  "arms/kl-25%-seed0/evaluation.partial",
   "report.partial",
 )
 

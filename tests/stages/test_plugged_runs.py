@@ -79,7 +79,7 @@ def test_a_strategy_is_selected_by_from_the_command_line(command, plugin, monkey
   assert min(tokens[np.array(kept)]) >= sorted(free)[-sum(kept)]
 
   _, said, _ = command("select", **settings)
-  assert "arms/main/selection is unchanged, kept" in said
+  assert "/selection is unchanged, kept" in said
   # A plug-in that changed is another one.
   path = plugin / "strategy.py"
   path.write_text(path.read_text().replace("astype(np.float64)", "astype(float) * -1"))
