@@ -89,4 +89,4 @@ def point(run: Run, pointer: str, arm: str) -> None:
       run.bucket.send_file(arm_pointers.pointer_path(work.arms, pointer))
   work.pointed[work.arms, pointer] = arm
   if before not in (pointer, arm):
-    run.say(f"{run.stage}: {pointer} is now arms/{arm}; arms/{before} stays")
+    run.say(f"{pointer} is now arms/{arm}; arms/{before} stays")

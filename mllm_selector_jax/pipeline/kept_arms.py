@@ -130,9 +130,11 @@ def _is_tuned(work: Workdir, name: str) -> bool:
 
 
 def _has_settings(made: dict[str, Any], recipe: Recipe) -> bool:
-  """Return whether a selection was made with the same settings, from anything."""
+  """Return whether a selection was made with the same settings, from other inputs."""
   new = recipe.to_json()
-  return made["config"] == new["config"] and made["seed"] == new["seed"]
+  # The inputs of the winner of a search say so, and are those of no other arm.
+  same = made["inputs"].keys() == new["inputs"].keys()
+  return same and made["config"] == new["config"] and made["seed"] == new["seed"]
 
 
 def _find_model(run: Run, arm: str, recipe: Recipe) -> str:

@@ -10,6 +10,7 @@ from mllm_selector_jax.pipeline.exports import list_stale
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
+from tests.models import tiny
 
 SETTINGS = {"select.groups": "source", "select.bound": "none"}
 
@@ -88,15 +89,16 @@ def test_exports_of_another_arm_are_no_older(give):
   assert made["config"]["arm"] == "kl-10%-seed0"
 
 
-def test_exports_older_than_the_selection_are_named(give):
+def test_exports_older_than_the_selection_are_named(give, tmp_path):
   control = {"select.control": True}
   _, folder = give(COMMANDS["select"], **control)
   export(give, "llava,ids")
   export(give, "ids", arm="random")
   told, _ = give(COMMANDS["select"], **control)
   assert "Warning" not in told
-  give(COMMANDS["score"], **{"score.signals": "loss"})
-  told, _ = give(COMMANDS["select"], **control, **{"score.signals": "loss"})
+  other = {"score.model": str(tiny.make_base(tmp_path / "other", seed=1))}
+  give(COMMANDS["score"], **other)
+  told, _ = give(COMMANDS["select"], **control, **other)
   assert "making arms/kl-25%-seed0/selection again: scores changed" in told
   out = folder / "arms/kl-25%-seed0/exports"
   assert f"Warning: llava, ids in {out} were made from an older selection" in told

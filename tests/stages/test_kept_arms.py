@@ -14,7 +14,7 @@ from mllm_selector_jax.types import InputError
 from tests import small_run
 
 A, B = "kl-25%-seed0", "kl-10%-seed0"
-FASTER = f"{A}-learning_rate=0.001"
+FASTER = f"{A}-learning_rate=0.002"
 STAGES = ("select", "tune", "evaluate")
 
 
@@ -76,7 +76,7 @@ def test_another_budget_makes_another_arm_and_the_old_one_is_used_again(there_an
 
 
 def test_another_model_of_the_same_rows_is_another_arm(call, copy):
-  faster = {"tune.learning_rate": 1e-3}
+  faster = {"tune.learning_rate": 2e-3}
   before = small_run.read_bytes(copy / "arms" / A)
   _, said = call("select", "tune", work=copy, **faster)
   assert f"arms/{A} has a model made with other settings (learning_rate" in said
@@ -159,7 +159,7 @@ def test_the_list_says_what_each_arm_is(call, copy):
   assert f"{score['macro']['value']:.3f} [" in first and "28" in first.split()
   assert first.endswith("verbatim, llava (stale)")
   assert second.split()[:2] == [B, "-"] and "selected, evaluated" in second
-  assert total.startswith("2 arms, ") and total.endswith("MB")
+  assert total.startswith("2 arms, ") and total.endswith(" KB")
   html = call("report", work=copy)[0] / "report.html"
   assert "<strong>Stale export.</strong> llava in" in html.read_text()
 
