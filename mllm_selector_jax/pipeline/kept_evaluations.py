@@ -39,7 +39,7 @@ def set_aside(run: Run, artifact: Artifact, recipe: Recipe) -> None:
 
 
 def _kept_path(artifact: Artifact, made: dict[str, Any]) -> Path:
-  """Return where an evaluation is kept: beside the artifact, by a hash of its recipe."""
+  """Return where an evaluation is kept: beside the artifact, by its recipe."""
   names = ("stage", "config", "inputs", "seed")
   digest = artifacts.hash_json({name: made[name] for name in names})
   return artifact.path.with_name(f"{artifact.path.name}-{digest[:8]}")
