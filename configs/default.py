@@ -209,7 +209,8 @@ def get_config() -> ml_collections.ConfigDict:
   # `compare` makes the arm `reference`. Budgets can be relative to its number of rows:
   # "50%ref". Rows that are set aside or left out do not count.
   cfg.select.reference = config_dict.placeholder(object)
-  # Further selections from the same scores, one for each budget and lambda (`sweep/`).
+  # Further selections from the same scores, one for each budget and lambda (`sweep/`);
+  # each is also an arm, which `--arm` can name.
   cfg.select.sweep = ml_collections.ConfigDict()
   cfg.select.sweep.budgets = config_dict.placeholder(object)  # "5%,10%,20%"
   cfg.select.sweep.kl_weights = config_dict.placeholder(object)  # "0.2,0.4,1"

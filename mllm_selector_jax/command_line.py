@@ -16,7 +16,7 @@ from mllm_selector_jax.types import InputError
 # Flags that only some commands read, and these commands.
 READ_BY = {
   "id": ("explain",),
-  "arm": ("explain", "export-selection"),
+  "arm": ("tune", "evaluate", "explain", "export-selection", "clean"),
   "ids": ("measure",),
   "out": ("measure",),
 }
@@ -165,9 +165,10 @@ def _refuse_unread(command: str, flag_names: list[str]) -> None:
   """Refuses flags that the command does not read."""
   for name in flag_names:
     if command not in READ_BY[name]:
+      *most, last = READ_BY[name]
+      readers = f"{', '.join(most)} and {last}" if most else last
       raise InputError(
-        f"--{name} is read by {' and '.join(READ_BY[name])}, and not by {command};"
-        " leave it out."
+        f"--{name} is read by {readers}, and not by {command}; leave it out."
       )
 
 

@@ -16,7 +16,8 @@ mllm-selector [command] --config=FILE --workdir=DIR [--config.section.key=value 
   --workdir  the folder in which everything is written
   --force    accept a pool whose files have changed, and check it again
   --id       the rows to explain, separated by commas: ids, or row=N
-  --arm      the arm whose selection to explain or to export; main if not given
+  --arm      the arm to explain, export, tune or evaluate; main if not given. The arms
+             to clean, separated by commas
   --ids      the files of ids, or of records, to measure, separated by commas
   --out      the JSON file to which measure writes its figures
 

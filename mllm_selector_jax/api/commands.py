@@ -60,8 +60,9 @@ def run(
     workdir: the folder that everything is written to; it is made if it is missing.
     command: one of `stages.COMMANDS`: "run", "check", "score", "select", "tune", ...
     settings: values by key that replace those of the config.
-    **flags: flags of the command line: `force`, and those of single commands (`ids` and
-      `arm` of "explain", `lists` and `out` of "measure").
+    **flags: flags of the command line: `force`, and those of single commands (`arm`
+      of "tune", "evaluate", "explain", "export-selection" and "clean", `ids` of
+      "explain", `lists` and `out` of "measure").
 
   Returns:
     The workdir, whose files docs/outputs.md describes.

@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.pages import tables
+from mllm_selector_jax.pages.shown_arms import list_shown
 from mllm_selector_jax.runs.times import read_times
+from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.selection.strategies import CONTROL
 from mllm_selector_jax.types import InputError, RunError
 
@@ -69,6 +71,8 @@ class Arm:
   """One selection with its tuning and its evaluation; missing parts are None.
 
   Attributes:
+    name: The pointer that names the arm, such as "main"; otherwise as `folder`.
+    folder: Name of its folder in `arms/`.
     curve: Steps and losses of the tuning.
     results: `results.json` of the evaluation.
     scores: The score of each question, by task and id.
@@ -81,6 +85,7 @@ class Arm:
   scores: dict[tuple[str, str], float]
   has_records: bool
   has_model: bool
+  folder: str = ""
 
   @property
   def strategy(self) -> str:
@@ -132,7 +137,8 @@ class Run:
   def control_of(self, arm: Arm) -> Arm | None:
     """Return the random arm with the same budget, or None.
 
-    If there are several, the one with the same suffix (the seed) in its name is taken.
+    If there are several, that of the main arm is the one named `random`, and that of
+    another arm has the same suffix (the seed) in its name.
     """
     if arm.strategy == CONTROL or arm.selection is None:
       return None
@@ -141,9 +147,11 @@ class Run:
       for candidate in self.arms
       if candidate.strategy == CONTROL and candidate.budget == arm.budget
     ]
-    suffix = arm.name.removeprefix(arm.strategy)
+    if arm.name == "main" and controls and controls[0].name == CONTROL:
+      return controls[0]
+    suffix = arm.folder.removeprefix(arm.strategy)
     for candidate in controls:
-      if candidate.name.removeprefix(CONTROL) == suffix:
+      if candidate.folder.removeprefix(CONTROL) == suffix:
         return candidate
     return controls[0] if controls else None
 
@@ -155,23 +163,20 @@ def read_run(workdir: Path) -> Run:
     InputError: There is no `pool.parquet`.
     RunError: An artifact is damaged.
   """
-  path = workdir / "pool.parquet"
+  path, work = workdir / "pool.parquet", Workdir(workdir)
   if not path.is_file():
     raise InputError(
       f"{path} is not there, so there is nothing to report; run"
       " `mllm-selector check` (or `run`) with this --workdir first."
     )
   pool = read_pool(path)
-  folders = sorted(p for p in workdir.glob("arms/*") if p.is_dir())
-  # The main arm first, then its control, then all others by name.
-  order = {"main": 0, CONTROL: 1}
-  folders.sort(key=lambda folder: (order.get(folder.name, 2), folder.name))
-  folders = [folder for folder in folders if any(folder.glob("*/*"))]
   provenance = read_provenance(workdir)
   return Run(
     pool=pool,
     loss=read_losses(workdir / "scores", pool.rows),
-    arms=[read_arm(folder, pool.rows) for folder in folders],
+    arms=[
+      read_arm(folder, pool.rows, name) for name, folder in list_shown(work).items()
+    ],
     seed_curve=read_curve(workdir / "seed" / "metrics.jsonl"),
     provenance=provenance,
     measures=read_measures(workdir, provenance),
@@ -184,9 +189,10 @@ def read_run(workdir: Path) -> Run:
 def read_rounds(workdir: Path) -> list[tuple[int, dict[str, Any]]]:
   """Return number and results of the later rounds whose main arm was evaluated."""
   rounds = []
-  for path in workdir.glob("rounds/*/arms/main/evaluation/results.json"):
-    number = path.parents[3].name
-    results = tables.read_json(path)
+  for folder in workdir.glob("rounds/*"):
+    number = folder.name
+    arm = Workdir(folder).arm("main")
+    results = tables.read_json(arm / "evaluation" / "results.json")
     if number.isdigit() and results and results.get("macro"):
       rounds.append((int(number), results))
   return sorted(rounds, key=lambda pair: pair[0])
@@ -197,7 +203,8 @@ def read_measures(
 ) -> dict[str, Any] | None:
   """Read `measures.json`, or return None if it belongs to an older selection."""
   measured = (provenance.get("measures") or {}).get("inputs") or {}
-  chosen = provenance.get("arms/main/selection") or {}
+  main = Workdir(workdir).resolve("main")
+  chosen = provenance.get(f"arms/{main}/selection") or {}
   if not measured or measured.get("selection") != chosen.get("digest"):
     return None
   return tables.read_json(workdir / "measures" / "measures.json")
@@ -224,11 +231,12 @@ def read_pool(path: Path) -> Pool:
   )
 
 
-def read_arm(folder: Path, rows: int) -> Arm:
+def read_arm(folder: Path, rows: int, name: str) -> Arm:
   predictions = folder / "evaluation" / "predictions.jsonl"
   chosen = folder / "selection" / "selection.parquet"
   return Arm(
-    name=folder.name,
+    name=name,
+    folder=folder.name,
     selection=read_selection(chosen, rows) if chosen.is_file() else None,
     curve=read_curve(folder / "tuned" / "metrics.jsonl"),
     results=tables.read_json(folder / "evaluation" / "results.json"),
@@ -320,6 +328,8 @@ def read_provenance(workdir: Path) -> dict[str, dict[str, Any]]:
   accounts = {}
   for path in sorted(path for pattern in patterns for path in workdir.glob(pattern)):
     if path.parent.suffix in (".partial", ".old"):
+      continue
+    if path.parents[1].is_symlink():  # an arm that is listed under its own name
       continue
     name = path.relative_to(workdir).as_posix().removesuffix("provenance.json")
     accounts[name.rstrip("/.")] = tables.read_json(path) or {}

@@ -43,7 +43,9 @@ def list_accounts(run: Run) -> list[tuple[str, str]]:
   for arm in run.arms:
     if arm.selection is not None:
       summary = {k: v for k, v in arm.selection.summary.items() if k != "groups"}
-      documents.append((f"arms/{arm.name}/selection/summary.json", summary))
+      documents.append(
+        (f"arms/{arm.folder or arm.name}/selection/summary.json", summary)
+      )
   limit = min(MOST_JSON, MOST_JSONS // max(len(documents), 1))
   return [(name, _indented(value, limit)) for name, value in documents if value]
 

@@ -25,9 +25,11 @@ from mllm_selector_jax.pages import (
 from mllm_selector_jax.pages.gather import Arm, Run, Selection
 from mllm_selector_jax.pages.page_templates import make_environment
 from mllm_selector_jax.pages.provenance import DASH
+from mllm_selector_jax.pipeline import exports
 from mllm_selector_jax.pipeline.heldout_models import add_seconds
 from mllm_selector_jax.pipeline.measure_lines import format_notes
 from mllm_selector_jax.pipeline.search.search_table import list_lines
+from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.selection.bounds import BOUNDS
 
 MOST_BYTES = 10_000_000  # of the whole page
@@ -43,6 +45,7 @@ ALL_TASKS, ALL_QUESTIONS = "mean of the tasks", "all questions"
 def render(workdir: Path, images: AnyFolders, title: str) -> str:
   run = gather.read_run(workdir)
   content = collect(run, images)
+  content["stale_exports"] = exports.list_warnings(Workdir(workdir))
   template = _environment().get_template("report.html.j2")
   # The length of everything shown is limited, so the page should be small enough. If
   # it is not, leave out the pictures first, and then the samples.
@@ -133,7 +136,8 @@ def _shown_arms(run: Run) -> list[Arm]:
   if main is None:
     return []
   first = [main, *([run.control_of(main)] if run.control_of(main) else [])]
-  return (first + [arm for arm in run.arms if arm not in first])[:MOST_ARMS]
+  others = [arm for arm in run.arms if arm not in first]
+  return (first + sorted(others, key=lambda arm: arm.results is None))[:MOST_ARMS]
 
 
 def _arm_line(run: Run, arm: Arm) -> dict[str, Any]:

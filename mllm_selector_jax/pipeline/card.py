@@ -71,7 +71,7 @@ def write_card(run: Run, arm: str, provenance: dict[str, Any], folder: Path) -> 
     "commit": _find_commit(),
     "packages": provenance["packages"],
     "command": shlex.join(["mllm-selector", *sys.argv[1:]]),
-    "arm": arm,
+    "arm": workdir.resolve(arm),
     "kept": summary["kept"],
     "config": provenance["config"],
     "seed": provenance["seed"],

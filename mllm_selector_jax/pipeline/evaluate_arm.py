@@ -12,6 +12,7 @@ from mllm_selector_jax.inputs.questions import (
   read_questions,
   task_names,
 )
+from mllm_selector_jax.pipeline.kept_evaluations import set_aside
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.types import InputError
@@ -73,6 +74,7 @@ def evaluate_arm(run: Run, arm: str) -> None:
     for line in _describe_unasked(results["aside"]):
       run.say(line)
 
+  set_aside(run, run.workdir.evaluation(arm), recipe)
   run.make(run.workdir.evaluation(arm), recipe, build, together=True)
 
 

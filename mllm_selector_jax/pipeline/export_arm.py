@@ -63,7 +63,7 @@ def export_arm(run: Run, arm: str, form: str, selected: dict) -> None:
   images = base_model.image_folders(run)
   recipe = run.recipe(
     "export-selection",
-    {"format": form, "images": images.folders},
+    {"format": form, "images": images.folders, "arm": run.workdir.resolve(arm)},
     {"selection": selection.digest(), "pool": run.workdir.pool.digest()},
   )
   artifact = run.workdir.export(arm, form)
@@ -72,7 +72,8 @@ def export_arm(run: Run, arm: str, form: str, selected: dict) -> None:
     table = _read_kept(selection.path / "selection.parquet")
     pool = base_model.open_pool(run)
     rows = table["row"].to_pylist()
-    message = f"{len(rows):,} rows as {form} in {artifact.path}"
+    message = f"{len(rows):,} rows as {form} in {artifact.path}, of the selection"
+    message += f" {selection.digest()[:12]}"
     if form == CARD:
       card.write_card(run, arm, selected, folder)
     elif form == WEIGHTS:

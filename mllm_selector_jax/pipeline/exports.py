@@ -1,6 +1,8 @@
 """Finds exports of an arm that were made from an older selection."""
 
 from mllm_selector_jax.data.pool import pool_export
+from mllm_selector_jax.pipeline.arms import MAIN
+from mllm_selector_jax.runs import arm_pointers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.runs.workdir import Workdir
 
@@ -33,12 +35,18 @@ def describe_stale(work: Workdir, arm: str) -> str:
   if not stale:
     return ""
   folder = work.export(arm, stale[0]).path.parent
-  flag = "" if arm == "main" else f" --arm={arm}"
+  flag = "" if arm in (MAIN, work.resolve(MAIN)) else f" --arm={arm}"
   return (
     f"{', '.join(stale)} in {folder} {'were' if len(stale) > 1 else 'was'} made from an"
     " older selection: run `mllm-selector export-selection"
     f"{flag} --config.export_selection.formats={','.join(stale)}` again."
   )
+
+
+def list_warnings(work: Workdir) -> list[str]:
+  """Describe the stale exports of all arms, one text for each arm that has any."""
+  texts = (describe_stale(work, arm) for arm in arm_pointers.list_arms(work.arms))
+  return [text for text in texts if text]
 
 
 def warn_stale(run: Run, arm: str) -> None:

@@ -1,5 +1,6 @@
 """Makes an arm's selection: which rows are kept, and the reason for every row."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from mllm_selector_jax.pipeline import (
   doubtful_rows,
   drift,
   heldout_models,
+  kept_arms,
   needs,
   suspects,
 )
+from mllm_selector_jax.pipeline.arms import POINTERS, point
 from mllm_selector_jax.pipeline.exports import warn_stale
 from mllm_selector_jax.pipeline.listed_rows import name_rows
+from mllm_selector_jax.pipeline.tuning_recipe import recipe_config
 from mllm_selector_jax.runs import artifacts
-from mllm_selector_jax.runs.context import Run
+from mllm_selector_jax.runs.context import Run, plain
 from mllm_selector_jax.scoring.score_table import read_scores
 from mllm_selector_jax.selection.selection import Selection
 
@@ -32,16 +36,20 @@ def select_arm(
   budget: str,
   verdict: dict[str, Any] | None = None,
   **changes: Any,
-) -> None:
+) -> str:
   """Make the selection of one arm.
 
   Args:
     run: A run with a checked pool and scores.
-    arm: Name of the arm.
+    arm: Name of the arm; "main" or "random" to let that name stand for the arm that is
+      named after its settings; "" for such an arm without another name.
     strategy: Name of the strategy.
     budget: How many rows to keep, as in the setting `select.budget`.
     verdict: What a search found about selecting from this pool, for the summary.
     **changes: Other settings of the section `select` to replace.
+
+  Returns:
+    The name of the arm's folder.
   """
   config = candidates.make_config(run, strategy=strategy, budget=budget, **changes)
   config, notes = name_rows(run, config)
@@ -53,6 +61,9 @@ def select_arm(
   if verdict:
     inputs["verdict"] = artifacts.hash_json(verdict)
   recipe = run.recipe("select", config, inputs)
+  name = arm
+  if arm in ("", *POINTERS):
+    name = _place(run, arm, recipe, changes)
 
   def build(folder):
     eligible = candidates.read_eligible(run, config, run.cfg.rng_seed)
@@ -79,7 +90,7 @@ def select_arm(
     _write(folder, eligible, chosen, standing, config, spent, said)
     proof = chosen.certificate
     run.say(
-      f"select: {arm} keeps {int(chosen.kept.sum()):,} of {len(eligible.rows):,}"
+      f"select: {name} keeps {int(chosen.kept.sum()):,} of {len(eligible.rows):,}"
       f" eligible rows ({strategy}, budget {budget}"
       + (f"; proved optimal, gap {proof.gap:.1e})" if proof else ")")
     )
@@ -91,8 +102,25 @@ def select_arm(
         " selection.parquet and the report say why"
       )
 
-  if run.make(run.workdir.selection(arm), recipe, build):
-    warn_stale(run, arm)
+  if run.make(run.workdir.selection(name), recipe, build):
+    warn_stale(run, name)
+  if arm in POINTERS:
+    point(run, arm, name)
+  return name
+
+
+def _place(run: Run, arm: str, recipe: artifacts.Recipe, changes: dict) -> str:
+  """Return the name of the folder of an arm that is named after its settings."""
+
+  def fits(name):
+    made = run.workdir.tuned(name).provenance()
+    wanted = json.loads(json.dumps(recipe_config(run.cfg.tune)))
+    return made is not None and wanted.items() <= made["config"].items()
+
+  if arm:
+    kept_arms.adopt(run, arm)
+  changed = {k: v for k, v in changes.items() if plain(run.cfg.select.get(k)) != v}
+  return kept_arms.place_selection(run, recipe, changed, fits)
 
 
 def _report_bound(run: Run, chosen: Selection, bound: str, spent: float) -> None:

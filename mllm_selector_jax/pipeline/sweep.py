@@ -3,7 +3,7 @@
 from typing import Any
 
 from mllm_selector_jax import listing
-from mllm_selector_jax.pipeline import candidates, needs
+from mllm_selector_jax.pipeline import candidates, needs, select_arm
 from mllm_selector_jax.pipeline.listed_rows import name_rows
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
@@ -22,7 +22,7 @@ def sweep(run: Run) -> None:
 
   `sweep.parquet` has one line for each pair of a budget and a weight. `kept.parquet`
   has the number, id and hash of the eligible rows, and one column for each pair that
-  says which of them are kept.
+  says which of them are kept. Each selection is also an arm.
   """
   budgets, weights = read_settings(run.cfg.select.sweep)
   if not budgets and not weights:
@@ -70,6 +70,11 @@ def sweep(run: Run) -> None:
       )
 
   run.make(run.workdir.sweep, recipe, build)
+  strategy = run.cfg.select.strategy
+  for weight in weights:
+    for budget in budgets:
+      arm = select_arm.select_arm(run, "", strategy, budget, kl_weight=weight)
+      run.say(f"sweep: {budget:>8} lambda {weight:<6g} is the arm {arm}")
 
 
 def measure(selection: Selection) -> dict[str, Any]:

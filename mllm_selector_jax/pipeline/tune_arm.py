@@ -5,6 +5,7 @@ import numpy as np
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.pipeline import fine_tune
 from mllm_selector_jax.pipeline.tuning_recipe import recipe_config
+from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run
 
 
@@ -17,11 +18,26 @@ def tune_arm(run: Run, arm: str, steps: int | None = None) -> None:
     steps: How many steps to train, over as many epochs as needed; None trains for
       `tune.epochs`.
   """
+  recipe = make_recipe(run, arm, steps)
+
+  def build(folder):
+    rows = kept_rows(run, arm)
+    fine_tune.fine_tune(run, run.cfg.tune, rows, folder, f"tune {arm}", steps)
+
+  run.make(run.workdir.tuned(arm), recipe, build, together=True)
+
+
+def make_recipe(run: Run, arm: str, steps: int | None = None) -> artifacts.Recipe:
+  """Return what the tuned model of an arm is made from; arguments as of `tune_arm`.
+
+  Raises:
+    InputError: The arm has no selection.
+  """
   selection = run.workdir.selection(arm)
   selection.digest()
   provenance = selection.provenance()
   assert provenance is not None
-  recipe = run.recipe(
+  return run.recipe(
     "tune",
     {
       **recipe_config(run.cfg.tune, steps),
@@ -34,12 +50,6 @@ def tune_arm(run: Run, arm: str, steps: int | None = None) -> None:
       "base": base_model.hash_model(base_model.base_path(run)),
     },
   )
-
-  def build(folder):
-    rows = kept_rows(run, arm)
-    fine_tune.fine_tune(run, run.cfg.tune, rows, folder, f"tune {arm}", steps)
-
-  run.make(run.workdir.tuned(arm), recipe, build, together=True)
 
 
 def kept_rows(run: Run, arm: str) -> np.ndarray:

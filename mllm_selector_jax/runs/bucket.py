@@ -95,8 +95,35 @@ class Bucket:
       or name in ("log.txt", "times.json")
       or "logs" in name.split("/")
     )
+    self._fetch_pointers(names)
     if warning:
       say(warning)
+
+  def _fetch_pointers(self, names: set[str]) -> None:
+    """Makes the pointers to arms the same as those in the bucket."""
+    for path in self.folder.glob("**/arms/*.json"):
+      if str(path.relative_to(self.folder)) not in names:
+        path.unlink()
+    paths = map(Path, names)
+    self._fetch(str(p) for p in paths if (p.parent.name, p.suffix) == ("arms", ".json"))
+
+  def send_file(self, path: Path) -> None:
+    self._send([path])
+
+  def read_time(self, path: Path) -> float:
+    """Returns when a file was copied to the bucket, in seconds since 1970."""
+    return float(self._at(path).stat().mtime)
+
+  def remove(self, path: Path) -> None:
+    """Removes a file, or a folder with its markers first, given as a local path."""
+    remote = self._at(path)
+    with _explained(self._remote):
+      if remote.is_dir():
+        for name in [n for n in self._list(remote) if n.endswith(MARKER)]:
+          (remote / name).unlink()
+        remote.rmtree()
+      elif remote.exists():
+        remote.unlink()
 
   def close(self) -> None:
     """Copies the logs, and removes this run's note from the bucket."""

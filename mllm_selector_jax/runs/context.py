@@ -64,7 +64,7 @@ class Run:
     console: shows messages and progress.
     force: whether to accept a pool whose files have changed.
     ids: the rows that `explain` is asked about, as `inputs/references.py` reads them.
-    arm: the arm that `explain` and `export-selection` are about; None if not named.
+    arm: the arm of `--arm`; None if not named.
     lists: the files of ids that `measure` is asked about.
     out: the file to which `measure` writes its figures; "" for none.
     bucket: the bucket of which the workdir is a copy; None if it is a local folder.

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from mllm_selector_jax.runs import arm_pointers
 from mllm_selector_jax.runs.artifacts import Artifact
 
 
@@ -16,6 +17,8 @@ class Workdir:
     scored: the folder of the seed model and the scores; None for `path`.
     seeded: the folder of the model that scores; None for the seed model.
     top: the folder that names of artifacts are relative to; None for `path`.
+    pointed: the arms that this process has let pointers name, by the path of `arms/`
+      and the name of the pointer. They are known before a shared volume shows them.
   """
 
   path: Path
@@ -23,6 +26,24 @@ class Workdir:
   scored: Path | None = None
   seeded: Path | None = None
   top: Path | None = None
+  pointed: dict[tuple[Path, str], str] = dataclasses.field(
+    default_factory=dict, compare=False, repr=False
+  )
+
+  @property
+  def arms(self) -> Path:
+    """The folder of the arms and of the pointers to them."""
+    return self.path / "arms"
+
+  def resolve(self, arm: str) -> str:
+    """Returns the name of an arm's folder; `arm` may be a pointer such as "main"."""
+    if (self.arms, arm) in self.pointed:
+      return self.pointed[self.arms, arm]
+    return arm_pointers.read(self.arms, arm) or arm
+
+  def arm(self, arm: str) -> Path:
+    """Returns the folder of an arm."""
+    return self.arms / self.resolve(arm)
 
   def name(self, artifact: Artifact) -> str:
     """Returns the name of an artifact, for messages and times.json."""
@@ -52,7 +73,8 @@ class Workdir:
     folder = self.path / "rounds" / str(number)
     previous = self if number == 2 else self.at_round(number - 1)
     pooled, seeded = self.pooled or self.path, previous.tuned("main").path
-    return Workdir(folder, pooled, folder, seeded, self.top or self.path)
+    top = self.top or self.path
+    return Workdir(folder, pooled, folder, seeded, top, self.pointed)
 
   def at_search(self) -> "Workdir":
     """Returns the workdir of a search, whose trials are arms of the same scores."""
@@ -126,17 +148,17 @@ class Workdir:
     return Artifact(self.path / "sweep", stage="select")
 
   def selection(self, arm: str) -> Artifact:
-    return Artifact(self.path / "arms" / arm / "selection", stage="select")
+    return Artifact(self.arm(arm) / "selection", stage="select")
 
   def export(self, arm: str, form: str) -> Artifact:
-    folder = self.path / "arms" / arm / "exports"
+    folder = self.arm(arm) / "exports"
     return Artifact(folder / form, stage="export-selection", bare=True)
 
   def tuned(self, arm: str) -> Artifact:
-    return Artifact(self.path / "arms" / arm / "tuned", stage="tune")
+    return Artifact(self.arm(arm) / "tuned", stage="tune")
 
   def evaluation(self, arm: str) -> Artifact:
-    return Artifact(self.path / "arms" / arm / "evaluation", stage="evaluate")
+    return Artifact(self.arm(arm) / "evaluation", stage="evaluate")
 
   @property
   def leakage(self) -> Artifact:

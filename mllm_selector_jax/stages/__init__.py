@@ -38,6 +38,8 @@ _COMMANDS = (
   Command("report", "Writes `report.html` from what the other stages have left."),
   Command("explain", "Says why the rows of --id were kept or not."),
   Command("measure", "Measures how diverse the rows of --ids are."),
+  Command("arms", "Lists the arms: rows, size, stages, results, and what main is."),
+  Command("clean", "Removes the arms that --arm=NAME[,NAME] names."),
   Command("export_selection", "Writes an arm's kept rows as trainers read them."),
 )
 COMMANDS = {command.name.replace("_", "-"): command for command in _COMMANDS}

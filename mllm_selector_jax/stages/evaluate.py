@@ -7,7 +7,7 @@ from mllm_selector_jax.runs.context import Run
 
 
 def evaluate(run: Run) -> None:
-  """Makes `arms/<name>/evaluation/` for every arm of the config."""
+  """Makes `arms/<name>/evaluation/` for every arm of the config, or that of --arm."""
   check_tasks(run)
   check_leakage(run)
   for arm in arms(run):

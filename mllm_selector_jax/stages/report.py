@@ -2,8 +2,9 @@
 
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.pages import build_report
+from mllm_selector_jax.pipeline import exports
 from mllm_selector_jax.pipeline.measure_sets import measure_main
-from mllm_selector_jax.runs import artifacts
+from mllm_selector_jax.runs import arm_pointers, artifacts
 from mllm_selector_jax.runs.context import Run
 
 
@@ -16,8 +17,7 @@ def report(run: Run) -> None:
   sources["search"] = work.search
   for number in range(2, run.cfg.select.rounds + 1):
     sources[f"round {number}"] = work.at_round(number).evaluation("main")
-  for folder in sorted((work.path / "arms").glob("*")):
-    arm = folder.name
+  for arm in arm_pointers.list_arms(work.arms):
     sources |= {
       f"{arm} selection": work.selection(arm),
       f"{arm} tuned": work.tuned(arm),
@@ -26,6 +26,10 @@ def report(run: Run) -> None:
   for name, artifact in sources.items():
     if (provenance := artifact.provenance()) is not None:
       inputs[name] = provenance["digest"]
+  pointers = arm_pointers.list_pointers(work.arms)
+  inputs |= {f"arm {name}": artifacts.hash_json(arm) for name, arm in pointers.items()}
+  if stale := exports.list_warnings(work):
+    inputs["stale exports"] = artifacts.hash_json(stale)
   recipe = run.recipe("report", run.cfg.report, inputs)
 
   def build(folder):

@@ -8,7 +8,7 @@ from mllm_selector_jax.inputs.questions import task_names
 from mllm_selector_jax.pipeline.arms import arms
 from mllm_selector_jax.pipeline.candidates import check_names, check_pool
 from mllm_selector_jax.pipeline.check_pool import make_pool
-from mllm_selector_jax.pipeline.exports import describe_stale
+from mllm_selector_jax.pipeline.exports import list_warnings
 from mllm_selector_jax.pipeline.leakage import check_leakage
 from mllm_selector_jax.pipeline.score_pool import make_scores
 from mllm_selector_jax.pipeline.scored_models import needs_seed
@@ -93,15 +93,13 @@ def _summary(current: Run, seconds: float) -> str:
     if path.exists():
       value = json.loads(path.read_text())["macro"]["value"]
       lines.append(f"  round {number:<4} macro accuracy {value:.3f}")
-  for arm in arms(current):
-    if stale := describe_stale(work, arm):
-      lines.append(f"  exports    {stale}")
+  lines += [f"  exports    {text}" for text in list_warnings(work)]
   lines += [
     "Where things are:",
     f"  {work.path / 'report.html'}  (open it first)",
     f"  {work.selection('main').path / 'selected.json'}  (the kept records)",
     f"  {work.tuned('main').path / 'hf'}  (the tuned model)",
-    "Next: another budget redoes only what follows it, for example"
-    " --config.select.budget=10%.",
+    "Next: another budget makes an arm beside this one, from the same scores, for"
+    " example --config.select.budget=10%. `mllm-selector arms` lists all.",
   ]
   return "\n".join(lines)

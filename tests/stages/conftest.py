@@ -30,7 +30,7 @@ def scored(base, tmp_path_factory):
 def select(base, scored, tmp_path):
   """Runs a stage on a copy of the scored workdir; gives its folder."""
   folder = tmp_path / "work"
-  shutil.copytree(scored, folder)
+  shutil.copytree(scored, folder, symlinks=True)
 
   def call(stage=COMMANDS["select"], **overrides):
     settings = {"score.model": str(base), "score.signals": SIGNALS}

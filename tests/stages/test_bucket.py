@@ -9,6 +9,8 @@ import pytest
 from etils import epath
 
 from mllm_selector_jax import demo
+from mllm_selector_jax.pipeline import arms, clean_arms
+from mllm_selector_jax.runs import arm_pointers
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, Stopped
 from tests import gcs, small_run
@@ -123,13 +125,13 @@ def test_a_run_in_a_bucket_survives_the_loss_of_its_machines(
   assert (epath.Path(work) / "seed/checkpoints/6/whole.json").exists()
 
   forget()
-  (epath.Path(work) / "arms/main/tuned/provenance.json").unlink()
+  (epath.Path(work) / "arms/kl-25%-seed0/tuned/provenance.json").unlink()
   with small_run.open_run(work, base, **settings) as current:
     COMMANDS["run"](current)
   said = (epath.Path(work) / "log.txt").read_text()
   last = said[said.rindex("check: pool is unchanged") :]
   assert last.count("unchanged, kept") == 9 and last.count("making") == 1
-  assert "tune: making arms/main/tuned" in last
+  assert "tune: making arms/kl-25%-seed0/tuned" in last
   assert not epath.Path(f"{work}/.holder").exists()
 
 
@@ -198,3 +200,24 @@ def test_what_was_begun_with_other_settings_is_kept_in_the_bucket(
   assert seed(None)[0] == 2  # of 6 steps
   left = [path.name for path in epath.Path(work).iterdir() if "partial" in path.name]
   assert left == []
+
+
+def test_pointers_to_arms_come_back_and_go_with_the_arm(bucket, base):
+  work, settings = f"{bucket}/pointed", {"select.control": False}
+  remote = epath.Path(work) / "arms"
+  for name in ("one", "two"):
+    (remote / name / "selection").mkdir(parents=True)
+    made = {"outputs": {}, "digest": name, "config": {}, "inputs": {}, "seed": 0}
+    (remote / name / "selection/provenance.json").write_text(json.dumps(made))
+  with small_run.open_run(work, base, **settings) as current:
+    for name in ("one", "two"):
+      arms.point(current, "main", name)
+    assert not (current.workdir.arms / "main").exists()  # nothing but the file
+  forget()
+  with small_run.open_run(work, base, **settings) as current:
+    assert current.workdir.arm("main").name == "two"
+    clean_arms.clean_arms(current, "main")
+  assert sorted(path.name for path in remote.iterdir()) == ["one"]
+  with small_run.open_run(work, base, **settings) as current:
+    assert arm_pointers.list_arms(current.workdir.arms) == ["one"]
+    assert current.workdir.resolve("main") == "main"

@@ -23,7 +23,7 @@ def read(path):
 def run_at(base, scored, tmp_path):
   """A run on a copy of the scored workdir."""
   folder = tmp_path / "work"
-  shutil.copytree(scored, folder)
+  shutil.copytree(scored, folder, symlinks=True)
 
   def call(stage=COMMANDS["select"], **overrides):
     settings = {"score.model": str(base), "select.control": False, **overrides}

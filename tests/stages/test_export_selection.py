@@ -10,6 +10,7 @@ from mllm_selector_jax.pipeline.exports import list_stale
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
+from tests.models import tiny
 
 SETTINGS = {"select.groups": "source", "select.bound": "none"}
 
@@ -63,8 +64,10 @@ def test_each_format_is_an_artifact_of_its_own(give):
   assert made["inputs"]["selection"] == json.loads(selection.read_text())["digest"]
   assert made["config"]["format"] == "llava" and made["stage"] == "export-selection"
   told, _ = export(give, "weights,ids")
-  assert "making arms/main/exports/weights" in told
-  assert "arms/main/exports/ids is unchanged, kept" in told and "Warning" not in told
+  assert "making arms/kl-25%-seed0/exports/weights" in told
+  assert (
+    "arms/kl-25%-seed0/exports/ids is unchanged, kept" in told and "Warning" not in told
+  )
   found = small_run.read_bytes(out)
   assert {name: found[name] for name in kept} == kept
   assert set(found) - set(kept) == {
@@ -73,23 +76,40 @@ def test_each_format_is_an_artifact_of_its_own(give):
   }
 
 
-def test_exports_older_than_the_selection_are_named(give):
+def test_exports_of_another_arm_are_no_older(give):
   _, folder = give(COMMANDS["select"])
-  export(give, "llava,ids")
-  told, _ = give(COMMANDS["select"])
-  assert "Warning" not in told
+  export(give, "ids")
+  first, arm = read_ids(folder, "main"), (folder / "arms/main").readlink()
   told, _ = give(COMMANDS["select"], **{"select.budget": "10%"})
-  out = folder / "arms/main/exports"
+  assert "main is now arms/kl-10%-seed0" in told and "Warning" not in told
+  export(give, "ids", **{"select.budget": "10%"})
+  assert read_ids(folder, arm) == first
+  assert len(read_ids(folder, "main")) < len(first)
+  made = json.loads((folder / "arms/main/exports/ids.provenance.json").read_text())
+  assert made["config"]["arm"] == "kl-10%-seed0"
+
+
+def test_exports_older_than_the_selection_are_named(give, tmp_path):
+  control = {"select.control": True}
+  _, folder = give(COMMANDS["select"], **control)
+  export(give, "llava,ids")
+  export(give, "ids", arm="random")
+  told, _ = give(COMMANDS["select"], **control)
+  assert "Warning" not in told
+  other = {"score.model": str(tiny.make_base(tmp_path / "other", seed=1))}
+  give(COMMANDS["score"], **other)
+  told, _ = give(COMMANDS["select"], **control, **other)
+  assert "making arms/kl-25%-seed0/selection again: scores changed" in told
+  out = folder / "arms/kl-25%-seed0/exports"
   assert f"Warning: llava, ids in {out} were made from an older selection" in told
   assert "export-selection --config.export_selection.formats=llava,ids`" in told
-  told, _ = export(give, "ids", **{"select.budget": "10%"})
+  assert "export-selection --arm=random-25%-seed0 --config" in told
+  told, _ = export(give, "ids")
   assert "exports/ids again: selection changed" in told
   assert f"Warning: llava in {out} was made from an older selection" in told
   assert read_ids(folder, "main") == read_kept(folder, "main")
   told, _ = export(give, "llava")
   assert "Warning" not in told
-  told, _ = give(COMMANDS["select"])  # the old budget again
-  assert "Warning: llava, ids" in told
 
 
 def test_exports_of_an_earlier_version_are_named(give, base):
@@ -114,10 +134,8 @@ def test_an_arm_is_named_by_flag_or_config(give, base):
   for arm in ("main", "other"):
     with pytest.raises(InputError, match=f"--arm={arm} and .*'random' name two arms"):
       export(give, "ids", arm=arm, **{"export_selection.arm": "random"})
-  told, _ = give(COMMANDS["select"], **{**control, "select.budget": "10%"})
-  out = folder / "arms/random/exports"
-  assert f"Warning: llava, ids in {out} were made" in told
-  assert "export-selection --arm=random --config" in told
+  with pytest.raises(InputError, match=r"no such arm; there are main .*, random"):
+    export(give, "ids", arm="other")
 
 
 def test_the_command_line_takes_the_arm_where_it_is_read(give, base, capfd):
@@ -130,4 +148,5 @@ def test_the_command_line_takes_the_arm_where_it_is_read(give, base, capfd):
   given[1] = "select"
   assert main.run(given) == 2
   said = capfd.readouterr().err
-  assert "--arm is read by explain and export-selection, and not by select" in said
+  assert "--arm is read by tune, evaluate, explain, export-selection and clean" in said
+  assert "and not by select" in said

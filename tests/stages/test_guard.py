@@ -77,7 +77,7 @@ def test_a_wrong_image_folder_leaves_a_finished_workdir_as_it_is(
   finished, place, base, tmp_path, make
 ):
   folder = tmp_path / "work"
-  shutil.copytree(finished, folder)
+  shutil.copytree(finished, folder, symlinks=True)
   wanted = read_kept(folder)
   wrong = {"pool.images": str(tmp_path / "elsewhere")}
   with open_run(folder, place, base, **wrong) as current:

@@ -66,7 +66,7 @@ CASES = {
   ),
 }
 
-TITLES = {*CASES, "tune main", "seed fold-1"} - {"check"}  # of what is stopped
+TITLES = {*CASES, "tune kl-25%-seed0", "seed fold-1"} - {"check"}  # of what is stopped
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_it_is_told_kept_and_gone_on_with(base, finished, tmp_path, monkeypatch,
 def begin(finished, folder, partial):
   """A workdir without what the stage makes."""
   shutil.rmtree(folder, ignore_errors=True)
-  shutil.copytree(finished, folder)
+  shutil.copytree(finished, folder, symlinks=True)
   for path in partial.parent.glob(f"{partial.stem}[._]*"):
     shutil.rmtree(path) if path.is_dir() else path.unlink()
   for path in partial.parent.glob(partial.stem):
@@ -165,9 +165,9 @@ def describe(value):
 def test_what_is_not_resumed_is_not_kept(base, finished, tmp_path):
   """Of a selection, or an evaluation, nothing can be gone on with."""
   folder = tmp_path / "work"
-  shutil.copytree(finished, folder)
-  partial = folder / "arms/main/selection.partial"
-  partial.mkdir()
+  shutil.copytree(finished, folder, symlinks=True)
+  partial = folder / "arms/kl-30%-seed0/selection.partial"
+  partial.mkdir(parents=True)
   (partial / "recipe.json").write_text('{"config": {}, "inputs": {}}')
   (partial / "selection.parquet").write_text("half")
   said, _ = make(folder, base, COMMANDS["select"], {"select.budget": "30%"})
@@ -177,7 +177,7 @@ def test_what_is_not_resumed_is_not_kept(base, finished, tmp_path):
 
 def test_a_finished_one_stays_until_the_new_one_is_whole(base, finished, tmp_path):
   folder = tmp_path / "work"
-  shutil.copytree(finished, folder)
+  shutil.copytree(finished, folder, symlinks=True)
   before = small_run.read_bytes(folder / "scores")
   changed = {"score.signals": "loss"}
   said, _ = make(folder, base, COMMANDS["score"], changed, 3)

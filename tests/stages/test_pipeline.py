@@ -104,12 +104,12 @@ def test_an_unchanged_run_keeps_everything(base, workdir):
 
 def test_another_budget_redoes_only_what_follows(base, workdir, tmp_path):
   folder = tmp_path / "work"
-  shutil.copytree(workdir, folder)
+  shutil.copytree(workdir, folder, symlinks=True)
   place = len((folder / "log.txt").read_text())
   with small_run.open_run(folder, base, **{"select.budget": "10%"}) as current:
     COMMANDS["select"](current)
   told = log_since(folder, place)
-  assert "budget '25%' -> '10%'" in told
+  assert "main is now arms/kl-10%-seed0; arms/kl-25%-seed0 stays" in told
   with small_run.open_run(folder, base, **{"select.budget": "10%"}) as current:
     COMMANDS["score"](current)
   assert "score: scores is unchanged, kept" in log_since(folder, place)
@@ -117,7 +117,7 @@ def test_another_budget_redoes_only_what_follows(base, workdir, tmp_path):
 
 def test_a_damaged_part_is_found_and_made_again(base, workdir, tmp_path):
   folder = tmp_path / "work"
-  shutil.copytree(workdir, folder)
+  shutil.copytree(workdir, folder, symlinks=True)
   part = sorted((folder / "scores").glob("*.parquet"))[0]
   wanted = part.read_bytes()
   flipped = bytearray(wanted)
@@ -131,7 +131,7 @@ def test_a_damaged_part_is_found_and_made_again(base, workdir, tmp_path):
 
 def test_stopped_scoring_goes_on_to_the_same_bytes(base, workdir, tmp_path):
   folder = tmp_path / "work"
-  shutil.copytree(workdir, folder)
+  shutil.copytree(workdir, folder, symlinks=True)
   wanted = small_run.read_bytes(folder / "scores")
   subprocess.run(["rm", "-r", str(folder / "scores")], check=True)
   with small_run.open_run(folder, base) as current:
@@ -148,7 +148,7 @@ def test_stopped_scoring_goes_on_to_the_same_bytes(base, workdir, tmp_path):
 
 def test_pool_bytes_that_changed_under_results_are_refused(base, workdir, tmp_path):
   folder = tmp_path / "work"
-  shutil.copytree(workdir, folder)
+  shutil.copytree(workdir, folder, symlinks=True)
   pool = json.loads((folder / "demo_pool/pool.json").read_text())
   data = tmp_path / "pool.json"
   data.write_text(json.dumps(pool))
@@ -179,7 +179,7 @@ def test_a_loss_that_is_not_finite_names_rows_and_leaves_no_model(base, tmp_path
 @pytest.mark.parametrize("budget", ["0", "-3", "0.001%", "some"])
 def test_a_budget_that_keeps_nothing_is_refused(base, workdir, tmp_path, budget):
   folder = tmp_path / "work"
-  shutil.copytree(workdir, folder)
+  shutil.copytree(workdir, folder, symlinks=True)
   with small_run.open_run(folder, base, **{"select.budget": budget}) as current:
     with pytest.raises(InputError, match="budget"):
       COMMANDS["select"](current)
@@ -189,7 +189,7 @@ def test_a_budget_above_the_pool_keeps_everything_with_a_warning(
   base, workdir, tmp_path
 ):
   folder = tmp_path / "work"
-  shutil.copytree(workdir, folder)
+  shutil.copytree(workdir, folder, symlinks=True)
   with small_run.open_run(folder, base, **{"select.budget": "9999"}) as current:
     COMMANDS["select"](current)
   selection = read(folder / "arms/main/selection/selection.parquet")
@@ -200,7 +200,7 @@ def test_a_budget_above_the_pool_keeps_everything_with_a_warning(
 
 def test_signals_are_the_wanted_ones(base, workdir, tmp_path):
   folder = tmp_path / "work"
-  shutil.copytree(workdir, folder)
+  shutil.copytree(workdir, folder, symlinks=True)
   overrides = {"score.signals": ("el2n", "accuracy")}
   with small_run.open_run(folder, base, **overrides) as current:
     COMMANDS["score"](current)
@@ -225,9 +225,9 @@ KILLED_IN = (  # in the order of the run
   "demo_pool.partial/images",
   "seed.partial/checkpoints/1",
   "scores.partial/part-00000.parquet",
-  "arms/main/selection.partial",
-  "arms/random/tuned.partial/checkpoints",
-  "arms/main/evaluation.partial",
+  "arms/kl-25%-seed0/selection.partial",
+  "arms/random-25%-seed0/tuned.partial/checkpoints",
+  "arms/kl-25%-seed0/evaluation.partial",
   "report.partial",
 )
 
@@ -299,7 +299,7 @@ def test_a_stage_without_what_it_needs_says_what_to_run(base, tmp_path):
 
 def test_scores_do_not_depend_on_batching(base, workdir, tmp_path):
   folder = tmp_path / "work"
-  shutil.copytree(workdir, folder)
+  shutil.copytree(workdir, folder, symlinks=True)
   from mllm_selector_jax.scoring.score_table import read_scores
 
   wanted = read_scores(folder / "scores")

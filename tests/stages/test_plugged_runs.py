@@ -37,7 +37,7 @@ def plugin(monkeypatch, tmp_path):
 def command(base, scored, tmp_path, capsys):
   """The command line on a copy of the scored workdir: status, what it says, folder."""
   folder = tmp_path / "work"
-  shutil.copytree(scored, folder)
+  shutil.copytree(scored, folder, symlinks=True)
 
   def call(name, *flags, **settings):
     settings = {
@@ -79,7 +79,7 @@ def test_a_strategy_is_selected_by_from_the_command_line(command, plugin, monkey
   assert min(tokens[np.array(kept)]) >= sorted(free)[-sum(kept)]
 
   _, said, _ = command("select", **settings)
-  assert "arms/main/selection is unchanged, kept" in said
+  assert "/selection is unchanged, kept" in said
   # A plug-in that changed is another one.
   path = plugin / "strategy.py"
   path.write_text(path.read_text().replace("astype(np.float64)", "astype(float) * -1"))
@@ -175,7 +175,7 @@ def test_a_question_file_names_a_metric_that_the_config_names(
   base, scored, plugin, tmp_path
 ):
   folder = tmp_path / "work"
-  shutil.copytree(scored, folder)
+  shutil.copytree(scored, folder, symlinks=True)
   asked = {"id": 1, "question": "What is it?", "answers": ["a dog"], "metric": METRIC}
   (tmp_path / "q.jsonl").write_text(json.dumps(asked) + "\n")
   settings = {

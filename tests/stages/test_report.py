@@ -59,7 +59,7 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def copy(whole, tmp_path):
   """A run of one's own, to break."""
-  shutil.copytree(whole[0], tmp_path / "run")
+  shutil.copytree(whole[0], tmp_path / "run", symlinks=True)
   return tmp_path / "run"
 
 
@@ -206,7 +206,9 @@ def test_many_arms_are_listed_and_markup_in_names_is_shown(copy):
   summary["warnings"] = ["</p><script>alert(1)</script>"]
   summary["strategy"] = "<b onload=alert(2)>"
   path.write_text(json.dumps(summary))
+  (copy / "arms/main/exports/llava").mkdir(parents=True)  # made from nothing
   tags = Tags(build_report(copy, None, title="<script>alert(3)</script>"))
+  assert "Stale export. llava in" in tags.words
   for seed in range(4):
     assert f"kl-25%-{seed} kl 25%" in tags.words
     assert f"random-25%-{seed} random 25%" in tags.words

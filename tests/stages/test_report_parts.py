@@ -31,7 +31,7 @@ def workdir(tmp_path_factory):
 
 def test_the_control_has_the_same_budget_and_ending(workdir, tmp_path):
   copy = tmp_path / "run"
-  shutil.copytree(workdir, copy)
+  shutil.copytree(workdir, copy, symlinks=True)
   shutil.copytree(copy / "arms/random", copy / "arms/random-25%-2")
   shutil.copytree(copy / "arms/main", copy / "arms/kl-25%-2")
   run = gather.read_run(copy)

@@ -117,7 +117,7 @@ def test_control_signals_are_what_one_sample_at_a_time_gives(place, scored):
 
 def poison(source, folder, token):
   """The model, finite, but with no finite value for what sees this token."""
-  shutil.copytree(source, folder)
+  shutil.copytree(source, folder, symlinks=True)
   path = folder / "model.safetensors"
   tensors = safetensors.numpy.load_file(path)
 
@@ -200,7 +200,7 @@ def test_a_changed_model_or_signal_makes_the_table_stale_by_name(
   place, scored, tmp_path
 ):
   folder = tmp_path / "work"
-  shutil.copytree(scored[0], folder)
+  shutil.copytree(scored[0], folder, symlinks=True)
   shutil.copy(scored[0].with_suffix(".json"), folder.with_suffix(".json"))
   reference = str(place / "reference")
   settings = {

@@ -33,7 +33,7 @@ SEARCH = {
 @pytest.fixture(scope="module")
 def searched(base, scored, tmp_path_factory):
   folder = tmp_path_factory.mktemp("searched") / "work"
-  shutil.copytree(scored, folder)
+  shutil.copytree(scored, folder, symlinks=True)
   select_in(base, folder)
   return folder
 
@@ -125,7 +125,7 @@ def test_the_report_shows_every_trial(base, searched):
 
 
 def test_a_held_out_row_is_never_selected(base, searched):
-  arms = [*searched.glob("arms/*"), *searched.glob("search/arms/*")]
+  arms = [*searched.glob("arms/*-seed0"), *searched.glob("search/arms/*")]
   assert len(arms) == 9
   with small_run.open_run(searched, base, **SEARCH) as current:
     pool = open_pool(current)
@@ -148,7 +148,7 @@ def test_a_held_out_row_is_never_selected(base, searched):
 
 def test_a_search_goes_on_where_it_stopped(base, searched, tmp_path, monkeypatch):
   folder = tmp_path / "work"
-  shutil.copytree(searched, folder)
+  shutil.copytree(searched, folder, symlinks=True)
   wanted = small_run.read_bytes(folder)
   select_in(base, folder)
   assert small_run.read_bytes(folder) == wanted
@@ -180,7 +180,7 @@ def test_a_killed_search_ends_as_one_that_was_left_alone(
   base, scored, searched, tmp_path
 ):
   folder = tmp_path / "work"
-  shutil.copytree(scored, folder)
+  shutil.copytree(scored, folder, symlinks=True)
   settings = {"score.model": str(base), **SEARCH}
   config = write_config(tmp_path / "config.py", base, **settings)
   first = Forked(folder, config, "select")
@@ -204,7 +204,7 @@ def test_a_killed_search_ends_as_one_that_was_left_alone(
 
 def test_other_questions_may_be_given_but_not_the_test_s(base, scored, tmp_path):
   folder = tmp_path / "work"
-  shutil.copytree(scored, folder)
+  shutil.copytree(scored, folder, symlinks=True)
   test = folder / "demo_pool/evaluation/eval.jsonl"
   copied = tmp_path / "copy.jsonl"
   copied.write_bytes(test.read_bytes())
@@ -273,7 +273,7 @@ def test_a_wrong_candidate_is_refused_before_anything_is_made(
 
 def test_the_tuned_model_scores_the_next_round(base, scored, tmp_path):
   folder = tmp_path / "work"
-  shutil.copytree(scored, folder)
+  shutil.copytree(scored, folder, symlinks=True)
   settings = {"score.model": str(base), "select.rounds": 2, "select.control": False}
   with small_run.open_run(folder, base, **settings) as current:
     COMMANDS["run"](current)

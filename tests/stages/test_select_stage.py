@@ -70,12 +70,15 @@ def test_ids_and_shares_come_from_files(select, tmp_path):
   reasons = dict(zip(table["id"], read_selection(folder)["reason"], strict=True))
   assert {reasons[name] for name in names[:3]} == {"forced in"}
   assert {reasons[name] for name in names[3:6]} == {"left out"}
-  # A file that says something else makes the selection stale, its name does not.
+  # A file that says something else makes another arm, its name does not.
   (tmp_path / "keep.txt").write_text(names[7])
   select(force_in=str(tmp_path / "keep.txt"))
-  assert (
-    "making arms/main/selection again: force_in" in (folder / "log.txt").read_text()
-  )
+  (tmp_path / "keep.txt").rename(tmp_path / "same.txt")
+  select(force_in=str(tmp_path / "same.txt"))
+  arms = sorted(p.name for p in (folder / "arms").iterdir() if p.is_dir())
+  named = "kl-25%-seed0-force_in=1_given"
+  assert arms.count(named) == 1 and len(arms) == 4, arms  # with the link `main`
+  assert (folder / "arms/main").readlink().name == named
 
   group = summary(select(groups="source")[1])["groups"][0]["name"]
   (tmp_path / "shares.json").write_text(json.dumps({group: 1.0}))

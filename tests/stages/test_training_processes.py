@@ -54,7 +54,7 @@ def wait_for_step(artifact, step, *processes):
 
 def copy_but(source, folder, artifact):
   """The workdir of a run that has not come to this artifact yet."""
-  shutil.copytree(source, folder)
+  shutil.copytree(source, folder, symlinks=True)
   shutil.rmtree(folder / artifact)
 
 

@@ -97,7 +97,7 @@ def test_at_a_barrier(checked, tmp_path, number, wanted):
 def begin(checked, folder, *arguments, until):
   """A pair of processes that has come so far on a checked pool."""
   source, config = checked
-  shutil.copytree(source, folder)
+  shutil.copytree(source, folder, symlinks=True)
   pair = fork_many(2, folder, config, *arguments)
   wait_for(folder / until, *pair)
   return pair
