@@ -27,11 +27,13 @@ setuptools.setup(
     "mllm_selector_jax": [
       "demo/base/*",
       "pages/*.j2",
+      "pages/*.js",
     ],
   },
   install_requires=[
     "absl-py>=2.1",
     "array_record>=0.8",
+    "bokeh>=3.6",  # whose script draws the map of explorer.html
     "etils[epath]>=1.9",
     "flax>=0.12.8,<0.13",
     "fsspec>=2024.2",
@@ -70,6 +72,7 @@ setuptools.setup(
       "mypy>=2.4",
       "packaging>=24",
       "peft>=0.21,<0.22",
+      "playwright>=1.50",  # drives an installed Chromium; without one its tests are skipped
       "pytest>=8",
       "pytest-xdist>=3.8",
       "pyyaml>=6",
