@@ -33,7 +33,7 @@ function colourRows(data, kind) {
     return {
       colours: rows.state.map((state) => data.states[state].colour),
       legend: data.states
-        .filter((state) => state.shown)
+        .filter((state) => state.shown && state.name !== "set aside")
         .map(({ name, colour }) => ({ name, colour })),
     };
   }

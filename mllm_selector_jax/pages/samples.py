@@ -235,7 +235,7 @@ def _make_thumbnails(
 
 
 def make_thumbnail(
-  images: AnyFolders, picture: Picture, side: int = THUMBNAIL, form: str = "jpeg"
+  images: AnyFolders, picture: Picture, side: int = THUMBNAIL, form: str = ""
 ) -> tuple[str | None, str]:
   """Make a thumbnail as a data URI; return None and the reason if that fails.
 
@@ -243,7 +243,7 @@ def make_thumbnail(
     images: The pool's image folders.
     picture: The image.
     side: Pixels of the longer side, at most.
-    form: The format of a thumbnail that would be large as PNG.
+    form: The file format; "" for PNG, or JPEG if that would be large.
   """
   from PIL import Image
 
@@ -254,14 +254,17 @@ def make_thumbnail(
   except RowError as error:
     return None, error.reason if images else "no image folder given"
   image.thumbnail((side, side), Image.Resampling.BICUBIC)
+  data, kind = _save(image, form or "png"), form or "png"
+  if not form and len(data) > _PNG_BYTES:
+    data, kind = _save(image, "jpeg"), "jpeg"
+  return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", ""
+
+
+def _save(image: Any, form: str) -> bytes:
   buffer = io.BytesIO()
-  image.save(buffer, "PNG", optimize=True)
-  kind = "png"
-  if buffer.tell() > _PNG_BYTES:
-    buffer, kind = io.BytesIO(), form
-    image.save(buffer, form, quality=80)
-  encoded = base64.b64encode(buffer.getvalue()).decode()
-  return f"data:image/{kind};base64,{encoded}", ""
+  options = {"optimize": True} if form == "png" else {"quality": 80}
+  image.save(buffer, form, **options)
+  return buffer.getvalue()
 
 
 def find_pictures(record: dict[str, Any], files: formats.OpenFiles) -> list[Picture]:

@@ -30,9 +30,7 @@ def report(run: Run) -> None:
 
   def build(folder):
     images, title = base_model.image_folders(run), run.cfg.report.title
-    artifacts.write_text(
-      folder / "report.html", build_report(work.path, images, title)
-    )
+    artifacts.write_text(folder / "report.html", build_report(work.path, images, title))
     artifacts.write_text(
       folder / "explorer.html", build_explorer(work.path, images, title)
     )
