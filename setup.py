@@ -72,7 +72,7 @@ setuptools.setup(
       "mypy>=2.4",
       "packaging>=24",
       "peft>=0.21,<0.22",
-      "playwright>=1.50",  # drives an installed Chromium; without one its tests are skipped
+      "playwright>=1.50",  # drives an installed Chromium
       "pytest>=8",
       "pytest-xdist>=3.8",
       "pyyaml>=6",

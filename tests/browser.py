@@ -1,4 +1,4 @@
-"""An installed Chromium, driven by playwright; tests are skipped where there is none."""
+"""An installed Chromium, driven by playwright; without one tests are skipped."""
 
 import contextlib
 import shutil

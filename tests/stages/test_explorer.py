@@ -1,4 +1,4 @@
-"""The explorer in a real browser: on a whole tiny run, and on a pool of hostile rows."""
+"""The explorer in a real browser: on a tiny run, and on drawn and hostile rows."""
 
 import http.server
 import json
@@ -91,7 +91,7 @@ def test_a_run_leaves_an_explorer_that_shows_all_rows(run, browser):
 
 
 def test_filters_search_and_order_agree_with_the_data(synthetic, browser):
-  workdir, path = synthetic
+  path = synthetic[1]
   rows = read_data(path)["rows"]
   with browsers.open_page(browser, path) as (page, said):
     page.fill("#search", "COUNT picture")
@@ -158,7 +158,7 @@ def test_rows_are_chosen_on_the_map_with_the_lasso(synthetic, browser):
 
 def test_lists_are_saved_by_keys_and_read_by_select(synthetic, browser, tmp_path):
   workdir, path = synthetic
-  with browsers.open_page(browser, path) as (page, said):
+  with browsers.open_page(browser, path) as (page, _):
     page.keyboard.press("j")
     page.keyboard.press("i")
     page.keyboard.press("j")
@@ -204,7 +204,8 @@ def test_the_audit_shows_precision_with_wilsons_interval(synthetic, browser):
     found = wilson(3, 5)
     assert text.startswith(
       f"Precision: 60.0 % (95 % interval {100 * found.low:.1f} % to"
-      f" {100 * found.high:.1f} %): 3 wrong, 2 right; 6 of {total} looked at, 1 undecided"
+      f" {100 * found.high:.1f} %): 3 wrong, 2 right; 6 of {total} looked at,"
+      " 1 undecided"
     )
     page.click("#auditright")
     page.click("#auditwrong")
