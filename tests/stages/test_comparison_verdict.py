@@ -13,6 +13,7 @@ from mllm_selector_jax.pages.comparison_verdict import describe_verdicts, warn_o
 
 ARMS = (Arm(FULL, WHOLE), Arm(RANDOM, "5%"), Arm("kl", "5%"), Arm("<top>", "5%"))
 ROWS = {FULL: 200, RANDOM: 10, "kl": 10, "<top>": 10}
+NOISE = {"kl": 1, "<top>": 2}  # in other shares than random, so that differences vary
 
 
 def make_results(seeds, gains, spread=0.001):
@@ -20,7 +21,7 @@ def make_results(seeds, gains, spread=0.001):
   lines = []
   for seed in range(seeds):
     for arm in ARMS:
-      noise = spread * (seed - (seeds - 1) / 2) * (1 if arm.strategy == "kl" else -1)
+      noise = spread * (seed - (seeds - 1) / 2) * NOISE.get(arm.strategy, -1)
       value = 0.5 + gains.get(arm.strategy, 0) + noise
       line = {**arm._asdict(), "arm": arm.name(seed), "seed": seed}
       line |= {"rows": ROWS[arm.strategy], "tasks": {"a": value, "b": 0.5}}

@@ -3,6 +3,7 @@
 import http.server
 import json
 import pathlib
+import shutil
 import threading
 
 import numpy as np
@@ -18,6 +19,7 @@ from mllm_selector_jax.stages import COMMANDS
 from tests import browser as browsers
 from tests import small_run
 from tests.stages import synthetic_workdir
+from tests.stages.conftest import SIGNALS
 
 HOSTILE = (
   "</script><script>alert(1)</script>",
@@ -34,13 +36,16 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def run(base, scored):
+def run(base, scored, tmp_path_factory):
   """A selection and its pages, made by the stages; the scores are those of a model."""
-  settings = {"score.model": str(base), "select.control": False}
-  with small_run.open_run(scored, base, **settings) as current:
+  folder = tmp_path_factory.mktemp("whole") / "work"
+  shutil.copytree(scored, folder)
+  settings = {"score.model": str(base), "score.signals": SIGNALS}
+  settings["select.control"] = False
+  with small_run.open_run(folder, base, **settings) as current:
     COMMANDS["select"](current)
     COMMANDS["report"](current)
-  return scored
+  return folder
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +161,8 @@ def test_rows_are_chosen_on_the_map_with_the_lasso(synthetic, browser):
     assert len(said) == 1
 
 
-def test_lists_are_saved_by_keys_and_read_by_select(synthetic, browser, tmp_path):
-  workdir, path = synthetic
+def test_lists_are_saved_by_keys_and_read_by_select(run, browser, tmp_path):
+  workdir, path = run, run / "explorer.html"
   with browsers.open_page(browser, path) as (page, _):
     page.keyboard.press("j")
     page.keyboard.press("i")
