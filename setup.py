@@ -27,11 +27,13 @@ setuptools.setup(
     "mllm_selector_jax": [
       "demo/base/*",
       "pages/*.j2",
+      "pages/*.js",
     ],
   },
   install_requires=[
     "absl-py>=2.1",
     "array_record>=0.8",
+    "bokeh>=3.6",  # whose script draws the map of explorer.html
     "etils[epath]>=1.9",
     "flax>=0.12.8,<0.13",
     "fsspec>=2024.2",
@@ -74,6 +76,7 @@ setuptools.setup(
       "packaging>=24",
       "pandas>=2",
       "peft>=0.21,<0.22",
+      "playwright>=1.50",  # drives an installed Chromium
       "pytest>=8",
       "pytest-xdist>=3.8",
       "pyyaml>=6",

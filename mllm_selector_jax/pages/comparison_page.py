@@ -2,10 +2,12 @@
 
 import base64
 import itertools
+import urllib.parse
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mllm_selector_jax.comparison.comparison_summary import LEVEL, MACRO, is_sure
+from mllm_selector_jax.pages.comparison_verdict import describe_verdicts, warn_of_seeds
 from mllm_selector_jax.pages.page_templates import make_environment
 from mllm_selector_jax.pages.reference_answers import READING, describe_answers
 
@@ -51,30 +53,58 @@ def format_markdown(results: dict[str, Any], costs: dict[str, Any]) -> str:
 
 
 def render(
-  results: dict[str, Any], costs: dict[str, Any], picture: bytes, title: str
+  results: dict[str, Any],
+  costs: dict[str, Any],
+  picture: bytes,
+  title: str,
+  tasks: bytes = b"",
 ) -> str:
-  """Render the page as HTML without scripts and without references to other files.
+  """Render the page as HTML without scripts; its links lead to the arms' selections.
 
   Args:
     results: `results.json` of the comparison.
     costs: `costs.json` of the comparison.
     picture: The plot, as PNG.
     title: Title of the page.
+    tasks: The plot of all tasks, as PNG; empty for none.
   """
-  uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
   return (
     make_environment()
     .get_template("comparison.html.j2")
     .render(
       title=title,
       plan=results["plan"],
-      picture=uri,
+      verdicts=describe_verdicts(results),
+      warning=warn_of_seeds(results),
+      picture=_encode_picture(picture),
+      task_picture=_encode_picture(tasks),
+      selections=list_selections(results),
       answers=describe_answers(results.get("against_reference", [])),
       reading=READING,
       tables=list(list_tables(results, costs)),
       left_out=results["tasks_left_out"],
     )
   )
+
+
+def _encode_picture(picture: bytes) -> str:
+  encoded = base64.b64encode(picture).decode()
+  return f"data:image/png;base64,{encoded}" if picture else ""
+
+
+def list_selections(
+  results: dict[str, Any],
+) -> list[tuple[str, str, list[tuple[int, str]]]]:
+  """Return strategy and budget of each arm, and for each seed where its records are.
+
+  The places are relative to the page.
+  """
+  arms: dict[tuple[str, str], list[tuple[int, str]]] = {}
+  for line in results.get("arms", []):
+    place = f"../arms/{line['arm']}/selection/selected.json"
+    seeds = arms.setdefault((line["strategy"], line["budget"]), [])
+    seeds.append((line["seed"], urllib.parse.quote(place)))
+  return [(*arm, seeds) for arm, seeds in arms.items()]
 
 
 def list_tables(results: dict[str, Any], costs: dict[str, Any]) -> Iterator[Table]:

@@ -21,6 +21,8 @@ LINES = ("-", "--", ":")
 # Arms that are a band, since they are the same at every budget: colour and label.
 BANDS = {FULL: (plots.POOL, "full pool"), REFERENCE: (plots.ARMS[4], "reference")}
 DIFFERENCE = "accuracy minus random, percentage points"
+REACH = 1.5  # spans of the means that an axis reaches beyond them, at most
+LEAST_SPAN = 0.02  # which counts as the span of means that are closer together
 SHARE = FuncFormatter(lambda y, _: f"{100 * y:.3g} %")
 POINTS = FuncFormatter(lambda y, _: f"{100 * y:+.3g}" if y else "0")
 
@@ -47,9 +49,13 @@ def draw(results: dict[str, Any]) -> bytes:
     plotted = [entry for entry in table if entry["strategy"] in strategies]
     if one_budget:
       _draw_ranks(left_axes, right_axes, bands, plotted)
+      bound_axis(left_axes, [entry["mean"] for entry in table], upright=True)
+      bound_axis(right_axes, _differences(plotted), upright=True)
       left_axes.set_xlabel(f"accuracy at {plotted[0]['budget']}, {_seeds(table)}")
     else:
       _draw_curves(left_axes, right_axes, bands, plotted, strategies)
+      bound_axis(left_axes, [entry["mean"] for entry in table])
+      bound_axis(right_axes, _differences(plotted))
       _label(left_axes, table, f"accuracy, {_seeds(table)}")
       _label(right_axes, table, "")
     handles, labels = left_axes.get_legend_handles_labels()
@@ -100,6 +106,43 @@ def _seeds(table: list[dict]) -> str:
   return f"mean and 95 % interval of {span} seeds"
 
 
+def find_limits(parts: list[dict[str, Any]]) -> tuple[float, float]:
+  """Find the limits of an axis that shows means with their intervals.
+
+  The axis holds all intervals, but on each side at most 1.5 times the span of the
+  means beyond the outermost mean, since those of two seeds are very wide.
+  """
+  values = [part["value"] for part in parts]
+  ends = [
+    part["value" if part[name] is None else name]
+    for part in parts
+    for name in ("low", "high")
+  ]
+  reach = REACH * max(max(values) - min(values), LEAST_SPAN)
+  low = max(min(ends), min(values) - reach)
+  high = min(max(ends), max(values) + reach)
+  margin = 0.06 * max(high - low, LEAST_SPAN)
+  return low - margin, high + margin
+
+
+def _differences(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  parts = [entry["minus_random"] for entry in table if entry["minus_random"]]
+  return [*parts, {"value": 0.0, "low": None, "high": None}]
+
+
+def bound_axis(axes: Axes, parts: list[dict[str, Any]], upright: bool = False) -> None:
+  """Limit the axis of the values by `find_limits`, and mark intervals that are cut.
+
+  Args:
+    axes: The axes, with error bars only.
+    parts: Value, low and high of all that shares this axis.
+    upright: Whether the values lie on the horizontal axis.
+  """
+  limits = find_limits(parts)
+  (axes.set_xlim if upright else axes.set_ylim)(*limits)
+  _mark_cut(axes, upright)
+
+
 def _style(index: int, name: str) -> dict[str, Any]:
   if name == RANDOM:
     return {"color": plots.LINE, "marker": "o", "linestyle": "--", "label": name}
@@ -136,6 +179,22 @@ def _draw_line(
   if upright:
     where = {"x": value, "y": x, "xerr": reach}
   axes.errorbar(**where, markersize=5, capsize=2.5, **style)
+
+
+def _mark_cut(axes: Axes, upright: bool) -> None:
+  """Draw a triangle where an interval goes beyond the limits of the axis."""
+  limits = axes.get_xlim() if upright else axes.get_ylim()
+  for container in axes.containers:
+    line, _, (bars,) = container.lines
+    for segment in bars.get_segments():
+      for place, marker in zip((0, 1), "<>" if upright else "v^", strict=True):
+        end = segment[place][0 if upright else 1]
+        if limits[0] <= end <= limits[1]:
+          continue
+        point = (
+          [limits[place], segment[0][1]] if upright else [segment[0][0], limits[place]]
+        )
+        axes.plot(*point, marker, color=line.get_color(), markersize=6, clip_on=False)
 
 
 def _label(axes: Axes, table: list[dict], title: str) -> None:

@@ -7,7 +7,7 @@ a reader sees first is no wrong answer. Doubtful rows have a part of their own.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax.pages import findings
 from mllm_selector_jax.pages.gather import Pool, Selection
@@ -50,17 +50,17 @@ def _pick_selected(selection: Selection) -> list[Pick]:
   has_gain = np.isfinite(gain)
   picks = [
     _pick_examples(selection),
-    Pick("Kept, at random", "A sample of the selection.", _shuffled(kept)[:24]),
+    Pick("Kept, at random", "A sample of the selection.", shuffled(kept)[:24]),
     Pick(
       "Kept, but doubtful",
       f"{doubtful.sum():,} of {kept.sum():,} kept rows. What speaks against their"
       f" answers is too weak to leave them out: {kinds}.",
-      _shuffled(doubtful)[:24],
+      shuffled(doubtful)[:24],
     ),
   ]
   if has_gain.any() and threshold is not None:
     words = f"the threshold is a gain of {threshold:.4g}"
-    far = _shuffled(~kept & has_gain & ~suspect)
+    far = shuffled(~kept & has_gain & ~suspect)
     near = [_nearest(where, gain, threshold)[:4] for where in (kept, ~kept & ~suspect)]
     picks += [
       Pick(
@@ -71,14 +71,14 @@ def _pick_selected(selection: Selection) -> list[Pick]:
       Pick("Below the threshold, at random", f"Not taken; {words}.", far[:16]),
     ]
   else:
-    passed = _shuffled(~kept & ~suspect & (selection.group >= 0))
+    passed = shuffled(~kept & ~suspect & (selection.group >= 0))
     picks.append(Pick("Not taken, at random", "Not in the selection.", passed[:16]))
   picks.append(
     Pick(
       "Suspect, left out",
       "Rows that the selection's bounds take for wrong: wrong answers, images that do"
       " not fit the text, and some rows that are only hard.",
-      _shuffled(suspect)[:24],
+      shuffled(suspect)[:24],
     )
   )
   return picks
@@ -122,12 +122,17 @@ def _count_earlier(values: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
   return counts
 
 
-def _shuffled(where: Bool[np.ndarray, " N"]) -> Int[np.ndarray, " K"]:
+def shuffled(where: Bool[np.ndarray, " N"]) -> Int[np.ndarray, " K"]:
   """Return the marked rows in a pseudo-random order that depends only on numbers."""
   rows = np.flatnonzero(where)
+  return rows[np.argsort(mix(rows), kind="stable")]
+
+
+def mix(rows: Int[np.ndarray, " K"]) -> UInt64[np.ndarray, " K"]:
+  """Return a pseudo-random number for each row number."""
   mixed = (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
   mixed ^= mixed >> np.uint64(29)
-  return rows[np.argsort(mixed * np.uint64(0xBF58476D1CE4E5B9), kind="stable")]
+  return mixed * np.uint64(0xBF58476D1CE4E5B9)
 
 
 def _nearest(

@@ -106,10 +106,10 @@ def plot_results(
         {
           "color": ARMS[index % len(ARMS)],
           "marker": MARKERS[index % len(MARKERS)],
-          "label": _short(label, 30),
+          "label": shorten(label, 30),
         },
       )
-    left_axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    left_axes.set_yticks(range(len(names)), [shorten(name) for name in names])
     left_axes.set_ylim(len(names) - 0.4, -0.6)
     left_axes.set_xlim(-0.02, 1.02)
     left_axes.xaxis.set_major_formatter(FuncFormatter(_percent))
@@ -124,7 +124,7 @@ def plot_results(
         right_axes, values, np.array([names.index(name) for name in positions]), style
       )
       right_axes.xaxis.set_major_formatter(FuncFormatter(_points))
-      right_axes.set_xlabel(f"{_short(title, 50)}, percentage points (95 %)")
+      right_axes.set_xlabel(f"{shorten(title, 50)}, percentage points (95 %)")
       right_axes.tick_params(labelleft=False, left=False)
   return drawing.uri
 
@@ -133,7 +133,7 @@ def plot_sources(lines: list[dict[str, Any]]) -> str:
   """Plot the share of each source in the pool and in the selection, if any."""
   largest = lines[:MOST_BARS]
   rest = lines[MOST_BARS:]
-  labels = [_short(line["name"], 28) for line in largest]
+  labels = [shorten(line["name"], 28) for line in largest]
   shares = {"pool": [line["pool"] for line in largest]}
   if any(line["share"] is not None for line in lines):
     shares["selection"] = [line["share"] or 0.0 for line in largest]
@@ -172,7 +172,7 @@ def plot_groups(lines: list[dict[str, Any]]) -> str:
     if aims:
       where, target = np.asarray(aims, np.float64).T
       axes.plot(where, target, "_", color=LINE, markersize=9, label="target")
-    names = [_short(line["label"], 16) for line in largest]
+    names = [shorten(line["label"], 16) for line in largest]
     upright = all(len(name) <= 2 for name in names)
     axes.set_xticks(positions, names, rotation=0 if upright else 90, fontsize=7)
     axes.set_xlim(-0.8, len(largest) - 0.2)
@@ -264,7 +264,7 @@ def plot_curves(curves: list[tuple[str, tuple[np.ndarray, np.ndarray]]]) -> str:
         color=ARMS[index % len(ARMS)],
         linestyle=("-", "--", ":", "-.")[index % 4],
         marker="" if parts > 1 else "o",
-        label=_short(name, 30),
+        label=shorten(name, 30),
       )
     drawing.axes.set_xlabel("step")
     drawing.axes.set_ylabel("training loss (nats per token)")
@@ -329,6 +329,7 @@ def _legend(drawing: Drawing, columns: int) -> None:
     drawing.figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
-def _short(text: str, length: int = 24) -> str:
+def shorten(text: str, length: int = 24) -> str:
+  """Return a text of at most `length` printable characters, for a label."""
   text = "".join(char if char.isprintable() else " " for char in text)
   return text if len(text) <= length else text[: length - 1] + "…"

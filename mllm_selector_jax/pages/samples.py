@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import functools
 import io
 import itertools
 import math
@@ -19,7 +18,7 @@ from mllm_selector_jax.data.record_schemas import grounding
 from mllm_selector_jax.pages import findings, tables
 from mllm_selector_jax.pages.gather import Pool, Selection
 from mllm_selector_jax.pages.picks import Pick
-from mllm_selector_jax.types import MARK, InputError, Picture, Record, RowError
+from mllm_selector_jax.types import MARK, InputError, Picture, RowError
 
 THUMBNAIL = 128  # pixels of the longer side, at most
 MAX_PIXELS = 64_000_000  # of an image to make a thumbnail of
@@ -30,7 +29,7 @@ MOST_PICTURES = 4  # images of a row
 MOST_RECORD = 1 << 20  # bytes of a record that are read
 _PNG_BYTES = 6_000  # a larger thumbnail is stored as JPEG
 _UNWRITABLE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
-_COLUMNS = ("id", "images", "source", "file", "offset", "length", "reason", "detail")
+COLUMNS = ("id", "images", "source", "file", "offset", "length", "reason", "detail")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +65,12 @@ def make_cards(
 ) -> list[tuple[Pick, list[Card]]]:
   """Read the records and images of the picked rows; damaged ones say so."""
   rows = np.unique(np.concatenate([np.zeros(0, np.int64), *(p.rows for p in picks)]))
-  records = tables.read_rows(pool.path, rows, _COLUMNS)
-  budget, groups = MOST_BYTES, []
+  records = tables.read_rows(pool.path, rows, COLUMNS)
+  budget, groups, files = MOST_BYTES, [], formats.OpenFiles()
   for pick in picks:
     cards = []
     for row in map(int, pick.rows):
-      card = _make_card(row, records[row], pool, selection, images, budget)
+      card = _make_card(row, records[row], pool, selection, images, budget, files)
       budget -= sum(map(len, card.pictures))
       cards.append(card)
     groups.append((pick, cards))
@@ -85,12 +84,13 @@ def _make_card(
   selection: Selection | None,
   images: AnyFolders,
   budget: int,
+  files: formats.OpenFiles,
 ) -> Card:
-  turns, omitted_rounds = read_turns(record)
+  turns, omitted_rounds = read_turns(record, files)
   thumbnails: list[str] = []
   no_picture = "no image" if pool.aside[row] else "text only"
   if record.get("images"):
-    thumbnails, no_picture = _make_thumbnails(record, images, budget)
+    thumbnails, no_picture = _make_thumbnails(record, images, budget, files)
   state, reason, facts, necessity = "set aside", record.get("reason") or "", [], None
   doubt = ""
   if pool.aside[row]:
@@ -144,15 +144,22 @@ def _decision(
   return facts, bar
 
 
-def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
+def read_turns(
+  record: dict[str, Any], files: formats.OpenFiles | None = None
+) -> tuple[list[tuple[str, str]], int]:
   """Read the first rounds of a conversation, truncated.
+
+  Args:
+    record: The row's line of `pool.parquet`, with `COLUMNS`.
+    files: Pool files that stay open for other rows.
 
   Returns:
     Pairs of `question` or `answer` and the text, or one pair `record` with the raw text
     if the record is not a conversation; and the number of rounds left out.
   """
+  files = files or formats.OpenFiles()
   try:
-    file = formats.open_file(record["file"])
+    file = files.get(record["file"])
     offset, length = record["offset"], record["length"]
     read_length = (
       min(length, MOST_RECORD) if isinstance(file, formats.JsonFile) else length
@@ -161,7 +168,7 @@ def read_turns(record: dict[str, Any]) -> tuple[list[tuple[str, str]], int]:
   except (InputError, OSError, KeyError, TypeError, ValueError):
     return [("record", "The pool's file cannot be read any more.")], 0
   try:
-    content = record_schemas.read_content(_read_record(record))
+    content = record_schemas.read_content(file.read(offset, length))
     numbers, fill = itertools.count(1), _fill_objects(content.grounding)
     turns = [
       (
@@ -208,10 +215,10 @@ def _show_marks(text: str, record: dict[str, Any], numbers: Iterator[int]) -> st
 
 
 def _make_thumbnails(
-  record: dict[str, Any], images: AnyFolders, budget: int
+  record: dict[str, Any], images: AnyFolders, budget: int, files: formats.OpenFiles
 ) -> tuple[list[str], str]:
   """The row's first images, and what is to be said of the others."""
-  pictures, said = _find_pictures(record), ""
+  pictures, said = find_pictures(record, files), ""
   thumbnails: list[str] = []
   for picture in pictures[:MOST_PICTURES]:
     thumbnail, problem = make_thumbnail(images, picture)
@@ -227,8 +234,17 @@ def _make_thumbnails(
   return thumbnails, said
 
 
-def make_thumbnail(images: AnyFolders, picture: Picture) -> tuple[str | None, str]:
-  """Make a thumbnail as a data URI; return None and the reason if that fails."""
+def make_thumbnail(
+  images: AnyFolders, picture: Picture, side: int = THUMBNAIL, form: str = ""
+) -> tuple[str | None, str]:
+  """Make a thumbnail as a data URI; return None and the reason if that fails.
+
+  Args:
+    images: The pool's image folders.
+    picture: The image.
+    side: Pixels of the longer side, at most.
+    form: The file format; "" for PNG, or JPEG if that would be large.
+  """
   from PIL import Image
 
   from mllm_selector_jax.data.images.decoding import decode_image
@@ -237,31 +253,25 @@ def make_thumbnail(images: AnyFolders, picture: Picture) -> tuple[str | None, st
     image = decode_image(read_picture(picture, images), MAX_PIXELS, pads=False)
   except RowError as error:
     return None, error.reason if images else "no image folder given"
-  image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
+  image.thumbnail((side, side), Image.Resampling.BICUBIC)
+  data, kind = _save(image, form or "png"), form or "png"
+  if not form and len(data) > _PNG_BYTES:
+    data, kind = _save(image, "jpeg"), "jpeg"
+  return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", ""
+
+
+def _save(image: Any, form: str) -> bytes:
   buffer = io.BytesIO()
-  image.save(buffer, "PNG", optimize=True)
-  kind = "png"
-  if buffer.tell() > _PNG_BYTES:
-    buffer, kind = io.BytesIO(), "jpeg"
-    image.save(buffer, "JPEG", quality=80)
-  encoded = base64.b64encode(buffer.getvalue()).decode()
-  return f"data:image/{kind};base64,{encoded}", ""
+  options = {"optimize": True} if form == "png" else {"quality": 80}
+  image.save(buffer, form, **options)
+  return buffer.getvalue()
 
 
-def _read_record(record: dict[str, Any]) -> Record:
-  """Read a row's record from the pool's file; the last one is remembered."""
-  return _read_from(record["file"], record["offset"], record["length"])
-
-
-@functools.lru_cache(maxsize=1)
-def _read_from(file: str, offset: int, length: int) -> Record:
-  return formats.open_file(file).read(offset, length)
-
-
-def _find_pictures(record: dict[str, Any]) -> list[Picture]:
+def find_pictures(record: dict[str, Any], files: formats.OpenFiles) -> list[Picture]:
   """Find the row's images, inside the pool's file or in the image folders."""
   try:
-    pictures = record_schemas.read_pictures(_read_record(record))
+    found = files.get(record["file"]).read(record["offset"], record["length"])
+    pictures = record_schemas.read_pictures(found)
   except (ValueError, KeyError, TypeError):
     pictures = ()
   if any(picture.data is not None for picture in pictures):

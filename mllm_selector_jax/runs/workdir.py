@@ -174,7 +174,8 @@ class Workdir:
 
   @property
   def report(self) -> Artifact:
-    return Artifact(self.path / "report", ("report.html",), "report")
+    files = ("report.html", "explorer.html")
+    return Artifact(self.path / "report", files, "report")
 
   @property
   def logs(self) -> Path:

@@ -110,7 +110,7 @@ def _summarise(run: Run, plan: Plan) -> None:
   recipe = run.recipe("compare", plain(config), inputs)
 
   def build(folder):
-    from mllm_selector_jax.pages import comparison_page, comparison_plot
+    from mllm_selector_jax.pages import comparison_page, comparison_plot, task_plot
 
     results = comparison_summary.summarise(run, plan)
     results["against_reference"] = against_reference.answer(results["table"])
@@ -124,7 +124,9 @@ def _summarise(run: Run, plan: Plan) -> None:
       folder / "table.parquet", comparison_summary.make_table(results)
     )
     artifacts.write_bytes(folder / "accuracy.png", picture)
-    html = comparison_page.render(results, arm_costs, picture, run.cfg.report.title)
+    html = comparison_page.render(
+      results, arm_costs, picture, run.cfg.report.title, task_plot.draw_tasks(results)
+    )
     artifacts.write_text(folder / "compare.html", html)
     run.say(f"compare: over {len(plan.seeds)} seeds so far\n\n{text}")
 

@@ -1,7 +1,7 @@
-"""report: writes `report.html` about what the workdir holds."""
+"""report: writes `report.html` and `explorer.html` about what the workdir holds."""
 
 from mllm_selector_jax.inputs import base_model
-from mllm_selector_jax.pages import build_report
+from mllm_selector_jax.pages import build_explorer, build_report
 from mllm_selector_jax.pipeline import exports
 from mllm_selector_jax.pipeline.measure_sets import measure_main
 from mllm_selector_jax.runs import arm_pointers, artifacts
@@ -9,7 +9,7 @@ from mllm_selector_jax.runs.context import Run
 
 
 def report(run: Run) -> None:
-  """Makes `report.html` from the artifacts that the other stages have made."""
+  """Makes both pages from the artifacts that the other stages have made."""
   work = run.workdir
   measure_main(run)
   inputs = {"pool": work.pool.digest()}
@@ -33,7 +33,10 @@ def report(run: Run) -> None:
   recipe = run.recipe("report", run.cfg.report, inputs)
 
   def build(folder):
-    text = build_report(work.path, base_model.image_folders(run), run.cfg.report.title)
-    artifacts.write_text(folder / "report.html", text)
+    images, title = base_model.image_folders(run), run.cfg.report.title
+    artifacts.write_text(folder / "report.html", build_report(work.path, images, title))
+    artifacts.write_text(
+      folder / "explorer.html", build_explorer(work.path, images, title)
+    )
 
   run.make(work.report, recipe, build)
