@@ -12,14 +12,8 @@ from ml_collections import config_flags
 from mllm_selector_jax import configs
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
-
-# Flags that only some commands read, and these commands.
-READ_BY = {
-  "id": ("explain",),
-  "arm": ("explain", "export-selection"),
-  "ids": ("measure",),
-  "out": ("measure",),
-}
+from mllm_selector_jax.usage.config_keys import list_shipped
+from mllm_selector_jax.usage.flag_table import SPECIAL
 
 
 class Call(NamedTuple):
@@ -73,35 +67,67 @@ def parse_card(argv: list[str]) -> Path:
   return Path(folder.value)
 
 
-def list_shipped() -> list[str]:
-  """Lists the names of the configs that the package ships."""
-  folder = next(iter(configs.__path__))
-  return sorted(
-    name[:-3]
-    for name in os.listdir(folder)
-    if name.endswith(".py") and not name.startswith("_")
-  )
-
-
 def parse(argv: list[str]) -> Call:
   """Parses a command line. Calls do not affect each other.
 
   Raises:
     InputError: a flag, key or value is wrong.
   """
+  values, rest, cfg = _read(argv)
+  if not values.workdir:
+    raise InputError("--workdir=DIR is needed: everything is written there.")
+  command = rest[0] if rest else "run"
+  if command not in COMMANDS or len(rest) > 1:
+    raise InputError(
+      f"{' '.join(rest)!r} is not a command; there are {', '.join(COMMANDS)}."
+    )
+  _refuse_unread(command, [name for name in SPECIAL if values[name].value])
+  return Call(
+    command,
+    cfg,
+    values.workdir,
+    values.force,
+    values.num_processes,
+    values.num_devices,
+    {
+      "ids": (values.id,) if values.id else (),
+      "arm": values.arm,
+      "lists": tuple(values.ids),
+      "out": values.out,
+    },
+  )
+
+
+def parse_config(argv: list[str]) -> Any:
+  """Parses a command line for its config alone; --workdir may be missing.
+
+  Raises:
+    InputError: a flag, key or value is wrong.
+  """
+  return _read(argv)[2]
+
+
+def asks_config(argv: list[str]) -> bool:
+  """Returns whether a command line asks for the config and for nothing else."""
+  return bool({"--print_config", "-print_config"} & set(argv[1:]))
+
+
+def _read(argv: list[str]) -> tuple[flags.FlagValues, list[str], Any]:
+  """Reads the flags, what is none (the command), and the config."""
   argv = [_resolve_config(argument) for argument in argv]
   values = flags.FlagValues()
   config = config_flags.DEFINE_config_file(
     "config", None, "", flag_values=values, sys_argv=argv
   )
-  workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
-  force = flags.DEFINE_bool("force", False, "", flag_values=values)
-  _, num_processes, _ = _define_meeting(values)
-  num_devices = flags.DEFINE_integer("num_devices", None, "", flag_values=values)
-  ids = flags.DEFINE_string("id", "", "", flag_values=values)  # may hold commas
-  arm = flags.DEFINE_string("arm", None, "", flag_values=values)
-  lists = flags.DEFINE_list("ids", [], "", flag_values=values)
-  out = flags.DEFINE_string("out", "", "", flag_values=values)
+  flags.DEFINE_string("workdir", None, "", flag_values=values)
+  flags.DEFINE_bool("force", False, "", flag_values=values)
+  flags.DEFINE_bool("print_config", False, "", flag_values=values)
+  _define_meeting(values)
+  flags.DEFINE_integer("num_devices", None, "", flag_values=values)
+  flags.DEFINE_string("id", "", "", flag_values=values)  # may hold commas
+  flags.DEFINE_string("arm", None, "", flag_values=values)
+  flags.DEFINE_list("ids", [], "", flag_values=values)
+  flags.DEFINE_string("out", "", "", flag_values=values)
   try:
     rest = values(argv)[1:]
     cfg = config.value
@@ -111,28 +137,7 @@ def parse(argv: list[str]) -> Call:
     raise InputError("--config=FILE is needed, for example --config=configs/demo.py.")
   if not hasattr(cfg, "rng_seed"):
     raise InputError("--config names a file whose get_config() gives no full config.")
-  if not workdir.value:
-    raise InputError("--workdir=DIR is needed: everything is written there.")
-  command = rest[0] if rest else "run"
-  if command not in COMMANDS or len(rest) > 1:
-    raise InputError(
-      f"{' '.join(rest)!r} is not a command; there are {', '.join(COMMANDS)}."
-    )
-  _refuse_unread(command, [f.name for f in (ids, arm, lists, out) if f.value])
-  return Call(
-    command,
-    cfg,
-    workdir.value,
-    force.value,
-    num_processes.value,
-    num_devices.value,
-    {
-      "ids": (ids.value,) if ids.value else (),
-      "arm": arm.value,
-      "lists": tuple(lists.value),
-      "out": out.value,
-    },
-  )
+  return values, rest, cfg
 
 
 def parse_meeting(argv: list[str]) -> tuple[str | None, int | None, int | None]:
@@ -164,9 +169,10 @@ def _define_meeting(values: flags.FlagValues) -> tuple[flags.FlagHolder, ...]:
 def _refuse_unread(command: str, flag_names: list[str]) -> None:
   """Refuses flags that the command does not read."""
   for name in flag_names:
-    if command not in READ_BY[name]:
+    if name not in COMMANDS[command].flags:
+      readers = [other for other, known in COMMANDS.items() if name in known.flags]
       raise InputError(
-        f"--{name} is read by {' and '.join(READ_BY[name])}, and not by {command};"
+        f"--{name} is read by {' and '.join(readers)}, and not by {command};"
         " leave it out."
       )
 
