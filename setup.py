@@ -92,7 +92,10 @@ setuptools.setup(
     "gcs": ["gcsfs>=2026.10"],
     "cuda": ["jax[cuda12]"],  # with which `plan` compiles without a GPU
     "tpu": ["jax[tpu]"],  # brings libtpu, with which `plan` compiles without a TPU
+    # Of log.trackers.
     "tensorboard": ["tensorboardX>=2.6"],
+    "wandb": ["wandb>=0.31"],
+    "mlflow": ["mlflow-skinny>=3.17"],
   },
   entry_points={"console_scripts": ["mllm-selector=mllm_selector_jax.main:main"]},
 )

@@ -117,8 +117,9 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.mesh.tensor = 1  # devices that share the heads and widths of each layer
 
   cfg.log = ml_collections.ConfigDict()
-  # Also write TensorBoard event files to logs/; needs tensorboardX.
-  cfg.log.tensorboard = False
+  # Experiment trackers that also get curves, results and settings: tensorboard, wandb
+  # (offline) or mlflow (files), separated by commas. All write to logs/.
+  cfg.log.trackers = config_dict.placeholder(object)
 
   # The command `align`: LLaVA's stage 1, which trains only the projector, on captions.
   # It is not a part of a run. LLaVA uses the conversation template `plain` for it.

@@ -35,7 +35,13 @@ def read_setup():
 
 SETUP = read_setup()
 BASE = [Requirement(text) for text in SETUP["install_requires"]]
-OPTIONAL = [Requirement(text) for text in SETUP["extras_require"]["tensorboard"]]
+OPTIONAL = [
+  Requirement(text)
+  for extra in ("tensorboard", "wandb", "mlflow")
+  for text in SETUP["extras_require"][extra]
+]
+# Modules of other names than their distributions, which need not be installed.
+OTHER_NAMES = {"mlflow": ["mlflow-skinny"]}
 TEST = [Requirement(text) for text in SETUP["extras_require"]["test"]]
 
 
@@ -58,7 +64,10 @@ def find_undeclared(paths, requirements):
       root = name.split(".")[0]
       if root in sys.stdlib_module_names | OWN | beside:
         continue
-      found = {canonicalize_name(d) for d in distributions.get(root, [root])}
+      found = {
+        canonicalize_name(d)
+        for d in distributions.get(root, OTHER_NAMES.get(root, [root]))
+      }
       if not found & declared:
         undeclared[root] = str(path.relative_to(ROOT))
   return undeclared

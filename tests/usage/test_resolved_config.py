@@ -38,6 +38,16 @@ def test_the_default_has_no_marks(capsys):
   assert "*" not in show(capsys, "--config=default").out
 
 
+def test_a_config_file_that_sets_a_replaced_key_is_refused_by_the_new_one(
+  tmp_path, capsys
+):
+  file = tmp_path / "mine.py"
+  file.write_text(CONFIG.replace("tune.epochs = 3", "log.tensorboard = True"))
+  said = show(capsys, f"--config={file}", status=2)
+  assert "log.tensorboard was replaced" in said.err
+  assert "--config.log.trackers=tensorboard" in said.err
+
+
 def test_what_is_wrong_is_one_message(capsys):
   said = show(capsys, "--config=default", "--config.tune.epoch=4", status=2)
   assert said.out == "" and "Did you mean --config.tune.epochs" in said.err
