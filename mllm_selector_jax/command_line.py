@@ -15,8 +15,8 @@ from mllm_selector_jax.types import InputError
 from mllm_selector_jax.usage.config_keys import list_shipped
 from mllm_selector_jax.usage.flag_table import SPECIAL
 
-# Keys that there were, and what is given now.
-REPLACED = {"log.tensorboard": "log.trackers=tensorboard"}
+# Keys that there were, as section and name, and what is given now.
+REPLACED = {("log", "tensorboard"): "log.trackers=tensorboard"}
 
 
 class Call(NamedTuple):
@@ -198,9 +198,9 @@ def _resolve_config(argument: str) -> str:
 def _explain(argv: list[str], error: Exception) -> str:
   """Explains an exception of the flags or of the config file in one message."""
   if isinstance(error, (KeyError, AttributeError)):
-    for old, new in REPLACED.items():  # on the command line, or set by a config file
-      if re.match(rf"\W*(Key \W*)?{old.rpartition('.')[2]}\b", str(error)):
-        return f"The key {old} was replaced. Give --config.{new} instead."
+    for (section, key), new in REPLACED.items():  # in the command line or in the file
+      if re.match(rf"\W*(Key \W*)?{key}\b", str(error)):
+        return f"The key {section}.{key} was replaced. Give --config.{new} instead."
     match = re.search(r"\w+", str(error))
     missing_name = match[0] if match else ""
     for argument in argv:

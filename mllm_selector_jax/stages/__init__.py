@@ -35,8 +35,8 @@ _TEXT = (
   *("model.row_system", "model.content_specials", "model.box_form", "model.pad_images"),
   *("model.max_tiles", "model.resize_pixels", "model.max_length"),
 )
-_ROWS = ("pool.data", "pool.images", "pool.links", "pool.max_pixels", "pool.demo.rows")
-_MODEL = ("rng_seed", "model", "mesh", *_ROWS)
+_ROWS = ("pool.data", "pool.images", "pool.links", "pool.demo.rows")
+_MODEL = ("rng_seed", "model", "mesh", *_ROWS, "pool.max_pixels")
 _STAGES = ("seed", "score", "select", "tune", "evaluate")
 _ALL = ("rng_seed", "pool", "model", "mesh", "log", *_STAGES)
 _SELECT_NOTE = (
@@ -63,7 +63,7 @@ _COMMANDS = (
   Command(
     "plan",
     "Estimates memory, time and disk of the long stages.",
-    ("plan", *_MODEL, *_STAGES),
+    ("plan", "rng_seed", "model", "mesh", "pool.data", "pool.demo.rows", *_STAGES),
   ),
   Command(
     "align",

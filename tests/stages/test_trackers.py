@@ -69,9 +69,7 @@ def read_blocks(path):
 
 
 def test_wandb_has_curves_and_settings(tmp_path, monkeypatch):
-  pytest.importorskip("wandb")
-  from wandb.proto.wandb_internal_pb2 import Record
-
+  Record = pytest.importorskip("wandb.proto.wandb_internal_pb2").Record
   monkeypatch.delenv("WANDB_MODE", raising=False)
   write(tmp_path / "work", "wandb")
   (path,) = (tmp_path / "work/logs/wandb").glob("offline-run-*/run-*.wandb")
@@ -89,14 +87,12 @@ def test_wandb_has_curves_and_settings(tmp_path, monkeypatch):
 
 
 def test_mlflow_has_curves_and_settings(tmp_path, monkeypatch):
-  pytest.importorskip("mlflow")
+  mlflow = pytest.importorskip("mlflow")
   for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
     monkeypatch.delenv(name, raising=False)
   write(tmp_path / "work", "mlflow")
   write(tmp_path / "work", "mlflow")  # into the same experiment
-  from mlflow.tracking import MlflowClient
-
-  client = MlflowClient((tmp_path / "work/logs/mlruns").as_uri())
+  client = mlflow.MlflowClient((tmp_path / "work/logs/mlruns").as_uri())
   experiment = client.get_experiment_by_name("mllm-selector")
   runs = client.search_runs([experiment.experiment_id])
   assert len(runs) == 2
