@@ -70,6 +70,27 @@ def parse_card(argv: list[str]) -> Path:
   return Path(folder.value)
 
 
+def parse_push(argv: list[str]) -> tuple[Path, str, bool]:
+  """Parses the folder, the repository and `--public` of `push`.
+
+  Raises:
+    InputError: a flag is missing, or there is another one.
+  """
+  values = flags.FlagValues()
+  folder = flags.DEFINE_string("folder", None, "", flag_values=values)
+  repo = flags.DEFINE_string("repo", None, "", flag_values=values)
+  public = flags.DEFINE_bool("public", False, "", flag_values=values)
+  try:
+    rest = values([argv[0], *argv[2:]])[1:]
+  except flags.Error as error:
+    raise InputError(f"{error}. See --help for the flags.") from error
+  if rest or not folder.value or not repo.value:
+    raise InputError(
+      "push needs --folder=DIR, a card or a model, and --repo=OWNER/NAME."
+    )
+  return Path(folder.value), repo.value, public.value
+
+
 def parse(argv: list[str]) -> Call:
   """Parses a command line. Calls do not affect each other.
 

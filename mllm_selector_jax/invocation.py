@@ -40,6 +40,11 @@ def run(argv: list[str], own_process: bool = False) -> int:
       folder = command_line.parse_card(argv)
       write_result(card.verify(folder, command_line.default_config()))
       return 0
+    if argv[1:2] == ["push"]:
+      from mllm_selector_jax.pipeline import hub_push
+
+      write_result(hub_push.push(*command_line.parse_push(argv)))
+      return 0
     if argv[1:2] == ["completion"]:  # with a shell, main has answered it
       raise InputError("completion needs the name of a shell: bash or zsh.")
     if command_line.asks_config(argv):

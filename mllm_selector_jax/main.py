@@ -1,7 +1,8 @@
 """The entry point `mllm-selector [command] --config=FILE --workdir=DIR`.
 
-Three commands have no config: `mllm-selector assemble --decoder=DIR --vision=DIR
---out=DIR`, `mllm-selector verify --card=DIR` and `mllm-selector completion bash`.
+These commands have no config: `mllm-selector assemble --decoder=DIR --vision=DIR
+--out=DIR`, `mllm-selector verify --card=DIR`, `mllm-selector push --folder=DIR
+--repo=NAME` and `mllm-selector completion bash`.
 """
 
 import sys

@@ -117,7 +117,7 @@ def write_script(shell: str) -> str:
 def _write_cases(shell: str) -> str:
   """Writes the branch of each command, which sets its flags."""
   branches = {"": _name_flags(COMMON), "assemble": _list_assemble_flags()}
-  for command in (*COMMANDS, "verify"):
+  for command in (*COMMANDS, "verify", "push"):
     branches.setdefault(command, _name_flags(list_flags(command)))
   opened, closed = ("'", "'") if shell == "bash" else ("(", ")")
   return "\n".join(

@@ -39,16 +39,24 @@ SPECIAL = {
   "out": Flag("FILE", "The JSON file to which the figures are written."),
 }
 CARD = {"card": Flag("DIR", "The folder of a card that export-selection wrote.")}
+PUSH = {
+  "folder": Flag(
+    "DIR", "A card that export-selection wrote, a tuned model or adapter."
+  ),
+  "repo": Flag("OWNER/NAME", "The repository, which is made if there is none."),
+  "public": Flag("", "A new repository can be read by everybody; otherwise by you."),
+}
 # Commands that read no config, and what they do.
 OTHERS = {
   "assemble": "Makes a base model from a decoder, a vision tower and a projector.",
   "verify": "Makes the published selection of --card=DIR again, and compares.",
+  "push": "Uploads a card or a model to a hub of Hugging Face.",
   "completion": "Prints the completion of commands, flags and keys for bash or zsh.",
 }
 
 
 def list_flags(command: str) -> dict[str, Flag]:
-  """Returns the flags of a command that reads a config, or of `verify`."""
+  """Returns the flags of a command other than `assemble`."""
   if command not in COMMANDS:
-    return CARD if command == "verify" else {}
+    return {"verify": CARD, "push": PUSH}.get(command, {})
   return {name: SPECIAL[name] for name in COMMANDS[command].flags} | COMMON

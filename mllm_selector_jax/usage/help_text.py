@@ -10,6 +10,10 @@ from mllm_selector_jax.usage.flag_table import COMMON, OTHERS, Flag, list_flags
 WIDTH = 88
 _INDENT = " " * 6
 
+_OTHER_LINES = {
+  "verify": "mllm-selector verify --card=DIR",
+  "push": "mllm-selector push --folder=DIR --repo=OWNER/NAME [--public]",
+}
 _CONFIGURED = "--config=FILE --workdir=DIR [--config.section.key=value ...]"
 _OVERVIEW = """\
 mllm-selector [command] {configured}
@@ -49,10 +53,8 @@ def write_help(command: str) -> str:
     from mllm_selector_jax.stages import assemble  # defines its flags
 
     return str(assemble.__doc__) + flags.FLAGS.module_help(assemble)
-  if command == "verify":
-    return _join(
-      "mllm-selector verify --card=DIR", OTHERS[command], _flags_part(command)
-    )
+  if command in _OTHER_LINES:
+    return _join(_OTHER_LINES[command], OTHERS[command], _flags_part(command))
   if command == "completion":
     return _join(
       "mllm-selector completion bash|zsh",
