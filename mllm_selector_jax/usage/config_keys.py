@@ -91,7 +91,8 @@ def _read_statement(
   if not name or "ConfigDict" in ast.unparse(statement.value):
     return
   first, last = statement.lineno, statement.end_lineno or statement.lineno
-  before, line = [], first - 1
+  before: list[str] = []
+  line = first - 1
   while comments.get(line, (False,))[0]:
     before.insert(0, comments[line][1])
     line -= 1

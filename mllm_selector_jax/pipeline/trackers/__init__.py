@@ -6,6 +6,7 @@ fails is reported and left out, and never ends a run.
 """
 
 import contextlib
+import functools
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -90,12 +91,12 @@ def track(run: Run, title: str) -> Iterator[Log]:
   def log(values: Mapping[str, float | None], step: int) -> None:
     known = {key: float(value) for key, value in values.items() if value is not None}
     for name, tracker in list(trackers.items()):
-      attempt(name, lambda tracker=tracker: tracker.log(known, step))
+      attempt(name, functools.partial(tracker.log, known, step))
 
   if names and peers.is_first_process():
     job = _describe(run, title)
     for name in names:
-      tracker = attempt(name, lambda name=name: TRACKERS[name](job))
+      tracker = attempt(name, functools.partial(TRACKERS[name], job))
       if tracker is not None:
         trackers[name] = tracker
   try:

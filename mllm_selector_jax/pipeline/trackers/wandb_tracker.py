@@ -5,6 +5,7 @@ uploads at once, and WANDB_PROJECT names the project.
 """
 
 import os
+from typing import Any
 
 from mllm_selector_jax.pipeline.trackers.tracker import PROJECT, Job, Tracker
 
@@ -15,8 +16,9 @@ def open_wandb(job: Job) -> Tracker:
   import wandb
 
   job.folder.mkdir(parents=True, exist_ok=True)
+  mode: Any = os.environ.get("WANDB_MODE", "offline")
   started = wandb.init(
-    mode=os.environ.get("WANDB_MODE", "offline"),
+    mode=mode,
     project=os.environ.get("WANDB_PROJECT", PROJECT),
     dir=str(job.folder),
     name=job.title,
