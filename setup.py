@@ -100,7 +100,10 @@ setuptools.setup(
     "cuda12": ["jax[cuda12]"],  # with which `plan` compiles without a GPU
     "tpu": ["jax[tpu]"],  # brings libtpu, with which `plan` compiles without a TPU
     "k8s": ["jax[k8s]"],  # by which the pods of a GPU job find each other
+    # Of log.trackers.
     "tensorboard": ["tensorboardX>=2.6"],
+    "wandb": ["wandb>=0.31"],
+    "mlflow": ["mlflow-skinny>=3.17"],
   },
   entry_points={"console_scripts": ["mllm-selector=mllm_selector_jax.main:main"]},
 )

@@ -12,7 +12,7 @@ from ml_collections import config_dict
 def get_config() -> ml_collections.ConfigDict:
   """Return all settings, one section per stage."""
   cfg = ml_collections.ConfigDict()
-  cfg.rng_seed = 0
+  cfg.rng_seed = 0  # the seed of everything that is drawn at random
 
   cfg.pool = ml_collections.ConfigDict()
   # The pool's files or folders: JSON or JSONL in the form of LLaVA, LLaMA-Factory and
@@ -32,7 +32,8 @@ def get_config() -> ml_collections.ConfigDict:
   # What to do with symbolic links that lead out of an image folder: follow, or refuse
   # (for a pool of unknown origin).
   cfg.pool.links = "follow"
-  cfg.pool.duplicate_ids = "keep"  # or "aside": keep only the first row of each id
+  # Rows with the same id: keep, or aside (keep only the first).
+  cfg.pool.duplicate_ids = "keep"
   # Rows with the same conversation and image: keep, or aside (keep only the first).
   cfg.pool.duplicate_rows = "keep"
   # How the source of a row is found: auto, field:NAME (a field of the record),
@@ -48,29 +49,31 @@ def get_config() -> ml_collections.ConfigDict:
   # How many frames of a video are taken as images, where the record lists the frames'
   # image files. Without a number, rows with a video are set aside. No video is decoded.
   cfg.pool.video_frames = config_dict.placeholder(int)
-  # A run stops before it replaces or trains anything if more than the share
-  # `most_aside` of the rows is set aside, or if the number of usable rows has fallen by
-  # more than the share `most_lost` since the workdir's pool.parquet was written. 1.0
-  # turns a limit off.
+  # A run stops before it replaces or trains anything if more than this share of the
+  # rows is set aside. 1.0 turns the limit off.
   cfg.pool.most_aside = 0.2
+  # It also stops if the number of usable rows has fallen by more than this share since
+  # the workdir's pool.parquet was written.
   cfg.pool.most_lost = 0.1
   cfg.pool.demo = ml_collections.ConfigDict()  # a pool that is drawn
-  cfg.pool.demo.rows = 0  # 0: none is drawn; pool.data takes precedence
-  cfg.pool.demo.seed = 0
+  cfg.pool.demo.rows = 0  # rows to draw; 0: no pool is drawn. pool.data has precedence
+  cfg.pool.demo.seed = 0  # the seed of the drawing
   cfg.pool.demo.wrong = 0.12  # share of rows with a wrong answer
   cfg.pool.demo.misaligned = 0.05  # share of rows with another row's image
   cfg.pool.demo.duplicates = 0.03  # share that repeat a row, with its scene drawn again
   cfg.pool.demo.questions = 100  # evaluation questions per task
 
   cfg.prepare = ml_collections.ConfigDict()
-  cfg.prepare.shard_rows = 4096  # rows per file
+  cfg.prepare.shard_rows = 4096  # rows of a file
   cfg.prepare.workers = 0  # processes; 0: one per core
 
   cfg.model = ml_collections.ConfigDict()
   # The base: a Hugging Face directory or hub name of a model (docs/families.md). "demo"
   # is the tiny model that the package ships.
   cfg.model.path = "llava-hf/llava-1.5-7b-hf"
-  cfg.model.dtype = "auto"  # float32 on CPU, bfloat16 on accelerators
+  # The type of parameters and activations. auto: float32 on CPU, bfloat16 on
+  # accelerators.
+  cfg.model.dtype = "auto"
   # What the backward pass recomputes (rematerialisation): none, full (everything in a
   # block except its input) or dots (everything except its input and matrix products).
   cfg.model.remat = "none"
@@ -83,7 +86,7 @@ def get_config() -> ml_collections.ConfigDict:
   # The date that chat templates write which ask for today's, as Llama 3.1's does. It is
   # the same for all stages, days and machines, and in the exported template.
   cfg.model.chat_date = "2024-07-26"
-  cfg.model.system = config_dict.placeholder(str)  # None: the template's text
+  cfg.model.system = config_dict.placeholder(str)  # system text; None: the template's
   # True: a row's own system text replaces the template's. False: every row has the
   # template's text, as in LLaVA.
   cfg.model.row_system = True
@@ -106,35 +109,40 @@ def get_config() -> ml_collections.ConfigDict:
   # to bases whose images all become one square. For Qwen-VL, this lowers max_pixels
   # of its own image processor, so that no image is resized twice.
   cfg.model.resize_pixels = config_dict.placeholder(int)
-  cfg.model.max_length = 2048  # tokens of the longest row
+  cfg.model.max_length = 2048  # most tokens of a row (pool.long_rows)
 
   cfg.mesh = ml_collections.ConfigDict()
-  cfg.mesh.data = -1  # -1: all remaining devices
-  cfg.mesh.fsdp = 1
-  cfg.mesh.tensor = 1
+  cfg.mesh.data = -1  # devices that share the rows; -1: all remaining devices
+  cfg.mesh.fsdp = 1  # devices that share the rows and the parameters
+  cfg.mesh.tensor = 1  # devices that share the heads and widths of each layer
 
   cfg.log = ml_collections.ConfigDict()
-  # Also write TensorBoard event files to logs/; needs tensorboardX.
-  cfg.log.tensorboard = False
+  # Experiment trackers that also get curves, results and settings: tensorboard, wandb
+  # (offline) or mlflow (files), separated by commas. All write to logs/.
+  cfg.log.trackers = config_dict.placeholder(object)
 
   # The command `align`: LLaVA's stage 1, which trains only the projector, on captions.
   # It is not a part of a run. LLaVA uses the conversation template `plain` for it.
   cfg.align = ml_collections.ConfigDict()
-  cfg.align.rows = "100%"
+  cfg.align.rows = "100%"  # rows of the pool to train on, drawn at random
   _add_recipe(cfg.align)
   cfg.align.batch = 256
   cfg.align.learning_rate = 1e-3
   cfg.align.trainable = "projector"
 
   cfg.seed = ml_collections.ConfigDict()
-  cfg.seed.rows = "5%"  # of the pool, drawn at random
+  cfg.seed.rows = "5%"  # rows of the pool to train on, drawn at random
   _add_recipe(cfg.seed)
 
   cfg.score = ml_collections.ConfigDict()
-  cfg.score.model = config_dict.placeholder(str)  # None: the seed model
+  cfg.score.model = config_dict.placeholder(
+    str
+  )  # scores the pool; None: the seed model
   # A score table made elsewhere (a `scores/` folder), which is used instead of scoring.
   cfg.score.table = config_dict.placeholder(str)
-  cfg.score.reference = config_dict.placeholder(str)  # a model, for the signal excess
+  cfg.score.reference = config_dict.placeholder(
+    str
+  )  # a model; the signal excess needs one
   # Columns of the score table; loss is always included. The ones below are computed in
   # one pass; visual, ifd and excess need one further pass each. A signal of your own is
   # named as module:function (docs/extending.md).
@@ -144,33 +152,37 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.score.row_length = 2048  # tokens of a packed row
   cfg.score.batch_rows = 16  # packed rows per step
   cfg.score.part_rows = 8192  # approximate number of pool rows per part
-  cfg.score.share = True  # compute an image's tokens once for all of its samples
-  cfg.score.threads = 2
+  cfg.score.share = True  # True: compute an image's tokens once for all of its samples
+  cfg.score.threads = 2  # threads that read images
 
   cfg.select = ml_collections.ConfigDict()
   # A strategy of docs/method.md (kl, random, d2, ...), or one of your own, as
   # module:function (docs/extending.md).
   cfg.select.strategy = "kl"
-  cfg.select.budget = "20%"  # or "500" rows, "2Mtok", "50%ref" (of select.reference)
+  # How much is kept: "20%" of the rows, "500" rows, "2Mtok" (training tokens), or
+  # "50%ref" (of the number of rows of select.reference).
+  cfg.select.budget = "20%"
   cfg.select.signal = "loss"  # the column of the score table that is the necessity
   # Among which rows the necessity is ranked: pool (all of them), or those that have the
   # same source, format (of their answers: words, phrases, sentences or texts, in one
   # round or several) or other column. A source that is hard, or whose answers are long,
   # then gains nothing by that.
   cfg.select.normalise = "pool"
-  cfg.select.kl_weight = 0.4  # lambda of the objective (docs/method.md)
+  cfg.select.kl_weight = 0.4  # the objective's lambda (docs/method.md)
   # What forms the groups: kmeans, source, format, necessity, turns, truncated,
   # has_image, any column of the score table, or a product such as "source*kmeans".
   cfg.select.groups = "kmeans"
-  cfg.select.clusters = 0  # of k-means; 0: chosen by the number of rows
-  cfg.select.strata = 5  # of necessity
+  cfg.select.clusters = 0  # of k-means: how many; 0: by the number of rows
+  cfg.select.strata = 5  # groups by necessity, where select.groups names necessity
   # Target shares of the groups: tempered, pool, uniform, given (select.target_shares)
   # or like (the shares among the rows of select.like).
   cfg.select.target = "tempered"
   cfg.select.tempering = 0.5  # exponent of the pool share, for the target tempered
   # Shares by group name: a dict, JSON text or a JSON file. Other groups get 0.
   cfg.select.target_shares = config_dict.placeholder(object)
-  cfg.select.like = config_dict.placeholder(object)  # rows, given as in force_in
+  cfg.select.like = config_dict.placeholder(
+    object
+  )  # of target like: rows, as in force_in
   # The rule for suspect rows, which are left out because their answer is probably wrong
   # (docs/method.md), or one of your own, as module:function (docs/extending.md):
   #   a number   the share of each group with the highest necessity
@@ -189,7 +201,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Above 0: rows are also suspect if the seed model gets them wrong, in groups of which
   # it gets at least this share wholly right.
   cfg.select.competence = 0.0
-  cfg.select.visual = False  # True: also rows that their image makes less likely
+  cfg.select.visual = False  # True: rows that their image makes less likely are suspect
   # Above 0: of the rows of a group whose embeddings have a cosine above this, all but
   # one are also suspect.
   cfg.select.duplicates = 0.0
@@ -198,13 +210,13 @@ def get_config() -> ml_collections.ConfigDict:
   # How rows are chosen inside a group: uniform (at random), sample (at random, with a
   # preference for high necessity) or top (the highest necessity).
   cfg.select.within = "uniform"
-  cfg.select.temperature = 0.2  # for within = "sample"
-  # Rows to keep and rows to leave out: a list, "id,id,row=5,hash=...", or a file, which
-  # may be ids.txt or weights as export-selection writes them, one id per line, JSON or
-  # Parquet (with ids, row numbers, hashes, or whole records such as selected.json). An
-  # id means all rows that have it.
+  cfg.select.temperature = 0.2  # of within = "sample"; near 0 it is like "top"
+  # Rows to keep in any case: a list, "id,id,row=5,hash=...", or a file, which may be
+  # ids.txt or weights as export-selection writes them, one id per line, JSON or Parquet
+  # (with ids, row numbers, hashes, or whole records such as selected.json). An id means
+  # all rows that have it.
   cfg.select.force_in = config_dict.placeholder(object)
-  cfg.select.leave_out = config_dict.placeholder(object)
+  cfg.select.leave_out = config_dict.placeholder(object)  # rows to leave out, likewise
   # The mixture that you train on today: rows of the pool, given as in force_in, which
   # `compare` makes the arm `reference`. Budgets can be relative to its number of rows:
   # "50%ref". Rows that are set aside or left out do not count.
@@ -212,28 +224,30 @@ def get_config() -> ml_collections.ConfigDict:
   # Further selections from the same scores, one for each budget and lambda (`sweep/`);
   # each is also an arm, which `--arm` can name.
   cfg.select.sweep = ml_collections.ConfigDict()
-  cfg.select.sweep.budgets = config_dict.placeholder(object)  # "5%,10%,20%"
-  cfg.select.sweep.kl_weights = config_dict.placeholder(object)  # "0.2,0.4,1"
+  # Budgets of the sweep, such as "5%,10%,20%".
+  cfg.select.sweep.budgets = config_dict.placeholder(object)
+  # Values of select.kl_weight of the sweep, such as "0.2,0.4,1".
+  cfg.select.sweep.kl_weights = config_dict.placeholder(object)
+  cfg.select.search = ml_collections.ConfigDict()
   # Searching: this many candidates are compared by short tunes, and the best makes the
   # main arm; 0 turns the search off. Random rows and the settings above are always
   # among the candidates, so that 2 asks whether selecting pays on this pool at all.
-  # Alternatives are separated by commas.
-  cfg.select.search = ml_collections.ConfigDict()
+  # What is to be tried is separated by commas.
   cfg.select.search.candidates = 0
-  cfg.select.search.strategy = config_dict.placeholder(object)  # "stratified,grouped"
-  cfg.select.search.signal = config_dict.placeholder(object)  # "loss,el2n"
-  cfg.select.search.kl_weight = config_dict.placeholder(object)  # "0.2,0.4,1"
-  cfg.select.search.groups = config_dict.placeholder(object)  # "kmeans,source"
-  cfg.select.search.tempering = config_dict.placeholder(object)  # "0,0.5,1"
-  cfg.select.search.bound = config_dict.placeholder(object)  # "none,0.15,probe"
+  cfg.select.search.strategy = config_dict.placeholder(object)  # to try: "d2,grouped"
+  cfg.select.search.signal = config_dict.placeholder(object)  # to try: "loss,el2n"
+  cfg.select.search.kl_weight = config_dict.placeholder(object)  # to try: "0.2,0.4,1"
+  cfg.select.search.groups = config_dict.placeholder(object)  # to try: "kmeans,source"
+  cfg.select.search.tempering = config_dict.placeholder(object)  # to try: "0,0.5,1"
+  cfg.select.search.bound = config_dict.placeholder(object)  # to try: "none,0.15,probe"
   # What candidates are measured on: a share of the pool, which is held out by content
   # and never selected, or question files, which must not be those of evaluate.tasks.
   cfg.select.search.development = config_dict.FieldReference("10%", field_type=object)
-  cfg.select.search.images = config_dict.placeholder(str)  # for these question files
+  cfg.select.search.images = config_dict.placeholder(str)  # folders of their images
   # What all trials together may cost, as a share of the FLOPs of tuning on the full
-  # pool, held-out losses of bounds not counted. It says how long the tunes are, unless
-  # `steps` gives the number of steps of the first ones.
+  # pool, held-out losses of bounds not counted. It says how long the tunes are.
   cfg.select.search.cost = 0.05
+  # Steps of the first tunes; without a number, `cost` decides.
   cfg.select.search.steps = config_dict.placeholder(int)
   # Successive halving: the best 1 / halving of the candidates are tuned again with
   # halving times as many steps. The last one is tuned beside random rows.
@@ -244,10 +258,12 @@ def get_config() -> ml_collections.ConfigDict:
   # Above 1: the tuned model of the main arm scores the pool for another selection, and
   # so on.
   cfg.select.rounds = 1
-  cfg.select.control = True  # also tune and evaluate a random selection (arms/random)
+  cfg.select.control = (
+    True  # True: also tune and evaluate a random selection (arms/random)
+  )
 
   cfg.export_selection = ml_collections.ConfigDict()
-  cfg.export_selection.arm = "main"
+  cfg.export_selection.arm = "main"  # the arm to export, unless --arm names one
   # Some of verbatim, llava, llama_factory, ms_swift, trl, ids, weights and card (ids,
   # scores and config, to publish), separated by commas. None: the first two.
   cfg.export_selection.formats = config_dict.placeholder(object)
@@ -259,64 +275,73 @@ def get_config() -> ml_collections.ConfigDict:
   # Files of questions, or a benchmark with its files (docs/evaluation.md):
   # "a.jsonl;vqav2:questions.json,annotations.json".
   cfg.evaluate.tasks = config_dict.placeholder(object)
-  cfg.evaluate.images = config_dict.placeholder(object)  # None: the pool's folders
+  # The folders of the questions' images; None: the pool's.
+  cfg.evaluate.images = config_dict.placeholder(object)
   # Metrics of your own that question files may name, as module:function, separated by
   # commas (docs/extending.md).
   cfg.evaluate.metrics = config_dict.placeholder(object)
   cfg.evaluate.allow_leakage = False  # True: ask questions that are in the pool
-  cfg.evaluate.rules = ()  # (task, regex over the question); the first match decides
+  # Tasks by (task, regex over the question); the first match decides.
+  cfg.evaluate.rules = ()
   cfg.evaluate.limit = 0  # most questions, evenly over the tasks; 0: all
   cfg.evaluate.batch = 64  # questions per step
-  cfg.evaluate.max_new_tokens = 16
+  cfg.evaluate.max_new_tokens = 16  # most tokens of an answer
 
   # The command `compare` makes an arm, arms/<strategy>-<budget>-<seed>, for every
   # combination of these; `random` is always included at every budget, and so is an
   # arm `reference` if select.reference is given.
   cfg.compare = ml_collections.ConfigDict()
+  # The strategies that are compared, separated by commas.
   cfg.compare.strategies = config_dict.FieldReference("kl", field_type=object)
   # Further arms with other settings of `select`, each with a name:
   # "open: bound=none; flat: kl_weight=100, floor=0", or a dict of dicts.
   cfg.compare.variants = config_dict.placeholder(object)
+  # The budgets, as in select.budget, separated by commas.
   cfg.compare.budgets = config_dict.FieldReference("5%,20%,50%", field_type=object)
+  # The seeds (rng_seed) of which every arm is made once, separated by commas.
   cfg.compare.seeds = config_dict.FieldReference("0,1,2", field_type=object)
-  cfg.compare.full = True  # also tune on the whole pool (`full`), the costliest arm
+  cfg.compare.full = (
+    True  # True: also tune on the whole pool (`full`), the costliest arm
+  )
   # What all arms have in common: "epochs" (tune.epochs) or "steps" (as many steps as
   # tune.epochs take on the full pool; on the reference, if there is one and no `full`).
   cfg.compare.match = "epochs"
   cfg.compare.fresh_pools = False  # True: each seed draws a demo pool of its own
 
+  cfg.plan = ml_collections.ConfigDict()
   # The devices for which `plan` compiles the training and the scoring step, which need
   # not be present: a TPU slice (v5p-8, v5e-16, v6e:4x8), or GPUs (h100-8). The result
   # is an estimate for GPUs if jax's CUDA plug-in is not installed.
-  cfg.plan = ml_collections.ConfigDict()
   cfg.plan.topology = config_dict.placeholder(str)
   cfg.plan.mfu = 0.4  # assumed share of the devices' bfloat16 peak, for the hours
 
   cfg.report = ml_collections.ConfigDict()
-  cfg.report.title = "MLLM-Selector"
+  cfg.report.title = "MLLM-Selector"  # the title of report.html and compare.html
   return cfg.lock()
 
 
 def _add_recipe(section: ml_collections.ConfigDict) -> None:
   """Add the settings of a training, with the values of LLaVA-1.5's fine-tuning."""
-  section.epochs = 1
+  section.epochs = 1  # how often each row is seen
   section.batch = 128  # samples per step, over all devices
   # Gradient accumulation: a batch is processed in this many parts, one after the other.
   # It needs less memory and gives the same result.
   section.accumulate = 1
-  section.learning_rate = 2e-5
-  section.warmup = 0.03  # share of the steps
-  section.weight_decay = 0.0
-  section.b1 = 0.9
-  section.b2 = 0.999
-  section.clip = 1.0
-  section.first_moment = "float32"  # Adam's; bfloat16 saves 2 bytes per parameter
+  section.learning_rate = 2e-5  # the highest, after warm-up; then a cosine to 0
+  section.warmup = 0.03  # share of the steps in which the learning rate rises
+  section.weight_decay = 0.0  # decoupled, as in AdamW
+  section.b1 = 0.9  # Adam's decay of the first moment
+  section.b2 = 0.999  # Adam's decay of the second moment
+  section.clip = 1.0  # largest global norm of the gradient
+  # The type of Adam's first moment; bfloat16 saves 2 bytes per parameter.
+  section.first_moment = "float32"
   # What is trained: decoder (and projector), decoder_only, projector, or all.
   section.trainable = "decoder"
-  section.projector_learning_rate = config_dict.placeholder(float)  # None: the same
-  # LoRA: adapters of linear layers are trained instead of the layers.
+  # The projector's learning rate; None: the same.
+  section.projector_learning_rate = config_dict.placeholder(float)
   section.lora = ml_collections.ConfigDict()
-  section.lora.rank = 0  # 0: no LoRA
+  # LoRA: adapters of this rank are trained instead of linear layers; 0: no LoRA.
+  section.lora.rank = 0
   section.lora.alpha = 256.0  # an adapter's output is multiplied by alpha / rank
   # What has adapters: decoder, tower, projector, several of them, or all. `trainable`
   # must name them; a projector that it names beside them is trained whole. All three:
@@ -326,12 +351,13 @@ def _add_recipe(section: ml_collections.ConfigDict) -> None:
   section.group_by_modality_length = False
   section.row_length = 2048  # tokens of a packed row
   section.save_every = 500  # steps between checkpoints; 0: only when stopped
-  # How many checkpoints stay: the newest `keep`, and of the older ones the `keep_best`
-  # with the lowest mean training loss over the 50 steps before them. An interrupted run
-  # continues from the newest. The model that is written is that of the last step.
+  # How many of the newest checkpoints stay. An interrupted run continues from the
+  # newest. The model that is written is that of the last step.
   section.keep = 1
+  # How many of the older ones stay: those with the lowest mean training loss over the
+  # 50 steps before them.
   section.keep_best = 0
   # Above 0: the run ends if a loss exceeds this many times the mean of the 50 steps
   # before it.
   section.spike = 0.0
-  section.threads = 2
+  section.threads = 2  # threads that read images

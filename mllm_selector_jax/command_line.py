@@ -12,14 +12,11 @@ from ml_collections import config_flags
 from mllm_selector_jax import configs
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
+from mllm_selector_jax.usage.config_keys import list_shipped
+from mllm_selector_jax.usage.flag_table import SPECIAL
 
-# Flags that only some commands read, and these commands.
-READ_BY = {
-  "id": ("explain",),
-  "arm": ("tune", "evaluate", "explain", "export-selection", "clean"),
-  "ids": ("measure",),
-  "out": ("measure",),
-}
+# Keys that there were, as section and name, and what is given now.
+REPLACED = {("log", "tensorboard"): "log.trackers=tensorboard"}
 
 
 class Call(NamedTuple):
@@ -73,14 +70,25 @@ def parse_card(argv: list[str]) -> Path:
   return Path(folder.value)
 
 
-def list_shipped() -> list[str]:
-  """Lists the names of the configs that the package ships."""
-  folder = next(iter(configs.__path__))
-  return sorted(
-    name[:-3]
-    for name in os.listdir(folder)
-    if name.endswith(".py") and not name.startswith("_")
-  )
+def parse_push(argv: list[str]) -> tuple[Path, str, bool]:
+  """Parses the folder, the repository and `--public` of `push`.
+
+  Raises:
+    InputError: a flag is missing, or there is another one.
+  """
+  values = flags.FlagValues()
+  folder = flags.DEFINE_string("folder", None, "", flag_values=values)
+  repo = flags.DEFINE_string("repo", None, "", flag_values=values)
+  public = flags.DEFINE_bool("public", False, "", flag_values=values)
+  try:
+    rest = values([argv[0], *argv[2:]])[1:]
+  except flags.Error as error:
+    raise InputError(f"{error}. See --help for the flags.") from error
+  if rest or not folder.value or not repo.value:
+    raise InputError(
+      "push needs --folder=DIR, a card or a model, and --repo=OWNER/NAME."
+    )
+  return Path(folder.value), repo.value, public.value
 
 
 def parse(argv: list[str]) -> Call:
@@ -89,19 +97,61 @@ def parse(argv: list[str]) -> Call:
   Raises:
     InputError: a flag, key or value is wrong.
   """
+  values, rest, cfg = _read(argv)
+  if not values.workdir:
+    raise InputError("--workdir=DIR is needed: everything is written there.")
+  command = rest[0] if rest else "run"
+  if command not in COMMANDS or len(rest) > 1:
+    raise InputError(
+      f"{' '.join(rest)!r} is not a command; there are {', '.join(COMMANDS)}."
+    )
+  _refuse_unread(command, [name for name in SPECIAL if values[name].value])
+  return Call(
+    command,
+    cfg,
+    values.workdir,
+    values.force,
+    values.num_processes,
+    values.num_devices,
+    {
+      "ids": (values.id,) if values.id else (),
+      "arm": values.arm,
+      "lists": tuple(values.ids),
+      "out": values.out,
+    },
+  )
+
+
+def parse_config(argv: list[str]) -> Any:
+  """Parses a command line for its config alone; --workdir may be missing.
+
+  Raises:
+    InputError: a flag, key or value is wrong.
+  """
+  return _read(argv)[2]
+
+
+def asks_config(argv: list[str]) -> bool:
+  """Returns whether a command line asks for the config and for nothing else."""
+  return bool({"--print_config", "-print_config"} & set(argv[1:]))
+
+
+def _read(argv: list[str]) -> tuple[flags.FlagValues, list[str], Any]:
+  """Reads the flags, what is none (the command), and the config."""
   argv = [_resolve_config(argument) for argument in argv]
   values = flags.FlagValues()
   config = config_flags.DEFINE_config_file(
     "config", None, "", flag_values=values, sys_argv=argv
   )
-  workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
-  force = flags.DEFINE_bool("force", False, "", flag_values=values)
-  _, num_processes, _ = _define_meeting(values)
-  num_devices = flags.DEFINE_integer("num_devices", None, "", flag_values=values)
-  ids = flags.DEFINE_string("id", "", "", flag_values=values)  # may hold commas
-  arm = flags.DEFINE_string("arm", None, "", flag_values=values)
-  lists = flags.DEFINE_list("ids", [], "", flag_values=values)
-  out = flags.DEFINE_string("out", "", "", flag_values=values)
+  flags.DEFINE_string("workdir", None, "", flag_values=values)
+  flags.DEFINE_bool("force", False, "", flag_values=values)
+  flags.DEFINE_bool("print_config", False, "", flag_values=values)
+  _define_meeting(values)
+  flags.DEFINE_integer("num_devices", None, "", flag_values=values)
+  flags.DEFINE_string("id", "", "", flag_values=values)  # may hold commas
+  flags.DEFINE_string("arm", None, "", flag_values=values)
+  flags.DEFINE_list("ids", [], "", flag_values=values)
+  flags.DEFINE_string("out", "", "", flag_values=values)
   try:
     rest = values(argv)[1:]
     cfg = config.value
@@ -111,28 +161,7 @@ def parse(argv: list[str]) -> Call:
     raise InputError("--config=FILE is needed, for example --config=configs/demo.py.")
   if not hasattr(cfg, "rng_seed"):
     raise InputError("--config names a file whose get_config() gives no full config.")
-  if not workdir.value:
-    raise InputError("--workdir=DIR is needed: everything is written there.")
-  command = rest[0] if rest else "run"
-  if command not in COMMANDS or len(rest) > 1:
-    raise InputError(
-      f"{' '.join(rest)!r} is not a command; there are {', '.join(COMMANDS)}."
-    )
-  _refuse_unread(command, [f.name for f in (ids, arm, lists, out) if f.value])
-  return Call(
-    command,
-    cfg,
-    workdir.value,
-    force.value,
-    num_processes.value,
-    num_devices.value,
-    {
-      "ids": (ids.value,) if ids.value else (),
-      "arm": arm.value,
-      "lists": tuple(lists.value),
-      "out": out.value,
-    },
-  )
+  return values, rest, cfg
 
 
 def parse_meeting(argv: list[str]) -> tuple[str | None, int | None, int | None]:
@@ -164,8 +193,9 @@ def _define_meeting(values: flags.FlagValues) -> tuple[flags.FlagHolder, ...]:
 def _refuse_unread(command: str, flag_names: list[str]) -> None:
   """Refuses flags that the command does not read."""
   for name in flag_names:
-    if command not in READ_BY[name]:
-      *most, last = READ_BY[name]
+    if name not in COMMANDS[command].flags:
+      known = [other for other, each in COMMANDS.items() if name in each.flags]
+      *most, last = known
       readers = f"{', '.join(most)} and {last}" if most else last
       raise InputError(
         f"--{name} is read by {readers}, and not by {command}; leave it out."
@@ -190,6 +220,9 @@ def _resolve_config(argument: str) -> str:
 def _explain(argv: list[str], error: Exception) -> str:
   """Explains an exception of the flags or of the config file in one message."""
   if isinstance(error, (KeyError, AttributeError)):
+    for (section, key), new in REPLACED.items():  # in the command line or in the file
+      if re.match(rf"\W*(Key \W*)?{key}\b", str(error)):
+        return f"The key {section}.{key} was replaced. Give --config.{new} instead."
     match = re.search(r"\w+", str(error))
     missing_name = match[0] if match else ""
     for argument in argv:

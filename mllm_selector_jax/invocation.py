@@ -14,6 +14,7 @@ from mllm_selector_jax.runs.memory import keep_freed_memory
 from mllm_selector_jax.runs.standard_output import write_result
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, RunError, Stopped
+from mllm_selector_jax.usage.resolved_config import format_config
 
 # Commands that read the tokenizer and the image processor of a base, but no model.
 WITHOUT_MODELS = ("check", "prepare")
@@ -38,6 +39,17 @@ def run(argv: list[str], own_process: bool = False) -> int:
 
       folder = command_line.parse_card(argv)
       write_result(card.verify(folder, command_line.default_config()))
+      return 0
+    if argv[1:2] == ["push"]:
+      from mllm_selector_jax.pipeline import hub_push
+
+      write_result(hub_push.push(*command_line.parse_push(argv)))
+      return 0
+    if argv[1:2] == ["completion"]:  # with a shell, main has answered it
+      raise InputError("completion needs the name of a shell: bash or zsh.")
+    if command_line.asks_config(argv):
+      cfg = command_line.parse_config(argv)
+      write_result(format_config(cfg, command_line.default_config(), argv))
       return 0
     call = _agree_on_call(argv)
     if call is None:

@@ -54,9 +54,10 @@ ALLOWED = {
   "settings": PIPELINE | {"comparison", "planning"},
   "stages": PIPELINE | {"comparison", "pages", "planning"},
   "api": PIPELINE | {"configs", "settings", "stages"},
-  "command_line": {"configs", "stages"},
-  "invocation": PIPELINE | {"command_line", "settings", "stages"},
-  "main": {"command_line", "invocation", "runs", "stages"},
+  "usage": {"configs", "stages"},
+  "command_line": {"configs", "stages", "usage"},
+  "invocation": PIPELINE | {"command_line", "settings", "stages", "usage"},
+  "main": {"invocation", "runs", "usage"},
 }
 LONGEST_FILE = 350  # lines
 

@@ -41,6 +41,10 @@ def command(*arguments):
       "Did you mean --config.score.reference or --config.select.reference?",
     ),
     ([DEMO, "--workdir={}", "--config.tune.epochs=many"], "invalid literal"),
+    (
+      [DEMO, "--workdir={}", "--config.log.tensorboard=True"],
+      "The key log.tensorboard was replaced. Give --config.log.trackers=tensorboard",
+    ),
     ([DEMO, "--workdir={}", "--wrkdir=x"], "Unknown command line flag"),
     (["selct", DEMO, "--workdir={}"], "is not a command"),
     (["check", "--config=easy_vqa", "--workdir={}"], "pool.data names no file"),

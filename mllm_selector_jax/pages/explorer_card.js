@@ -86,7 +86,7 @@ function makeFacts(data, groups, place) {
   if (group) facts.push(["cluster", nameGroup(group)]);
   const necessity = rows.necessity[place] ?? null;
   if (necessity !== null) facts.push(["necessity", necessity.toFixed(3)]);
-  if (rows.rank[place] >= 0) facts.push(["rank, from 0", formatNumber(rows.rank[place])]);
+  if (rows.rank[place] >= 0) facts.push(["rank", formatNumber(rows.rank[place] + 1)]);
   const list = make("dl");
   for (const [name, text] of facts) {
     list.append(make("dt", { text: name }), make("dd", { text }));

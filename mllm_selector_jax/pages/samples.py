@@ -131,7 +131,8 @@ def _decision(
   if selection.judged.any():
     facts.append(("seed model", findings.describe_knowledge(selection, row)))
   if selection.rank[row] >= 0:
-    facts.append(("rank, from 0", f"{selection.rank[row]:,}"))
+    rank = f"{selection.rank[row] + 1:,} of {selection.kept.sum():,}"
+    facts.append(("rank", rank))  # as `explain` says it
   if math.isfinite(necessity):
     facts.append(("necessity", f"{necessity:.3f}"))
     bar = necessity if 0 <= necessity <= 1 else None

@@ -12,6 +12,7 @@ from mllm_selector_jax.inputs.questions import (
   read_questions,
   task_names,
 )
+from mllm_selector_jax.pipeline import trackers
 from mllm_selector_jax.pipeline.kept_evaluations import set_aside
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
@@ -65,6 +66,8 @@ def evaluate_arm(run: Run, arm: str) -> None:
       artifacts.write_json(folder / "results.json", results)
       lines = "".join(json.dumps(line) + "\n" for line in predictions)
       artifacts.write_text(folder / "predictions.jsonl", lines)
+    with trackers.track(run, f"evaluate {arm}") as log:
+      log(_list_figures(results), 1)
     macro = results["macro"]
     run.say(
       f"evaluate {arm}: macro accuracy {macro['value']:.3f}"
@@ -76,6 +79,17 @@ def evaluate_arm(run: Run, arm: str) -> None:
 
   set_aside(run, run.workdir.evaluation(arm), recipe)
   run.make(run.workdir.evaluation(arm), recipe, build, together=True)
+
+
+def _list_figures(results: dict) -> dict[str, float | None]:
+  """Return the figures of an evaluation under the names that trackers show."""
+  totals = {"macro": results["macro"]}
+  totals |= {f"task/{name}": total for name, total in results["tasks"].items()}
+  return {
+    f"{name}/{kind}": total[kind]
+    for name, total in totals.items()
+    for kind in ("value", "low", "high")
+  }
 
 
 def _describe_unasked(unasked: dict) -> list[str]:

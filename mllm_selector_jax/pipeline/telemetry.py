@@ -1,4 +1,4 @@
-"""Reports the progress of a training: console lines, JSONL files and TensorBoard.
+"""Reports the progress of a training: console lines, JSONL files and trackers.
 
 The files are in `logs/<stage>/` of the workdir. They hold times, which differ between
 runs, and are therefore not part of any artifact.
@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from mllm_selector_jax.pipeline.board import import_board
+from mllm_selector_jax.pipeline import trackers
 from mllm_selector_jax.runs import peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.training import peaks
@@ -32,9 +32,8 @@ def watch(run: Run, title: str, steps: int) -> Iterator[Callable[[Observed], Non
     steps: How many steps the training has.
 
   Raises:
-    InputError: `log.tensorboard` is on, and its writer is not installed.
+    InputError: The package of a tracker of `log.trackers` is not installed.
   """
-  writer = _open_board(run, title)
   peak = peaks.peak_flops(jax.devices()[0])
   peak = peak and peak * jax.device_count()
   path = run.workdir.logs / title.replace(" ", "-") / "steps.jsonl"
@@ -46,27 +45,23 @@ def watch(run: Run, title: str, steps: int) -> Iterator[Callable[[Observed], Non
       run.say(describe(title, steps, window, peak))
       window.clear()
 
-  def observe(observed: Observed) -> None:
+  def observe(observed: Observed, log: trackers.Log) -> None:
     nonlocal spoken
     line = {**observed.metrics, **rates([observed], peak)}
     line["compiling"] = observed.compiling
     if peers.is_first_process():
       _append(path, line)
-    if writer is not None:
-      for name, value in line.items():
-        if name != "step" and value is not None:
-          writer.add_scalar(name, value, line["step"])
+    log({name: line[name] for name in line if name != "step"}, line["step"])
     window.append(observed)
     if time.monotonic() - spoken >= LINES_EVERY:
       spoken = time.monotonic()
       speak()
 
-  try:
-    yield observe
-  finally:
-    speak()
-    if writer is not None:
-      writer.close()
+  with trackers.track(run, title) as log:
+    try:
+      yield lambda observed: observe(observed, log)
+    finally:
+      speak()
 
 
 def rates(window: list[Observed], peak: float | None) -> dict[str, float | None]:
@@ -115,14 +110,3 @@ def _append(path: Path, line: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
       file.write(json.dumps(line) + "\n")
-
-
-def _open_board(run: Run, title: str) -> Any:
-  """Open TensorBoard's writer if the config asks for it; earlier steps are kept."""
-  if not run.cfg.log.tensorboard:
-    return None
-  board = import_board()
-  if not peers.is_first_process():
-    return None
-  folder = run.workdir.logs / title.replace(" ", "-")
-  return board.SummaryWriter(str(folder))

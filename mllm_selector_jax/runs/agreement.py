@@ -24,7 +24,7 @@ MAY_DIFFER = {
   "score.threads": _OWN_THREADS,
   "tune.threads": _OWN_THREADS,
   "prepare.workers": _OWN_THREADS,
-  "log.tensorboard": "only the first process writes event files",
+  "log.trackers": "only the first process has trackers",
 }
 # Settings of jax that change programs or numbers, and are often set by the environment.
 _JAX = (

@@ -18,6 +18,7 @@ from mllm_selector_jax.inputs import base_model, held_out
 from mllm_selector_jax.models.config import ATTENTION, REMAT
 from mllm_selector_jax.pipeline.candidates import read_bound
 from mllm_selector_jax.pipeline.export_arm import choose_forms
+from mllm_selector_jax.pipeline.trackers import choose_trackers
 from mllm_selector_jax.pipeline.tuning_recipe import read_modules
 from mllm_selector_jax.planning import topology
 from mllm_selector_jax.scoring import signals
@@ -285,7 +286,7 @@ KEYS: dict[str, Check] = {
   "mesh.data": _axis,
   "mesh.fsdp": _axis,
   "mesh.tensor": _axis,
-  "log.tensorboard": flag,
+  "log.trackers": all_of(texts, parsed(choose_trackers)),
   "align.rows": _rows,
   **_named("align", RECIPE),
   "seed.rows": _rows,

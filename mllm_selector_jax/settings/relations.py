@@ -7,8 +7,7 @@ from mllm_selector_jax import listing, mesh_shape
 from mllm_selector_jax.comparison.comparison_plan import read_plan
 from mllm_selector_jax.inputs import questions
 from mllm_selector_jax.inputs.drawn_demo import is_drawn, make_options
-from mllm_selector_jax.pipeline import candidates
-from mllm_selector_jax.pipeline.board import import_board
+from mllm_selector_jax.pipeline import candidates, trackers
 from mllm_selector_jax.pipeline.scored_models import check_folders, check_reference
 from mllm_selector_jax.pipeline.search import development_files, search_space
 from mllm_selector_jax.pipeline.tuning_recipe import check_section
@@ -23,6 +22,7 @@ WHOLE = ("run", "compare")  # commands that run all stages
 SCORERS = (*WHOLE, "seed", "score")
 MAKERS = (*SCORERS, "select")
 ASKERS = (*WHOLE, "evaluate")
+TRACKED = (*MAKERS, "align", "tune", "evaluate")  # what trackers show
 
 
 def check_settings(run: Run, command: str) -> None:
@@ -121,8 +121,8 @@ def _check_evaluation(run: Run, command: str) -> None:
 
 
 def _check_log(run: Run, command: str) -> None:
-  if run.cfg.log.tensorboard and command in MAKERS:
-    import_board()
+  if command in TRACKED:
+    trackers.check_packages(run.cfg.log.trackers)
 
 
 RELATIONS: tuple[Callable[[Run, str], None], ...] = (

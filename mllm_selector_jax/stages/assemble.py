@@ -1,6 +1,6 @@
 """assemble: makes a base directory of a decoder, a vision tower and a projector.
 
-  mllm-selector assemble --decoder=lmsys/vicuna-7b-v1.5 \
+  mllm-selector assemble --decoder=lmsys/vicuna-7b-v1.5 \\
       --vision=openai/clip-vit-large-patch14-336 --out=bases/llava-7b
 
 It also converts a checkpoint in LLaVA's own format, given as --decoder without
@@ -13,7 +13,6 @@ from typing import Any
 
 from absl import flags
 
-from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.runs.standard_output import write_result
 from mllm_selector_jax.types import InputError
 
@@ -45,6 +44,8 @@ def assemble() -> None:
       "assemble needs --decoder=DIR, --out=DIR and, unless the decoder is one of"
       " LLaVA's own checkpoints, --vision=DIR."
     )
+  from mllm_selector_jax.models import huggingface  # the help does not wait for it
+
   out = Path(_OUT.value)
   if out.exists() and any(out.iterdir()):
     raise InputError(f"--out={out}: the folder is not empty; give another one.")

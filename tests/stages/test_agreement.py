@@ -91,7 +91,7 @@ def test_what_may_differ_does(made):
     fork_each(
       made / "work",
       made / "config.py",
-      ["check", "--config.seed.threads=1", "--config.log.tensorboard=True"],
+      ["check", "--config.seed.threads=1", "--config.log.trackers=tensorboard"],
       ["check", "--config.seed.threads=3", "--config.prepare.workers=1"],
     )
   )

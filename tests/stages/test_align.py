@@ -20,7 +20,7 @@ SETTINGS = {
   "align.batch": 16,
   "align.row_length": 80,
   "align.accumulate": 2,
-  "log.tensorboard": True,
+  "log.trackers": "tensorboard",
 }
 
 

@@ -131,6 +131,9 @@ def test_picks_are_what_they_say(workdir):
   shown = {pick.name: pick.rows for pick in picks.pick_rows(run.pool, selection)}
   first = shown["Kept, ranked first"]
   np.testing.assert_array_equal(selection.rank[first], np.arange(len(first)))
+  facts = [dict(cards._decision(selection, row)[0]) for row in first[:2]]
+  kept = f"{selection.kept.sum():,}"
+  assert [fact["rank"] for fact in facts] == [f"1 of {kept}", f"2 of {kept}"]
   assert selection.kept[shown["Kept, at random"]].all()
   assert findings.is_suspect(selection)[shown["Suspect, left out"]].all()
   near = shown["Near the threshold"]

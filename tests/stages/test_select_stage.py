@@ -170,6 +170,9 @@ def test_explain_says_why_and_what_would_change_it(select):
       assert reason.removeprefix("set aside: ") in text
       continue
     assert f"{'kept' if table['kept'][i] else 'not kept'}: {reason} (" in text
+    if table["kept"][i]:
+      rank = table["rank"][i] + 1
+      assert f"; rank {rank:,} of {sum(table['kept']):,}" in text
     assert f"group: {table['group_name'][i]}," in text and "nearest kept row" in text
     if reason == "below threshold":
       least = int(text.split("a budget of ")[1].split()[0])

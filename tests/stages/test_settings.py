@@ -97,7 +97,7 @@ WRONG = {
   "mesh.data": (0, -2, *NOT_WHOLE),
   "mesh.fsdp": (0, -2, *NOT_WHOLE),
   "mesh.tensor": (0, -2, *NOT_WHOLE),
-  "log.tensorboard": NOT_FLAG,
+  "log.trackers": ("tensorbord", "wandb,comet", ["x"], *NOT_TEXTS),
   "align.rows": BUDGET,
   "seed.rows": BUDGET,
   **{f"{s}.{k}": v for s in ("align", "seed", "tune") for k, v in RECIPE.items()},
