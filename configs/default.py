@@ -279,12 +279,27 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.compare.match = "epochs"
   cfg.compare.fresh_pools = False  # True: each seed draws a demo pool of its own
 
-  # The devices for which `plan` compiles the training and the scoring step, which need
-  # not be present: a TPU slice (v5p-8, v5e-16, v6e:4x8), or GPUs (h100-8). The result
-  # is an estimate for GPUs if jax's CUDA plug-in is not installed.
   cfg.plan = ml_collections.ConfigDict()
+  # The devices for which `plan` compiles the training and the scoring step, which need
+  # not be present: TPU slices (v4-8, v5p-8, v5e-16, v6e:4x8), or GPUs (rtx4090-1,
+  # l40s-4, a100-40gb-8, a100-80gb-8, h100-8, h200-1, b200-8). Of several, separated by
+  # commas, the cheapest is taken that the run fits. The result is an estimate for GPUs
+  # if jax's CUDA plug-in is not installed.
   cfg.plan.topology = config_dict.placeholder(str)
-  cfg.plan.mfu = 0.4  # assumed share of the devices' bfloat16 peak, for the hours
+  # The pool, if none has been checked: its rows, and means of a row. `tokens` counts
+  # those of images too (None: 200 beside them), and 0.9 `images` stand for one in nine
+  # of ten rows, of `image_size` pixels each.
+  cfg.plan.rows = config_dict.placeholder(int)
+  cfg.plan.tokens = config_dict.placeholder(float)
+  cfg.plan.images = 1.0
+  cfg.plan.image_size = "640x480"
+  # Or the pool_summary.json of a pool that was checked elsewhere.
+  cfg.plan.summary = config_dict.placeholder(str)
+  # The model FLOPs utilisation that a training showed on these devices. Without it,
+  # executed FLOPs are taken to run at .25 to .4 of the peak.
+  cfg.plan.mfu = config_dict.placeholder(float)
+  # What a device costs for an hour: a number, or prices by kind ("h100=2.5,v5e=1.2").
+  cfg.plan.price = config_dict.placeholder(object)
 
   cfg.report = ml_collections.ConfigDict()
   cfg.report.title = "MLLM-Selector"

@@ -166,8 +166,14 @@ WRONG = {
   "compare.full": NOT_FLAG,
   "compare.match": ("rows", None),
   "compare.fresh_pools": NOT_FLAG,
-  "plan.topology": ("v9-8", "v5p", "v5e-3", "h100-0", "", 5),
-  "plan.mfu": (0.0, *SHARE),
+  "plan.topology": ("v9-8", "v5p", "v5e-3", "h100-0", "v5e-8,a100-8", "", 5),
+  "plan.rows": OPTIONAL_SIZE,
+  "plan.tokens": (0.5, "1", True, float("nan")),
+  "plan.images": (-1.0, 2000.0, *NOT_NUMBER),
+  "plan.image_size": ("640", "0x480", "640x480x3", 640, None, True),
+  "plan.summary": NAME,
+  "plan.mfu": (0.0, -0.1, 1.1, "1", True, float("nan")),
+  "plan.price": (0.0, -1.0, "free", "a100=2", "h100=0", "h100=2,v9=1", True),
   "report.title": (5, None),
 }
 
