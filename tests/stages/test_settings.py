@@ -15,6 +15,7 @@ from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.data.pools_on_the_spot import make_record
+from tests.stages.plan.wrong_values import PLAN
 from tests.test_configs import NAMES
 
 NOT_WHOLE = (1.5, "1", True, None)
@@ -166,14 +167,7 @@ WRONG = {
   "compare.full": NOT_FLAG,
   "compare.match": ("rows", None),
   "compare.fresh_pools": NOT_FLAG,
-  "plan.topology": ("v9-8", "v5p", "v5e-3", "h100-0", "v5e-8,a100-8", "", 5),
-  "plan.rows": OPTIONAL_SIZE,
-  "plan.tokens": (0.5, "1", True, float("nan")),
-  "plan.images": (-1.0, 2000.0, *NOT_NUMBER),
-  "plan.image_size": ("640", "0x480", "640x480x3", 640, None, True),
-  "plan.summary": NAME,
-  "plan.mfu": (0.0, -0.1, 1.1, "1", True, float("nan")),
-  "plan.price": (0.0, -1.0, "free", "a100=2", "h100=0", "h100=2,v9=1", True),
+  **PLAN,
   "report.title": (5, None),
 }
 
