@@ -23,7 +23,7 @@ from mllm_selector_jax.data.images.image_forms import native_form
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface.model_families import find_family
 from mllm_selector_jax.pipeline.score_pool import make_options
-from mllm_selector_jax.planning import jobs, topology
+from mllm_selector_jax.planning import run_steps, topology
 
 ROW_LENGTH, BATCH_ROWS = 8192, 4
 # The shipped config of each job, and of the cases that have their own.
@@ -179,16 +179,15 @@ def run_case(name: str, job: str, arguments: argparse.Namespace) -> None:
     f" {pool.tokens[kept].mean():.0f} tokens and {pool.tiles[kept].mean():.0f} tiles",
     flush=True,
   )
-  steps = jobs.describe_steps(
+  steps = run_steps.RunSteps(
     read_config(CASES[name]()),
     {"tune": cfg.tune} if is_training else {},
     {"tune": int(pool.ok.sum()) // 5},
     None if is_training else make_options(cfg),
     pool,
-    topology.describe(arguments.topology),
-    cfg.mesh.to_dict(),
   )
-  for text in steps:
+  devices = topology.describe(arguments.topology)
+  for text in run_steps.describe_steps(steps, devices, cfg.mesh.to_dict()):
     print(text, flush=True)
 
 

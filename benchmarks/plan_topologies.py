@@ -19,11 +19,12 @@ from benchmarks import scoring_models
 from benchmarks.pool_columns import describe_drawn
 from benchmarks.pool_like_665k import ROWS, draw_pool
 from mllm_selector_jax.pipeline.score_pool import make_options
-from mllm_selector_jax.planning import estimate, jobs, topology
+from mllm_selector_jax.planning import estimate, hours, run_steps, topology
 from mllm_selector_jax.scoring import passes
 from mllm_selector_jax.scoring.engine import plan_pass
 
 IMAGE_TOKENS = 576  # of LLaVA-1.5's image
+MFU = 0.4
 CASES = {
   "full": ("llava15_7b", "v5p-8"),
   "lora": ("llava15_7b_lora", "v5e-8"),
@@ -62,8 +63,8 @@ def run_case(name: str, pool: Any, arguments: argparse.Namespace) -> None:
   score = make_options(cfg) if name == "score" else None
   sections = {} if score else {"tune": cfg.tune}
   count = len(rows) // 5
-  given = config, sections, {"tune": count}, score, pool, found, cfg.mesh.to_dict()
-  for text in jobs.describe_steps(*given):
+  steps = run_steps.RunSteps(config, sections, {"tune": count}, score, pool)
+  for text in run_steps.describe_steps(steps, found, cfg.mesh.to_dict()):
     print(text, flush=True)
   if score:
     packed = plan_pass(passes.MAIN, pool, rows, score)
@@ -72,10 +73,10 @@ def run_case(name: str, pool: Any, arguments: argparse.Namespace) -> None:
   else:
     flops = estimate.train_flops(config, cfg.tune, pool, rows) * count
     what = f"an epoch of {count:,} rows"
-  rate = found.peak * len(found.devices) * cfg.plan.mfu
+  rate = hours.Rate(found.peak * len(found.devices), cfg.plan.mfu or MFU)
   print(
-    f"{what}: {flops:.3g} FLOPs, about {estimate.duration(flops / rate)} at an MFU of"
-    f" {cfg.plan.mfu:.0%}",
+    f"{what}: {flops:.3g} FLOPs, about {hours.duration(rate.seconds(flops, flops)[0])}"
+    f" at an MFU of {rate.mfu:.0%}",
     flush=True,
   )
 

@@ -310,10 +310,25 @@ def get_config() -> ml_collections.ConfigDict:
 
   cfg.plan = ml_collections.ConfigDict()
   # The devices for which `plan` compiles the training and the scoring step, which need
-  # not be present: a TPU slice (v5p-8, v5e-16, v6e:4x8), or GPUs (h100-8). The result
-  # is an estimate for GPUs if jax's CUDA plug-in is not installed.
+  # not be present: TPU slices (v4-8, v5p-8, v5e-16, v6e:4x8), or GPUs (rtx4090-1,
+  # l40s-4, a100-40gb-8, a100-80gb-8, h100-8, h200-1, b200-8). Of several, separated by
+  # commas, the cheapest is taken that the run fits. The result is an estimate for GPUs
+  # if jax's CUDA plug-in is not installed.
   cfg.plan.topology = config_dict.placeholder(str)
-  cfg.plan.mfu = 0.4  # assumed share of the devices' bfloat16 peak, for the hours
+  # The number of rows, if no pool has been checked.
+  cfg.plan.rows = config_dict.placeholder(int)
+  # The mean number of tokens of a row, with those of its images; None: 200 beside them.
+  cfg.plan.tokens = config_dict.placeholder(float)
+  # The mean number of images of a row; 0.9 stands for one in nine of ten rows.
+  cfg.plan.images = 1.0
+  cfg.plan.image_size = "640x480"  # the pixels of an image: width x height
+  # The pool_summary.json of a pool that was checked elsewhere, in place of these four.
+  cfg.plan.summary = config_dict.placeholder(str)
+  # The model FLOPs utilisation that a training showed on these devices. Without it,
+  # executed FLOPs are taken to run at .25 to .4 of the peak.
+  cfg.plan.mfu = config_dict.placeholder(float)
+  # What a device costs for an hour: a number, or prices by kind ("h100=2.5,v5e=1.2").
+  cfg.plan.price = config_dict.placeholder(object)
 
   cfg.report = ml_collections.ConfigDict()
   cfg.report.title = "MLLM-Selector"  # the title of report.html and compare.html

@@ -205,8 +205,8 @@ def split_paths(value: str | tuple | list | None) -> list[str]:
   return [str(path) for path in value or ()]
 
 
-def draw_rows(pool: pool_table.PoolTable, count: int, seed: int) -> np.ndarray:
-  """That many usable rows at random, ascending."""
+def draw_rows(pool: Any, count: int, seed: int) -> np.ndarray:
+  """That many usable rows at random, ascending; of a pool, its column `ok` is read."""
   rows = np.flatnonzero(pool.ok)
   chosen = np.random.default_rng(seed).permutation(rows)[:count]
   return np.sort(chosen)

@@ -25,6 +25,22 @@ class Settings(NamedTuple):
   trainable: int = 0
 
 
+class Change(NamedTuple):
+  """Settings that let a step take less memory.
+
+  Attributes:
+    values: By key, as on the command line.
+    text: What follows the settings in a message.
+  """
+
+  values: dict[str, Any]
+  text: str
+
+
+# LLaVA trains adapters at 2e-4 and the decoder at 2e-5 (scripts/v1_5/finetune*.sh).
+LORA_RATE = 10
+
+
 def needed_bytes(program: Program) -> float | None:
   """Return the bytes that a step needs on one device.
 
@@ -56,26 +72,16 @@ def describe(
     model_flops: Model FLOPs of the step, as in MFU.
     settings: The settings that advice may change.
   """
-  shape, memory, needed = program.shape, program.memory, needed_bytes(program)
-  fits = "fits" if does_fit(program, topology) else "does NOT fit"
-  amount = "more than" if needed is None else f"{size(needed)} of"
-  if memory is None:
-    parts = f"arguments {size(program.arguments)}; {program.refused}"
-  else:
-    parts = (
-      f"arguments {size(memory.arguments)}, temporaries {size(memory.temporaries)},"
-      f" outputs {size(memory.outputs)}, code {size(memory.code)}"
-    )
+  shape, memory = program.shape, program.memory
   counted = ""
   if program.counted:
     counted = f"; the compiler counts {program.counted:.3g} per device, each loop once"
   lines = [
-    f"{program.title}: {'' if topology.exact else 'an estimate: '}{fits}: {amount}"
-    f" {size(topology.memory)} per device ({parts})",
+    describe_need(program, topology),
     f"  {program.steps:,} steps of {shape.rows} rows x {shape.length} tokens, with"
     f" places for {shape.shards * shape.tiles} tiles of images and"
-    f" {shape.shards * shape.supervised:,} targets; compiled in"
-    f" {program.seconds:.0f} s",
+    f" {shape.shards * shape.supervised:,} targets; compiled"
+    f" {'before' if program.kept else 'now'} in {program.seconds:.0f} s",
     f"  FLOPs per step: {model_flops:.3g} of the model, {program.executed:.3g} executed"
     f" (with padding, recomputation and masked attention){counted}",
   ]
@@ -85,51 +91,102 @@ def describe(
   return "\n".join(lines + suggest(program, topology, settings))
 
 
+def describe_need(program: Program, topology: Topology) -> str:
+  """Describe in a line what a step needs, and whether it fits."""
+  memory, needed = program.memory, needed_bytes(program)
+  fits = "fits" if does_fit(program, topology) else "does NOT fit"
+  amount = "more than" if needed is None else f"{size(needed)} of"
+  if memory is None:
+    parts = f"arguments {size(program.arguments)}; {program.refused}"
+  else:
+    parts = (
+      f"arguments {size(memory.arguments)}, temporaries {size(memory.temporaries)},"
+      f" outputs {size(memory.outputs)}, code {size(memory.code)}"
+    )
+  return (
+    f"{program.title}: {'' if topology.exact else 'an estimate: '}{fits}: {amount}"
+    f" {size(topology.memory)} per device ({parts})"
+  )
+
+
 def suggest(program: Program, topology: Topology, settings: Settings) -> list[str]:
   """List what to change if a step does not fit, the cheapest change first."""
-  if does_fit(program, topology):
-    return []
-  devices = math.prod(settings.mesh.values())
-  ways = settings.mesh["data"] * settings.mesh["fsdp"]
-  section, changes = settings.section, []
+  changes = [
+    ", ".join(f"{key}={value}" for key, value in change.values.items()) + change.text
+    for change in list_changes(program, topology, settings)
+  ]
   full = program.arguments / topology.memory
-  if settings.mesh["data"] > 1:
-    changes.append(
-      f"mesh.data=1, mesh.fsdp={ways}: parameters"
-      f"{'' if section is None else ' and optimizer state'} sharded over all devices"
-    )
-  if section is None:
-    if program.shape.rows > ways:
-      changes.append(f"score.batch_rows={max(ways, program.shape.rows // 2)}")
-    elif full < 0.5:
-      changes.append(
-        f"score.row_length={program.shape.length // 2}, if rows are shorter"
-      )
-  else:
-    rows = program.shape.rows // program.shape.shards
-    if settings.remat != "full":
-      changes.append("model.remat=full: only the layers' inputs are kept")
-    if rows > 1 and full < 1:
-      parts = min(section.accumulate * 2, section.accumulate * rows)
-      changes.append(
-        f"{settings.name}.accumulate={parts}: {rows} packed rows per device and"
-        f" micro-batch become {-(-rows // 2)}"
-      )
-    if section.first_moment == "float32":
-      saved = size(2 * settings.trainable / devices)
-      changes.append(
-        f"{settings.name}.first_moment=bfloat16: about {saved} less per device"
-      )
-    if not section.lora.rank and section.trainable != "projector":
-      saved = size(8 * settings.trainable / devices)
-      every = section.trainable == "all"
-      modules = f", {settings.name}.lora.modules=all" if every else ""
-      part = "model" if every else "decoder"
-      changes.append(
-        f"{settings.name}.lora.rank=128{modules}: no moments and gradients of the"
-        f" {part}, at least {saved} less per device"
-      )
-  if full > 0.5:
-    count = math.ceil(devices * full / 0.5)
+  if full > 0.5 and not does_fit(program, topology):
+    count = math.ceil(math.prod(settings.mesh.values()) * full / 0.5)
     changes.append(f"more devices: {count} hold the arguments in half of their memory")
   return [f"  change: {change}" for change in changes]
+
+
+def list_changes(
+  program: Program, topology: Topology, settings: Settings
+) -> list[Change]:
+  """List the settings to change if a step does not fit, the cheapest change first.
+
+  Those that leave the result as it is come before those that do not.
+  """
+  if does_fit(program, topology):
+    return []
+  ways = settings.mesh["data"] * settings.mesh["fsdp"]
+  changes = []
+  if settings.mesh["data"] > 1:
+    values = {"mesh.data": 1, "mesh.fsdp": ways}
+    state = "" if settings.section is None else " and optimizer state"
+    changes.append(Change(values, f": parameters{state} sharded over all devices"))
+  full = program.arguments / topology.memory
+  if settings.section is not None:
+    return changes + _list_training_changes(program, topology, settings)
+  if program.shape.rows > ways:
+    rows = max(ways, program.shape.rows // _find_parts(program, topology))
+    changes.append(Change({"score.batch_rows": rows}, ": fewer packed rows per step"))
+  elif full < 0.5:
+    values = {"score.row_length": program.shape.length // 2}
+    changes.append(Change(values, ", if rows are shorter"))
+  return changes
+
+
+def _list_training_changes(
+  program: Program, topology: Topology, settings: Settings
+) -> list[Change]:
+  section, name, changes = settings.section, settings.name, []
+  devices = math.prod(settings.mesh.values())
+  rows = program.shape.rows // program.shape.shards
+  if settings.remat != "full":
+    values = {"model.remat": "full"}
+    changes.append(Change(values, ": only the layers' inputs are kept"))
+  if rows > 1 and program.arguments < topology.memory:
+    parts = min(_find_parts(program, topology), rows)
+    parts = min(section.accumulate * parts, section.batch)
+    text = f": {rows} packed rows per device and micro-batch become"
+    left = -(-rows * section.accumulate // parts)
+    changes.append(Change({f"{name}.accumulate": parts}, f"{text} {left}"))
+  if section.first_moment == "float32":
+    saved = size(2 * settings.trainable / devices)
+    values = {f"{name}.first_moment": "bfloat16"}
+    changes.append(Change(values, f": about {saved} less per device"))
+  if not section.lora.rank and section.trainable != "projector":
+    saved = size(8 * settings.trainable / devices)
+    every = section.trainable == "all"
+    rate = float(f"{LORA_RATE * section.learning_rate:.6g}")
+    values = {f"{name}.lora.rank": 128} | (
+      {f"{name}.lora.modules": "all"} if every else {}
+    )
+    values[f"{name}.learning_rate"] = rate
+    part = "model" if every else "decoder"
+    text = f": no moments and gradients of the {part}, at least {saved} less per device"
+    changes.append(Change(values, text))
+  return changes
+
+
+def _find_parts(program: Program, topology: Topology) -> int:
+  """Return the power of two by which temporaries have to shrink, 2 at the least."""
+  needed = needed_bytes(program)
+  room = topology.memory - program.arguments
+  if needed is None or room <= 0:
+    return 2
+  ratio = (needed - program.arguments) / room
+  return 2 ** max(1, math.ceil(math.log2(max(ratio, 1.0))))

@@ -1,4 +1,4 @@
-"""Estimates the FLOPs, time and disk of the long stages."""
+"""Counts the FLOPs of the long stages, and the parameters of models."""
 
 import math
 import time
@@ -16,9 +16,6 @@ from mllm_selector_jax.pipeline.flops import make_row_rates, row_flops, row_pair
 from mllm_selector_jax.pipeline.tuning_recipe import add_adapter
 from mllm_selector_jax.training import work
 from mllm_selector_jax.training.train_step import split_params
-
-EFFICIENCY = 0.3  # assumed share of the measured matmul rate, a cautious guess
-SHARD_BYTES = 200  # approximate size of a score-table row without its embedding
 
 
 def train_flops(
@@ -88,21 +85,6 @@ def count_trainable(config: MllmConfig, section: Any) -> int:
   return sum(math.prod(x.shape) for x in jax.tree.leaves(trained))
 
 
-def disk_bytes(config: MllmConfig, sections: list[Any], rows: int) -> float:
-  """Estimate the bytes on disk: a model and a checkpoint per training, and scores.
-
-  Args:
-    config: The model's config.
-    sections: The recipe of each training.
-    rows: How many rows are scored.
-  """
-  model = sum(parameter_counts(config).values())
-  # The exported model has 4 bytes per parameter; the last checkpoint has the trained
-  # parameters and Adam's two moments.
-  total = sum(4 * model + 12 * count_trainable(config, section) for section in sections)
-  return total + rows * (4 * min(config.decoder.width, 256) + SHARD_BYTES)
-
-
 def measure_matmul(dtype: str, side: int = 1024) -> float:
   """Measure the FLOP/s of a square matmul, for all devices of this process."""
   x = jnp.ones((side, side), dtype)
@@ -115,12 +97,3 @@ def measure_matmul(dtype: str, side: int = 1024) -> float:
     best = min(best, time.perf_counter() - start)
   devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
   return 2 * side**3 / best * devices
-
-
-def duration(seconds: Any) -> str:
-  """Format seconds as seconds, minutes or hours."""
-  if seconds < 90:
-    return f"{max(seconds, 1):.0f} s"
-  if seconds < 5400:
-    return f"{seconds / 60:.0f} min"
-  return f"{seconds / 3600:.1f} h"

@@ -1,6 +1,7 @@
 """Compiles the real training and scoring steps for devices that need not be present.
 
-Parameters, optimizer state and batches are only shapes; nothing is allocated.
+Parameters, optimizer state and batches are only shapes; nothing is allocated. What a
+program told is kept (kept_programs.py), so that no step is compiled twice.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.pipeline import fine_tune
 from mllm_selector_jax.pipeline.tuning_recipe import add_adapter
-from mllm_selector_jax.planning import counting
+from mllm_selector_jax.planning import counting, kept_programs
 from mllm_selector_jax.scoring import engine
 from mllm_selector_jax.scoring.score_step import make_score_step
 from mllm_selector_jax.scoring.signals import list_token_signals
@@ -70,6 +71,7 @@ class Program:
       loop once; None if it gives none.
     collectives: Bytes per step and device, by kind of collective.
     seconds: Seconds that compiling took.
+    kept: Whether the step was compiled earlier, and its figures were kept.
   """
 
   title: str
@@ -83,6 +85,7 @@ class Program:
   counted: float | None
   collectives: dict[str, int]
   seconds: float
+  kept: bool = False
 
 
 def choose_attention(config: MllmConfig, platform: str) -> MllmConfig:
@@ -128,12 +131,15 @@ class Step(NamedTuple):
     arguments: Shapes and shardings of its arguments.
     steps: Number of steps in the stage.
     shape: Shape of a batch.
+    identity: What decides the program beside the mesh, for `kept_programs`; None for a
+      program that is not kept, since code outside this package decides it too.
   """
 
   call: Any
   arguments: tuple[Any, ...]
   steps: int
   shape: assembly.Shape
+  identity: dict[str, Any] | None = None
 
 
 def describe_train(
@@ -174,7 +180,15 @@ def describe_train(
     config, optimizer, state_layout, options.accumulate, ways
   )
   arguments = train_step.State(trainable, moments), frozen, abstract_batch(shape, mesh)
-  return Step(fn, arguments, len(steps), shape)
+  # The number of steps decides the schedule's values, and neither memory nor FLOPs.
+  identity = {
+    "step": "train",
+    "config": kept_programs.describe_dataclass(config),
+    "optimizer": kept_programs.describe_dataclass(options.optimizer),
+    "trained": [options.trainable, options.accumulate],
+    "shape": kept_programs.describe_dataclass(shape),
+  }
+  return Step(fn, arguments, len(steps), shape, identity)
 
 
 def compile_train(
@@ -192,15 +206,15 @@ def compile_train(
   return _compile(title, step, mesh)
 
 
-def compile_score(
+def describe_score(
   config: MllmConfig,
   options: engine.ScoreOptions,
   pool: Any,
   rows: np.ndarray,
   mesh: Mesh,
   platform: str,
-) -> tuple[Program, engine.PassLayout]:
-  """Compile the step of the main scoring pass over some rows.
+) -> tuple[Step, engine.PassLayout]:
+  """Describe the step of the main scoring pass over some rows, and lay out the pass.
 
   Args:
     config: The model's config.
@@ -209,9 +223,6 @@ def compile_score(
     rows: Pool row numbers to score.
     mesh: Mesh of the described devices.
     platform: Platform of the described devices, "tpu" or "gpu".
-
-  Returns:
-    The compiled step, and the layout of the pass.
   """
   layout = engine.lay_out(config, pool, rows, options, mesh, described=True)
   config = choose_attention(config, platform)
@@ -219,18 +230,67 @@ def compile_score(
   fn = make_score_step(config, options.seed, True, plugged)
   arguments = abstract_params(config, mesh), abstract_batch(layout.shape, mesh)
   count = sum(part.steps for part in layout.parts)
-  step = Step(fn, arguments, count, layout.shape)
+  identity = {
+    "step": "score",
+    "config": kept_programs.describe_dataclass(config),
+    "seed": options.seed,
+    "shape": kept_programs.describe_dataclass(layout.shape),
+  }
+  step = Step(fn, arguments, count, layout.shape, None if plugged else identity)
+  return step, layout
+
+
+def compile_score(
+  config: MllmConfig,
+  options: engine.ScoreOptions,
+  pool: Any,
+  rows: np.ndarray,
+  mesh: Mesh,
+  platform: str,
+) -> tuple[Program, engine.PassLayout]:
+  """Compile the step of `describe_score`, and return it with the layout of the pass."""
+  step, layout = describe_score(config, options, pool, rows, mesh, platform)
   return _compile("score", step, mesh), layout
 
 
+def count_executed(step: Step, mesh: Mesh) -> float:
+  """Count the FLOPs that a step executes on all devices, without compiling it."""
+  with sharding.use(mesh):
+    return counting.count_flops(step.call.trace(*step.arguments).jaxpr)
+
+
 def _compile(title: str, step: Step, mesh: Mesh) -> Program:
-  fn, arguments, steps, shape = step
-  argument_bytes = sum(map(_device_bytes, jax.tree.leaves(arguments)))
+  """Compile a step, or read what is kept of its program."""
+  key = None
+  if step.identity is not None:
+    devices = kept_programs.describe_devices(mesh.devices)
+    whole = {**step.identity, "mesh": dict(mesh.shape), "devices": devices}
+    key = kept_programs.hash_program(whole)
+    if (values := kept_programs.read(key)) is not None:
+      try:
+        memory = values.pop("memory")
+        memory = None if memory is None else Memory(**memory)
+        return Program(
+          title, step.steps, step.shape, memory=memory, kept=True, **values
+        )
+      except (KeyError, TypeError):
+        pass  # a damaged file is replaced
+  program = _compile_now(title, step, mesh)
+  if key is not None:
+    values = dataclasses.asdict(program)
+    for name in ("title", "steps", "shape", "kept"):
+      del values[name]
+    kept_programs.write(key, values)
+  return program
+
+
+def _compile_now(title: str, step: Step, mesh: Mesh) -> Program:
   begun = time.perf_counter()
+  argument_bytes = sum(map(_device_bytes, jax.tree.leaves(step.arguments)))
   with sharding.use(mesh), warnings.catch_warnings():
     # jax's cache cannot load a program for devices that are not present.
     warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
-    traced = fn.trace(*arguments)
+    traced = step.call.trace(*step.arguments)
     executed = counting.count_flops(traced.jaxpr)
     memory, needed, refused, counted, collectives = None, None, "", None, {}
     try:
@@ -249,11 +309,10 @@ def _compile(title: str, step: Step, mesh: Mesh) -> Program:
       )
       counted = (compiled.cost_analysis() or {}).get("flops")
       collectives = counting.count_collectives(compiled.as_text())
-  seconds = time.perf_counter() - begun
   return Program(
     title,
-    steps,
-    shape,
+    step.steps,
+    step.shape,
     memory,
     argument_bytes,
     needed,
@@ -261,7 +320,7 @@ def _compile(title: str, step: Step, mesh: Mesh) -> Program:
     executed,
     counted,
     collectives,
-    seconds,
+    time.perf_counter() - begun,
   )
 
 

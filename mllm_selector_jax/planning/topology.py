@@ -8,68 +8,24 @@ estimates.
 
 import dataclasses
 import importlib.util
+import math
 import os
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mllm_selector_jax.planning.device_kinds import (
+  CUBES,
+  FLAT,
+  GPU_SHARE,
+  GPUS,
+  GPUS_A_HOST,
+  TPUS,
+  format_target,
+  list_sizes,
+)
 from mllm_selector_jax.training.peaks import PEAKS
 from mllm_selector_jax.types import InputError
-
-# By the name of the generation: jax's name of the device, GiB of memory that a program
-# may use (Google publishes 16, 95 and 32 for v5e, v5p and v6e; the compilers of v5e and
-# v6e allow a little less), and the units per chip that the number in a slice's name
-# counts: 2 if it counts TensorCores, 1 if it counts chips.
-TPUS = {
-  "v5e": ("TPU v5 lite", 15.75, 1),
-  "v5litepod": ("TPU v5 lite", 15.75, 1),
-  "v5p": ("TPU v5", 95, 2),
-  "v6e": ("TPU v6 lite", 31.25, 1),
-}
-# From NVIDIA's data sheets, where a GB is 10^9 bytes: jax's name of the device, its
-# memory in bytes, and the bytes that it reads in a second.
-GPUS = {
-  "h100": ("NVIDIA H100 80GB HBM3", 80e9, 3.35e12),
-  "h200": ("NVIDIA H200", 141e9, 4.8e12),
-}
-# What the compiler asks of a GPU of compute capability 9.0, in the form of its text
-# (stream_executor.GpuTargetConfigProto).
-HOPPER = """
-gpu_device_info {{
-  cuda_compute_capability {{ major: 9 }}
-  core_count: 132
-  fpus_per_core: 128
-  threads_per_warp: 32
-  threads_per_block_limit: 1024
-  threads_per_core_limit: 2048
-  registers_per_block_limit: 65536
-  registers_per_core_limit: 65536
-  shared_memory_per_block: 49152
-  shared_memory_per_block_optin: 232448
-  shared_memory_per_core: 233472
-  block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535
-  block_dim_limit_z: 65535
-  clock_rate_ghz: 1.98
-  l2_cache_size: 52428800
-  memory_bandwidth: {bandwidth:.0f}
-  device_memory_size: {memory:.0f}
-}}
-platform_name: "CUDA"
-dnn_version_info {{ major: 9 minor: 10 patch: 0 }}
-device_description_str: "{kind}"
-"""
-GPUS_A_HOST = 8
-FLAT = {
-  a * b: f"{a}x{b}"
-  for a, b in ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
-}
-CUBES = {
-  a * b * c: f"{a}x{b}x{c}"
-  for a, b, c in (
-    *((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), (4, 4, 4), (4, 4, 8)),
-    *((4, 8, 8), (8, 8, 8), (8, 8, 16), (8, 16, 16), (16, 16, 16)),
-  )
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +36,7 @@ class Topology:
     name: The name in the setting `plan.topology`.
     kind: jax's name of the device.
     platform: "tpu" or "gpu".
-    memory: Memory of one device, in bytes.
+    memory: Memory of one device that a program may use, in bytes.
     peak: Peak of one device, in bfloat16 FLOP/s.
     devices: The devices to make a mesh of.
     exact: Whether programs are compiled by the devices' own compiler.
@@ -98,9 +54,9 @@ class Topology:
 def describe(name: str) -> Topology:
   """Describe the devices of a name such as "v5p-8", "v5e-16", "v6e:4x8" or "h200-8".
 
-  The number counts TensorCores for v5p, as Google does: v5p-8 has 4 chips, which are 4
-  devices. For v5e and v6e it counts chips. A colon is followed by the shape of the
-  slice in chips.
+  The number counts TensorCores for v4 and v5p, as Google does: v5p-8 has 4 chips, which
+  are 4 devices. For v5e, v6e and GPUs it counts devices. A colon is followed by the
+  shape of a slice in chips.
 
   Raises:
     InputError: The name is unknown, or the compiler is not installed.
@@ -108,11 +64,21 @@ def describe(name: str) -> Topology:
   generation, size = parse(name)
   if generation in TPUS:
     return _describe_tpu(name, generation, size)
-  kind, memory, _ = GPUS[generation]
+  gpu = GPUS[generation]
   exact = _has_gpu_compiler()
-  describe_devices = _describe_gpus if exact else _fake_devices
-  devices = describe_devices(generation, int(size))
-  return Topology(name, kind, "gpu", memory, PEAKS[kind], devices, exact)
+  devices = _describe_gpus(generation, int(size)) if exact else _fake_devices(int(size))
+  memory = GPU_SHARE * gpu.memory
+  return Topology(name, gpu.kind, "gpu", memory, PEAKS[gpu.kind], devices, exact)
+
+
+def reserve(names: Sequence[str]) -> None:
+  """Make as many CPU devices as the most GPUs of some names, if they are needed.
+
+  jax does not make more of them later.
+  """
+  counts = [int(size) for kind, size in map(parse, names) if kind in GPUS]
+  if counts and not _has_gpu_compiler():
+    _fake_devices(max(counts))
 
 
 def parse(name: str) -> tuple[str, str]:
@@ -124,7 +90,7 @@ def parse(name: str) -> tuple[str, str]:
   Raises:
     InputError: The name is unknown.
   """
-  match = re.fullmatch(r"([a-z0-9]+?)(?:-(\d+)|:(\d+(?:x\d+){1,2}))", name)
+  match = re.fullmatch(r"([a-z0-9]+?(?:-\d+gb)?)(?:-(\d+)|:(\d+(?:x\d+){1,2}))", name)
   generation = match[1] if match else ""
   if generation in TPUS:
     return generation, match[3] or find_shape(name, generation, int(match[2]))
@@ -134,23 +100,47 @@ def parse(name: str) -> tuple[str, str]:
     return generation, match[2]
   raise InputError(
     f"plan.topology={name!r} is not known. Give a TPU slice, such as v5p-8, v5e-16 or"
-    " v6e:4x8, or GPUs, such as h100-8 or h200-1."
+    f" v6e:4x8 (there are {', '.join(TPUS)}), or GPUs, such as h100-8 or a100-40gb-4"
+    f" (there are {', '.join(GPUS)})."
   )
+
+
+def rank(names: Sequence[str], prices: Mapping[str, float]) -> list[str]:
+  """Order devices by what an hour of all of them costs, the cheapest first.
+
+  Those without a price follow, the ones of the least FLOP/s first.
+
+  Args:
+    names: Names as `describe` takes them.
+    prices: Of a device hour, by generation; the key "" is for all others.
+
+  Raises:
+    InputError: A name is unknown.
+  """
+
+  def key(name: str) -> tuple[bool, float]:
+    generation, size = parse(name)
+    devices = math.prod(int(side) for side in size.split("x"))
+    price = prices.get(generation, prices.get(""))
+    kind = (TPUS | GPUS)[generation].kind
+    return price is None, devices * (PEAKS[kind] if price is None else price)
+
+  return sorted(names, key=key)
 
 
 def find_shape(name: str, generation: str, count: int) -> str:
   """Return the shape of a slice in chips; `count` is in the units of its name."""
-  cores = TPUS[generation][2]
-  shapes = CUBES if generation == "v5p" else FLAT
-  chips, remainder = divmod(count, cores)
+  tpu = TPUS[generation]
+  shapes = CUBES if tpu.cubic else FLAT
+  chips, remainder = divmod(count, tpu.units)
   if remainder or chips not in shapes:
-    slices = ", ".join(f"{generation}-{cores * n}" for n in shapes)
+    slices = ", ".join(slice_name for slice_name, _ in list_sizes(generation))
     raise InputError(f"plan.topology={name!r} is no slice; there are {slices}.")
   return shapes[chips]
 
 
 def _describe_tpu(name: str, generation: str, shape: str) -> Topology:
-  kind, memory, _ = TPUS[generation]
+  tpu = TPUS[generation]
   if importlib.util.find_spec("libtpu") is None:
     raise InputError(
       f"plan.topology={name!r} needs the TPU compiler: pip install"
@@ -170,7 +160,9 @@ def _describe_tpu(name: str, generation: str, shape: str) -> Topology:
 
   family = "v5e" if generation == "v5litepod" else generation
   sides = [int(side) for side in shape.split("x")]
-  options = {} if max(sides) > 1 else {"chips_per_host_bounds": [1, 1, 1]}
+  options = tpu.options | (
+    {} if max(sides) > 1 else {"chips_per_host_bounds": [1, 1, 1]}
+  )
   try:
     description = topologies.get_topology_desc(
       platform="tpu", topology_name=f"{family}:{shape}", **options
@@ -181,8 +173,9 @@ def _describe_tpu(name: str, generation: str, shape: str) -> Topology:
       f" ({str(error).partition(chr(10))[0]})."
     ) from error
   devices = tuple(description.devices)
-  assert devices[0].device_kind == kind, devices[0].device_kind
-  return Topology(name, kind, "tpu", memory * 2**30, PEAKS[kind], devices, True)
+  assert devices[0].device_kind == tpu.kind, devices[0].device_kind
+  memory = tpu.memory * 2**30
+  return Topology(name, tpu.kind, "tpu", memory, PEAKS[tpu.kind], devices, True)
 
 
 def _has_gpu_compiler() -> bool:
@@ -197,19 +190,24 @@ def _describe_gpus(generation: str, count: int) -> tuple[Any, ...]:
   import jax
   from jax.experimental import topologies
 
-  kind, memory, bandwidth = GPUS[generation]
   jax.devices("cpu")  # finds the plug-ins
   hosts, rest = divmod(count, GPUS_A_HOST)
   shape = f"1x1x{count}" if rest else f"1x{hosts}x{GPUS_A_HOST}"
-  description = topologies.get_topology_desc(
-    platform="cuda",
-    topology=shape,
-    target_config=HOPPER.format(kind=kind, memory=memory, bandwidth=bandwidth),
-  )
+  try:
+    description = topologies.get_topology_desc(
+      platform="cuda",
+      topology=shape,
+      target_config=format_target(GPUS[generation]),
+    )
+  except NotImplementedError as error:
+    raise InputError(
+      f"plan.topology={generation}-{count}: jax's CUDA plug-in looked for a GPU of this"
+      " machine and found none. Set JAX_PLATFORMS=cpu, with which it does not look."
+    ) from error
   return tuple(description.devices)
 
 
-def _fake_devices(generation: str, count: int) -> tuple[Any, ...]:
+def _fake_devices(count: int) -> tuple[Any, ...]:
   import jax
 
   try:

@@ -20,7 +20,7 @@ from mllm_selector_jax.pipeline.candidates import read_bound
 from mllm_selector_jax.pipeline.export_arm import choose_forms
 from mllm_selector_jax.pipeline.trackers import choose_trackers
 from mllm_selector_jax.pipeline.tuning_recipe import read_modules
-from mllm_selector_jax.planning import topology
+from mllm_selector_jax.planning import described_pool, hours, topology
 from mllm_selector_jax.scoring import signals
 from mllm_selector_jax.selection import budget
 from mllm_selector_jax.selection.options import TARGETS, SelectOptions
@@ -298,8 +298,14 @@ KEYS: dict[str, Check] = {
   **_named("tune", RECIPE),
   **_named("evaluate", EVALUATE),
   **_named("compare", COMPARE),
-  "plan.topology": optional(all_of(name, parsed(topology.parse))),
-  "plan.mfu": number(0, 1, "(]"),
+  "plan.topology": optional(list_of(lambda key, value: topology.parse(value), 1)),
+  "plan.rows": optional(integer(1)),
+  "plan.tokens": optional(number(1)),
+  "plan.images": number(0, 1000),
+  "plan.image_size": parsed(described_pool.read_size),
+  "plan.summary": optional(name),
+  "plan.mfu": optional(number(0, 1, "(]")),
+  "plan.price": optional(parsed(hours.read_prices)),
   "report.title": text,
 }
 

@@ -11,6 +11,7 @@ from mllm_selector_jax.pipeline import candidates, trackers
 from mllm_selector_jax.pipeline.scored_models import check_folders, check_reference
 from mllm_selector_jax.pipeline.search import development_files, search_space
 from mllm_selector_jax.pipeline.tuning_recipe import check_section
+from mllm_selector_jax.planning.described_pool import check_figures
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring import score_table
 from mllm_selector_jax.settings.keys import check_keys
@@ -125,6 +126,10 @@ def _check_log(run: Run, command: str) -> None:
     trackers.check_packages(run.cfg.log.trackers)
 
 
+def _check_plan(run: Run, command: str) -> None:
+  check_figures(run.cfg.plan)
+
+
 RELATIONS: tuple[Callable[[Run, str], None], ...] = (
   _check_pool,
   _check_mesh,
@@ -134,4 +139,5 @@ RELATIONS: tuple[Callable[[Run, str], None], ...] = (
   _check_comparison,
   _check_evaluation,
   _check_log,
+  _check_plan,
 )

@@ -13,7 +13,7 @@ from mllm_selector_jax.pipeline.leakage import check_leakage
 from mllm_selector_jax.pipeline.score_pool import make_scores
 from mllm_selector_jax.pipeline.scored_models import needs_seed
 from mllm_selector_jax.pipeline.search.search_space import check_search
-from mllm_selector_jax.planning.estimate import duration
+from mllm_selector_jax.planning.hours import duration
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.runs.times import keep_times
 from mllm_selector_jax.stages.evaluate import evaluate

@@ -17,14 +17,14 @@ PACKAGE = pathlib.Path(mllm_selector_jax.__file__).parent
 # In this order each finds what it needs, and `run` finds all done.
 ORDER = (
   *("check", "prepare", "seed", "score", "select", "tune", "evaluate", "report"),
-  *("explain", "measure", "export-selection", "run"),
+  *("explain", "measure", "export-selection", "arms", "run", "clean"),
 )
 STAGES = ("check", "seed", "score", "select", "tune", "evaluate", "report")
 # Commands that do what others do, or that take long: the rooms of their own code.
 ROOMS = {"compare": "comparison", "plan": "planning"}
 # The drawn questions have images of their own.
 UNREAD = {"evaluate": {"pool.images", "pool.links"}}
-SETTINGS = {"pool.demo.rows": 60, "seed.rows": "15", "select.control": False}
+SETTINGS = {"pool.demo.rows": 60, "seed.rows": "15"}
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,8 @@ def read(base, tmp_path_factory):
     seen = keys[name] = set()
     cfg = RecordedConfig(small_run.make_config(base, **SETTINGS), seen)
     asked = {"ids": ("row=0",)} if name == "explain" else {}
+    if name == "clean":
+      asked = {"arm": "random"}
     if name == "measure":
       asked = {"lists": (str(folder / "arms/main/selection/selected.json"),)}
     with context.open_run(cfg, str(folder), **asked) as current:

@@ -15,6 +15,7 @@ from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.data.pools_on_the_spot import make_record
+from tests.stages.plan.wrong_values import PLAN
 from tests.test_configs import NAMES
 
 NOT_WHOLE = (1.5, "1", True, None)
@@ -167,8 +168,7 @@ WRONG = {
   "compare.full": NOT_FLAG,
   "compare.match": ("rows", None),
   "compare.fresh_pools": NOT_FLAG,
-  "plan.topology": ("v9-8", "v5p", "v5e-3", "h100-0", "", 5),
-  "plan.mfu": (0.0, *SHARE),
+  **PLAN,
   "report.title": (5, None),
 }
 

@@ -13,10 +13,11 @@ HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]*\w")
 FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "tokenizer.model", "LICENSE*")
 
 
-def find_model(path: str | os.PathLike) -> Path:
+def find_model(path: str | os.PathLike, weights: bool = True) -> Path:
   """The directory of a model; a hub name is looked up in the hub's cache first.
 
-  No network is touched for a directory.
+  No network is touched for a directory. Without `weights`, what the hub's cache lacks
+  of them is not fetched.
 
   Raises:
     InputError: neither a directory nor a hub name that can be had.
@@ -39,15 +40,16 @@ def find_model(path: str | os.PathLike) -> Path:
       f"There is no directory {path}; a model is a Hugging Face directory in LLaVA"
       " form, or a hub name such as llava-hf/llava-1.5-7b-hf."
     )
-  return _find_on_hub(name)
+  return _find_on_hub(name, weights)
 
 
-def _find_on_hub(name: str) -> Path:
+def _find_on_hub(name: str, weights: bool) -> Path:
   import huggingface_hub
   from huggingface_hub import errors
 
   try:
-    return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(FILES)))
+    patterns = [file for file in FILES if weights or "safetensors" not in file]
+    return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
   except Exception as error:
     # The client raises dozens of kinds; these have a remedy of their own.
     if huggingface_hub.constants.HF_HUB_OFFLINE:

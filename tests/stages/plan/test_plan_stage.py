@@ -10,9 +10,9 @@ from mllm_selector_jax.inputs import base_model as bases
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.pipeline.flops import make_row_rates, row_flops
-from mllm_selector_jax.planning import estimate, topology
+from mllm_selector_jax.planning import disk, estimate, jobs, topology
 from mllm_selector_jax.settings import check_settings
-from mllm_selector_jax.stages import COMMANDS, plan
+from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.training import work
 from mllm_selector_jax.types import InputError
 from tests import small_run
@@ -41,13 +41,15 @@ def planned(workdir, base, **overrides):
   with small_run.open_run(workdir, base, **overrides) as current:
     COMMANDS["plan"](current)
     config = huggingface.read_config(base)
-    jobs = plan.list_jobs(current, config, bases.open_pool(current))
-    disk = estimate.disk_bytes(config, [current.cfg.tune], 100)
-  return {job.name: job.flops for job in jobs}, disk, log.read_text()[before:]
+    listed = jobs.list_jobs(current, config, bases.open_pool(current))
+    sections = {"tune": (current.cfg.tune, 1)}
+    items = disk.list_items(config, sections, 100, 20, 0.0, 0.0)
+  sizes = {item.name: item.bytes for item in items}
+  return {job.name: job.flops for job in listed}, sizes, log.read_text()[before:]
 
 
 def test_a_lora_tune_is_not_counted_as_a_full_one(workdir, base):
-  whole, disk, _ = planned(workdir, base)
+  whole, full, _ = planned(workdir, base)
   lora, less, said = planned(workdir, base, **{"tune.lora.rank": 1})
   assert lora["tune"] < 0.85 * whole["tune"] and lora["seed"] == whole["seed"]
   assert lora["score"] == whole["score"] and "tune" in said
@@ -55,8 +57,10 @@ def test_a_lora_tune_is_not_counted_as_a_full_one(workdir, base):
   sizes = estimate.parameter_counts(config)
   adapted = dataclasses.replace(config, lora=LoraConfig(1, 1.0))
   adapter = estimate.parameter_counts(adapted)["adapter"]
-  # An adapter and its moments in the checkpoint, in place of the decoder and its.
-  assert disk - less == 12 * (sizes["decoder"] - adapter)
+  # An adapter and its moments in both checkpoints, in place of the decoder and its.
+  saved = 2 * 12 * (sizes["decoder"] - adapter)
+  assert full["tune: checkpoints"] - less["tune: checkpoints"] == saved
+  assert less["tune: models"] - full["tune: models"] == 4 * adapter
 
 
 def test_a_topology_is_compiled_for_and_told_as_an_estimate_of_gpus(
@@ -75,7 +79,9 @@ def test_a_topology_is_compiled_for_and_told_as_an_estimate_of_gpus(
     "score: an estimate: fits",
     "FLOPs per step",
     "all-reduce",
-    "at an MFU of 50%",
+    "plan.mfu=0.5 of the peak",
+    "It fits h100-2 (tune ",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION=0.9 mllm-selector",
   ):
     assert words in said
   assert "seed: the same step as for tune" in said
@@ -108,12 +114,3 @@ def test_a_share_of_the_peak_that_cannot_be_is_refused(workdir, base, mfu):
   with small_run.open_run(workdir, base, **{"plan.mfu": mfu}) as current:
     with pytest.raises(InputError, match=r"plan\.mfu"):
       check_settings(current, "plan")
-
-
-def test_durations_read_as_people_say_them():
-  assert [estimate.duration(s) for s in (0.1, 89, 600, 7200)] == [
-    "1 s",
-    "89 s",
-    "10 min",
-    "2.0 h",
-  ]
