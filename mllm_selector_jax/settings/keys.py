@@ -302,7 +302,7 @@ KEYS: dict[str, Check] = {
   "plan.rows": optional(integer(1)),
   "plan.tokens": optional(number(1)),
   "plan.images": number(0, 1000),
-  "plan.image_size": parsed(described_pool.read_size),
+  "plan.image_size": all_of(name, parsed(described_pool.read_size)),
   "plan.summary": optional(name),
   "plan.mfu": optional(number(0, 1, "(]")),
   "plan.price": optional(parsed(hours.read_prices)),

@@ -8,6 +8,7 @@ import pytest
 from mllm_selector_jax.configs import default
 
 from mllm_selector_jax import main
+from mllm_selector_jax.pipeline.listed_rows import LISTS
 from mllm_selector_jax.runs import context
 from mllm_selector_jax.settings import check_settings
 from mllm_selector_jax.settings.keys import KEYS, check_keys
@@ -122,18 +123,15 @@ WRONG = {
   "select.target": ("even", None),
   "select.tempering": (-1.0, *NOT_NUMBER),
   "select.target_shares": (5, ["a"]),
-  "select.like": (0.5, {"a": 1}, True),
   "select.bound": ("nine", "0.95", 1.5, -0.1, None),
   "select.competence": SHARE,
   "select.visual": NOT_FLAG,
   "select.duplicates": SHARE,
   "select.floor": SHARE,
   "select.cap": (0.0, *SHARE),
-  "select.reference": (0.5, {"a": 1}, True),
+  **{f"select.{name}": (0.5, {"a": 1}, True) for name in LISTS},
   "select.within": ("random", None),
   "select.temperature": (0.0, -1.0, *NOT_NUMBER),
-  "select.force_in": (0.5, {"a": 1}, True),
-  "select.leave_out": (0.5, {"a": 1}, True),
   "select.sweep.budgets": ("5%,200%", "5%,many", ["0"], True, {"a": 1}),
   "select.sweep.kl_weights": ("0.2,much", "-1", ["nan"], True, {"a": 1}),
   "select.search.candidates": (1, *COUNT),
