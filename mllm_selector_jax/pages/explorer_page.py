@@ -23,7 +23,7 @@ from mllm_selector_jax.pages.page_templates import make_environment
 from mllm_selector_jax.pages.plots import DROPPED, KEPT, POOL, SUSPECT
 from mllm_selector_jax.pages.typical_words import find_typical
 
-MOST_BYTES = 25_000_000  # of the whole page
+MOST_BYTES = 25_000_000  # of the whole page; above, it has no pictures
 MOST_PICTURE_BYTES = 12_000_000
 COLOURS = (KEPT, "#e69f00", SUSPECT, "#9aa5b1", POOL, DROPPED)  # of STATES
 _SCRIPTS = tuple(
@@ -45,31 +45,43 @@ def render(workdir: Path, images: AnyFolders, title: str) -> str:
     InputError: The pool was not checked yet.
     RunError: An artifact cannot be read.
   """
-  data = encode(collect(workdir, images))
+  html = _render(collect(workdir, images), title)
+  if len(html.encode()) > MOST_BYTES:  # long ids, or thousands of clusters
+    html = _render(collect(workdir, images, 0), title)
+  return html
+
+
+def _render(data: dict[str, Any], title: str) -> str:
   scripts = read_scripts()
-  html = (
+  return (
     make_environment()
     .get_template("explorer.html.j2")
     .render(
       title=samples.cut(title, 200),
-      data=data,
+      data=encode(data),
       scripts=scripts,
       policy=" ".join(map(digest, scripts)),
     )
   )
-  assert len(html.encode()) < MOST_BYTES, f"an explorer of {len(html):,} characters"
-  return html
 
 
-def collect(workdir: Path, images: AnyFolders) -> dict[str, Any]:
-  """Return the data of the page; columns are aligned with the shown rows."""
+def collect(
+  workdir: Path, images: AnyFolders, picture_bytes: int = MOST_PICTURE_BYTES
+) -> dict[str, Any]:
+  """Return the data of the page; columns are aligned with the shown rows.
+
+  Args:
+    workdir: The run's folder.
+    images: The pool's image folders.
+    picture_bytes: The most that thumbnails may take.
+  """
   run = gather.read_run(workdir)
   selection = run.main.selection if run.main else None
   states = explored_rows.find_states(run.pool, selection)
   rows = explored_rows.choose_rows(states)
   first = explored_rows.order_pictures(rows, states)
   texts, records = explored_rows.read_texts(
-    run.pool, rows, first, images, MOST_PICTURE_BYTES
+    run.pool, rows, first, images, picture_bytes
   )
   places, shares = explored_rows.place_rows(workdir, rows)
   lines = [records[row] for row in rows.tolist()]

@@ -60,7 +60,9 @@ def test_a_lora_tune_is_not_counted_as_a_full_one(workdir, base):
   # An adapter and its moments in both checkpoints, in place of the decoder and its.
   saved = 2 * 12 * (sizes["decoder"] - adapter)
   assert full["tune: checkpoints"] - less["tune: checkpoints"] == saved
-  assert less["tune: models"] - full["tune: models"] == 4 * adapter
+  # The adapter's folder holds the tuned projector, too.
+  added = 4 * (adapter + sizes["projector"])
+  assert less["tune: models"] - full["tune: models"] == added
 
 
 def test_a_topology_is_compiled_for_and_told_as_an_estimate_of_gpus(

@@ -172,7 +172,7 @@ def test_what_fits_needs_no_change_and_what_does_not_names_settings():
   assert "more devices: 24 hold" in said and "accumulate" not in said
   scoring = advice.Settings({"data": 1, "fsdp": 8, "tensor": 1}, "full")
   said = advice.suggest(program_of(10**9, 20 * 10**9), CHIP, scoring)
-  assert said == ["  change: score.batch_rows=32"]
+  assert said == ["  change: score.batch_rows=32: fewer packed rows per step"]
 
 
 def test_a_mesh_that_does_not_divide_described_devices_is_refused():
