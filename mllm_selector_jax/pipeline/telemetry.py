@@ -51,7 +51,8 @@ def watch(run: Run, title: str, steps: int) -> Iterator[Callable[[Observed], Non
     line["compiling"] = observed.compiling
     if peers.is_first_process():
       _append(path, line)
-    log({name: line[name] for name in line if name != "step"}, line["step"])
+    step = int(observed.metrics["step"])
+    log({name: line[name] for name in line if name != "step"}, step)
     window.append(observed)
     if time.monotonic() - spoken >= LINES_EVERY:
       spoken = time.monotonic()
