@@ -8,7 +8,7 @@ import tempfile
 import pytest
 from etils import epath
 
-from mllm_selector_jax import demo
+from mllm_selector_jax import demo, storage
 from mllm_selector_jax.pipeline import arms, clean_arms
 from mllm_selector_jax.runs import arm_pointers
 from mllm_selector_jax.stages import COMMANDS
@@ -202,12 +202,16 @@ def test_what_was_begun_with_other_settings_is_kept_in_the_bucket(
   assert left == []
 
 
-def test_pointers_to_arms_come_back_and_go_with_the_arm(bucket, base):
+def test_pointers_to_arms_come_back_and_go_with_the_arm(bucket, base, tmp_path):
+  kept = tmp_path / "selected.json"
+  kept.write_text("[]")
   work, settings = f"{bucket}/pointed", {"select.control": False}
   remote = epath.Path(work) / "arms"
   for name in ("one", "two"):
     (remote / name / "selection").mkdir(parents=True)
-    made = {"outputs": {}, "digest": name, "config": {}, "inputs": {}, "seed": 0}
+    (remote / name / "selection/selected.json").write_text("[]")
+    made = {"outputs": {"selected.json": storage.hash_file(kept)}, "digest": name}
+    made |= {"config": {}, "inputs": {}, "seed": 0}
     (remote / name / "selection/provenance.json").write_text(json.dumps(made))
   with small_run.open_run(work, base, **settings) as current:
     for name in ("one", "two"):
