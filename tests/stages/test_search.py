@@ -125,7 +125,7 @@ def test_the_report_shows_every_trial(base, searched):
 
 
 def test_a_held_out_row_is_never_selected(base, searched):
-  arms = [*searched.glob("arms/*-seed0"), *searched.glob("search/arms/*")]
+  arms = [*searched.glob("arms/*-seed0*"), *searched.glob("search/arms/*")]
   assert len(arms) == 9
   with small_run.open_run(searched, base, **SEARCH) as current:
     pool = open_pool(current)
