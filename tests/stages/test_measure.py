@@ -143,7 +143,8 @@ def test_measure_is_a_command(select, tmp_path, capfd):
   assert main.run([*command, f"--out={out}"]) == 0
   said = capfd.readouterr().err
   assert "a.txt" in said and "random, 12 rows" in said and "random, 30 rows" in said
-  assert "Coverage radius" in said and "another kept row is above 0.95" in said
+  assert "Coverage radius" in said and "nearer than a twentieth of the mean" in said
+  assert "a.txt, beside as many random rows: the mean distance" in said
   found = json.loads(out.read_text())
   assert [line["rows"] for line in found["sets"]][:2] == [12, 30]
   before = out.read_bytes()
