@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import time
 
 import pytest
 
@@ -46,3 +47,15 @@ def open_page(browser, path, width=1280, height=900):
   page.goto(path.as_uri())
   yield page, said
   context.close()
+
+
+def wait_until(page, condition, seconds=20):
+  """Waits until a JavaScript expression is true.
+
+  The expression is evaluated by the browser's protocol, since the policy of a page may
+  forbid it to the page itself, as `page.wait_for_function` needs it.
+  """
+  ends = time.monotonic() + seconds
+  while not page.evaluate(condition):
+    assert time.monotonic() < ends, f"not within {seconds} s: {condition}"
+    page.wait_for_timeout(50)

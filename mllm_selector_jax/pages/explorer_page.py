@@ -66,14 +66,14 @@ def _render(data: dict[str, Any], title: str) -> str:
 
 
 def collect(
-  workdir: Path, images: AnyFolders, picture_bytes: int = MOST_PICTURE_BYTES
+  workdir: Path, images: AnyFolders, picture_bytes: int | None = None
 ) -> dict[str, Any]:
   """Return the data of the page; columns are aligned with the shown rows.
 
   Args:
     workdir: The run's folder.
     images: The pool's image folders.
-    picture_bytes: The most that thumbnails may take.
+    picture_bytes: The most that thumbnails may take; None for `MOST_PICTURE_BYTES`.
   """
   run = gather.read_run(workdir)
   selection = run.main.selection if run.main else None
@@ -81,7 +81,11 @@ def collect(
   rows = explored_rows.choose_rows(states)
   first = explored_rows.order_pictures(rows, states)
   texts, records = explored_rows.read_texts(
-    run.pool, rows, first, images, picture_bytes
+    run.pool,
+    rows,
+    first,
+    images,
+    MOST_PICTURE_BYTES if picture_bytes is None else picture_bytes,
   )
   places, shares = explored_rows.place_rows(workdir, rows)
   lines = [records[row] for row in rows.tolist()]

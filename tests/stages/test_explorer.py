@@ -101,7 +101,7 @@ def test_filters_search_and_order_agree_with_the_data(synthetic, browser):
   with browsers.open_page(browser, path) as (page, said):
     page.fill("#search", "COUNT picture")
     wanted = ["count do" in turns[0][1] for turns in rows["turns"]]
-    page.wait_for_function(f"listed.length === {sum(wanted)}")
+    browsers.wait_until(page, f"listed.length === {sum(wanted)}")
     page.fill("#search", "")
     page.select_option("#source", label="shape")
     page.fill("#low", "0.5")
@@ -114,7 +114,7 @@ def test_filters_search_and_order_agree_with_the_data(synthetic, browser):
       )
       if source == code and necessity is not None and necessity >= 0.5
     ]
-    page.wait_for_function(f"listed.length === {len(wanted)}")
+    browsers.wait_until(page, f"listed.length === {len(wanted)}")
     page.select_option("#sort", "high")
     first = page.inner_text("#cards article >> nth=0")
     most = max(
@@ -151,7 +151,7 @@ def test_rows_are_chosen_on_the_map_with_the_lasso(synthetic, browser):
     for x, y in ((middle, top), (middle, bottom), (left, bottom), (left, top)):
       page.mouse.move(x, y, steps=4)
     page.mouse.up()
-    page.wait_for_function("chosen !== null")
+    browsers.wait_until(page, "chosen !== null")
     number = count_found(page)
     assert 0 < number < 400 and "chosen on the map" in page.inner_text("#found")
     low = "Math.max(...[...chosen].map((place) => rows.places[place][0]))"
@@ -342,3 +342,6 @@ def test_the_page_stays_small_and_its_bytes_the_same(synthetic, monkeypatch):
   smaller = build_explorer(workdir, images, "Drawn")
   data = json.loads(smaller.split('id="data">')[1].split("</script>")[0])
   assert 0 < sum(map(len, data["pictures"])) <= 5_000
+  monkeypatch.setattr(explorer_page, "MOST_BYTES", len(smaller) - 100)
+  bare = build_explorer(workdir, images, "Drawn")
+  assert json.loads(bare.split('id="data">')[1].split("</script>")[0])["pictures"] == []
