@@ -98,7 +98,7 @@ def select_arm(
       _report_bound(run, chosen, config["bound"], spent)
     if doubtful := int((standing.doubt != "").sum()):
       run.say(
-        f"select: {doubtful:,} kept rows are doubtful; the column doubt of"
+        f"select: kept rows that are doubtful: {doubtful:,}; the column doubt of"
         " selection.parquet and the report say why"
       )
 

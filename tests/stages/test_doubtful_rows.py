@@ -87,7 +87,7 @@ def test_doubts_are_written_said_and_shown(workdir):
   assert not any(table["judged"].to_pylist() + table["confirmed"].to_pylist())
   summary = json.loads((folder / "summary.json").read_text())
   assert summary["doubtful"] == 2
-  assert "2 kept rows are doubtful" in (workdir / "log.txt").read_text()
+  assert "kept rows that are doubtful: 2" in (workdir / "log.txt").read_text()
 
   run = gather.read_run(workdir)
   shown = {pick.name: pick for pick in picks.pick_rows(run.pool, run.main.selection)}

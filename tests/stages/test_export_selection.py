@@ -148,5 +148,5 @@ def test_the_command_line_takes_the_arm_where_it_is_read(give, base, capfd):
   given[1] = "select"
   assert main.run(given) == 2
   said = capfd.readouterr().err
-  assert "--arm is read by tune, evaluate, explain, export-selection and clean" in said
+  assert "--arm is read by tune, evaluate, explain, clean and export-selection" in said
   assert "and not by select" in said
