@@ -103,6 +103,7 @@ LISTS = {
 }
 # Lists that have a form of their own.
 OTHERS = {
+  "plan.price": "a number, or prices by kind of device as name=number",
   "evaluate.rules": "pairs, which commas alone cannot write",
   "model.content_specials": "tokens such as [SEG], whose own brackets are no list's",
 }

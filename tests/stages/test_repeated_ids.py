@@ -126,7 +126,7 @@ def test_what_is_forced_in_is_those_rows_in_any_form(scored, tmp_path):
     place = len((work / "log.txt").read_text())
     scored(COMMANDS["select"], select__force_in=str(tmp_path / name))
     # The list's meaning is the setting, not its form.
-    assert "main/selection is unchanged" in (work / "log.txt").read_text()[place:]
+    assert "/selection is unchanged" in (work / "log.txt").read_text()[place:]
   records = [EVERY[row] for row in wanted[:-1]]
   (tmp_path / "records.json").write_text(json.dumps(records))
   scored(COMMANDS["select"], select__leave_out=str(tmp_path / "records.json"))
