@@ -55,8 +55,8 @@ def measure_folder(folder: Path) -> int:
   return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def format_size(size: int) -> str:
-  """Format a number of bytes."""
+def format_size(size: float) -> str:
+  """Format bytes as a disk is sold, 10^9 to a GB."""
   value = float(size)
   for unit in ("B", "KB", "MB"):
     if value < 1000:

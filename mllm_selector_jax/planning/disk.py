@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.pipeline.arm_list import format_size
 from mllm_selector_jax.planning import estimate
 
 TABLE_BYTES = 250  # of a row of pool.parquet, most of it hashes
@@ -51,7 +52,7 @@ def list_items(
     Item(
       "pool copy",
       record_bytes + image_bytes,
-      f"only if `prepare` is run: records, and {size(image_bytes)} of images",
+      f"only if `prepare` is run: records, and {format_size(image_bytes)} of images",
       counts=False,
     ),
   ]
@@ -88,13 +89,13 @@ def _list_training(
     Item(
       f"{name}: models",
       models * (4 * parameters + adapter),
-      f"{models} x {size(4 * parameters + adapter)}, float32",
+      f"{models} x {format_size(4 * parameters + adapter)}, float32",
     ),
     Item(
       f"{name}: checkpoints",
       (models * count + 1) * each,
-      f"{models * count} kept and 1 being written x {size(each)}: trained parameters"
-      " and Adam's moments",
+      f"{models * count} kept and 1 being written x {format_size(each)}: trained"
+      " parameters and Adam's moments",
     ),
   ]
 
@@ -104,18 +105,15 @@ def total(items: list[Item]) -> float:
   return sum(item.bytes for item in items if item.counts)
 
 
-def size(count: float) -> str:
-  """Format bytes as a disk is sold, 10^9 to a GB."""
-  if count >= 1e9:
-    return f"{count / 1e9:,.1f} GB"
-  return f"{count / 1e6:,.1f} MB"
-
-
 def format_items(items: list[Item], path: Any, free: int) -> list[str]:
   """Format the items as lines, with what is free at a path."""
-  lines = [f"  {item.name:20} {size(item.bytes):>10}  ({item.text})" for item in items]
+  lines = [
+    f"  {item.name:20} {format_size(item.bytes):>10}  ({item.text})" for item in items
+  ]
   whole = total(items)
-  lines.insert(0, f"Disk: about {size(whole)} under {path}; {size(free)} are free.")
+  lines.insert(
+    0, f"Disk: about {format_size(whole)} under {path}; {format_size(free)} are free."
+  )
   if whole > free:
     lines.append("  Warning: that is not enough; make room or give another --workdir.")
   return lines

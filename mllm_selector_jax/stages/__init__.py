@@ -105,7 +105,7 @@ _COMMANDS = (
   ),
   Command(
     "report",
-    "Writes `report.html` from what the other stages have left.",
+    "Writes `report.html` and `explorer.html` from what is there.",
     ("report", "score.signals", "select.rounds", "rng_seed", *_ROWS),
   ),
   Command(
