@@ -322,7 +322,11 @@ def test_agreement_is_of_the_mathematics_not_of_the_rounding(chosen):
     params = packed.random_params(config)
     huggingface.write_model(pathlib.Path(folder) / "out", config, params, base)
     model = load_torch(pathlib.Path(folder) / "out").double()
-  model.model.language_model.rotary_emb = Rotation(config.decoder)
+  decoder = model.model.language_model
+  decoder.rotary_emb = Rotation(config.decoder)
+  if config.decoder.embedding_scale is not None:
+    scale = torch.tensor(config.decoder.embedding_scale, dtype=torch.float64)
+    decoder.embed_tokens.embed_scale = scale
   for module in model.modules():
     for key, child in module.named_children():
       if type(child).__name__.endswith("RMSNorm"):
