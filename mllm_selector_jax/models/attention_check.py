@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.arrays import Array
-from mllm_selector_jax.models import attention, mllm, native_tower
+from mllm_selector_jax.models import attention, layer_views, mllm, native_tower
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.types import Batch, Params
 
@@ -102,13 +102,12 @@ def _sample(
   """
   batch = _pick_rows(batch)
   decoder, vision = config.decoder, config.vision
-  layout = attention.Layout(
-    batch.segments, batch.positions, batch.prefixes, decoder.window
-  )
   heads = decoder.heads, decoder.kv_heads
-  sample = {
-    "one attention": _attend_drawn(config, layout, heads, decoder.head_dim, key)
-  }
+  sample = {}
+  for window in layer_views.list_windows(decoder):
+    place = "one attention" + " in a window" * (window is not None)
+    layout = attention.Layout(batch.segments, batch.positions, batch.prefixes, window)
+    sample[place] = _attend_drawn(config, layout, heads, decoder.head_dim, key)
   if batch.places is not None and batch.places.shape[1]:
     heads = vision.heads, vision.heads
     for name, layout in zip(

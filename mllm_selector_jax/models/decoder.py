@@ -9,9 +9,12 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, cache, stack
+from mllm_selector_jax.models.activations import ACTIVATION_FNS
 from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
+from mllm_selector_jax.models.layer_views import Views, make_views
 from mllm_selector_jax.models.lora import find_adapter, make_linear
 from mllm_selector_jax.models.lora_options import LoraConfig
+from mllm_selector_jax.models.norms import OffsetRMSNorm
 from mllm_selector_jax.models.rotation import rotate, rotation_angles
 
 
@@ -50,8 +53,19 @@ def add_part(
   return x + jnp.where(number < len(added), part, 0).astype(x.dtype)
 
 
+def make_rms_norm(
+  config: DecoderConfig, width: int, dtype, rngs: nnx.Rngs
+) -> nnx.RMSNorm:
+  """An RMS norm of the decoder's kind over so many channels."""
+  kind = OffsetRMSNorm if config.norm_offset else nnx.RMSNorm
+  return kind(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
+
+
 class DecoderBlock(nnx.Module):
-  """Grouped-query attention, then a gated MLP, each after an RMS norm."""
+  """Grouped-query attention, then a gated MLP, each after an RMS norm.
+
+  Gemma has another norm after each of them.
+  """
 
   def __init__(
     self, config: DecoderConfig, lora: LoraConfig | None, dtype, rngs: nnx.Rngs
@@ -64,9 +78,11 @@ class DecoderBlock(nnx.Module):
       return make_linear(inputs, outputs, lora, **kind)
 
     def norm(size=width):
-      return nnx.RMSNorm(size, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
+      return make_rms_norm(config, size, dtype, rngs)
 
     self.attention_norm = norm()
+    if config.post_norms:
+      self.attention_post_norm, self.mlp_post_norm = norm(), norm()
     if config.qk_norm:
       self.query_norm = norm(config.head_dim)
       self.key_norm = norm(config.head_dim)
@@ -123,6 +139,8 @@ class DecoderBlock(nnx.Module):
     value = self.value(normed).reshape(key.shape)
     if config.qk_norm:
       query, key = self.query_norm(query), self.key_norm(key)
+    if config.query_scale != 1.0:
+      query = query * config.query_scale
     return rotate(query, cos, sin), rotate(key, cos, sin), value
 
   def _finish(self, x, mixed, at=None) -> Float[Array, "..."]:
@@ -135,10 +153,16 @@ class DecoderBlock(nnx.Module):
       flat = gather_positions(x, at).reshape(-1, width)
       mixed = gather_positions(mixed.reshape(batch, length, -1), at)
       mixed = mixed.reshape(len(flat), -1)
-    flat = flat + self.out(mixed)
+    added = self.out(mixed)
+    if self.config.post_norms:
+      added = self.attention_post_norm(added)
+    flat = flat + added
     normed = self.mlp_norm(flat)
-    flat = flat + self.down(jax.nn.silu(self.gate(normed)) * self.up(normed))
-    return flat.reshape(shape)
+    gate = ACTIVATION_FNS[self.config.activation](self.gate(normed))
+    added = self.down(gate * self.up(normed))
+    if self.config.post_norms:
+      added = self.mlp_post_norm(added)
+    return (flat + added).reshape(shape)
 
 
 class Decoder(nnx.Module):
@@ -155,16 +179,16 @@ class Decoder(nnx.Module):
       decoder.layers,
       rngs,
     )
-    self.norm = nnx.RMSNorm(
-      decoder.width, epsilon=decoder.epsilon, dtype=dtype, rngs=rngs
-    )
+    self.norm = make_rms_norm(decoder, decoder.width, dtype, rngs)
     if not decoder.tied:
       self.head = nnx.Param(jnp.zeros((decoder.width, decoder.vocab)))
 
   def embed(self, tokens: Int[Array, "B L"]) -> Float[jax.Array, "B L D"]:
     """The tokens' embeddings; ids outside the vocabulary are clipped."""
     embeddings = jnp.take(self.token_embedding[...], tokens, axis=0, mode="clip")
-    return embeddings.astype(jnp.dtype(self.config.dtype))
+    embeddings = embeddings.astype(jnp.dtype(self.config.dtype))
+    scale = self.config.decoder.embedding_scale
+    return embeddings if scale is None else embeddings * scale
 
   def __call__(
     self,
@@ -181,13 +205,16 @@ class Decoder(nnx.Module):
     With `added`, its first part is added to what leaves the first layer, and so on.
     """
     config = self.config.decoder
-    cos, sin = self._rotation(positions if axes is None else axes, x.dtype)
-    layout = attention.Layout(segments, positions, prefixes, config.window)
-    attend = attention.make_attend(self.config.attention, layout)
     remat = self.config.remat
 
+    def see(window):
+      layout = attention.Layout(segments, positions, prefixes, window)
+      return attention.make_attend(self.config.attention, layout)
+
+    views = self._make_views(positions if axes is None else axes, x.dtype, see)
+
     def call(layer, x, number):
-      return add_part(layer(x, cos, sin, attend), added, number)
+      return add_part(layer(x, *views.pick(number)), added, number)
 
     if at is None or not stack.is_unrolled(config.layers):
       x, _ = stack.run_numbered(self.layers, x, call, remat=remat)
@@ -195,7 +222,7 @@ class Decoder(nnx.Module):
     # What the last block adds elsewhere would be read by nobody.
     most = config.layers - 1
     x, _ = stack.run_numbered(self.layers, x, call, stop=most, remat=remat)
-    x = stack.run_layer(self.layers, most, x, cos, sin, attend, remat=remat, at=at)
+    x = stack.run_layer(self.layers, most, x, *views.pick(most), remat=remat, at=at)
     return self.norm(add_part(x, added, most, at))
 
   def read(
@@ -209,16 +236,19 @@ class Decoder(nnx.Module):
     config = self.config.decoder
     rows, length, _ = x.shape
     positions = jnp.broadcast_to(jnp.arange(length)[None], (rows, length))
-    cos, sin = self._rotation(positions if axes is None else axes, x.dtype)
     segments = (positions < lengths[:, None]).astype(jnp.int32)
-    layout = attention.Layout(segments, positions, None, config.window)
-    attend = attention.make_attend("xla", layout)
+
+    def see(window):
+      layout = attention.Layout(segments, positions, None, window)
+      return attention.make_attend("xla", layout)
+
+    views = self._make_views(positions if axes is None else axes, x.dtype, see)
     at = jnp.maximum(lengths - 1, 0)[:, None]
     pruned = stack.is_unrolled(config.layers)
 
     def call(layer, x, _, number, last):
       only = at if last and pruned else None
-      x, cache = layer.read(x, cos, sin, attend, only)
+      x, cache = layer.read(x, *views.pick(number), only)
       return add_part(x, added, number, only), cache
 
     x, kept = stack.run_keeping(self.layers, x, call)
@@ -237,21 +267,26 @@ class Decoder(nnx.Module):
   ) -> tuple[Float[Array, "B D"], Any]:
     """Reads one more token of each row; see `mllm.extend`."""
     positions = ((lengths if following is None else following) + step)[:, None]
-    cos, sin = self._rotation(positions, x.dtype)
-    window = self.config.decoder.window
-    bias = cache.make_bias(
-      lengths, step, cache.places(prompt), cache.places(answer), window
-    )
 
-    def call(layer, x, past, *_):
-      return layer.extend(x, cos, sin, bias, step, past)
+    def see(window):
+      places = cache.places(prompt), cache.places(answer)
+      return cache.make_bias(lengths, step, *places, window)
+
+    views = self._make_views(positions, x.dtype, see)
+
+    def call(layer, x, past, number, _):
+      return layer.extend(x, *views.pick(number), step, past)
 
     past = cache.pair(prompt, answer)
     x, answer = stack.run_keeping(self.layers, x, call, past)
     return self.norm(x)[:, 0], answer
 
-  def _rotation(self, positions, dtype):
-    """Cosine and sine for all layers, in float32 or better."""
+  def _make_views(self, positions, dtype, see) -> Views:
+    """What each layer sees, and its cosines and sines in float32 or better."""
     config = self.config.decoder
     wide = jnp.promote_types(dtype, jnp.float32)
-    return rotation_angles(positions, config.head_dim, config.rope, wide)
+
+    def rotation(rope):
+      return rotation_angles(positions, config.head_dim, rope, wide)
+
+    return make_views(config, rotation, see)

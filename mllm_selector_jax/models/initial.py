@@ -23,6 +23,8 @@ def _draw(
 ) -> np.ndarray:
   tower, _, rest = path.partition("/")
   kind = rest.rpartition("/")[2]
+  if kind == "scale" and tower == "decoder" and config.decoder.norm_offset:
+    return np.zeros(shape, np.float32)
   if kind == "scale" or kind.endswith("_scale"):
     return np.ones(shape, np.float32)
   if kind in ("bias", "lora_b"):

@@ -1,8 +1,32 @@
-"""The norms of the vision tower and of the projector."""
+"""The norms of towers, projectors and decoders."""
 
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Float
+
+from mllm_selector_jax.arrays import Array
+
+
+class OffsetRMSNorm(nnx.RMSNorm):
+  """An RMS norm that multiplies by 1 + scale (Gemma), so that a scale of 0 is plain.
+
+  As in transformers, the product is rounded to the compute type, and not its factors.
+  """
+
+  def __call__(
+    self, x: Float[Array, "... D"], mask: jax.Array | None = None
+  ) -> Float[jax.Array, "... D"]:
+    assert mask is None, "all channels are normed"
+    dtype = self.dtype or x.dtype
+    wide = jnp.promote_types(dtype, jnp.float32)
+    x = x.astype(wide)
+    square = jnp.square(x).mean(-1, keepdims=True)
+    scale = 1 + self.scale[...].astype(wide)
+    scale = scale.reshape((1,) * (x.ndim - 1) + scale.shape)
+    return (x * jax.lax.rsqrt(square + self.epsilon) * scale).astype(dtype)
 
 
 def _make_layer_norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.Module:

@@ -1,30 +1,15 @@
 """From the vision tower's features to token embeddings: merging and projecting."""
 
-import functools
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
 from mllm_selector_jax.models import stack
+from mllm_selector_jax.models.activations import ACTIVATION_FNS
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.lora import find_adapter, make_linear
 from mllm_selector_jax.models.norms import make_norm
-
-
-def quick_gelu(x: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
-  """The sigmoid approximation of GELU that CLIP was trained with."""
-  return x * jax.nn.sigmoid(1.702 * x)
-
-
-ACTIVATION_FNS: dict[str, Callable[[jax.Array], jax.Array]] = {
-  "gelu": functools.partial(jax.nn.gelu, approximate=False),
-  "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
-  "quick_gelu": quick_gelu,
-  "silu": jax.nn.silu,
-}
 
 
 def merge_patches(

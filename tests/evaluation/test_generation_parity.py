@@ -43,7 +43,8 @@ def torch_answer(model, prompt, images, eos):
 
 
 @pytest.mark.parametrize(
-  "name", ["grouped", "mistral", "qwen2 tied, siglip", "internvl 6b", "vipllava"]
+  "name",
+  ["grouped", "mistral", "qwen2 tied, siglip", "gemma3", "internvl 6b", "vipllava"],
 )
 def test_answers_are_transformers(tmp_path, name):
   assert_answers_agree(tmp_path, CASES[name])

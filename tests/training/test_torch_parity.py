@@ -157,6 +157,8 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
     ("lora", {}),
     ("decoder", {}),
     ("lora", {"decoder": "qwen3", "head_dim": 8, "tower": "dinov2"}),
+    ("decoder", {"decoder": "gemma3_text", "head_dim": 8, "num_hidden_layers": 6}),
+    ("lora of all", {"decoder": "gemma3_text", "head_dim": 8, "hidden_size": 48}),
     ("lora", {"family": "vipllava"}),
     ("lora of all", {}),
     ("lora of all", {"tower": "siglip_vision_model", "decoder": "qwen2"}),
@@ -168,7 +170,7 @@ def test_losses_of_twenty_steps_are_torch_s(tmp_path, trained, family):
   sizes = dict(SIZES)
   if family.get("tower") == "dinov2":
     del sizes["vision_intermediate_size"]
-  base = tiny.make_base(tmp_path / "base", **sizes, **family)
+  base = tiny.make_base(tmp_path / "base", **{**sizes, **family})
   samples = toy.random_samples(24)
   ours, theirs = train_both(tmp_path, base, trained, samples, 32)
   assert theirs[-1] < 0.9 * theirs[0]

@@ -30,13 +30,17 @@ def require(name: str, config: Any, **wanted: Any) -> None:
 def read_rope(config: Any) -> Rope:
   """The rotary embedding of a decoder's config."""
   rope = dict(getattr(config, "rope_parameters", None) or {})
+  return _read_rope(rope, config.max_position_embeddings)
+
+
+def _read_rope(rope: dict[str, Any], longest: int) -> Rope:
+  """A rotary embedding of a decoder that was made for rows of `longest` tokens."""
   kind = rope.get("rope_type", "default")
   if rope.get("partial_rotary_factor", 1.0) != 1.0:
     raise InputError("text_config: partial_rotary_factor can only be 1")
   theta = float(rope.get("rope_theta") or 10000.0)
   if kind == "default":
     return Rope(theta)
-  longest = config.max_position_embeddings
   original = int(rope.get("original_max_position_embeddings") or longest)
   factor = float(rope.get("factor") or longest / original)
   if kind == "llama3":
@@ -64,8 +68,11 @@ def read_rope(config: Any) -> Rope:
 
 
 def _read_decoder(config: Any, **fields: Any) -> DecoderConfig:
-  require("text_config", config, hidden_act="silu", mlp_bias=False)
-  heads, rope = config.num_attention_heads, read_rope(config)
+  if "activation" not in fields:
+    require("text_config", config, hidden_act="silu")
+  require("text_config", config, mlp_bias=False)
+  heads, rope = config.num_attention_heads, fields.pop("rope", None)
+  rope = rope or read_rope(config)
   return DecoderConfig(
     vocab=config.vocab_size,
     width=config.hidden_size,
@@ -104,27 +111,67 @@ def _read_ministral3(config: Any, **fields: Any) -> DecoderConfig:
 
 
 def _read_qwen2(config: Any, **fields: Any) -> DecoderConfig:
-  # A window in some layers only would need one mask a layer.
-  require("text_config", config, use_sliding_window=False)
-  _require_full_attention(config)
-  return _read_decoder(config, qkv_bias=True, **fields)
+  return _read_decoder(config, qkv_bias=True, **_read_layer_types(config), **fields)
 
 
 def _read_qwen3(config: Any, **fields: Any) -> DecoderConfig:
-  require("text_config", config, use_sliding_window=False)
-  _require_full_attention(config)
   bias = bool(config.attention_bias)
-  return _read_decoder(config, qkv_bias=bias, out_bias=bias, qk_norm=True, **fields)
+  fields |= {"qkv_bias": bias, "out_bias": bias, "qk_norm": True}
+  return _read_decoder(config, **_read_layer_types(config), **fields)
 
 
-def _require_full_attention(config: Any) -> None:
-  """Refuses layers of several kinds, each of which would need a mask of its own."""
-  others = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+def _read_gemma3(config: Any, **fields: Any) -> DecoderConfig:
+  """Gemma 3: norms around both halves of a layer, and windows in most layers.
+
+  Two kinds of layers have wavelengths of their own.
+  """
+  require(
+    "text_config",
+    config,
+    final_logit_softcapping=None,
+    attn_logit_softcapping=None,
+    use_bidirectional_attention=False,
+  )
+  longest, bias = config.max_position_embeddings, bool(config.attention_bias)
+  ropes = {
+    kind: _read_rope(dict(rope), longest)
+    for kind, rope in config.rope_parameters.items()
+  }
+  return _read_decoder(
+    config,
+    rope=ropes["full_attention"],
+    window_rope=ropes["sliding_attention"],
+    activation=config.hidden_activation,
+    query_scale=(config.head_dim / config.query_pre_attn_scalar) ** 0.5,
+    embedding_scale=config.hidden_size**0.5,
+    norm_offset=True,
+    post_norms=True,
+    qk_norm=True,
+    qkv_bias=bias,
+    out_bias=bias,
+    names="gemma3",
+    **_read_layer_types(config),
+    **fields,
+  )
+
+
+def _read_layer_types(config: Any) -> dict[str, Any]:
+  """The window of a decoder whose layers are of two kinds, and the layers without it.
+
+  Raises:
+    InputError: a layer is of a third kind.
+  """
+  kinds = list(getattr(config, "layer_types", None) or ())
+  others = set(kinds) - {"full_attention", "sliding_attention"}
   if others:
     raise InputError(
       f"text_config.layer_types has {', '.join(sorted(others))}, only 'full_attention'"
-      " can be run"
+      " and 'sliding_attention' can be run"
     )
+  if "sliding_attention" not in kinds:
+    return {}
+  full = tuple(n for n, kind in enumerate(kinds) if kind == "full_attention")
+  return {"window": config.sliding_window, "full_layers": full}
 
 
 def read_side(config: Any, key: str) -> int:
@@ -196,6 +243,7 @@ DECODERS: dict[str, Callable[..., DecoderConfig]] = {
   "qwen2": _read_qwen2,
   "qwen3": _read_qwen3,
   "ministral3": _read_ministral3,
+  "gemma3_text": _read_gemma3,
 }
 TOWERS: dict[str, Callable[[Any], VisionConfig]] = {
   "clip_vision_model": _read_tower,

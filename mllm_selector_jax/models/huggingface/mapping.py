@@ -10,6 +10,7 @@ import numpy as np
 from mllm_selector_jax import types
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface.tensor_names import (
+  DECODERS,
   LEADING_AXES,
   MODELS,
   TOWERS,
@@ -141,7 +142,11 @@ def list_leaves(config: MllmConfig) -> Iterator[Leaf]:
   from mllm_selector_jax.models import mllm
   from mllm_selector_jax.models.axes import path_name
 
-  known = {**MODELS[config.names], **TOWERS[config.vision.names].names}
+  known = {
+    **MODELS[config.names],
+    **DECODERS[config.decoder.names],
+    **TOWERS[config.vision.names].names,
+  }
   base = mllm.abstract(dataclasses.replace(config, lora=None))
   for path, leaf in jax.tree_util.tree_leaves_with_path(base):
     yield _make_leaf(path_name(path), leaf.shape, known, config.vision.frames)

@@ -37,6 +37,16 @@ NAMES = {
   "decoder/head": TIED_HEAD,
 }
 
+# By `DecoderConfig.names`: what differs from `NAMES`.
+DECODERS: dict[str, dict[str, str]] = {
+  "llama": {},
+  "gemma3": {
+    "decoder/layers/attention_post_norm": DECODER + "layers.*.post_attention_layernorm",
+    "decoder/layers/mlp_norm": DECODER + "layers.*.pre_feedforward_layernorm",
+    "decoder/layers/mlp_post_norm": DECODER + "layers.*.post_feedforward_layernorm",
+  },
+}
+
 # By `MllmConfig.names`. A family whose projector has other names is a line here.
 MODELS: dict[str, dict[str, str]] = {
   "llava": NAMES,

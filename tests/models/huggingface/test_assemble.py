@@ -84,6 +84,17 @@ def test_a_qwen3_and_a_dinov2_become_one(tmp_path):
     torch.testing.assert_close(ours[key], value, rtol=0, atol=0)
 
 
+def test_a_gemma3_and_a_siglip_become_one(parts, tmp_path):
+  fields = {"head_dim": 8, "sliding_window": 6, "query_pre_attn_scalar": 8}
+  loose.save_decoder(tmp_path / "gemma", "gemma3_text", pad=True, **fields)
+  out = tmp_path / "out"
+  config = huggingface.assemble(
+    out, tmp_path / "gemma", parts / "siglip", feature_layer=-1
+  )
+  assert config.decoder.tied and config.decoder.window == 6
+  assert_agree(load_torch(out), config, huggingface.read_params(out, config))
+
+
 def test_a_given_projector_is_taken(parts, tmp_path):
   huggingface.assemble(tmp_path / "a", parts / "llama", parts / "clip", seed=1)
   for seed, projector in enumerate((tmp_path / "a", tmp_path / "a/model.safetensors")):

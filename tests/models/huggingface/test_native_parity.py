@@ -46,6 +46,12 @@ CASES = {
     "vision_window_size": 32,
     "vision_num_heads": 4,
   },
+  "qwen2.5, windows in the decoder": {
+    "family": "qwen2_5_vl",
+    "use_sliding_window": True,
+    "sliding_window": 5,
+    "max_window_layers": 1,
+  },
   "qwen3": {"family": "qwen3_vl"},
   "qwen3, six layers": {
     "family": "qwen3_vl",

@@ -112,8 +112,8 @@ def test_fused_weights_of_another_width_are_misshapen(base, tmp_path):
   [
     (
       "qwen2_5_vl",
-      {"use_sliding_window": True, "max_window_layers": 1},
-      "text_config.use_sliding_window is True, only False can be run",
+      {"layer_types": ["full_attention"] * 2 + ["chunked_attention"]},
+      "text_config.layer_types has chunked_attention, only 'full_attention' and",
     ),
     (
       "qwen2_vl",

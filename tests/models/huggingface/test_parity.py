@@ -45,6 +45,28 @@ CASES = {
   "mistral": {"decoder": "mistral", "sliding_window": 6},
   "qwen2": {"decoder": "qwen2", "rms_norm_eps": 1e-6},
   "qwen3": {"decoder": "qwen3", "head_dim": 12, "attention_bias": True},
+  "qwen2 with windows in some layers": {
+    "decoder": "qwen2",
+    "num_hidden_layers": 3,
+    "use_sliding_window": True,
+    "sliding_window": 5,
+    "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+  },
+  "gemma3": {
+    "decoder": "gemma3_text",
+    "num_hidden_layers": 3,
+    "head_dim": 12,
+    "query_pre_attn_scalar": 10,
+    "sliding_window": 6,
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+    "rope_parameters": {
+      "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+      "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    },
+    "tie_word_embeddings": True,
+    "tower": "siglip_vision_model",
+    "llava_vision_feature_layer": -1,
+  },
   "qwen3, dinov2": {
     "decoder": "qwen3",
     "head_dim": 8,
@@ -99,7 +121,7 @@ def overrides(draw):
   def one(*values):
     return draw(st.sampled_from(values))
 
-  decoder = one("llama", "mistral", "qwen2", "qwen3")
+  decoder = one("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
   tower = one("clip_vision_model", "siglip_vision_model", "dinov2", "internvl_vision")
   kv_heads, head_dim, vision_layers = one(1, 2), one(8, 12), one(1, 2, 3)
   scaling = draw(st.sampled_from([{"rope_type": "default"}, *SCALINGS]))
@@ -127,8 +149,20 @@ def overrides(draw):
     found["llava_projector_layernorm_eps"] = one(1e-5, 1e-6, 1e-2)
   if decoder != "qwen2":
     found["head_dim"] = head_dim
-  if decoder in ("llama", "qwen3"):
+  if decoder in ("llama", "qwen3", "gemma3_text"):
     found["attention_bias"] = draw(st.booleans())
+  if decoder in ("qwen2", "qwen3", "gemma3_text"):
+    kind = st.sampled_from(["full_attention", "sliding_attention"])
+    layers = found["num_hidden_layers"]
+    found["layer_types"] = draw(st.lists(kind, min_size=layers, max_size=layers))
+    found |= {"use_sliding_window": True, "sliding_window": one(5, 64)}
+  if decoder == "gemma3_text":
+    del found["use_sliding_window"]
+    found["query_pre_attn_scalar"] = one(head_dim, 7)
+    found["rope_parameters"] = {
+      "full_attention": found["rope_parameters"],
+      "sliding_attention": {"rope_type": "default", "rope_theta": one(50.0, 1e4)},
+    }
   if decoder == "mistral":
     found["sliding_window"] = one(None, 5, 64)
   if tower == "dinov2":
@@ -254,15 +288,27 @@ def test_transformers_agrees_whatever_the_configuration(chosen):
 class Rotation(torch.nn.Module):
   """Rotary angles in float64, which transformers computes in float32."""
 
-  def __init__(self, rope, head_dim):
+  def __init__(self, decoder):
     super().__init__()
-    self.frequencies = torch.tensor(rope.frequencies(head_dim))
-    self.scale = rope.scale
+    self.ropes = {None: decoder.rope, "full_attention": decoder.rope}
+    self.ropes["sliding_attention"] = decoder.window_rope
+    self.head_dim = decoder.head_dim
 
-  def forward(self, x, position_ids, **_):
-    angles = position_ids[..., None].double() * self.frequencies
+  def forward(self, x, position_ids, layer_type=None, **_):
+    rope = self.ropes[layer_type]
+    frequencies = torch.tensor(rope.frequencies(self.head_dim))
+    angles = position_ids[..., None].double() * frequencies
     angles = torch.cat([angles, angles], dim=-1)
-    return self.scale * angles.cos(), self.scale * angles.sin()
+    return rope.scale * angles.cos(), rope.scale * angles.sin()
+
+
+def make_double_norm(norm):
+  """The same RMS norm in float64."""
+  offset = type(norm).__name__.startswith("Gemma")
+  epsilon = norm.eps if offset else norm.variance_epsilon
+  double = torch.nn.RMSNorm(len(norm.weight), epsilon).double()
+  double.weight = torch.nn.Parameter(norm.weight.double() + offset)
+  return double
 
 
 @hypothesis.settings(max_examples=4, deadline=None, derandomize=True, database=None)
@@ -276,14 +322,15 @@ def test_agreement_is_of_the_mathematics_not_of_the_rounding(chosen):
     params = packed.random_params(config)
     huggingface.write_model(pathlib.Path(folder) / "out", config, params, base)
     model = load_torch(pathlib.Path(folder) / "out").double()
-  rope, head_dim = config.decoder.rope, config.decoder.head_dim
-  model.model.language_model.rotary_emb = Rotation(rope, head_dim)
+  decoder = model.model.language_model
+  decoder.rotary_emb = Rotation(config.decoder)
+  if config.decoder.embedding_scale is not None:
+    scale = torch.tensor(config.decoder.embedding_scale, dtype=torch.float64)
+    decoder.embed_tokens.embed_scale = scale
   for module in model.modules():
     for key, child in module.named_children():
       if type(child).__name__.endswith("RMSNorm"):
-        norm = torch.nn.RMSNorm(len(child.weight), child.variance_epsilon).double()
-        norm.weight = child.weight
-        setattr(module, key, norm)
+        setattr(module, key, make_double_norm(child))
   with jax.enable_x64(True):
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     assert_agree(model, config, params, tolerance=1e-9)
