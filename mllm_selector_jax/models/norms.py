@@ -19,14 +19,17 @@ class OffsetRMSNorm(nnx.RMSNorm):
   def __call__(
     self, x: Float[Array, "... D"], mask: jax.Array | None = None
   ) -> Float[jax.Array, "... D"]:
-    assert mask is None, "all channels are normed"
+    assert mask is None and self.scale is not None, (
+      "all channels are normed, and scaled"
+    )
     dtype = self.dtype or x.dtype
     wide = jnp.promote_types(dtype, jnp.float32)
     x = x.astype(wide)
     square = jnp.square(x).mean(-1, keepdims=True)
     scale = 1 + self.scale[...].astype(wide)
     scale = scale.reshape((1,) * (x.ndim - 1) + scale.shape)
-    return (x * jax.lax.rsqrt(square + self.epsilon) * scale).astype(dtype)
+    normed = x * jax.lax.rsqrt(square + self.epsilon) * scale
+    return jnp.asarray(normed, dtype)
 
 
 def _make_layer_norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.Module:
