@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
+from mllm_selector_jax.selection.sorting import chunks
 from mllm_selector_jax.types import InputError
 
 
@@ -17,7 +18,8 @@ def group_means(
   not depend on the order of the rows.
   """
   sums = np.zeros(count, np.int64)
-  np.add.at(sums, groups, np.rint(values * 2.0**32).astype(np.int64))
+  for part in chunks(len(values)):
+    np.add.at(sums, groups[part], np.rint(values[part] * 2.0**32).astype(np.int64))
   sizes = np.bincount(groups, minlength=count)
   return sums / (np.maximum(sizes, 1) * 2.0**32)
 
