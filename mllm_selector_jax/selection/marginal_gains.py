@@ -5,11 +5,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh
 from jaxtyping import Float
 
+from mllm_selector_jax.selection.host_device import on_host
 from mllm_selector_jax.selection.objective import GroupOrder
-from mllm_selector_jax.types import InputError
 
 GAIN_BITS = 40  # fractional bits to which gains are rounded, for lambda up to 1
 
@@ -60,7 +59,7 @@ def gains(
   def pad(x):
     return np.pad(x, (0, padded - count), mode="edge") if count else np.ones(padded)
 
-  with jax.enable_x64(True), jax.set_mesh(_host()):
+  with on_host():
     out = _gains(
       pad(np.asarray(values, np.float64)),
       pad(log_share[order.group]),
@@ -69,15 +68,3 @@ def gains(
       2.0**bits,
     )
     return np.asarray(out)[:count]
-
-
-def _host() -> Mesh:
-  """Returns a mesh of one CPU device, to be used instead of the mesh in context."""
-  try:
-    device = jax.local_devices(backend="cpu")[0]
-  except RuntimeError as error:
-    raise InputError(
-      "Selecting needs JAX's CPU backend, which JAX_PLATFORMS leaves out; add cpu"
-      " to it, after the accelerator."
-    ) from error
-  return Mesh(np.array([device]), ("host",), axis_types=(AxisType.Auto,))

@@ -54,7 +54,7 @@ def test_a_large_group_is_fitted_to_its_ranks(monkeypatch):
   values = np.concatenate([two_humps(rng, 9_000, 1_000), two_humps(rng, 90, 10)])
   groups = np.repeat([0, 1], [10_000, 100])
   found = upper_component(values, groups)
-  monkeypatch.setattr(two_gaussians, "FIT_VALUES", 10**6)
+  monkeypatch.setattr(two_gaussians, "FIT_VALUES", 10_000)
   whole = upper_component(values, groups)
   np.testing.assert_array_equal(found[10_000:], whole[10_000:])
   assert 0 < np.abs(found - whole).max() < 0.1
