@@ -118,18 +118,18 @@ def assemble(
   rank = np.full(rows, -1, np.int64)
   rank[order] = np.arange(len(order))
 
-  def tally(mask):
-    return np.bincount(groups.index[mask], minlength=count)
+  def tally(which):
+    return np.bincount(groups.index[which], minlength=count)
 
   remaining, normalised = candidates.remaining, candidates.normalised_necessity
   unknown = np.full(count, np.nan)
-  kept_counts = tally(kept)
+  kept_counts = tally(order)
   table = GroupTable(
     name=tuple(groups.names),
     size=np.bincount(groups.index, minlength=count),
     remaining=tally(remaining),
     suspects=tally(candidates.suspect),
-    mean=group_means(normalised[remaining], groups.index[remaining], count),
+    mean=group_means(normalised, groups.index, count, remaining),
     target=unknown if target is None else target,
     quota=unknown if quota is None else quota,
     floor=tally(candidates.forced) if floor is None else floor,

@@ -121,13 +121,10 @@ def test_gain_is_the_difference_of_the_objective():
 
 def test_gains_fall_at_ten_million_rows_of_one_group():
   n = 10_000_000
-  tail = slice(n - 1000, n)
-  order = objective.GroupOrder(
-    np.arange(1000), np.array([0, 1000]), np.arange(1, n + 1)[tail], np.zeros(1000, int)
-  )
+  order = objective.GroupOrder(np.zeros(n, np.int8), np.array([0, n]))
   for weight in (0.4, 1e6):
-    gains = marginal_gains.gains(np.ones(1000), order, np.ones(1), weight)
-    assert np.all(np.diff(gains) < 0)
+    gains = marginal_gains.gains(np.ones(n), order, np.ones(1), weight)
+    assert np.all(np.diff(gains[-1000:]) < 0)
 
 
 def test_no_floor_takes_from_a_group_of_share_zero_nor_runs_out():
