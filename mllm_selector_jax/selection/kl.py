@@ -7,8 +7,9 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import draws, objective, shares
-from mllm_selector_jax.selection.eligibility import Candidates, Scores, fit, sort_out
+from mllm_selector_jax.selection.eligibility import Candidates, Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, by_tie, resolve, shortage
@@ -39,7 +40,7 @@ def kl(
     taken, _ = plan.take(rows)
     return np.concatenate([plan.first(taken.counts), spare.first(rows - taken.total)])
 
-  rows = fit(limit, scores, candidates, choose)
+  rows = budgets.fit(limit, scores.cost(limit.unit), candidates.forced, choose)
   taken, floors = plan.take(rows)
   count = taken.total
   filling = spare.first(rows - count)
@@ -60,6 +61,7 @@ def kl(
     np.concatenate([taken_rows[ranked], filling]),
     code,
     target=plan.shares,
+    means=plan.means,
     quota=plan.quotas(count),
     floor=floors,
     gain=gain,
@@ -84,18 +86,19 @@ def find_target(
   """Returns the target shares of `kl`, by which any selection is measured."""
   options = dataclasses.replace(options, strategy="kl")
   candidates = sort_out(scores, groups, rng, options, bounded=True)
-  return _find_target(candidates, groups, options, scores.flag("like"))
-
-
-def _find_target(candidates, groups, options, like) -> Float[np.ndarray, " G"]:
   count = len(groups.names)
+  sizes = np.bincount(groups.index[candidates.remaining], minlength=count)
+  return _find_target(sizes, groups, options, scores.flag("like"))
+
+
+def _find_target(sizes, groups, options, like) -> Float[np.ndarray, " G"]:
   return shares.target_shares(
-    np.bincount(groups.index[candidates.remaining], minlength=count),
+    sizes,
     options.target,
     options.tempering,
     options.target_shares,
     groups.names,
-    np.bincount(groups.index[like], minlength=count),
+    np.bincount(groups.index[like], minlength=len(sizes)),
   )
 
 
@@ -151,7 +154,7 @@ class _Plan:
     )
     self.sizes = np.diff(self.order.starts)
     self.forced = np.bincount(groups.index[candidates.forced], minlength=count)
-    self.shares = _find_target(candidates, groups, options, like)
+    self.shares = _find_target(self.sizes, groups, options, like)
     # Suspect rows of a group stay out only if the user set its share to 0.
     self.may_fill = (self.shares > 0) | (options.target not in ("given", "like"))
     caps = np.ceil(options.cap * self.sizes - 1e-9).astype(np.int64)

@@ -42,8 +42,7 @@ def _fit(x, valid):
   upper = (place >= 0.8 * valid.sum(0, keepdims=True)).astype(x.dtype)
 
   def step(_, state):
-    upper = state[0]
-    low, high = _describe(x, valid, 1 - upper), _describe(x, valid, upper)
+    low, high = map(_describe, *_sum(x, valid, state[0]))
     curve = _log_odds(low, high)
     upper = 1 / (1 + jnp.exp(-((curve[2] * x + curve[1]) * x + curve[0])))
     return upper, jnp.concatenate([low[1], high[1]]), curve
@@ -56,11 +55,26 @@ def _fit(x, valid):
   return centres.min(0), jnp.where(turned, -curve[:, 0], curve[:, 0])
 
 
-def _describe(x, valid, share):
+def _sum(x, valid, upper):
+  """Sums shares, shares times x and shares times x^2 of both components in one loop.
+
+  Returns:
+    Three pairs of sums, of the lower and the upper component, each of shape [1, g].
+  """
+  terms = []
+  for share in (1 - upper, upper):
+    share = share * valid
+    terms += [share, share * x, share * x * x]
+
+  def add(one, other):
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+  sums = jax.lax.reduce(tuple(terms), (0.0,) * len(terms), add, (0,))
+  return zip((s[None] for s in sums[:3]), (s[None] for s in sums[3:]), strict=True)
+
+
+def _describe(total, first, second):
   """Returns log(weight / width), mean and variance, each of shape [1, g]."""
-  total, first, second = (
-    (share * basis).sum(0, keepdims=True) for basis in (valid, x, x * x)
-  )
   weight = jnp.maximum(total, 1e-9)
   centre = first / weight
   variance = (second - 2 * centre * first + centre**2 * total) / weight

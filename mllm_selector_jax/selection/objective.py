@@ -131,7 +131,7 @@ def order_rows(
 def take(
   gains: Float[np.ndarray, " N"],
   order: GroupOrder,
-  tie: UInt64[np.ndarray, " N"],
+  tie: UInt64[np.ndarray, " M"],
   budget: int,
   floors: Int[np.ndarray, " G"] | None = None,
   capacities: Int[np.ndarray, " G"] | None = None,
@@ -143,7 +143,7 @@ def take(
   Args:
     gains: from `marginal_gains.gains`, aligned with `order.rows`.
     order: from `order_rows`.
-    tie: a random number for each row.
+    tie: a random number for each row of the pool, of which the order may hold a part.
     budget: the number of rows to take. Fewer are taken if all others are in groups of
       share 0 or above a capacity.
     floors: the minimum of rows from each group, or all its rows if it has fewer.

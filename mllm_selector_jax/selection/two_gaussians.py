@@ -10,7 +10,7 @@ from mllm_selector_jax.selection.sorting import CHUNK, chunks, float_key, sort_r
 FIT_VALUES = 512  # the maximum of values that a mixture is fitted to, at even ranks
 # Samples are filled up to one of two lengths, so that no more than two are compiled.
 _SHORT = 128
-_BLOCK = 1 << 15  # values that are fitted together, few enough for the cache
+_BLOCK = 1 << 14  # values that are fitted together, few enough for the cache
 
 
 class Mixtures(NamedTuple):

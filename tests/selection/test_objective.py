@@ -160,6 +160,30 @@ def test_equal_gains_go_by_tie_then_row():
     assert objective.take(gains, order, tie, budget).counts.tolist() == expected
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=1, max_size=6))
+def test_ranges_of_places_are_those_of_a_loop(groups):
+  sizes, first, last = np.array(groups).T
+  order = objective.GroupOrder(
+    np.arange(sizes.sum()), np.concatenate([[0], np.cumsum(sizes)])
+  )
+  expected = [f < n <= m for s, f, m in groups for n in range(1, s + 1)]
+  assert order.within(first, last).tolist() == expected
+  assert order.place.tolist() == [n for s, _, _ in groups for n in range(1, s + 1)]
+
+
+def test_only_allowed_rows_are_ordered():
+  groups, flat, tie = lay_out([[0.1] * 30, [0.2] * 7, [0.3] * 12])
+  allowed = np.random.default_rng(5).random(49) < 0.6
+  order = objective.order_rows(groups, 3, tie, flat, allowed=allowed)
+  rows = np.flatnonzero(allowed)
+  alone = objective.order_rows(groups[rows], 3, tie[rows], flat[rows])
+  np.testing.assert_array_equal(order.rows, rows[alone.rows])
+  np.testing.assert_array_equal(order.starts, alone.starts)
+  nothing = objective.order_rows(groups, 3, tie, allowed=np.zeros(49, bool))
+  assert not len(nothing.rows) and nothing.starts.tolist() == [0] * 4
+
+
 def test_gains_are_the_same_on_one_and_on_eight_devices():
   groups, flat, tie = lay_out([[0.3] * 400, [0.8] * 57, [0.5] * 900])
   order = objective.order_rows(groups, 3, tie)
