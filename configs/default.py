@@ -1,8 +1,9 @@
 """All settings, with values for a LLaVA-1.5 model of 7B parameters.
 
 Another config calls `get_config()` here and changes values; it cannot add keys.
-A budget is a string: "500" rows, "5%" of the rows, or "2Mtok", two million training
-tokens. `placeholder(type)` is a setting that is None until a value is given.
+A budget is a string: "500" rows, "5%" of the rows, "2Mtok" (two million training
+tokens), "3e18flops" of tuning, or "5%flops" of the FLOPs of tuning on all rows.
+`placeholder(type)` is a setting that is None until a value is given.
 """
 
 import ml_collections

@@ -91,6 +91,7 @@ def select(
   accuracies: Any = None,
   signals: Mapping[str, Any] | None = None,
   tokens: Any = None,
+  flops: Any = None,
   force_in: Any = None,
   leave_out: Any = None,
   reference: Any = None,
@@ -112,7 +113,8 @@ def select(
     groups: [N] the group of each row, as a number or a name. By default groups are
       k-means clusters of the embeddings, or without embeddings strata of the losses.
     budget: how much to keep: 500, "500", "5%", training tokens such as "2Mtok" (which
-      needs `tokens`), or "50%ref", a share of the number of rows of `reference`.
+      needs `tokens`), "5%flops" or "3e18flops" (which need `flops`), or "50%ref", a
+      share of the number of rows of `reference`.
     strategy: "kl", another name in docs/method.md, or a function of your own as
       "module:function" (docs/extending.md).
     seed: seed of every draw.
@@ -122,13 +124,14 @@ def select(
     signals: [N] other columns that the strategy or the bound reads, by name: "entropy",
       "el2n", "grand", "ifd", "visual", "perplexity".
     tokens: [N] the number of training tokens of each row.
+    flops: [N] the FLOPs of training on each row; counted in millions, rounded up.
     force_in: [N] whether a row is kept whatever its loss.
     leave_out: [N] whether a row must not be kept.
     reference: [N] whether a row is in the mixture that is trained on today, for budgets
       relative to it and for the strategy "reference". Rows that are left out or whose
       loss is not finite do not count.
-    classes: [N] the class of each row, such as its source, as a number or a name.
-      Losses are then ranked inside their class, and not among all rows.
+    classes: [N] the class of each row, such as its source, as a number or a name,
+      inside which losses are then ranked.
     **options: fields of `selection.options.SelectOptions`, such as `kl_weight`,
       `target`, `bound`, `floor` and `cap`. By default the bound is "mixture" with
       accuracies and "quantile" without them.
@@ -152,13 +155,10 @@ def select(
     columns["accuracy"] = _read_column(accuracies, "accuracies", count)
   for name, values in (signals or {}).items():
     columns[name] = _read_column(values, f"signals[{name!r}]", count)
+  lists = {"force_in": force_in, "leave_out": leave_out, "reference": reference}
   flags = {
     name: None if values is None else _read_flags(values, name, count)
-    for name, values in (
-      ("force_in", force_in),
-      ("leave_out", leave_out),
-      ("reference", reference),
-    )
+    for name, values in lists.items()
   }
   if (members := flags["reference"]) is not None:
     members = members & np.isfinite(losses)
@@ -194,6 +194,7 @@ def select(
     embeddings=pick(vectors),
     classes=_number(pick(kinds)),
     reference=pick(members),
+    mflops=pick(None if flops is None else _read_integers(flops, "flops", count, 1e6)),
     tokens=pick(None if tokens is None else _read_integers(tokens, "tokens", count)),
     forced_in=pick(flags["force_in"]),
     left_out=pick(flags["leave_out"]),
@@ -311,8 +312,11 @@ def _read_labels(values: Any, name: str, count: int) -> np.ndarray:
   return labels if labels.dtype.kind in "iub" else labels.astype(object)
 
 
-def _read_integers(values: Any, name: str, count: int) -> Int[np.ndarray, " N"]:
+def _read_integers(
+  values: Any, name: str, count: int, unit: float = 1
+) -> Int[np.ndarray, " N"]:
   column = _read_column(values, name, count)
+  column = column if unit == 1 else np.ceil(column / unit)
   if not (np.isfinite(column).all() and (column == np.floor(column)).all()):
     raise InputError(f"{name} must be whole numbers.")
   return column.astype(np.int64)

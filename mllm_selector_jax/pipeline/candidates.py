@@ -132,7 +132,8 @@ def check_lists(run: Run, **changes: Any) -> None:
   config, _ = name_rows(run, config)
   amount = budgets.relate(config["budget"], count_reference(config), "select.budget")
   rows = np.flatnonzero(pool.ok)
-  budgets.resolve(amount, len(rows), pool.tokens[rows], "select.budget")
+  costs = {name: cost[rows] for name, cost in _list_costs(pool, config).items()}
+  budgets.resolve(amount, len(rows), costs, "select.budget")
 
 
 def count_reference(config: dict[str, Any]) -> int | None:
@@ -201,7 +202,8 @@ def check_pool(run: Run) -> None:
   config, pool = make_config(run), base_model.open_pool(run)
   rows = np.flatnonzero(pool.ok)
   if needs_seed(run):
-    budgets.resolve(run.cfg.seed.rows, len(rows), pool.tokens[rows], "seed.rows")
+    costs = {budgets.TOKENS: pool.tokens[rows]}
+    budgets.resolve(run.cfg.seed.rows, len(rows), costs, "seed.rows")
   named = [(name, "select.groups") for name in grouping.split_form(config["groups"])]
   named.append((config.get("normalise", OVER_ALL), "select.normalise"))
   for name, option in named:
@@ -249,6 +251,7 @@ def read_eligible(
   classes = None
   if (name := config.get("normalise", OVER_ALL)) != OVER_ALL:
     classes = grouping.by_column(columns[name], name, "select.normalise").index
+  costs = _list_costs(pool, config)
   scores = Scores(
     necessity=table.signal(config["signal"])[finite],
     key=read_keys(pool, rows),
@@ -260,7 +263,8 @@ def read_eligible(
     embeddings=vectors,
     seen=table.signal("seed")[finite],
     classes=classes,
-    tokens=pool.tokens[rows],
+    tokens=costs[budgets.TOKENS][rows],
+    mflops=costs[budgets.FLOPS][rows] if budgets.FLOPS in costs else None,
     like=_mark(pool, rows, config["like"], "like"),
     reference=_mark(pool, rows, config["reference"], "reference")
     if options.strategy == strategies.REFERENCE
@@ -273,6 +277,16 @@ def read_eligible(
   )
   groups = _make_groups(run, pool, table, finite, columns, scores, options, rng)
   return Eligible(pool, rows, scores, groups, options, count_reference(config))
+
+
+def _list_costs(pool: PoolTable, config: dict[str, Any]) -> budgets.Costs:
+  """Return what every pool row costs, in each unit that the config's budgets need."""
+  costs = {budgets.TOKENS: pool.tokens}
+  if "flops" in config:
+    from mllm_selector_jax.pipeline import flops  # imports jax
+
+    costs[budgets.FLOPS] = flops.count_mflops(pool, config["flops"])
+  return costs
 
 
 def _mark(

@@ -209,7 +209,8 @@ def tune_share(run: Run, stage: str, artifact: artifacts.Artifact) -> None:
 
   def build(folder):
     pool = base_model.open_pool(run)
-    count = budget.resolve_count(cfg.rows, pool.ok, pool.tokens, name=f"{stage}.rows")
+    costs = {budget.TOKENS: pool.tokens}
+    count = budget.resolve_count(cfg.rows, pool.ok, costs, name=f"{stage}.rows")
     rows = base_model.draw_rows(pool, count, run.cfg.rng_seed)
     fine_tune(run, cfg, rows, folder, stage)
 

@@ -35,10 +35,47 @@ def row_flops(
   config: MllmConfig, rates: work.Rates, pool: Any
 ) -> Float[np.ndarray, " N"]:
   """Return the FLOPs of every pool row, each as a separate sample."""
+  return _row_flops(rates, row_pairs(config, pool), pool)
+
+
+def _row_flops(rates: work.Rates, pairs: tuple[Any, Any], pool: Any) -> np.ndarray:
   tokens, tiles = pool.tokens.astype(np.float64), pool.tiles.astype(np.float64)
   keys = tokens * (tokens + 1) / 2
-  pairs = row_pairs(config, pool)
   return rates.flops(tokens, keys, pool.supervised, tiles, pairs)
+
+
+def describe_costs(config: MllmConfig, section: Any) -> dict[str, Any]:
+  """Return what `count_mflops` needs to know of a model and its training.
+
+  Args:
+    config: The model's config.
+    section: A training section of the config.
+  """
+  native = config.vision.native
+  return {
+    "rates": list(make_row_rates(config, section)),
+    "epochs": section.epochs,
+    "positions": config.vision.positions if native else 0,
+    "window": config.vision.window if native else 0,
+  }
+
+
+def count_mflops(pool: Any, costs: dict[str, Any]) -> Int[np.ndarray, " N"]:
+  """Return the FLOPs of training on every pool row, in whole millions, rounded up.
+
+  Whole numbers are summed exactly, so that a budget does not depend on the order of
+  the rows.
+
+  Args:
+    pool: The checked pool.
+    costs: From `describe_costs`.
+  """
+  rates, pairs = work.Rates(*costs["rates"]), (0, 0)
+  if positions := costs["positions"]:
+    tiles = pool.tiles.astype(np.float64)
+    pairs = work.estimate_pairs(positions, costs["window"], tiles, pool.images.counts)
+  each = costs["epochs"] * _row_flops(rates, pairs, pool)
+  return np.ceil(each / 1e6).astype(np.int64)
 
 
 def row_pairs(config: MllmConfig, pool: Any) -> tuple[Any, Any]:
@@ -46,7 +83,8 @@ def row_pairs(config: MllmConfig, pool: Any) -> tuple[Any, Any]:
   if not config.vision.native:
     return np.zeros(len(pool.tiles)), np.zeros(len(pool.tiles))
   tiles = pool.tiles.astype(np.float64)
-  return work.estimate_pairs(config, tiles, pool.images.counts)
+  vision = config.vision
+  return work.estimate_pairs(vision.positions, vision.window, tiles, pool.images.counts)
 
 
 def pass_flops(

@@ -50,10 +50,19 @@ def require_reference(config: dict[str, Any]) -> None:
     budgets.relate(text, None, option)
 
 
+def limits_flops(config: dict[str, Any]) -> bool:
+  """Say whether a budget of a config is in FLOPs; arguments as for `uses_reference`."""
+  texts = config.get("budgets", [config["budget"]])
+  return any(budgets.parse(text).unit == budgets.FLOPS for text in texts)
+
+
 def name_rows(
   run: Run, config: dict[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
   """Replace the references in the config's lists by ascending row numbers.
+
+  If a budget is in FLOPs, the config gets the key "flops", which says what a row costs.
+  The selection can then be repeated without the model.
 
   Notes on how the rows were found are also printed as warnings.
 
@@ -78,15 +87,31 @@ def name_rows(
       )
       rows, remarks = listed.rows, listed.notes
       if name == "reference":
+        run.say(
+          f"{option}: {listed.entries:,} entries name {len(rows):,} rows of the pool"
+          + (f"; {listed.repeated:,} name no row anew" if listed.repeated else ""),
+          once=True,
+        )
         rows, more = _take_usable(pool, rows, config["leave_out"] or [])
         remarks = (*remarks, *more)
       elif name != "leave_out":  # an unusable row is left out anyway
         _refuse_unusable(pool, rows, option)
       config = {**config, name: rows.tolist()}
       notes += [f"{option}: {note}" for note in remarks]
+  if limits_flops(config):
+    config = {**config, "flops": describe_costs(run)}
   for note in notes:
     run.say(f"Warning: {note}", once=True)
   return config, tuple(notes)
+
+
+def describe_costs(run: Run) -> dict[str, Any]:
+  """Return what tuning on a row costs; see `flops.describe_costs`."""
+  from mllm_selector_jax.models import huggingface
+  from mllm_selector_jax.pipeline import flops  # imports jax
+
+  model = huggingface.read_config(base_model.base_path(run))
+  return flops.describe_costs(model, run.cfg.tune)
 
 
 def _find(run: Run, pool: PoolTable, entries: list[Any], option: str) -> Rows:

@@ -66,7 +66,9 @@ def answer_flops(
   """
   rates = work.make_rates(config, mllm.abstract(config), None)
   length = tokens + new
-  pairs = work.estimate_pairs(config, tiles, 1) if config.vision.native else (0, 0)
+  vision, pairs = config.vision, (0, 0)
+  if vision.native:
+    pairs = work.estimate_pairs(vision.positions, vision.window, tiles, 1)
   return rates.flops(length, length * (length + 1) / 2, new, tiles, pairs)
 
 

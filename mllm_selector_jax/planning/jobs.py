@@ -7,8 +7,10 @@ import numpy as np
 
 from mllm_selector_jax.inputs.questions import read_existing_questions
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.pipeline import flops
 from mllm_selector_jax.pipeline.arms import arms
 from mllm_selector_jax.pipeline.candidates import relate_budget
+from mllm_selector_jax.pipeline.listed_rows import describe_costs
 from mllm_selector_jax.pipeline.score_pool import make_options
 from mllm_selector_jax.pipeline.scored_models import needs_seed
 from mllm_selector_jax.planning import disk, estimate, hours
@@ -80,8 +82,11 @@ def list_jobs(run: Run, config: MllmConfig, pool: Any) -> list[Job]:
 def count_rows(run: Run, pool: Any, stage: str) -> int:
   """Count the rows that the stage `seed` or `tune` trains on."""
   name = "seed.rows" if stage == "seed" else "select.budget"
-  amount = run.cfg.seed.rows if stage == "seed" else relate_budget(run)
-  return budget.resolve_count(amount, pool.ok, pool.tokens, name=name)
+  amount = budget.parse(run.cfg.seed.rows if stage == "seed" else relate_budget(run))
+  costs = {budget.TOKENS: pool.tokens}
+  if amount.unit == budget.FLOPS:
+    costs[budget.FLOPS] = flops.count_mflops(pool, describe_costs(run))
+  return budget.resolve_count(amount, pool.ok, costs, name=name)
 
 
 def with_factors(jobs: list[Job], factors: dict[str, float]) -> list[Job]:

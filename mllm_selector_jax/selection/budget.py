@@ -1,7 +1,8 @@
-"""Reads budgets in the forms that people write: "500", "5%", "2Mtok", "50%ref"."""
+"""Reads budgets as people write them: "500", "5%", "2Mtok", "3e18flops", "50%ref"."""
 
 import dataclasses
 import re
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -9,9 +10,20 @@ from jaxtyping import Bool, Int
 
 from mllm_selector_jax.types import InputError
 
-_FORM = re.compile(r"(\d[\d_,]*(?:\.\d+)?) ?(%ref|%|[kMGB]?tok|rows?)?")
-_KINDS = {"%": "percent", "%ref": "reference"}  # by unit; others are rows or tokens
+_FORM = re.compile(
+  r"(\d[\d_,]*(?:\.\d+)?)(e\d{1,2}(?= ?flops))? ?"
+  r"(%ref|%flops|%|[kMGB]?tok|[MGTPE]?flops|rows?)?"
+)
+# By unit; others are rows, tokens or FLOPs.
+_KINDS = {"%": "percent", "%ref": "reference", "%flops": "flops share"}
 _SCALE = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+_SCALE |= {"T": 10**12, "P": 10**15, "E": 10**18}
+
+TOKENS, FLOPS = "tokens", "MFLOPs"  # the units in which the cost of a row is counted
+_UNITS = {"tokens": TOKENS, "flops": FLOPS, "flops share": FLOPS}  # by kind
+# Costs of rows are whole numbers, so that their sums are exact in any order.
+_WORDS = {TOKENS: "token counts", FLOPS: "FLOPs"}
+Costs = Mapping[str, Int[np.ndarray, " N"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +32,8 @@ class Budget:
 
   Attributes:
     kind: "rows", "percent" (of the eligible rows), "reference" (per cent of the number
-      of rows of the reference) or "tokens" (of training).
+      of rows of the reference), "tokens" (of training), "flops" (of tuning) or "flops
+      share" (per cent of those of all eligible rows).
     amount: an exact number, so that 0.1 % of a million is 1,000.
     text: the budget as it was written.
   """
@@ -29,19 +42,26 @@ class Budget:
   amount: Fraction
   text: str
 
+  @property
+  def unit(self) -> str:
+    """The unit of the cost that is limited; empty if the number of rows is."""
+    return _UNITS.get(self.kind, "")
+
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-  """A budget applied to a pool: the maximum of rows, or of tokens.
+  """A budget applied to a pool: the maximum of rows, or of what they cost.
 
   Attributes:
     rows: the maximum of rows, never above the number of eligible rows.
-    tokens: the maximum of training tokens; None if only rows are limited.
+    cost: the maximum of the sum of their costs; None if only rows are limited.
+    unit: the unit of the cost, `TOKENS` or `FLOPS`.
     warning: a message for the user, or an empty text.
   """
 
   rows: int
-  tokens: int | None = None
+  cost: int | None = None
+  unit: str = ""
   warning: str = ""
 
 
@@ -55,7 +75,7 @@ def parse(text: object, name: str = "budget") -> Budget:
 
   Args:
     text: a Budget, a whole number, or "500", "500 rows", "5%", "50%ref", "2Mtok" (k,
-      M, G or B).
+      M, G or B), "3e18flops" or "3Eflops" (M, G, T, P or E), "5%flops".
     name: the name of the option, for the message.
 
   Raises:
@@ -67,19 +87,22 @@ def parse(text: object, name: str = "budget") -> Budget:
   match = None if isinstance(text, bool) else _FORM.fullmatch(written)
   allowed = (
     'a budget is a number of rows ("500"), a share of the eligible rows ("5%") or of'
-    ' the number of rows of the reference ("50%ref"), or training tokens ("2Mtok"),'
-    " above 0"
+    ' the number of rows of the reference ("50%ref"), training tokens ("2Mtok"), or'
+    ' FLOPs of tuning ("3e18flops", or "5%flops" of those of all eligible rows), above'
+    " 0"
   )
   if not match:
     raise InputError(f"{name} is {text!r}; {allowed}.")
-  amount = Fraction(re.sub("[_,]", "", match[1]))
-  unit = match[2] or "rows"
-  kind = _KINDS.get(unit, "tokens" if unit.endswith("tok") else "rows")
-  if kind == "tokens":
-    amount *= _SCALE[unit.removesuffix("tok")]
+  amount = Fraction(re.sub("[_,]", "", match[1]) + (match[2] or ""))
+  unit = match[3] or "rows"
+  kind = _KINDS.get(unit, "rows")
+  for limited, suffix in (("tokens", "tok"), ("flops", "flops")):
+    if kind == "rows" and unit.endswith(suffix):
+      kind = limited
+      amount *= _SCALE[unit.removesuffix(suffix)]
   if amount <= 0:
     raise InputError(f"{name} is {text!r}, which keeps nothing; {allowed}.")
-  if kind == "percent" and amount > 100:
+  if kind in ("percent", "flops share") and amount > 100:
     raise InputError(
       f"{name} is {text!r}, above 100%, which is all of the eligible rows; {allowed}."
     )
@@ -143,7 +166,7 @@ def _round(rows: int, percent: Fraction) -> int:
 def resolve(
   budget: str | int | Budget,
   eligible: int,
-  tokens: Int[np.ndarray, " N"] | None = None,
+  costs: Costs | None = None,
   name: str = "budget",
 ) -> Limit:
   """Converts a budget to a limit on the rows of a pool.
@@ -152,8 +175,7 @@ def resolve(
     budget: a budget, in any form that `parse` reads. A share of the rows of the
       reference has to be converted by `relate` before.
     eligible: the number of rows that may be kept.
-    tokens: the training tokens of each of these rows; required for a budget in
-      tokens.
+    costs: what each of these rows costs, by unit; required is the budget's own unit.
     name: the name of the option, for messages.
 
   Returns:
@@ -161,26 +183,14 @@ def resolve(
     rows, with a warning.
 
   Raises:
-    InputError: no row is eligible, the budget leaves no row, is in tokens and the
-      token counts are not known, or is relative to a reference.
+    InputError: no row is eligible, the budget leaves no row, limits a cost that is
+      not known, or is relative to a reference.
   """
   budget = relate(budget, None, name)
   if eligible < 1:
     raise InputError(f"{name} is {budget.text}, but no row of the pool is eligible.")
-  if budget.kind == "tokens":
-    if tokens is None:
-      raise InputError(
-        f"{name} is {budget.text}, but the rows' token counts are not known; give"
-        " a number of rows or a percentage."
-      )
-    limit, total = int(budget.amount), int(tokens.sum())
-    if limit < int(tokens.min()):
-      raise InputError(
-        f"{name} is {budget.text}, which leaves no row: the shortest of the"
-        f" {eligible:,} eligible rows has {int(tokens.min()):,} tokens."
-      )
-    warning = _above(name, budget, f"{total:,} tokens") if limit > total else ""
-    return Limit(eligible, limit, warning)
+  if budget.unit:
+    return _limit_cost(budget, eligible, costs or {}, name)
   if budget.kind == "percent":
     rows = _round(eligible, budget.amount)
   else:
@@ -191,13 +201,34 @@ def resolve(
       f" one row is {100 / eligible:.3g}%."
     )
   warning = _above(name, budget, f"{eligible:,} rows") if rows > eligible else ""
-  return Limit(min(rows, eligible), None, warning)
+  return Limit(min(rows, eligible), warning=warning)
+
+
+def _limit_cost(budget: Budget, eligible: int, costs: Costs, name: str) -> Limit:
+  unit = budget.unit
+  if unit not in costs:
+    raise InputError(
+      f"{name} is {budget.text}, but the rows' {_WORDS[unit]} are not known; give"
+      " a number of rows or a percentage."
+    )
+  total, least = int(costs[unit].sum()), int(costs[unit].min())
+  if budget.kind == "flops share":
+    limit = int(total * budget.amount // 100)
+  else:
+    limit = int(budget.amount // (10**6 if unit == FLOPS else 1))
+  if limit < least:
+    raise InputError(
+      f"{name} is {budget.text}, which leaves no row: the shortest of the"
+      f" {eligible:,} eligible rows has {least:,} {unit}."
+    )
+  warning = _above(name, budget, f"{total:,} {unit}") if limit > total else ""
+  return Limit(eligible, limit, unit, warning)
 
 
 def resolve_count(
   text: str | int | Budget,
   eligible: Bool[np.ndarray, " N"],
-  tokens: Int[np.ndarray, " N"],
+  costs: Costs,
   name: str = "budget",
 ) -> int:
   """Returns the number of rows in a random draw of a budget.
@@ -205,18 +236,69 @@ def resolve_count(
   Args:
     text: a budget, in any form that `parse` reads.
     eligible: which rows may be drawn.
-    tokens: the training tokens of every row.
+    costs: what every row costs, by unit.
     name: the name of the option, for messages.
 
   Returns:
-    The number of rows; for a budget in tokens, the number that is expected to have
-    that many tokens.
+    The number of rows; for a budget that limits a cost, the number that is expected
+    to cost that much.
   """
-  lengths = tokens[eligible]
-  limit = resolve(text, len(lengths), lengths, name)
-  if limit.tokens is None:
+  costs = {unit: cost[eligible] for unit, cost in costs.items()}
+  limit = resolve(text, int(eligible.sum()), costs, name)
+  if limit.cost is None:
     return limit.rows
-  return max(1, min(limit.rows, int(limit.tokens * len(lengths) // lengths.sum())))
+  total = int(costs[limit.unit].sum())
+  return max(1, min(limit.rows, limit.cost * limit.rows // total))
+
+
+def fit(
+  limit: Limit,
+  cost: Int[np.ndarray, " N"] | None,
+  forced: Bool[np.ndarray, " N"],
+  choose: Callable[[int], np.ndarray],
+) -> int:
+  """Finds the number of rows to keep within a limit, by bisection if it is on a cost.
+
+  Args:
+    limit: from `resolve`.
+    cost: what each row costs, in the unit of the limit; None if rows are limited.
+    forced: rows that are kept before all others.
+    choose: maps a number of rows to the kept rows, as a mask or as row numbers. The
+      rows for a larger number must include those for a smaller one.
+
+  Returns:
+    The number of rows; for a limit on a cost, the largest number whose rows fit.
+
+  Raises:
+    InputError: the forced rows alone exceed the budget, or no row fits.
+  """
+  count = int(forced.sum())
+  if limit.cost is None:
+    if count > limit.rows:
+      raise InputError(
+        f"{count:,} rows are forced in, above the budget of {limit.rows:,}; raise the"
+        " budget or force fewer."
+      )
+    return limit.rows
+  assert cost is not None, "a limit on a cost was resolved from it"
+  if count and int(cost[forced].sum()) > limit.cost:
+    raise InputError(
+      f"The {count:,} rows forced in have {int(cost[forced].sum()):,} {limit.unit},"
+      f" above the budget of {limit.cost:,}; raise the budget or force fewer."
+    )
+  low, high = count, limit.rows
+  while low < high:
+    middle = (low + high + 1) // 2
+    if int(cost[choose(middle)].sum()) <= limit.cost:
+      low = middle
+    else:
+      high = middle - 1
+  if low < 1:
+    raise InputError(
+      f"The budget of {limit.cost:,} {limit.unit} leaves no row: the first row chosen"
+      " has more than that; raise the budget."
+    )
+  return low
 
 
 def _above(name: str, budget: Budget, total: str) -> str:

@@ -10,6 +10,8 @@ import zlib
 import numpy as np
 from jaxtyping import Float, UInt64
 
+from mllm_selector_jax.selection.sorting import chunks
+
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
@@ -36,7 +38,11 @@ def draw(
   """
   salt = np.array([rng & (2**64 - 1)], np.uint64)
   salt = splitmix(splitmix(salt) ^ np.uint64(zlib.crc32(purpose.encode())))
-  return splitmix(np.asarray(key, np.uint64) ^ salt)
+  key = np.asarray(key, np.uint64)
+  drawn = np.empty(len(key), np.uint64)
+  for part in chunks(len(key)):
+    drawn[part] = splitmix(key[part] ^ salt)
+  return drawn
 
 
 def gumbel(bits: UInt64[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:

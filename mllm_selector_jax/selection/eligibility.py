@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8, UInt64
 
-from mllm_selector_jax.selection import bounds, draws, necessity
-from mllm_selector_jax.selection import budget as budgets
+from mllm_selector_jax.selection import bounds, budget, draws, necessity
 from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.heldout_loss import Doubt
@@ -38,6 +37,7 @@ class Scores:
       target "like".
     reference: whether the row is one of the reference, for the strategy `reference`.
     tokens: the number of training tokens, for budgets in tokens.
+    mflops: the FLOPs of tuning in millions, for budgets in FLOPs.
     forced_in: whether the row is kept whatever its scores; it counts against the
       budget.
     left_out: whether the row must not be kept.
@@ -59,6 +59,7 @@ class Scores:
   like: Bool[np.ndarray, " N"] | None = None
   reference: Bool[np.ndarray, " N"] | None = None
   tokens: Int[np.ndarray, " N"] | None = None
+  mflops: Int[np.ndarray, " N"] | None = None
   forced_in: Bool[np.ndarray, " N"] | None = None
   left_out: Bool[np.ndarray, " N"] | None = None
   held_out: Bool[np.ndarray, " N"] | None = None
@@ -69,6 +70,10 @@ class Scores:
     columns = {field.name: getattr(self, field.name) for field in FIELDS}
     for name, value in {**columns, **self.signals}.items():
       assert value is None or len(value) == len(self.key), name
+
+  def cost(self, unit: str) -> Int[np.ndarray, " N"] | None:
+    """Returns what each row costs in a unit of `budget`; None if it is not known."""
+    return {budget.TOKENS: self.tokens, budget.FLOPS: self.mflops}.get(unit)
 
   def rank(self) -> Float[np.ndarray, " N"]:
     """Returns the normalised necessity; see `necessity.rank_normalise`."""
@@ -300,49 +305,3 @@ def drop(
     code=code,
     reasons=reasons,
   )
-
-
-def fit(limit: budgets.Limit, scores: Scores, candidates: Candidates, choose) -> int:
-  """Finds the number of rows to keep within a budget, by bisection for tokens.
-
-  Args:
-    limit: the resolved budget.
-    scores: token counts and forced rows.
-    candidates: from `sort_out`.
-    choose: maps a number of rows to the kept rows, as a mask or as row numbers. The
-      rows for a larger number must include those for a smaller one.
-
-  Returns:
-    The number of rows; for a budget in tokens, the largest number whose rows fit.
-
-  Raises:
-    InputError: the forced rows alone exceed the budget, or no row fits.
-  """
-  forced = int(candidates.forced.sum())
-  if limit.tokens is None:
-    if forced > limit.rows:
-      raise InputError(
-        f"{forced:,} rows are forced in, above the budget of {limit.rows:,}; raise the"
-        " budget or force fewer."
-      )
-    return limit.rows
-  assert scores.tokens is not None, "a limit in tokens was resolved from them"
-  if forced and int(scores.tokens[candidates.forced].sum()) > limit.tokens:
-    raise InputError(
-      f"The {forced:,} rows forced in have"
-      f" {int(scores.tokens[candidates.forced].sum()):,} tokens, above the budget of"
-      f" {limit.tokens:,}; raise the budget or force fewer."
-    )
-  low, high = max(forced, 0), limit.rows
-  while low < high:
-    middle = (low + high + 1) // 2
-    if int(scores.tokens[choose(middle)].sum()) <= limit.tokens:
-      low = middle
-    else:
-      high = middle - 1
-  if low < 1:
-    raise InputError(
-      f"The budget of {limit.tokens:,} tokens leaves no row: the first row chosen has"
-      " more tokens than that; raise the budget."
-    )
-  return low

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection import skill
 from mllm_selector_jax.selection.necessity import above_bound, rank_normalise
-from mllm_selector_jax.selection.two_gaussians import upper_component
+from mllm_selector_jax.selection.two_gaussians import fit_mixtures
 
 SURE = 0.8  # the probability of the upper component above which a row is suspect
 LEAST_ROWS = 30  # rows of a group; a mixture fitted to fewer is no evidence
@@ -72,30 +72,29 @@ def find_doubted(
   """
   known, right = np.isfinite(doubt.loss), doubt.right >= 1
   count = int(groups.max(initial=-1)) + 1
-  sizes = np.bincount(groups[known], minlength=count)
-  hits = np.bincount(groups[known], weights=right[known], minlength=count)
+  members, sizes, hits = _count(groups, known, right, count)
   small = sizes < LEAST_ROWS
   unable = ~small & (hits < least_right * sizes)
   skilled = skill.judge(right, groups, answers, known)
   guessing = ~small & ~unable & ~skilled.apart
   judged = known & ~(small | unable | guessing)[groups]
-  rows = np.flatnonzero(judged)
-  suspect, not_given = np.zeros(len(groups), bool), np.zeros(len(groups), bool)
-  if len(rows):
-    upper = upper_component(doubt.loss[rows], groups[rows])
-    suspect[rows] = (upper > SURE) & ~right[rows]
-    not_given = suspect & ~skilled.gives
-    suspect &= skilled.gives
-    suspects = np.bincount(groups[suspect], minlength=count)
-    crowded = rows[(suspects > MAX_SUSPECT * sizes)[groups[rows]]]
-    suspect[crowded] &= above_bound(
-      rank_normalise(doubt.loss[crowded]), groups[crowded], MAX_SUSPECT
+  suspect = np.zeros(len(groups), bool)
+  if judged.any():
+    rows = slice(None) if judged.all() else np.flatnonzero(judged)
+    mixtures = fit_mixtures(doubt.loss[rows], groups[rows])
+    wrong = np.flatnonzero(judged & ~right)
+    suspect[wrong] = mixtures.upper(doubt.loss[wrong], groups[wrong]) > SURE
+  not_given = suspect & ~skilled.gives
+  suspect &= skilled.gives
+  crowded = np.bincount(groups[suspect], minlength=count) > MAX_SUSPECT * sizes
+  if crowded.any():
+    rows = np.flatnonzero(judged & crowded[groups])
+    suspect[rows] &= above_bound(
+      rank_normalise(doubt.loss[rows]), groups[rows], MAX_SUSPECT
     )
-  present = np.bincount(groups, minlength=count) > 0
 
   def tally(mask):
-    in_groups = known & mask[groups]
-    return {"groups": int((mask & present).sum()), "rows": int(in_groups.sum())}
+    return {"groups": int((mask & (members > 0)).sum()), "rows": int(sizes[mask].sum())}
 
   def tally_rows(mask):
     return {"groups": len(np.unique(groups[mask])), "rows": int(mask.sum())}
@@ -112,6 +111,16 @@ def find_doubted(
     {reason: counts for reason, counts in spared.items() if counts["rows"]},
     judged & skilled.gives,
   )
+
+
+def _count(groups, known, right, count) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Counts in each group all rows, the known ones, and those known and right."""
+  kind = 2 * groups.astype(np.int64 if count > 1 << 29 else np.int32)
+  kind += known
+  kind *= 2
+  kind += known & right
+  tally = np.bincount(kind, minlength=4 * count).reshape(count, 4)
+  return tally.sum(1), tally[:, 2:].sum(1), tally[:, 3]
 
 
 def draw_halves(

@@ -1,13 +1,15 @@
 """The strategy `kl`: the exact maximum of the objective."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import draws, objective, shares
-from mllm_selector_jax.selection.eligibility import Candidates, Scores, fit, sort_out
+from mllm_selector_jax.selection.eligibility import Candidates, Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, by_tie, resolve, shortage
@@ -32,57 +34,42 @@ def kl(
   candidates = sort_out(scores, groups, rng, options, bounded=True)
   limit = resolve(budget, scores)
   plan = _Plan(candidates, groups, options, scores.flag("like"))
-  spare = by_tie(candidates, candidates.suspect & plan.may_fill[groups.index])
+  spare = _Spare(candidates, plan.may_fill, groups)
 
   def choose(rows):
     taken, _ = plan.take(rows)
-    kept = plan.mask(taken.counts)
-    kept[spare[: rows - int(taken.counts.sum())]] = True
-    return kept
+    return np.concatenate([plan.first(taken.counts), spare.first(rows - taken.total)])
 
-  rows = fit(limit, scores, candidates, choose)
+  rows = budgets.fit(limit, scores.cost(limit.unit), candidates.forced, choose)
   taken, floors = plan.take(rows)
-  counts, count = taken.counts, int(taken.counts.sum())
-  filling = spare[: rows - count]
-
-  order = plan.order
-  offset = options.kl_weight * math.log(max(count, 1))
-  gain = np.full(len(candidates.tie), np.nan)
-  gain[plan.rows[order.rows]] = plan.gains
-  threshold = taken.threshold + offset
-  chosen = order.place <= counts[order.group]
-  forced = candidates.forced[plan.rows[order.rows]]
-  # Of the rows within a floor, only those whose gain would not suffice are due to it.
-  by_floor = chosen & ~forced & (plan.gains < taken.threshold)
-
+  count = taken.total
+  filling = spare.first(rows - count)
   code = candidates.code.copy()
-  entry = np.full(len(order.rows), CODE["below threshold"], np.uint8)
-  entry[plan.gains >= taken.threshold] = CODE["tied with the threshold"]
-  entry[order.place > plan.caps[order.group]] = CODE["above its group's cap"]
-  entry[plan.gains == -np.inf] = CODE["target share 0"]
-  entry[chosen] = CODE["kept"]
-  entry[by_floor] = CODE["floor"]
-  entry[forced] = CODE["forced in"]
-  code[plan.rows[order.rows]] = entry
+  plan.explain(taken, code)
   code[filling] = CODE["kept to fill the budget"]
 
-  taken_rows = plan.rows[np.sort(order.rows[chosen])]
+  gain = np.full(len(code), np.nan)
+  gain[plan.order.rows] = plan.gains
+  taken_rows = np.sort(plan.first(taken.counts))
   level = LEVEL[code[taken_rows]]
   ranked = sort_rows(~float_key(gain[taken_rows]), level, candidates.tie[taken_rows])
+  offset = options.kl_weight * math.log(max(count, 1))
+  gain += offset
   return assemble(
     candidates,
     groups,
     np.concatenate([taken_rows[ranked], filling]),
     code,
     target=plan.shares,
+    means=plan.means,
     quota=plan.quotas(count),
     floor=floors,
-    gain=gain + offset,
-    threshold=threshold,
+    gain=gain,
+    threshold=taken.threshold + offset,
     certificate=objective.certify(
       plan.values,
       plan.gains,
-      order,
+      plan.order,
       plan.shares,
       options.kl_weight,
       taken,
@@ -99,27 +86,42 @@ def find_target(
   """Returns the target shares of `kl`, by which any selection is measured."""
   options = dataclasses.replace(options, strategy="kl")
   candidates = sort_out(scores, groups, rng, options, bounded=True)
-  return _find_target(candidates, groups, options, scores.flag("like"))
-
-
-def _find_target(candidates, groups, options, like) -> Float[np.ndarray, " G"]:
   count = len(groups.names)
+  sizes = np.bincount(groups.index[candidates.remaining], minlength=count)
+  return _find_target(sizes, groups, options, scores.flag("like"))
+
+
+def _find_target(sizes, groups, options, like) -> Float[np.ndarray, " G"]:
   return shares.target_shares(
-    np.bincount(groups.index[candidates.remaining], minlength=count),
+    sizes,
     options.target,
     options.tempering,
     options.target_shares,
     groups.names,
-    np.bincount(groups.index[like], minlength=count),
+    np.bincount(groups.index[like], minlength=len(sizes)),
   )
+
+
+class _Spare:
+  """The suspect rows that may fill the budget, sorted only if they are needed."""
+
+  def __init__(self, candidates: Candidates, may_fill: np.ndarray, groups: Groups):
+    self._candidates, self._may_fill, self._groups = candidates, may_fill, groups
+
+  @functools.cached_property
+  def _rows(self) -> Int[np.ndarray, " n"]:
+    mask = self._candidates.suspect & self._may_fill[self._groups.index]
+    return by_tie(self._candidates, mask)
+
+  def first(self, rows: int) -> Int[np.ndarray, " n"]:
+    """Returns the first `rows` rows in drawn order, or all if there are fewer."""
+    return self._rows[:rows] if rows > 0 else np.zeros(0, np.int64)
 
 
 class _Plan:
   """The gains of the rows that may be taken, and the optimal selection of any size.
 
   Attributes:
-    rows: [n] the rows that may be taken; the arrays below refer to places in it.
-    tie: [n] a random number for each row.
     sizes, forced: [G] the number of these rows, and of forced rows, in each group.
     shares: [G] the target shares.
     may_fill: [G] whether suspect rows of the group may fill the budget.
@@ -136,33 +138,33 @@ class _Plan:
     options: SelectOptions,
     like: Bool[np.ndarray, " N"],
   ):
+    from mllm_selector_jax.selection import marginal_gains  # imports jax
+
     count = len(groups.names)
-    self._options, self._rows = options, len(candidates.tie)
-    self.rows = np.flatnonzero(candidates.remaining)
-    index = groups.index[self.rows]
-    self.tie = candidates.tie[self.rows]
-    necessity = candidates.normalised_necessity[self.rows]
-    forced = candidates.forced[self.rows]
-    self.sizes = np.bincount(index, minlength=count)
-    self.forced = np.bincount(index[forced], minlength=count)
-    self.shares = _find_target(candidates, groups, options, like)
-    # Suspect rows of a group stay out only if the user set its share to 0.
-    self.may_fill = (self.shares > 0) | (options.target not in ("given", "like"))
-    caps = np.ceil(options.cap * self.sizes - 1e-9).astype(np.int64)
-    self.caps = np.maximum(caps, self.forced)
-    self.means = shares.group_means(necessity, index, count)
+    self._options, self._tie = options, candidates.tie
+    necessity, remaining = candidates.normalised_necessity, candidates.remaining
     score = None
     if options.within == "top":
       score = necessity
     elif options.within == "sample":
-      noise = draws.gumbel(draws.splitmix(self.tie))
+      noise = draws.gumbel(draws.splitmix(self._tie))
       score = necessity / options.temperature + noise
-    self.order = objective.order_rows(index, count, self.tie, score, forced)
+    self.order = objective.order_rows(
+      groups.index, count, self._tie, score, candidates.forced, remaining
+    )
+    self.sizes = np.diff(self.order.starts)
+    self.forced = np.bincount(groups.index[candidates.forced], minlength=count)
+    self.shares = _find_target(self.sizes, groups, options, like)
+    # Suspect rows of a group stay out only if the user set its share to 0.
+    self.may_fill = (self.shares > 0) | (options.target not in ("given", "like"))
+    caps = np.ceil(options.cap * self.sizes - 1e-9).astype(np.int64)
+    self.caps = np.maximum(caps, self.forced)
+    self.means = shares.group_means(necessity, groups.index, count, remaining)
     # Rows that are drawn, and not ranked, all have the expected value of their group.
-    top = options.within == "top"
-    self.values = necessity[self.order.rows] if top else self.means[self.order.group]
-    from mllm_selector_jax.selection import marginal_gains  # imports jax
-
+    if options.within == "top":
+      self.values = necessity[self.order.rows]
+    else:
+      self.values = np.repeat(self.means, self.sizes)
     self.gains = marginal_gains.gains(
       self.values, self.order, self.shares, options.kl_weight
     )
@@ -172,19 +174,30 @@ class _Plan:
 
     Fewer rows are taken if there are no more.
     """
-    rows = min(rows, len(self.rows))
+    rows = min(rows, len(self.order.rows))
     total = min(int(self._options.floor * rows), rows - int(self.forced.sum()))
     floors = np.maximum(shares.proportional_floors(self.sizes, total), self.forced)
     floors = np.minimum(floors, self.caps)
-    taken = objective.take(self.gains, self.order, self.tie, rows, floors, self.caps)
+    taken = objective.take(self.gains, self.order, self._tie, rows, floors, self.caps)
     return taken, floors
 
-  def mask(self, counts: Int[np.ndarray, " G"]) -> Bool[np.ndarray, " N"]:
-    """Returns a mask over all N rows of the first `counts[c]` rows of each group c."""
-    kept = np.zeros(self._rows, bool)
-    chosen = self.order.place <= counts[self.order.group]
-    kept[self.rows[self.order.rows[chosen]]] = True
-    return kept
+  def first(self, counts: Int[np.ndarray, " G"]) -> Int[np.ndarray, " n"]:
+    """Returns the first `counts[c]` rows of each group c."""
+    return self.order.rows[self.order.within(0, counts)]
+
+  def explain(self, taken: objective.Taken, code: np.ndarray) -> None:
+    """Writes the code of each row's reason into `code`, in place."""
+    order, gains = self.order, self.gains
+    chosen = order.within(0, taken.counts)
+    entry = np.full(len(order.rows), CODE["below threshold"], np.uint8)
+    entry[gains >= taken.threshold] = CODE["tied with the threshold"]
+    entry[order.within(self.caps, self.sizes)] = CODE["above its group's cap"]
+    entry[gains == -np.inf] = CODE["target share 0"]
+    entry[chosen] = CODE["kept"]
+    # Of the rows within a floor, only those whose gain would not suffice are due to it.
+    entry[chosen & (gains < taken.threshold)] = CODE["floor"]
+    entry[order.within(0, self.forced)] = CODE["forced in"]
+    code[order.rows] = entry
 
   def quotas(self, rows: int) -> Float[np.ndarray, " G"]:
     """Returns the rows of each group before rounding and floors; NaN for "top"."""

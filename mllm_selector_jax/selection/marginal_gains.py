@@ -5,13 +5,13 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh
 from jaxtyping import Float
 
+from mllm_selector_jax.selection.host_device import on_host
 from mllm_selector_jax.selection.objective import GroupOrder
-from mllm_selector_jax.types import InputError
 
 GAIN_BITS = 40  # fractional bits to which gains are rounded, for lambda up to 1
+_MOST_ROWS = 1 << 20  # computed at a time
 
 
 @jax.jit
@@ -48,36 +48,25 @@ def gains(
   Returns:
     The gains, aligned with `order.rows`.
   """
-  count = len(values)
-  # Arrays are padded so that few sizes are compiled: powers of two up to 2^20, and
-  # multiples of 2^20.
-  padded = 1 << max(4, (count - 1).bit_length())
-  padded = padded if padded <= 1 << 20 else -(-count // (1 << 20)) << 20
   with np.errstate(divide="ignore"):
     log_share = np.log(shares)
   bits = GAIN_BITS - max(0, math.ceil(math.log2(max(kl_weight, 1))))
+  out = np.empty(len(values))
+  with on_host():
+    for start in range(0, len(values), _MOST_ROWS):
+      part = slice(start, start + _MOST_ROWS)
+      # The part of each group that lies in this part of the order.
+      starts = np.clip(order.starts, start, start + len(values[part]))
+      sizes = np.diff(starts)
+      place = np.arange(1, sizes.sum() + 1) + start
+      place -= np.repeat(order.starts[:-1], sizes)
+      columns = (values[part], np.repeat(log_share, sizes), place)
+      gain = _gains(*map(_pad, columns), float(kl_weight), 2.0**bits)
+      out[part] = np.asarray(gain)[: len(place)]
+  return out
 
-  def pad(x):
-    return np.pad(x, (0, padded - count), mode="edge") if count else np.ones(padded)
 
-  with jax.enable_x64(True), jax.set_mesh(_host()):
-    out = _gains(
-      pad(np.asarray(values, np.float64)),
-      pad(log_share[order.group]),
-      pad(order.place),
-      float(kl_weight),
-      2.0**bits,
-    )
-    return np.asarray(out)[:count]
-
-
-def _host() -> Mesh:
-  """Returns a mesh of one CPU device, to be used instead of the mesh in context."""
-  try:
-    device = jax.local_devices(backend="cpu")[0]
-  except RuntimeError as error:
-    raise InputError(
-      "Selecting needs JAX's CPU backend, which JAX_PLATFORMS leaves out; add cpu"
-      " to it, after the accelerator."
-    ) from error
-  return Mesh(np.array([device]), ("host",), axis_types=(AxisType.Auto,))
+def _pad(x: np.ndarray) -> Float[np.ndarray, " n"]:
+  """Repeats the last value up to a power of two, so that few sizes are compiled."""
+  count = 1 << max(4, (len(x) - 1).bit_length())
+  return np.pad(x, (0, count - len(x)), mode="edge").astype(np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection import skill
-from mllm_selector_jax.selection.sorting import float_key, sort_rows
+from mllm_selector_jax.selection.sorting import chunks, float_key, sort_runs
 from mllm_selector_jax.types import InputError
 
 SMALL_GROUP = 8  # rows; in a smaller group quantiles and shares are not meaningful
@@ -43,12 +43,14 @@ def rank_normalise(
       f" number (the first is line {infinite[0]} of the scores); set such rows aside"
       " first."
     )
-  ranks = np.empty(len(values))
+  if classes is None and (seen is None or not np.any(seen)):
+    return _mean_ranks(values)
   part = np.zeros(len(values), np.int64)
   if classes is not None:
     part += 2 * classes
   if seen is not None:
     part += np.asarray(seen, bool)
+  ranks = np.empty(len(values))
   order = np.argsort(part, kind="stable")
   for rows in np.split(order, np.flatnonzero(np.diff(part[order])) + 1):
     ranks[rows] = _mean_ranks(values[rows])
@@ -59,14 +61,18 @@ def _mean_ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
   count = len(values)
   if count < 2:
     return np.full(count, 0.5)
-  order = sort_rows(float_key(values))
-  ascending = values[order]
-  first = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
-  sizes = np.diff(np.r_[first, count])
-  # The mean of the ranks first ... first + size - 1 is (2 * first + size - 1) / 2.
-  mean = (2 * first + sizes - 1) / (2 * (count - 1))
+  rows, first = sort_runs(float_key(values))
   ranks = np.empty(count)
-  ranks[order] = np.repeat(mean, sizes)
+  for part in chunks(count):
+    ranks[rows[part]] = np.arange(part.start, part.stop) / (count - 1)
+  tied = ~first
+  tied[:-1] |= tied[1:]
+  places = np.flatnonzero(tied)
+  begins = np.flatnonzero(first[places])
+  sizes = np.diff(np.r_[begins, len(places)])
+  # The mean of the ranks from f to f + size - 1 is (2 * f + size - 1) / 2.
+  mean = (2 * places[begins] + sizes - 1) / (2 * (count - 1))
+  ranks[rows[places]] = np.repeat(mean, sizes)
   return ranks
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from mllm_selector_jax.selection.sorting import float_key, sort_rows
+from mllm_selector_jax.selection.sorting import chunks, float_key, sort_rows
 from mllm_selector_jax.types import InputError
 
 
@@ -33,14 +33,35 @@ class GroupOrder(NamedTuple):
   Attributes:
     rows: the rows in that order.
     starts: the index in `rows` at which each group begins, and the end of the last.
-    place: for each entry of `rows` its place n in its group, from 1.
-    group: for each entry of `rows` its group.
   """
 
   rows: Int[np.ndarray, " N"]
   starts: Int[np.ndarray, " G1"]
-  place: Int[np.ndarray, " N"]
-  group: Int[np.ndarray, " N"]
+
+  @property
+  def group(self) -> Int[np.ndarray, " N"]:
+    """For each entry of `rows` its group."""
+    return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+  @property
+  def place(self) -> Int[np.ndarray, " N"]:
+    """For each entry of `rows` its place n in its group, from 1."""
+    offset = np.repeat(self.starts[:-1] - 1, np.diff(self.starts))
+    return np.subtract(np.arange(len(self.rows)), offset, out=offset)
+
+  def within(
+    self, first: Int[np.ndarray, " G"] | int, last: Int[np.ndarray, " G"]
+  ) -> Bool[np.ndarray, " N"]:
+    """Marks the entries whose place n in their group is above `first`, up to `last`."""
+    sizes = np.diff(self.starts)
+    edges = np.zeros(len(self.rows) + 1, np.int8)
+    begins = self.starts[:-1] + np.clip(first, 0, sizes)
+    ends = np.maximum(self.starts[:-1] + np.clip(last, 0, sizes), begins)
+    # A group may end where the next begins, so that an index may repeat.
+    filled = begins < ends
+    edges[begins[filled]] += 1
+    edges[ends[filled]] -= 1
+    return np.cumsum(edges[:-1], dtype=np.int8).view(bool)
 
 
 class Taken(NamedTuple):
@@ -54,6 +75,11 @@ class Taken(NamedTuple):
 
   counts: Int[np.ndarray, " G"]
   threshold: float
+
+  @property
+  def total(self) -> int:
+    """The number of rows taken."""
+    return int(self.counts.sum())
 
 
 class Certificate(NamedTuple):
@@ -76,6 +102,7 @@ def order_rows(
   tie: UInt64[np.ndarray, " N"],
   score: Float[np.ndarray, " N"] | None = None,
   first: Bool[np.ndarray, " N"] | None = None,
+  allowed: Bool[np.ndarray, " N"] | None = None,
 ) -> GroupOrder:
   """Sorts rows by group and, inside, by `first`, score, tie and row number.
 
@@ -85,7 +112,11 @@ def order_rows(
     tie: a random number for each row; the smallest goes first.
     score: the highest goes first; by default rows are in drawn order.
     first: rows that go before all others of their group.
+    allowed: the rows that the order holds; all by default.
   """
+  if allowed is not None and not allowed.all():
+    groups = np.where(allowed, groups, count)
+  sizes = np.bincount(groups, minlength=count)[:count]
   leading = groups
   if first is not None and first.any():
     leading = 2 * groups.astype(np.int64) + ~first
@@ -93,18 +124,14 @@ def order_rows(
     rows = sort_rows(tie, leading)
   else:
     rows = sort_rows(~float_key(score), leading, tie)
-  starts = np.zeros(count + 1, np.int64)
-  np.cumsum(np.bincount(groups, minlength=count), out=starts[1:])
-  sizes = np.diff(starts)
-  group = np.repeat(np.arange(count), sizes)
-  place = np.arange(1, len(rows) + 1) - np.repeat(starts[:-1], sizes)
-  return GroupOrder(rows, starts, place, group)
+  starts = np.concatenate([[0], np.cumsum(sizes)])
+  return GroupOrder(rows[: starts[-1]], starts)
 
 
 def take(
   gains: Float[np.ndarray, " N"],
   order: GroupOrder,
-  tie: UInt64[np.ndarray, " N"],
+  tie: UInt64[np.ndarray, " M"],
   budget: int,
   floors: Int[np.ndarray, " G"] | None = None,
   capacities: Int[np.ndarray, " G"] | None = None,
@@ -116,7 +143,7 @@ def take(
   Args:
     gains: from `marginal_gains.gains`, aligned with `order.rows`.
     order: from `order_rows`.
-    tie: a random number for each row.
+    tie: a random number for each row of the pool, of which the order may hold a part.
     budget: the number of rows to take. Fewer are taken if all others are in groups of
       share 0 or above a capacity.
     floors: the minimum of rows from each group, or all its rows if it has fewer.
@@ -139,29 +166,28 @@ def take(
       f"The groups' floors sum to {int(lower.sum()):,} rows, above the budget of"
       f" {budget:,}; lower the floors or raise the budget."
     )
-  free = (
-    (order.place > lower[order.group])
-    & (order.place <= upper[order.group])
-    & (gains > -np.inf)
-  )
   need = budget - int(lower.sum())
-  entries = np.flatnonzero(free)
-  if need == 0 or len(entries) == 0:
+  free = order.within(lower, upper)
+  free &= gains > -np.inf
+  entries = int(np.count_nonzero(free))
+  if need == 0 or entries == 0:
     return Taken(lower, math.inf)
-  values = gains[entries]
-  if need >= len(entries):
-    chosen = entries
+  values = gains[free]
+  if need >= entries:
+    chosen = free
+    edge = values.min()
   else:
-    edge = np.partition(values, len(values) - need)[len(values) - need]
-    tied = entries[values == edge]
+    values.partition(entries - need)
+    edge = values[entries - need]
+    chosen = free & (gains > edge)
+    tied = np.flatnonzero(free & (gains == edge))
     rows = order.rows[tied]
-    above = entries[values > edge]
     by_tie = tied[np.lexsort((rows, tie[rows]))]
-    chosen = np.concatenate([above, by_tie[: need - len(above)]])
+    chosen[by_tie[: need - np.count_nonzero(chosen)]] = True
   # Only counts are kept, so the first rows of a group are taken even if a later row
   # of equal gain has a smaller tie.
-  counts = lower + np.bincount(order.group[chosen], minlength=len(sizes))
-  return Taken(counts, float(gains[chosen].min()))
+  total = np.concatenate([[0], np.cumsum(chosen)])
+  return Taken(lower + np.diff(total[order.starts]), float(edge))
 
 
 def certify(
@@ -195,24 +221,24 @@ def certify(
   lower = np.zeros_like(sizes) if floors is None else np.minimum(floors, sizes)
   if budget == 0:
     return Certificate(0.0, 0.0, 0.0)
-  kept = order.place <= counts[order.group]
   used = (counts > 0) & (shares > 0)
   share = counts[used] / budget
   divergence = float(np.sum(share * np.log(share / shares[used])))
+  kept = order.within(0, counts)
   value = float(values[kept].sum()) / budget - kl_weight * divergence
 
-  full_gains = np.where(gains > -np.inf, gains + kl_weight * math.log(budget), values)
-  forced = order.place <= lower[order.group]
-  other = ~forced & (order.place <= upper[order.group]) & (gains > -np.inf)
-  multiplier = taken.threshold + kl_weight * math.log(budget)
-  if math.isinf(multiplier):  # only floor rows: any multiplier above all other gains
-    multiplier = float(full_gains[other].max(initial=0.0))
-  bound = (
-    multiplier
-    + (
-      float((full_gains[forced] - multiplier).sum())
-      + float(np.maximum(full_gains[other] - multiplier, 0).sum())
-    )
-    / budget
-  )
+  offset = kl_weight * math.log(budget)
+  forced = order.within(0, lower)
+  forced_gains = gains[forced]
+  forced_gains = np.where(forced_gains > -np.inf, forced_gains + offset, values[forced])
+  other = order.within(lower, upper)
+  other &= gains > -np.inf
+  threshold = taken.threshold
+  if math.isinf(threshold):  # only floor rows: any multiplier above all other gains
+    threshold = float(gains[other].max(initial=-offset))
+  surplus = 0.0
+  for part in chunks(len(gains)):
+    surplus += float(np.maximum(gains[part][other[part]] - threshold, 0).sum())
+  multiplier = threshold + offset
+  bound = multiplier + (float((forced_gains - multiplier).sum()) + surplus) / budget
   return Certificate(value, bound, bound - value)

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import objective
-from mllm_selector_jax.selection.eligibility import Candidates, Scores, fit
+from mllm_selector_jax.selection.eligibility import Candidates, Scores
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.reasons import CODE
 from mllm_selector_jax.selection.selection import Selection, assemble
@@ -88,11 +88,12 @@ def most_rows(budget: Budget, scores: Scores) -> int:
   A greedy strategy has to order no more rows than these.
   """
   limit = resolve(budget, scores)
-  if limit.tokens is None:
+  if limit.cost is None:
     return limit.rows
-  assert scores.tokens is not None, "`resolve` refuses a budget in tokens without them"
-  tokens = np.sort(scores.tokens[~scores.flag("left_out")])
-  return int(np.searchsorted(np.cumsum(tokens), limit.tokens, side="right"))
+  cost = scores.cost(limit.unit)
+  assert cost is not None, "`resolve` refuses a limit on a cost that is not known"
+  cost = np.sort(cost[~scores.flag("left_out")])
+  return int(np.searchsorted(np.cumsum(cost), limit.cost, side="right"))
 
 
 def first(
@@ -124,7 +125,7 @@ def first(
   def choose(rows):
     return full_order[:rows]
 
-  rows = fit(limit, scores, candidates, choose)
+  rows = budgets.fit(limit, scores.cost(limit.unit), candidates.forced, choose)
   kept = full_order[:rows]
   filling = max(0, rows - len(order))
   code = candidates.code.copy()
@@ -159,8 +160,10 @@ def by_tie(candidates: Candidates, mask) -> Int[np.ndarray, " n"]:
 def resolve(budget: Budget, scores: Scores) -> budgets.Limit:
   """Converts a budget to a limit on the rows that are not left out."""
   eligible = ~scores.flag("left_out")
-  tokens = None if scores.tokens is None else scores.tokens[eligible]
-  return budgets.resolve(budget, int(eligible.sum()), tokens, "select.budget")
+  unit = budgets.parse(budget, "select.budget").unit
+  cost = scores.cost(unit)
+  costs = {} if cost is None else {unit: cost[eligible]}
+  return budgets.resolve(budget, int(eligible.sum()), costs, "select.budget")
 
 
 def shortage(budget: int, taken: int, filling: int) -> list[str]:

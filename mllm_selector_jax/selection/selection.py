@@ -90,6 +90,7 @@ def assemble(
   order: Int[np.ndarray, " K"],
   code: UInt8[np.ndarray, " N"],
   target: Float[np.ndarray, " G"] | None = None,
+  means: Float[np.ndarray, " G"] | None = None,
   quota: Float[np.ndarray, " G"] | None = None,
   floor: Int[np.ndarray, " G"] | None = None,
   gain: Float[np.ndarray, " N"] | None = None,
@@ -105,6 +106,7 @@ def assemble(
     order: the kept rows by rank.
     code: for each row, the index of its reason in `candidates.reasons`.
     target: the target shares.
+    means: the mean normalised necessity of the remaining rows; computed by default.
     quota: the number of rows of each group before rounding.
     floor: the minimum of rows that each group had to get.
     gain: the gain of each row; see `Selection`.
@@ -118,18 +120,20 @@ def assemble(
   rank = np.full(rows, -1, np.int64)
   rank[order] = np.arange(len(order))
 
-  def tally(mask):
-    return np.bincount(groups.index[mask], minlength=count)
+  def tally(which):
+    return np.bincount(groups.index[which], minlength=count)
 
   remaining, normalised = candidates.remaining, candidates.normalised_necessity
   unknown = np.full(count, np.nan)
-  kept_counts = tally(kept)
+  kept_counts = tally(order)
+  if means is None:
+    means = group_means(normalised, groups.index, count, remaining)
   table = GroupTable(
     name=tuple(groups.names),
     size=np.bincount(groups.index, minlength=count),
     remaining=tally(remaining),
     suspects=tally(candidates.suspect),
-    mean=group_means(normalised[remaining], groups.index[remaining], count),
+    mean=means,
     target=unknown if target is None else target,
     quota=unknown if quota is None else quota,
     floor=tally(candidates.forced) if floor is None else floor,

@@ -3,22 +3,35 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from mllm_selector_jax.selection.sorting import chunks
 from mllm_selector_jax.types import InputError
 
 
 def group_means(
-  values: Float[np.ndarray, " N"], groups: Int[np.ndarray, " N"], count: int
+  values: Float[np.ndarray, " N"],
+  groups: Int[np.ndarray, " N"],
+  count: int,
+  mask: Bool[np.ndarray, " N"] | None = None,
 ) -> Float[np.ndarray, " G"]:
   """Returns the mean of each group's values, which are in [0, 1]; 0 if it is empty.
 
   Values are summed exactly, as integer multiples of 2^-32, so that the result does
   not depend on the order of the rows.
+
+  Args:
+    values: the values.
+    groups: the group of each value, from 0 to count - 1.
+    count: the number of groups.
+    mask: the values that count; all by default.
   """
-  sums = np.zeros(count, np.int64)
-  np.add.at(sums, groups, np.rint(values * 2.0**32).astype(np.int64))
-  sizes = np.bincount(groups, minlength=count)
+  sums, sizes = np.zeros((2, count), np.int64)
+  for part in chunks(len(values)):
+    wanted = slice(None) if mask is None else mask[part]
+    group, value = groups[part][wanted], values[part][wanted]
+    np.add.at(sums, group, np.rint(value * 2.0**32).astype(np.int64))
+    np.add.at(sizes, group, 1)
   return sums / (np.maximum(sizes, 1) * 2.0**32)
 
 

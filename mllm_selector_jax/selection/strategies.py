@@ -110,13 +110,14 @@ def select(
     scores: the eligible rows, without those that were set aside.
     groups: the groups of the same rows. Plain numbers from 0 are also the names of
       their groups.
-    budget: a number of rows, a share of the rows not left out, or training tokens.
+    budget: a number of rows, a share of the rows not left out, training tokens, or
+      FLOPs of tuning.
     rng: seed of every draw.
     options: the parameters; by default those of `kl`.
 
   Raises:
     InputError: there is no such strategy, or it needs a signal or embeddings that the
-      scores do not hold; see `eligibility.sort_out`, `eligibility.fit` and `budget`.
+      scores do not hold; see `eligibility.sort_out`, `budget`.
   """
   options = options or SelectOptions()
   if not isinstance(groups, Groups):

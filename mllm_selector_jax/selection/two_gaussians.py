@@ -5,102 +5,143 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from mllm_selector_jax.selection.sorting import float_key, sort_rows
+from mllm_selector_jax.selection.sorting import CHUNK, chunks, float_key, sort_rows
 
 FIT_VALUES = 512  # the maximum of values that a mixture is fitted to, at even ranks
-_STEPS = 100  # the number of EM steps
-_LEAST_WIDTH = 0.02  # of a component, relative to the standard deviation of its group
+# Samples are filled up to one of two lengths, so that no more than two are compiled.
+_SHORT = 128
+_BLOCK = 1 << 14  # values that are fitted together, few enough for the cache
 
 
-class _Component(NamedTuple):
-  """One Gaussian for each group.
+class Mixtures(NamedTuple):
+  """The mixture of each group; all fields are 0 for a group without values.
 
   Attributes:
-    scale: log(weight / width).
-    centre: the mean.
-    width: the standard deviation.
+    mean, spread: the mean and the standard deviation of the group's values. The other
+      fields refer to values from which the mean is subtracted, in units of the spread.
+    floor: the mean of the lower component.
+    curve: the coefficients of 1, x and x^2 in the log odds of the upper component.
   """
 
-  scale: Float[np.ndarray, " G"]
-  centre: Float[np.ndarray, " G"]
-  width: Float[np.ndarray, " G"]
+  mean: Float[np.ndarray, " G"]
+  spread: Float[np.ndarray, " G"]
+  floor: Float[np.ndarray, " G"]
+  curve: Float[np.ndarray, "3 G"]
+
+  def upper(
+    self, values: Float[np.ndarray, " n"], groups: Int[np.ndarray, " n"]
+  ) -> Float[np.ndarray, " n"]:
+    """Returns the probability that a value belongs to the upper component.
+
+    It is 0 below the mean of the lower component, and in a group of equal values.
+
+    Args:
+      values: finite values.
+      groups: the group of each value.
+    """
+    out = np.empty(len(values))
+    spread = np.where(self.spread > 0, self.spread, 1)
+    for part in chunks(len(values)):
+      group = groups[part]
+      x = (values[part] - self.mean[group]) / spread[group]
+      c, b, a = self.curve
+      with np.errstate(over="ignore"):  # 1 / inf is the right 0
+        upper = 1 / (1 + np.exp(-((a[group] * x + b[group]) * x + c[group])))
+      upper[(x <= self.floor[group]) | (self.spread[group] <= 0)] = 0
+      # The last bits of an exponential differ between processors.
+      out[part] = np.rint(upper * 2.0**32) * 2.0**-32
+    return out
 
 
-def upper_component(
+def fit_mixtures(
   values: Float[np.ndarray, " n"], groups: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, " n"]:
-  """Returns the probability that a value belongs to the upper Gaussian of its group.
+) -> Mixtures:
+  """Fits a mixture of two Gaussians to the values of each group.
 
-  The mixture is fitted by EM (Dempster, Laird and Rubin 1977), which starts with the
-  top fifth of each group as the upper component, to at most `FIT_VALUES` values. The
-  result does not depend on the order of the rows. It is 0 below the mean of the lower
-  component, and if all values of the group are equal.
+  The fit is by EM (Dempster, Laird and Rubin 1977), which starts with the top fifth of
+  each group as the upper component, to at most `FIT_VALUES` values of a group. The
+  result does not depend on the order of the rows, nor on other groups.
 
   Args:
     values: finite values.
     groups: the group of each value, from 0.
   """
+  count = int(groups.max(initial=-1)) + 1
+  sizes = np.bincount(groups, minlength=count)
+  kept = np.minimum(sizes, FIT_VALUES)
   # Sorted, so that no sum depends on the order of the rows.
   order = sort_rows(float_key(values), groups)
-  x, group = np.asarray(values, np.float64)[order], groups[order]
-  starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
-  sizes = np.diff(np.r_[starts, len(x)])
-  group = np.repeat(np.arange(len(sizes)), sizes)
-  mean = np.add.reduceat(x, starts) / sizes
-  x -= mean[group]
-  spread = np.sqrt(np.add.reduceat(x * x, starts) / sizes)
-  x /= np.where(spread > 0, spread, 1)[group]
-  low, high = _fit(*_thin(x, starts, sizes))
-  upper = _posterior(x, group, low, high)
-  upper = np.where((high.centre < low.centre)[group], 1 - upper, upper)
-  upper[x <= np.minimum(low.centre, high.centre)[group]] = 0
-  upper[(spread <= 0)[group]] = 0
-  out = np.empty(len(x))
-  # The last bits of an exponential differ between processors.
-  out[order] = np.rint(upper * 2.0**32) * 2.0**-32
-  return out
+  mean, spread, sample = _standardise(values, order, sizes, kept)
+  starts = np.cumsum(kept) - kept
+  floor, curve = np.zeros(count), np.zeros((3, count))
+  for length, alike in _by_length(kept):
+    for first in range(0, len(alike), _BLOCK // length):
+      block = alike[first : first + _BLOCK // length]
+      floor[block], curve[:, block] = _fit(sample, starts, kept, block, length)
+  return Mixtures(mean, spread, floor, curve)
 
 
-def _thin(x, starts, sizes):
-  """Reduces each large group to `FIT_VALUES` values at even ranks.
+def _standardise(values, order, sizes, kept):
+  """Scales each group to mean 0 and deviation 1, and samples it at even ranks.
 
   Args:
-    x: values, ascending in each group.
-    starts, sizes: where each group begins in `x`, and its number of values.
+    values: the values of all groups.
+    order: their places by group and value.
+    sizes: the number of values of each group.
+    kept: the number of values to sample from each group.
 
   Returns:
-    The values, their groups, and the starts and sizes of the reduced groups.
+    The mean and the deviation of each group; and the samples, group after group.
   """
-  kept = np.minimum(sizes, FIT_VALUES)
-  first = np.cumsum(kept) - kept
+  ends, sample_ends = np.cumsum(sizes), np.cumsum(kept)
+  mean, spread = np.zeros(len(sizes)), np.zeros(len(sizes))
+  sample = np.empty(int(kept.sum()))
+  for block in _blocks(sizes):
+    size, own = sizes[block], np.repeat(np.arange(len(block)), sizes[block])
+    begin = ends[block[0]] - size[0]
+    begins = ends[block] - size - begin
+    x = values[order[begin : ends[block[-1]]]].astype(np.float64)
+    mean[block] = np.add.reduceat(x, begins) / size
+    x -= mean[block][own]
+    spread[block] = np.sqrt(np.add.reduceat(x * x, begins) / size)
+    x /= np.where(spread[block] > 0, spread[block], 1)[own]
+    part = slice(sample_ends[block[0]] - kept[block[0]], sample_ends[block[-1]])
+    sample[part] = x[_even_ranks(begins, size, kept[block])]
+  return mean, spread, sample
+
+
+def _blocks(sizes: Int[np.ndarray, " G"]) -> list[Int[np.ndarray, " g"]]:
+  """Divides the groups that have values into blocks of about `CHUNK` values."""
+  present = np.flatnonzero(sizes)
+  number = np.cumsum(sizes[present]) // CHUNK
+  return np.split(present, np.flatnonzero(np.diff(number)) + 1) if len(present) else []
+
+
+def _even_ranks(starts, sizes, kept) -> Int[np.ndarray, " n"]:
+  """Returns `kept` places at even distances for each group of `sizes` places."""
   group = np.repeat(np.arange(len(sizes)), kept)
-  place = np.arange(len(group)) - first[group]
-  place = ((2 * place + 1) * sizes[group]) // (2 * kept[group])
-  return x[starts[group] + place], group, first, kept
+  place = np.arange(len(group)) - (np.cumsum(kept) - kept)[group]
+  return starts[group] + ((2 * place + 1) * sizes[group]) // (2 * kept[group])
 
 
-def _fit(x, group, starts, sizes) -> tuple[_Component, _Component]:
-  """Fits the lower and the upper component of every group by EM."""
-  place = np.arange(len(x)) - starts[group]
-  upper = (place >= 0.8 * sizes[group]).astype(np.float64)
-  for _ in range(_STEPS):
-    components = []
-    for responsibility in (1 - upper, upper):
-      weight = np.maximum(np.add.reduceat(responsibility, starts), 1e-9)
-      centre = np.add.reduceat(responsibility * x, starts) / weight
-      squares = responsibility * (x - centre[group]) ** 2
-      width = np.sqrt(np.add.reduceat(squares, starts) / weight)
-      width = np.maximum(width, _LEAST_WIDTH)
-      components.append(_Component(np.log(weight / width), centre, width))
-    low, high = components
-    upper = _posterior(x, group, low, high)
-  return low, high
+def _by_length(sizes: Int[np.ndarray, " G"]) -> list[tuple[int, np.ndarray]]:
+  """Divides the groups that have values by the length to which they are filled up."""
+  short = sizes <= _SHORT
+  return [
+    (_SHORT, np.flatnonzero(short & (sizes > 0))),
+    (FIT_VALUES, np.flatnonzero(~short)),
+  ]
 
 
-def _posterior(x, group, low: _Component, high: _Component) -> np.ndarray:
-  """Returns the probability of the upper component for each value."""
-  log_odds = np.zeros(len(x))
-  for sign, component in ((1, high), (-1, low)):
-    scaled = (x - component.centre[group]) / component.width[group]
-    log_odds += sign * (component.scale[group] - scaled**2 / 2)
-  return 1 / (1 + np.exp(np.clip(-log_odds, -500, 500)))
+def _fit(sample, starts, sizes, block, length):
+  """Fits the groups of a block, filled up to `length` values and to a whole block."""
+  from mllm_selector_jax.selection import mixture_em  # imports jax
+
+  count, columns = len(block), _BLOCK // length
+  place = np.arange(length)[:, None]
+  valid = np.zeros((length, columns), bool)
+  valid[:, :count] = place < sizes[block]
+  x = np.zeros((length, columns))
+  x[:, :count] = sample[np.where(valid[:, :count], starts[block] + place, 0)]
+  floor, curve = mixture_em.fit_columns(x, valid)
+  return floor[:count], curve[:, :count]

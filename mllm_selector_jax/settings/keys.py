@@ -59,7 +59,7 @@ def _amount(key: str, value: Any) -> None:
 
 def _rows(key: str, value: Any) -> None:
   _amount(key, value)
-  if budget.is_relative(value):
+  if budget.parse(value).kind not in ("rows", "percent", "tokens"):
     refuse(key, value, 'a number of rows, a share of the pool ("5%") or tokens')
 
 

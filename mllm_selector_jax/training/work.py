@@ -157,7 +157,8 @@ def count_pairs(
   """Pairs of patches of one image, and of one window, that see one another.
 
   Args:
-    config: of a model whose tower reads images in their own sizes.
+    positions, window: of a tower that reads images in their own sizes, as in
+      `VisionConfig`.
     places: of a batch's tiles.
   """
   shards, tiles, _ = places.shape
@@ -176,19 +177,22 @@ def count_pairs(
   return count(keys[:1]), count(keys)
 
 
-def estimate_pairs(config: MllmConfig, tiles: Any, images: Any) -> tuple[Any, Any]:
+def estimate_pairs(
+  positions: int, window: int, tiles: Any, images: Any
+) -> tuple[Any, Any]:
   """What `count_pairs` counts, of images whose sizes are not known.
 
   They are taken to be equally large, and windows to be cut off nowhere.
 
   Args:
-    config: of a model whose tower reads images in their own sizes.
+    positions, window: of a tower that reads images in their own sizes, as in
+      `VisionConfig`.
     tiles: of all images; a number or an array.
     images: how many there are.
   """
   each = tiles / np.maximum(images, 1)
-  near = np.minimum(each, config.vision.window**2)
-  return tuple(config.vision.positions**2 * tiles * seen for seen in (each, near))
+  near = np.minimum(each, window**2)
+  return tuple(positions**2 * tiles * seen for seen in (each, near))
 
 
 def _count_tiles(batch: Batch, patches: int) -> int:

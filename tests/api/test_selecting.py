@@ -104,6 +104,13 @@ def test_a_budget_in_tokens():
   assert len(ms.select(LOSSES, budget="2ktok", tokens=tokens)) == 20
 
 
+def test_a_budget_in_flops():
+  tokens = np.arange(1, ROWS + 1)
+  whole = ms.select(LOSSES, budget=f"{tokens.sum() // 4}tok", tokens=tokens)
+  share = ms.select(LOSSES, budget="25%flops", flops=3e15 * tokens)
+  np.testing.assert_array_equal(share.rows, whole.rows)
+
+
 def test_the_tables_have_a_line_a_row():
   chosen = ms.select(LOSSES, groups=LABELS, budget=20)
   table = chosen.to_table()
@@ -135,6 +142,7 @@ def test_the_tables_have_a_line_a_row():
     ({"strategy": "k_center"}, "embeddings"),
     ({"force_in": [0, 1, 0]}, "force_in must be"),
     ({"tokens": [1.5, 2, 3], "budget": "9tok"}, "tokens must be whole numbers"),
+    ({"budget": "9Gflops"}, "rows' FLOPs are not known"),
     ({"bound": "mixture"}, "accuracy"),
   ],
 )

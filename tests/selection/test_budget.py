@@ -25,6 +25,10 @@ from mllm_selector_jax.types import InputError
     ("7 tok", "tokens", 7),
     ("1Gtok", "tokens", 10**9),
     ("3Btok", "tokens", 3 * 10**9),
+    ("3e18flops", "flops", 3 * 10**18),
+    ("2.5 Eflops", "flops", 25 * 10**17),
+    ("40Mflops", "flops", 40_000_000),
+    ("5%flops", "flops share", 5),
     ("50%ref", "reference", 50),
     ("0.5 %ref", "reference", Fraction(1, 2)),
     ("250%ref", "reference", 250),
@@ -60,6 +64,12 @@ def test_reads(text, kind, amount):
     "0%ref",
     "5% ref",
     "5ref",
+    "3e18",
+    "3e1tok",
+    "5e1%flops",
+    "101%flops",
+    "3kflops",
+    "2h",
   ],
 )
 def test_refuses(text):
@@ -90,7 +100,7 @@ def test_resolves_to_rows(text, eligible, rows):
 
 @pytest.mark.parametrize("text", ["11", "200tok"])
 def test_above_what_is_eligible_everything_is_kept_with_a_warning(text):
-  limit = budget.resolve(text, 10, np.full(10, 3))
+  limit = budget.resolve(text, 10, {"tokens": np.full(10, 3)})
   assert limit.rows == 10
   assert "above" in limit.warning and "all are kept" in limit.warning
 
@@ -101,9 +111,35 @@ def test_budgets_that_leave_no_row_are_input_errors():
   with pytest.raises(InputError, match="no row of the pool is eligible"):
     budget.resolve("5%", 0)
   with pytest.raises(InputError, match="shortest of the 3 eligible rows has 9 tokens"):
-    budget.resolve("8tok", 3, np.array([9, 12, 30]))
+    budget.resolve("8tok", 3, {"tokens": np.array([9, 12, 30])})
   with pytest.raises(InputError, match="not known"):
     budget.resolve("8tok", 3)
+
+
+def test_flops_are_limited_as_tokens_are():
+  tokens = np.array([30, 9, 12])
+  costs = {"tokens": tokens, "MFLOPs": 5 * tokens}
+  limit = budget.resolve("104Mflops", 3, costs)
+  assert (limit.rows, limit.cost, limit.unit) == (3, 104, "MFLOPs")
+  assert budget.resolve("50%flops", 3, costs).cost == 255 * 50 // 100
+  assert budget.resolve("100%flops", 3, costs) == budget.Limit(3, 255, "MFLOPs")
+  nothing = np.zeros(3, bool)
+
+  def first(rows):
+    return np.array([1, 2, 0])[:rows]
+
+  for text in ("104Mflops", "105Mflops", "254Mflops", "1e9flops"):
+    in_flops = budget.resolve(text, 3, costs)
+    rows = budget.fit(in_flops, costs["MFLOPs"], nothing, first)
+    sums = np.cumsum(costs["MFLOPs"][first(3)])
+    assert rows == np.searchsorted(sums, in_flops.cost, side="right")
+    in_tokens = budget.resolve(f"{in_flops.cost // 5}tok", 3, costs)
+    assert rows == budget.fit(in_tokens, tokens, nothing, first)
+  assert budget.resolve_count("120Mflops", np.ones(3, bool), costs) == 1
+  with pytest.raises(InputError, match="rows' FLOPs are not known"):
+    budget.resolve("50%flops", 3, {"tokens": tokens})
+  with pytest.raises(InputError, match="shortest of the 3 eligible rows has 45 MFLOPs"):
+    budget.resolve("44Mflops", 3, costs)
 
 
 def test_a_larger_share_never_has_fewer_rows():
@@ -113,10 +149,10 @@ def test_a_larger_share_never_has_fewer_rows():
 
 def test_counts_of_a_random_draw():
   eligible = np.array([1, 1, 0, 1, 1], bool)
-  tokens = np.array([10, 20, 999, 30, 40])
-  assert budget.resolve_count("50%", eligible, tokens) == 2
-  assert budget.resolve_count("50tok", eligible, tokens) == 2
-  assert budget.resolve_count("1ktok", eligible, tokens) == 4
+  costs = {"tokens": np.array([10, 20, 999, 30, 40])}
+  assert budget.resolve_count("50%", eligible, costs) == 2
+  assert budget.resolve_count("50tok", eligible, costs) == 2
+  assert budget.resolve_count("1ktok", eligible, costs) == 4
 
 
 @pytest.mark.parametrize(

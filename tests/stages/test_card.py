@@ -22,6 +22,7 @@ CASES = [
   {"groups": "source", "bound": "probe"},
   {"groups": "kmeans*source", "duplicates": 0.99},
   {"strategy": "d2"},
+  {"budget": "20%flops", "groups": "source"},
 ]
 
 

@@ -30,7 +30,7 @@ OPTIONAL_SIZE = (0, *OPTIONAL_COUNT)
 SHARE = (-0.1, 1.1, *NOT_NUMBER)
 POSITIVE = (0.0, -1.0, float("inf"), *NOT_NUMBER)
 NAME = ("", " ", 5)
-BUDGET = ("0", "-1", "200%", "5 %%", "many", None, True, 0.5)
+BUDGET = ("0", "-1", "200%", "5 %%", "many", "2h", "101%flops", None, True, 0.5)
 PATH = ("", 5, True)  # of what may be None
 
 RECIPE = {
@@ -100,8 +100,8 @@ WRONG = {
   "mesh.fsdp": (0, -2, *NOT_WHOLE),
   "mesh.tensor": (0, -2, *NOT_WHOLE),
   "log.trackers": ("tensorbord", "wandb,comet", ["x"], *NOT_TEXTS),
-  "align.rows": BUDGET,
-  "seed.rows": BUDGET,
+  "align.rows": (*BUDGET, "5%flops"),
+  "seed.rows": (*BUDGET, "5%flops"),
   **{f"{s}.{k}": v for s in ("align", "seed", "tune") for k, v in RECIPE.items()},
   "score.model": PATH,
   "score.table": PATH,

@@ -51,7 +51,8 @@ def test_pairs_are_those_that_see_one_another(shards, window):
 def test_images_of_whole_windows_are_estimated_exactly(grid):
   rows, columns = grid
   _, places = draw(CONFIG, [grid, grid, grid], 3 * rows * columns + 1)
-  found = work.estimate_pairs(CONFIG, np.array([3 * rows * columns, 0]), [3, 0])
+  vision, tiles = CONFIG.vision, np.array([3 * rows * columns, 0])
+  found = work.estimate_pairs(vision.positions, vision.window, tiles, [3, 0])
   exact = work.count_pairs(CONFIG, places)
   if rows > 1:
     np.testing.assert_array_equal(found, np.stack([exact, (0, 0)], axis=1))
