@@ -14,7 +14,7 @@ from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.heldout_loss import Doubt
 from mllm_selector_jax.selection.options import SelectOptions
-from mllm_selector_jax.selection.pairwise import scale_rows
+from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.selection.reasons import CODE, DUPLICATE, REASONS
 from mllm_selector_jax.selection.shared_answers import Shared, find_shared
 from mllm_selector_jax.types import InputError
@@ -105,8 +105,8 @@ class Scores:
       )
     return values
 
-  def unit_embeddings(self, option: str) -> Float[np.ndarray, "N D"]:
-    """Returns the embeddings scaled to length 1, as float32.
+  def unit_embeddings(self, option: str) -> UnitRows:
+    """Returns the embeddings, scaled to length 1 when they are read.
 
     Args:
       option: the option that needs them, for the messages.
@@ -119,13 +119,13 @@ class Scores:
         f"{option} needs embeddings, which the scores do not hold; run the score stage"
         " again, or choose another value."
       )
-    values = np.array(self.embeddings, np.float32)
-    if not_finite := int((~scale_rows(values)).sum()):
+    vectors = UnitRows(self.embeddings)
+    if not_finite := int((~vectors.finite).sum()):
       raise InputError(
         f"{option} needs embeddings, which are not finite in {not_finite:,} of"
-        f" {len(values):,} rows; run the score stage again, or choose another value."
+        f" {len(vectors):,} rows; run the score stage again, or choose another value."
       )
-    return values
+    return vectors
 
 
 FIELDS = [f for f in dataclasses.fields(Scores) if f.name not in ("signals", "doubt")]
@@ -265,7 +265,9 @@ def _mark_suspects(
         seen=scores.flag("seen"),
         answers=scores.answer if rule.by_skill else None,
         doubt=scores.doubt if rule.held_out else None,
-        embeddings=scores.unit_embeddings(option) if rule.embeddings else None,
+        embeddings=scores.unit_embeddings(option).rows(slice(None))
+        if rule.embeddings
+        else None,
         competence=options.competence or 0.0,
       )
     )
