@@ -189,9 +189,13 @@ class ScoreTable:
       [np.load(p, allow_pickle=False) for p in _stored(self.folder)]
     )
 
+  def map_embeddings(self) -> list[Float[np.ndarray, "_ E"]]:
+    """Map the embeddings into memory, one array for each part, aligned with `row`."""
+    return [np.load(p, mmap_mode="r") for p in _stored(self.folder)]
+
   def read_embeddings(self, lines: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k E"]:
     """Read the embeddings of some lines, float32, without reading all the others."""
-    arrays = [np.load(p, mmap_mode="r") for p in _stored(self.folder)]
+    arrays = self.map_embeddings()
     if not arrays:
       return np.empty((len(lines), 0), np.float32)
     ends = np.cumsum([len(array) for array in arrays])

@@ -14,7 +14,7 @@ from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.heldout_loss import Doubt
 from mllm_selector_jax.selection.options import SelectOptions
-from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
+from mllm_selector_jax.selection.pairwise.unit_rows import Stacked, UnitRows
 from mllm_selector_jax.selection.reasons import CODE, DUPLICATE, REASONS
 from mllm_selector_jax.selection.shared_answers import Shared, find_shared
 from mllm_selector_jax.types import InputError
@@ -30,7 +30,7 @@ class Scores:
     signals: other columns by name, such as accuracy (the share of supervised tokens
       that the seed model predicts right) and visual (the loss without the image minus
       the loss with it; 0 or NaN for a row without an image).
-    embeddings: one vector for each row.
+    embeddings: one vector for each row, in memory or in memory-mapped parts.
     seen: whether the seed model was tuned on the row.
     classes: the class of each row, from 0, inside which its necessity is ranked; None
       if it is ranked among all rows.
@@ -53,7 +53,7 @@ class Scores:
   signals: Mapping[str, Float[np.ndarray, " N"]] = dataclasses.field(
     default_factory=dict
   )
-  embeddings: Float[np.ndarray, "N D"] | None = None
+  embeddings: Float[np.ndarray, "N D"] | Stacked | None = None
   seen: Bool[np.ndarray, " N"] | None = None
   classes: Int[np.ndarray, " N"] | None = None
   like: Bool[np.ndarray, " N"] | None = None

@@ -27,9 +27,7 @@ def make_rows(count=300, seed=0):
 
 @pytest.mark.parametrize("size", [1024, 16])
 def test_a_row_goes_if_a_kept_one_before_it_is_near(size, monkeypatch):
-  monkeypatch.setattr(
-    row_tiles.Tiles.__init__, "__defaults__", (None, None, size, None)
-  )
+  monkeypatch.setattr(row_tiles, "SIZE", size)
   rows, groups, tie, first = make_rows()
   some = np.flatnonzero(np.arange(300) % 7 > 0)
   found = find_duplicates(UnitRows(rows), some, groups, tie, first, 0.9)

@@ -31,7 +31,7 @@ class Tiles:
     order: Int[np.ndarray, " n"],
     marks: Int[np.ndarray, " n"] | None = None,
     groups: Int[np.ndarray, " n"] | None = None,
-    size: int = SIZE,
+    size: int | None = None,
     devices: Sequence[jax.Device] | None = None,
   ):
     """Describes the tiles; rows are read when a device needs them.
@@ -41,11 +41,11 @@ class Tiles:
       order: the numbers of the rows, in order.
       marks: the number by which each row is known; by default its place in the order.
       groups: the group of each row of the order; by default all are in group 0.
-      size: the maximum of rows in a tile.
+      size: the maximum of rows in a tile, by default `SIZE`.
       devices: the local devices that share the tiles; by default all.
     """
     count = len(order)
-    self.size = max(1, min(size, 1 << max(count - 1, 0).bit_length()))
+    self.size = max(1, min(size or SIZE, 1 << max(count - 1, 0).bit_length()))
     self.order = order
     self.devices = list(devices or jax.local_devices())
     self._vectors = vectors

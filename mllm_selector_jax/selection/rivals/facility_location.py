@@ -92,12 +92,10 @@ class AllPairs:
 class NearPairs:
   """The gains of rows of which each covers those that have it among their nearest."""
 
-  def __init__(
-    self, vectors: UnitRows, rows: Int[np.ndarray, " n"], nearest: int = NEAREST
-  ):
+  def __init__(self, vectors: UnitRows, rows: Int[np.ndarray, " n"]):
     from mllm_selector_jax.selection.pairwise import neighbours  # imports jax
 
-    near = neighbours.find_neighbours(vectors, rows, nearest - 1)
+    near = neighbours.find_neighbours(vectors, rows, NEAREST - 1)
     count = len(rows)
     # Each row covers itself, so that no row covers none.
     itself = np.arange(count, dtype=np.int32)

@@ -56,7 +56,7 @@ def gaussians(rows, groups):
 
 @pytest.mark.parametrize("groups", [1, 7, 300])
 def test_gaussian_sums_of_groups(groups, monkeypatch):
-  monkeypatch.setattr(row_tiles.Tiles.__init__, "__defaults__", (None, None, 32, None))
+  monkeypatch.setattr(row_tiles, "SIZE", 32)
   rows, index = draw_rows(), np.sort(np.arange(300) % groups)
   found = on_devices(lambda v, d: sums.sum_gaussians(v, np.arange(300), index, d), rows)
   np.testing.assert_allclose(found[0], gaussians(rows, index), rtol=2e-6)

@@ -27,7 +27,7 @@ def traverse_plainly(exact, forced, count):
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-  monkeypatch.setattr(row_tiles.Tiles.__init__, "__defaults__", (None, None, 32, None))
+  monkeypatch.setattr(row_tiles, "SIZE", 32)
 
 
 @pytest.mark.parametrize("batch", [(8192, 256), (40, 16), (3, 2), (1, 1)])
