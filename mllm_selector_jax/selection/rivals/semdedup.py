@@ -12,8 +12,6 @@ from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.strategy import Strategy
 
-LARGE_CLUSTER = 1 << 13  # the mean size of clusters from which tiles are large
-
 
 def semdedup(
   scores: Scores, groups: Groups, budget: Budget, rng: int, options: SelectOptions
@@ -48,11 +46,7 @@ def novelty(vectors: UnitRows, ordered: Sorted) -> Float[np.ndarray, " n"]:
   from mllm_selector_jax.selection.pairwise import kernels, row_tiles  # imports jax
 
   outwards = np.lexsort((_to_centre(vectors, ordered), ordered.groups))
-  # Tiles far larger than a cluster would mostly compare rows of different ones.
-  large = len(outwards) >= LARGE_CLUSTER * (len(ordered.starts) - 1)
-  size = row_tiles.SIZE if large else row_tiles.SIZE // 4
-  rows = ordered.rows[outwards]
-  pool = row_tiles.Tiles(vectors, rows, None, ordered.groups, size)
+  pool = row_tiles.Tiles(vectors, ordered.rows[outwards], groups=ordered.groups)
   start = np.full(pool.size, -1, np.float32)
 
   def before(number: int) -> range:

@@ -35,9 +35,9 @@ def small_tiles(monkeypatch):
 def test_traversal_is_exact_whatever_the_batch(batch, forced, small_tiles):
   rows, order = draw_rows(), np.random.default_rng(2).permutation(300)
   exact = cosines(rows)[order][:, order]
-  picks, before = traverse_plainly(exact, forced, 60)
+  picks, before = traverse_plainly(exact, forced, 25)
   found = on_devices(
-    lambda v, d: farthest.traverse(v, order, forced, 60, *batch, d), rows
+    lambda v, d: farthest.traverse(v, order, forced, 25, *batch, d), rows
   )
   for one in found:
     assert one.picks.tolist() == picks
