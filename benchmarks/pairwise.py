@@ -211,7 +211,7 @@ def main() -> None:
   args = parser.parse_args()
   vectors = UnitRows(make_rows(args.rows, args.width))
   budget = args.budget or args.rows // 10
-  TRIALS[args.trial](vectors, budget, args.peers.split(","))
+  TRIALS[args.trial](vectors, budget, [name for name in args.peers.split(",") if name])
 
 
 if __name__ == "__main__":

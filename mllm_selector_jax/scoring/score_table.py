@@ -185,22 +185,19 @@ class ScoreTable:
 
   def embeddings(self) -> Float[np.ndarray, "n E"]:
     """Read the embeddings of all rows, float32, aligned with `row`."""
-    return np.concatenate(
-      [np.load(p, allow_pickle=False) for p in _stored(self.folder)]
-    )
+    return np.concatenate([np.asarray(part) for part in self.map_embeddings()])
 
   def map_embeddings(self) -> list[Float[np.ndarray, "_ E"]]:
-    """Map the embeddings into memory, one array for each part, aligned with `row`."""
-    return [np.load(p, mmap_mode="r") for p in _stored(self.folder)]
+    """Map the embeddings into memory: an array for each part."""
+    return _map_stored(self.folder)
 
   def read_embeddings(self, lines: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k E"]:
     """Read the embeddings of some lines, float32, without reading all the others."""
-    arrays = self.map_embeddings()
-    if not arrays:
+    if not (arrays := self.map_embeddings()):
       return np.empty((len(lines), 0), np.float32)
-    ends = np.cumsum([len(array) for array in arrays])
-    file = np.searchsorted(ends, lines, side="right")
-    return _gather(arrays, file, lines - np.concatenate([[0], ends])[file])
+    starts = np.cumsum([0, *(len(array) for array in arrays)])
+    file = np.searchsorted(starts[1:], lines, side="right")
+    return _gather(arrays, file, lines - starts[file])
 
 
 def read_scores(folder: Path) -> ScoreTable:
@@ -273,7 +270,7 @@ def read_carried(folder: Path, pool: Any, ok: Bool[np.ndarray, " N"]) -> Scored:
   usable = np.flatnonzero(ok)
   taken = _match(lines["hash"].to_pylist(), pool.hash[usable])
   rows, taken = usable[taken >= 0], taken[taken >= 0]
-  arrays = [np.load(p, mmap_mode="r", allow_pickle=False) for p in _stored(folder)]
+  arrays = _map_stored(folder)
   arrays = arrays or [np.empty((len(lines), 0), np.float32)]
   if sum(map(len, arrays)) != len(lines):
     raise InputError(
@@ -350,5 +347,6 @@ def read_elsewhere(
   return scored
 
 
-def _stored(folder: Path) -> list[Path]:
-  return sorted((folder / "embeddings").glob("part-*.npy"))
+def _map_stored(folder: Path) -> list[np.ndarray]:
+  paths = sorted((folder / "embeddings").glob("part-*.npy"))
+  return [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]

@@ -88,7 +88,8 @@ class Tiles:
     count = here.stop - here.start
     values[:count] = self._vectors.rows(self.order[here])
     mark[:count], group[:count] = self._marks[here], self._groups[here]
-    return Tile(values, mark, group)
+    on_host: tuple[Any, Any, Any] = (values, mark, group)
+    return Tile(*on_host)
 
 
 def fold(

@@ -1,6 +1,7 @@
 """Sums over pairs of rows: Gaussian kernels inside groups, and gains of covering."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -59,9 +60,10 @@ def sum_gains(
 
 
 def _zeros(size: int) -> kernels.Sums:
-  return kernels.Sums(np.zeros(size, np.int32), np.zeros(size, np.int32))
+  zeros: Any = np.zeros(size, np.int32)
+  return kernels.Sums(zeros, zeros)
 
 
 def _join(sums: kernels.Sums) -> Float[np.ndarray, " n"]:
-  units = (sums.high.astype(np.int64) << kernels.LIMB) + sums.low
-  return units / kernels.GRID
+  high = np.asarray(sums.high).astype(np.int64)
+  return ((high << kernels.LIMB) + np.asarray(sums.low)) / kernels.GRID
