@@ -18,12 +18,13 @@ import time
 import numpy as np
 
 from benchmarks.selection import make_embeddings
+from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.selection.rivals.facility_location import cover_greedily
 from mllm_selector_jax.selection.rivals.k_center import farthest_first
 
 
 def ours_location(values: np.ndarray, budget: int) -> np.ndarray:
-  return cover_greedily(values, 0, budget)[0]
+  return cover_greedily(UnitRows(values), np.arange(len(values)), 0, budget).places
 
 
 def apricot_location(values: np.ndarray, budget: int) -> np.ndarray:
@@ -48,7 +49,7 @@ def submodlib_location(values: np.ndarray, budget: int) -> np.ndarray:
 
 
 def ours_center(values: np.ndarray, budget: int) -> np.ndarray:
-  return farthest_first(values, 0, budget)[0]
+  return farthest_first(UnitRows(values), np.arange(len(values)), 0, budget).places
 
 
 def submodlib_center(values: np.ndarray, budget: int) -> np.ndarray:

@@ -37,6 +37,7 @@ from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.selection.eligibility import Scores
 from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.pairwise.unit_rows import Stacked
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
 
@@ -238,10 +239,9 @@ def read_eligible(
   rows = table.row[finite]
   vectors = None
   if embeddings or needs_embeddings(options):
-    vectors = table.embeddings()
-    vectors = vectors if finite.all() else vectors[finite]
-    if not vectors.shape[1]:  # a table that another run made may hold none
-      vectors = None
+    parts = table.map_embeddings()
+    if parts and parts[0].shape[1]:  # a table that another run made may hold none
+      vectors = Stacked(parts, None if finite.all() else np.flatnonzero(finite))
   left_out = _mark(pool, rows, config["leave_out"], "leave_out")
   development = None
   if share := config.get("development"):

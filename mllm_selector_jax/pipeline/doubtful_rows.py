@@ -14,7 +14,7 @@ from mllm_selector_jax.pipeline.candidates import Eligible
 from mllm_selector_jax.pipeline.suspects import read_answer, read_rounds_of
 from mllm_selector_jax.scoring.score_table import ScoreTable
 from mllm_selector_jax.selection import second_look, skill
-from mllm_selector_jax.selection.pairwise import scale_rows
+from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.selection.selection import Selection
 
 OPPOSED = "the seed model is sure of another answer"
@@ -91,9 +91,8 @@ def _find_near(
   vectors = table.read_embeddings(lines[members])
   if not vectors.shape[1]:
     return None
-  scale_rows(vectors)
   near = second_look.find_near(
-    vectors,
+    UnitRows(vectors).rows(slice(None)),
     groups[members],
     answers[members],
     eligible.scores.key[members],

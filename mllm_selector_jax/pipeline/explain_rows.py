@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from mllm_selector_jax.data.pool import special_counts
 from mllm_selector_jax.data.pool.pool_table import PoolTable
@@ -19,6 +19,7 @@ from mllm_selector_jax.pipeline.arms import at_arm
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection.bounds import RULES, find_bound
 from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.selection.reasons import DUPLICATE, MEANINGS
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
@@ -117,7 +118,7 @@ class _Context:
   list_specials: Callable[[int], list[str]]
 
   @functools.cached_property
-  def _unit_embeddings(self) -> Float[np.ndarray, "N D"]:
+  def _unit_embeddings(self) -> UnitRows:
     return self.eligible.scores.unit_embeddings("explain")
 
   def describe(self, row: int) -> list[str]:
@@ -264,12 +265,12 @@ def find_smallest_budget(
 
 
 def nearest(
-  embeddings: Float[np.ndarray, "N D"], index: int, among: Int[np.ndarray, " K"]
+  embeddings: UnitRows, index: int, among: Int[np.ndarray, " K"]
 ) -> tuple[int, float] | None:
   """Find the row whose embedding has the highest cosine with that of a row.
 
   Args:
-    embeddings: Unit-norm embeddings.
+    embeddings: The rows of the pool, of length 1.
     index: The row to compare with.
     among: The rows to search.
 
@@ -277,9 +278,10 @@ def nearest(
     The first row with the highest cosine, and the cosine; None if `among` is empty.
   """
   best = None
+  row = embeddings.rows(np.array([index]))[0]
   for start in range(0, len(among), CHUNK):
     part = among[start : start + CHUNK]
-    cosine = embeddings[part] @ embeddings[index]
+    cosine = embeddings.rows(part) @ row
     top = int(cosine.argmax())
     if best is None or cosine[top] > best[1]:
       best = int(part[top]), float(cosine[top])

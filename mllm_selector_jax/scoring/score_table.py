@@ -147,6 +147,13 @@ def write_table(
   return np.isfinite(columns["loss"].to_numpy())
 
 
+def _locate(arrays, lines) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
+  """Return for each line the index of its array and its row there."""
+  starts = np.cumsum([0, *map(len, arrays)])
+  file = np.searchsorted(starts[1:], lines, side="right")
+  return file, lines - starts[file]
+
+
 def _gather(arrays, file, place) -> Float[np.ndarray, "n E"]:
   width = arrays[0].shape[1] if arrays else 0
   out = np.empty((len(file), width), np.float32)
@@ -185,18 +192,17 @@ class ScoreTable:
 
   def embeddings(self) -> Float[np.ndarray, "n E"]:
     """Read the embeddings of all rows, float32, aligned with `row`."""
-    return np.concatenate(
-      [np.load(p, allow_pickle=False) for p in _stored(self.folder)]
-    )
+    return np.concatenate([np.asarray(part) for part in self.map_embeddings()])
+
+  def map_embeddings(self) -> list[Float[np.ndarray, "_ E"]]:
+    """Map the embeddings into memory: an array for each part."""
+    return _map_stored(self.folder)
 
   def read_embeddings(self, lines: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k E"]:
     """Read the embeddings of some lines, float32, without reading all the others."""
-    arrays = [np.load(p, mmap_mode="r") for p in _stored(self.folder)]
-    if not arrays:
+    if not (arrays := self.map_embeddings()):
       return np.empty((len(lines), 0), np.float32)
-    ends = np.cumsum([len(array) for array in arrays])
-    file = np.searchsorted(ends, lines, side="right")
-    return _gather(arrays, file, lines - np.concatenate([[0], ends])[file])
+    return _gather(arrays, *_locate(arrays, lines))
 
 
 def read_scores(folder: Path) -> ScoreTable:
@@ -269,21 +275,13 @@ def read_carried(folder: Path, pool: Any, ok: Bool[np.ndarray, " N"]) -> Scored:
   usable = np.flatnonzero(ok)
   taken = _match(lines["hash"].to_pylist(), pool.hash[usable])
   rows, taken = usable[taken >= 0], taken[taken >= 0]
-  arrays = [np.load(p, mmap_mode="r", allow_pickle=False) for p in _stored(folder)]
-  arrays = arrays or [np.empty((len(lines), 0), np.float32)]
+  arrays = _map_stored(folder) or [np.empty((len(lines), 0), np.float32)]
   if sum(map(len, arrays)) != len(lines):
     raise InputError(
       f"{folder} has {len(lines):,} lines, but {sum(map(len, arrays)):,} embeddings."
     )
-  ends = np.cumsum([len(array) for array in arrays])
-  file = np.searchsorted(ends, taken, side="right")
-  return Scored(
-    lines.take(taken).drop_columns(["row", "id"]),
-    rows,
-    arrays,
-    file,
-    taken - np.concatenate([[0], ends])[file],
-  )
+  columns = lines.take(taken).drop_columns(["row", "id"])
+  return Scored(columns, rows, arrays, *_locate(arrays, taken))
 
 
 def _match(lines: list[str], hashes: Iterable[str]) -> Int[np.ndarray, " n"]:
@@ -346,5 +344,6 @@ def read_elsewhere(
   return scored
 
 
-def _stored(folder: Path) -> list[Path]:
-  return sorted((folder / "embeddings").glob("part-*.npy"))
+def _map_stored(folder: Path) -> list[np.ndarray]:
+  paths = sorted((folder / "embeddings").glob("part-*.npy"))
+  return [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]

@@ -13,7 +13,7 @@ from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.heldout_loss import Doubt
 from mllm_selector_jax.selection.options import SelectOptions
-from mllm_selector_jax.selection.pairwise import scale_rows
+from mllm_selector_jax.selection.pairwise.unit_rows import Stacked, UnitRows
 from mllm_selector_jax.selection.reasons import CODE, DUPLICATE, REASONS
 from mllm_selector_jax.selection.shared_answers import Shared, find_shared
 from mllm_selector_jax.types import InputError
@@ -29,7 +29,7 @@ class Scores:
     signals: other columns by name, such as accuracy (the share of supervised tokens
       that the seed model predicts right) and visual (the loss without the image minus
       the loss with it; 0 or NaN for a row without an image).
-    embeddings: one vector for each row.
+    embeddings: one vector for each row, in memory or in memory-mapped parts.
     seen: whether the seed model was tuned on the row.
     classes: the class of each row, from 0, inside which its necessity is ranked; None
       if it is ranked among all rows.
@@ -53,7 +53,7 @@ class Scores:
   signals: Mapping[str, Float[np.ndarray, " N"]] = dataclasses.field(
     default_factory=dict
   )
-  embeddings: Float[np.ndarray, "N D"] | None = None
+  embeddings: Float[np.ndarray, "N D"] | Stacked | None = None
   seen: Bool[np.ndarray, " N"] | None = None
   classes: Int[np.ndarray, " N"] | None = None
   like: Bool[np.ndarray, " N"] | None = None
@@ -110,8 +110,8 @@ class Scores:
       )
     return values
 
-  def unit_embeddings(self, option: str) -> Float[np.ndarray, "N D"]:
-    """Returns the embeddings scaled to length 1, as float32.
+  def unit_embeddings(self, option: str) -> UnitRows:
+    """Returns the embeddings, scaled to length 1 when they are read.
 
     Args:
       option: the option that needs them, for the messages.
@@ -124,13 +124,13 @@ class Scores:
         f"{option} needs embeddings, which the scores do not hold; run the score stage"
         " again, or choose another value."
       )
-    values = np.array(self.embeddings, np.float32)
-    if not_finite := int((~scale_rows(values)).sum()):
+    vectors = UnitRows(self.embeddings)
+    if not_finite := int((~vectors.finite).sum()):
       raise InputError(
         f"{option} needs embeddings, which are not finite in {not_finite:,} of"
-        f" {len(values):,} rows; run the score stage again, or choose another value."
+        f" {len(vectors):,} rows; run the score stage again, or choose another value."
       )
-    return values
+    return vectors
 
 
 FIELDS = [f for f in dataclasses.fields(Scores) if f.name not in ("signals", "doubt")]
@@ -270,7 +270,9 @@ def _mark_suspects(
         seen=scores.flag("seen"),
         answers=scores.answer if rule.by_skill else None,
         doubt=scores.doubt if rule.held_out else None,
-        embeddings=scores.unit_embeddings(option) if rule.embeddings else None,
+        embeddings=scores.unit_embeddings(option).rows(slice(None))
+        if rule.embeddings
+        else None,
         competence=options.competence or 0.0,
       )
     )

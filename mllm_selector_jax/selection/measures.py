@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection import draws
 from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 
 Progress = Callable[[int, int], None]
 # Near-duplicates are nearer than this share of the mean distance of two rows. A fixed
@@ -24,7 +25,7 @@ MOST_COSINE = 1 - 1e-6  # equal rows have at least this, whatever is rounded
 MOST_PAIRS = 2_000_000_000  # the maximum of comparisons: some seconds on two cores
 MOST_SAMPLED = 100_000  # the maximum of rows in a sample
 LEAST_SAMPLED = 1_000  # the minimum of rows in a sample
-TILE = 2048  # rows compared with as many others at a time: 16 MB of similarities
+TILE = 1024  # rows compared with as many others at a time: 4 MB of similarities
 DECIMALS = 6  # to which figures from float32 similarities are rounded
 
 
@@ -83,7 +84,7 @@ def measure(
   groups: Groups,
   target: Float[np.ndarray, " G"],
   key: UInt64[np.ndarray, " N"],
-  embeddings: Float[np.ndarray, "N D"] | None = None,
+  embeddings: UnitRows | None = None,
   cosine: float = MOST_COSINE,
   rng: int = 0,
   watch: Callable[[str], AbstractContextManager[Progress | None]] = lambda title: (
@@ -97,7 +98,7 @@ def measure(
     groups: the groups of all pool rows.
     target: the target shares of the groups.
     key: content hashes.
-    embeddings: vectors of length 1.
+    embeddings: the rows of the pool, of length 1.
     cosine: the cosine above which rows are near-duplicates.
     rng: seed of the samples, which are drawn if there are too many pairs.
     watch: maps a title to a context manager whose value is called with the number of
@@ -123,19 +124,19 @@ def measure(
   )
 
 
-def find_near_cosine(embeddings: Float[np.ndarray, "N D"]) -> float:
+def find_near_cosine(embeddings: UnitRows) -> float:
   """Returns the cosine above which rows are near-duplicates.
 
   It is 1 - `NEAR` times the mean cosine distance of two different rows.
 
   Args:
-    embeddings: vectors of length 1.
+    embeddings: the rows of the pool, of length 1.
   """
   count = len(embeddings)
   if count < 2:
     return MOST_COSINE
   # All pairs at once: the squared length of the sum of vectors is the sum of cosines.
-  total = embeddings.sum(0, dtype=np.float64)
+  total = embeddings.sum_rows()
   mean = (float(total @ total) - count) / (count * (count - 1))
   return min(_round(1 - NEAR * (1 - mean)), MOST_COSINE)
 
@@ -162,7 +163,7 @@ def effective_groups(shares: Float[np.ndarray, " G"]) -> float:
 
 
 def find_nearness(
-  embeddings: Float[np.ndarray, "N D"],
+  embeddings: UnitRows,
   kept: Bool[np.ndarray, " N"],
   key: UInt64[np.ndarray, " N"],
   rng: int = 0,
@@ -178,7 +179,7 @@ def find_nearness(
   rows is compared, and the radius is a lower bound.
 
   Args:
-    embeddings: vectors of length 1, of all pool rows.
+    embeddings: the rows of the pool, of length 1.
     kept: which rows are kept; at least one.
     key: content hashes, from which the sample is drawn, so that it does not depend on
       the order of the rows.
@@ -198,7 +199,7 @@ def find_nearness(
 
 
 def find_duplicates(
-  embeddings: Float[np.ndarray, "N D"],
+  embeddings: UnitRows,
   kept: Bool[np.ndarray, " N"],
   key: UInt64[np.ndarray, " N"],
   cosine: float,
@@ -213,7 +214,7 @@ def find_duplicates(
   sample of kept rows is compared with all kept rows.
 
   Args:
-    embeddings: vectors of length 1, of all pool rows.
+    embeddings: the rows of the pool, of length 1.
     kept: which rows are kept; at least one.
     key: content hashes, from which the sample is drawn.
     cosine: the threshold.
@@ -241,31 +242,21 @@ def _sample(key, others, rng, most_pairs) -> Int[np.ndarray, " n"]:
 
 
 def _highest(
-  embeddings, places, others, skip_itself, progress, tile
+  vectors, places, others, skip_itself, progress, tile
 ) -> Float[np.ndarray, " n"]:
-  """Returns the highest cosine of each row at `places` with a row at `others`.
+  """Returns the highest cosine of each row at `places` with a row at `others`."""
+  from mllm_selector_jax.selection.pairwise import kernels, row_tiles  # imports jax
 
-  All products have the same shape. Otherwise the similarities of the last rows might
-  be rounded differently, since BLAS uses other kernels at the edge of a matrix.
-  """
-  best = np.full(len(places), -np.inf, np.float32)
-  total, done = len(places) * len(others), 0
-  left, right = np.zeros((2, tile, embeddings.shape[1]), np.float32)
-  for start in range(0, len(others), tile):
-    columns = others[start : start + tile]
-    right[: len(columns)] = embeddings[columns]
-    for first in range(0, len(places), tile):
-      rows = places[first : first + tile]
-      left[: len(rows)] = embeddings[rows]
-      cosines = (left @ right.T)[: len(rows), : len(columns)]
-      if skip_itself:
-        cosines[rows[:, None] == columns[None, :]] = -np.inf
-      here = slice(first, first + len(rows))
-      best[here] = np.maximum(best[here], cosines.max(1))
-      done += len(rows) * len(columns)
-      if progress:
-        progress(done, total)
-  return best
+  left = row_tiles.Tiles(vectors, places, marks=places, size=tile)
+  right = row_tiles.Tiles(vectors, others, marks=others, size=tile)
+  mask = kernels.other_rows if skip_itself else kernels.all_rows
+
+  def function(best, rows, compared):
+    return kernels.highest(best, rows, compared, mask=mask)
+
+  start = np.full(left.size, -np.inf, np.float32)
+  states = row_tiles.fold(function, start, left, right, progress=progress)
+  return row_tiles.gather(start, left, states)
 
 
 def _round(value: float) -> float:

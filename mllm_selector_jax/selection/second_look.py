@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from mllm_selector_jax.selection.pairwise import make_blocks
+from mllm_selector_jax.selection.pairwise.blocks import make_blocks
 
 NEIGHBOURS = 8
 _SAME = 1 - 1e-5  # a cosine from which embeddings are the same but for rounding
@@ -99,7 +99,7 @@ def find_near(
 
   Near rows are those of the highest cosine in the same group, without copies of the
   row. Among rows of equal similarity, the one with the smallest key comes first. A
-  group of more than `pairwise.BLOCK_ROWS` rows is cut into blocks, and rows of
+  group of more than `blocks.BLOCK_ROWS` rows is cut into blocks, and rows of
   different blocks are not compared.
 
   Args:
@@ -112,11 +112,7 @@ def find_near(
   result = Near(*(np.zeros(len(asked), np.int64) for _ in Near._fields))
   place = np.full(len(key), -1)
   place[asked] = np.arange(len(asked))
-  count = int(groups.max(initial=-1)) + 1
-  no_row = np.zeros(len(key), bool)
-  for block in make_blocks(
-    np.arange(len(key)), groups, count, key, no_row, join_small=False
-  ):
+  for block in make_blocks(np.arange(len(key)), groups, key):
     wanted = block[place[block] >= 0]
     for start in range(0, len(wanted), _STEP):
       rows = wanted[start : start + _STEP]

@@ -5,6 +5,8 @@ import pytest
 
 from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.pairwise import row_tiles
+from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.selection.strategies import select
 from tests.selection.pools import make_pool
 
@@ -23,29 +25,30 @@ def make_rows(count=300, seed=0):
   )
 
 
-@pytest.mark.parametrize("most", [1000, 40])
-def test_a_row_goes_if_a_kept_one_before_it_is_near(most):
+@pytest.mark.parametrize("size", [1024, 16])
+def test_a_row_goes_if_a_kept_one_before_it_is_near(size, monkeypatch):
+  monkeypatch.setattr(row_tiles, "SIZE", size)
   rows, groups, tie, first = make_rows()
   some = np.flatnonzero(np.arange(300) % 7 > 0)
-  found = find_duplicates(rows, some, groups, tie, first, 0.9, most)
+  found = find_duplicates(UnitRows(rows), some, groups, tie, first, 0.9)
   expected = np.zeros(300, bool)
   for c in range(3):
     own = some[groups[some] == c]
     own = own[np.lexsort((tie[own], ~first[own]))]
-    for start in range(0, len(own), most):
-      kept = []
-      for row in own[start : start + most]:
-        near = any(rows[row] @ rows[other] > 0.9 for other in kept)
-        if near and not first[row]:
-          expected[row] = True
-        else:
-          kept.append(row)
+    kept = []
+    for row in own:
+      near = any(rows[row] @ rows[other] > 0.9 for other in kept)
+      if near and not first[row]:
+        expected[row] = True
+      else:
+        kept.append(row)
   np.testing.assert_array_equal(found, expected)
   assert 10 < found.sum() < 200 and not found[first].any()
 
 
 def test_nothing_is_a_duplicate_of_itself_nor_alone():
   rows, _, tie, first = make_rows(5)
+  rows = UnitRows(rows)
   alone = find_duplicates(rows, np.arange(5), np.arange(5), tie, first, 0.0)
   assert not alone.any()
   none = find_duplicates(rows, np.zeros(0, int), np.zeros(5, int), tie, first, 0.5)

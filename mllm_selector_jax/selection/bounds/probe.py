@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt64
 from mllm_selector_jax.selection.bounds import thorough
 from mllm_selector_jax.selection.bounds.bound import Bound, Inputs
 from mllm_selector_jax.selection.heldout_loss import Doubt, Suspects, find_doubted
-from mllm_selector_jax.selection.pairwise import make_blocks
+from mllm_selector_jax.selection.pairwise.blocks import make_blocks
 
 FOLDS = 4
 NEIGHBOURS = 10
@@ -93,11 +93,7 @@ def agree(
   neighbours gets one half.
   """
   share = np.full(len(label), 0.5)
-  count = int(groups.max(initial=-1)) + 1
-  no_row = np.zeros(len(label), bool)
-  for block in make_blocks(
-    np.flatnonzero(known), groups, count, tie, no_row, join_small=False
-  ):
+  for block in make_blocks(np.flatnonzero(known), groups, tie):
     cosine = embeddings[block] @ embeddings[block].T
     cosine[tie[block][:, None] == tie[block]] = -2  # the row itself and its copies
     neighbours = min(NEIGHBOURS, len(block) - 1)

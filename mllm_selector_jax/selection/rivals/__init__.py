@@ -2,6 +2,6 @@
 
 Each docstring names the source and how this implementation differs from it. All
 strategies take the first rows of an order, so that a larger selection contains a
-smaller one; forced rows come first. Embeddings are scaled to length 1. If there are
-too many pairs of rows, they are compared in the blocks of `pairwise`.
+smaller one; forced rows come first. Embeddings are scaled to length 1, and compared by
+the functions of `pairwise`.
 """

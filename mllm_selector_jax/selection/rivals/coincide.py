@@ -13,13 +13,12 @@ from mllm_selector_jax.selection.ordered import (
   most_rows,
   quota_order,
 )
-from mllm_selector_jax.selection.pairwise import BLOCK_ROWS
-from mllm_selector_jax.selection.rivals.greedy import candidate_blocks
+from mllm_selector_jax.selection.pairwise.blocks import Sorted, sort_by_group
+from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.strategy import Strategy
 
 TEMPERATURE = 0.1
-CHUNK = 1024
 
 
 def coincide(
@@ -35,82 +34,82 @@ def coincide(
 
   What differs here: the embedding is one of the seed model, not of five layers of a
   small model; the clusters are the groups, not 10,000 spherical clusters; the kernel
-  has width 1, on vectors of length 1; in a cluster of more than
-  `pairwise.BLOCK_ROWS` rows, density and MMD are computed from that many rows, as
-  drawn. If a cluster has too few rows, the others get its quota.
+  has width 1, on vectors of length 1. Density and MMD are computed from all rows of a
+  cluster. If a cluster has too few rows, the others get its quota.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
-  embeddings = scores.unit_embeddings("select.strategy coincide")
-  count = len(groups.names)
-  blocks = candidate_blocks(
-    candidates, groups, join_small=False, block_rows=len(embeddings)
-  )
-  clusters = {int(groups.index[rows[0]]): rows for rows in blocks if len(rows)}
-  weights = np.zeros(count)
-  indices = np.array(sorted(clusters))
-  weights[indices] = quotas([embeddings[clusters[c]] for c in indices])
+  vectors = scores.unit_embeddings("select.strategy coincide")
+  rows = np.flatnonzero(candidates.remaining)
+  clusters = sort_by_group(rows, groups.index, candidates.tie, candidates.forced)
+  kernels = mean_kernels(vectors, clusters)
+  weights = np.zeros(len(groups.names))
+  indices = groups.index[clusters.rows[clusters.starts[:-1]]]
+  weights[indices] = quotas(vectors, clusters, kernels)
 
   # The maximum of rows from each cluster; rows beyond it are in drawn order.
-  rows = np.flatnonzero(candidates.remaining)
   ranked = rows[quota_order(candidates, groups, weights)]
   picks_needed = np.bincount(
-    groups.index[ranked[: most_rows(budget, scores)]], minlength=count
+    groups.index[ranked[: most_rows(budget, scores)]], minlength=len(weights)
   )
-  score = np.full(len(embeddings), -np.inf)
-  for c in indices:
-    members = clusters[c]
+  score = np.full(len(vectors), -np.inf)
+  for c, start, members in zip(
+    indices, clusters.starts, clusters.parts(), strict=False
+  ):
     forced = int(candidates.forced[members].sum())
-    picks = match_mean(embeddings[members], forced, max(int(picks_needed[c]), forced))
+    target = kernels[start : start + len(members)]
+    count = max(int(picks_needed[c]), forced)
+    picks = match_mean(vectors.rows(members), target, forced, count)
     score[members[picks]] = -np.arange(len(picks))
   return by_quota(scores, groups, budget, candidates, weights, score)
 
 
-def quotas(clusters: list[Float[np.ndarray, "_ D"]]) -> Float[np.ndarray, " G"]:
+def mean_kernels(vectors: UnitRows, clusters: Sorted) -> Float[np.ndarray, " n"]:
+  """Returns each row's mean exp(-|x - y|^2 / 2) with the rows of its cluster."""
+  from mllm_selector_jax.selection.pairwise import sums  # imports jax
+
+  total = sums.sum_gaussians(vectors, clusters.rows, clusters.groups)
+  return total / np.diff(clusters.starts)[clusters.groups]
+
+
+def quotas(
+  vectors: UnitRows, clusters: Sorted, kernels: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " G"]:
   """Returns the share of each cluster of the selection.
 
   Args:
-    clusters: the embeddings of each cluster, none of which is empty.
+    vectors: the rows of the pool.
+    clusters: the rows, sorted by cluster.
+    kernels: from `mean_kernels`.
   """
-  centres = np.stack([part.mean(0, dtype=np.float64) for part in clusters])
+  centres = clusters.mean_groups(vectors)
   centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-30)
-  others = max(len(clusters) - 1, 1)
+  others = max(len(centres) - 1, 1)
   transfer = (centres @ centres.sum(0) - 1) / others
-  density = np.array([mean_kernel(part[:BLOCK_ROWS]) for part in clusters])
+  sizes = np.diff(clusters.starts)
+  total = np.add.reduceat(kernels, clusters.starts[:-1])
+  # Without the pairs of a row with itself, whose kernel is 1; 1 for a single row.
+  density = np.where(sizes > 1, (total - 1) / np.maximum(sizes - 1, 1), 1)
   power = transfer / (TEMPERATURE * density)
   return shares.normalise(np.exp(power - power.max()))
 
 
-def mean_kernel(rows: Float[np.ndarray, "n D"]) -> float:
-  """Returns the mean of exp(-|x - y|^2 / 2) over pairs of rows; 1 for a single row."""
-  count = len(rows)
-  if count < 2:
-    return 1.0
-  total = sum(
-    float(_kernel(rows[i : i + CHUNK], rows).sum(dtype=np.float64))
-    for i in range(0, count, CHUNK)
-  )
-  return (total - count) / (count * (count - 1))
-
-
 def match_mean(
-  rows: Float[np.ndarray, "n D"], forced: int, count: int
+  rows: Float[np.ndarray, "n D"],
+  target: Float[np.ndarray, " n"],
+  forced: int,
+  count: int,
 ) -> Int[np.ndarray, " k"]:
   """Picks rows greedily so that their squared MMD from all rows stays smallest.
 
   Args:
     rows: the embeddings of a cluster, of length 1.
+    target: from `mean_kernels`.
     forced: the number of rows, the first ones, that are picked before the others.
     count: the number of rows to pick.
 
   Returns:
     The places of the picks, in the order in which they were picked.
   """
-  target = np.concatenate(
-    [
-      _kernel(rows[i : i + CHUNK], rows[:BLOCK_ROWS]).mean(1, dtype=np.float64)
-      for i in range(0, len(rows), CHUNK)
-    ]
-  )
   near = np.zeros(len(rows))  # the sum of each row's kernel with the picked rows
   free = np.ones(len(rows), bool)
   picks = []
@@ -121,12 +120,9 @@ def match_mean(
     pick = number if number < forced else int(cost.argmin())
     picks.append(pick)
     free[pick] = False
-    near += _kernel(rows, rows[pick : pick + 1])[:, 0]
+    # For vectors of length 1, |x - y|^2 = 2 - 2xy.
+    near += np.rint(np.exp(rows @ rows[pick] - 1) * 2.0**20) * 2.0**-20
   return np.array(picks, np.int64)
-
-
-def _kernel(x, y):
-  return np.exp(x @ y.T - 1)  # for vectors of length 1, |x - y|^2 = 2 - 2xy
 
 
 STRATEGY = Strategy(

@@ -3,20 +3,18 @@
 import heapq
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection.eligibility import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
-from mllm_selector_jax.selection.rivals.greedy import candidate_blocks
+from mllm_selector_jax.selection.rivals.greedy import draw_order
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.strategy import Strategy
 
 NEIGHBOURS = 5
 FORWARD = 1.0  # gamma of the forward messages, which spread scores to neighbours
 REVERSE = 1.0  # gamma of the reverse messages, which lower the neighbours of kept rows
-CHUNK = 1024
 
 
 def d2(
@@ -30,17 +28,20 @@ def d2(
   the scores of its neighbours.
 
   What differs here: the difficulty is the normalised necessity; d is the distance of
-  embeddings of length 1; k is 5 and both gammas are 1; in pools of more than
-  `pairwise.BLOCK_ROWS` rows, neighbours are found inside groups.
+  embeddings of length 1; k is 5 and both gammas are 1; in large pools, most but not
+  all of the nearest neighbours are found (see `neighbours.find_neighbours`).
   """
+  from mllm_selector_jax.selection.pairwise import neighbours  # imports jax
+
   candidates = sort_out(scores, groups, rng, options, bounded=False)
-  embeddings = scores.unit_embeddings("select.strategy d2")
-  near = np.full((len(embeddings), NEIGHBOURS), -1, np.int64)
-  apart = np.full((len(embeddings), NEIGHBOURS), np.inf)
-  for rows in candidate_blocks(candidates, groups):
-    neighbours, distances = find_neighbours(embeddings[rows], NEIGHBOURS)
-    near[rows, : neighbours.shape[1]] = rows[neighbours]
-    apart[rows, : neighbours.shape[1]] = distances
+  vectors = scores.unit_embeddings("select.strategy d2")
+  rows, _ = draw_order(candidates)
+  found = neighbours.find_neighbours(vectors, rows, NEIGHBOURS)
+  near = np.full((len(vectors), NEIGHBOURS), -1, np.int64)
+  near[rows] = np.where(found.place < 0, -1, rows[found.place])
+  apart = np.full((len(vectors), NEIGHBOURS), np.inf)
+  squared = 2 - 2 * found.cosine.astype(np.float64)
+  apart[rows] = np.sqrt(np.maximum(squared, 0))
   difficulty = candidates.normalised_necessity
   # A missing neighbour is at infinite distance, so its message has weight 0.
   score = difficulty + (np.exp(-FORWARD * apart) * difficulty[near]).sum(1)
@@ -48,37 +49,6 @@ def d2(
     score, near, np.exp(-REVERSE * apart), candidates, most_rows(budget, scores)
   )
   return first(scores, groups, budget, candidates, order, gain=gain)
-
-
-def find_neighbours(
-  embeddings: Float[np.ndarray, "n D"], count: int
-) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
-  """Finds the `count` nearest other rows of each row.
-
-  Args:
-    embeddings: vectors of length 1.
-    count: k, at most the number of other rows.
-
-  Returns:
-    The neighbours of each row, the nearest first, and their Euclidean distances.
-  """
-  rows = len(embeddings)
-  count = min(count, rows - 1)
-  near = np.empty((rows, count), np.int64)
-  distances = np.empty((rows, count))
-  if count < 1:
-    return near, distances
-  for start in range(0, rows, CHUNK):
-    product = embeddings[start : start + CHUNK] @ embeddings.T
-    here = np.arange(len(product))
-    product[here, start + here] = -np.inf
-    highest = np.argpartition(-product, count - 1, axis=1)[:, :count]
-    cosines = np.take_along_axis(product, highest, 1).astype(np.float64)
-    nearest_first = np.lexsort((highest, -cosines))
-    near[start : start + CHUNK] = np.take_along_axis(highest, nearest_first, 1)
-    squared = 2 - 2 * np.take_along_axis(cosines, nearest_first, 1)
-    distances[start : start + CHUNK] = np.sqrt(np.maximum(squared, 0))
-  return near, distances
 
 
 def _take(score, near, weight, candidates, count):
@@ -132,5 +102,4 @@ STRATEGY = Strategy(
   takes="the highest difficulty, spread to neighbours and lowered near kept rows",
   source="Maharana et al. 2023, arXiv:2310.07931",
   embeddings=True,
-  groups=True,
 )

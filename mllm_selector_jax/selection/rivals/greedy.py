@@ -1,82 +1,100 @@
-"""Picks rows greedily in each block, and merges the picks to an order of the pool.
+"""Orders rows by a greedy choice: the rows to choose from, lazy picks, and the rest."""
 
-In a pool of more than one block, only rows of the same block are compared. The
-objectives of facility location and k-center are then computed block by block. Since
-gains never increase inside a block, merging the picks of all blocks by gain gives the
-greedy order of the whole pool.
-"""
-
-from collections.abc import Callable
+import heapq
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection.eligibility import Candidates
-from mllm_selector_jax.selection.groups import Groups
-from mllm_selector_jax.selection.pairwise import BLOCK_ROWS, make_blocks
-
-# A function that picks rows of a block. It takes embeddings of length 1, the number of
-# the first rows that are forced, and the number of rows to pick. It returns the picks,
-# their gains, which never increase, and the gain of each row after them.
-Pick = Callable[
-  [Float[np.ndarray, "n D"], int, int],
-  tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " n"]],
-]
 
 
-def pick_greedily(
-  embeddings: Float[np.ndarray, "N D"],
-  candidates: Candidates,
-  groups: Groups,
-  count: int,
-  pick: Pick,
-  block_rows: int = BLOCK_ROWS,
-) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " N"]]:
-  """Orders the remaining rows greedily.
+class Picked(NamedTuple):
+  """Rows that were picked greedily.
+
+  Attributes:
+    places: the places of the picks in the drawn order.
+    gains: the gain of each pick, which never increases; inf if it was forced.
+    after: the gain of each row of the drawn order after the picks.
+  """
+
+  places: Int[np.ndarray, " k"]
+  gains: Float[np.ndarray, " k"]
+  after: Float[np.ndarray, " n"]
+
+
+@runtime_checkable
+class Gains(Protocol):
+  """The gains of rows, which never increase as rows are taken."""
+
+  def all(self) -> Int[np.ndarray, " n"]:
+    """Returns the gain of every row."""
+
+  def one(self, row: int) -> int:
+    """Returns the gain of a row."""
+
+  def take(self, row: int) -> None:
+    """Takes a row."""
+
+
+def draw_order(candidates: Candidates) -> tuple[Int[np.ndarray, " n"], int]:
+  """Returns the remaining rows in drawn order, forced ones first, and their number."""
+  rows = np.flatnonzero(candidates.remaining)
+  forced = candidates.forced[rows]
+  return rows[np.lexsort((candidates.tie[rows], ~forced))], int(forced.sum())
+
+
+def pick_lazily(gains: Gains, forced: int, count: int, unit: float = 1.0) -> Picked:
+  """Picks the row of the highest gain, repeatedly (Minoux 1978).
+
+  The gain of a row is computed again only when it is the first by an older one. Of rows
+  of equal gain, the one that stands first is picked.
 
   Args:
-    embeddings: vectors of length 1, of all rows.
+    gains: the gains, integers.
+    forced: the number of rows, the first ones, that are picked before all others.
+    count: the number of rows to pick.
+    unit: the value of 1 in the gains.
+  """
+  picks = list(range(min(forced, count)))
+  for row in picks:
+    gains.take(row)
+  values = [np.inf] * len(picks)
+  first = gains.all()
+  bounds = [(-int(first[row]), row) for row in range(forced, len(first))]
+  heapq.heapify(bounds)
+  while len(picks) < count:
+    _, row = heapq.heappop(bounds)
+    current = (-gains.one(row), row)
+    # Gains only fall, so a row that is still the first after its update is the best.
+    if bounds and current > bounds[0]:
+      heapq.heappush(bounds, current)
+    else:
+      gains.take(row)
+      picks.append(row)
+      values.append(-current[0] * unit)
+  return Picked(np.array(picks, np.int64), np.array(values), gains.all() * unit)
+
+
+def order_by_gain(
+  candidates: Candidates, rows: Int[np.ndarray, " n"], picked: Picked
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " N"]]:
+  """Orders rows: the picks, then the others by their gain after them.
+
+  Args:
     candidates: from `sort_out`.
-    groups: the groups of all rows.
-    count: the number of rows, the first ones, that are picked greedily.
-    pick: picks the rows of one block.
-    block_rows: the maximum of rows in a block.
+    rows: the remaining rows in drawn order.
+    picked: the picks among them.
 
   Returns:
     All remaining rows in order, and the gain of every row, NaN for those that do not
     remain.
   """
   gain = np.full(len(candidates.tie), np.nan)
-  place = np.zeros(len(candidates.tie), np.int64)
-  for rows in candidate_blocks(candidates, groups, block_rows=block_rows):
-    forced = int(candidates.forced[rows].sum())
-    picks, gains, after = pick(embeddings[rows], forced, min(count, len(rows)))
-    gain[rows] = after
-    gain[rows[picks]] = np.minimum.accumulate(gains)
-    place[rows] = len(rows)
-    place[rows[picks]] = np.arange(len(picks))
-  rows = np.flatnonzero(candidates.remaining)
-  # Rows of equal gain stay in the order in which they were picked in their block.
-  order = np.lexsort((candidates.tie[rows], place[rows], -gain[rows]))
-  return rows[order], gain
-
-
-def candidate_blocks(
-  candidates: Candidates,
-  groups: Groups,
-  join_small: bool = True,
-  block_rows: int = BLOCK_ROWS,
-) -> list[Int[np.ndarray, " _"]]:
-  """Divides the remaining rows into blocks, in which forced rows come first.
-
-  `join_small` and `block_rows` are as for `pairwise.make_blocks`.
-  """
-  return make_blocks(
-    np.flatnonzero(candidates.remaining),
-    groups.index,
-    len(groups.names),
-    candidates.tie,
-    candidates.forced,
-    join_small,
-    block_rows,
-  )
+  gain[rows] = picked.after
+  gain[rows[picked.places]] = np.minimum.accumulate(picked.gains)
+  rest = np.ones(len(rows), bool)
+  rest[picked.places] = False
+  others = rows[rest]
+  others = others[np.argsort(-gain[others], kind="stable")]
+  return np.concatenate([rows[picked.places], others]), gain

@@ -1,13 +1,14 @@
 """k-center greedy: every row should be near a kept row."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Int
 
 from mllm_selector_jax.selection.eligibility import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
-from mllm_selector_jax.selection.rivals.greedy import pick_greedily
+from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
+from mllm_selector_jax.selection.rivals.greedy import Picked, draw_order, order_by_gain
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.strategy import Strategy
 
@@ -18,32 +19,32 @@ def k_center(
   """Takes the row farthest from all kept rows, repeatedly.
 
   Sources: Gonzalez 1985 (farthest-first traversal, whose radius is at most twice the
-  optimum) and Sener and Savarese 2018 (arXiv:1708.00489; core-sets for training). What
-  differs here: embeddings are those of the seed model, scaled to length 1; the first
-  row is drawn; in pools of more than `pairwise.BLOCK_ROWS` rows only rows of the same
-  group are compared, and each group gets one row first. The gain of a row is its
-  distance to the nearest row kept before it.
+  optimum) and Sener and Savarese 2018 (arXiv:1708.00489; core-sets for training). The
+  traversal of the whole pool is exact, whatever its size; see `farthest.traverse`. What
+  differs here: embeddings are those of the seed model, scaled to length 1, and the
+  first row is drawn. The gain of a row is its distance to the nearest row kept before
+  it.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
-  embeddings = scores.unit_embeddings("select.strategy k_center")
-  order, gain = pick_greedily(
-    embeddings, candidates, groups, most_rows(budget, scores), farthest_first
-  )
+  vectors = scores.unit_embeddings("select.strategy k_center")
+  rows, forced = draw_order(candidates)
+  picked = farthest_first(vectors, rows, forced, most_rows(budget, scores))
+  order, gain = order_by_gain(candidates, rows, picked)
   return first(scores, groups, budget, candidates, order, gain=gain)
 
 
-def farthest_first(embeddings: Float[np.ndarray, "n D"], forced: int, count: int):
-  """Picks rows of one block; see `greedy.Pick`. The first has infinite distance."""
-  squared = np.full(len(embeddings), np.inf)
-  picks, gains = [], []
-  for number in range(count):
-    pick = number if number < forced else int(squared.argmax())
-    picks.append(pick)
-    gains.append(np.inf if number < forced else squared[pick])
-    product = embeddings @ embeddings[pick]
-    np.minimum(squared, np.maximum(2 - 2 * product, 0), out=squared)
-    squared[pick] = 0
-  return np.array(picks, np.int64), np.sqrt(np.array(gains)), np.sqrt(squared)
+def farthest_first(
+  vectors: UnitRows, rows: Int[np.ndarray, " n"], forced: int, count: int
+) -> Picked:
+  """Picks rows farthest first, after `forced` ones; the first has infinite distance."""
+  from mllm_selector_jax.selection.pairwise import farthest  # imports jax
+
+  found = farthest.traverse(vectors, rows, forced, count)
+  return Picked(found.picks, _to_distance(found.before), _to_distance(found.after))
+
+
+def _to_distance(cosine):
+  return np.sqrt(np.maximum(2 - 2 * cosine.astype(np.float64), 0))
 
 
 STRATEGY = Strategy(
@@ -51,5 +52,4 @@ STRATEGY = Strategy(
   takes="the farthest from all kept rows",
   source="Gonzalez 1985; Sener and Savarese 2018, arXiv:1708.00489",
   embeddings=True,
-  groups=True,
 )

@@ -9,14 +9,13 @@ import pytest
 from mllm_selector_jax.selection import kmeans
 from mllm_selector_jax.selection.eligibility import sort_out
 from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.pairwise.blocks import sort_by_group
+from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.selection.rivals import (
   by_signal,
   coincide,
   d2,
   deita,
-  facility_location,
-  greedy,
-  k_center,
 )
 from mllm_selector_jax.selection.strategies import select
 from tests.selection.test_strategies import make_pool
@@ -112,16 +111,6 @@ def test_d2_is_message_passing_then_greedy(pool):
   assert kept_in_order(pool, "d2") == expected
 
 
-def test_neighbours_are_scikit_learns(pool):
-  neighbors = pytest.importorskip("sklearn.neighbors")
-  x = unit(pool).astype(np.float32)
-  found, distances = d2.find_neighbours(x, 5)
-  theirs = neighbors.NearestNeighbors(n_neighbors=6).fit(x).kneighbors(x)
-  np.testing.assert_array_equal(found, theirs[1][:, 1:])
-  np.testing.assert_allclose(distances, theirs[0][:, 1:], atol=2e-3)
-  assert d2.find_neighbours(x[:1], 5)[0].shape == (1, 0)
-
-
 def test_semdedup_keeps_what_no_outer_row_resembles(pool):
   x, groups = unit(pool), pool[1]
   novelty = np.empty(ROWS)
@@ -188,7 +177,10 @@ def test_coincide_quotas_and_matching(pool):
       if i != j
     ]
     weights.append(np.exp(transfer / (0.1 * np.mean(pairs))))
-  found = coincide.quotas([part.astype(np.float32) for part in parts])
+  rows = UnitRows(pool[0].embeddings)
+  clusters = sort_by_group(np.arange(ROWS), groups.index, pool[0].key)
+  kernels = coincide.mean_kernels(rows, clusters)
+  found = coincide.quotas(rows, clusters, kernels)
   np.testing.assert_allclose(found, weights / np.sum(weights), rtol=1e-3)
 
   def mmd(rows, whole):
@@ -197,12 +189,13 @@ def test_coincide_quotas_and_matching(pool):
 
     return mean(rows, rows) + mean(whole, whole) - 2 * mean(rows, whole)
 
+  first = x[clusters.parts()[0]]
   expected = []
   for _ in range(12):
-    rest = [i for i in range(len(parts[0])) if i not in expected]
-    best = min(rest, key=lambda i: mmd(parts[0][[*expected, i]], parts[0]))
+    rest = [i for i in range(len(first)) if i not in expected]
+    best = min(rest, key=lambda i: mmd(first[[*expected, i]], first))
     expected.append(best)
-  picks = coincide.match_mean(parts[0].astype(np.float32), 0, 12)
+  picks = coincide.match_mean(first.astype(np.float32), kernels[: len(first)], 0, 12)
   assert picks.tolist() == expected
   table = select(*pool, BUDGET, 0, SelectOptions("coincide")).table
   np.testing.assert_allclose(table.target, found, rtol=1e-3)
@@ -223,32 +216,6 @@ def test_deita_goes_by_score_past_near_rows(pool):
   assert "dropped: nearly the same as a row before it" in reasons
 
 
-@pytest.mark.parametrize("module", [k_center, facility_location], ids=["far", "cover"])
-def test_merged_blocks_are_greedy_over_all(pool, module):
-  """With similarity inside groups alone, one greedy over all rows, in plain loops."""
-  groups = pool[1]
-  candidates = drawn(pool, module.__name__.rsplit(".", 1)[1])
-  pick = module.farthest_first if module is k_center else module.cover_greedily
-  order, gain = greedy.pick_greedily(
-    unit(pool).astype(np.float32), candidates, groups, ROWS, pick, block_rows=200
-  )
-  assert np.bincount(groups.index).max() < 200  # a block is a whole group
-  x = unit(pool)
-  same = groups.index[:, None] == groups.index[None]
-  similarity = np.where(same, np.maximum(x @ x.T, 0), 0)
-  distance = np.where(same, np.linalg.norm(x[:, None] - x[None], axis=2), np.inf)
-  for k in range(1, 60):
-    before, row = order[: k - 1], order[k - 1]
-    if module is k_center:
-      left = distance[:, before].min(1, initial=np.inf)
-    else:
-      best = similarity[before].max(0, initial=0)
-      left = np.maximum(similarity - best[None, :], 0).sum(1)
-    left[before] = -1
-    assert left[row] >= left.max() - 1e-3
-  assert np.isfinite(gain).sum() >= ROWS - 4
-
-
 @pytest.mark.parametrize(
   "strategy", ["k_center", "facility_location", "deita", "d2", "coincide"]
 )
@@ -263,13 +230,3 @@ def test_forced_rows_count_as_kept(pool, strategy):
   assert selection.kept[[5, 77]].all()
   if strategy != "d2" and strategy != "coincide":
     assert not selection.kept[6], "a twin of a forced row adds nothing"
-
-
-def test_large_pools_are_cut_into_blocks():
-  scores, groups = make_pool(3000, count=3)
-  candidates = drawn((scores, groups), "k_center")
-  made = greedy.candidate_blocks(candidates, groups, block_rows=500)
-  assert max(map(len, made)) <= 500
-  assert sorted(np.concatenate(made)) == list(range(3000))
-  assert all(len(set(groups.index[rows])) == 1 for rows in made)
-  assert len(greedy.candidate_blocks(candidates, groups)) == 1

@@ -1,0 +1,69 @@
+"""Sums over pairs of rows: Gaussian kernels inside groups, and gains of covering."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from mllm_selector_jax.selection.pairwise import kernels
+from mllm_selector_jax.selection.pairwise.row_tiles import Tiles, fold, gather
+from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
+
+
+def sum_gaussians(
+  vectors: UnitRows,
+  order: Int[np.ndarray, " n"],
+  groups: Int[np.ndarray, " n"],
+  devices: Sequence[jax.Device] | None = None,
+) -> Float[np.ndarray, " n"]:
+  """Sums exp(-|x - y|^2 / 2) for each row x over all rows y of its group, x included.
+
+  Each term is rounded to a multiple of 2^-20, so that sums are exact in any order.
+
+  Args:
+    vectors: the rows of the pool, of length 1.
+    order: the rows to compare, sorted by group.
+    groups: the group of each row of the order, ascending.
+    devices: the local devices that share the rows; by default all.
+  """
+  tiles = Tiles(vectors, order, groups=groups, devices=devices)
+  start = _zeros(tiles.size)
+  states = fold(kernels.gaussian_sums, start, tiles, tiles, among=tiles.with_groups_of)
+  return _join(gather(start, tiles, states))
+
+
+def sum_gains(
+  vectors: UnitRows,
+  order: Int[np.ndarray, " n"],
+  best: Float[np.ndarray, " n"],
+  devices: Sequence[jax.Device] | None = None,
+) -> Float[np.ndarray, " n"]:
+  """Sums for each row what all rows gain if it is taken: max(cosine - best, 0).
+
+  Args:
+    vectors: the rows of the pool, of length 1.
+    order: the rows, all of which may be taken and are to be covered.
+    best: the highest cosine of each row of the order with a row taken before; 0 if it
+      is negative, or if none was taken.
+    devices: the local devices that share the rows; by default all.
+  """
+  tiles = Tiles(vectors, order, devices=devices)
+  start = _zeros(tiles.size)
+  held = {device: jax.device_put(best, device) for device in tiles.devices}
+
+  def function(sums, rows, others):
+    return kernels.covering_gains(sums, rows, others, held[rows.mark.device])
+
+  return _join(gather(start, tiles, fold(function, start, tiles, tiles)))
+
+
+def _zeros(size: int) -> kernels.Sums:
+  zeros: Any = np.zeros(size, np.int32)
+  return kernels.Sums(zeros, zeros)
+
+
+def _join(sums: kernels.Sums) -> Float[np.ndarray, " n"]:
+  high = np.asarray(sums.high).astype(np.int64)
+  return ((high << kernels.LIMB) + np.asarray(sums.low)) / kernels.GRID
