@@ -59,7 +59,7 @@ class VisionConfig:
     window: tiles along the side of the squares of an image within which patches see one
       another; 0: they see the whole image.
     global_layers: the layers, counted from 0, that see the whole image all the same.
-    names: the key of `tensor_names.TOWERS` for the tensors of a Hugging Face model.
+    names: the key of `tower_names.TOWERS` for the tensors of a Hugging Face model.
     fused: whether query, key and value are one linear layer in transformers (Qwen's),
       so that the three share an adapter's first matrix.
   """
