@@ -198,6 +198,7 @@ class MllmConfig:
     projector_width: channels between the projector's two layers; None: as many as the
       decoder's.
     projector_bias: whether these two layers have biases.
+    projector_layers: 1 for a single layer, without an activation (Idefics 3); or 2.
     narrows: whether merged patches are first made as narrow as single ones (Mistral 3).
     deepstack: further vision hidden states, numbered as `feature_layer`, each merged
       and projected on its own (Qwen3-VL). They are added to what leaves the first
@@ -227,6 +228,7 @@ class MllmConfig:
   projector_epsilon: float = 1e-5
   projector_width: int | None = None
   projector_bias: bool = True
+  projector_layers: int = 2
   narrows: bool = False
   deepstack: tuple[int, ...] = ()
   projector_activation: str = "gelu"

@@ -60,7 +60,10 @@ MODELS: dict[str, dict[str, str]] = {
     "projector/patch_norm": _PROJECTOR + "norm",
     "projector/narrow": _PROJECTOR + "patch_merger.merging_layer",
   },
+  "idefics3": {**NAMES, "projector/first": "connector.modality_projection.proj"},
 }
+# By `MllmConfig.names`: the decoder among the modules of a model in transformers 5.
+_DECODER_MODULES = {"idefics3": "text_model"}
 _HEAD = (r"^language_model\.lm_head\.", "lm_head.")
 _WHOLE = "model."
 # By `MllmConfig.names`: the names of exports where they are not the canonical ones.
@@ -69,6 +72,11 @@ PUBLISHED: dict[str, tuple[tuple[str, str], ...]] = {
   "qwen3_vl": (
     (r"^language_model\.model\.", f"{_WHOLE}language_model."),
     (r"^visual\.", f"{_WHOLE}visual."),
+    _HEAD,
+  ),
+  "idefics3": (
+    (r"^language_model\.model\.", f"{_WHOLE}text_model."),
+    (r"^vision_tower\.|^(?=connector\.)", _WHOLE),
     _HEAD,
   ),
 }
@@ -80,9 +88,10 @@ LEADING_AXES = {".cls_token": 2, ".mask_token": 1, ".position_embeddings": 1}
 # Other forms' names to these. In order: transformers 5 (of a whole model), LLaVA's own
 # checkpoints, a decoder alone. A tower's own come after them.
 RENAMES = (
-  (r"^model\.language_model\.", DECODER),
+  (r"^model\.(language|text)_model\.", DECODER),
   (r"^model\.(vision_tower|multi_modal_projector)\.(?!vision_tower)", r"\1."),
   (r"^model\.image_newline$", "image_newline"),
+  (r"^model\.connector\.", "connector."),
   (r"^(model\.)?mm_projector\.0\.", "multi_modal_projector.linear_1."),
   (r"^(model\.)?mm_projector\.2\.", "multi_modal_projector.linear_2."),
   (r"^model\.vision_tower\.vision_tower\.", "vision_tower."),
@@ -136,6 +145,15 @@ def published_name(name: str, model: str) -> str:
   return name
 
 
+def decoder_module(model: str) -> str:
+  """The decoder's name among the modules of a model in transformers 5.
+
+  Args:
+    model: a key of `MODELS`.
+  """
+  return _DECODER_MODULES.get(model, "language_model")
+
+
 def join_fused(name: str, tower: str) -> str:
   """The canonical name of the tensor that an export holds a tensor in.
 
@@ -153,14 +171,15 @@ def join_fused(name: str, tower: str) -> str:
   return name
 
 
-def module_name(name: str, tower: str) -> str:
+def module_name(name: str, model: str, tower: str) -> str:
   """The name of a linear layer among the modules of a model in transformers 5.
 
   Args:
     name: its canonical name.
+    model: a key of `MODELS`.
     tower: a key of `TOWERS`.
   """
-  name = name.replace(DECODER, "language_model.")
+  name = name.replace(DECODER, f"{decoder_module(model)}.")
   name = join_fused(name + ".", tower).removesuffix(".")
   for pattern, replacement in TOWERS[tower].modules:
     name = re.sub(pattern, replacement, name)

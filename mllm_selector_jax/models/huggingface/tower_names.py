@@ -131,6 +131,12 @@ DINOV2 = Tower(
   ),
 )
 
+IDEFICS3 = Tower(
+  names={ours: name for ours, name in CLIP.names.items() if "class" not in ours},
+  renames=((r"^(model\.)?vision_model\.", _CLIP),),
+  modules=((r"^vision_tower\.", ""),),
+)
+
 _ENCODER = "vision_tower.transformer.layers.*."
 PIXTRAL = Tower(
   names={
@@ -186,4 +192,5 @@ TOWERS: dict[str, Tower] = {
   "qwen2_5_vl": QWEN2_5_VL,
   "qwen3_vl": QWEN3_VL,
   "pixtral": PIXTRAL,
+  "idefics3": IDEFICS3,
 }
