@@ -121,10 +121,14 @@ class ImageTokens(NamedTuple):
 
   Attributes:
     image: the id wherever a feature of the image stands.
-    begin, end: ids before the first and after the last feature.
-    between: ids between two rows of features, in forms that mark the rows.
+    begin, end: ids before the first and after the last feature; in forms that mark
+      tiles, around the features of the tile of the whole image.
+    between: ids between two rows of features or of tiles, in forms that mark the rows.
     templated: whether a chat template writes `begin` and `end` around the image token;
       elsewhere the family's processor adds them.
+    tags: by row and column of a tile, ids before its features, in forms that mark
+      tiles.
+    below: ids between the last row of tiles and the tile of the whole image.
   """
 
   image: int
@@ -132,6 +136,15 @@ class ImageTokens(NamedTuple):
   end: tuple[int, ...] = ()
   templated: bool = False
   between: tuple[int, ...] = ()
+  tags: tuple[tuple[tuple[int, ...], ...], ...] = ()
+  below: tuple[int, ...] = ()
+
+  @property
+  def marks(self) -> tuple[int, ...]:
+    """All ids that stand around and inside an image, without `image`."""
+    tags = (token for row in self.tags for tag in row for token in tag)
+    ids = (*self.begin, *self.between, *self.end, *self.below, *tags)
+    return tuple(dict.fromkeys(ids))
 
   @property
   def written(self) -> tuple[int, ...]:
@@ -300,7 +313,9 @@ class ImageOptions:
     tile_several: cut images into tiles also in rows that have several images.
     min_pixels, max_pixels: bounds of an image of the form "native", whose tiles are the
       squares of its own resolution.
-    longest_edge: bound of the sides of an image of the form "pixtral", in pixels.
+    longest_edge: bound of the sides of an image of the form "pixtral", or the longer
+      side of one of the forms "idefics3" and "smolvlm", in pixels.
+    split: whether an image of these two forms is cut into tiles.
     window: tiles along the side of a window of the form "native", whose tiles lie
       together; 0 for tiles that lie row by row.
   """
@@ -324,4 +339,5 @@ class ImageOptions:
   min_pixels: int = 0
   max_pixels: int = 0
   longest_edge: int = 0
+  split: bool = True
   window: int = 0

@@ -59,7 +59,7 @@ class VisionConfig:
     window: tiles along the side of the squares of an image within which patches see one
       another; 0: they see the whole image.
     global_layers: the layers, counted from 0, that see the whole image all the same.
-    names: the key of `tensor_names.TOWERS` for the tensors of a Hugging Face model.
+    names: the key of `tower_names.TOWERS` for the tensors of a Hugging Face model.
     fused: whether query, key and value are one linear layer in transformers (Qwen's),
       so that the three share an adapter's first matrix.
   """
@@ -216,6 +216,7 @@ class MllmConfig:
     projector_width: channels between the projector's two layers; None: as many as the
       decoder's.
     projector_bias: whether these two layers have biases.
+    projector_layers: 1 for a single layer, without an activation (Idefics 3); or 2.
     narrows: whether merged patches are first made as narrow as single ones (Mistral 3).
     deepstack: further vision hidden states, numbered as `feature_layer`, each merged
       and projected on its own (Qwen3-VL). They are added to what leaves the first
@@ -245,6 +246,7 @@ class MllmConfig:
   projector_epsilon: float = 1e-5
   projector_width: int | None = None
   projector_bias: bool = True
+  projector_layers: int = 2
   narrows: bool = False
   deepstack: tuple[int, ...] = ()
   projector_activation: str = "gelu"

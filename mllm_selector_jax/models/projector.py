@@ -28,24 +28,32 @@ def merge_patches(
 
 
 class Merger(nnx.Module):
-  """Linear, activation, linear on merged patches, after a layer norm or without one."""
+  """Linear, activation, linear on merged patches, after a layer norm or without one.
+
+  With `MllmConfig.projector_layers` 1, the first linear layer alone.
+  """
 
   def __init__(self, config: MllmConfig, norm: bool, rngs: nnx.Rngs):
     dtype = jnp.dtype(config.dtype)
     joined, width = config.projected_width, config.decoder.width
-    inner = config.projector_width or width
+    single = config.projector_layers == 1
+    inner = width if single else config.projector_width or width
     self.activation = config.projector_activation
     if norm:
       self.norm = make_norm("layer_norm", joined, config.projector_epsilon, dtype, rngs)
     lora = find_adapter(config, "projector")
     kind = {"use_bias": config.projector_bias, "dtype": dtype, "rngs": rngs}
     self.first = make_linear(joined, inner, lora, **kind)
-    self.second = make_linear(inner, width, lora, **kind)
+    if not single:
+      self.second = make_linear(inner, width, lora, **kind)
 
   def __call__(self, features: Float[jax.Array, "n W"]) -> Float[jax.Array, "n D"]:
     if hasattr(self, "norm"):
       features = self.norm(features)
-    return self.second(ACTIVATION_FNS[self.activation](self.first(features)))
+    hidden = self.first(features)
+    if not hasattr(self, "second"):
+      return hidden
+    return self.second(ACTIVATION_FNS[self.activation](hidden))
 
 
 class Projector(Merger):

@@ -3,8 +3,10 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mllm_selector_jax.models import projector
+from tests.models import packed
 
 X = np.linspace(-6, 6, 101).astype(np.float32)
 ORACLES = {
@@ -28,3 +30,16 @@ def test_every_allowed_activation_is_there():
   from mllm_selector_jax.models import config
 
   assert set(projector.ACTIVATION_FNS) == set(config.ACTIVATIONS) == set(ORACLES)
+
+
+def test_a_single_layer_is_one_product():
+  config = packed.make_config(
+    projector_layers=1, projector_bias=False, projector_width=64, merge=2
+  )
+  module = projector.Projector(config, nnx.Rngs(0))
+  features = np.random.default_rng(0).normal(size=(3, 4, 16)).astype(np.float32)
+  found = module(jnp.asarray(features))
+  kernel = np.asarray(module.first.kernel[...])
+  assert kernel.shape == (64, 16) and not hasattr(module, "second")
+  wanted = features.reshape(3, 1, 64) @ kernel
+  np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

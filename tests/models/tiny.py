@@ -74,6 +74,8 @@ class Family(NamedTuple):
   marks: tuple[str, ...] = ()
 
 
+AROUND = "<fake_token_around_image>"
+TAGS = tuple(f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2))
 _PINPOINTS = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]
 FAMILIES = {
   "llava": Family(transformers.LlavaConfig, {"image_token_index": 4}),
@@ -120,7 +122,21 @@ FAMILIES = {
     "[IMG]",
     ("[IMG_BREAK]", "[IMG_END]"),
   ),
+  # The marks of tiles are ordinary text, as in the published tokenizer.
+  "idefics3": Family(
+    transformers.Idefics3Config,
+    {"image_token_id": 4, "scale_factor": 2},
+    "idefics3_vision",
+    marks=(AROUND,),
+  ),
+  "smolvlm": Family(
+    transformers.SmolVLMConfig,
+    {"image_token_id": 4, "scale_factor": 2},
+    "smolvlm_vision",
+    marks=(AROUND, "<global-img>", *TAGS),
+  ),
 }
+MARKED = ("idefics3", "smolvlm")  # whose tiles have marks
 
 
 def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
@@ -155,17 +171,20 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
     **part("vision_"),
   }
   class_token = not tower.startswith("siglip")
+  given = part("llava_")
   llava = {
     "vision_feature_layer": -2,
     "vision_feature_select_strategy": "default" if class_token else "full",
     **family.fields,
-    **part("llava_"),
+    **given,
   }
   places = (vision["image_size"] // vision["patch_size"]) ** 2
   places += class_token
   places -= llava["vision_feature_select_strategy"] == "default"
   if family.config in (transformers.VipLlavaConfig, transformers.Mistral3Config):
     del llava["vision_feature_select_strategy"]  # they have no such field
+  if family.config.model_type in MARKED:
+    llava = {**family.fields, **given}
   if "image_seq_length" in family.config.__dataclass_fields__:
     merged = round(1 / llava.get("downsample_ratio", 1)) ** 2
     llava["image_seq_length"] = 1 if tower == "pixtral" else places // merged
@@ -216,6 +235,14 @@ def make_family_processor(hf_config: Any) -> Any:
     patch = hf_config.vision_config.patch_size
     return models.pixtral.PixtralImageProcessorPil(
       size={"longest_edge": 2 * side}, patch_size={"height": patch, "width": patch}
+    )
+  if hf_config.model_type in MARKED:
+    kinds = {
+      "idefics3": models.idefics3.Idefics3ImageProcessorPil,
+      "smolvlm": models.smolvlm.SmolVLMImageProcessorPil,
+    }
+    return kinds[hf_config.model_type](
+      size={"longest_edge": 2 * side}, max_image_size={"longest_edge": side}
     )
   grids = getattr(hf_config, "image_grid_pinpoints", None)
   if hf_config.model_type == "llava_next":

@@ -23,6 +23,8 @@ TILED = {
   "internvl": {"family": "internvl", "decoder": "qwen2"},
   "llava_next": {"family": "llava_next"},
   "llava_onevision": {"family": "llava_onevision", "decoder": "qwen2"},
+  "idefics3": {"family": "idefics3"},
+  "smolvlm": {"family": "smolvlm", "tie_word_embeddings": True},
 }
 # Families that read images in their own sizes; one with a tied head.
 NATIVE = {
@@ -158,6 +160,8 @@ def make_inputs(
   if config.vision.alternating:
     return _make_rows(config, scaled, sizes)
   kind = model.config.model_type
+  if kind in tiny.MARKED:  # with an axis of rows
+    return {"pixel_values": torch.tensor(np.concatenate(scaled)[None])}
   if kind not in ("llava_next", "llava_onevision"):
     return {"pixel_values": torch.tensor(np.concatenate(scaled))}
   assert len(sizes) == len(tiles), "the sizes say how an image's features are laid out"

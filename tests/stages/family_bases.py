@@ -4,7 +4,7 @@ import json
 
 import transformers
 
-from tests import pixtral_files
+from tests import idefics3_files, pixtral_files
 from tests.data.test_native_chats import PROCESSORS as NATIVE_PROCESSORS
 from tests.data.test_several_images import make_messages
 from tests.models import tiny, tiny_qwen
@@ -24,6 +24,8 @@ FAMILIES = {
   "qwen2_vl": ("qwen2", "auto"),
   "qwen2_5_vl": ("qwen2", "auto"),
   "qwen3_vl": ("qwen3", "auto"),
+  "idefics3": ("llama", "auto"),
+  "smolvlm": ("llama", "auto"),
 }
 PROCESSORS = {
   "llava": transformers.LlavaProcessor,
@@ -34,6 +36,7 @@ PROCESSORS = {
   "pixtral": pixtral_files.PixtralProcessor,
   "mistral3": pixtral_files.PixtralProcessor,
   **NATIVE_PROCESSORS,
+  **idefics3_files.PROCESSORS,
 }
 SYSTEM = "Answer the question."
 LENGTH = 448
@@ -47,6 +50,8 @@ def make_base(folder, family):
   )
   if family in tiny_qwen.FAMILIES:
     return base
+  if family in tiny.MARKED:
+    return add_marks(base, family)
   _, _, _, token, marks = tiny.FAMILIES[family]
   special = (*tiny.SPECIAL[:4], token, "<|im_start|>", "<|im_end|>", "<img>", "</img>")
   turns = (*pixtral_files.SYSTEM, *pixtral_files.TURN)
@@ -71,6 +76,24 @@ def make_base(folder, family):
   return base
 
 
+def add_marks(base, family):
+  """Gives a base of Idefics 3 or SmolVLM a tokenizer as the published ones are."""
+  turns = (idefics3_files.BEGIN, idefics3_files.END)
+  special = (*tiny.SPECIAL, *tiny.FAMILIES[family].marks, *turns)
+  core = tiny.make_tokenizer(318, special).backend_tokenizer
+  core.post_processor = None  # the chat template writes the first token
+  tokenizer = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=core,
+    bos_token=turns[0],
+    eos_token=turns[1],
+    unk_token="<unk>",
+    pad_token="<pad>",
+  )
+  tokenizer.chat_template = idefics3_files.SOURCE
+  tokenizer.save_pretrained(base)
+  return base
+
+
 def load_processor(family, folder):
   """The family's own processor, with the files of the directory."""
   images = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
@@ -85,8 +108,13 @@ def write_text(family, record, processor):
   if FAMILIES[family][1] == "auto":
     values = [turn["value"] for turn in record["conversations"]]
     chat = make_messages(values, SYSTEM, listed=True, leads=False)
+    asks = not values[-1]
+    if family in tiny.MARKED:  # whose template takes lists of parts alone
+      chat[0]["content"] = [{"type": "text", "text": SYSTEM}]
     source = processor.tokenizer.chat_template
-    text = processor.apply_chat_template(chat, source, tokenize=False)
+    text = processor.apply_chat_template(
+      chat[: len(chat) - asks], source, tokenize=False, add_generation_prompt=asks
+    )
     return text.removeprefix("<s>")  # which the tokenizer adds
   token = tiny.FAMILIES[family].token
   values = [turn["value"].replace("<image>", token) for turn in record["conversations"]]

@@ -33,6 +33,7 @@ torch.set_num_threads(1)
 LIMITS = {
   "qwen2_5_vl": {"model.resize_pixels": 14 * tiny_qwen.SIDE**2},
   "internvl": {"model.max_tiles": 3},
+  "smolvlm": {"model.max_tiles": 3},
 }
 # Width and height of the pool's images, and of a question's.
 SIZES = {"a": (37, 19), "b": (61, 83), "c": (19, 90), "d": (101, 33), "q": (50, 71)}

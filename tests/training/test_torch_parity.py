@@ -29,6 +29,8 @@ ADAPTED = {
 }
 # Names of what projects.
 PROJECTOR = ("multi_modal_projector", "image_newline", ".merger.", "deepstack_merger")
+PROJECTOR += ("connector",)
+TOWERS = ("vision_tower.", "visual.", "vision_model.")
 RECIPE = OptimizerOptions(
   2e-2, warmup=0.1, weight_decay=0.05, clip=0.5, projector_learning_rate=2e-3
 )
@@ -132,7 +134,7 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
       model.get_base_model().model.image_newline.requires_grad_(True)
   elif trained == "decoder":
     for name, parameter in model.model.named_parameters():
-      seen = name.startswith(("vision_tower.", "visual."))
+      seen = name.startswith(TOWERS)
       parameter.requires_grad_(not seen or any(part in name for part in PROJECTOR))
   lengths = np.array([len(samples[item][0].tokens) for item in range(24)])
   steps = row_packing.training_steps(24, lengths, 6, 5, 0, row_length)

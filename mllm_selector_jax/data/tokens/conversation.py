@@ -117,11 +117,8 @@ class Encoder:
     self.takes_system = row_system and layout.takes_system
     if tokenizer.eos_token_id is not None:
       ends = (*ends, tokenizer.eos_token_id)
-    of_images = images.tokens
-    marks = (*of_images.begin, *of_images.between, *of_images.end)
-    self.specials = Specials(
-      tokenizer, image_token, (*layout.specials, *marks), ends, content_specials
-    )
+    written = (*layout.specials, *images.tokens.marks)
+    self.specials = Specials(tokenizer, image_token, written, ends, content_specials)
     self._text = TextEncoder(*make_literal(tokenizer, self.specials.literal))
     self.answers = AnswerReader(self._text.first, layout.end, layout.closing, ends)
     begin = tokenizer("a")["input_ids"][:1]

@@ -17,9 +17,13 @@ from mllm_selector_jax.runs import peers, row_shares
 from mllm_selector_jax.types import Params
 
 # The tower's layers have some of the same names, so these are not a plain list.
-TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+TARGETS = r".*{}.*\.(q|k|v|o|gate|up|down)_proj"
 # By `MllmConfig.names`, where it is not LLaVA's.
-PROJECTORS = {"qwen2_vl": ("visual.merger",), "qwen3_vl": ("visual.merger",)}
+PROJECTORS = {
+  "qwen2_vl": ("visual.merger",),
+  "qwen3_vl": ("visual.merger",),
+  "idefics3": ("connector",),
+}
 PREFIX = "base_model.model.model."  # of a model that peft has wrapped
 
 
@@ -65,7 +69,7 @@ def find_targets(config: MllmConfig, adapter: Params) -> str:
   targets = []
   for part in lora.list_adapted(adapter):
     if part == "decoder":
-      targets.append(TARGETS)
+      targets.append(TARGETS.format(tensor_names.decoder_module(config.names)))
       continue
     for leaf, _ in _list_adapters(config, part, lora.pick(adapter, part)):
       pattern = re.escape(_name_module(config, leaf.names[0]))
@@ -130,7 +134,7 @@ def _list_adapters(
 def _name_module(config: MllmConfig, kernel: str) -> str:
   """The name of the module of a kernel with this canonical name."""
   name = kernel.removesuffix(".weight")
-  return tensor_names.module_name(name, config.vision.names)
+  return tensor_names.module_name(name, config.names, config.vision.names)
 
 
 def _find(params: Params, path: str) -> Any:

@@ -13,10 +13,10 @@ from mllm_selector_jax.models.huggingface.tensor_names import (
   DECODERS,
   LEADING_AXES,
   MODELS,
-  TOWERS,
   join_fused,
   published_name,
 )
+from mllm_selector_jax.models.huggingface.tower_names import TOWERS
 
 
 @dataclasses.dataclass(frozen=True)

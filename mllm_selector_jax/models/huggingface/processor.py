@@ -12,6 +12,11 @@ from mllm_selector_jax.models.huggingface.anyres_images import (
   read_onevision_options,
 )
 from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
+from mllm_selector_jax.models.huggingface.idefics3_images import (
+  describe_idefics3_options,
+  describe_smolvlm_options,
+  read_idefics3_options,
+)
 from mllm_selector_jax.models.huggingface.internvl_images import (
   describe_internvl_options,
   read_internvl_options,
@@ -86,6 +91,8 @@ READERS: dict[str, tuple[str, _Read]] = {
   "qwen3_vl": ("Qwen2VLImageProcessor", read_qwen_options),
   "mistral3": ("PixtralImageProcessor", read_pixtral_options),
   PIXTRAL: ("PixtralImageProcessor", read_pixtral_options),
+  "idefics3": ("Idefics3ImageProcessor", read_idefics3_options),
+  "smolvlm": ("SmolVLMImageProcessor", read_idefics3_options),
 }
 # By form, what describes its options as preprocessor_config.json.
 DESCRIBERS: dict[str, Callable[[ImageOptions], dict[str, Any]]] = {
@@ -94,6 +101,8 @@ DESCRIBERS: dict[str, Callable[[ImageOptions], dict[str, Any]]] = {
   "anyres": describe_anyres_options,
   "native": describe_qwen_options,
   "pixtral": describe_pixtral_options,
+  "idefics3": describe_idefics3_options,
+  "smolvlm": describe_smolvlm_options,
 }
 
 
@@ -175,7 +184,8 @@ def read_image_tokens(path: str | os.PathLike, tokenizer: Any) -> ImageTokens:
   """
   parts = find_parts(path)
   family = find_family(parts.config)
-  vocabulary, ids = tokenizer.get_vocab(), {}
+  vocabulary = tokenizer.get_vocab()
+  ids: dict[str, Any] = {}
   for field, (attribute, default) in family.image_marks.items():
     name = getattr(tokenizer, attribute, None) or default
     if name not in vocabulary:
@@ -184,6 +194,7 @@ def read_image_tokens(path: str | os.PathLike, tokenizer: Any) -> ImageTokens:
         f" inside an image ({attribute}). Add it (tokenizer.add_tokens)."
       )
     ids[field] = (vocabulary[name],)
+  ids |= family.read_marks(tokenizer)
   return ImageTokens(parts.config.image_token_id, templated=family.writes_marks, **ids)
 
 

@@ -139,7 +139,7 @@ class Tensors:
   """The tensors of several files under their canonical names.
 
   Attributes:
-    tower: the key of `tensor_names.TOWERS` for the vision tower's names.
+    tower: the key of `tower_names.TOWERS` for the vision tower's names.
     where: the tensors.
     problems: what is wrong, a line each.
   """

@@ -75,9 +75,10 @@ def test_peft_agrees_on_rows_of_several_images(tmp_path, family, modules):
 
 def find_module(name):
   """Which of `MODULES` a layer of a model in transformers belongs to."""
-  if "projector" in name or "merger" in name:
+  if any(part in name for part in ("projector", "merger", "connector")):
     return "projector"
-  return "decoder" if "language_model" in name else "tower"
+  decoders = ("language_model", "text_model")
+  return "decoder" if any(part in name for part in decoders) else "tower"
 
 
 def assert_peft_agrees(folder, base, check, modules):

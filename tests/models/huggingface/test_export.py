@@ -137,6 +137,8 @@ TILED = {
     "vision_attention_bias": True,
   },
   "pixtral": {"family": "pixtral", "decoder": "mistral", "vision_hidden_act": "silu"},
+  "idefics3": {"family": "idefics3"},
+  "smolvlm, tied": {"family": "smolvlm", "tie_word_embeddings": True},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},
   "ministral3, tied": {
     "family": "mistral3",

@@ -117,7 +117,7 @@ def test_a_language_model_is_told_to_be_assembled(tmp_path, capsys):
 @pytest.mark.parametrize(
   ("config", "words"),
   [
-    ({"model_type": "idefics3", "vision_config": {}}, "a vision-language family"),
+    ({"model_type": "idefics2", "vision_config": {}}, "a vision-language family"),
     ({"model_type": "paligemma", "vision_config": {}}, "a vision-language family"),
     ({"model_type": "qwen", "visual": {}}, "a vision-language family"),
     ({"model_type": "siglip", "vision_config": {}}, "a vision tower alone"),

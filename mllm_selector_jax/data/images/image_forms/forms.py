@@ -1,6 +1,7 @@
 """The forms by name: one line for each."""
 
 from mllm_selector_jax.data.images.image_forms.anyres_form import ANYRES
+from mllm_selector_jax.data.images.image_forms.idefics3_form import IDEFICS3
 from mllm_selector_jax.data.images.image_forms.image_layout import ImageForm
 from mllm_selector_jax.data.images.image_forms.internvl_form import INTERNVL
 from mllm_selector_jax.data.images.image_forms.native_form import NATIVE
@@ -13,4 +14,6 @@ FORMS: dict[str, ImageForm] = {
   "anyres": ANYRES,
   "native": NATIVE,
   "pixtral": PIXTRAL,
+  "idefics3": IDEFICS3,
+  "smolvlm": IDEFICS3,
 }

@@ -7,6 +7,7 @@ added. Towers and decoders that may stand in several families are in `families`.
 from typing import Any
 
 from mllm_selector_jax.models.huggingface.model_families import (
+  idefics3_family,
   internvl_family,
   llava_family,
   llava_next_family,
@@ -30,6 +31,8 @@ FAMILIES: dict[str, ModelFamily] = {
   "qwen2_5_vl": qwen2_5_vl_family.FAMILY,
   "qwen3_vl": qwen3_vl_family.FAMILY,
   "mistral3": mistral3_family.FAMILY,
+  "idefics3": idefics3_family.IDEFICS3,
+  "smolvlm": idefics3_family.SMOLVLM,
 }
 PIXTRAL = "pixtral"  # not a model_type of whole models
 

@@ -23,6 +23,10 @@ def settle_tying(config: Any, raw: dict[str, Any]) -> None:
     config.tie_word_embeddings = bool(config.text_config.tie_word_embeddings)
 
 
+def _read_no_marks(tokenizer: Any) -> dict[str, Any]:
+  return {}
+
+
 def _keep_all(value: dict[str, Any]) -> dict[str, Any]:
   return value
 
@@ -47,6 +51,8 @@ class ModelFamily:
     image_marks: the tokens around and inside an image, by the fields of `ImageTokens`:
       attributes of the tokenizer that name them, with the names that they have where
       the tokenizer has no such attribute.
+    read_marks: from the tokenizer to further fields of `ImageTokens`, for marks that
+      are no single tokens or depend on a tile's place.
     writes_marks: whether the family's chat templates write these tokens; elsewhere its
       processor adds them.
     counts: whether config.json states the image tokens of a tile, `image_seq_length`.
@@ -66,6 +72,7 @@ class ModelFamily:
   unread_tokens: tuple[str, ...] = ()
   settle: Callable[[Any, dict[str, Any]], None] = _keep
   image_marks: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+  read_marks: Callable[[Any], dict[str, Any]] = _read_no_marks
   writes_marks: bool = False
   counts: bool = True
   older_fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
