@@ -18,6 +18,7 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
+import hypothesis
 import jax
 import jaxtyping
 
@@ -27,6 +28,10 @@ import tests.shape_checks
 jaxtyping.install_import_hook(
   "mllm_selector_jax", f"{tests.shape_checks.__name__}.check"
 )
+
+# The first example of a test may compile what it calls.
+hypothesis.settings.register_profile("compiling", deadline=None)
+hypothesis.settings.load_profile("compiling")
 
 # A shell lets what it starts in the background ignore Ctrl-C, and the processes that
 # tests start would inherit that.
