@@ -68,9 +68,8 @@ def _read_rope(rope: dict[str, Any], longest: int) -> Rope:
 
 
 def _read_decoder(config: Any, **fields: Any) -> DecoderConfig:
-  if "activation" not in fields:
-    require("text_config", config, hidden_act="silu")
-  require("text_config", config, mlp_bias=False)
+  activation = {} if "activation" in fields else {"hidden_act": "silu"}
+  require("text_config", config, mlp_bias=False, **activation)
   heads, rope = config.num_attention_heads, fields.pop("rope", None)
   rope = rope or read_rope(config)
   return DecoderConfig(
