@@ -16,6 +16,7 @@ from mllm_selector_jax.pipeline.explain_rows import (
   nearest,
 )
 from mllm_selector_jax.selection import strategies
+from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError
 
@@ -229,10 +230,11 @@ def test_nearest_and_smallest_against_plain_search():
   rows = rng.normal(size=(50, 4)).astype(np.float32)
   rows /= np.linalg.norm(rows, axis=1, keepdims=True)
   among = np.arange(10, 50)
-  place, cosine = nearest(rows, 3, among)
+  vectors = UnitRows(rows)
+  place, cosine = nearest(vectors, 3, among)
   assert place == among[(rows[among] @ rows[3]).argmax()]
   assert cosine == pytest.approx((rows[among] @ rows[3]).max())
-  assert nearest(rows, 3, among[:0]) is None
+  assert nearest(vectors, 3, among[:0]) is None
   for first in (1, 7, 20):
     assert find_smallest_budget(lambda rows, first=first: rows >= first, 20) == first
   assert find_smallest_budget(lambda rows: False, 20) is None
