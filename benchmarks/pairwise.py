@@ -1,6 +1,6 @@
 """Strategies that compare embeddings beside what else computes them, on one core.
 
-    pip install -e '.[test,rivals]' faiss-cpu submodlib-py
+    pip install -e '.[test,rivals]' apricot-select
     python -m benchmarks.pairwise cover --rows=16384 --peers=submodlib,apricot
     python -m benchmarks.pairwise cover --rows=100000 --peers=submodlib_sparse
     python -m benchmarks.pairwise loss --rows=8192
