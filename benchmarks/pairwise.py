@@ -19,6 +19,7 @@ import time
 
 import numpy as np
 
+from benchmarks.greedy import apricot_location, submodlib_location
 from benchmarks.selection import make_embeddings
 from mllm_selector_jax.selection.pairwise import kernels, neighbours, row_tiles
 from mllm_selector_jax.selection.pairwise.blocks import sort_by_group
@@ -52,29 +53,6 @@ def measure_value(vectors: UnitRows, picks: np.ndarray) -> float:
   return float(row_tiles.gather(start, left, states).mean(dtype=np.float64))
 
 
-def cover_by_apricot(values: np.ndarray, budget: int) -> np.ndarray:
-  import apricot
-
-  similarity = np.maximum(values @ values.T, 0).astype(np.float64)
-  found = apricot.FacilityLocationSelection(
-    budget, metric="precomputed", optimizer="lazy"
-  ).fit(similarity)
-  return np.asarray(found.ranking)
-
-
-def cover_by_submodlib(values: np.ndarray, budget: int) -> np.ndarray:
-  import submodlib
-
-  function = submodlib.FacilityLocationFunction(
-    n=len(values),
-    mode="dense",
-    sijs=np.maximum(values @ values.T, 0),
-    separate_rep=False,
-  )
-  found = function.maximize(budget=budget, optimizer="LazyGreedy", show_progress=False)
-  return np.array([row for row, _ in found])
-
-
 def cover_by_submodlib_sparse(values: np.ndarray, budget: int) -> np.ndarray:
   import submodlib
 
@@ -86,8 +64,8 @@ def cover_by_submodlib_sparse(values: np.ndarray, budget: int) -> np.ndarray:
 
 
 COVERING = {
-  "apricot": cover_by_apricot,
-  "submodlib": cover_by_submodlib,
+  "apricot": apricot_location,
+  "submodlib": submodlib_location,
   "submodlib_sparse": cover_by_submodlib_sparse,
 }
 

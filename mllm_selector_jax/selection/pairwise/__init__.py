@@ -4,7 +4,7 @@
 group. `row_tiles` cuts an order of rows into tiles that are distributed over devices,
 and `kernels` compares two tiles. On them rest `neighbours` (the most similar rows),
 `leaders` (rows without those like an earlier one), `farthest` (farthest-first
-traversal), `sums` (Gaussian kernels, gains of covering) and `all_pairs`.
+traversal), `sums` (Gaussian kernels) and `all_pairs`.
 
 Cosines are float32, computed at full precision and rounded to multiples of 2^-20, and
 sums of them are sums of integers. Each tile is computed by one device. Results are

@@ -112,24 +112,6 @@ def gaussian_sums(sums: Sums, left: Tile, right: Tile) -> Sums:
   return _add(sums, jnp.where(own_group(left, right), terms, 0))
 
 
-@jax.jit
-def covering_gains(
-  sums: Sums, left: Tile, right: Tile, best: Float[Array, " n"]
-) -> Sums:
-  """Adds what each row gains for the rows of the other tile: max(cosine - best, 0).
-
-  Args:
-    sums: the gains so far, in multiples of 2^-20.
-    left: the rows that may be taken.
-    right: the rows that are to be covered.
-    best: by mark, the highest cosine of each of these with a row taken before, not
-      negative.
-  """
-  covered = best[right.mark][None, :]
-  terms = jnp.maximum(cosines(left.values, right.values) - covered, 0)
-  return _add(sums, jnp.where(all_rows(left, right), terms, 0))
-
-
 def _add(sums: Sums, terms: Float[Array, "T U"]) -> Sums:
   """Adds terms from 0 to 1, of which there are at most 1,024 in a row."""
   assert terms.shape[1] <= 1 << (LIMB - 20)

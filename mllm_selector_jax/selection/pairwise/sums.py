@@ -1,4 +1,4 @@
-"""Sums over pairs of rows: Gaussian kernels inside groups, and gains of covering."""
+"""Sums of Gaussian kernels over the pairs of rows of a group."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,31 +32,6 @@ def sum_gaussians(
   start = _zeros(tiles.size)
   states = fold(kernels.gaussian_sums, start, tiles, tiles, among=tiles.with_groups_of)
   return _join(gather(start, tiles, states))
-
-
-def sum_gains(
-  vectors: UnitRows,
-  order: Int[np.ndarray, " n"],
-  best: Float[np.ndarray, " n"],
-  devices: Sequence[jax.Device] | None = None,
-) -> Float[np.ndarray, " n"]:
-  """Sums for each row what all rows gain if it is taken: max(cosine - best, 0).
-
-  Args:
-    vectors: the rows of the pool, of length 1.
-    order: the rows, all of which may be taken and are to be covered.
-    best: the highest cosine of each row of the order with a row taken before; 0 if it
-      is negative, or if none was taken.
-    devices: the local devices that share the rows; by default all.
-  """
-  tiles = Tiles(vectors, order, devices=devices)
-  start = _zeros(tiles.size)
-  held = {device: jax.device_put(best, device) for device in tiles.devices}
-
-  def function(sums, rows, others):
-    return kernels.covering_gains(sums, rows, others, held[rows.mark.device])
-
-  return _join(gather(start, tiles, fold(function, start, tiles, tiles)))
 
 
 def _zeros(size: int) -> kernels.Sums:

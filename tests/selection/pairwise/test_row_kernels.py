@@ -75,28 +75,12 @@ def test_a_sum_may_have_more_than_31_bits():
   assert set(found) == {5000.0}  # 5,000 * 2^20 units
 
 
-def test_covering_gains_of_all_rows():
-  rows, order = draw_rows(), np.random.default_rng(1).permutation(300)
-  exact = np.maximum(cosines(rows)[order][:, order], 0)
-  for taken in ([], [4], [4, 5, 77]):
-    best = exact[taken].max(0, initial=0)
-    found = on_devices(
-      lambda v, d, best=best: sums.sum_gains(v, order, best.astype(np.float32), d), rows
-    )
-    wanted = np.maximum(exact - best[None], 0).sum(1)
-    np.testing.assert_allclose(found[0], wanted, atol=3e-4)
-    for other in found[1:]:
-      np.testing.assert_array_equal(found[0], other)
-
-
 @pytest.mark.parametrize("count", [0, 1])
 def test_no_row_and_one_row(count):
   rows, order, groups = draw_rows()[:count], np.arange(count), np.zeros(count, int)
   vectors = UnitRows(rows)
   assert highest(rows, kernels.other_rows, 8).tolist() == [-np.inf] * count
   assert sums.sum_gaussians(vectors, order, groups).tolist() == [1.0] * count
-  zero = np.zeros(count, np.float32)
-  assert sums.sum_gains(vectors, order, zero).tolist() == [1.0] * count
 
 
 def test_tiles_that_do_not_fit_are_read_again(monkeypatch):
