@@ -284,7 +284,9 @@ def measure_model(widths: list[int], dtype: str) -> dict[str, Any]:
 
   from benchmarks.attention import make_batch
   from mllm_selector_jax.models import attention_check, mllm
-  from mllm_selector_jax.models.config import DecoderConfig, MllmConfig, VisionConfig
+  from mllm_selector_jax.models.config import MllmConfig
+  from mllm_selector_jax.models.decoder_config import DecoderConfig
+  from mllm_selector_jax.models.vision_config import VisionConfig
 
   width, mlp, heads, head_dim = widths
   config = MllmConfig(

@@ -10,7 +10,9 @@ import jax
 import numpy as np
 
 from mllm_selector_jax.models import attention_check, mllm
-from mllm_selector_jax.models.config import DecoderConfig, MllmConfig, VisionConfig
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.vision_config import VisionConfig
 from mllm_selector_jax.types import Batch
 
 LENGTH = 256

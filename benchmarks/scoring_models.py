@@ -12,7 +12,8 @@ from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import path_name
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
-from mllm_selector_jax.models.huggingface.families import read_decoder, read_tower
+from mllm_selector_jax.models.huggingface.decoder_families import read_decoder
+from mllm_selector_jax.models.huggingface.tower_families import read_tower
 from mllm_selector_jax.types import Params
 
 IMAGE_TOKEN = 4  # of the tokenizer of demo/make_base.py

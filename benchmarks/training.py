@@ -55,7 +55,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Any, ...]:
   """What both sides take before their setting, drawn from one seed."""
   from benchmarks import scoring_models, scoring_pools
   from mllm_selector_jax.models import mllm
-  from mllm_selector_jax.models.config import LoraConfig
+  from mllm_selector_jax.models.lora_options import LoraConfig
   from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 
   hf_config = scoring_models.make_hf_config(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.scoring_torch import Rival, cut_by_length
-from mllm_selector_jax.models.config import LoraConfig
+from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.training.optimizer_options import OptimizerOptions
 
 

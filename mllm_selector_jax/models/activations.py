@@ -1,4 +1,4 @@
-"""The activations of MLPs and projectors, by the names of `config.ACTIVATIONS`."""
+"""The activations of MLPs and projectors, named as in `config_checks.ACTIVATIONS`."""
 
 import functools
 from collections.abc import Callable

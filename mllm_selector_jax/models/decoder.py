@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, cache, stack
 from mllm_selector_jax.models.activations import ACTIVATION_FNS
-from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.decoder_config import DecoderConfig
 from mllm_selector_jax.models.layer_views import Views, make_views
 from mllm_selector_jax.models.lora import find_adapter, make_linear
 from mllm_selector_jax.models.lora_options import LoraConfig

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mllm_selector_jax.arrays import Array
-from mllm_selector_jax.models.config import DecoderConfig
+from mllm_selector_jax.models.decoder_config import DecoderConfig
 from mllm_selector_jax.models.rope import Rope
 
 

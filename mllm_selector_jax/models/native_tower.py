@@ -13,12 +13,13 @@ from jaxtyping import Float, Int, UInt8
 
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, stack
-from mllm_selector_jax.models.config import MllmConfig, VisionConfig
+from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.lora import find_adapter
 from mllm_selector_jax.models.norms import make_norm
 from mllm_selector_jax.models.rope import PATCH_THETA
 from mllm_selector_jax.models.rotation import rotate
 from mllm_selector_jax.models.vision import VisionBlock, cut_patches, normalise_pixels
+from mllm_selector_jax.models.vision_config import VisionConfig
 
 
 class PatchPlaces:

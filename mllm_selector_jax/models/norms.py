@@ -43,7 +43,7 @@ def _make_rms_norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.Mod
   return nnx.RMSNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
 
-# By the names of `config.NORMS`.
+# By the names of `config_checks.NORMS`.
 _NORMS: dict[str, Callable[..., nnx.Module]] = {
   "layer_norm": _make_layer_norm,
   "rms_norm": _make_rms_norm,
@@ -56,7 +56,7 @@ def make_norm(
   """A norm over the last axis.
 
   Args:
-    kind: one of `config.NORMS`.
+    kind: one of `config_checks.NORMS`.
     width: of that axis.
     epsilon: added to the variance, or to the mean square.
     dtype: of the result; the norm itself is computed in float32 or better.

@@ -8,10 +8,11 @@ from jaxtyping import Float, UInt8
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, stack
 from mllm_selector_jax.models.activations import ACTIVATION_FNS
-from mllm_selector_jax.models.config import MllmConfig, VisionConfig
+from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.lora import SharedAdapter, find_adapter, make_linear
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.norms import make_norm
+from mllm_selector_jax.models.vision_config import VisionConfig
 
 QK_EPSILON = 1e-6  # of InternViT's norms of queries and keys, which no config states
 

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Int
 
 from mllm_selector_jax.models import stack
-from mllm_selector_jax.models.config import DecoderConfig, MllmConfig
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.decoder_config import DecoderConfig
 from mllm_selector_jax.types import Batch, Params
 
 # What the last of few blocks does only where it is read (models/decoder.py).

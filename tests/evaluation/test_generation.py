@@ -12,7 +12,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from mllm_selector_jax import sharding
 from mllm_selector_jax.evaluation import generation
 from mllm_selector_jax.models import mllm, stack
-from mllm_selector_jax.models.config import DecoderConfig, MllmConfig, VisionConfig
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.vision_config import VisionConfig
 from tests.evaluation.one_image_prompts import make_prompts
 
 VOCAB, NEW, SIDE = 40, 5, 8

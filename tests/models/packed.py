@@ -6,16 +6,17 @@ import jax
 import numpy as np
 
 from mllm_selector_jax import types
-from mllm_selector_jax.models import config as configs
 from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.rope import Rope
+from mllm_selector_jax.models.vision_config import VisionConfig
 
-VISION = configs.VisionConfig(
-  width=16, mlp=24, layers=2, heads=2, image_size=16, patch_size=8
-)
-DECODER = configs.DecoderConfig(
+VISION = VisionConfig(width=16, mlp=24, layers=2, heads=2, image_size=16, patch_size=8)
+DECODER = DecoderConfig(
   vocab=40, width=16, mlp=24, layers=2, heads=4, kv_heads=2, head_dim=4
 )
-CONFIG = configs.MllmConfig(VISION, DECODER, image_token=4)
+CONFIG = MllmConfig(VISION, DECODER, image_token=4)
 
 # A tower of native resolution that has all that such towers may have.
 NATIVE = dataclasses.replace(
@@ -36,7 +37,7 @@ NATIVE = dataclasses.replace(
     names="qwen3_vl",
     fused=True,
   ),
-  decoder=dataclasses.replace(DECODER, layers=3, rope=configs.Rope(sections=(1, 1, 0))),
+  decoder=dataclasses.replace(DECODER, layers=3, rope=Rope(sections=(1, 1, 0))),
   feature_layer=-1,
   select="full",
   merge=2,
@@ -46,7 +47,7 @@ NATIVE = dataclasses.replace(
 )
 
 
-def make_config(**changes) -> configs.MllmConfig:
+def make_config(**changes) -> MllmConfig:
   """`CONFIG` with changes; decoder fields as decoder_..., vision's as vision_...."""
   parts = {"vision": {}, "decoder": {}, "": {}}
   for key, value in changes.items():
@@ -63,7 +64,7 @@ def make_config(**changes) -> configs.MllmConfig:
   )
 
 
-def random_params(config: configs.MllmConfig, seed: int = 0) -> types.Params:
+def random_params(config: MllmConfig, seed: int = 0) -> types.Params:
   """Parameters none of which is at a special value, with logits of order 1."""
   rng = np.random.default_rng(seed)
   params = mllm.init(config, seed)
@@ -73,7 +74,7 @@ def random_params(config: configs.MllmConfig, seed: int = 0) -> types.Params:
 
 
 def random_sample(
-  config: configs.MllmConfig, rng: np.random.Generator, length: int, image: bool
+  config: MllmConfig, rng: np.random.Generator, length: int, image: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
   """`length` text tokens, around the patches of one image if there is one."""
   text = rng.integers(5, config.decoder.vocab, length)
@@ -92,7 +93,7 @@ def find_pixels(tiles: tuple[np.ndarray, ...]) -> np.ndarray | None:
   return pixels
 
 
-def pack(config: configs.MllmConfig, rows: list[list], length: int) -> types.Batch:
+def pack(config: MllmConfig, rows: list[list], length: int) -> types.Batch:
   """Packs samples (tokens, pixels or None) one after the other into rows."""
   side, many = config.vision.image_size, max(1, *map(len, rows))
   tokens, positions, segments = np.zeros((3, len(rows), length), np.int32)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mllm_selector_jax.models import layer_views
-from mllm_selector_jax.models.config import DecoderConfig
+from mllm_selector_jax.models.decoder_config import DecoderConfig
 from mllm_selector_jax.models.rope import Rope
 
 CONFIG = DecoderConfig(

@@ -27,9 +27,9 @@ def test_activations_are_those_of_their_definition(name):
 
 
 def test_every_allowed_activation_is_there():
-  from mllm_selector_jax.models import config
+  from mllm_selector_jax.models import config_checks
 
-  assert set(projector.ACTIVATION_FNS) == set(config.ACTIVATIONS) == set(ORACLES)
+  assert set(projector.ACTIVATION_FNS) == set(config_checks.ACTIVATIONS) == set(ORACLES)
 
 
 def test_a_single_layer_is_one_product():

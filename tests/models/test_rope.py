@@ -5,7 +5,9 @@ import transformers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from mllm_selector_jax.models import rope, rotation
-from mllm_selector_jax.models.huggingface.families import read_rope
+from mllm_selector_jax.models.huggingface.decoder_families.decoder_fields import (
+  read_rope,
+)
 from mllm_selector_jax.types import InputError
 
 SCALINGS = {

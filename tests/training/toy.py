@@ -4,7 +4,9 @@ import numpy as np
 
 from benchmarks.pool_columns import place_image
 from mllm_selector_jax.data.packing import assembly, loader, row_packing
-from mllm_selector_jax.models.config import DecoderConfig, MllmConfig, VisionConfig
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.vision_config import VisionConfig
 from mllm_selector_jax.types import Sample
 
 CONFIG = MllmConfig(

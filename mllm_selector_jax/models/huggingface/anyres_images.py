@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mllm_selector_jax.models.huggingface.families import read_tower
 from mllm_selector_jax.models.huggingface.processor_checks import (
   MOST_TILES,
   PROCESSOR,
@@ -18,6 +17,7 @@ from mllm_selector_jax.models.huggingface.processor_checks import (
   read_tile,
   refuse_problems,
 )
+from mllm_selector_jax.models.huggingface.tower_families import read_tower
 from mllm_selector_jax.types import ImageOptions
 
 _SHOWN = 4  # pinpoints that a message lists

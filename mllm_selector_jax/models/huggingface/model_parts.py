@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
-from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS, read_tower
+from mllm_selector_jax.models.huggingface.decoder_families import DECODERS
 from mllm_selector_jax.models.huggingface.model_families import (
   FAMILIES,
   find_family,
@@ -33,6 +33,7 @@ from mllm_selector_jax.models.huggingface.other_folders import (
 )
 from mllm_selector_jax.models.huggingface.source import find_model, read_json
 from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
+from mllm_selector_jax.models.huggingface.tower_families import TOWERS, read_tower
 from mllm_selector_jax.models.huggingface.weights import list_files, list_keys
 from mllm_selector_jax.types import MARK, InputError
 

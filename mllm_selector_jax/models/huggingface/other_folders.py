@@ -7,9 +7,10 @@ from typing import Any
 
 import safetensors
 
-from mllm_selector_jax.models.huggingface.families import DECODERS, TOWERS
+from mllm_selector_jax.models.huggingface.decoder_families import DECODERS
 from mllm_selector_jax.models.huggingface.model_families import FAMILIES
 from mllm_selector_jax.models.huggingface.source import read_json
+from mllm_selector_jax.models.huggingface.tower_families import TOWERS
 from mllm_selector_jax.models.huggingface.weights import DTYPES, FLOAT_WEIGHTS
 from mllm_selector_jax.types import InputError
 

@@ -13,8 +13,9 @@ from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping, tensor_names
-from mllm_selector_jax.models.huggingface.families import read_decoder, read_tower
+from mllm_selector_jax.models.huggingface.decoder_families import read_decoder
 from mllm_selector_jax.models.huggingface.model_families import find_family
+from mllm_selector_jax.models.huggingface.tower_families import read_tower
 from mllm_selector_jax.models.lora_options import LoraConfig
 
 # Tensors and parameters of each, as the published files' headers sum up:

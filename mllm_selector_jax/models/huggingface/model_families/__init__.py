@@ -1,7 +1,8 @@
 """The families of whole models that can be run, by the model_type of config.json.
 
 A family is a file of its own and a line of `FAMILIES`; docs/families.md says how one is
-added. Towers and decoders that may stand in several families are in `families`.
+added. Decoders and towers that may stand in several families are in
+`decoder_families` and `tower_families`.
 """
 
 from typing import Any

@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mllm_selector_jax.models.config import DecoderConfig, VisionConfig
-from mllm_selector_jax.models.huggingface import families
+from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.huggingface.decoder_families import read_decoder
+from mllm_selector_jax.models.huggingface.tower_families import read_tower
+from mllm_selector_jax.models.vision_config import VisionConfig
 from mllm_selector_jax.types import MARK, InputError
 
 
@@ -76,8 +78,8 @@ class ModelFamily:
   writes_marks: bool = False
   counts: bool = True
   older_fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  read_tower: Callable[[Any], VisionConfig] = families.read_tower
-  read_decoder: Callable[..., DecoderConfig] = families.read_decoder
+  read_tower: Callable[[Any], VisionConfig] = read_tower
+  read_decoder: Callable[..., DecoderConfig] = read_decoder
   describe_config: Callable[[dict[str, Any]], dict[str, Any]] = _keep_all
 
 

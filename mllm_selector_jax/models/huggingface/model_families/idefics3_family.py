@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from mllm_selector_jax.models.config import VisionConfig
-from mllm_selector_jax.models.huggingface.families import read_side, require
+from mllm_selector_jax.models.huggingface.field_checks import read_side, require
 from mllm_selector_jax.models.huggingface.model_families.family import (
   ModelFamily,
   refuse,
 )
+from mllm_selector_jax.models.vision_config import VisionConfig
 
 AROUND, WHOLE = "<fake_token_around_image>", "<global-img>"
 MOST_ROWS = 8  # of tiles, and as many columns; `idefics3_images` refuses more

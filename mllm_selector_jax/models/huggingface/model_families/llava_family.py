@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from mllm_selector_jax.models.huggingface.families import read_tower
 from mllm_selector_jax.models.huggingface.model_families.family import (
   ModelFamily,
   read_llava_fields,
 )
+from mllm_selector_jax.models.huggingface.tower_families import read_tower
 
 
 def describe_llava_processor(

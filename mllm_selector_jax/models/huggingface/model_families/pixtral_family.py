@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from mllm_selector_jax.models.config import VisionConfig
-from mllm_selector_jax.models.huggingface.families import read_side, require
+from mllm_selector_jax.models.huggingface.field_checks import read_side, require
 from mllm_selector_jax.models.huggingface.model_families.family import (
   ModelFamily,
   refuse,
 )
 from mllm_selector_jax.models.rope import PATCH_THETA
+from mllm_selector_jax.models.vision_config import VisionConfig
 
 IMAGE_TOKEN = "[IMG]"
 # A row of features ends with the first mark, the last row with the second.

@@ -3,13 +3,15 @@
 import dataclasses
 from typing import Any
 
-from mllm_selector_jax.models.config import DecoderConfig, VisionConfig
-from mllm_selector_jax.models.huggingface.families import DECODERS, require
+from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.huggingface.decoder_families import DECODERS
+from mllm_selector_jax.models.huggingface.field_checks import require
 from mllm_selector_jax.models.huggingface.model_families.family import (
   ModelFamily,
   refuse,
 )
 from mllm_selector_jax.models.rope import PATCH_THETA
+from mllm_selector_jax.models.vision_config import VisionConfig
 
 IMAGE_TOKEN = "<|image_pad|>"
 IMAGE_MARKS = {

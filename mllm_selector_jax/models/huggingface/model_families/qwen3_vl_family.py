@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from mllm_selector_jax.models.config import VisionConfig
 from mllm_selector_jax.models.huggingface.model_families.family import (
   ModelFamily,
   refuse,
@@ -16,6 +15,7 @@ from mllm_selector_jax.models.huggingface.model_families.qwen2_vl_family import 
   read_native_tower,
   read_text_of_qwen3,
 )
+from mllm_selector_jax.models.vision_config import VisionConfig
 
 
 def _read(config: Any) -> dict[str, Any]:
