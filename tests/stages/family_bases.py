@@ -42,12 +42,13 @@ SYSTEM = "Answer the question."
 LENGTH = 448
 
 
-def make_base(folder, family):
-  """A tiny base whose tokenizer names what the family's processor asks for."""
-  decoder, _ = FAMILIES[family]
-  base = tiny.make_base(
-    folder, family=family, decoder=decoder, max_position_embeddings=2 * LENGTH
-  )
+def make_base(folder, family, **overrides):
+  """A tiny base whose tokenizer names what the family's processor asks for.
+
+  The overrides are those of `tiny.make_hf_config`.
+  """
+  fields = {"decoder": FAMILIES[family][0], "max_position_embeddings": 2 * LENGTH}
+  base = tiny.make_base(folder, family=family, **{**fields, **overrides})
   if family in tiny_qwen.FAMILIES:
     return base
   if family in tiny.MARKED:
