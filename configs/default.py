@@ -208,6 +208,12 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.duplicates = 0.0
   cfg.select.floor = 0.2  # the least of a group, as a share of its proportional share
   cfg.select.cap = 1.0  # the most of a group, as a share of its rows
+  # The most rows that are kept of each value of a column, such as "image=2" or
+  # "image=2, source=10%" (of the rows of each source). The columns are image (by its
+  # content), and those of select.groups. Further rows of a value are passed over.
+  cfg.select.most = config_dict.placeholder(object)
+  # The least rows of each value that has so many, likewise; they are reserved first.
+  cfg.select.least = config_dict.placeholder(object)
   # How rows are chosen inside a group: uniform (at random), sample (at random, with a
   # preference for high necessity) or top (the highest necessity).
   cfg.select.within = "uniform"

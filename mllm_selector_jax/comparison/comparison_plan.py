@@ -36,6 +36,7 @@ class Arm(NamedTuple):
 
 POOL = Arm(FULL, WHOLE)
 INCUMBENT = Arm(REFERENCE, "100%ref")  # the rows of select.reference
+NO_LIMITS = {"most": None, "least": None}
 BASELINES = (POOL, INCUMBENT)  # arms that are the same at every budget
 
 
@@ -67,7 +68,9 @@ class Plan(NamedTuple):
   def changes(self, arm: Arm) -> dict[str, Any]:
     """Returns the settings of cfg.select in which an arm differs from the config."""
     if arm == INCUMBENT:  # it is what it is: no row is added to it or held out from it
-      return {"force_in": None, "development": 0.0}
+      return {"force_in": None, "development": 0.0, **NO_LIMITS}
+    if arm == POOL:
+      return NO_LIMITS
     settings = dict(self.variants.get(arm.strategy, {}))
     settings.pop("strategy", None)
     return settings

@@ -218,7 +218,7 @@ SCORE: dict[str, Check] = {
 _BOUND = parsed(lambda value: SelectOptions(bound=read_bound(value)))
 _OPTIONS = (
   *("kl_weight", "groups", "clusters", "strata", "tempering", "duplicates"),
-  *("floor", "cap", "within", "temperature"),
+  *("floor", "cap", "most", "least", "within", "temperature"),
 )
 SELECT: dict[str, Check] = {
   "strategy": all_of(name, parsed(find_strategy)),
