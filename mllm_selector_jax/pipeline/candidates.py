@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.inputs import base_model, held_out
@@ -117,7 +117,7 @@ def make_config(run: Run, **changes: Any) -> dict[str, Any]:
 def _draft_config(cfg: Any, **changes: Any) -> dict[str, Any]:
   """Return the `select` section with changes, without reading the files it names."""
   config = {**plain(cfg.select), "development": held_out.read_share(cfg), **changes}
-  for name in ("control", "sweep", "search", "rounds"):
+  for name in ("control", "sweep", "search", "rounds", "most_missing"):
     del config[name]
   require_reference(config)
   config["target_shares"] = config["target_shares"] or None
@@ -279,6 +279,9 @@ def read_eligible(
     reference=_mark(pool, rows, config["reference"], "reference")
     if options.strategy == strategies.REFERENCE
     else None,
+    reference_score=_read_scores(rows, config)
+    if options.strategy == strategies.REFERENCE
+    else None,
     forced_in=_mark(pool, rows, config["force_in"], "force_in"),
     left_out=left_out,
     held_out=development,
@@ -319,3 +322,14 @@ def _mark(
       f" Take such rows ({len(unscored):,}) out of the list."
     )
   return np.isin(rows, marked)
+
+
+def _read_scores(
+  rows: Int[np.ndarray, " N"], config: dict[str, Any]
+) -> Float[np.ndarray, " N"] | None:
+  """Return the score that a published list gives to each of some rows; NaN for none."""
+  if (listed := config.get("reference_scores")) is None:
+    return None
+  members = np.array(config["reference"], np.int64)  # ascending
+  place = np.minimum(np.searchsorted(members, rows), len(members) - 1)
+  return np.where(members[place] == rows, np.array(listed)[place], np.nan)

@@ -37,6 +37,8 @@ class Scores:
     like: whether the row is one of those whose group shares are the target, for
       target "like".
     reference: whether the row is one of the reference, for the strategy `reference`.
+    reference_score: by how much others prefer each row of the reference; NaN for other
+      rows. None if its rows have no order.
     tokens: the number of training tokens, for budgets in tokens.
     mflops: the FLOPs of tuning in millions, for budgets in FLOPs.
     forced_in: whether the row is kept whatever its scores; it counts against the
@@ -60,6 +62,7 @@ class Scores:
   classes: Int[np.ndarray, " N"] | None = None
   like: Bool[np.ndarray, " N"] | None = None
   reference: Bool[np.ndarray, " N"] | None = None
+  reference_score: Float[np.ndarray, " N"] | None = None
   tokens: Int[np.ndarray, " N"] | None = None
   mflops: Int[np.ndarray, " N"] | None = None
   forced_in: Bool[np.ndarray, " N"] | None = None

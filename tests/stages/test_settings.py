@@ -101,6 +101,7 @@ WRONG = {
   "evaluate.max_new_tokens": SIZE,
   "compare.strategies": ("klx", "", None, (), True),
   "compare.variants": (5, ["a"], True),
+  "compare.published": (5, ["a"], True, "icons", "=a.json", "5=a", "a=b,a=c", "ref=a"),
   "compare.budgets": ("many", "5%,200%", "", None, (), True),
   "compare.seeds": ("x", "-1", "1.5", "", None, (), True),
   "compare.full": NOT_FLAG,

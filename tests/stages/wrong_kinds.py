@@ -62,6 +62,7 @@ SELECT = {
   "select.most": AMOUNTS,
   "select.least": AMOUNTS,
   **{f"select.{name}": (0.5, {"a": 1}, True) for name in LISTS},
+  "select.most_missing": SHARE,
   "select.within": ("random", None),
   "select.temperature": (0.0, -1.0, *NOT_NUMBER),
   "select.sweep.budgets": ("5%,200%", "5%,many", ["0"], True, {"a": 1}),
