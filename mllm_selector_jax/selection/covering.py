@@ -80,7 +80,7 @@ def cover_groups(
       int(forced[rows].sum()),
       len(rows),
       all_pairs_rows,
-      lambda place, rows=rows: bool(allowed[rows[place]]),
+      allowed[rows].tolist().__getitem__,
       weights[rows],
     )
     score[rows[picked.places]] = -np.arange(len(picked.places), dtype=np.float64)
