@@ -117,16 +117,18 @@ def _make_leaf(
 ) -> Leaf:
   stem, _, kind = path.rpartition("/")
   stacked = "/layers/" in path
-  if kind in ("kernel", "scale", "bias"):
-    name = known[stem] + (".bias" if kind == "bias" else ".weight")
-  else:
+  # What is named with its kind is no layer's, and stored as it is multiplied.
+  bare = path in known
+  if bare:
     name = known[path]
+  else:
+    name = known[stem] + (".bias" if kind == "bias" else ".weight")
   layout = "same"
   if path == "vision/patch_embedding/kernel":
     layout = "patch"
   elif path == "projector/narrow/kernel":
     layout = "unfolded"
-  elif kind in ("kernel", "head"):
+  elif kind == "head" or (kind == "kernel" and not bare):
     layout = "transposed"
   layers = range(shape[0]) if stacked else (0,)
   names = tuple(name.replace("*", str(layer)) for layer in layers)

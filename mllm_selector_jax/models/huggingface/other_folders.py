@@ -31,6 +31,8 @@ _NEAR = {
   " channels of the first half of each head alone, and whose tower interpolates"
   " positions bicubically and merges patches by a convolution and a gated MLP",
   "glm4v_moe": "GLM-4.5V, whose decoder sends each token to a few of many experts",
+  "paligemma": "PaliGemma, in whose questions tokens see later ones, up to the answer,"
+  " so that rows of one image cannot share it; gemma3 can be run",
   "pixtral": "a Pixtral tower alone, which can be run only as a part of a whole Pixtral"
   " or Mistral 3",
 }

@@ -51,7 +51,7 @@ def compute_theirs(folder, config, examples, dtype):
   results = {}
   for item, (sample, tiles) in examples.items():
     sizes = torch_inputs.find_sizes(item)
-    images = torch_inputs.make_inputs(model, config, tiles, sizes)
+    images = torch_inputs.make_inputs(model, config, tiles, sizes, sample.tokens)
     if images:
       images["pixel_values"] = images["pixel_values"].to(dtype)
     tokens = torch.tensor(sample.tokens[None], dtype=torch.long)

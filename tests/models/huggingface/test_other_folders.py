@@ -118,7 +118,7 @@ def test_a_language_model_is_told_to_be_assembled(tmp_path, capsys):
   ("config", "words"),
   [
     ({"model_type": "idefics2", "vision_config": {}}, "a vision-language family"),
-    ({"model_type": "paligemma", "vision_config": {}}, "a vision-language family"),
+    ({"model_type": "blip_2", "vision_config": {}}, "a vision-language family"),
     ({"model_type": "qwen", "visual": {}}, "a vision-language family"),
     ({"model_type": "siglip", "vision_config": {}}, "a vision tower alone"),
     ({"model_type": "gemma"}, "supported are 'llava'"),
@@ -141,6 +141,7 @@ def test_another_family_is_named(tmp_path, config, words):
     ("qwen3_5", "linear attention; qwen3_vl can be run"),
     ("glm4v", "GLM-4.1V, whose decoder has four norms a layer"),
     ("glm4v_moe", "GLM-4.5V, whose decoder sends each token to a few of many experts"),
+    ("paligemma", "PaliGemma, in whose questions tokens see later ones"),
     ("pixtral", "a Pixtral tower alone, which can be run only as a part of"),
   ],
 )
