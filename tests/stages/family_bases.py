@@ -24,6 +24,7 @@ FAMILIES = {
   "qwen2_vl": ("qwen2", "auto"),
   "qwen2_5_vl": ("qwen2", "auto"),
   "qwen3_vl": ("qwen3", "auto"),
+  "qwen3_vl_moe": ("qwen3", "auto"),
   "idefics3": ("llama", "auto"),
   "smolvlm": ("llama", "auto"),
 }
@@ -36,6 +37,7 @@ PROCESSORS = {
   "pixtral": pixtral_files.PixtralProcessor,
   "mistral3": pixtral_files.PixtralProcessor,
   **NATIVE_PROCESSORS,
+  "qwen3_vl_moe": NATIVE_PROCESSORS["qwen3_vl"],
   **idefics3_files.PROCESSORS,
 }
 SYSTEM = "Answer the question."

@@ -7,8 +7,6 @@ A family is taken out here when it gets a file in `model_families`.
 OTHERS = {
   "qwen2_5_omni": "which also hears and speaks; qwen2_5_vl can be run",
   "qwen3_omni_moe": "which also hears and speaks; qwen3_vl can be run",
-  "qwen3_vl_moe": "whose decoder sends each token to a few of many experts; the dense"
-  " models, qwen3_vl, can be run",
   "qwen3_5": "most of whose layers have linear attention; qwen3_vl can be run",
   "qwen3_5_moe": "most of whose layers have linear attention; qwen3_vl can be run",
   "glm4v": "GLM-4.1V, whose decoder has four norms a layer and turns neighbouring"
