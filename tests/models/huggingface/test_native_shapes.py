@@ -9,11 +9,12 @@ import torch
 import transformers
 from transformers.core_model_loading import revert_weight_conversion
 
-from mllm_selector_jax import sharding, types
+from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.huggingface import mapping, model_parts
 from mllm_selector_jax.models.huggingface.writer import _describe_model
+from tests.models import packed
 from tests.models.huggingface.test_native_parity import read
 
 QWEN2 = {
@@ -268,27 +269,5 @@ def test_the_published_models_are_cut_evenly(tmp_path, name):
 
 def test_shapes_flow_through_the_seven_billion(tmp_path):
   _, config = read_published(tmp_path, PUBLISHED["Qwen2.5-VL-7B"][0])
-
-  def array(dtype, *shape):
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-  row, few = array("int32", 2, 2048), array("int32", 2, 64)
-  batch = types.Batch(
-    tokens=row,
-    positions=row,
-    segments=row,
-    patches=row,
-    images=array("uint8", 2, 300, 28, 28, 3),
-    predict=few,
-    targets=few,
-    weights=array("float32", 2, 64),
-    answers=few,
-    places=array("int32", 2, 300, 5),
-    axes=array("int32", 2, 2048, 3),
-  )
-  hidden = jax.eval_shape(
-    lambda params, batch: mllm.hidden_states(config, params, batch),
-    mllm.abstract(config),
-    batch,
-  )
+  hidden = packed.trace_hidden_states(config, 2048, tiles=300)
   assert hidden.shape == (2, 2048, 3584)
