@@ -12,6 +12,7 @@ from mllm_selector_jax.models import attention, cache, stack
 from mllm_selector_jax.models.activations import ACTIVATION_FNS
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.experts import Experts
 from mllm_selector_jax.models.layer_views import Views, make_views
 from mllm_selector_jax.models.lora import find_adapter, make_linear
 from mllm_selector_jax.models.lora_options import LoraConfig
@@ -63,9 +64,9 @@ def make_rms_norm(
 
 
 class DecoderBlock(nnx.Module):
-  """Grouped-query attention, then a gated MLP, each after an RMS norm.
+  """Grouped-query attention, then a gated MLP or several, each after an RMS norm.
 
-  Gemma has another norm after each of them.
+  Gemma has another norm after each of the two.
   """
 
   def __init__(
@@ -92,9 +93,12 @@ class DecoderBlock(nnx.Module):
     self.value = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
     self.out = linear(config.heads * config.head_dim, width, config.out_bias)
     self.mlp_norm = norm()
-    self.gate = linear(width, mlp)
-    self.up = linear(width, mlp)
-    self.down = linear(mlp, width)
+    if config.experts:
+      self.experts = Experts(config, dtype, rngs)
+    else:
+      self.gate = linear(width, mlp)
+      self.up = linear(width, mlp)
+      self.down = linear(mlp, width)
 
   def __call__(
     self,
@@ -158,12 +162,17 @@ class DecoderBlock(nnx.Module):
     if self.config.post_norms:
       added = self.attention_post_norm(added)
     flat = flat + added
-    normed = self.mlp_norm(flat)
-    gate = ACTIVATION_FNS[self.config.activation](self.gate(normed))
-    added = self.down(gate * self.up(normed))
+    added = self._feed(self.mlp_norm(flat))
     if self.config.post_norms:
       added = self.mlp_post_norm(added)
     return (flat + added).reshape(shape)
+
+  def _feed(self, normed: Float[Array, "n D"]) -> Float[Array, "n D"]:
+    """What the MLP, or the experts in its place, give."""
+    if self.config.experts:
+      return self.experts(normed)
+    gate = ACTIVATION_FNS[self.config.activation](self.gate(normed))
+    return self.down(gate * self.up(normed))
 
 
 class Decoder(nnx.Module):

@@ -32,6 +32,7 @@ NATIVE = {
   "qwen2_5_vl": {"family": "qwen2_5_vl"},
   "qwen2_vl": {"family": "qwen2_vl"},
   "qwen3_vl": {"family": "qwen3_vl", "tie_word_embeddings": True},
+  "qwen3_vl_moe": {"family": "qwen3_vl_moe"},
   "pixtral": {"family": "pixtral", "decoder": "mistral"},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},
 }

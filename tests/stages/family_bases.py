@@ -24,6 +24,7 @@ FAMILIES = {
   "qwen2_vl": ("qwen2", "auto"),
   "qwen2_5_vl": ("qwen2", "auto"),
   "qwen3_vl": ("qwen3", "auto"),
+  "qwen3_vl_moe": ("qwen3", "auto"),
   "idefics3": ("llama", "auto"),
   "smolvlm": ("llama", "auto"),
   "gemma3": ("gemma3_text", "auto"),
@@ -37,6 +38,7 @@ PROCESSORS = {
   "pixtral": pixtral_files.PixtralProcessor,
   "mistral3": pixtral_files.PixtralProcessor,
   **NATIVE_PROCESSORS,
+  "qwen3_vl_moe": NATIVE_PROCESSORS["qwen3_vl"],
   **idefics3_files.PROCESSORS,
   "gemma3": transformers.Gemma3Processor,
 }
@@ -44,12 +46,13 @@ SYSTEM = "Answer the question."
 LENGTH = 448
 
 
-def make_base(folder, family):
-  """A tiny base whose tokenizer names what the family's processor asks for."""
-  decoder, _ = FAMILIES[family]
-  base = tiny.make_base(
-    folder, family=family, decoder=decoder, max_position_embeddings=2 * LENGTH
-  )
+def make_base(folder, family, **overrides):
+  """A tiny base whose tokenizer names what the family's processor asks for.
+
+  The overrides are those of `tiny.make_hf_config`.
+  """
+  fields = {"decoder": FAMILIES[family][0], "max_position_embeddings": 2 * LENGTH}
+  base = tiny.make_base(folder, family=family, **{**fields, **overrides})
   if family in tiny_qwen.FAMILIES:
     return base
   if family in tiny.MARKED:

@@ -39,6 +39,11 @@ NAMES = {
 # By `DecoderConfig.names`: what differs from `NAMES`.
 DECODERS: dict[str, dict[str, str]] = {
   "llama": {},
+  "qwen3_moe": {
+    "decoder/layers/experts/router": DECODER + "layers.*.mlp.gate.weight",
+    "decoder/layers/experts/gate_up": DECODER + "layers.*.mlp.experts.gate_up_proj",
+    "decoder/layers/experts/down": DECODER + "layers.*.mlp.experts.down_proj",
+  },
   "gemma3": {
     "decoder/layers/attention_post_norm": DECODER + "layers.*.post_attention_layernorm",
     "decoder/layers/mlp_norm": DECODER + "layers.*.pre_feedforward_layernorm",

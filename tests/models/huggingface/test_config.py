@@ -98,7 +98,7 @@ def test_everything_that_cannot_be_run_is_named(base, tmp_path):
 @pytest.mark.parametrize(
   "change, message",
   [
-    ({"model_type": "idefics2"}, "'idefics2', a vision-language family that"),
+    ({"model_type": "git"}, "'git', a vision-language family that"),
     (
       {"text_config": {"model_type": "gemma"}},
       "'gemma'; supported are llama, mistral, qwen2",
