@@ -6,7 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from mllm_selector_jax.models import attention, attention_check, block_attention, mllm
+from mllm_selector_jax import sharding
+from mllm_selector_jax.models import (
+  attention,
+  attention_check,
+  axes,
+  block_attention,
+  mllm,
+)
 from mllm_selector_jax.training import work
 from tests.models import packed
 from tests.models.test_attention import plain_attention, random_case
@@ -182,3 +189,21 @@ def test_an_image_costs_the_later_tokens_that_are_seen():
   pairs = CONFIG.patches * (CONFIG.patches - 1) // 2
   assert both.tile - one.tile == one.key * pairs > 0
   assert both._replace(tile=0) == one._replace(tile=0)
+
+
+@pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 2, 2)])
+def test_the_mesh_does_not_change_a_state(mesh):
+  rng, rows = np.random.default_rng(4), []
+  for number in range(8):
+    kinds = [(3 + number, True), (4, False), (5, True)]
+    rows.append([packed.random_sample(CONFIG, rng, *kind) for kind in kinds])
+  batch, params = packed.pack(CONFIG, rows, 40), packed.random_params(CONFIG)
+  states = jax.jit(mllm.hidden_states, static_argnums=0)
+  alone = np.asarray(states(CONFIG, params, batch))
+  mesh = sharding.make_mesh(*mesh)
+  layout = sharding.parameter_shardings(params, axes.logical_axes(params), mesh)
+  with sharding.use(mesh):
+    laid = jax.device_put(params, layout), sharding.put_rows(batch, mesh)
+    found = np.asarray(states(CONFIG, *laid))
+  real = batch.segments > 0
+  np.testing.assert_allclose(found[real], alone[real], atol=1e-5)
