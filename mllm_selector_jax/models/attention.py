@@ -60,11 +60,6 @@ class Layout(NamedTuple):
   images: Int[Array, "B L"] | None = None
   image_length: int = 0
 
-  @property
-  def looks_ahead(self) -> bool:
-    """Whether some query may see a later key."""
-    return not self.causal or self.images is not None
-
 
 def split_layout(layout: Layout) -> tuple[Tokens, Rule]:
   """The layout's tokens, and its rule."""
@@ -254,7 +249,9 @@ def _make_cudnn(layout: Layout | None) -> Attend:
     return _make_near(layout)
   if layout is not None and not layout.causal and layout.segments.shape[1] > MASKED:
     return _make_xla(layout)
+  ordered = False
   if layout is not None:
+    ordered = layout.causal and layout.images is None
     mask = sharding.constrain(
       find_seen(layout)[:, None], ("batch", None, "length", None)
     )
@@ -265,7 +262,7 @@ def _make_cudnn(layout: Layout | None) -> Attend:
       key,
       value,
       mask=mask,
-      is_causal=layout is not None and not layout.looks_ahead,
+      is_causal=ordered,
       implementation="cudnn",
     )
 
