@@ -6,11 +6,13 @@ import jax
 import numpy as np
 import pytest
 import transformers
+from mllm_selector_jax.configs import default
 
 from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.huggingface import processor
 from mllm_selector_jax.models.lora_options import LoraConfig
+from mllm_selector_jax.pipeline.tuning_recipe import check_adapters
 from mllm_selector_jax.types import InputError
 from tests.data.test_image_forms import noise
 from tests.models import packed, tiny
@@ -194,6 +196,14 @@ def test_an_adapter_of_the_projector_is_refused():
   adapter = LoraConfig(2, 4.0, ("decoder", "projector"))
   with pytest.raises(InputError, match=r"lora.modules names projector.*Leave it out"):
     mllm.add_adapter(config, mllm.init(config, 0), adapter, 0)
+  # A run says so at its start.
+  cfg = default.get_config()
+  check_adapters(config, cfg)
+  cfg.tune.lora.rank, cfg.tune.lora.modules = 4, "decoder,tower"
+  check_adapters(config, cfg)
+  cfg.tune.lora.modules = "all"
+  with pytest.raises(InputError, match=r"^tune: lora.modules names projector"):
+    check_adapters(config, cfg)
 
 
 def test_what_is_written_is_read_back(base):
