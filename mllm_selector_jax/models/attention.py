@@ -274,12 +274,12 @@ def _make_splash(layout: Layout | None) -> Attend:
     return _make_xla(layout)
   if layout.longest is not None:
     return _make_near(layout)
-  # Splash cannot measure a window in positions, and takes no mask of images: what it
-  # is told while tracing holds for all rows.
-  if layout.window is not None and layout.prefixes is not None:
-    return _make_xla(layout)
-  if layout.images is not None:
-    return _make_xla(layout)
+  # Splash's own masks hold for all rows. They know no images, and measure a window in
+  # places, between which other branches may lie.
+  branched = layout.window is not None and layout.prefixes is not None
+  if layout.images is not None or branched:
+    seen = find_seen(layout)
+    return lambda query, key, value: splash.attend_masked(query, key, value, seen)
   return lambda query, key, value: splash.attend(
     query, key, value, layout.segments, layout.prefixes, layout.window, layout.causal
   )

@@ -102,12 +102,41 @@ def test_blocks_of_an_image_are_visited_and_no_others():
   assert found == [[0], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3], [4]]
 
 
-def test_fast_kernels_see_later_tokens_of_an_image(monkeypatch):
+@pytest.mark.parametrize("window", [None, 100])
+@pytest.mark.parametrize("length", [LENGTH, 512, 700])
+def test_splash_sees_later_tokens_of_an_image(window, length):
+  rng, layout = np.random.default_rng(5), lay_out(window, length=length)
+  arrays = random_case(rng, batch=1, length=length)
+  wanted = plain_attention(*arrays, layout)
+  np.testing.assert_allclose(run(arrays, layout, "splash"), wanted, atol=1e-5)
+
+
+def test_splash_has_the_same_gradient_over_a_mesh():
+  rng, layout = np.random.default_rng(6), lay_out(100)
+  layout = layout._replace(
+    segments=np.repeat(layout.segments, 2, 0),
+    positions=np.repeat(layout.positions, 2, 0),
+    prefixes=np.repeat(layout.prefixes, 2, 0),
+    # The second row has other images.
+    images=np.stack([layout.images[0], np.where(layout.images[0] == 2, 2, 0)]),
+  )
+  arrays = random_case(rng, batch=2, length=LENGTH)
+  mix = rng.normal(size=arrays[0].shape)
+
+  def differentiate(make):
+    return jax.jit(jax.grad(lambda arrays: (make()(*arrays) * mix).sum()))(arrays)
+
+  wanted = differentiate(lambda: attention.make_biased(attention.make_bias(layout)))
+  with sharding.use(sharding.make_mesh(2, 1, 2, devices=jax.devices()[:4])):
+    found = differentiate(lambda: attention.make_attend("splash", layout))
+  for one, other in zip(found, wanted, strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_cudnn_is_told_that_keys_are_not_in_order(monkeypatch):
   layout = lay_out(100)
   arrays = random_case(np.random.default_rng(2), batch=1, length=LENGTH)
   wanted = plain_attention(*arrays, layout)
-  # Splash takes no such mask.
-  np.testing.assert_allclose(run(arrays, layout, "splash"), wanted, atol=1e-5)
   plain, asked = jax.nn.dot_product_attention, []
 
   def stand_in(*arrays, implementation, **kwargs):
