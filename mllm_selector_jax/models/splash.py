@@ -1,6 +1,7 @@
 """Attention by JAX's splash kernel for TPUs; elsewhere only interpreted, for tests."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -156,6 +157,7 @@ def _make_mask(length: int, heads: int, window: int | None, causal: bool):
   from jax.experimental.pallas.ops.tpu import splash_attention
 
   shape = (length, length)
+  mask: Any
   if window is not None:
     mask = splash_attention.LocalMask(shape, (window - 1, 0), offset=0)
   elif causal:
