@@ -27,10 +27,8 @@ _NEAR = {
   " models, qwen3_vl, can be run",
   "qwen3_5": "most of whose layers have linear attention; qwen3_vl can be run",
   "qwen3_5_moe": "most of whose layers have linear attention; qwen3_vl can be run",
-  "glm4v": "GLM-4.1V, whose decoder has four norms a layer and turns neighbouring"
-  " channels of the first half of each head alone, and whose tower interpolates"
-  " positions bicubically and merges patches by a convolution and a gated MLP",
-  "glm4v_moe": "GLM-4.5V, whose decoder sends each token to a few of many experts",
+  "glm4v_moe": "GLM-4.5V, whose decoder sends each token to a few of many experts;"
+  " GLM-4.1V, glm4v, can be run",
   "pixtral": "a Pixtral tower alone, which can be run only as a part of a whole Pixtral"
   " or Mistral 3",
 }
@@ -57,8 +55,8 @@ def describe_type(folder: Path, config: dict[str, Any]) -> str:
     f"supported are {', '.join(map(repr, FAMILIES))} (the Hugging Face form, such as"
     " llava-hf/llava-1.5-7b-hf), LLaVA's own checkpoints (with mm_vision_tower) and"
     f" InternVL's (internvl_chat), with {', '.join(DECODERS)} decoders and CLIP,"
-    " SigLIP, InternViT, DINOv2 or Pixtral towers; Qwen-VL has a decoder and a tower of"
-    " its own"
+    " SigLIP, InternViT, DINOv2 or Pixtral towers; Qwen-VL and GLM-4.1V have decoders"
+    " and towers of their own"
   )
   start = f"{path}: model_type is {kind!r}"
   if kind in _NEAR:

@@ -8,6 +8,7 @@ added. Decoders and towers that may stand in several families are in
 from typing import Any
 
 from mllm_selector_jax.models.huggingface.model_families import (
+  glm4v_family,
   idefics3_family,
   internvl_family,
   llava_family,
@@ -31,6 +32,7 @@ FAMILIES: dict[str, ModelFamily] = {
   "qwen2_vl": qwen2_vl_family.FAMILY,
   "qwen2_5_vl": qwen2_5_vl_family.FAMILY,
   "qwen3_vl": qwen3_vl_family.FAMILY,
+  "glm4v": glm4v_family.FAMILY,
   "mistral3": mistral3_family.FAMILY,
   "idefics3": idefics3_family.IDEFICS3,
   "smolvlm": idefics3_family.SMOLVLM,
