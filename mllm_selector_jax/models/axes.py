@@ -6,9 +6,9 @@ import jax
 
 from mllm_selector_jax import types
 
-# The first rule whose pattern is found in the path wins. Names: "layers",
-# "vocab", "embed" (a tower's width), "heads", "kv_heads", "mlp", "patch", "rank" (of an
-# adapter, where its other side is not "embed", with which it shares a mesh axis).
+# The first rule whose pattern is found in the path wins. Names: "layers", "vocab",
+# "embed" (a tower's width), "heads", "kv_heads", "mlp", "experts", "patch", "rank" (of
+# an adapter, where its other side is not "embed", with which it shares a mesh axis).
 RULES = (
   (r"^decoder/token_embedding$", ("vocab", "embed")),
   (r"^decoder/head$", ("embed", "vocab")),
@@ -57,6 +57,9 @@ RULES = (
   (r"^adapter/projector/(second|down)/lora_a$", ("mlp", "rank")),
   (r"^adapter/projector/(second|narrow|down)/lora_b$", (None, "embed")),
   (r"^decoder/layers/(key|value)/kernel$", ("layers", "embed", "kv_heads")),
+  (r"^decoder/layers/experts/router$", ("layers", "embed", None)),
+  (r"^decoder/layers/experts/gate_up$", ("layers", "experts", "embed", None)),
+  (r"^decoder/layers/experts/down$", ("layers", "experts", None, "embed")),
   (r"/layers/(query|key|value)/kernel$", ("layers", "embed", "heads")),
   (r"^decoder/layers/(key|value)/bias$", ("layers", "kv_heads")),
   (r"/layers/(query|key|value)/bias$", ("layers", "heads")),

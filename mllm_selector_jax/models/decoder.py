@@ -12,6 +12,7 @@ from mllm_selector_jax.models import attention, cache, stack
 from mllm_selector_jax.models.activations import ACTIVATION_FNS
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.experts import Experts
 from mllm_selector_jax.models.layer_views import Views, make_views
 from mllm_selector_jax.models.lora import (
   SHARED,
@@ -69,9 +70,9 @@ def make_rms_norm(
 
 
 class DecoderBlock(nnx.Module):
-  """Grouped-query attention, then a gated MLP, each after an RMS norm.
+  """Grouped-query attention, then a gated MLP or several, each after an RMS norm.
 
-  Gemma has another norm after each of them.
+  Gemma has another norm after each of the two.
   """
 
   def __init__(
@@ -101,9 +102,12 @@ class DecoderBlock(nnx.Module):
     self.value = linear("value", width, kv_heads, config.qkv_bias)
     self.out = linear("out", heads, width, config.out_bias)
     self.mlp_norm = norm()
-    self.gate = linear("gate", width, mlp)
-    self.up = linear("up", width, mlp)
-    self.down = linear("down", mlp, width)
+    if config.experts:
+      self.experts = Experts(config, dtype, rngs)
+    else:
+      self.gate = linear("gate", width, mlp)
+      self.up = linear("up", width, mlp)
+      self.down = linear("down", mlp, width)
     for name in config.fused:
       share_adapter(self, name, lora, dtype)
 
@@ -173,8 +177,7 @@ class DecoderBlock(nnx.Module):
     if self.config.post_norms:
       added = self.attention_post_norm(added)
     flat = self._add(flat, added)
-    gate, up = apply_layers(self, "gate_up", self.mlp_norm(flat))
-    added = self.down(ACTIVATION_FNS[self.config.activation](gate) * up)
+    added = self._feed(self.mlp_norm(flat))
     if self.config.post_norms:
       added = self.mlp_post_norm(added)
     return self._add(flat, added).reshape(shape)
@@ -182,6 +185,13 @@ class DecoderBlock(nnx.Module):
   def _add(self, x: jax.Array, added: jax.Array) -> jax.Array:
     scale = self.config.residual_scale
     return x + (added if scale == 1.0 else added * scale)
+
+  def _feed(self, normed: Float[Array, "n D"]) -> Float[Array, "n D"]:
+    """What the MLP, or the experts in its place, give."""
+    if self.config.experts:
+      return self.experts(normed)
+    gate, up = apply_layers(self, "gate_up", normed)
+    return self.down(ACTIVATION_FNS[self.config.activation](gate) * up)
 
 
 class Decoder(nnx.Module):

@@ -32,6 +32,9 @@ class DecoderConfig:
     post_norms: whether norms follow attention and MLP, too, before each is added.
     fused: names of `lora.SHARED` whose layers are one in transformers, so that they
       share an adapter's first matrix (Phi-3, GLM-4).
+    experts: MLPs of a layer of which each token passes a few, each of `mlp` channels; 0
+      for a single one, which all tokens pass.
+    experts_per_token: how many of them a token passes.
     names: the key of `tensor_names.DECODERS` for the tensors of a Hugging Face model.
     epsilon: added to the mean square in the norms.
     tied: whether the head is the transposed token embedding.
@@ -62,6 +65,8 @@ class DecoderConfig:
   norm_offset: bool = False
   post_norms: bool = False
   fused: tuple[str, ...] = ()
+  experts: int = 0
+  experts_per_token: int = 0
   names: str = "llama"
   epsilon: float = 1e-6
   tied: bool = False
@@ -76,6 +81,11 @@ class DecoderConfig:
       )
     if self.head_dim % 2:
       raise InputError(f"decoder: a head width of {self.head_dim} is odd.")
+    if self.experts and not 0 < self.experts_per_token <= self.experts:
+      raise InputError(
+        f"decoder: a token passes {self.experts_per_token} of {self.experts} experts;"
+        " it may be 1 to all of them."
+      )
     if self.window is not None and self.window < 1:
       raise InputError(f"decoder: a window of {self.window} tokens sees nothing.")
     check_activation("decoder", self.activation)

@@ -33,11 +33,11 @@ def _draw(
     bound = np.float32(1 / math.sqrt(shape[-2]))
     return (2 * rng.random(shape, np.float32) - 1) * bound
   scale = EMBEDDING_SCALE
-  if kind == "kernel":
+  if kind == "kernel" or rest.startswith("layers/experts/"):
     scale = 1 / math.sqrt(shape[-2])
   if kind == "newline":
     scale = 1 / math.sqrt(shape[-1])  # as LLaVA-NeXT begins with it
-  if rest in ("layers/out/kernel", "layers/down/kernel"):
+  if rest in ("layers/out/kernel", "layers/down/kernel", "layers/experts/down"):
     # What is added to the residual stream starts small, the more layers the
     # smaller, so that a fresh tower of any depth begins near the identity.
     layers = config.vision.layers if tower == "vision" else config.decoder.layers

@@ -213,8 +213,16 @@ def _split_layers(config: DecoderConfig, layers: Params) -> tuple[float, float]:
   """Parameters that every token meets, and those that supervised ones alone do."""
   few = stack.is_unrolled(config.layers)
   after = {name: layers[name] for name in _AFTER if name in layers}
-  last = _count_weights(after) / config.layers if few else 0
-  return _count_weights(layers) - last, last
+  experts = _count_experts(config, layers.get("experts", {}))
+  last = (_count_weights(after) + experts) / config.layers if few else 0
+  return _count_weights(layers) + experts - last, last
+
+
+def _count_experts(config: DecoderConfig, experts: Params) -> float:
+  """Parameters of the router and of the experts that a token passes."""
+  sizes = {name: math.prod(leaf.shape) for name, leaf in experts.items()}
+  router = sizes.pop("router", 0)
+  return router + sum(sizes.values()) * config.experts_per_token / (config.experts or 1)
 
 
 def _count_adapted(projector: Params, adapter: Params, both: int, seen: bool) -> float:

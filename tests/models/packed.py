@@ -139,3 +139,35 @@ def pack(config: MllmConfig, rows: list[list], length: int) -> types.Batch:
   return types.Batch(
     tokens, positions, segments, patches, images, none, none, none.astype(float), none
   )
+
+
+def trace_hidden_states(
+  config: MllmConfig, length: int, tiles: int
+) -> jax.ShapeDtypeStruct:
+  """The shape of the hidden states of two full rows with so many tiles each.
+
+  Nothing is computed, so that a model may have its published size.
+  """
+
+  def array(dtype, *shape):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+  row, few, tiling = array("int32", 2, length), array("int32", 2, 64), config.tiling
+  batch = types.Batch(
+    tokens=row,
+    positions=row,
+    segments=row,
+    patches=row,
+    images=array("uint8", 2, tiles, tiling.side, tiling.side, 3),
+    predict=few,
+    targets=few,
+    weights=array("float32", 2, 64),
+    answers=few,
+    places=array("int32", 2, tiles, 5) if tiling.native else None,
+    axes=array("int32", 2, length, 3) if tiling.axes else None,
+  )
+  return jax.eval_shape(
+    lambda params, batch: mllm.hidden_states(config, params, batch),
+    mllm.abstract(config),
+    batch,
+  )

@@ -22,6 +22,7 @@ FAMILIES = {
   "qwen2_5_vl": transformers.Qwen2_5_VLConfig,
   "qwen3_vl": transformers.Qwen3VLConfig,
   "glm4v": transformers.Glm4vConfig,
+  "qwen3_vl_moe": transformers.Qwen3VLMoeConfig,
 }
 TEXT = {
   "vocab_size": 320,
@@ -73,6 +74,15 @@ OWN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     },
   ),
 }
+OWN["qwen3_vl_moe"] = (
+  {
+    "head_dim": 8,
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 20,
+  },
+  OWN["qwen3_vl"][1],
+)
 SIDE = 8  # pixels along a tile
 PIXELS = (4 * SIDE**2, 24 * SIDE**2)  # of an image: 4 to 24 tokens
 

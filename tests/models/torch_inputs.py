@@ -40,6 +40,7 @@ NATIVE = {
     "vision_depth": 1,
     "rope_parameters": tiny_qwen.rope(1, 1, 0, partial_rotary_factor=0.5),
   },
+  "qwen3_vl_moe": {"family": "qwen3_vl_moe"},
   "pixtral": {"family": "pixtral", "decoder": "mistral"},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},
 }

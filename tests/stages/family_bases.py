@@ -26,6 +26,7 @@ FAMILIES = {
   "qwen2_5_vl": ("qwen2", "auto"),
   "qwen3_vl": ("qwen3", "auto"),
   "glm4v": ("glm4", "auto"),
+  "qwen3_vl_moe": ("qwen3", "auto"),
   "idefics3": ("llama", "auto"),
   "smolvlm": ("llama", "auto"),
 }
@@ -39,18 +40,20 @@ PROCESSORS = {
   "mistral3": pixtral_files.PixtralProcessor,
   **NATIVE_PROCESSORS,
   "glm4v": Glm4vProcessor,
+  "qwen3_vl_moe": NATIVE_PROCESSORS["qwen3_vl"],
   **idefics3_files.PROCESSORS,
 }
 SYSTEM = "Answer the question."
 LENGTH = 448
 
 
-def make_base(folder, family):
-  """A tiny base whose tokenizer names what the family's processor asks for."""
-  decoder, _ = FAMILIES[family]
-  base = tiny.make_base(
-    folder, family=family, decoder=decoder, max_position_embeddings=2 * LENGTH
-  )
+def make_base(folder, family, **overrides):
+  """A tiny base whose tokenizer names what the family's processor asks for.
+
+  The overrides are those of `tiny.make_hf_config`.
+  """
+  fields = {"decoder": FAMILIES[family][0], "max_position_embeddings": 2 * LENGTH}
+  base = tiny.make_base(folder, family=family, **{**fields, **overrides})
   if family in tiny_qwen.FAMILIES:
     return base
   if family in tiny.MARKED:

@@ -30,9 +30,10 @@ class Leaf:
     stacked: whether our array has a leading layer axis.
     ours: shape of one tensor in our layout, without the layer axis.
     layout: "same", "transposed", "patch" (a convolution as one product; theirs has axes
-      for frames, where there are several, rows and columns), or "unfolded" (transposed,
+      for frames, where there are several, rows and columns), "unfolded" (transposed,
       and theirs has the channels of merged patches one after the other, each of all
-      patches; ours has the patches, each with all channels).
+      patches; ours has the patches, each with all channels), or "experts" (the same,
+      but a file may hold each expert's matrix transposed).
     leading: axes of size 1 that theirs has before ours.
     frames, side: frames of a video, and pixels or patches along the sides, that a
       convolution reaches over.
@@ -51,6 +52,17 @@ class Leaf:
   def shape(self) -> tuple[int, ...]:
     """Of one tensor, theirs."""
     return self.to_theirs(np.broadcast_to(np.float32(0), self.ours)).shape
+
+  def holds(self, shape: tuple[int, ...]) -> bool:
+    """Whether one tensor of a file may have this shape."""
+    if self.layout == "experts" and shape == self.turned:
+      return True
+    return shape == self.shape
+
+  @property
+  def turned(self) -> tuple[int, ...]:
+    """The shape of one tensor of experts whose matrices are transposed."""
+    return (self.ours[0], self.ours[2], self.ours[1])
 
   @property
   def by_token(self) -> bool:
@@ -140,7 +152,9 @@ def _make_leaf(
     layout = "patch"
   elif path == "projector/narrow/kernel":
     layout = "unfolded"
-  elif kind in ("kernel", "head"):
+  elif kind in ("gate_up", "down"):
+    layout = "experts"
+  elif kind in ("kernel", "head", "router"):
     layout = "transposed"
   layers = range(shape[0]) if stacked else (0,)
   names = tuple(name.replace("*", str(layer)) for layer in layers)

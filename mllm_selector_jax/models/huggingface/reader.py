@@ -187,6 +187,9 @@ def _read_slice(
 ) -> np.ndarray:
   if leaf.layout in ("patch", "unfolded"):
     return leaf.to_ours(entry.read())[bounds]
+  if leaf.layout == "experts" and entry.shape != leaf.shape:
+    expert, row, column = bounds
+    return entry.read((expert, column, row)).swapaxes(1, 2)
   if leaf.leading:
     return leaf.to_ours(entry.read((slice(0, 1),) * leaf.leading + bounds))
   theirs = bounds[::-1] if leaf.layout == "transposed" else bounds

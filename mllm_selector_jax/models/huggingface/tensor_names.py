@@ -60,6 +60,13 @@ _GATE_UP = Fused(".mlp.gate_up_proj.", _GATES, part_of=DECODER)
 DECODERS: dict[str, DecoderNames] = {
   "llama": DecoderNames({}),
   "phi3": DecoderNames({}, (_QKV, _GATE_UP)),
+  "qwen3_moe": DecoderNames(
+    {
+      "decoder/layers/experts/router": DECODER + "layers.*.mlp.gate.weight",
+      "decoder/layers/experts/gate_up": DECODER + "layers.*.mlp.experts.gate_up_proj",
+      "decoder/layers/experts/down": DECODER + "layers.*.mlp.experts.down_proj",
+    }
+  ),
   "gemma3": DecoderNames(
     {
       "decoder/layers/attention_post_norm": DECODER

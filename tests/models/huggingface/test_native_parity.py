@@ -70,6 +70,7 @@ CASES = {
     "vision_attention_bias": True,
     "vision_rms_norm_eps": 1e-3,
   },
+  "qwen3, experts": {"family": "qwen3_vl_moe", "num_hidden_layers": 5},
   "qwen3, no deepstack": {
     "family": "qwen3_vl",
     "vision_deepstack_visual_indexes": [],
@@ -164,6 +165,8 @@ def load_whole(hf_config, config, params):
   for name, array in mapping.to_tensors(config, params):
     for pattern, new in rules:
       name = re.sub(pattern, new, name)
+    if ".experts." in name:  # in memory they are transposed
+      array = array.swapaxes(1, 2)
     own[name] = torch.tensor(array)
   missing, unexpected = model.load_state_dict(own, strict=False)
   tied = ["lm_head.weight"] if config.decoder.tied else []
@@ -251,7 +254,10 @@ def overrides(draw):
   if family == "qwen2_5_vl":
     found["vision_window_size"] = patch * merge * one(1, 2, 3, 4)
     found["vision_fullatt_block_indexes"] = sorted(draw(st.sets(numbers)))
-  if family == "qwen3_vl":
+  if family == "qwen3_vl_moe":
+    found["num_experts"] = one(2, 5, 8)
+    found["num_experts_per_tok"] = one(1, 2)
+  if family.startswith("qwen3_vl"):
     states = draw(st.sets(numbers, max_size=layers))
     found["vision_deepstack_visual_indexes"] = sorted(states)
     found["vision_num_position_embeddings"] = one(1, 16, 49)

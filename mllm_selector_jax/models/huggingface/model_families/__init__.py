@@ -19,6 +19,7 @@ from mllm_selector_jax.models.huggingface.model_families import (
   qwen2_5_vl_family,
   qwen2_vl_family,
   qwen3_vl_family,
+  qwen3_vl_moe_family,
   vipllava_family,
 )
 from mllm_selector_jax.models.huggingface.model_families.family import ModelFamily
@@ -33,6 +34,7 @@ FAMILIES: dict[str, ModelFamily] = {
   "qwen2_5_vl": qwen2_5_vl_family.FAMILY,
   "qwen3_vl": qwen3_vl_family.FAMILY,
   "glm4v": glm4v_family.FAMILY,
+  "qwen3_vl_moe": qwen3_vl_moe_family.FAMILY,
   "mistral3": mistral3_family.FAMILY,
   "idefics3": idefics3_family.IDEFICS3,
   "smolvlm": idefics3_family.SMOLVLM,
