@@ -139,6 +139,7 @@ FORMS = (
   Form("HuggingFaceTB/SmolVLM-256M-Instruct", **_whole("idefics3")),
   Form("HuggingFaceTB/SmolVLM2-2.2B-Instruct", **_whole("smolvlm")),
   Form("HuggingFaceM4/Idefics3-8B-Llama3", **_whole("idefics3", rope_theta=5e5)),
+  Form("google/gemma-3-4b-it", **_whole("gemma3", tie_word_embeddings=True)),
   Form(
     "assembled: Vicuna and CLIP",
     **_parts("llama", CLIP, form="assembled", tokenizer="model"),

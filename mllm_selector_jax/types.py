@@ -129,6 +129,8 @@ class ImageTokens(NamedTuple):
     tags: by row and column of a tile, ids before its features, in forms that mark
       tiles.
     below: ids between the last row of tiles and the tile of the whole image.
+    mark: the one id that a chat template writes for an image instead, if it does.
+    around: texts before and after an image, tokenised with the text beside them.
   """
 
   image: int
@@ -138,6 +140,8 @@ class ImageTokens(NamedTuple):
   between: tuple[int, ...] = ()
   tags: tuple[tuple[tuple[int, ...], ...], ...] = ()
   below: tuple[int, ...] = ()
+  mark: int | None = None
+  around: tuple[str, str] = ("", "")
 
   @property
   def marks(self) -> tuple[int, ...]:
@@ -149,6 +153,8 @@ class ImageTokens(NamedTuple):
   @property
   def written(self) -> tuple[int, ...]:
     """What a chat template writes for an image."""
+    if self.mark is not None:
+      return (self.mark,)
     return (*self.begin, self.image, *self.end) if self.templated else (self.image,)
 
 

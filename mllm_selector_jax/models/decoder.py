@@ -228,17 +228,19 @@ class Decoder(nnx.Module):
     at: Int[Array, "W n"] | None = None,
     axes: Int[Array, "B L 3"] | None = None,
     added: Float[Array, "deep B L D"] | None = None,
+    images: Int[Array, "B L"] | None = None,
   ) -> Float[Array, "..."]:
     """Hidden states [B L D], or with `at` those of these positions [W n D].
 
     With `added`, its first part is added to what leaves the first layer, and so on.
+    With `images`, tokens of one image see one another in both directions.
     """
     config = self.config.decoder
     remat = self.config.remat
 
     def see(window):
       layout = attention.Layout(segments, positions, prefixes, window)
-      return attention.make_attend(self.config.attention, layout)
+      return attention.make_attend(self.config.attention, self._link(layout, images))
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
 
@@ -260,6 +262,7 @@ class Decoder(nnx.Module):
     lengths: Int[Array, " B"],
     axes: Int[Array, "B L 3"] | None = None,
     added: Float[Array, "deep B L D"] | None = None,
+    images: Int[Array, "B L"] | None = None,
   ) -> tuple[Float[Array, "B D"], Any]:
     """Reads prompts from their beginning; see `mllm.read`."""
     config = self.config.decoder
@@ -269,7 +272,7 @@ class Decoder(nnx.Module):
 
     def see(window):
       layout = attention.Layout(segments, positions, None, window)
-      return attention.make_attend("xla", layout)
+      return attention.make_attend("xla", self._link(layout, images))
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
     at = jnp.maximum(lengths - 1, 0)[:, None]
@@ -315,6 +318,10 @@ class Decoder(nnx.Module):
     normed = self.norm(jnp.asarray(x))
     scale = self.config.decoder.output_scale
     return normed if scale == 1.0 else normed * scale
+
+  def _link(self, layout: attention.Layout, images) -> attention.Layout:
+    """The layout in which tokens of one image see one another."""
+    return layout._replace(images=images, image_length=self.config.patches)
 
   def _make_views(self, positions, dtype, see) -> Views:
     """What each layer sees, and its cosines and sines in float32 or better."""

@@ -23,7 +23,11 @@ def _draw(
 ) -> np.ndarray:
   tower, _, rest = path.partition("/")
   kind = rest.rpartition("/")[2]
-  if kind == "scale" and tower == "decoder" and config.decoder.norm_offset:
+  offset = {
+    "decoder": config.decoder.norm_offset,
+    "projector": config.projector_norm == "offset_rms_norm",
+  }
+  if kind == "scale" and offset.get(tower):
     return np.zeros(shape, np.float32)
   if kind == "scale" or kind.endswith("_scale"):
     return np.ones(shape, np.float32)

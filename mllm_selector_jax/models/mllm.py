@@ -90,10 +90,31 @@ class Embedded(NamedTuple):
     x: token embeddings, and the features of images, in the computation's dtype.
     added: to what leaves the first layers, one part to one layer; 0 where there is
       text. None: nothing (`MllmConfig.deepstack`).
+    images: as `number_images` gives them.
   """
 
   x: Float[Array, "B L D"]
   added: Float[Array, "deep B L D"] | None = None
+  images: Int[Array, "B L"] | None = None
+
+
+def number_images(
+  config: MllmConfig, patches: Int[Array, "B L"]
+) -> Int[jax.Array, "B L"] | None:
+  """The number of the image that a token is of, counted in its row from 1; 0 for text.
+
+  Args:
+    config: the model, an image of which is one tile.
+    patches: see `embed`. An image begins with the first feature of its tile.
+
+  Returns:
+    None where tokens of an image see no later ones (`MllmConfig.both_ways`).
+  """
+  if not config.both_ways:
+    return None
+  seen = patches >= 0
+  begins = seen & (patches % config.patches == 0)
+  return jnp.where(seen, jnp.cumsum(begins, axis=1, dtype=jnp.int32), 0)
 
 
 def embed(
@@ -142,7 +163,8 @@ def embed(
     if further is not None:
       added = jnp.stack([pick(part, 0) for part in further])
       added = sharding.constrain(added, (None, *axes))
-    return Embedded(sharding.constrain(pick(features, x), axes), added)
+    x = sharding.constrain(pick(features, x), axes)
+    return Embedded(x, added, number_images(config, patches))
 
 
 def _see(
@@ -219,9 +241,8 @@ def decode(
   """
   with precision(config):
     decoder = _merge(config, params).decoder
-    return decoder(
-      embeddings.x, positions, segments, prefixes, at, axes, embeddings.added
-    )
+    x, added, images = embeddings
+    return decoder(x, positions, segments, prefixes, at, axes, added, images)
 
 
 def read(
@@ -245,9 +266,8 @@ def read(
     values.
   """
   with precision(config):
-    return _merge(config, params).decoder.read(
-      embeddings.x, lengths, axes, embeddings.added
-    )
+    x, added, images = embeddings
+    return _merge(config, params).decoder.read(x, lengths, axes, added, images)
 
 
 def extend(

@@ -22,7 +22,6 @@ from mllm_selector_jax.models.rotation import rotate
 from mllm_selector_jax.models.vision import VisionBlock, cut_patches, normalise_pixels
 from mllm_selector_jax.models.vision_config import VisionConfig
 
-
 SHARPNESS = -0.75  # of cubic weights, as torch has it
 
 

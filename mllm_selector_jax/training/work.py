@@ -123,14 +123,16 @@ def make_rates(
   if "projector" in adapter:
     more = _count_adapted(params["projector"], adapter["projector"], both, seen)
     tile += 2 * more * config.patches
+  if config.both_ways:  # the later tokens that those of an image see
+    tile += key * config.patches * (config.patches - 1) // 2
   pair = (3 if seen else 1) * 4 * vision.width
   if not vision.native:
     tile += pair * config.vision_layers * vision.positions**2
-    return Rates(token, key, target, tile)
+    pair = 0
   everywhere = len(vision.global_layers) if vision.window else vision.layers
-  return Rates(
-    token, key, target, tile, pair * everywhere, pair * (vision.layers - everywhere)
-  )
+  pairs = pair * everywhere, pair * (vision.layers - everywhere)
+  # numpy multiplies no column of 32 bits by as large an integer.
+  return Rates(*map(float, (token, key, target, tile, *pairs)))
 
 
 def make_count(

@@ -43,7 +43,7 @@ def test_every_rule_is_of_use():
     decoder_qkv_bias=True,
     vision_patch_bias=True,
     vision_layer_scale=True,
-    projector_norm=True,
+    projector_norm="layer_norm",
     newline=True,
     lora=lora,
   )

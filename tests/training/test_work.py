@@ -26,7 +26,9 @@ SEEING = dataclasses.replace(
 )
 
 # As VipLLaVA has it.
-SEVERAL = dataclasses.replace(WIDE, feature_layer=(-1, 1, 0), projector_norm=True)
+SEVERAL = dataclasses.replace(
+  WIDE, feature_layer=(-1, 1, 0), projector_norm="layer_norm"
+)
 
 
 EVERY = tuple(MODULES)

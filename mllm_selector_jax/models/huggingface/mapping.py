@@ -142,10 +142,12 @@ def _make_leaf(
 ) -> Leaf:
   stem, _, kind = path.rpartition("/")
   stacked = "/layers/" in path
-  if kind in ("kernel", "scale", "bias"):
-    name = known[stem] + (".bias" if kind == "bias" else ".weight")
-  else:
+  # What is named with its kind is no layer's, and stored as it is multiplied.
+  bare = path in known
+  if bare:
     name = known[path]
+  else:
+    name = known[stem] + (".bias" if kind == "bias" else ".weight")
   layout = "same"
   convolution = _find_convolution(config, path)
   if convolution is not None:
@@ -154,7 +156,7 @@ def _make_leaf(
     layout = "unfolded"
   elif kind in ("gate_up", "down"):
     layout = "experts"
-  elif kind in ("kernel", "head", "router"):
+  elif kind in ("head", "router") or (kind == "kernel" and not bare):
     layout = "transposed"
   layers = range(shape[0]) if stacked else (0,)
   names = tuple(name.replace("*", str(layer)) for layer in layers)

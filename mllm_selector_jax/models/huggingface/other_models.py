@@ -14,7 +14,8 @@ OTHERS = {
   "pixtral": "a Pixtral tower alone, which can be run only as a part of a whole Pixtral"
   " or Mistral 3",
   "paligemma": "whose prompt, image and text, is read in both directions, and only its"
-  " answer from left to right",
+  " answer from left to right, so that rows of one image cannot share it; gemma3 can be"
+  " run",
   "gemma3n": "whose layers have embeddings of their own for each token, and whose"
   " vision tower is a MobileNet",
   "gemma4": "whose layers have heads of two widths and, in the smaller models,"

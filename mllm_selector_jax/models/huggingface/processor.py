@@ -46,6 +46,10 @@ from mllm_selector_jax.models.huggingface.square_images import (
   describe_square_options,
   read_square_options,
 )
+from mllm_selector_jax.models.huggingface.stretched_images import (
+  describe_stretched_options,
+  read_stretched_options,
+)
 from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
 from mllm_selector_jax.types import ImageOptions, ImageTokens, InputError
 
@@ -96,6 +100,7 @@ READERS: dict[str, tuple[str, _Read]] = {
   PIXTRAL: ("PixtralImageProcessor", read_pixtral_options),
   "idefics3": ("Idefics3ImageProcessor", read_idefics3_options),
   "smolvlm": ("SmolVLMImageProcessor", read_idefics3_options),
+  "gemma3": ("Gemma3ImageProcessor", read_stretched_options),
 }
 # Image processors that do as another one does.
 _SAME = {"Glm46VImageProcessor": "Glm4vImageProcessor"}
@@ -109,6 +114,7 @@ DESCRIBERS: dict[str, Callable[[ImageOptions], dict[str, Any]]] = {
   "pixtral": describe_pixtral_options,
   "idefics3": describe_idefics3_options,
   "smolvlm": describe_smolvlm_options,
+  "stretched": describe_stretched_options,
 }
 
 

@@ -119,6 +119,12 @@ MODELS: dict[str, dict[str, str]] = {
     "projector/narrow": _PROJECTOR + "patch_merger.merging_layer",
   },
   "idefics3": {**NAMES, "projector/first": "connector.modality_projection.proj"},
+  # The matrix belongs to no linear layer.
+  "gemma3": {
+    **NAMES,
+    "projector/norm": _PROJECTOR + "mm_soft_emb_norm",
+    "projector/first/kernel": _PROJECTOR + "mm_input_projection_weight",
+  },
 }
 # By `MllmConfig.names`: the decoder among the modules of a model in transformers 5.
 _DECODER_MODULES = {"idefics3": "text_model"}

@@ -98,7 +98,7 @@ def test_everything_that_cannot_be_run_is_named(base, tmp_path):
 @pytest.mark.parametrize(
   "change, message",
   [
-    ({"model_type": "paligemma"}, "'paligemma', a vision-language family that"),
+    ({"model_type": "git"}, "'git', a vision-language family that"),
     (
       {"text_config": {"model_type": "falcon"}},
       "'falcon'; supported are llama, mistral, qwen2",

@@ -139,6 +139,7 @@ TILED = {
   },
   "pixtral": {"family": "pixtral", "decoder": "mistral", "vision_hidden_act": "silu"},
   "idefics3": {"family": "idefics3"},
+  "gemma3, tied": {"family": "gemma3", "tie_word_embeddings": True},
   "smolvlm, tied": {"family": "smolvlm", "tie_word_embeddings": True},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},
   "ministral3, tied": {

@@ -8,6 +8,7 @@ from mllm_selector_jax.data.images.image_forms.internvl_form import INTERNVL
 from mllm_selector_jax.data.images.image_forms.native_form import NATIVE
 from mllm_selector_jax.data.images.image_forms.pixtral_form import PIXTRAL
 from mllm_selector_jax.data.images.image_forms.square_form import SQUARE
+from mllm_selector_jax.data.images.image_forms.stretched_form import STRETCHED
 
 FORMS: dict[str, ImageForm] = {
   "square": SQUARE,
@@ -18,4 +19,5 @@ FORMS: dict[str, ImageForm] = {
   "pixtral": PIXTRAL,
   "idefics3": IDEFICS3,
   "smolvlm": IDEFICS3,
+  "stretched": STRETCHED,
 }

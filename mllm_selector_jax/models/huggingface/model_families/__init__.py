@@ -8,6 +8,7 @@ added. Decoders and towers that may stand in several families are in
 from typing import Any
 
 from mllm_selector_jax.models.huggingface.model_families import (
+  gemma3_family,
   glm4v_family,
   idefics3_family,
   internvl_family,
@@ -38,6 +39,7 @@ FAMILIES: dict[str, ModelFamily] = {
   "mistral3": mistral3_family.FAMILY,
   "idefics3": idefics3_family.IDEFICS3,
   "smolvlm": idefics3_family.SMOLVLM,
+  "gemma3": gemma3_family.FAMILY,
 }
 PIXTRAL = "pixtral"  # not a model_type of whole models
 
