@@ -133,6 +133,9 @@ FORMS = (
   Form("Qwen/Qwen3-VL-8B-Instruct", **_whole("qwen3_vl")),
   Form("Qwen/Qwen3-VL-4B-Instruct", **_whole("qwen3_vl", tie_word_embeddings=True)),
   Form("Qwen/Qwen3-VL-30B-A3B-Instruct", **_whole("qwen3_vl_moe")),
+  Form("zai-org/GLM-4.1V-9B-Thinking", **_whole("glm4v")),
+  Form("ibm-granite/granite-vision-3.3-2b", **_whole("llava_next", decoder="granite")),
+  Form("xtuner/llava-phi-3-mini-hf", **_parts("phi3", CLIP)),
   Form("HuggingFaceTB/SmolVLM-256M-Instruct", **_whole("idefics3")),
   Form("HuggingFaceTB/SmolVLM2-2.2B-Instruct", **_whole("smolvlm")),
   Form("HuggingFaceM4/Idefics3-8B-Llama3", **_whole("idefics3", rope_theta=5e5)),
@@ -149,6 +152,10 @@ FORMS = (
   Form(
     "assembled: Gemma 3 1B and SigLIP",
     **_parts("gemma3_text", SIGLIP, form="assembled"),
+  ),
+  Form(
+    "assembled: GLM-4-9B-0414 and SigLIP",
+    **_parts("glm4", SIGLIP, form="assembled", head_dim=8),
   ),
   Form("OpenGVLab/InternVL2-8B", **_internvl_chat("llama", model_type="internlm2")),
   Form("Qwen/Qwen2.5-Omni-7B", **_described("qwen2_5_omni")),

@@ -318,7 +318,8 @@ class ImageOptions:
     rotate: turn the image as its EXIF entry says before anything else.
     tile_several: cut images into tiles also in rows that have several images.
     min_pixels, max_pixels: bounds of an image of the form "native", whose tiles are the
-      squares of its own resolution.
+      squares of its own resolution; of the form "glm4v", of two frames that both are
+      the image.
     longest_edge: bound of the sides of an image of the form "pixtral", or the longer
       side of one of the forms "idefics3" and "smolvlm", in pixels.
     split: whether an image of these two forms is cut into tiles.

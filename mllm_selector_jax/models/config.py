@@ -39,6 +39,8 @@ class MllmConfig:
     projector_width: channels between the projector's two layers; None: as many as the
       decoder's.
     projector_bias: whether these two layers have biases.
+    projector_gated: whether the projector ends with a gated MLP of that many channels
+      (GLM-4.1V; models/gated_projector.py).
     projector_layers: 1 for a single layer, without an activation (Idefics 3, Gemma 3);
       or 2.
     narrows: whether merged patches are first made as narrow as single ones (Mistral 3).
@@ -73,6 +75,7 @@ class MllmConfig:
   projector_epsilon: float = 1e-5
   projector_width: int | None = None
   projector_bias: bool = True
+  projector_gated: bool = False
   projector_layers: int = 2
   narrows: bool = False
   deepstack: tuple[int, ...] = ()

@@ -14,7 +14,13 @@ from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder_config import DecoderConfig
 from mllm_selector_jax.models.experts import Experts
 from mllm_selector_jax.models.layer_views import Views, make_views
-from mllm_selector_jax.models.lora import find_adapter, make_linear
+from mllm_selector_jax.models.lora import (
+  SHARED,
+  apply_layers,
+  find_adapter,
+  make_linear,
+  share_adapter,
+)
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.norms import OffsetRMSNorm
 from mllm_selector_jax.models.rotation import rotate, rotation_angles
@@ -73,11 +79,14 @@ class DecoderBlock(nnx.Module):
     self, config: DecoderConfig, lora: LoraConfig | None, dtype, rngs: nnx.Rngs
   ):
     width, mlp = config.width, config.mlp
+    heads, kv_heads = (n * config.head_dim for n in (config.heads, config.kv_heads))
     self.config = config
+    sharing = {layer for name in config.fused for layer in SHARED[name]}
 
-    def linear(inputs, outputs, bias=False):
+    def linear(name, inputs, outputs, bias=False):
+      own = None if name in sharing else lora
       kind = {"use_bias": bias, "dtype": dtype, "rngs": rngs}
-      return make_linear(inputs, outputs, lora, **kind)
+      return make_linear(inputs, outputs, own, **kind)
 
     def norm(size=width):
       return make_rms_norm(config, size, dtype, rngs)
@@ -88,17 +97,19 @@ class DecoderBlock(nnx.Module):
     if config.qk_norm:
       self.query_norm = norm(config.head_dim)
       self.key_norm = norm(config.head_dim)
-    self.query = linear(width, config.heads * config.head_dim, config.qkv_bias)
-    self.key = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
-    self.value = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
-    self.out = linear(config.heads * config.head_dim, width, config.out_bias)
+    self.query = linear("query", width, heads, config.qkv_bias)
+    self.key = linear("key", width, kv_heads, config.qkv_bias)
+    self.value = linear("value", width, kv_heads, config.qkv_bias)
+    self.out = linear("out", heads, width, config.out_bias)
     self.mlp_norm = norm()
     if config.experts:
       self.experts = Experts(config, dtype, rngs)
     else:
-      self.gate = linear(width, mlp)
-      self.up = linear(width, mlp)
-      self.down = linear(mlp, width)
+      self.gate = linear("gate", width, mlp)
+      self.up = linear("up", width, mlp)
+      self.down = linear("down", mlp, width)
+    for name in config.fused:
+      share_adapter(self, name, lora, dtype)
 
   def __call__(
     self,
@@ -139,14 +150,18 @@ class DecoderBlock(nnx.Module):
     batch, length, width = x.shape
     # Two-dimensional matmuls: XLA on CPU runs them faster than batched ones.
     normed = self.attention_norm(x.reshape(-1, width))
-    query = self.query(normed).reshape(batch, length, config.heads, config.head_dim)
-    key = self.key(normed).reshape(batch, length, config.kv_heads, config.head_dim)
-    value = self.value(normed).reshape(key.shape)
+    query, key, value = (
+      layer.reshape(batch, length, -1, config.head_dim)
+      for layer in apply_layers(self, "qkv", normed)
+    )
     if config.qk_norm:
       query, key = self.query_norm(query), self.key_norm(key)
     if config.query_scale != 1.0:
       query = query * config.query_scale
-    return rotate(query, cos, sin), rotate(key, cos, sin), value
+    query, key = (
+      rotate(turned, cos, sin, config.rope.neighbours) for turned in (query, key)
+    )
+    return query, key, value
 
   def _finish(self, x, mixed, at=None) -> Float[Array, "..."]:
     """What follows the attention, of all positions or of those in `at`."""
@@ -161,18 +176,22 @@ class DecoderBlock(nnx.Module):
     added = self.out(mixed)
     if self.config.post_norms:
       added = self.attention_post_norm(added)
-    flat = flat + added
+    flat = self._add(flat, added)
     added = self._feed(self.mlp_norm(flat))
     if self.config.post_norms:
       added = self.mlp_post_norm(added)
-    return (flat + added).reshape(shape)
+    return self._add(flat, added).reshape(shape)
+
+  def _add(self, x: jax.Array, added: jax.Array) -> jax.Array:
+    scale = self.config.residual_scale
+    return x + (added if scale == 1.0 else added * scale)
 
   def _feed(self, normed: Float[Array, "n D"]) -> Float[Array, "n D"]:
     """What the MLP, or the experts in its place, give."""
     if self.config.experts:
       return self.experts(normed)
-    gate = ACTIVATION_FNS[self.config.activation](self.gate(normed))
-    return self.down(gate * self.up(normed))
+    gate, up = apply_layers(self, "gate_up", normed)
+    return self.down(ACTIVATION_FNS[self.config.activation](gate) * up)
 
 
 class Decoder(nnx.Module):
@@ -230,12 +249,12 @@ class Decoder(nnx.Module):
 
     if at is None or not stack.is_unrolled(config.layers):
       x, _ = stack.run_numbered(self.layers, x, call, remat=remat)
-      return self.norm(x if at is None else gather_positions(x, at))
+      return self._leave(x if at is None else gather_positions(x, at))
     # What the last block adds elsewhere would be read by nobody.
     most = config.layers - 1
     x, _ = stack.run_numbered(self.layers, x, call, stop=most, remat=remat)
     x = stack.run_layer(self.layers, most, x, *views.pick(most), remat=remat, at=at)
-    return self.norm(add_part(x, added, most, at))
+    return self._leave(add_part(x, added, most, at))
 
   def read(
     self,
@@ -267,7 +286,7 @@ class Decoder(nnx.Module):
     x, kept = stack.run_keeping(self.layers, x, call)
     if not pruned:
       x = gather_positions(x, at)
-    return self.norm(x)[:, 0], kept
+    return self._leave(x)[:, 0], kept
 
   def extend(
     self,
@@ -292,7 +311,13 @@ class Decoder(nnx.Module):
 
     past = cache.pair(prompt, answer)
     x, answer = stack.run_keeping(self.layers, x, call, past)
-    return self.norm(x)[:, 0], answer
+    return self._leave(x)[:, 0], answer
+
+  def _leave(self, x: Float[Array, "..."]) -> jax.Array:
+    """What the head multiplies."""
+    normed = self.norm(jnp.asarray(x))
+    scale = self.config.decoder.output_scale
+    return normed if scale == 1.0 else normed * scale
 
   def _link(self, layout: attention.Layout, images) -> attention.Layout:
     """The layout in which tokens of one image see one another."""

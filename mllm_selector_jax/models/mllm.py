@@ -22,6 +22,7 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import cache, initial, lora
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder import Decoder
+from mllm_selector_jax.models.gated_projector import GatedProjector
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.native_tower import NativeTower
 from mllm_selector_jax.models.projector import Projector
@@ -37,7 +38,8 @@ class Mllm(nnx.Module):
       self.vision = NativeTower(config, rngs)
     else:
       self.vision = VisionTower(config, rngs)
-    self.projector = Projector(config, rngs)
+    kind = GatedProjector if config.projector_gated else Projector
+    self.projector: Projector | GatedProjector = kind(config, rngs)
     self.decoder = Decoder(config, rngs)
 
 
@@ -149,6 +151,8 @@ def embed(
       return Embedded(sharding.constrain(x, axes))
     features, further = _see(config, model, images, places)
     features = _extend_features(config, params, features, taps, tap_weights)
+    if config.decoder.scales_features and config.decoder.embedding_scale is not None:
+      features = features * config.decoder.embedding_scale
 
     def pick(features, elsewhere):
       index = jnp.clip(patches, 0, features.shape[1] - 1).reshape(len(images), -1, 1)
@@ -181,6 +185,7 @@ def _see(
   features = model.projector(x.reshape(by_tile)).reshape(table)
   if not config.deepstack:
     return features, None
+  assert isinstance(model.projector, Projector), "it has mergers of further states"
   further = model.projector.project_states(states.reshape(len(states), *by_tile))
   return features, further.reshape(len(further), *table)
 

@@ -14,7 +14,7 @@ from mllm_selector_jax.models.decoder_config import DecoderConfig
 from mllm_selector_jax.types import Batch, Params
 
 # What the last of few blocks does only where it is read (models/decoder.py).
-_AFTER = ("out", "gate", "up", "down")
+_AFTER = ("out", "gate", "up", "gate_up", "down")
 
 
 class Work(NamedTuple):
@@ -236,7 +236,7 @@ def _count_adapted(projector: Params, adapter: Params, both: int, seen: bool) ->
   own = {name: layer for name, layer in adapter.items() if name != "layers"}
   cost: float = (2 * both - 1) * _count_weights(own)
   if both == 2 and not seen:
-    first = "narrow" if "narrow" in own else "first"
+    first = next(name for name in ("narrow", "first", "second") if name in own)
     cost -= math.prod(own[first]["lora_a"].shape)
     cost += sum(_count_weights(projector[name]) for name in own if name != first)
   if "layers" in adapter:

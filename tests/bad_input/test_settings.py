@@ -104,8 +104,8 @@ def lose_a_shard(folder):
       ("model_type is 'git', a vision-language family", "supported are 'llava'"),
     ),
     (
-      set_config(text_config={"model_type": "gemma"}),
-      ("'gemma'; supported are llama, mistral, qwen2",),
+      set_config(text_config={"model_type": "falcon"}),
+      ("'falcon'; supported are llama, mistral, qwen2",),
     ),
     (
       stretch_positions,

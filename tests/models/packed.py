@@ -45,6 +45,28 @@ NATIVE = dataclasses.replace(
   projector_width=64,
   deepstack=(1, 3),
 )
+# As GLM-4.1V, whose projector ends with a gated MLP.
+GATED = dataclasses.replace(
+  NATIVE,
+  vision=dataclasses.replace(
+    NATIVE.vision,
+    window=0,
+    global_layers=(),
+    bicubic=True,
+    pre_norm=True,
+    post_norm=True,
+  ),
+  decoder=dataclasses.replace(
+    NATIVE.decoder,
+    rope=Rope(sections=(0, 1, 0), share=0.5, neighbours=True),
+    fused=("gate_up",),
+  ),
+  feature_norm=True,
+  deepstack=(),
+  patch_norm=None,
+  projector_gated=True,
+  projector_width=40,
+)
 
 
 def make_config(**changes) -> MllmConfig:

@@ -50,7 +50,11 @@ def test_every_rule_is_of_use():
   native = dataclasses.replace(packed.NATIVE, lora=lora)
   paths = [
     axes.path_name(path)
-    for config in (biased, native, packed.make_config(narrows=True, merge=2, lora=lora))
+    for config in (
+      *(biased, native, packed.make_config(narrows=True, merge=2, lora=lora)),
+      dataclasses.replace(packed.GATED, lora=lora),
+      packed.make_config(decoder_experts=4, decoder_experts_per_token=2),
+    )
     for path, _ in jax.tree_util.tree_leaves_with_path(mllm.abstract(config))
   ]
   for pattern, names in axes.RULES:

@@ -294,7 +294,7 @@ def make_base(folder: str | os.PathLike, seed: int = 0, **overrides: Any) -> Pat
   hf_config = make_hf_config(**overrides)
   vocab = min(300, hf_config.text_config.vocab_size)
   if family in tiny_qwen.FAMILIES:
-    core = make_tokenizer(vocab, tiny_qwen.SPECIAL).backend_tokenizer
+    core = make_tokenizer(vocab, tiny_qwen.list_special(family)).backend_tokenizer
     tokenizer = tiny_qwen.make_tokenizer(core, family)
   else:
     own = FAMILIES[family]

@@ -32,6 +32,15 @@ NATIVE = {
   "qwen2_5_vl": {"family": "qwen2_5_vl"},
   "qwen2_vl": {"family": "qwen2_vl"},
   "qwen3_vl": {"family": "qwen3_vl", "tie_word_embeddings": True},
+  # More layers, and wider heads, round by more than the tests allow.
+  "glm4v": {
+    "family": "glm4v",
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 2,
+    "vision_depth": 1,
+    "rope_parameters": tiny_qwen.rope(1, 1, 0, partial_rotary_factor=0.5),
+  },
   "qwen3_vl_moe": {"family": "qwen3_vl_moe"},
   "pixtral": {"family": "pixtral", "decoder": "mistral"},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},

@@ -29,7 +29,7 @@ ADAPTED = {
 }
 # Names of what projects.
 PROJECTOR = ("multi_modal_projector", "image_newline", ".merger.", "deepstack_merger")
-PROJECTOR += ("connector",)
+PROJECTOR += ("connector", "visual.downsample")
 TOWERS = ("vision_tower.", "visual.", "vision_model.")
 RECIPE = OptimizerOptions(
   2e-2, warmup=0.1, weight_decay=0.05, clip=0.5, projector_learning_rate=2e-3
@@ -161,6 +161,9 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
     ("lora", {"decoder": "qwen3", "head_dim": 8, "tower": "dinov2"}),
     ("decoder", {"decoder": "gemma3_text", "head_dim": 8, "num_hidden_layers": 6}),
     ("lora of all", {"decoder": "gemma3_text", "head_dim": 8, "hidden_size": 48}),
+    ("lora", {"decoder": "phi3"}),
+    ("decoder", {"decoder": "granite", "embedding_multiplier": 3.0}),
+    ("lora of all", {"decoder": "glm4", "head_dim": 8}),
     ("lora", {"family": "vipllava"}),
     ("lora of all", {}),
     ("lora of all", {"tower": "siglip_vision_model", "decoder": "qwen2"}),

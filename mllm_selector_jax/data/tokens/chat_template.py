@@ -152,7 +152,10 @@ class ChatLayout:
       theirs = self._tokenizer.apply_chat_template(
         messages, chat_template=self._source, return_dict=True
       )
-      if ours != list(theirs["input_ids"]):
+      closed, _ = self._find_spans(messages, _ANSWERS)
+      added = closed[len(self._render(messages, prompt=False)[0]) :]
+      ends = [self._specials[added]] if added else []
+      if ours != [*theirs["input_ids"], *ends]:
         raise InputError(
           "model.conversation='chat': the base's chat template changes the text of the"
           " turns, and cannot be followed." + _OTHER
@@ -242,7 +245,7 @@ class ChatLayout:
     if self._marks_learned:
       return text, spans
     try:
-      return text, find_learned_spans(
+      return find_learned_spans(
         lambda some, prompt: self._render(list(some), prompt)[0],
         messages,
         answers,

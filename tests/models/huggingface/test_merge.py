@@ -15,7 +15,7 @@ from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.types import InputError
 from tests.models import packed, tiny, torch_inputs
 from tests.models.huggingface import bases, loose
-from tests.models.huggingface.test_parity import CASES
+from tests.models.huggingface.parity_cases import CASES
 
 torch.set_num_threads(1)
 

@@ -1,4 +1,4 @@
-"""Exports of the published Qwen-VL models, tensor by tensor, with nothing allocated."""
+"""Exports of published Qwen-VL and GLM-4.1V, tensor by tensor, with nothing held."""
 
 import json
 import math
@@ -145,6 +145,51 @@ QWEN3 = {
   "vision_end_token_id": 151653,
   "vision_start_token_id": 151652,
 }
+GLM4V = {
+  "architectures": ["Glm4vForConditionalGeneration"],
+  "model_type": "glm4v",
+  "image_start_token_id": 151339,
+  "image_end_token_id": 151340,
+  "video_start_token_id": 151341,
+  "video_end_token_id": 151342,
+  "image_token_id": 151343,
+  "video_token_id": 151344,
+  "tie_word_embeddings": False,
+  "text_config": {
+    "model_type": "glm4v_text",
+    "attention_dropout": 0.0,
+    "pad_token_id": 151329,
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "initializer_range": 0.02,
+    "intermediate_size": 13696,
+    "max_position_embeddings": 65536,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 40,
+    "num_key_value_heads": 2,
+    "partial_rotary_factor": 0.5,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": {"rope_type": "default", "mrope_section": [8, 12, 12]},
+    "rope_theta": 10000.0,
+    "use_cache": True,
+    "vocab_size": 151552,
+  },
+  "vision_config": {
+    "hidden_size": 1536,
+    "depth": 24,
+    "num_heads": 12,
+    "attention_bias": False,
+    "intermediate_size": 13696,
+    "hidden_act": "silu",
+    "initializer_range": 0.02,
+    "image_size": 336,
+    "patch_size": 14,
+    "out_hidden_size": 4096,
+    "rms_norm_eps": 1e-05,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+  },
+}
 QWEN3_EXPERTS = {
   **QWEN3,
   "architectures": ["Qwen3VLMoeForConditionalGeneration"],
@@ -194,6 +239,7 @@ PUBLISHED = {
     8_292_166_656,
   ),
   "Qwen3-VL-4B": (QWEN3, 4_437_815_808),
+  "GLM-4.1V-9B": (GLM4V, 10_292_777_472),
   "Qwen3-VL-30B-A3B": (QWEN3_EXPERTS, 31_070_754_032),
 }
 
@@ -223,7 +269,7 @@ def test_an_export_has_the_published_tensors(tmp_path, name):
   stored = mapping.list_stored(config)
   assert {one.name: one.shape for one in stored} == theirs
   assert sum(one.size for one in stored) == total
-  start = "model.visual." if "Qwen3" in name else "visual."
+  start = "visual." if "Qwen2" in name else "model.visual."
   assert start + "blocks.0.attn.qkv.weight" in theirs
 
 
@@ -254,7 +300,9 @@ def test_an_export_s_config_means_what_the_published_one_does(tmp_path, name):
       assert described[key] == wanted, key
 
 
-@pytest.mark.parametrize("name", ["Qwen2.5-VL-7B", "Qwen3-VL-4B", "Qwen3-VL-30B-A3B"])
+@pytest.mark.parametrize(
+  "name", ["Qwen2.5-VL-7B", "Qwen3-VL-4B", "Qwen3-VL-30B-A3B", "GLM-4.1V-9B"]
+)
 def test_the_published_models_are_cut_evenly(tmp_path, name):
   _, config = read_published(tmp_path, PUBLISHED[name][0])
   abstract = mllm.abstract(config)

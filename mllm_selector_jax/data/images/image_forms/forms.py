@@ -1,6 +1,7 @@
 """The forms by name: one line for each."""
 
 from mllm_selector_jax.data.images.image_forms.anyres_form import ANYRES
+from mllm_selector_jax.data.images.image_forms.glm_form import GLM4V
 from mllm_selector_jax.data.images.image_forms.idefics3_form import IDEFICS3
 from mllm_selector_jax.data.images.image_forms.image_layout import ImageForm
 from mllm_selector_jax.data.images.image_forms.internvl_form import INTERNVL
@@ -14,6 +15,7 @@ FORMS: dict[str, ImageForm] = {
   "internvl": INTERNVL,
   "anyres": ANYRES,
   "native": NATIVE,
+  "glm4v": GLM4V,
   "pixtral": PIXTRAL,
   "idefics3": IDEFICS3,
   "smolvlm": IDEFICS3,
