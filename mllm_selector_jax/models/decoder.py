@@ -12,8 +12,15 @@ from mllm_selector_jax.models import attention, cache, stack
 from mllm_selector_jax.models.activations import ACTIVATION_FNS
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.experts import Experts
 from mllm_selector_jax.models.layer_views import Views, make_views
-from mllm_selector_jax.models.lora import find_adapter, make_linear
+from mllm_selector_jax.models.lora import (
+  SHARED,
+  apply_layers,
+  find_adapter,
+  make_linear,
+  share_adapter,
+)
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.norms import OffsetRMSNorm
 from mllm_selector_jax.models.rotation import rotate, rotation_angles
@@ -63,20 +70,23 @@ def make_rms_norm(
 
 
 class DecoderBlock(nnx.Module):
-  """Grouped-query attention, then a gated MLP, each after an RMS norm.
+  """Grouped-query attention, then a gated MLP or several, each after an RMS norm.
 
-  Gemma has another norm after each of them.
+  Gemma has another norm after each of the two.
   """
 
   def __init__(
     self, config: DecoderConfig, lora: LoraConfig | None, dtype, rngs: nnx.Rngs
   ):
     width, mlp = config.width, config.mlp
+    heads, kv_heads = (n * config.head_dim for n in (config.heads, config.kv_heads))
     self.config = config
+    sharing = {layer for name in config.fused for layer in SHARED[name]}
 
-    def linear(inputs, outputs, bias=False):
+    def linear(name, inputs, outputs, bias=False):
+      own = None if name in sharing else lora
       kind = {"use_bias": bias, "dtype": dtype, "rngs": rngs}
-      return make_linear(inputs, outputs, lora, **kind)
+      return make_linear(inputs, outputs, own, **kind)
 
     def norm(size=width):
       return make_rms_norm(config, size, dtype, rngs)
@@ -87,14 +97,19 @@ class DecoderBlock(nnx.Module):
     if config.qk_norm:
       self.query_norm = norm(config.head_dim)
       self.key_norm = norm(config.head_dim)
-    self.query = linear(width, config.heads * config.head_dim, config.qkv_bias)
-    self.key = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
-    self.value = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
-    self.out = linear(config.heads * config.head_dim, width, config.out_bias)
+    self.query = linear("query", width, heads, config.qkv_bias)
+    self.key = linear("key", width, kv_heads, config.qkv_bias)
+    self.value = linear("value", width, kv_heads, config.qkv_bias)
+    self.out = linear("out", heads, width, config.out_bias)
     self.mlp_norm = norm()
-    self.gate = linear(width, mlp)
-    self.up = linear(width, mlp)
-    self.down = linear(mlp, width)
+    if config.experts:
+      self.experts = Experts(config, dtype, rngs)
+    else:
+      self.gate = linear("gate", width, mlp)
+      self.up = linear("up", width, mlp)
+      self.down = linear("down", mlp, width)
+    for name in config.fused:
+      share_adapter(self, name, lora, dtype)
 
   def __call__(
     self,
@@ -135,14 +150,18 @@ class DecoderBlock(nnx.Module):
     batch, length, width = x.shape
     # Two-dimensional matmuls: XLA on CPU runs them faster than batched ones.
     normed = self.attention_norm(x.reshape(-1, width))
-    query = self.query(normed).reshape(batch, length, config.heads, config.head_dim)
-    key = self.key(normed).reshape(batch, length, config.kv_heads, config.head_dim)
-    value = self.value(normed).reshape(key.shape)
+    query, key, value = (
+      layer.reshape(batch, length, -1, config.head_dim)
+      for layer in apply_layers(self, "qkv", normed)
+    )
     if config.qk_norm:
       query, key = self.query_norm(query), self.key_norm(key)
     if config.query_scale != 1.0:
       query = query * config.query_scale
-    return rotate(query, cos, sin), rotate(key, cos, sin), value
+    query, key = (
+      rotate(turned, cos, sin, config.rope.neighbours) for turned in (query, key)
+    )
+    return query, key, value
 
   def _finish(self, x, mixed, at=None) -> Float[Array, "..."]:
     """What follows the attention, of all positions or of those in `at`."""
@@ -157,13 +176,22 @@ class DecoderBlock(nnx.Module):
     added = self.out(mixed)
     if self.config.post_norms:
       added = self.attention_post_norm(added)
-    flat = flat + added
-    normed = self.mlp_norm(flat)
-    gate = ACTIVATION_FNS[self.config.activation](self.gate(normed))
-    added = self.down(gate * self.up(normed))
+    flat = self._add(flat, added)
+    added = self._feed(self.mlp_norm(flat))
     if self.config.post_norms:
       added = self.mlp_post_norm(added)
-    return (flat + added).reshape(shape)
+    return self._add(flat, added).reshape(shape)
+
+  def _add(self, x: jax.Array, added: jax.Array) -> jax.Array:
+    scale = self.config.residual_scale
+    return x + (added if scale == 1.0 else added * scale)
+
+  def _feed(self, normed: Float[Array, "n D"]) -> Float[Array, "n D"]:
+    """What the MLP, or the experts in its place, give."""
+    if self.config.experts:
+      return self.experts(normed)
+    gate, up = apply_layers(self, "gate_up", normed)
+    return self.down(ACTIVATION_FNS[self.config.activation](gate) * up)
 
 
 class Decoder(nnx.Module):
@@ -200,17 +228,19 @@ class Decoder(nnx.Module):
     at: Int[Array, "W n"] | None = None,
     axes: Int[Array, "B L 3"] | None = None,
     added: Float[Array, "deep B L D"] | None = None,
+    images: Int[Array, "B L"] | None = None,
   ) -> Float[Array, "..."]:
     """Hidden states [B L D], or with `at` those of these positions [W n D].
 
     With `added`, its first part is added to what leaves the first layer, and so on.
+    With `images`, tokens of one image see one another in both directions.
     """
     config = self.config.decoder
     remat = self.config.remat
 
     def see(window):
       layout = attention.Layout(segments, positions, prefixes, window)
-      return attention.make_attend(self.config.attention, layout)
+      return attention.make_attend(self.config.attention, self._link(layout, images))
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
 
@@ -219,12 +249,12 @@ class Decoder(nnx.Module):
 
     if at is None or not stack.is_unrolled(config.layers):
       x, _ = stack.run_numbered(self.layers, x, call, remat=remat)
-      return self.norm(x if at is None else gather_positions(x, at))
+      return self._leave(x if at is None else gather_positions(x, at))
     # What the last block adds elsewhere would be read by nobody.
     most = config.layers - 1
     x, _ = stack.run_numbered(self.layers, x, call, stop=most, remat=remat)
     x = stack.run_layer(self.layers, most, x, *views.pick(most), remat=remat, at=at)
-    return self.norm(add_part(x, added, most, at))
+    return self._leave(add_part(x, added, most, at))
 
   def read(
     self,
@@ -232,6 +262,7 @@ class Decoder(nnx.Module):
     lengths: Int[Array, " B"],
     axes: Int[Array, "B L 3"] | None = None,
     added: Float[Array, "deep B L D"] | None = None,
+    images: Int[Array, "B L"] | None = None,
   ) -> tuple[Float[Array, "B D"], Any]:
     """Reads prompts from their beginning; see `mllm.read`."""
     config = self.config.decoder
@@ -241,7 +272,7 @@ class Decoder(nnx.Module):
 
     def see(window):
       layout = attention.Layout(segments, positions, None, window)
-      return attention.make_attend("xla", layout)
+      return attention.make_attend("xla", self._link(layout, images))
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
     at = jnp.maximum(lengths - 1, 0)[:, None]
@@ -255,7 +286,7 @@ class Decoder(nnx.Module):
     x, kept = stack.run_keeping(self.layers, x, call)
     if not pruned:
       x = gather_positions(x, at)
-    return self.norm(x)[:, 0], kept
+    return self._leave(x)[:, 0], kept
 
   def extend(
     self,
@@ -280,7 +311,17 @@ class Decoder(nnx.Module):
 
     past = cache.pair(prompt, answer)
     x, answer = stack.run_keeping(self.layers, x, call, past)
-    return self.norm(x)[:, 0], answer
+    return self._leave(x)[:, 0], answer
+
+  def _leave(self, x: Float[Array, "..."]) -> jax.Array:
+    """What the head multiplies."""
+    normed = self.norm(jnp.asarray(x))
+    scale = self.config.decoder.output_scale
+    return normed if scale == 1.0 else normed * scale
+
+  def _link(self, layout: attention.Layout, images) -> attention.Layout:
+    """The layout in which tokens of one image see one another."""
+    return layout._replace(images=images, image_length=self.config.patches)
 
   def _make_views(self, positions, dtype, see) -> Views:
     """What each layer sees, and its cosines and sines in float32 or better."""

@@ -23,7 +23,11 @@ def _draw(
 ) -> np.ndarray:
   tower, _, rest = path.partition("/")
   kind = rest.rpartition("/")[2]
-  if kind == "scale" and tower == "decoder" and config.decoder.norm_offset:
+  offset = {
+    "decoder": config.decoder.norm_offset,
+    "projector": config.projector_norm == "offset_rms_norm",
+  }
+  if kind == "scale" and offset.get(tower):
     return np.zeros(shape, np.float32)
   if kind == "scale" or kind.endswith("_scale"):
     return np.ones(shape, np.float32)
@@ -33,11 +37,11 @@ def _draw(
     bound = np.float32(1 / math.sqrt(shape[-2]))
     return (2 * rng.random(shape, np.float32) - 1) * bound
   scale = EMBEDDING_SCALE
-  if kind == "kernel":
+  if kind == "kernel" or rest.startswith("layers/experts/"):
     scale = 1 / math.sqrt(shape[-2])
   if kind == "newline":
     scale = 1 / math.sqrt(shape[-1])  # as LLaVA-NeXT begins with it
-  if rest in ("layers/out/kernel", "layers/down/kernel"):
+  if rest in ("layers/out/kernel", "layers/down/kernel", "layers/experts/down"):
     # What is added to the residual stream starts small, the more layers the
     # smaller, so that a fresh tower of any depth begins near the identity.
     layers = config.vision.layers if tower == "vision" else config.decoder.layers

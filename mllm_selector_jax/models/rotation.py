@@ -11,7 +11,7 @@ from mllm_selector_jax.models.rope import Rope
 def rotation_angles(
   positions: Int[Array, "B L *axes"], head_dim: int, rope: Rope, dtype=jnp.float32
 ) -> tuple[Float[Array, "B L 1 h"], Float[Array, "B L 1 h"]]:
-  """Cosine and sine of each position's angles, h = head_dim / 2.
+  """Cosine and sine of each position's angles, h half of the channels that turn.
 
   Args:
     positions: of each token; with a last axis, those in time, row and column, of which
@@ -36,10 +36,27 @@ def rotate(
   x: Float[Array, "B L H d"],
   cos: Float[Array, "B L 1 h"],
   sin: Float[Array, "B L 1 h"],
+  neighbours: bool = False,
 ) -> Float[jax.Array, "B L H d"]:
-  """Turns the pairs (i, i + d/2) by their angles (RoFormer, Llama's pairing)."""
-  left, right = jnp.split(x.astype(cos.dtype), 2, axis=-1)
-  turned = jnp.concatenate(
-    [left * cos - right * sin, right * cos + left * sin], axis=-1
-  )
-  return turned.astype(x.dtype)
+  """Turns the first 2 h channels, in pairs, by their angles (RoFormer).
+
+  Args:
+    x: queries or keys.
+    cos, sin: of the angles of the h pairs.
+    neighbours: whether pairs are (2 i, 2 i + 1); otherwise (i, i + h), as Llama's.
+  """
+  pairs = cos.shape[-1]
+  wide = jnp.asarray(x).astype(cos.dtype)
+  wide, rest = wide[..., : 2 * pairs], wide[..., 2 * pairs :]
+  if neighbours:
+    left, right = wide[..., ::2], wide[..., 1::2]
+  else:
+    left, right = jnp.split(wide, 2, axis=-1)
+  turned = left * cos - right * sin, right * cos + left * sin
+  if neighbours:
+    joined = jnp.stack(turned, axis=-1).reshape(wide.shape)
+  else:
+    joined = jnp.concatenate(turned, axis=-1)
+  if rest.shape[-1]:
+    joined = jnp.concatenate([joined, rest], axis=-1)
+  return joined.astype(x.dtype)

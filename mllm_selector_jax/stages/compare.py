@@ -19,7 +19,7 @@ from mllm_selector_jax.pipeline.search.search_arms import read_own, search
 from mllm_selector_jax.pipeline.search.search_space import check_search
 from mllm_selector_jax.pipeline.select_arm import select_arm
 from mllm_selector_jax.pipeline.tune_arm import kept_rows, tune_arm
-from mllm_selector_jax.pipeline.tuning_recipe import recipe_config
+from mllm_selector_jax.pipeline.tuning_recipe import check_adapters, recipe_config
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run, plain
 from mllm_selector_jax.runs.times import keep_times, read_times
@@ -35,7 +35,7 @@ def compare(run: Run) -> None:
     candidates.check_names(run, **settings)
   check_search(run)
   check_tasks(run)
-  base_model.check_model(run)
+  check_adapters(base_model.check_model(run), run.cfg)
   if not plan.fresh_pools:
     first = run.at(run.workdir.at_seed(plan.seeds[0], False))
     make_pool(first)

@@ -43,14 +43,18 @@ def test_every_rule_is_of_use():
     decoder_qkv_bias=True,
     vision_patch_bias=True,
     vision_layer_scale=True,
-    projector_norm=True,
+    projector_norm="layer_norm",
     newline=True,
     lora=lora,
   )
   native = dataclasses.replace(packed.NATIVE, lora=lora)
   paths = [
     axes.path_name(path)
-    for config in (biased, native, packed.make_config(narrows=True, merge=2, lora=lora))
+    for config in (
+      *(biased, native, packed.make_config(narrows=True, merge=2, lora=lora)),
+      dataclasses.replace(packed.GATED, lora=lora),
+      packed.make_config(decoder_experts=4, decoder_experts_per_token=2),
+    )
     for path, _ in jax.tree_util.tree_leaves_with_path(mllm.abstract(config))
   ]
   for pattern, names in axes.RULES:

@@ -324,10 +324,10 @@ def test_a_strategy_that_does_not_keep_to_limits_is_named():
   options = SelectOptions("random", most="topic=3", least="topic=2")
   limits = sort_out(scores, groups, 0, options, bounded=False).limits
   free = select(scores, groups, 150, 0, SelectOptions("random"))
-  with pytest.raises(InputError, match="strategy mine keeps .* more than select.most"):
+  with pytest.raises(InputError, match=r"strategy mine keeps .* more than select.most"):
     limited.judge_limits(limits, free, "mine")
   few = select(scores, groups, 1, 0, SelectOptions("random"))
   with pytest.raises(
-    InputError, match="strategy mine keeps [01] .* fewer than .*least"
+    InputError, match=r"strategy mine keeps [01] .* fewer than .*least"
   ):
     limited.judge_limits(limits, few, "mine")

@@ -90,7 +90,7 @@ def test_explain_says_what_the_row_would_be_without_the_limit(select):
 
 
 def test_numbers_with_fractions_are_no_values(select):
-  with pytest.raises(InputError, match="select.most names 'loss', whose values are"):
+  with pytest.raises(InputError, match=r"select.most names 'loss', whose values are"):
     select(most="loss=2")
 
 

@@ -138,7 +138,7 @@ def test_entries_that_match_no_row_are_counted_up_to_a_share(pool, tmp_path, kin
   assert (found.missing, found.entries) == (1, 10)
   (note,) = found.notes
   assert note.startswith("entries that match no row of the pool: 1, of 10;")
-  with pytest.raises(InputError, match="select.reference") as refused:
+  with pytest.raises(InputError, match=r"select.reference") as refused:
     find(pool, path, 0.09)
   assert str(refused.value).endswith(
     "Of 10 entries 1 match no row (10.00%), and select.most_missing=0.09 allows 0."
@@ -172,6 +172,6 @@ def test_a_column_is_told_from_a_path(tmp_path, monkeypatch):
     assert split_score(text) == (text, "")
   (tmp_path / "a.json@score").write_text("[]")
   assert split_score("a.json@score") == ("a.json@score", "")
-  with pytest.raises(InputError, match="there is no file b.json"):
+  with pytest.raises(InputError, match=r"there is no file b.json"):
     read_references("b.json@score", "select.reference")
   np.testing.assert_equal(read_references("someone@host", "x")[0].inline, True)

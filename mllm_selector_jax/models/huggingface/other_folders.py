@@ -43,8 +43,8 @@ def describe_type(folder: Path, config: dict[str, Any]) -> str:
     f"supported are {', '.join(map(repr, FAMILIES))} (the Hugging Face form, such as"
     " llava-hf/llava-1.5-7b-hf), LLaVA's own checkpoints (with mm_vision_tower) and"
     f" InternVL's (internvl_chat), with {', '.join(DECODERS)} decoders and CLIP,"
-    " SigLIP, InternViT, DINOv2 or Pixtral towers; Qwen-VL has a decoder and a tower of"
-    " its own"
+    " SigLIP, InternViT, DINOv2 or Pixtral towers; Qwen-VL and GLM-4.1V have decoders"
+    " and towers of their own"
   )
   start = f"{path}: model_type is {kind!r}"
   if kind in OTHERS:

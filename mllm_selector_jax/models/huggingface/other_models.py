@@ -7,18 +7,15 @@ A family is taken out here when it gets a file in `model_families`.
 OTHERS = {
   "qwen2_5_omni": "which also hears and speaks; qwen2_5_vl can be run",
   "qwen3_omni_moe": "which also hears and speaks; qwen3_vl can be run",
-  "qwen3_vl_moe": "whose decoder sends each token to a few of many experts; the dense"
-  " models, qwen3_vl, can be run",
   "qwen3_5": "most of whose layers have linear attention; qwen3_vl can be run",
   "qwen3_5_moe": "most of whose layers have linear attention; qwen3_vl can be run",
-  "glm4v": "GLM-4.1V, whose decoder has four norms a layer and turns neighbouring"
-  " channels of the first half of each head alone, and whose tower interpolates"
-  " positions bicubically and merges patches by a convolution and a gated MLP",
-  "glm4v_moe": "GLM-4.5V, whose decoder sends each token to a few of many experts",
+  "glm4v_moe": "GLM-4.5V, whose decoder sends each token to a few of many experts;"
+  " GLM-4.1V, glm4v, can be run",
   "pixtral": "a Pixtral tower alone, which can be run only as a part of a whole Pixtral"
   " or Mistral 3",
   "paligemma": "whose prompt, image and text, is read in both directions, and only its"
-  " answer from left to right",
+  " answer from left to right, so that rows of one image cannot share it; gemma3 can be"
+  " run",
   "gemma3n": "whose layers have embeddings of their own for each token, and whose"
   " vision tower is a MobileNet",
   "gemma4": "whose layers have heads of two widths and, in the smaller models,"

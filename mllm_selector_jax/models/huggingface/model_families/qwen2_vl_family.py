@@ -86,18 +86,26 @@ def find_width(vision: Any) -> int:
 def read_text(config: Any, **fields: Any) -> DecoderConfig:
   """Our decoder config from the text config of Qwen2-VL or Qwen2.5-VL."""
   decoder = DECODERS["qwen2"](config, **fields)
-  return _turn_by_axes(decoder, config, SECTIONS, interleaved=False)
+  return turn_by_axes(decoder, config, SECTIONS, interleaved=False)
 
 
 def read_text_of_qwen3(config: Any, **fields: Any) -> DecoderConfig:
   """Our decoder config from the text config of Qwen3-VL."""
   decoder = DECODERS["qwen3"](config, **fields)
-  return _turn_by_axes(decoder, config, (24, 20, 20), interleaved=True)
+  return turn_by_axes(decoder, config, (24, 20, 20), interleaved=True)
 
 
-def _turn_by_axes(
+def turn_by_axes(
   decoder: DecoderConfig, config: Any, default: tuple[int, ...], interleaved: bool
 ) -> DecoderConfig:
+  """The decoder whose channels turn by time, row and column.
+
+  Args:
+    decoder: without these axes.
+    config: its transformers config.
+    default: the sections of channels where the config names none.
+    interleaved: as `Rope.interleaved`.
+  """
   sections = tuple(config.rope_parameters.get("mrope_section") or default)
   rope = dataclasses.replace(decoder.rope, sections=sections, interleaved=interleaved)
   return dataclasses.replace(decoder, rope=rope)
@@ -120,6 +128,7 @@ def describe_older(value: dict[str, Any]) -> dict[str, Any]:
   text = value["text_config"]
   rope = dict(text.pop("rope_parameters"))
   text["rope_theta"] = rope.pop("rope_theta")
+  rope.pop("partial_rotary_factor", None)  # which stands beside them
   text["rope_scaling"] = rope
   return value
 
