@@ -162,11 +162,11 @@ def select(
   """
   losses = read_column(losses, "losses", None)
   count = len(losses)
-  columns = {"loss": losses}
+  table = {"loss": losses}
   if accuracies is not None:
-    columns["accuracy"] = read_column(accuracies, "accuracies", count)
+    table["accuracy"] = read_column(accuracies, "accuracies", count)
   for name, values in (signals or {}).items():
-    columns[name] = read_column(values, f"signals[{name!r}]", count)
+    table[name] = read_column(values, f"signals[{name!r}]", count)
   lists = {"force_in": force_in, "leave_out": leave_out, "reference": reference}
   flags = {
     name: None if values is None else read_flags(values, name, count)
@@ -181,7 +181,7 @@ def select(
   labels = None if groups is None else read_labels(groups, "groups", count)
   kinds = None if classes is None else read_labels(classes, "classes", count)
   names = list(range(count)) if ids is None else read_ids(ids, count)
-  options.setdefault("bound", "mixture" if "accuracy" in columns else "quantile")
+  options.setdefault("bound", "mixture" if "accuracy" in table else "quantile")
   # Plug-ins that the caller names may be imported.
   trusted = {"strategy": strategy, "bound": options["bound"]}
   with plugins.trusting(trusted):
@@ -192,8 +192,8 @@ def select(
   if not finite.any():
     raise InputError(f"losses: none of {count:,} is a finite number.")
   for name in reads:
-    if name in columns:
-      finite &= np.isfinite(columns[name])
+    if name in table:
+      finite &= np.isfinite(table[name])
   rows = np.flatnonzero(finite)
 
   def pick(values: Any) -> Any:
@@ -202,7 +202,7 @@ def select(
   scores = Scores(
     necessity=losses[rows],
     key=hash_names(ids, names)[rows],
-    signals={name: values[rows] for name, values in columns.items()},
+    signals={name: values[rows] for name, values in table.items()},
     embeddings=pick(vectors),
     classes=_number(pick(kinds)),
     reference=pick(members),

@@ -43,8 +43,8 @@ def measure_files(run: Run, files: tuple[str, ...]) -> dict[str, Any]:
     The result of `measure_sets`; the entries of files also have `Listed.about`.
 
   Raises:
-    InputError: A file is missing, an entry matches no row of the pool, or none of the
-      rows has a score.
+    InputError: A file is missing, more than `select.most_missing` of its entries match
+      no row of the pool, or none of the rows has a score.
   """
   config = candidates.make_config(run, strategy=OBJECTIVE)
   seed = run.cfg.rng_seed
@@ -55,7 +55,8 @@ def measure_files(run: Run, files: tuple[str, ...]) -> dict[str, Any]:
   scored_run = run.at(workdirs[0]) if workdirs else run
   config, _ = name_rows(scored_run, config)
   eligible = candidates.read_eligible(scored_run, config, seed, embeddings=True)
-  listed = {name: read_listed(eligible, name, run.progress) for name in files}
+  allowed = run.cfg.select.most_missing
+  listed = {name: read_listed(eligible, name, run.progress, allowed) for name in files}
   result = measure_sets(
     run, eligible, {name: rows.kept for name, rows in listed.items()}, seed
   )
@@ -107,11 +108,19 @@ def measure_main(run: Run) -> None:
   run.make(workdir.measures, recipe, build)
 
 
-def read_listed(eligible: candidates.Eligible, name: str, watch: Watch) -> Listed:
+def read_listed(
+  eligible: candidates.Eligible, name: str, watch: Watch, most_missing: float = 0.0
+) -> Listed:
   """Find the eligible rows that a file names.
 
+  Args:
+    eligible: The eligible rows.
+    name: The file.
+    watch: Shows the progress if records of the pool have to be read.
+    most_missing: The share of the entries that may match no row of the pool.
+
   Raises:
-    InputError: The file is missing or empty, an entry matches no row of the pool, or
+    InputError: The file is missing or empty, more entries match no row of the pool, or
       none of the rows has a score.
   """
   option = f"--ids={name}"
@@ -120,7 +129,7 @@ def read_listed(eligible: candidates.Eligible, name: str, watch: Watch) -> Liste
   entries = read_references(name, "--ids")
   if not entries:
     raise InputError(f"{option}: the file names no id.")
-  match = find_rows(eligible.pool, entries, option, watch)
+  match = find_rows(eligible.pool, entries, option, watch, most_missing)
   kept = np.isin(eligible.rows, match.rows)
   if not kept.any():
     raise InputError(

@@ -166,3 +166,18 @@ def test_budgets_relative_to_a_reference():
   np.testing.assert_array_equal(fewer.kept, reference & ~left_out & np.isfinite(losses))
   with pytest.raises(ms.InputError, match="budget is 50%ref, a share of the rows"):
     ms.select(LOSSES, EMBEDDINGS, budget="50%ref")
+
+
+def test_limits_on_the_values_of_columns():
+  image = np.array([None if n % 10 == 0 else f"{n // 8}.png" for n in range(ROWS)])
+  columns = {"image": image.tolist(), "label": LABELS}
+  chosen = ms.select(
+    LOSSES, groups=LABELS, columns=columns, budget=90, most="image=1", least="label=9"
+  )
+  kept = image[chosen.rows]
+  shown = [name for name in kept if name is not None]
+  assert len(shown) == len(set(shown)) and len(chosen) == 90
+  assert min(np.unique(LABELS[chosen.rows], return_counts=True)[1]) >= 9
+  assert "passed over: its value is full" in chosen.reasons
+  with pytest.raises(ms.InputError, match=r"names the column 'topic'; there are image"):
+    ms.select(LOSSES, groups=LABELS, columns=columns, most={"topic": 1})

@@ -22,7 +22,8 @@ CASES = [
   {"groups": "source", "bound": "probe"},
   {"groups": "kmeans*source", "duplicates": 0.99},
   {"strategy": "d2"},
-  {"budget": "20%flops", "groups": "source"},
+  {"budget": "20%flops", "groups": "source", "most": "image=1, source=90%"},
+  {"within": "cover", "least": "source=2", "groups": "source"},
 ]
 
 
@@ -50,6 +51,7 @@ def test_a_card_is_enough_to_draw_again(published, capsys):
   assert "Dataset: pool.json" in (published / "README.md").read_text()
   config = found["config"]
   reads = config["strategy"] == "d2" or config["duplicates"] > 0
+  reads |= config["within"] == "cover"
   assert (published / "scores/embeddings").exists() == reads
   clustered = config["groups"] == "kmeans" and not reads
   assert (published / "clusters").exists() == clustered

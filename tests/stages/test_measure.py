@@ -124,6 +124,11 @@ def test_bad_lists_say_what_to_do(select, tmp_path):
       measured(select, file)
   file.write_text("\n".join([ids[0], *aside]))
   assert measured(select, file)["sets"][0]["unscored"] == len(set(aside)) > 0
+  file.write_text("\n".join([*ids[:9], "nobody"]))
+  line = measured(select, file, most_missing=0.1)["sets"][0]
+  assert line["rows"] >= 9 and "match no row of the pool: 1, of 10" in line["notes"][-1]
+  with pytest.raises(InputError, match=r"1 match no row .*most_missing=0.05 allows 0"):
+    measured(select, file, most_missing=0.05)
   with pytest.raises(InputError, match="there is no such file"):
     measured(select, tmp_path / "none.txt")
   with pytest.raises(InputError, match="no column id, row or hash; it has"):
