@@ -34,6 +34,7 @@ class Rope:
       column (M-RoPE, Qwen2-VL); empty where there is one position.
     interleaved: whether the pairs of the three take turns, as far as those of row and
       column go (Qwen3-VL); otherwise they follow each other.
+    share: of a head's channels that turn, the first ones (`partial_rotary_factor`).
   """
 
   theta: float = 10000.0
@@ -46,6 +47,7 @@ class Rope:
   truncate: bool = True
   sections: tuple[int, ...] = ()
   interleaved: bool = False
+  share: float = 1.0
 
   def __post_init__(self):
     if self.kind not in KINDS:
@@ -70,10 +72,29 @@ class Rope:
         f"rope: mrope_section is {list(self.sections)}; it must be three numbers, of"
         " time, row and column."
       )
+    if not 0 < self.share <= 1:
+      raise InputError(
+        f"rope: partial_rotary_factor is {self.share}; it must be above 0, at most 1."
+      )
+
+  def count_turned(self, head_dim: int) -> int:
+    """How many of a head's channels turn.
+
+    Raises:
+      InputError: they make no pairs.
+    """
+    turned = int(head_dim * self.share)
+    if turned < 2 or turned % 2:
+      raise InputError(
+        f"rope: partial_rotary_factor {self.share} of the {head_dim} channels of a head"
+        f" are {turned}, which must be even and not 0."
+      )
+    return turned
 
   def frequencies(self, head_dim: int) -> Float[np.ndarray, " h"]:
-    """Radians a position of each of the head_dim / 2 pairs, float64."""
-    plain = self.theta ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    """Radians a position of each pair of the channels that turn, float64."""
+    turned = self.count_turned(head_dim)
+    plain = self.theta ** -(np.arange(0, turned, 2, dtype=np.float64) / turned)
     if self.kind == "linear":
       return plain / self.factor
     if self.kind == "llama3":
@@ -82,18 +103,18 @@ class Rope:
       kept = np.clip((turns - self.low) / (self.high - self.low), 0, 1)
       return plain * (kept + (1 - kept) / self.factor)
     if self.kind == "yarn":
-      first, last = (self._channel(turns, head_dim) for turns in (self.high, self.low))
+      first, last = (self._channel(turns, turned) for turns in (self.high, self.low))
       if self.truncate:
         first, last = math.floor(first), math.ceil(last)
-      first, last = max(first, 0), min(last, head_dim - 1)
+      first, last = max(first, 0), min(last, turned - 1)
       last += 0.001 * (first == last)
-      places = np.arange(head_dim // 2)
+      places = np.arange(turned // 2)
       slowed = np.clip((places - first) / (last - first), 0, 1)
       return plain * (1 - slowed + slowed / self.factor)
     return plain
 
   def channel_axes(self, head_dim: int) -> Int[np.ndarray, " h"]:
-    """Returns which position each of the head_dim / 2 pairs turns by.
+    """Returns which position each pair of the channels that turn turns by.
 
     0 is the position in time, 1 in row, 2 in column.
 
@@ -101,11 +122,11 @@ class Rope:
       InputError: `sections` do not fit the head.
     """
     time, row, column = self.sections
-    pairs = head_dim // 2
+    pairs = self.count_turned(head_dim) // 2
     if time + row + column != pairs:
       raise InputError(
         f"rope: mrope_section {list(self.sections)} must add up to {pairs}, half of the"
-        f" {head_dim} channels of a head."
+        f" channels of a head that turn."
       )
     if not self.interleaved:
       return np.repeat(np.arange(3), self.sections)
@@ -114,10 +135,10 @@ class Rope:
     axes[2 : 3 * column : 3] = 2
     return axes
 
-  def _channel(self, turns: float, head_dim: int) -> float:
+  def _channel(self, turns: float, turned: int) -> float:
     """The pair that turns so often within the original context."""
     length = self.original / (turns * 2 * math.pi)
-    return head_dim * math.log(length) / (2 * math.log(self.theta))
+    return turned * math.log(length) / (2 * math.log(self.theta))
 
   @property
   def scale(self) -> float:

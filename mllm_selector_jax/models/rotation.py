@@ -11,7 +11,7 @@ from mllm_selector_jax.models.rope import Rope
 def rotation_angles(
   positions: Int[Array, "B L *axes"], head_dim: int, rope: Rope, dtype=jnp.float32
 ) -> tuple[Float[Array, "B L 1 h"], Float[Array, "B L 1 h"]]:
-  """Cosine and sine of each position's angles, h = head_dim / 2.
+  """Cosine and sine of each position's angles, h half of the channels that turn.
 
   Args:
     positions: of each token; with a last axis, those in time, row and column, of which
@@ -37,9 +37,11 @@ def rotate(
   cos: Float[Array, "B L 1 h"],
   sin: Float[Array, "B L 1 h"],
 ) -> Float[jax.Array, "B L H d"]:
-  """Turns the pairs (i, i + d/2) by their angles (RoFormer, Llama's pairing)."""
-  left, right = jnp.split(x.astype(cos.dtype), 2, axis=-1)
-  turned = jnp.concatenate(
-    [left * cos - right * sin, right * cos + left * sin], axis=-1
-  )
-  return turned.astype(x.dtype)
+  """Turns the pairs (i, i + h) of the first 2 h channels by their angles (RoFormer)."""
+  pairs = cos.shape[-1]
+  wide = jnp.asarray(x).astype(cos.dtype)
+  left, right = wide[..., :pairs], wide[..., pairs : 2 * pairs]
+  parts = [left * cos - right * sin, right * cos + left * sin]
+  if wide.shape[-1] > 2 * pairs:
+    parts.append(wide[..., 2 * pairs :])
+  return jnp.concatenate(parts, axis=-1).astype(x.dtype)
