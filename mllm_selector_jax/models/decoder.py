@@ -1,5 +1,6 @@
 """The decoder: from embeddings to final hidden states, and the head."""
 
+import functools
 from typing import Any
 
 import jax
@@ -11,8 +12,9 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, cache, stack
 from mllm_selector_jax.models.activations import ACTIVATION_FNS
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.decoder_config import FULL, LINEAR, DecoderConfig
 from mllm_selector_jax.models.layer_views import Views, make_views
+from mllm_selector_jax.models.linear_attention import DeltaMixer, Lineage, trace
 from mllm_selector_jax.models.lora import find_adapter, make_linear
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.norms import OffsetRMSNorm
@@ -68,6 +70,8 @@ class DecoderBlock(nnx.Module):
   Gemma has another norm after each of them.
   """
 
+  linear = False
+
   def __init__(
     self, config: DecoderConfig, lora: LoraConfig | None, dtype, rngs: nnx.Rngs
   ):
@@ -84,17 +88,22 @@ class DecoderBlock(nnx.Module):
     self.attention_norm = norm()
     if config.post_norms:
       self.attention_post_norm, self.mlp_post_norm = norm(), norm()
-    if config.qk_norm:
-      self.query_norm = norm(config.head_dim)
-      self.key_norm = norm(config.head_dim)
-    self.query = linear(width, config.heads * config.head_dim, config.qkv_bias)
-    self.key = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
-    self.value = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
-    self.out = linear(config.heads * config.head_dim, width, config.out_bias)
+    self._make_attention(linear, norm, lora, dtype, rngs)
     self.mlp_norm = norm()
     self.gate = linear(width, mlp)
     self.up = linear(width, mlp)
     self.down = linear(mlp, width)
+
+  def _make_attention(self, linear, norm, *_) -> None:
+    config, width = self.config, self.config.width
+    heads = config.heads * config.head_dim
+    if config.qk_norm:
+      self.query_norm = norm(config.head_dim)
+      self.key_norm = norm(config.head_dim)
+    self.query = linear(width, heads * (1 + config.output_gate), config.qkv_bias)
+    self.key = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
+    self.value = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
+    self.out = linear(heads, width, config.out_bias)
 
   def __call__(
     self,
@@ -109,40 +118,42 @@ class DecoderBlock(nnx.Module):
     With `at`, the output at these positions alone [W n D]: all are attended to, but
     only theirs go on. Positions are counted through the B / W rows of a shard.
     """
-    query, key, value = self._project(x, cos, sin)
-    return self._finish(x, attend(query, key, value), at)
+    query, key, value, gate = self._project(x, cos, sin)
+    return self._finish(x, _open(attend(query, key, value), gate), at)
 
   def read(
     self, x: Float[Array, "B L D"], cos, sin, attend: attention.Attend, at=None
   ) -> tuple[Float[Array, "..."], cache.Cache]:
     """The same, and the keys and values to be kept."""
-    query, key, value = self._project(x, cos, sin)
-    mixed = attend(query, key, value)
+    query, key, value, gate = self._project(x, cos, sin)
+    mixed = _open(attend(query, key, value), gate)
     return self._finish(x, mixed, at), cache.lay_out(key, value)
 
   def extend(
     self, x: Float[Array, "B 1 D"], cos, sin, bias, step, past: cache.Past
   ) -> tuple[Float[Array, "B 1 D"], cache.Cache]:
     """The output for one more token, and the layer's answers with it."""
-    query, key, value = self._project(x, cos, sin)
+    query, key, value, gate = self._project(x, cos, sin)
     past = past._replace(answer=cache.write(past.answer, key, value, step))
-    mixed = cache.make_attend(past, bias)(query)
+    mixed = _open(cache.make_attend(past, bias)(query), gate)
     return self._finish(x, mixed), past.answer
 
-  def _project(self, x, cos, sin) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Query, key and value, rotated."""
+  def _project(self, x, cos, sin) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
+    """Query and key, rotated; the value; the gate of what is attended to, or None."""
     config = self.config
     batch, length, width = x.shape
     # Two-dimensional matmuls: XLA on CPU runs them faster than batched ones.
     normed = self.attention_norm(x.reshape(-1, width))
-    query = self.query(normed).reshape(batch, length, config.heads, config.head_dim)
+    query, gate = self.query(normed).reshape(batch, length, config.heads, -1), None
+    if config.output_gate:
+      query, gate = jnp.split(query, 2, axis=-1)
     key = self.key(normed).reshape(batch, length, config.kv_heads, config.head_dim)
     value = self.value(normed).reshape(key.shape)
     if config.qk_norm:
       query, key = self.query_norm(query), self.key_norm(key)
     if config.query_scale != 1.0:
       query = query * config.query_scale
-    return rotate(query, cos, sin), rotate(key, cos, sin), value
+    return rotate(query, cos, sin), rotate(key, cos, sin), value, gate
 
   def _finish(self, x, mixed, at=None) -> Float[Array, "..."]:
     """What follows the attention, of all positions or of those in `at`."""
@@ -166,6 +177,36 @@ class DecoderBlock(nnx.Module):
     return (flat + added).reshape(shape)
 
 
+def _open(mixed: jax.Array, gate: jax.Array | None) -> jax.Array:
+  """What is attended to, through its gate."""
+  return mixed if gate is None else mixed * jax.nn.sigmoid(gate)
+
+
+class LinearBlock(DecoderBlock):
+  """The same with linear attention."""
+
+  linear = True
+
+  def _make_attention(self, linear, norm, *rest) -> None:
+    config = self.config
+    assert config.linear is not None, "these layers have sizes of their own"
+    self.mixer = DeltaMixer(config.linear, config.width, config.epsilon, *rest)
+    self.out = linear(config.linear.values, config.width)
+
+  def __call__(self, x, lineage: Lineage, at=None) -> Float[Array, "..."]:
+    return self._finish(x, self.mixer(self.attention_norm(x), lineage), at)
+
+  def read(self, x, lineage: Lineage, lengths, at=None):
+    """The same, and the state to be kept."""
+    mixed, state = self.mixer.read(self.attention_norm(x), lineage, lengths)
+    return self._finish(x, mixed, at), state
+
+  def extend(self, x, step, past: cache.State):
+    """The output for one more token, and the state after it."""
+    mixed, state = self.mixer.extend(self.attention_norm(x), past)
+    return self._finish(x, mixed), state
+
+
 class Decoder(nnx.Module):
   """Token embeddings, blocks, final norm and, unless tied, the head."""
 
@@ -175,11 +216,14 @@ class Decoder(nnx.Module):
     lora = find_adapter(config, "decoder")
     self.config = config
     self.token_embedding = nnx.Param(jnp.zeros((decoder.vocab, decoder.width)))
-    self.layers = stack.make_layers(
-      lambda rngs: DecoderBlock(decoder, lora, dtype, rngs),
-      decoder.layers,
-      rngs,
-    )
+    kinds = {
+      kind: functools.partial(block, decoder, lora, dtype)
+      for kind, block in ((FULL, DecoderBlock), (LINEAR, LinearBlock))
+    }
+    if decoder.order:
+      self.layers = stack.Mixed(kinds, decoder.order, rngs)
+    else:
+      self.layers = stack.make_layers(kinds[FULL], decoder.layers, rngs)
     self.norm = make_rms_norm(decoder, decoder.width, dtype, rngs)
     if not decoder.tied:
       self.head = nnx.Param(jnp.zeros((decoder.width, decoder.vocab)))
@@ -213,9 +257,11 @@ class Decoder(nnx.Module):
       return attention.make_attend(self.config.attention, layout)
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
+    if config.linear is not None:
+      views = views._replace(linear=(trace(segments, prefixes),))
 
     def call(layer, x, number):
-      return add_part(layer(x, *views.pick(number)), added, number)
+      return add_part(layer(x, *views.pick(number, layer.linear)), added, number)
 
     if at is None or not stack.is_unrolled(config.layers):
       x, _ = stack.run_numbered(self.layers, x, call, remat=remat)
@@ -223,7 +269,8 @@ class Decoder(nnx.Module):
     # What the last block adds elsewhere would be read by nobody.
     most = config.layers - 1
     x, _ = stack.run_numbered(self.layers, x, call, stop=most, remat=remat)
-    x = stack.run_layer(self.layers, most, x, *views.pick(most), remat=remat, at=at)
+    view = views.pick(most, most in config.linear_layers)
+    x = stack.run_layer(self.layers, most, x, *view, remat=remat, at=at)
     return self.norm(add_part(x, added, most, at))
 
   def read(
@@ -244,12 +291,15 @@ class Decoder(nnx.Module):
       return attention.make_attend("xla", layout)
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
+    if config.linear is not None:
+      lineage = trace(jnp.ones_like(segments), None, segments > 0)
+      views = views._replace(linear=(lineage, lengths))
     at = jnp.maximum(lengths - 1, 0)[:, None]
     pruned = stack.is_unrolled(config.layers)
 
     def call(layer, x, _, number, last):
       only = at if last and pruned else None
-      x, cache = layer.read(x, *views.pick(number), only)
+      x, cache = layer.read(x, *views.pick(number, layer.linear), only)
       return add_part(x, added, number, only), cache
 
     x, kept = stack.run_keeping(self.layers, x, call)
@@ -276,7 +326,7 @@ class Decoder(nnx.Module):
     views = self._make_views(positions, x.dtype, see)
 
     def call(layer, x, past, number, _):
-      return layer.extend(x, *views.pick(number), step, past)
+      return layer.extend(x, *views.pick(number, layer.linear), step, past)
 
     past = cache.pair(prompt, answer)
     x, answer = stack.run_keeping(self.layers, x, call, past)

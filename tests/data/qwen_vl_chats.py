@@ -57,7 +57,12 @@ QWEN3_VL = (
   "{{- '<|im_end|>\n' -}}{%- endif -%}{%- endfor -%}"
   "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
 )
-SOURCES = {"qwen2_vl": QWEN2_VL, "qwen2_5_vl": QWEN2_VL, "qwen3_vl": QWEN3_VL}
+SOURCES = {
+  "qwen2_vl": QWEN2_VL,
+  "qwen2_5_vl": QWEN2_VL,
+  "qwen3_vl": QWEN3_VL,
+  "qwen3_5": QWEN3_VL,
+}
 
 
 def make_qwen_tokenizer(source=None):

@@ -17,6 +17,7 @@ FAMILIES = {
   "qwen2_vl": transformers.Qwen2VLConfig,
   "qwen2_5_vl": transformers.Qwen2_5_VLConfig,
   "qwen3_vl": transformers.Qwen3VLConfig,
+  "qwen3_5": transformers.Qwen3_5Config,
 }
 TEXT = {
   "vocab_size": 320,
@@ -57,6 +58,25 @@ OWN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
       "out_hidden_size": 32,
     },
   ),
+  "qwen3_5": (
+    {
+      "num_hidden_layers": 4,
+      "head_dim": 16,
+      # Answers near 0 pass a norm, which makes rounding large where this is small.
+      "rms_norm_eps": 1e-2,
+      "linear_key_head_dim": 16,
+      "linear_value_head_dim": 12,
+      "linear_num_key_heads": 2,
+      "linear_num_value_heads": 4,
+    },
+    {
+      "depth": 3,
+      "hidden_size": 16,
+      "intermediate_size": 20,
+      "num_position_embeddings": 25,
+      "out_hidden_size": 32,
+    },
+  ),
 }
 SIDE = 8  # pixels along a tile
 PIXELS = (4 * SIDE**2, 24 * SIDE**2)  # of an image: 4 to 24 tokens
@@ -65,6 +85,16 @@ PIXELS = (4 * SIDE**2, 24 * SIDE**2)  # of an image: 4 to 24 tokens
 def rope(*sections: int) -> dict[str, Any]:
   """Rotary parameters with these sections of half a head."""
   return {"rope_type": "default", "rope_theta": 1e4, "mrope_section": list(sections)}
+
+
+def partial_rope(share: float, *sections: int) -> dict[str, Any]:
+  """The same where only that share of a head's channels turns."""
+  return {**rope(*sections), "partial_rotary_factor": share}
+
+
+def name_layers(kinds: str) -> list[str]:
+  """Layer types, from an "l" for each linear and an "f" for each full attention."""
+  return [{"l": "linear", "f": "full"}[kind] + "_attention" for kind in kinds]
 
 
 def make_hf_config(family: str, **overrides: Any) -> Any:
@@ -78,10 +108,12 @@ def make_hf_config(family: str, **overrides: Any) -> Any:
   }
   read = {key: value for key, value in overrides.items() if not key.startswith(part)}
   tied = read.pop("tie_word_embeddings", False)
-  sections = (1, 2, 1) if family == "qwen2_5_vl" else (2, 1, 1)
+  turned = rope(*((1, 2, 1) if family == "qwen2_5_vl" else (2, 1, 1)))
+  if family == "qwen3_5":
+    turned = partial_rope(0.5, 2, 1, 1)
   return FAMILIES[family](
     vision_config={**VISION, **vision, **seen},
-    text_config={**TEXT, "rope_parameters": rope(*sections), **text, **read},
+    text_config={**TEXT, "rope_parameters": turned, **text, **read},
     image_token_id=IMAGE,
     vision_start_token_id=IMAGE + 1,
     vision_end_token_id=IMAGE + 2,

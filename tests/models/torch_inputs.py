@@ -31,6 +31,11 @@ NATIVE = {
   "qwen2_5_vl": {"family": "qwen2_5_vl"},
   "qwen2_vl": {"family": "qwen2_vl"},
   "qwen3_vl": {"family": "qwen3_vl", "tie_word_embeddings": True},
+  "qwen3_5": {
+    "family": "qwen3_5",
+    "num_hidden_layers": 5,
+    "layer_types": tiny_qwen.name_layers("lflfl"),
+  },
   "pixtral": {"family": "pixtral", "decoder": "mistral"},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},
 }

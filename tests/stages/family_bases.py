@@ -24,6 +24,7 @@ FAMILIES = {
   "qwen2_vl": ("qwen2", "auto"),
   "qwen2_5_vl": ("qwen2", "auto"),
   "qwen3_vl": ("qwen3", "auto"),
+  "qwen3_5": ("qwen3_5_text", "auto"),
   "idefics3": ("llama", "auto"),
   "smolvlm": ("llama", "auto"),
 }

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mllm_selector_jax import types
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.decoder_config import split_kind
 from mllm_selector_jax.models.huggingface.tensor_names import (
   DECODERS,
   LEADING_AXES,
@@ -28,7 +29,8 @@ class Leaf:
     names: the tensors' canonical names; one a layer where layers are stacked.
     stacked: whether our array has a leading layer axis.
     ours: shape of one tensor in our layout, without the layer axis.
-    layout: "same", "transposed", "patch" (a convolution as one product), or "unfolded"
+    layout: "same", "transposed", "patch" (a convolution as one product), "depthwise" (a
+      convolution of each channel for itself), or "unfolded"
       (transposed, and theirs has the channels of merged patches one after the other,
       each of all patches; ours has the patches, each with all channels).
     leading: axes of size 1 that theirs has before ours.
@@ -64,6 +66,8 @@ class Leaf:
     if self.layout == "patch":
       # [width, channel, (frame,) row, column] to [(frame, row, column, channel), width]
       return np.moveaxis(array, (0, 1), (-1, -2)).reshape(-1, array.shape[0])
+    if self.layout == "depthwise":
+      return array[:, 0].T
     if self.layout == "unfolded":
       return array.reshape(len(array), -1, self._patches).T.reshape(self.ours)
     if self.leading:
@@ -76,6 +80,8 @@ class Leaf:
       side = round((len(array) / 3 / self.frames) ** 0.5)
       axes = (self.frames,) * (self.frames > 1) + (side, side, 3, -1)
       return np.moveaxis(array.reshape(axes), (-1, -2), (0, 1))
+    if self.layout == "depthwise":
+      return array.T[:, None]
     if self.layout == "unfolded":
       rows, width = array.shape
       return array.reshape(self._patches, -1, width).T.reshape(width, rows)
@@ -113,22 +119,31 @@ class Stored(NamedTuple):
 
 
 def _make_leaf(
-  path: str, shape: tuple[int, ...], known: dict[str, str], frames: int
+  path: str,
+  shape: tuple[int, ...],
+  known: dict[str, str],
+  frames: int,
+  order: tuple[str, ...],
 ) -> Leaf:
-  stem, _, kind = path.rpartition("/")
+  plain, own_kind = split_kind(path)
+  kind = path.rpartition("/")[2]
   stacked = "/layers/" in path
-  if kind in ("kernel", "scale", "bias"):
-    name = known[stem] + (".bias" if kind == "bias" else ".weight")
-  else:
-    name = known[path]
+  suffix = {"kernel": ".weight", "scale": ".weight", "bias": ".bias"}.get(kind, "")
+  # Layers of one kind may have names of their own for what others have, too.
+  stems = [p.rpartition("/")[0] if suffix else p for p in (path, plain)]
+  name = known[stems[0] if stems[0] in known else stems[1]] + suffix
   layout = "same"
   if path == "vision/patch_embedding/kernel":
     layout = "patch"
   elif path == "projector/narrow/kernel":
     layout = "unfolded"
+  elif kind == "convolution":
+    layout = "depthwise"
   elif kind in ("kernel", "head"):
     layout = "transposed"
-  layers = range(shape[0]) if stacked else (0,)
+  layers: Sequence[int] = range(shape[0]) if stacked else (0,)
+  if own_kind:
+    layers = [number for number, other in enumerate(order) if other == own_kind]
   names = tuple(name.replace("*", str(layer)) for layer in layers)
   leading = next((n for end, n in LEADING_AXES.items() if name.endswith(end)), 0)
   own = shape[1:] if stacked else shape
@@ -149,7 +164,9 @@ def list_leaves(config: MllmConfig) -> Iterator[Leaf]:
   }
   base = mllm.abstract(dataclasses.replace(config, lora=None))
   for path, leaf in jax.tree_util.tree_leaves_with_path(base):
-    yield _make_leaf(path_name(path), leaf.shape, known, config.vision.frames)
+    yield _make_leaf(
+      path_name(path), leaf.shape, known, config.vision.frames, config.decoder.order
+    )
 
 
 def list_stored(config: MllmConfig) -> list[Stored]:

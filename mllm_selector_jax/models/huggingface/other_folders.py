@@ -25,8 +25,8 @@ _NEAR = {
   "qwen3_omni_moe": "which also hears and speaks; qwen3_vl can be run",
   "qwen3_vl_moe": "whose decoder sends each token to a few of many experts; the dense"
   " models, qwen3_vl, can be run",
-  "qwen3_5": "most of whose layers have linear attention; qwen3_vl can be run",
-  "qwen3_5_moe": "most of whose layers have linear attention; qwen3_vl can be run",
+  "qwen3_5_moe": "whose decoder sends each token to a few of many experts; the dense"
+  " models, qwen3_5, can be run",
   "glm4v": "GLM-4.1V, whose decoder has four norms a layer and turns neighbouring"
   " channels of the first half of each head alone, and whose tower interpolates"
   " positions bicubically and merges patches by a convolution and a gated MLP",

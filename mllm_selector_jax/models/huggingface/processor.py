@@ -89,6 +89,7 @@ READERS: dict[str, tuple[str, _Read]] = {
   "qwen2_vl": ("Qwen2VLImageProcessor", read_qwen_options),
   "qwen2_5_vl": ("Qwen2VLImageProcessor", read_qwen_options),
   "qwen3_vl": ("Qwen2VLImageProcessor", read_qwen_options),
+  "qwen3_5": ("Qwen2VLImageProcessor", read_qwen_options),
   "mistral3": ("PixtralImageProcessor", read_pixtral_options),
   PIXTRAL: ("PixtralImageProcessor", read_pixtral_options),
   "idefics3": ("Idefics3ImageProcessor", read_idefics3_options),

@@ -64,6 +64,20 @@ CASES = {
     "family": "qwen3_vl",
     "vision_deepstack_visual_indexes": [],
   },
+  "qwen3.5": {"family": "qwen3_5"},
+  "qwen3.5, seven layers": {
+    "family": "qwen3_5",
+    "tie_word_embeddings": True,
+    "num_hidden_layers": 7,
+    "layer_types": tiny_qwen.name_layers("llfllfl"),
+  },
+  "qwen3.5, no period": {
+    "family": "qwen3_5",
+    "num_hidden_layers": 6,
+    "layer_types": tiny_qwen.name_layers("fllffl"),
+    "linear_conv_kernel_dim": 2,
+    "attention_bias": True,
+  },
 }
 
 

@@ -138,7 +138,7 @@ def test_another_family_is_named(tmp_path, config, words):
   [
     ("qwen3_vl_moe", "many experts; the dense models, qwen3_vl, can be run"),
     ("qwen2_5_omni", "hears and speaks; qwen2_5_vl can be run"),
-    ("qwen3_5", "linear attention; qwen3_vl can be run"),
+    ("qwen3_5_moe", "many experts; the dense models, qwen3_5, can be run"),
     ("glm4v", "GLM-4.1V, whose decoder has four norms a layer"),
     ("glm4v_moe", "GLM-4.5V, whose decoder sends each token to a few of many experts"),
     ("pixtral", "a Pixtral tower alone, which can be run only as a part of"),

@@ -1,5 +1,6 @@
 """The fields that the transformers configs of most decoders have in common."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -17,9 +18,12 @@ def read_rope(config: Any) -> Rope:
 
 def read_rope_fields(rope: dict[str, Any], longest: int) -> Rope:
   """A rotary embedding of a decoder that was made for rows of `longest` tokens."""
+  share = float(rope.get("partial_rotary_factor", 1.0))
+  return dataclasses.replace(_read_waves(rope, longest), share=share)
+
+
+def _read_waves(rope: dict[str, Any], longest: int) -> Rope:
   kind = rope.get("rope_type", "default")
-  if rope.get("partial_rotary_factor", 1.0) != 1.0:
-    raise InputError("text_config: partial_rotary_factor can only be 1")
   theta = float(rope.get("rope_theta") or 10000.0)
   if kind == "default":
     return Rope(theta)

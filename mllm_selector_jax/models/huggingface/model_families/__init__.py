@@ -17,6 +17,7 @@ from mllm_selector_jax.models.huggingface.model_families import (
   pixtral_family,
   qwen2_5_vl_family,
   qwen2_vl_family,
+  qwen3_5_family,
   qwen3_vl_family,
   vipllava_family,
 )
@@ -31,6 +32,7 @@ FAMILIES: dict[str, ModelFamily] = {
   "qwen2_vl": qwen2_vl_family.FAMILY,
   "qwen2_5_vl": qwen2_5_vl_family.FAMILY,
   "qwen3_vl": qwen3_vl_family.FAMILY,
+  "qwen3_5": qwen3_5_family.FAMILY,
   "mistral3": mistral3_family.FAMILY,
   "idefics3": idefics3_family.IDEFICS3,
   "smolvlm": idefics3_family.SMOLVLM,

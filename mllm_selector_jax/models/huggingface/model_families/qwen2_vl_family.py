@@ -86,16 +86,16 @@ def find_width(vision: Any) -> int:
 def read_text(config: Any, **fields: Any) -> DecoderConfig:
   """Our decoder config from the text config of Qwen2-VL or Qwen2.5-VL."""
   decoder = DECODERS["qwen2"](config, **fields)
-  return _turn_by_axes(decoder, config, SECTIONS, interleaved=False)
+  return turn_by_axes(decoder, config, SECTIONS, interleaved=False)
 
 
 def read_text_of_qwen3(config: Any, **fields: Any) -> DecoderConfig:
   """Our decoder config from the text config of Qwen3-VL."""
   decoder = DECODERS["qwen3"](config, **fields)
-  return _turn_by_axes(decoder, config, (24, 20, 20), interleaved=True)
+  return turn_by_axes(decoder, config, (24, 20, 20), interleaved=True)
 
 
-def _turn_by_axes(
+def turn_by_axes(
   decoder: DecoderConfig, config: Any, default: tuple[int, ...], interleaved: bool
 ) -> DecoderConfig:
   sections = tuple(config.rope_parameters.get("mrope_section") or default)
