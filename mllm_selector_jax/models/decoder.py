@@ -10,28 +10,18 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, cache, stack
-from mllm_selector_jax.models.activations import ACTIVATION_FNS
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.models.decoder_config import FULL, LINEAR, DecoderConfig
+from mllm_selector_jax.models.decoder_block import (
+  DecoderBlock,
+  LinearBlock,
+  gather_positions,
+  make_rms_norm,
+)
+from mllm_selector_jax.models.decoder_config import FULL, LINEAR
 from mllm_selector_jax.models.layer_views import Views, make_views
-from mllm_selector_jax.models.linear_attention import DeltaMixer, Lineage, trace
-from mllm_selector_jax.models.lora import find_adapter, make_linear
-from mllm_selector_jax.models.lora_options import LoraConfig
-from mllm_selector_jax.models.norms import OffsetRMSNorm
-from mllm_selector_jax.models.rotation import rotate, rotation_angles
-
-
-def gather_positions(
-  hidden: Float[Array, "B L D"], at: Int[Array, "W n"]
-) -> Float[Array, "W n D"]:
-  """The hidden states at the given positions of each shard of rows.
-
-  Args:
-    hidden: of packed rows.
-    at: positions counted through the B / W rows of a shard, end to end.
-  """
-  shards = hidden.reshape(len(at), -1, hidden.shape[-1])
-  return jnp.take_along_axis(shards, at[..., None], axis=1)
+from mllm_selector_jax.models.linear_attention import trace
+from mllm_selector_jax.models.lora import find_adapter
+from mllm_selector_jax.models.rotation import rotation_angles
 
 
 def add_part(
@@ -54,157 +44,6 @@ def add_part(
   if at is not None:
     part = gather_positions(part, at)
   return x + jnp.where(number < len(added), part, 0).astype(x.dtype)
-
-
-def make_rms_norm(
-  config: DecoderConfig, width: int, dtype, rngs: nnx.Rngs
-) -> nnx.RMSNorm:
-  """An RMS norm of the decoder's kind over so many channels."""
-  kind = OffsetRMSNorm if config.norm_offset else nnx.RMSNorm
-  return kind(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
-
-
-class DecoderBlock(nnx.Module):
-  """Grouped-query attention, then a gated MLP, each after an RMS norm.
-
-  Gemma has another norm after each of them.
-  """
-
-  linear = False
-
-  def __init__(
-    self, config: DecoderConfig, lora: LoraConfig | None, dtype, rngs: nnx.Rngs
-  ):
-    width, mlp = config.width, config.mlp
-    self.config = config
-
-    def linear(inputs, outputs, bias=False):
-      kind = {"use_bias": bias, "dtype": dtype, "rngs": rngs}
-      return make_linear(inputs, outputs, lora, **kind)
-
-    def norm(size=width):
-      return make_rms_norm(config, size, dtype, rngs)
-
-    self.attention_norm = norm()
-    if config.post_norms:
-      self.attention_post_norm, self.mlp_post_norm = norm(), norm()
-    self._make_attention(linear, norm, lora, dtype, rngs)
-    self.mlp_norm = norm()
-    self.gate = linear(width, mlp)
-    self.up = linear(width, mlp)
-    self.down = linear(mlp, width)
-
-  def _make_attention(self, linear, norm, *_) -> None:
-    config, width = self.config, self.config.width
-    heads = config.heads * config.head_dim
-    if config.qk_norm:
-      self.query_norm = norm(config.head_dim)
-      self.key_norm = norm(config.head_dim)
-    self.query = linear(width, heads * (1 + config.output_gate), config.qkv_bias)
-    self.key = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
-    self.value = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
-    self.out = linear(heads, width, config.out_bias)
-
-  def __call__(
-    self,
-    x: Float[Array, "B L D"],
-    cos: Float[Array, "B L 1 h"],
-    sin: Float[Array, "B L 1 h"],
-    attend: attention.Attend,
-    at: Int[Array, "W n"] | None = None,
-  ) -> Float[Array, "..."]:
-    """The block's output [B L D].
-
-    With `at`, the output at these positions alone [W n D]: all are attended to, but
-    only theirs go on. Positions are counted through the B / W rows of a shard.
-    """
-    query, key, value, gate = self._project(x, cos, sin)
-    return self._finish(x, _open(attend(query, key, value), gate), at)
-
-  def read(
-    self, x: Float[Array, "B L D"], cos, sin, attend: attention.Attend, at=None
-  ) -> tuple[Float[Array, "..."], cache.Cache]:
-    """The same, and the keys and values to be kept."""
-    query, key, value, gate = self._project(x, cos, sin)
-    mixed = _open(attend(query, key, value), gate)
-    return self._finish(x, mixed, at), cache.lay_out(key, value)
-
-  def extend(
-    self, x: Float[Array, "B 1 D"], cos, sin, bias, step, past: cache.Past
-  ) -> tuple[Float[Array, "B 1 D"], cache.Cache]:
-    """The output for one more token, and the layer's answers with it."""
-    query, key, value, gate = self._project(x, cos, sin)
-    past = past._replace(answer=cache.write(past.answer, key, value, step))
-    mixed = _open(cache.make_attend(past, bias)(query), gate)
-    return self._finish(x, mixed), past.answer
-
-  def _project(self, x, cos, sin) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
-    """Query and key, rotated; the value; the gate of what is attended to, or None."""
-    config = self.config
-    batch, length, width = x.shape
-    # Two-dimensional matmuls: XLA on CPU runs them faster than batched ones.
-    normed = self.attention_norm(x.reshape(-1, width))
-    query, gate = self.query(normed).reshape(batch, length, config.heads, -1), None
-    if config.output_gate:
-      query, gate = jnp.split(query, 2, axis=-1)
-    key = self.key(normed).reshape(batch, length, config.kv_heads, config.head_dim)
-    value = self.value(normed).reshape(key.shape)
-    if config.qk_norm:
-      query, key = self.query_norm(query), self.key_norm(key)
-    if config.query_scale != 1.0:
-      query = query * config.query_scale
-    return rotate(query, cos, sin), rotate(key, cos, sin), value, gate
-
-  def _finish(self, x, mixed, at=None) -> Float[Array, "..."]:
-    """What follows the attention, of all positions or of those in `at`."""
-    batch, length, width = x.shape
-    shape, flat = x.shape, x.reshape(-1, width)
-    mixed = mixed.reshape(batch * length, -1)
-    if at is not None:
-      shape = (*at.shape, width)
-      flat = gather_positions(x, at).reshape(-1, width)
-      mixed = gather_positions(mixed.reshape(batch, length, -1), at)
-      mixed = mixed.reshape(len(flat), -1)
-    added = self.out(mixed)
-    if self.config.post_norms:
-      added = self.attention_post_norm(added)
-    flat = flat + added
-    normed = self.mlp_norm(flat)
-    gate = ACTIVATION_FNS[self.config.activation](self.gate(normed))
-    added = self.down(gate * self.up(normed))
-    if self.config.post_norms:
-      added = self.mlp_post_norm(added)
-    return (flat + added).reshape(shape)
-
-
-def _open(mixed: jax.Array, gate: jax.Array | None) -> jax.Array:
-  """What is attended to, through its gate."""
-  return mixed if gate is None else mixed * jax.nn.sigmoid(gate)
-
-
-class LinearBlock(DecoderBlock):
-  """The same with linear attention."""
-
-  linear = True
-
-  def _make_attention(self, linear, norm, *rest) -> None:
-    config = self.config
-    assert config.linear is not None, "these layers have sizes of their own"
-    self.mixer = DeltaMixer(config.linear, config.width, config.epsilon, *rest)
-    self.out = linear(config.linear.values, config.width)
-
-  def __call__(self, x, lineage: Lineage, at=None) -> Float[Array, "..."]:
-    return self._finish(x, self.mixer(self.attention_norm(x), lineage), at)
-
-  def read(self, x, lineage: Lineage, lengths, at=None):
-    """The same, and the state to be kept."""
-    mixed, state = self.mixer.read(self.attention_norm(x), lineage, lengths)
-    return self._finish(x, mixed, at), state
-
-  def extend(self, x, step, past: cache.State):
-    """The output for one more token, and the state after it."""
-    mixed, state = self.mixer.extend(self.attention_norm(x), past)
-    return self._finish(x, mixed), state
 
 
 class Decoder(nnx.Module):

@@ -236,8 +236,8 @@ def advance(
   shared = state.shape[1] // key.shape[1]
   query, key = (jnp.repeat(x, shared, axis=1)[..., None, :] for x in (query, key))
   with jax.default_matmul_precision("highest"):
-    state = state * jnp.exp(decay)[..., None, None]
+    state = jnp.exp(decay)[..., None, None] * state
     held = (key @ state)[..., 0, :]
     new = write[..., None] * (value - held)
     state = state + jnp.swapaxes(key, -1, -2) * new[..., None, :]
-    return (query @ state)[..., 0, :], state
+    return (query @ state)[..., 0, :], jnp.asarray(state)

@@ -73,7 +73,7 @@ def convolve(
   The last of the kernel's rows is of the token itself.
   """
   taps, length = len(kernel), x.shape[1]
-  mixed = x * kernel[-1][None, None]
+  mixed = jnp.asarray(x) * kernel[-1][None, None]
   place = jnp.arange(length)[None]
   for back in range(1, min(taps, length)):
     near = lineage.offset >= back

@@ -60,9 +60,9 @@ def _split(layers: nnx.Module) -> tuple[dict[str, Any], dict[str, Any], list[str
   if not isinstance(layers, Mixed):
     graph, arrays = nnx.split(layers)
     return {"": graph}, {"": arrays}, [""] * len(jax.tree.leaves(arrays)[0])
-  split = {kind: nnx.split(getattr(layers, kind)) for kind in layers.order}
-  graphs, arrays = ({k: pair[n] for k, pair in split.items()} for n in (0, 1))
-  return graphs, arrays, list(layers.order)
+  split: dict[str, Any] = {k: nnx.split(getattr(layers, k)) for k in layers.order}
+  graphs = {kind: graph for kind, (graph, _) in split.items()}
+  return graphs, {kind: own for kind, (_, own) in split.items()}, list(layers.order)
 
 
 def _pick(arrays: dict[str, Any], order: Sequence[str], number: int) -> Any:

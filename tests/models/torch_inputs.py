@@ -33,8 +33,8 @@ NATIVE = {
   "qwen3_vl": {"family": "qwen3_vl", "tie_word_embeddings": True},
   "qwen3_5": {
     "family": "qwen3_5",
-    "num_hidden_layers": 5,
-    "layer_types": tiny_qwen.name_layers("lflfl"),
+    "num_hidden_layers": 6,
+    "layer_types": tiny_qwen.name_layers("lfflff"),
   },
   "pixtral": {"family": "pixtral", "decoder": "mistral"},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},

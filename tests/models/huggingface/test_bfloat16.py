@@ -51,7 +51,7 @@ def compute_theirs(folder, config, examples, dtype):
   results = {}
   for item, (sample, tiles) in examples.items():
     sizes = torch_inputs.find_sizes(item)
-    images = torch_inputs.make_inputs(model, config, tiles, sizes)
+    images = torch_inputs.make_inputs(model, config, tiles, sizes, sample.tokens)
     if images:
       images["pixel_values"] = images["pixel_values"].to(dtype)
     tokens = torch.tensor(sample.tokens[None], dtype=torch.long)
@@ -70,7 +70,7 @@ def measure(first, second):
   return np.sqrt(np.mean(distance**2)), np.abs(distance).max()
 
 
-@pytest.mark.parametrize("family", torch_inputs.TILED)
+@pytest.mark.parametrize("family", [*torch_inputs.TILED, "qwen3_5"])
 def test_bfloat16_is_as_near_to_float32_as_transformers_is(tmp_path, family):
   base = torch_inputs.make_base(tmp_path / "base", family)
   config = huggingface.read_config(base)

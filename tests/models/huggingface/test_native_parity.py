@@ -261,9 +261,22 @@ def overrides(draw):
     found["vision_num_position_embeddings"] = one(1, 16, 49)
     found["attention_bias"] = draw(st.booleans())
     found["head_dim"] = one(8, 12)
-  pairs = found.get("head_dim", 8) // 2
+  share = 1.0
+  if family == "qwen3_5":
+    kinds = draw(st.lists(st.sampled_from("lf"), min_size=layers, max_size=layers))
+    kinds[one(*range(layers))] = "f"
+    found |= {
+      "layer_types": tiny_qwen.name_layers("".join(kinds)),
+      "linear_conv_kernel_dim": one(1, 3, 4),
+      "linear_num_value_heads": one(2, 6),
+      "vision_num_position_embeddings": one(16, 49),
+      "head_dim": one(8, 16),
+    }
+    share = one(0.5, 0.75)
+  pairs = round(share * found.get("head_dim", 8)) // 2
   row, column = (draw(st.integers(0, pairs // 3)) for _ in range(2))
-  found["rope_parameters"] = tiny_qwen.rope(pairs - row - column, row, column)
+  sections = pairs - row - column, row, column
+  found["rope_parameters"] = tiny_qwen.partial_rope(share, *sections)
   return found
 
 

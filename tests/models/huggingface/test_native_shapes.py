@@ -144,6 +144,53 @@ QWEN3 = {
   "vision_end_token_id": 151653,
   "vision_start_token_id": 151652,
 }
+# The sizes that transformers gives a model by default, with a fitting tower.
+QWEN3_5 = {
+  "architectures": ["Qwen3_5ForConditionalGeneration"],
+  "image_token_id": 248056,
+  "model_type": "qwen3_5",
+  "text_config": {
+    "head_dim": 256,
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "layer_types": 8 * (3 * ["linear_attention"] + ["full_attention"]),
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 128,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+    "linear_value_head_dim": 128,
+    "model_type": "qwen3_5_text",
+    "num_attention_heads": 16,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-06,
+    "rope_parameters": {
+      "mrope_interleaved": True,
+      "mrope_section": [11, 11, 10],
+      "partial_rotary_factor": 0.25,
+      "rope_theta": 10000000,
+      "rope_type": "default",
+    },
+    "vocab_size": 248320,
+  },
+  "tie_word_embeddings": False,
+  "video_token_id": 248057,
+  "vision_config": {
+    "depth": 27,
+    "hidden_act": "gelu_pytorch_tanh",
+    "hidden_size": 1152,
+    "in_channels": 3,
+    "intermediate_size": 4304,
+    "num_heads": 16,
+    "num_position_embeddings": 2304,
+    "out_hidden_size": 4096,
+    "patch_size": 16,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+  },
+  "vision_end_token_id": 248054,
+  "vision_start_token_id": 248053,
+}
 # config.json as it is published, and the parameters that the files hold.
 PUBLISHED = {
   "Qwen2-VL-2B": (
@@ -163,6 +210,7 @@ PUBLISHED = {
     8_292_166_656,
   ),
   "Qwen3-VL-4B": (QWEN3, 4_437_815_808),
+  "Qwen3.5": (QWEN3_5, 9_409_813_744),
 }
 
 
@@ -219,7 +267,7 @@ def test_an_export_s_config_means_what_the_published_one_does(tmp_path, name):
       assert described[key] == wanted, key
 
 
-@pytest.mark.parametrize("name", ["Qwen2.5-VL-7B", "Qwen3-VL-4B"])
+@pytest.mark.parametrize("name", ["Qwen2.5-VL-7B", "Qwen3-VL-4B", "Qwen3.5"])
 def test_the_published_models_are_cut_evenly(tmp_path, name):
   _, config = read_published(tmp_path, PUBLISHED[name][0])
   abstract = mllm.abstract(config)
