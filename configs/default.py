@@ -208,6 +208,12 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.select.duplicates = 0.0
   cfg.select.floor = 0.2  # the least of a group, as a share of its proportional share
   cfg.select.cap = 1.0  # the most of a group, as a share of its rows
+  # The most rows that are kept of each value of a column, such as "image=2" or
+  # "image=2, source=10%" (of the rows of each source). The columns are image (by its
+  # content), and those of select.groups. Further rows of a value are passed over.
+  cfg.select.most = config_dict.placeholder(object)
+  # The least rows of each value that has so many, likewise; they are reserved first.
+  cfg.select.least = config_dict.placeholder(object)
   # How rows are chosen inside a group: uniform (at random), sample (at random, with a
   # preference for high necessity) or top (the highest necessity).
   cfg.select.within = "uniform"
@@ -221,7 +227,13 @@ def get_config() -> ml_collections.ConfigDict:
   # The mixture that you train on today: rows of the pool, given as in force_in, which
   # `compare` makes the arm `reference`. Budgets can be relative to its number of rows:
   # "50%ref". Rows that are set aside or left out do not count.
+  # A selection that others published is given in the same way. With "FILE@COLUMN", its
+  # rows have scores, in that column of the entries, and the strategy `reference` takes
+  # the highest first ("FILE@-COLUMN": the lowest).
   cfg.select.reference = config_dict.placeholder(object)
+  # The share of the reference's entries that may match no row of the pool. They are
+  # counted and left out.
+  cfg.select.most_missing = 0.0
   # Further selections from the same scores, one for each budget and lambda (`sweep/`);
   # each is also an arm, which `--arm` can name.
   cfg.select.sweep = ml_collections.ConfigDict()
@@ -297,7 +309,13 @@ def get_config() -> ml_collections.ConfigDict:
   # Further arms with other settings of `select`, each with a name:
   # "open: bound=none; flat: kl_weight=100, floor=0", or a dict of dicts.
   cfg.compare.variants = config_dict.placeholder(object)
-  # The budgets, as in select.budget, separated by commas.
+  # Selections that others published, each with a name: "icons=icons.json,
+  # less=less.csv@influence", in the forms of select.reference. Each is an arm of its
+  # own number of rows, beside random rows of that number; with scores, it is an arm of
+  # every budget.
+  cfg.compare.published = config_dict.placeholder(object)
+  # The budgets, as in select.budget, separated by commas; also "100%icons", relative to
+  # the number of rows of a published selection.
   cfg.compare.budgets = config_dict.FieldReference("5%,20%,50%", field_type=object)
   # The seeds (rng_seed) of which every arm is made once, separated by commas.
   cfg.compare.seeds = config_dict.FieldReference("0,1,2", field_type=object)

@@ -37,6 +37,7 @@ class Rules:
   heads: str | None = "tensor"
   kv_heads: str | None = "tensor"
   mlp: str | None = "tensor"
+  experts: str | None = "tensor"
   patch: str | None = None
   rank: str | None = "fsdp"
 

@@ -129,6 +129,8 @@ class ImageTokens(NamedTuple):
     tags: by row and column of a tile, ids before its features, in forms that mark
       tiles.
     below: ids between the last row of tiles and the tile of the whole image.
+    mark: the one id that a chat template writes for an image instead, if it does.
+    around: texts before and after an image, tokenised with the text beside them.
   """
 
   image: int
@@ -138,6 +140,8 @@ class ImageTokens(NamedTuple):
   between: tuple[int, ...] = ()
   tags: tuple[tuple[tuple[int, ...], ...], ...] = ()
   below: tuple[int, ...] = ()
+  mark: int | None = None
+  around: tuple[str, str] = ("", "")
 
   @property
   def marks(self) -> tuple[int, ...]:
@@ -149,6 +153,8 @@ class ImageTokens(NamedTuple):
   @property
   def written(self) -> tuple[int, ...]:
     """What a chat template writes for an image."""
+    if self.mark is not None:
+      return (self.mark,)
     return (*self.begin, self.image, *self.end) if self.templated else (self.image,)
 
 
@@ -312,7 +318,8 @@ class ImageOptions:
     rotate: turn the image as its EXIF entry says before anything else.
     tile_several: cut images into tiles also in rows that have several images.
     min_pixels, max_pixels: bounds of an image of the form "native", whose tiles are the
-      squares of its own resolution.
+      squares of its own resolution; of the form "glm4v", of two frames that both are
+      the image.
     longest_edge: bound of the sides of an image of the form "pixtral", or the longer
       side of one of the forms "idefics3" and "smolvlm", in pixels.
     split: whether an image of these two forms is cut into tiles.

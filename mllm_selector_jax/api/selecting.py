@@ -1,18 +1,27 @@
 """Selects rows from plain arrays, for users who score with a tool of their own."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax import plugins
+from mllm_selector_jax.api.plain_arrays import (
+  hash_names,
+  read_column,
+  read_flags,
+  read_ids,
+  read_integers,
+  read_labels,
+  read_matrix,
+)
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.selection.eligibility import Scores
+from mllm_selector_jax.selection.limits import make_column
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
@@ -96,6 +105,7 @@ def select(
   leave_out: Any = None,
   reference: Any = None,
   classes: Any = None,
+  columns: Mapping[str, Any] | None = None,
   **options: Any,
 ) -> Selected:
   """Selects the rows to keep by their losses.
@@ -132,9 +142,11 @@ def select(
       loss is not finite do not count.
     classes: [N] the class of each row, such as its source, as a number or a name,
       inside which losses are then ranked.
+    columns: [N] columns by name whose values `most` and `least` limit, such as
+      `columns={"image": paths}` with `most={"image": 2}`; None is no value.
     **options: fields of `selection.options.SelectOptions`, such as `kl_weight`,
-      `target`, `bound`, `floor` and `cap`. By default the bound is "mixture" with
-      accuracies and "quantile" without them.
+      `target`, `bound`, `floor`, `cap`, `most` and `least`. By default the bound is
+      "mixture" with accuracies and "quantile" without them.
 
   Returns:
     The kept rows, with a reason for every row.
@@ -148,16 +160,16 @@ def select(
     >>> chosen = ms.select([0.1, 2.0, 1.5, 0.2], groups=["a", "a", "b", "b"], budget=2)
     >>> small = dataset.select(chosen.rows)  # of a `datasets.Dataset`
   """
-  losses = _read_column(losses, "losses", None)
+  losses = read_column(losses, "losses", None)
   count = len(losses)
   columns = {"loss": losses}
   if accuracies is not None:
-    columns["accuracy"] = _read_column(accuracies, "accuracies", count)
+    columns["accuracy"] = read_column(accuracies, "accuracies", count)
   for name, values in (signals or {}).items():
-    columns[name] = _read_column(values, f"signals[{name!r}]", count)
+    columns[name] = read_column(values, f"signals[{name!r}]", count)
   lists = {"force_in": force_in, "leave_out": leave_out, "reference": reference}
   flags = {
-    name: None if values is None else _read_flags(values, name, count)
+    name: None if values is None else read_flags(values, name, count)
     for name, values in lists.items()
   }
   if (members := flags["reference"]) is not None:
@@ -165,10 +177,10 @@ def select(
     if flags["leave_out"] is not None:
       members &= ~flags["leave_out"]
   amount = budgets.relate(budget, None if members is None else int(members.sum()))
-  vectors = None if embeddings is None else _read_matrix(embeddings, count)
-  labels = None if groups is None else _read_labels(groups, "groups", count)
-  kinds = None if classes is None else _read_labels(classes, "classes", count)
-  names = list(range(count)) if ids is None else _read_ids(ids, count)
+  vectors = None if embeddings is None else read_matrix(embeddings, count)
+  labels = None if groups is None else read_labels(groups, "groups", count)
+  kinds = None if classes is None else read_labels(classes, "classes", count)
+  names = list(range(count)) if ids is None else read_ids(ids, count)
   options.setdefault("bound", "mixture" if "accuracy" in columns else "quantile")
   # Plug-ins that the caller names may be imported.
   trusted = {"strategy": strategy, "bound": options["bound"]}
@@ -189,15 +201,19 @@ def select(
 
   scores = Scores(
     necessity=losses[rows],
-    key=_hash_names(ids, names)[rows],
+    key=hash_names(ids, names)[rows],
     signals={name: values[rows] for name, values in columns.items()},
     embeddings=pick(vectors),
     classes=_number(pick(kinds)),
     reference=pick(members),
-    mflops=pick(None if flops is None else _read_integers(flops, "flops", count, 1e6)),
-    tokens=pick(None if tokens is None else _read_integers(tokens, "tokens", count)),
+    mflops=pick(None if flops is None else read_integers(flops, "flops", count, 1e6)),
+    tokens=pick(None if tokens is None else read_integers(tokens, "tokens", count)),
     forced_in=pick(flags["force_in"]),
     left_out=pick(flags["leave_out"]),
+    columns={
+      name: make_column(pick(read_labels(values, f"columns[{name!r}]", count)))
+      for name, values in (columns or {}).items()
+    },
   )
   grouped = _make_groups(pick(labels), scores, settings, seed)
   with plugins.trusting(trusted):
@@ -256,94 +272,3 @@ def _describe(
     warnings=chosen.warnings,
     details=chosen,
   )
-
-
-def _to_numpy(values: Any) -> np.ndarray:
-  """Converts an array of any library, a nested list or an Arrow column to numpy."""
-  if hasattr(values, "to_pylist"):  # pyarrow
-    values = values.to_pylist()
-  elif hasattr(values, "detach"):  # torch
-    values = values.detach().cpu()
-    values = values.float() if values.is_floating_point() else values
-  elif not hasattr(values, "__array__"):  # a column of `datasets`, or a list
-    values = list(values)
-  return np.asarray(values)
-
-
-def _check_length(values: np.ndarray, name: str, count: int | None) -> None:
-  if count is not None and len(values) != count:
-    raise InputError(
-      f"{name} has {len(values):,} entries, but there are {count:,} losses."
-    )
-
-
-def _read_column(values: Any, name: str, count: int | None) -> Float[np.ndarray, " N"]:
-  try:
-    column = _to_numpy(values).astype(np.float64)
-  except (TypeError, ValueError) as error:
-    raise InputError(f"{name} must be numbers: {error}.") from error
-  if column.ndim != 1 or not len(column):
-    raise InputError(
-      f"{name} has the shape {column.shape}; it must be [N], one number for each row."
-    )
-  _check_length(column, name, count)
-  return column
-
-
-def _read_matrix(values: Any, count: int) -> Float[np.ndarray, "N D"]:
-  try:
-    matrix = _to_numpy(values).astype(np.float32)
-  except (TypeError, ValueError) as error:
-    raise InputError(f"embeddings must be numbers: {error}.") from error
-  if matrix.ndim != 2 or not matrix.shape[1]:
-    raise InputError(
-      f"embeddings has the shape {matrix.shape}; it must be [N, D], one vector for each"
-      " row."
-    )
-  _check_length(matrix, "embeddings", count)
-  return matrix
-
-
-def _read_labels(values: Any, name: str, count: int) -> np.ndarray:
-  labels = _to_numpy(values)
-  if labels.ndim != 1:
-    raise InputError(f"{name} has the shape {labels.shape}; it must be [N].")
-  _check_length(labels, name, count)
-  return labels if labels.dtype.kind in "iub" else labels.astype(object)
-
-
-def _read_integers(
-  values: Any, name: str, count: int, unit: float = 1
-) -> Int[np.ndarray, " N"]:
-  column = _read_column(values, name, count)
-  column = column if unit == 1 else np.ceil(column / unit)
-  if not (np.isfinite(column).all() and (column == np.floor(column)).all()):
-    raise InputError(f"{name} must be whole numbers.")
-  return column.astype(np.int64)
-
-
-def _read_flags(values: Any, name: str, count: int) -> Bool[np.ndarray, " N"]:
-  flags = _to_numpy(values)
-  if flags.dtype != bool or flags.ndim != 1:
-    raise InputError(f"{name} must be [N] booleans, one for each row.")
-  _check_length(flags, name, count)
-  return flags
-
-
-def _read_ids(values: Any, count: int) -> list[Any]:
-  ids = _to_numpy(values).tolist()
-  if len(ids) != count:
-    raise InputError(f"ids has {len(ids):,} entries, but there are {count:,} losses.")
-  if len(set(ids)) != count:
-    raise InputError(
-      f"ids: {count - len(set(ids)):,} of {count:,} repeat an earlier one; give each"
-      " row an id of its own, or none at all."
-    )
-  return ids
-
-
-def _hash_names(ids: Any, names: list[Any]) -> UInt64[np.ndarray, " N"]:
-  """Returns the 64-bit keys of the draws: hashes of the ids, or of row numbers."""
-  kind = "row" if ids is None else "id"
-  digests = (hashlib.sha256(f"{kind} {name}".encode()).digest()[:8] for name in names)
-  return np.array([int.from_bytes(digest, "big") for digest in digests], np.uint64)

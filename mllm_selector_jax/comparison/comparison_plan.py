@@ -1,13 +1,20 @@
 """Reads the arms of a comparison from cfg.compare, before anything is made."""
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import yaml
 
 from mllm_selector_jax import listing
+from mllm_selector_jax.comparison.published import (
+  NAME,
+  check_published,
+  has_scores,
+  parse_budget,
+  read_published,
+  split_budget,
+)
 from mllm_selector_jax.inputs.drawn_demo import is_drawn
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import strategies as table
@@ -16,10 +23,11 @@ from mllm_selector_jax.types import InputError
 RANDOM, FULL, WHOLE = table.CONTROL, "full", "100%"
 REFERENCE = table.REFERENCE
 MATCHES = ("epochs", "steps")
-VARIANT = re.compile(r"[A-Za-z0-9_.]+")
 # The keys of cfg.select that a variant may not set: they are not settings of a single
 # selection, or are the same for all arms.
-NOT_VARIED = ("budget", "control", "reference", "rounds", "search", "sweep")
+NOT_VARIED = (
+  *("budget", "control", "reference", "most_missing", "rounds", "search", "sweep"),
+)
 
 
 class Arm(NamedTuple):
@@ -36,6 +44,9 @@ class Arm(NamedTuple):
 
 POOL = Arm(FULL, WHOLE)
 INCUMBENT = Arm(REFERENCE, "100%ref")  # the rows of select.reference
+NO_LIMITS = {"most": None, "least": None}
+# Of lists of rows that are what they are: no row is added to them or held out.
+GIVEN = {"force_in": None, "development": 0.0, **NO_LIMITS}
 BASELINES = (POOL, INCUMBENT)  # arms that are the same at every budget
 
 
@@ -50,6 +61,8 @@ class Plan(NamedTuple):
     fresh_pools: whether each seed draws a demo pool of its own.
     variants: the settings of each variant by its name, which is the `strategy` of its
       arms. The setting "strategy" is the name of the strategy that it varies.
+    published: the file of each published selection by its name, which is the `strategy`
+      of its arms.
   """
 
   arms: tuple[Arm, ...]
@@ -57,20 +70,35 @@ class Plan(NamedTuple):
   match: str
   fresh_pools: bool
   variants: Mapping[str, Mapping[str, Any]] = {}
+  published: Mapping[str, str] = {}
 
   def strategy(self, arm: Arm) -> str:
     """Returns the name in `selection.strategies` of an arm's strategy."""
     if arm.strategy == FULL:
       return RANDOM
+    if arm.strategy in self.published:
+      return REFERENCE
     return self.variants.get(arm.strategy, {}).get("strategy", arm.strategy)
 
   def changes(self, arm: Arm) -> dict[str, Any]:
     """Returns the settings of cfg.select in which an arm differs from the config."""
-    if arm == INCUMBENT:  # it is what it is: no row is added to it or held out from it
-      return {"force_in": None, "development": 0.0}
+    if arm == INCUMBENT:
+      return dict(GIVEN)
+    if arm == POOL:
+      return dict(NO_LIMITS)
     settings = dict(self.variants.get(arm.strategy, {}))
     settings.pop("strategy", None)
+    if name := split_budget(arm.budget)[1]:
+      settings["reference"] = self.published[name]
+    if file := self.published.get(arm.strategy):
+      settings |= (
+        {"reference": file} if has_scores(file) else {**GIVEN, "reference": file}
+      )
     return settings
+
+  def budget(self, arm: Arm) -> str:
+    """Returns an arm's budget as `select.budget` writes it."""
+    return split_budget(arm.budget)[0]
 
   def longest(self) -> Arm:
     """Returns the arm whose steps all arms take if `match` is "steps".
@@ -128,24 +156,35 @@ def read_plan(cfg: Any) -> Plan:
     )
   controls = (RANDOM, FULL, REFERENCE)
   others = [name for name in (*strategies, *variants) if name not in controls]
+  published = read_published(section.published)
+  check_published(
+    published, budget_texts, (*strategies, *variants, *table.LOOKUP.list_names(), FULL)
+  )
   baselines = [POOL] if section.full else []
   baselines += [INCUMBENT] if cfg.select.reference else []
+  others += [name for name, file in published.items() if has_scores(file)]
   arms = [Arm(name, text) for text in budget_texts for name in (RANDOM, *others)]
-  arms = baselines + arms
-  return Plan(tuple(arms), seeds, section.match, bool(section.fresh_pools), variants)
+  for name, file in published.items():
+    if not has_scores(file):
+      arms += [Arm(kind, f"100%{name}") for kind in (name, RANDOM)]
+  arms = list(dict.fromkeys(baselines + arms))
+  fresh_pools = bool(section.fresh_pools)
+  return Plan(tuple(arms), seeds, section.match, fresh_pools, variants, published)
 
 
 def _check_reference(
   cfg: Any, strategies: list[str], budget_texts: list[str], seeds: tuple[int, ...]
 ) -> None:
   """Raises InputError if a reference is missing, or stands for several pools."""
-  if cfg.select.reference:
+  if cfg.select.reference or cfg.compare.published:
     if cfg.compare.fresh_pools and len(seeds) > 1:
+      option = "select.reference" if cfg.select.reference else "compare.published"
       raise InputError(
-        "select.reference names rows of one pool, and compare.fresh_pools draws"
+        f"{option} names rows of one pool, and compare.fresh_pools draws"
         f" {len(seeds)} pools, one for each of compare.seeds. Make a comparison of each"
-        " seed, with a reference and a workdir of its own."
+        " seed, with lists and a workdir of its own."
       )
+  if cfg.select.reference:
     return
   if REFERENCE in strategies:
     raise InputError(
@@ -153,7 +192,8 @@ def _check_reference(
       " is not given; give it as --config.select.reference=FILE."
     )
   for text in budget_texts:
-    budgets.relate(text, None, "compare.budgets")
+    if not split_budget(text)[1]:
+      budgets.relate(text, None, "compare.budgets")
 
 
 def _read_variants(value: Any, cfg: Any) -> dict[str, dict[str, Any]]:
@@ -166,7 +206,7 @@ def _read_variants(value: Any, cfg: Any) -> dict[str, dict[str, Any]]:
     where = f"compare.variants has {name!r}"
     if name in variants:
       raise InputError(f"{where} twice; give each variant a name of its own.")
-    if not VARIANT.fullmatch(name) or name in (FULL, *table.LOOKUP.list_names()):
+    if not NAME.fullmatch(name) or name in (FULL, *table.LOOKUP.list_names()):
       raise InputError(
         f"{where}, which is a strategy or cannot be a folder's name; name a variant by"
         " letters, digits, dots and underscores."
@@ -260,8 +300,8 @@ def _refuse_repeats(strategies: list[str], budget_texts: list[str], seed: int) -
       )
   known: dict[tuple, str] = {}
   for text in budget_texts:
-    budget = budgets.parse(text, "compare.budgets")
-    before = known.setdefault((budget.kind, budget.amount), text)
+    name, budget = parse_budget(text, "compare.budgets")
+    before = known.setdefault((name, budget.kind, budget.amount), text)
     if before is not text or budget_texts.count(text) > 1:
       folder = Arm(strategies[0], before).name(seed)
       raise InputError(

@@ -80,6 +80,7 @@ def summarise(run: Run, plan: Plan) -> dict[str, Any]:
       "match": plan.match,
       "fresh_pools": plan.fresh_pools,
       "variants": plan.variants,
+      "published": plan.published,
     },
     "arms": lines,
     "tasks_left_out": sorted(set.union(*task_sets) - shared),

@@ -84,6 +84,7 @@ def find_costs(
           **arm._asdict(),
           "seed": seed,
           "samples": samples,
+          "published": arm.strategy in plan.published,
           **_find_search_costs(current, arm, held_out, times, folder),
           "bound_flops": heldout_models.read_flops(current, held_out),
           "bound_seconds": heldout_models.add_seconds(times, held_out, f"{folder}/"),
@@ -146,6 +147,8 @@ def tabulate(seeds: Sequence[dict], arms: Sequence[dict]) -> list[dict[str, Any]
     shared = seed_costs[line["seed"]]
     arm = Arm(line["strategy"], line["budget"])
     is_control = arm.strategy == RANDOM or arm in BASELINES
+    # What a published selection cost its authors is not known.
+    is_control |= line.get("published", False)
     entry: dict[str, Any] = {}
     for kind in KINDS:
       parts = [line["select_seconds"]] if kind == "seconds" else [0.0]

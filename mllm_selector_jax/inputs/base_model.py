@@ -101,14 +101,19 @@ def read_encoder(run: Run) -> conversation.Encoder:
   )
 
 
-def check_model(run: Run) -> None:
-  """Refuses a base whose files do not fit, before anything long is begun."""
+def check_model(run: Run) -> MllmConfig:
+  """Refuses a base whose files do not fit, before anything long is begun.
+
+  Returns:
+    The base's configuration.
+  """
   read_encoder(run)
   path = base_path(run)
   config = huggingface.read_config(path)
   check_mesh(run, config)
   check_length(run, config)
   huggingface.check_weights(path, config)
+  return config
 
 
 def check_length(run: Run, config: MllmConfig) -> None:

@@ -1,6 +1,9 @@
 """Reads lists of rows and target shares, from the config or from files."""
 
+import csv
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +15,17 @@ from mllm_selector_jax.data.pool.likeness import read_likeness
 from mllm_selector_jax.data.pool.sources import as_text
 from mllm_selector_jax.types import InputError, Record
 
-SUFFIXES = (".txt", ".json", ".jsonl", ".parquet")  # a value with one is a file
+SUFFIXES = (
+  ".txt",
+  ".json",
+  ".jsonl",
+  ".csv",
+  ".tsv",
+  ".parquet",
+)  # a value with one is a file
 _COLUMNS = ("id", "row", "hash", "kept")
+_TABLES = {".csv": "excel", ".tsv": "excel-tab"}  # dialects of `csv` by suffix
+_WITH_SCORE = re.compile(r"(.+)@(-?\w[\w ]*)")
 
 
 class Reference(NamedTuple):
@@ -27,6 +39,7 @@ class Reference(NamedTuple):
     image: `likeness.Likeness.image` of such an entry.
     inline: Whether the id comes from the config or the command line, and may therefore
       be several ids separated by commas.
+    score: By how much others prefer the row, if the list has scores.
   """
 
   id: str | None = None
@@ -35,6 +48,7 @@ class Reference(NamedTuple):
   text: bytes | None = None
   image: str | None = None
   inline: bool = False
+  score: float | None = None
 
 
 def read_references(value: Any, option: str) -> list[Reference]:
@@ -43,14 +57,17 @@ def read_references(value: Any, option: str) -> list[Reference]:
   A file has one id per line, or is one that `id_list` writes, or is JSON (a list of ids
   or of records), JSONL, Parquet or another pool format. If a Parquet file has a column
   `kept`, only the rows that it marks count. An entry may hold a row number and a hash
-  beside the id, or be a whole record.
+  beside the id, or be a whole record. A file in CSV (`.csv`, or `.tsv` with tabs) has a
+  header with `id`, `row` or `hash`.
 
   Args:
-    value: The list, string or path.
+    value: The list, string or path. A path may be followed by "@" and the column of
+      the entries' scores, which "-" before its name inverts.
     option: Name of the option, for error messages.
 
   Raises:
-    InputError: The file does not exist, or is in none of these formats.
+    InputError: The file does not exist, is in none of these formats, or an entry has
+      no score where a column is named.
   """
   if isinstance(value, int) and not isinstance(value, bool):
     return [Reference(str(value))]
@@ -59,10 +76,23 @@ def read_references(value: Any, option: str) -> list[Reference]:
   if not isinstance(value, str):
     return list(_read_values(list(value), option))
   if not _is_file(value):
+    path, column = split_score(value)
+    if column:
+      if not _is_file(path):
+        raise InputError(f"{option}={value}: there is no file {path}.")
+      return list(_read_file(Path(path), f"{option}={path}", column))
     if Path(value).suffix in SUFFIXES:
       raise InputError(f"{option}={value}: there is no such file.")
     return [Reference(value, inline=True)]
   return list(_read_file(Path(value), f"{option}={value}"))
+
+
+def split_score(value: str) -> tuple[str, str]:
+  """Split "FILE@COLUMN" into the file and the column of scores, which may be empty."""
+  match = _WITH_SCORE.fullmatch(value)
+  if not match or _is_file(value) or not Path(match[1]).suffix:
+    return value, ""
+  return match[1], match[2]
 
 
 def _is_file(value: str) -> bool:
@@ -72,10 +102,18 @@ def _is_file(value: str) -> bool:
     return False
 
 
-def _read_file(path: Path, source: str) -> Iterator[Reference]:
+def _read_file(path: Path, source: str, column: str = "") -> Iterator[Reference]:
   try:
     if not path.stat().st_size:
       return iter(())
+    if dialect := _TABLES.get(path.suffix):
+      with open(path, encoding="utf-8-sig", newline="") as file:
+        lines = csv.DictReader(file, dialect=dialect)
+        if {"id", "row", "hash"} & set(lines.fieldnames or ()):
+          filled = [{k: v for k, v in line.items() if v} for line in lines]
+          return _read_values(filled, source, column)
+      if column:
+        raise InputError(f"{source}: the first line names no column id, row or hash.")
     if id_list.is_id_list(path):
       return (
         Reference(line.id, line.row, line.hash or None)
@@ -83,24 +121,27 @@ def _read_file(path: Path, source: str) -> Iterator[Reference]:
       )
     form = formats.find_format(str(path))
     if form is formats.ParquetFile:
-      return _read_parquet(path, source)
+      return _read_parquet(path, source, column)
     if form is not formats.JsonFile:
-      return _read_records(form(str(path)).records(), source)
+      return _read_records(form(str(path)).records(), source, column)
     with open(path, "rb") as file:
       first = file.read(4096).removeprefix(b"\xef\xbb\xbf").split()
     start = b"".join(first[:2])[:2]
     if start[:1] == b"{" or start == b"[{":
-      return _read_records(_name_errors(records.read_records(path), source), source)
+      named = _name_errors(records.read_records(path), source)
+      return _read_records(named, source, column)
     text = path.read_text("utf-8-sig")
     if start[:1] == b"[":
-      return _read_values(json.loads(text), source)
-  except ValueError as error:
+      return _read_values(json.loads(text), source, column)
+  except (ValueError, csv.Error) as error:
     if isinstance(error, InputError):
       raise
     raise InputError(
-      f"{source}: not a text file, or incomplete JSON ({error})."
+      f"{source}: not a text file, or incomplete JSON or CSV ({error})."
     ) from error
-  return (Reference(line) for line in text.split("\n") if line.strip())
+  return _read_values(
+    [line for line in text.split("\n") if line.strip()], source, column
+  )
 
 
 def _name_errors(raw_records: Iterable[Record], source: str) -> Iterator[Record]:
@@ -110,35 +151,61 @@ def _name_errors(raw_records: Iterable[Record], source: str) -> Iterator[Record]
     raise InputError(f"{source}: incomplete JSON ({error})") from error
 
 
-def _read_values(values: list[Any], source: str) -> Iterator[Reference]:
+def _read_values(
+  values: list[Any], source: str, column: str = ""
+) -> Iterator[Reference]:
   for number, value in enumerate(values):
     if isinstance(value, dict):
-      yield _refer(Record(0, 0, value), number, source)
+      yield _refer(Record(0, 0, value), number, source, column)
+    elif column:
+      raise _no_score(number, source, column)
     elif isinstance(value, str | int | float):
       yield Reference(as_text(value))
     else:
       raise _empty_entry(number, source)
 
 
-def _read_records(raw_records: Iterable[Record], source: str) -> Iterator[Reference]:
+def _read_records(
+  raw_records: Iterable[Record], source: str, column: str = ""
+) -> Iterator[Reference]:
   for number, record in enumerate(raw_records):
     if record.value is None:
       raise InputError(f"{source}: entry {number} is damaged ({record.detail}).")
-    yield _refer(record, number, source)
+    yield _refer(record, number, source, column)
 
 
-def _refer(record: Record, number: int, source: str) -> Reference:
+def _refer(record: Record, number: int, source: str, column: str = "") -> Reference:
   label, value = record.value.get("id"), record.value
+  score = _read_score(value, number, source, column) if column else None
   name = record.id if label is None else as_text(label)
   if (likeness := read_likeness(record)) is not None:
     # Ignore fields `row` and `hash` of a record: they belong to its data set.
-    return Reference(name, text=likeness.text, image=likeness.image)
+    return Reference(name, text=likeness.text, image=likeness.image, score=score)
   row, digest = value.get("row"), value.get("hash")
+  if isinstance(row, str) and row.isascii() and row.isdecimal():  # in CSV
+    row = int(row)
   row = row if isinstance(row, int) and not isinstance(row, bool) else None
   digest = digest if isinstance(digest, str) and digest else None
   if name is None and row is None and digest is None:
     raise _empty_entry(number, source)
-  return Reference(name, row, digest)
+  return Reference(name, row, digest, score=score)
+
+
+def _read_score(value: Any, number: int, source: str, column: str) -> float:
+  try:
+    score = float(value[column.removeprefix("-")])
+  except (KeyError, TypeError, ValueError) as error:
+    raise _no_score(number, source, column) from error
+  if not math.isfinite(score):
+    raise _no_score(number, source, column)
+  return -score if column.startswith("-") else score
+
+
+def _no_score(number: int, source: str, column: str) -> InputError:
+  return InputError(
+    f"{source}: entry {number} has no finite number in the column"
+    f" {column.removeprefix('-')!r}, which was named as that of the scores."
+  )
 
 
 def _empty_entry(number: int, source: str) -> InputError:
@@ -149,7 +216,7 @@ def _empty_entry(number: int, source: str) -> InputError:
   )
 
 
-def _read_parquet(path: Path, source: str) -> Iterator[Reference]:
+def _read_parquet(path: Path, source: str, column: str) -> Iterator[Reference]:
   import pyarrow as pa
   import pyarrow.parquet as pq
 
@@ -159,20 +226,22 @@ def _read_parquet(path: Path, source: str) -> Iterator[Reference]:
       file = formats.ParquetFile(str(path))
       if read_likeness(next(file.records())) is not None:
         kept = (r for r in file.records() if r.value is None or r.value.get("kept", 1))
-        return _read_records(kept, source)
+        return _read_records(kept, source, column)
     if not {"id", "row", "hash"} & set(names):
       raise InputError(
         f"{source}: the Parquet file has no column id, row or hash; it has"
         f" {', '.join(names[:20])}."
       )
-    table = pq.read_table(path, columns=[name for name in _COLUMNS if name in names])
+    wanted = dict.fromkeys((*_COLUMNS, column.removeprefix("-")))
+    table = pq.read_table(path, columns=[name for name in wanted if name in names])
     if "kept" in names:
       table = table.filter(table["kept"].cast(pa.bool_()))
   except (pa.ArrowException, OSError) as error:
     raise InputError(f"{source}: the Parquet file is damaged ({error}).") from error
   lines = table.to_pylist()
   return (
-    _refer(Record(0, 0, line), number, source) for number, line in enumerate(lines)
+    _refer(Record(0, 0, line), number, source, column)
+    for number, line in enumerate(lines)
   )
 
 

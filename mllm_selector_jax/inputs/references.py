@@ -8,26 +8,26 @@ rows that have it; if there are several, a note says so.
 
 import collections
 import contextlib
-import csv
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
-from mllm_selector_jax import listing
 from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.data.pool.text_column import Text
 from mllm_selector_jax.inputs.alike import Alike, Watch
+from mllm_selector_jax.inputs.entry_texts import (
+  describe_counts,
+  name_entry,
+  read_bare,
+  split_text,
+)
 from mllm_selector_jax.inputs.lists import Reference
 from mllm_selector_jax.types import InputError
 
 SHOWN = 5  # entries that an error message names
-EXACT = (
-  "To be exact, give row numbers or hashes beside the ids, as exports/ids/ids.txt and"
-  " selection.parquet have them."
-)
 
 
 class Rows(NamedTuple):
@@ -37,13 +37,18 @@ class Rows(NamedTuple):
     rows: Pool row numbers, ascending, each once.
     entries: Number of entries in the list.
     repeated: Number of entries whose rows were all named by earlier entries.
-    notes: Sentences about uncertain matches.
+    notes: Sentences about uncertain and missing matches.
+    missing: Number of entries that match no row.
+    scores: The score of each row, the highest if several entries name it; None if the
+      list has none.
   """
 
   rows: Int[np.ndarray, " K"]
   entries: int
   repeated: int = 0
   notes: tuple[str, ...] = ()
+  missing: int = 0
+  scores: Float[np.ndarray, " K"] | None = None
 
 
 @contextlib.contextmanager
@@ -56,6 +61,7 @@ def find_rows(
   entries: Sequence[Reference],
   option: str,
   watch: Watch = _watch_nothing,
+  most_missing: float | None = None,
 ) -> Rows:
   """Find the rows that the entries of a list refer to.
 
@@ -67,14 +73,16 @@ def find_rows(
     entries: The entries, from `lists.read_references`.
     option: Name of the option that gave the list, for messages.
     watch: Shows the progress if records of the pool have to be read.
+    most_missing: The share of the entries that may match no row, the setting
+      `select.most_missing`; by default all have to match.
 
   Raises:
-    InputError: An entry matches no row of the pool.
+    InputError: More entries match no row of the pool.
   """
-  search = _Search(pool, option)
+  search = _Search(pool, option, most_missing=most_missing)
   entries = search.split(entries)
   search.find(entries)
-  search.compare(watch)
+  search.compare(watch, entries)
   return search.result(len(entries))
 
 
@@ -114,8 +122,18 @@ class _RowsOfText:
 class _Search:
   """Finds the rows of one list; `split`, `find` and `compare` are called in order."""
 
-  def __init__(self, pool: PoolTable, option: str, with_unusable: bool = False):
+  def __init__(
+    self,
+    pool: PoolTable,
+    option: str,
+    with_unusable: bool = False,
+    most_missing: float | None = None,
+  ):
     self._pool, self._option, self._with_unusable = pool, option, with_unusable
+    self._most_missing = most_missing
+    self._nameless = 0  # records without an id that match no row
+    self._score: float | None = None  # of the entry that is being looked up
+    self._scores = np.full(len(pool), -np.inf)
     self._taken = np.zeros(len(pool), bool)
     self._counts: collections.Counter[str] = collections.Counter()
     self._repeated = 0
@@ -129,12 +147,12 @@ class _Search:
     split_entries = []
     for entry in entries:
       if entry.inline and self._pool.id.find([entry.id])[0] < 0:
-        split_entries += [Reference(part, inline=True) for part in _split(entry.id)]
+        split_entries += [Reference(part, inline=True) for part in split_text(entry.id)]
       else:
         split_entries.append(entry)
     codes = self._find_ids(split_entries)
     return [
-      _read_bare(entry) if code < 0 else entry
+      read_bare(entry) if code < 0 else entry
       for entry, code in zip(split_entries, codes, strict=True)
     ]
 
@@ -149,6 +167,7 @@ class _Search:
     is_unique = self._ids.count(codes) == 1
     for number, entry in enumerate(entries):
       code, digest = int(codes[number]), int(hashes[number])
+      self._score = entry.score
       if is_certain[number]:
         self._take([entry.row])
       elif entry.row is not None or entry.hash is not None:
@@ -157,9 +176,9 @@ class _Search:
         self._records.append((entry, None))
       else:
         self._find_id(entry, code, is_unique[number])
-    self._refuse(len(set(entries)))
+    self._refuse(entries)
 
-  def compare(self, watch: Watch) -> None:
+  def compare(self, watch: Watch, entries: Sequence[Reference] = ()) -> None:
     """Take the rows of records whose id is missing or shared by several rows."""
     if not self._records:
       return
@@ -169,27 +188,28 @@ class _Search:
     if len(id_codes) < len({code for _, code in self._records}):
       without_id = (entry for entry, code in self._records if code is None)
       alike.add_nameless((entry.text, entry.image) for entry in without_id)
-    missing = 0
     for entry, code in self._records:
+      self._score = entry.score
       matches = alike.find(code, entry.text, entry.image)
       if matches is not None:
         row = next((row for row in matches if not self._taken[row]), None)
         self._take([] if row is None else [row])
       elif code is None:
-        missing += 1
+        self._nameless += 1
       else:
         self._take_all("ids", self._prefer(self._ids[code]))
-    if missing:
-      raise InputError(
-        f"{self._option}: no row of the pool has the conversation of {missing:,} of its"
-        " records, which have no id; give records of this pool, or rows, hashes or ids"
-        " of pool.parquet."
-      )
+    self._refuse(entries)
     self._counts.update(alike.count())
 
   def result(self, entries: int) -> Rows:
-    notes = tuple(_describe(self._counts))
-    return Rows(np.flatnonzero(self._taken), entries, self._repeated, notes)
+    missing = self._missing()
+    self._counts.update({"missing": missing, "rows of missing": missing and entries})
+    notes, rows = tuple(describe_counts(self._counts)), np.flatnonzero(self._taken)
+    scores = None if self._score is None else self._scores[rows]
+    return Rows(rows, entries, self._repeated, notes, missing, scores)
+
+  def _missing(self) -> int:
+    return len(self._wrong) + len(self._unknown) + self._nameless
 
   @functools.cached_property
   def _ids(self) -> _RowsOfText:
@@ -216,6 +236,8 @@ class _Search:
     for row in rows:
       new |= not self._taken[row]
       self._taken[row] = True
+      if self._score is not None:
+        self._scores[row] = max(self._scores[row], self._score)
     self._repeated += not new
 
   def _take_all(self, kind: str, rows: Int[np.ndarray, " k"]) -> None:
@@ -268,74 +290,41 @@ class _Search:
       if row is not None and not inside:
         about = f", which has {len(pool):,} rows"
       self._wrong.append(
-        f"entry {number} ({_name(entry)}) is no row of the pool{about}"
+        f"entry {number} ({name_entry(entry)}) is no row of the pool{about}"
       )
 
-  def _refuse(self, count: int) -> None:
+  def _refuse(self, entries: Sequence[Reference]) -> None:
+    """Raise an InputError if more entries are missing than may be."""
+    missing, count = self._missing(), len(entries)
+    allowed = int((self._most_missing or 0.0) * count)
+    if missing <= allowed:
+      return
+    told = ""
+    if self._most_missing is not None:
+      told = (
+        f" Of {count:,} entries {missing:,} match no row ({missing / count:.2%}), and"
+        f" select.most_missing={self._most_missing:g} allows {allowed:,}."
+      )
+    raise InputError(self._describe_missing(entries) + told)
+
+  def _describe_missing(self, entries: Sequence[Reference]) -> str:
     if self._wrong:
-      raise InputError(
+      return (
         f"{self._option}: {self._wrong[0]} ({len(self._wrong):,} such). It may be a"
         " list of another pool; give ids, row numbers or hashes of pool.parquet."
       )
-    unknown = sorted(set(self._unknown))
-    if not unknown:
-      return
+    if not self._unknown:
+      return (
+        f"{self._option}: no row of the pool has the conversation of"
+        f" {self._nameless:,} of its records, which have no id; give records of this"
+        " pool, or rows, hashes or ids of pool.parquet."
+      )
+    unknown, count = sorted(set(self._unknown)), len(set(entries))
     examples = ", ".join(repr(text[:80]) for text in unknown[:SHOWN])
     examples += ", ..." if len(unknown) > SHOWN else ""
     subject = f"{len(unknown):,} of the {count:,} ids:" if count > 1 else "the id"
     file = ", and there is no such file" if self._is_path else ""
-    raise InputError(
+    return (
       f"{self._option}: no row of the pool has {subject} {examples}{file}; ids, row"
       " numbers and hashes are in pool.parquet."
     )
-
-
-def _split(text: str) -> list[str]:
-  """Split a text at commas; an id that contains commas may be in quotes."""
-  if (inside := listing.read_brackets(text)) is not None:
-    return inside
-  parts = text.split(",")
-  if '"' in text:
-    with contextlib.suppress(csv.Error):  # a line break outside quotes
-      parts = next(csv.reader([text], skipinitialspace=True))
-  return [part.strip() for part in parts if part.strip()]
-
-
-def _read_bare(entry: Reference) -> Reference:
-  """Read a text that is not an id as `row=5`, as `hash=...`, or as a stripped id."""
-  if entry != Reference(entry.id, inline=entry.inline) or entry.id is None:
-    return entry
-  text = entry.id.strip()
-  kind, _, value = text.partition("=")
-  if kind == "row" and value.isascii() and value.isdecimal():
-    return Reference(row=int(value))
-  if kind == "hash" and value:
-    return Reference(hash=value)
-  return Reference(text, inline=entry.inline)
-
-
-def _name(entry: Reference) -> str:
-  parts = zip(("id", "row", "hash"), entry[:3], strict=True)
-  return ", ".join(f"{kind} {value!r}" for kind, value in parts if value is not None)
-
-
-def _describe(counts: collections.Counter[str]) -> list[str]:
-  """Describe the uncertain matches; each kind that occurred gives one note."""
-  texts = {
-    "ids": "ids that several rows share: {}; all of their {} rows are taken."
-    f" {EXACT}",
-    "hashes": "hashes of several equal rows: {}; all of their {} rows are taken.",
-    "moved": "entries found by their hash, since the order of the pool's rows has"
-    " changed: {}.",
-    "changed": "entries found by their id or row number, since no row of the pool has"
-    " their hash: {}; the content of these rows has changed.",
-    "alike": "records that match several rows with the same text and image name but"
-    f" different content: {{}}; the first of these rows are taken. {EXACT}",
-    "renamed": "records found only by their text, since the pool has other names for"
-    " their images: {}.",
-  }
-  return [
-    text.format(f"{counts[kind]:,}", f"{counts[f'rows of {kind}']:,}")
-    for kind, text in texts.items()
-    if counts[kind]
-  ]

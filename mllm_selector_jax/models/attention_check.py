@@ -103,10 +103,18 @@ def _sample(
   batch = _pick_rows(batch)
   decoder, vision = config.decoder, config.vision
   heads = decoder.heads, decoder.kv_heads
+  images = mllm.number_images(config, batch.patches)
   sample = {}
   for window in layer_views.list_windows(decoder):
     place = "one attention" + " in a window" * (window is not None)
-    layout = attention.Layout(batch.segments, batch.positions, batch.prefixes, window)
+    layout = attention.Layout(
+      batch.segments,
+      batch.positions,
+      batch.prefixes,
+      window,
+      images=images,
+      image_length=config.patches,
+    )
     sample[place] = _attend_drawn(config, layout, heads, decoder.head_dim, key)
   if batch.places is not None and batch.places.shape[1]:
     heads = vision.heads, vision.heads

@@ -7,9 +7,9 @@ import jax
 from mllm_selector_jax import types
 from mllm_selector_jax.models.decoder_config import split_kind
 
-# The first rule whose pattern is found in the path wins. Names: "layers",
-# "vocab", "embed" (a tower's width), "heads", "kv_heads", "mlp", "patch", "rank" (of an
-# adapter, where its other side is not "embed", with which it shares a mesh axis).
+# The first rule whose pattern is found in the path wins. Names: "layers", "vocab",
+# "embed" (a tower's width), "heads", "kv_heads", "mlp", "experts", "patch", "rank" (of
+# an adapter, where its other side is not "embed", with which it shares a mesh axis).
 RULES = (
   (r"^decoder/token_embedding$", ("vocab", "embed")),
   (r"^decoder/head$", ("embed", "vocab")),
@@ -26,12 +26,19 @@ RULES = (
   (r"^projector/first/bias$", ("mlp",)),
   (r"^projector/second/kernel$", ("mlp", "embed")),
   (r"^projector/second/bias$", (None,)),
-  (r"^adapter/layers/(query|key|value|gate|up)/lora_a$", ("layers", "embed", None)),
+  (r"^projector/(gate|up)/kernel$", ("embed", "mlp")),
+  (r"^projector/down/kernel$", ("mlp", "embed")),
+  (
+    r"^adapter/layers/(query|key|value|qkv|gate|up|gate_up)/lora_a$",
+    ("layers", "embed", None),
+  ),
   (r"^adapter/layers/out/lora_a$", ("layers", "heads", "rank")),
   (r"^adapter/layers/down/lora_a$", ("layers", "mlp", "rank")),
   (r"^adapter/layers/query/lora_b$", ("layers", "rank", "heads")),
   (r"^adapter/layers/(key|value)/lora_b$", ("layers", "rank", "kv_heads")),
   (r"^adapter/layers/(gate|up)/lora_b$", ("layers", "rank", "mlp")),
+  # Layers that share an adapter would begin in the middle of a device's part.
+  (r"^adapter/(vision/)?layers/(qkv|gate_up)/lora_b$", ("layers", "rank", None)),
   (r"^adapter/layers/(out|down)/lora_b$", ("layers", None, "embed")),
   (
     r"^adapter/vision/layers/(query|key|value|qkv|gate|up)/lora_a$",
@@ -40,18 +47,20 @@ RULES = (
   (r"^adapter/vision/layers/out/lora_a$", ("layers", "heads", "rank")),
   (r"^adapter/vision/layers/down/lora_a$", ("layers", "mlp", "rank")),
   (r"^adapter/vision/layers/(query|key|value)/lora_b$", ("layers", "rank", "heads")),
-  (r"^adapter/vision/layers/qkv/lora_b$", ("layers", "rank", None, "heads")),
   (r"^adapter/vision/layers/(gate|up)/lora_b$", ("layers", "rank", "mlp")),
   (r"^adapter/vision/layers/(out|down)/lora_b$", ("layers", None, "embed")),
   (r"^adapter/projector/layers/first/lora_a$", ("layers", "embed", None)),
   (r"^adapter/projector/layers/first/lora_b$", ("layers", "rank", "mlp")),
   (r"^adapter/projector/layers/second/lora_a$", ("layers", "mlp", "rank")),
   (r"^adapter/projector/layers/second/lora_b$", ("layers", None, "embed")),
-  (r"^adapter/projector/(first|narrow)/lora_a$", ("embed", None)),
-  (r"^adapter/projector/first/lora_b$", ("rank", "mlp")),
-  (r"^adapter/projector/second/lora_a$", ("mlp", "rank")),
-  (r"^adapter/projector/(second|narrow)/lora_b$", (None, "embed")),
+  (r"^adapter/projector/(first|narrow|gate|up)/lora_a$", ("embed", None)),
+  (r"^adapter/projector/(first|gate|up)/lora_b$", ("rank", "mlp")),
+  (r"^adapter/projector/(second|down)/lora_a$", ("mlp", "rank")),
+  (r"^adapter/projector/(second|narrow|down)/lora_b$", (None, "embed")),
   (r"^decoder/layers/(key|value)/kernel$", ("layers", "embed", "kv_heads")),
+  (r"^decoder/layers/experts/router$", ("layers", "embed", None)),
+  (r"^decoder/layers/experts/gate_up$", ("layers", "experts", "embed", None)),
+  (r"^decoder/layers/experts/down$", ("layers", "experts", None, "embed")),
   (r"/layers/(query|key|value)/kernel$", ("layers", "embed", "heads")),
   (r"^decoder/layers/(key|value)/bias$", ("layers", "kv_heads")),
   (r"/layers/(query|key|value)/bias$", ("layers", "heads")),

@@ -27,7 +27,7 @@ class Rule(NamedTuple):
   """What decides about pairs of tokens besides their segments.
 
   Attributes:
-    causal: whether a query sees no later key.
+    causal: whether a query sees no later key, but those of its own image.
     window: positions that a query sees, its own included; None is all.
   """
 
@@ -43,12 +43,15 @@ class Tokens(NamedTuple):
     prefixes: the trunk's segment, below 1 for none; None: no token has one.
     positions: in the sample; None where no window asks for them.
     places: in the row.
+    images: a number an image, 0 for text; None where no token is told to see later ones
+      of its image. Tokens of one image are of one segment.
   """
 
   segments: Int[Array, "*rows n"]
   prefixes: Int[Array, "*rows n"] | None
   positions: Int[Array, "*rows n"] | None
   places: Int[Array, "*rows n"]
+  images: Int[Array, "*rows n"] | None = None
 
 
 class Blocks(NamedTuple):
@@ -80,7 +83,10 @@ def find_pairs(
   if query.prefixes is not None:
     seen |= pair(jnp.equal, real(query.prefixes), key.segments)
   if rule.causal:
-    seen &= pair(jnp.greater_equal, query.places, key.places)
+    ordered = pair(jnp.greater_equal, query.places, key.places)
+    if query.images is not None:
+      ordered |= pair(jnp.equal, real(query.images), key.images)
+    seen &= ordered
   if rule.window is not None:
     # Not places: other branches may lie between a trunk and its branch.
     assert query.positions is not None and key.positions is not None
@@ -102,8 +108,8 @@ def cut_rows(tokens: Tokens, rule: Rule) -> Blocks:
   many = -(-length // size)
   places = jnp.arange(many * size).reshape(1, many, size)
   places = jnp.broadcast_to(places, (len(tokens.segments), many, size))
-  segments, prefixes, positions, _ = tokens
-  blocks = Tokens(cut(segments), cut(prefixes), cut(positions), places)
+  segments, prefixes, positions, _, images = tokens
+  blocks = Tokens(cut(segments), cut(prefixes), cut(positions), places, cut(images))
   visited = _find_visited(blocks, rule)
   order = jnp.argsort(~visited, axis=-1, stable=True).astype(jnp.int32)
   return Blocks(blocks, order, visited.sum(-1, keepdims=True, dtype=jnp.int32))
@@ -136,7 +142,10 @@ def _find_visited(blocks: Tokens, rule: Rule) -> Bool[jax.Array, "B N N"]:
   number = jnp.arange(blocks.segments.shape[1])[None]
   query, key = number[..., :, None], number[..., None, :]
   if rule.causal:
-    visited &= query >= key
+    ordered = query >= key
+    if blocks.images is not None:
+      ordered = ordered | meet(blocks.images, blocks.images)
+    visited &= ordered
   return visited | (query == key)
 
 

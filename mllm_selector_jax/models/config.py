@@ -29,20 +29,27 @@ class MllmConfig:
     feature_norm: whether that state passes the tower's final norm (InternVL without
       mean pooling).
     merge: side of the square blocks of patches that become one feature each: their
-      channels are joined, row by row.
+      channels are joined, row by row,
+    pools: or they are averaged (Gemma 3).
     patch_norm: the kind of a norm that each patch passes before patches are merged,
       one of `NORMS`; None for none (Qwen's).
-    projector_norm: whether a layer norm precedes the projector.
+    projector_norm: the kind of a norm that precedes the projector, one of `NORMS`; None
+      for none.
     projector_epsilon: added to the variance, or to the mean square, in these norms.
     projector_width: channels between the projector's two layers; None: as many as the
       decoder's.
     projector_bias: whether these two layers have biases.
-    projector_layers: 1 for a single layer, without an activation (Idefics 3); or 2.
+    projector_gated: whether the projector ends with a gated MLP of that many channels
+      (GLM-4.1V; models/gated_projector.py).
+    projector_layers: 1 for a single layer, without an activation (Idefics 3, Gemma 3);
+      or 2.
     narrows: whether merged patches are first made as narrow as single ones (Mistral 3).
     deepstack: further vision hidden states, numbered as `feature_layer`, each merged
       and projected on its own (Qwen3-VL). They are added to what leaves the first
       decoder layers, one state to one layer.
     projector_activation: one of `ACTIVATIONS`.
+    both_ways: whether tokens of one image see one another in both directions in the
+      decoder (Gemma 3). An image is one tile then.
     newline: whether there is a learned vector that ends the rows of an image's
       features (LLaVA-NeXT).
     names: the key of `tensor_names.MODELS` for the tensors of projector and decoder
@@ -62,15 +69,18 @@ class MllmConfig:
   select: str = "default"
   feature_norm: bool = False
   merge: int = 1
+  pools: bool = False
   patch_norm: str | None = None
-  projector_norm: bool = False
+  projector_norm: str | None = None
   projector_epsilon: float = 1e-5
   projector_width: int | None = None
   projector_bias: bool = True
+  projector_gated: bool = False
   projector_layers: int = 2
   narrows: bool = False
   deepstack: tuple[int, ...] = ()
   projector_activation: str = "gelu"
+  both_ways: bool = False
   newline: bool = False
   names: str = "llava"
   image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
@@ -108,6 +118,12 @@ class MllmConfig:
         f"deepstack_visual_indexes names {len(self.deepstack)} layers, the last of them"
         f" {max(self.deepstack) - 1}, counted from 0, but the vision tower has"
         f" {self.vision.layers} layers and the decoder {self.decoder.layers}."
+      )
+    if self.pools and self.lora is not None and "projector" in self.lora.modules:
+      raise InputError(
+        "lora.modules names projector, but that of this base is a matrix of no layer,"
+        " of which peft loads no adapter. Leave it out: the projector is then trained"
+        " whole."
       )
     if self.feature_norm and len(states) > 1:
       raise InputError(
@@ -150,7 +166,8 @@ class MllmConfig:
   @property
   def merged_width(self) -> int:
     """Channels of a block of merged patches."""
-    return self.vision.width * len(self.projected_states) * self.merge**2
+    joined = 1 if self.pools else self.merge**2
+    return self.vision.width * len(self.projected_states) * joined
 
   @property
   def projected_width(self) -> int:

@@ -83,17 +83,19 @@ class Decoder(nnx.Module):
     at: Int[Array, "W n"] | None = None,
     axes: Int[Array, "B L 3"] | None = None,
     added: Float[Array, "deep B L D"] | None = None,
+    images: Int[Array, "B L"] | None = None,
   ) -> Float[Array, "..."]:
     """Hidden states [B L D], or with `at` those of these positions [W n D].
 
     With `added`, its first part is added to what leaves the first layer, and so on.
+    With `images`, tokens of one image see one another in both directions.
     """
     config = self.config.decoder
     remat = self.config.remat
 
     def see(window):
       layout = attention.Layout(segments, positions, prefixes, window)
-      return attention.make_attend(self.config.attention, layout)
+      return attention.make_attend(self.config.attention, self._link(layout, images))
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
     if config.linear is not None:
@@ -104,13 +106,13 @@ class Decoder(nnx.Module):
 
     if at is None or not stack.is_unrolled(config.layers):
       x, _ = stack.run_numbered(self.layers, x, call, remat=remat)
-      return self.norm(x if at is None else gather_positions(x, at))
+      return self._leave(x if at is None else gather_positions(x, at))
     # What the last block adds elsewhere would be read by nobody.
     most = config.layers - 1
     x, _ = stack.run_numbered(self.layers, x, call, stop=most, remat=remat)
     view = views.pick(most, most in config.linear_layers)
     x = stack.run_layer(self.layers, most, x, *view, remat=remat, at=at)
-    return self.norm(add_part(x, added, most, at))
+    return self._leave(add_part(x, added, most, at))
 
   def read(
     self,
@@ -118,6 +120,7 @@ class Decoder(nnx.Module):
     lengths: Int[Array, " B"],
     axes: Int[Array, "B L 3"] | None = None,
     added: Float[Array, "deep B L D"] | None = None,
+    images: Int[Array, "B L"] | None = None,
   ) -> tuple[Float[Array, "B D"], Any]:
     """Reads prompts from their beginning; see `mllm.read`."""
     config = self.config.decoder
@@ -127,7 +130,7 @@ class Decoder(nnx.Module):
 
     def see(window):
       layout = attention.Layout(segments, positions, None, window)
-      return attention.make_attend("xla", layout)
+      return attention.make_attend("xla", self._link(layout, images))
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
     if config.linear is not None:
@@ -144,7 +147,7 @@ class Decoder(nnx.Module):
     x, kept = stack.run_keeping(self.layers, x, call)
     if not pruned:
       x = gather_positions(x, at)
-    return self.norm(x)[:, 0], kept
+    return self._leave(x)[:, 0], kept
 
   def extend(
     self,
@@ -169,7 +172,17 @@ class Decoder(nnx.Module):
 
     past = cache.pair(prompt, answer)
     x, answer = stack.run_keeping(self.layers, x, call, past)
-    return self.norm(x)[:, 0], answer
+    return self._leave(x)[:, 0], answer
+
+  def _leave(self, x: Float[Array, "..."]) -> jax.Array:
+    """What the head multiplies."""
+    normed = self.norm(jnp.asarray(x))
+    scale = self.config.decoder.output_scale
+    return normed if scale == 1.0 else normed * scale
+
+  def _link(self, layout: attention.Layout, images) -> attention.Layout:
+    """The layout in which tokens of one image see one another."""
+    return layout._replace(images=images, image_length=self.config.patches)
 
   def _make_views(self, positions, dtype, see) -> Views:
     """What each layer sees, and its cosines and sines in float32 or better."""

@@ -11,8 +11,14 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, cache
 from mllm_selector_jax.models.activations import ACTIVATION_FNS
 from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.experts import Experts
 from mllm_selector_jax.models.linear_attention import DeltaMixer, Lineage
-from mllm_selector_jax.models.lora import make_linear
+from mllm_selector_jax.models.lora import (
+  SHARED,
+  apply_layers,
+  make_linear,
+  share_adapter,
+)
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.norms import OffsetRMSNorm
 from mllm_selector_jax.models.rotation import rotate
@@ -40,23 +46,25 @@ def make_rms_norm(
 
 
 class Block(nnx.Module):
-  """What kinds of layers share: a gated MLP after the attention, and RMS norms.
+  """What kinds of layers share: after the attention a gated MLP or several; norms.
 
   Gemma has another norm after each of the two.
   """
 
   linear = False
-  out: nnx.Linear
+  out: Any  # the matrix after the attention, that a kind of layers makes
 
   def __init__(
     self, config: DecoderConfig, lora: LoraConfig | None, dtype, rngs: nnx.Rngs
   ):
     width, mlp = config.width, config.mlp
     self.config = config
+    sharing = {layer for name in config.fused for layer in SHARED[name]}
 
-    def linear(inputs, outputs, bias=False):
+    def linear(name, inputs, outputs, bias=False):
+      own = None if name in sharing else lora
       kind = {"use_bias": bias, "dtype": dtype, "rngs": rngs}
-      return make_linear(inputs, outputs, lora, **kind)
+      return make_linear(inputs, outputs, own, **kind)
 
     def norm(size=width):
       return make_rms_norm(config, size, dtype, rngs)
@@ -66,9 +74,14 @@ class Block(nnx.Module):
       self.attention_post_norm, self.mlp_post_norm = norm(), norm()
     self._make_attention(linear, norm, lora, dtype, rngs)
     self.mlp_norm = norm()
-    self.gate = linear(width, mlp)
-    self.up = linear(width, mlp)
-    self.down = linear(mlp, width)
+    if config.experts:
+      self.experts = Experts(config, dtype, rngs)
+    else:
+      self.gate = linear("gate", width, mlp)
+      self.up = linear("up", width, mlp)
+      self.down = linear("down", mlp, width)
+    for name in config.fused:
+      share_adapter(self, name, lora, dtype)
 
   def _make_attention(self, linear, norm, *rest) -> None:
     """Makes what comes between the first norm and `_finish`, and the last matrix."""
@@ -87,13 +100,22 @@ class Block(nnx.Module):
     added = self.out(mixed)
     if self.config.post_norms:
       added = self.attention_post_norm(added)
-    flat = flat + added
-    normed = self.mlp_norm(flat)
-    gate = ACTIVATION_FNS[self.config.activation](self.gate(normed))
-    added = self.down(gate * self.up(normed))
+    flat = self._add(flat, added)
+    added = self._feed(self.mlp_norm(flat))
     if self.config.post_norms:
       added = self.mlp_post_norm(added)
-    return (flat + added).reshape(shape)
+    return self._add(flat, added).reshape(shape)
+
+  def _add(self, x: jax.Array, added: jax.Array) -> jax.Array:
+    scale = self.config.residual_scale
+    return x + (added if scale == 1.0 else added * scale)
+
+  def _feed(self, normed: Float[Array, "n D"]) -> Float[Array, "n D"]:
+    """What the MLP, or the experts in its place, give."""
+    if self.config.experts:
+      return self.experts(normed)
+    gate, up = apply_layers(self, "gate_up", normed)
+    return self.down(ACTIVATION_FNS[self.config.activation](gate) * up)
 
 
 def _open(mixed: Array, gate: Array | None) -> Array:
@@ -106,14 +128,15 @@ class DecoderBlock(Block):
 
   def _make_attention(self, linear, norm, *_) -> None:
     config, width = self.config, self.config.width
-    heads = config.heads * config.head_dim
+    heads, kv_heads = (n * config.head_dim for n in (config.heads, config.kv_heads))
     if config.qk_norm:
       self.query_norm = norm(config.head_dim)
       self.key_norm = norm(config.head_dim)
-    self.query = linear(width, heads * (1 + config.output_gate), config.qkv_bias)
-    self.key = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
-    self.value = linear(width, config.kv_heads * config.head_dim, config.qkv_bias)
-    self.out = linear(heads, width, config.out_bias)
+    gates = 1 + config.output_gate
+    self.query = linear("query", width, heads * gates, config.qkv_bias)
+    self.key = linear("key", width, kv_heads, config.qkv_bias)
+    self.value = linear("value", width, kv_heads, config.qkv_bias)
+    self.out = linear("out", heads, width, config.out_bias)
 
   def __call__(
     self,
@@ -154,16 +177,25 @@ class DecoderBlock(Block):
     batch, length, width = x.shape
     # Two-dimensional matmuls: XLA on CPU runs them faster than batched ones.
     normed = self.attention_norm(x.reshape(-1, width))
-    query, gate = self.query(normed).reshape(batch, length, config.heads, -1), None
+    query, key, value = (
+      layer.reshape(batch, length, heads, -1)
+      for layer, heads in zip(
+        apply_layers(self, "qkv", normed),
+        (config.heads, config.kv_heads, config.kv_heads),
+        strict=True,
+      )
+    )
+    gate = None
     if config.output_gate:
       query, gate = jnp.split(query, 2, axis=-1)
-    key = self.key(normed).reshape(batch, length, config.kv_heads, config.head_dim)
-    value = self.value(normed).reshape(key.shape)
     if config.qk_norm:
       query, key = self.query_norm(query), self.key_norm(key)
     if config.query_scale != 1.0:
       query = query * config.query_scale
-    return rotate(query, cos, sin), rotate(key, cos, sin), value, gate
+    query, key = (
+      rotate(turned, cos, sin, config.rope.neighbours) for turned in (query, key)
+    )
+    return query, key, value, gate
 
 
 class LinearBlock(Block):
@@ -175,7 +207,7 @@ class LinearBlock(Block):
     config = self.config
     assert config.linear is not None, "these layers have sizes of their own"
     self.mixer = DeltaMixer(config.linear, config.width, config.epsilon, *rest)
-    self.out = linear(config.linear.values, config.width)
+    self.out = linear("out", config.linear.values, config.width)
 
   def __call__(self, x, lineage: Lineage, at=None) -> Float[Array, "..."]:
     return self._finish(x, self.mixer(self.attention_norm(x), lineage), at)

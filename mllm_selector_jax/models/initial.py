@@ -26,7 +26,11 @@ def _draw(
 ) -> np.ndarray:
   tower, _, rest = split_kind(path)[0].partition("/")
   kind = rest.rpartition("/")[2]
-  if kind == "scale" and tower == "decoder" and config.decoder.norm_offset:
+  offset = {
+    "decoder": config.decoder.norm_offset,
+    "projector": config.projector_norm == "offset_rms_norm",
+  }
+  if kind == "scale" and offset.get(tower):
     return np.zeros(shape, np.float32)
   if kind == "forget_bias" or kind == "scale" or kind.endswith("_scale"):
     return np.ones(shape, np.float32)
@@ -38,11 +42,12 @@ def _draw(
     bound = np.float32(1 / math.sqrt(shape[-2]))
     return (2 * rng.random(shape, np.float32) - 1) * bound
   scale = EMBEDDING_SCALE
-  if kind in ("kernel", "convolution"):
+  kinds = ("kernel", "convolution")
+  if kind in kinds or rest.startswith("layers/experts/"):
     scale = 1 / math.sqrt(shape[-2])
   if kind == "newline":
     scale = 1 / math.sqrt(shape[-1])  # as LLaVA-NeXT begins with it
-  if rest in ("layers/out/kernel", "layers/down/kernel"):
+  if rest in ("layers/out/kernel", "layers/down/kernel", "layers/experts/down"):
     # What is added to the residual stream starts small, the more layers the
     # smaller, so that a fresh tower of any depth begins near the identity.
     layers = config.vision.layers if tower == "vision" else config.decoder.layers

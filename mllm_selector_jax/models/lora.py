@@ -8,6 +8,7 @@ theirs. What is stacked over layers is so here too. Hu et al. 2021, arXiv 2106.0
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Collection
 from typing import Any
 
@@ -22,8 +23,8 @@ from mllm_selector_jax.models.lora_options import MODULES, LoraConfig
 from mllm_selector_jax.types import Params
 
 MATRICES = ("lora_a", "lora_b")
-# The adapter that linear layers share which are one layer in transformers.
-SHARED, FUSED = "qkv", ("query", "key", "value")
+# The adapters that linear layers share which are one layer in transformers.
+SHARED = {"qkv": ("query", "key", "value"), "gate_up": ("gate", "up")}
 
 
 class AdaptedLinear(nnx.Linear):
@@ -45,18 +46,21 @@ class AdaptedLinear(nnx.Linear):
 
 
 class SharedAdapter(nnx.Module):
-  """The adapter of query, key and value: scale (x A) B, one A for three B."""
+  """The adapter of several linear layers: scale (x A) B, with a part of B for each."""
 
-  def __init__(self, width: int, lora: LoraConfig, dtype: Any):
-    self.lora_a = nnx.Param(jnp.zeros((width, lora.rank)))
-    self.lora_b = nnx.Param(jnp.zeros((lora.rank, len(FUSED), width)))
+  def __init__(
+    self, inputs: int, outputs: tuple[int, ...], lora: LoraConfig, dtype: Any
+  ):
+    self.lora_a = nnx.Param(jnp.zeros((inputs, lora.rank)))
+    self.lora_b = nnx.Param(jnp.zeros((lora.rank, sum(outputs))))
+    self.ends = tuple(itertools.accumulate(outputs))
     self.lora_scale, self.dtype = lora.scale, dtype
 
-  def __call__(self, inputs: Float[Array, "n W"]) -> Float[jax.Array, "3 n W"]:
-    """What is added to query, key and value."""
+  def __call__(self, inputs: Float[Array, "n inputs"]) -> list[jax.Array]:
+    """What is added to the output of each layer."""
     down, up = (p[...].astype(self.dtype) for p in (self.lora_a, self.lora_b))
-    change = jnp.einsum("nr,rkw->knw", inputs.astype(self.dtype) @ down, up)
-    return change * self.lora_scale
+    change = (inputs.astype(self.dtype) @ down) @ up * self.lora_scale
+    return jnp.split(change, self.ends[:-1], axis=-1)
 
 
 def make_linear(
@@ -66,6 +70,41 @@ def make_linear(
   if lora is None:
     return nnx.Linear(inputs, outputs, **kwargs)
   return AdaptedLinear(inputs, outputs, lora, **kwargs)
+
+
+def share_adapter(
+  block: nnx.Module, name: str, lora: LoraConfig | None, dtype: Any
+) -> None:
+  """Gives layers of a block the adapter that they share, if there is a config for it.
+
+  Args:
+    block: has the layers.
+    name: one of `SHARED`.
+    lora: of the adapter.
+    dtype: of the computation.
+  """
+  if lora is not None:
+    layers = [getattr(block, layer) for layer in SHARED[name]]
+    outputs = tuple(layer.out_features for layer in layers)
+    adapter = SharedAdapter(layers[0].in_features, outputs, lora, dtype)
+    setattr(block, name, adapter)
+
+
+def apply_layers(
+  block: nnx.Module, name: str, inputs: Float[Array, "n inputs"]
+) -> list[jax.Array]:
+  """The outputs of layers of a block that may share an adapter.
+
+  Args:
+    block: has the layers.
+    name: one of `SHARED`.
+    inputs: of all of them.
+  """
+  outputs = [getattr(block, layer)(inputs) for layer in SHARED[name]]
+  if not hasattr(block, name):
+    return outputs
+  changes = getattr(block, name)(inputs)
+  return [output + change for output, change in zip(outputs, changes, strict=True)]
 
 
 def find_adapter(config: MllmConfig, module: str) -> LoraConfig | None:
@@ -148,10 +187,13 @@ def merge(config: MllmConfig, params: Params) -> tuple[MllmConfig, Params]:
 def _merge_tree(tree: Params, adapter: Params, scale: float) -> Params:
   merged = dict(tree)
   for name, own in adapter.items():
-    if name == SHARED:
-      for number, layer in enumerate(FUSED):
-        up = own["lora_b"][..., number, :]
+    if name in SHARED:
+      start = 0
+      for layer in SHARED[name]:
+        stop = start + tree[layer]["kernel"].shape[-1]
+        up = own["lora_b"][..., start:stop]
         merged[layer] = _merge_layer(tree[layer], own["lora_a"], up, scale)
+        start = stop
     elif "lora_a" in own:
       merged[name] = _merge_layer(tree[name], own["lora_a"], own["lora_b"], scale)
     else:

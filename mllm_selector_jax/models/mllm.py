@@ -22,6 +22,7 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import cache, initial, lora
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder import Decoder
+from mllm_selector_jax.models.gated_projector import GatedProjector
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.native_tower import NativeTower
 from mllm_selector_jax.models.projector import Projector
@@ -37,7 +38,8 @@ class Mllm(nnx.Module):
       self.vision = NativeTower(config, rngs)
     else:
       self.vision = VisionTower(config, rngs)
-    self.projector = Projector(config, rngs)
+    kind = GatedProjector if config.projector_gated else Projector
+    self.projector: Projector | GatedProjector = kind(config, rngs)
     self.decoder = Decoder(config, rngs)
 
 
@@ -88,10 +90,31 @@ class Embedded(NamedTuple):
     x: token embeddings, and the features of images, in the computation's dtype.
     added: to what leaves the first layers, one part to one layer; 0 where there is
       text. None: nothing (`MllmConfig.deepstack`).
+    images: as `number_images` gives them.
   """
 
   x: Float[Array, "B L D"]
   added: Float[Array, "deep B L D"] | None = None
+  images: Int[Array, "B L"] | None = None
+
+
+def number_images(
+  config: MllmConfig, patches: Int[Array, "B L"]
+) -> Int[jax.Array, "B L"] | None:
+  """The number of the image that a token is of, counted in its row from 1; 0 for text.
+
+  Args:
+    config: the model, an image of which is one tile.
+    patches: see `embed`. An image begins with the first feature of its tile.
+
+  Returns:
+    None where tokens of an image see no later ones (`MllmConfig.both_ways`).
+  """
+  if not config.both_ways:
+    return None
+  seen = patches >= 0
+  begins = seen & (patches % config.patches == 0)
+  return jnp.where(seen, jnp.cumsum(begins, axis=1, dtype=jnp.int32), 0)
 
 
 def embed(
@@ -128,6 +151,8 @@ def embed(
       return Embedded(sharding.constrain(x, axes))
     features, further = _see(config, model, images, places)
     features = _extend_features(config, params, features, taps, tap_weights)
+    if config.decoder.scales_features and config.decoder.embedding_scale is not None:
+      features = features * config.decoder.embedding_scale
 
     def pick(features, elsewhere):
       index = jnp.clip(patches, 0, features.shape[1] - 1).reshape(len(images), -1, 1)
@@ -138,7 +163,8 @@ def embed(
     if further is not None:
       added = jnp.stack([pick(part, 0) for part in further])
       added = sharding.constrain(added, (None, *axes))
-    return Embedded(sharding.constrain(pick(features, x), axes), added)
+    x = sharding.constrain(pick(features, x), axes)
+    return Embedded(x, added, number_images(config, patches))
 
 
 def _see(
@@ -159,6 +185,7 @@ def _see(
   features = model.projector(x.reshape(by_tile)).reshape(table)
   if not config.deepstack:
     return features, None
+  assert isinstance(model.projector, Projector), "it has mergers of further states"
   further = model.projector.project_states(states.reshape(len(states), *by_tile))
   return features, further.reshape(len(further), *table)
 
@@ -214,9 +241,8 @@ def decode(
   """
   with precision(config):
     decoder = _merge(config, params).decoder
-    return decoder(
-      embeddings.x, positions, segments, prefixes, at, axes, embeddings.added
-    )
+    x, added, images = embeddings
+    return decoder(x, positions, segments, prefixes, at, axes, added, images)
 
 
 def read(
@@ -240,9 +266,8 @@ def read(
     values.
   """
   with precision(config):
-    return _merge(config, params).decoder.read(
-      embeddings.x, lengths, axes, embeddings.added
-    )
+    x, added, images = embeddings
+    return _merge(config, params).decoder.read(x, lengths, axes, added, images)
 
 
 def extend(

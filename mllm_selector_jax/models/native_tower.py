@@ -1,8 +1,9 @@
-"""Qwen's and Pixtral's towers: the patches of images in their own sizes, in a row.
+"""Towers of native resolution: the patches of images in their own sizes, in a row.
 
-An image is cut into tiles, squares of as many patches as are merged into one feature.
-All tiles of a shard lie one after the other, and so do their patches, row by row in
-each. A patch sees those of its image, or of its window of the image.
+Those of Qwen-VL, Pixtral and GLM-4.1V. An image is cut into tiles, squares of as many
+patches as are merged into one feature. All tiles of a shard lie one after the other, so
+do their patches, row by row in each. A patch sees those of its image, or of its
+window of the image.
 """
 
 import jax
@@ -20,6 +21,8 @@ from mllm_selector_jax.models.rope import PATCH_THETA
 from mllm_selector_jax.models.rotation import rotate
 from mllm_selector_jax.models.vision import VisionBlock, cut_patches, normalise_pixels
 from mllm_selector_jax.models.vision_config import VisionConfig
+
+SHARPNESS = -0.75  # of cubic weights, as torch has it
 
 
 class PatchPlaces:
@@ -97,7 +100,7 @@ def find_rotation(
   return jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
 
 
-def _find_taps(
+def _find_near(
   place: Int[jax.Array, "W N"], size: Int[jax.Array, "W N"], side: int, dtype
 ) -> list[tuple[Int[jax.Array, "W N"], Float[jax.Array, "W N"]]]:
   """The two rows of a table nearest to each place, and their weights.
@@ -111,14 +114,36 @@ def _find_taps(
   return [(index, 1 - part), (jnp.minimum(index + 1, side - 1), part)]
 
 
+def _find_cubic(
+  place: Int[jax.Array, "W N"], size: Int[jax.Array, "W N"], side: int, dtype
+) -> list[tuple[Int[jax.Array, "W N"], Float[jax.Array, "W N"]]]:
+  """The four rows of a table nearest to each place, and their weights.
+
+  Places and rows are taken for squares of which the image's and the table's sides are
+  made, as those of pixels; beyond the table's ends it has its first and its last row.
+  The weights are Keys's (1981, "Cubic convolution interpolation").
+  """
+  at = (place.astype(dtype) + 0.5) * side / jnp.maximum(size, 1).astype(dtype) - 0.5
+  lower = jnp.floor(at)
+  taps = []
+  for step in (-1, 0, 1, 2):
+    far = jnp.abs(at - lower - step)
+    near = ((SHARPNESS + 2) * far - (SHARPNESS + 3)) * far**2 + 1
+    beyond = SHARPNESS * (((far - 5) * far + 8) * far - 4)
+    index = jnp.clip(lower.astype(jnp.int32) + step, 0, side - 1)
+    taps.append((index, jnp.where(far <= 1, near, beyond)))
+  return taps
+
+
 def interpolate_positions(
-  table: Float[Array, "n C"], places: PatchPlaces, side: int
+  table: Float[Array, "n C"], places: PatchPlaces, side: int, bicubic: bool = False
 ) -> Float[Array, "W N C"]:
   """The learned positions of a square table, stretched over each image."""
   dtype = jnp.promote_types(table.dtype, jnp.float32)
+  find = _find_cubic if bicubic else _find_near
   total = jnp.zeros((*places.rows.shape, table.shape[-1]), dtype)
-  for row, weight in _find_taps(places.rows, places.heights, side, dtype):
-    for column, other in _find_taps(places.columns, places.widths, side, dtype):
+  for row, weight in find(places.rows, places.heights, side, dtype):
+    for column, other in find(places.columns, places.widths, side, dtype):
       picked = jnp.take(jnp.asarray(table), row * side + column, axis=0, mode="clip")
       total = total + picked * (weight * other)[..., None]
   return total
@@ -159,8 +184,14 @@ class NativeTower(nnx.Module):
       self.position_embedding = nnx.Param(
         jnp.zeros((vision.position_side**2, vision.width))
       )
+
+    def norm():
+      return make_norm(vision.norm, vision.width, vision.epsilon, dtype, rngs)
+
     if vision.pre_norm:
-      self.pre_norm = make_norm(vision.norm, vision.width, vision.epsilon, dtype, rngs)
+      self.pre_norm = norm()
+    if vision.post_norm:
+      self.post_norm = norm()
     self.layers = stack.make_layers(
       lambda rngs: VisionBlock(vision, lora, dtype, rngs), vision.layers, rngs
     )
@@ -175,8 +206,8 @@ class NativeTower(nnx.Module):
       places: where they lie in which image; see `types.Batch`.
 
     Returns:
-      What leaves the last layer, of all patches, N = 4 M for tiles of four patches; and
-      the states that `MllmConfig.deepstack` asks for.
+      What leaves the last layer or the final norm, of all patches, N = 4 M for tiles of
+      four patches; and the states that `MllmConfig.deepstack` asks for.
     """
     config, vision = self.config, self.config.vision
     dtype = jnp.dtype(config.dtype)
@@ -187,11 +218,12 @@ class NativeTower(nnx.Module):
     patches = cut_patches(pixels, vision.patch_size)
     x = self.patch_embedding(patches.reshape(-1, patches.shape[-1]))
     x = x.reshape(*where.images.shape, vision.width)
-    if vision.position_side:
-      table = self.position_embedding[...]
-      x = x + interpolate_positions(table, where, vision.position_side).astype(dtype)
     if vision.pre_norm:
       x = self.pre_norm(x)
+    if vision.position_side:
+      side, bicubic = vision.position_side, vision.bicubic
+      table = self.position_embedding[...]
+      x = x + interpolate_positions(table, where, side, bicubic).astype(dtype)
     cos, sin = find_rotation(where, vision.head_dim, wide, vision.alternating)
     crossed = np.zeros(vision.layers, bool)
     crossed[list(vision.global_layers)] = True
@@ -213,4 +245,5 @@ class NativeTower(nnx.Module):
       return layer(x, attend)
 
     kept = [state - 1 for state in config.deepstack]
-    return stack.run_numbered(self.layers, x, call, kept, remat=config.remat)
+    x, states = stack.run_numbered(self.layers, x, call, kept, remat=config.remat)
+    return self.post_norm(x) if config.feature_norm else x, states

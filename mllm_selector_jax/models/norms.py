@@ -43,10 +43,15 @@ def _make_rms_norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.Mod
   return nnx.RMSNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
 
+def _make_offset_norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.Module:
+  return OffsetRMSNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+
+
 # By the names of `config_checks.NORMS`.
 _NORMS: dict[str, Callable[..., nnx.Module]] = {
   "layer_norm": _make_layer_norm,
   "rms_norm": _make_rms_norm,
+  "offset_rms_norm": _make_offset_norm,
 }
 
 

@@ -27,20 +27,30 @@ def merge_patches(
   return cut.reshape(count, blocks * blocks, side * side * width)
 
 
+def pool_patches(
+  features: Float[jax.Array, "N P W"], side: int
+) -> Float[jax.Array, "N P2 W"]:
+  """The mean of each square block of `side` x `side` features, in their order."""
+  count, _, width = features.shape
+  blocks = merge_patches(features, side).reshape(count, -1, side * side, width)
+  wide = jnp.promote_types(features.dtype, jnp.float32)
+  return blocks.mean(axis=2, dtype=wide).astype(features.dtype)
+
+
 class Merger(nnx.Module):
-  """Linear, activation, linear on merged patches, after a layer norm or without one.
+  """Linear, activation, linear on merged patches, after a norm or without one.
 
   With `MllmConfig.projector_layers` 1, the first linear layer alone.
   """
 
-  def __init__(self, config: MllmConfig, norm: bool, rngs: nnx.Rngs):
+  def __init__(self, config: MllmConfig, norm: str | None, rngs: nnx.Rngs):
     dtype = jnp.dtype(config.dtype)
     joined, width = config.projected_width, config.decoder.width
     single = config.projector_layers == 1
     inner = width if single else config.projector_width or width
     self.activation = config.projector_activation
-    if norm:
-      self.norm = make_norm("layer_norm", joined, config.projector_epsilon, dtype, rngs)
+    if norm is not None:
+      self.norm = make_norm(norm, joined, config.projector_epsilon, dtype, rngs)
     lora = find_adapter(config, "projector")
     kind = {"use_bias": config.projector_bias, "dtype": dtype, "rngs": rngs}
     self.first = make_linear(joined, inner, lora, **kind)
@@ -67,7 +77,7 @@ class Projector(Merger):
   def __init__(self, config: MllmConfig, rngs: nnx.Rngs):
     super().__init__(config, config.projector_norm, rngs)
     dtype = jnp.dtype(config.dtype)
-    self.merge = config.merge
+    self.merge, self.pools = config.merge, config.pools
     if config.patch_norm is not None:
       self.patch_norm = make_norm(
         config.patch_norm, config.vision.width, config.projector_epsilon, dtype, rngs
@@ -82,7 +92,7 @@ class Projector(Merger):
     if config.deepstack:
       # By this name it is known everywhere that they lie on a leading axis.
       self.layers = stack.make_layers(
-        lambda rngs: Merger(config, True, rngs), len(config.deepstack), rngs
+        lambda rngs: Merger(config, "layer_norm", rngs), len(config.deepstack), rngs
       )
 
   def __call__(self, features: Float[jax.Array, "N P W"]) -> Float[jax.Array, "N P2 D"]:
@@ -110,4 +120,6 @@ class Projector(Merger):
   def _merge_patches(
     self, features: Float[jax.Array, "N P W"]
   ) -> Float[jax.Array, "N P2 W2"]:
-    return merge_patches(features, self.merge) if self.merge > 1 else features
+    if self.merge == 1:
+      return features
+    return (pool_patches if self.pools else merge_patches)(features, self.merge)

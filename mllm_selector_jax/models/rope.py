@@ -10,7 +10,7 @@ from mllm_selector_jax.types import InputError
 
 # Base of the wavelengths of patches, in all towers of native resolution.
 PATCH_THETA = 10000.0
-KINDS = ("default", "linear", "dynamic", "llama3", "yarn")
+KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,19 +22,24 @@ class Rope:
     kind: "default"; "linear" divides positions by `factor`; "dynamic" is the default
       up to the longest row that the model was made for, and is not run on longer
       ones (InternVL3); "llama3" slows the
-      long waves only (Llama 3.1); "yarn" blends both and scales (YaRN).
+      long waves only (Llama 3.1); "yarn" blends both and scales (YaRN); "longrope"
+      slows each wave by its own of `factors` and scales (Phi-3).
     factor: by how much the context was stretched.
-    original: the context before that, in tokens ("llama3", "yarn").
+    original: the context before that, in tokens ("llama3", "yarn", "longrope").
     low, high: "llama3": waves longer than original / low are slowed by `factor`,
       shorter than original / high are kept. "yarn": beta_slow and beta_fast,
       turns within the original context between which it blends.
-    attention: by which "yarn" multiplies cosine and sine; None derives it.
+    attention: by which "yarn" and "longrope" multiply cosine and sine; None derives it.
     truncate: whether "yarn" rounds the ends of its blend to whole channels.
     sections: how many pairs of channels turn by the position in time, in row and in
       column (M-RoPE, Qwen2-VL); empty where there is one position.
     interleaved: whether the pairs of the three take turns, as far as those of row and
       column go (Qwen3-VL); otherwise they follow each other.
     share: of a head's channels that turn, the first ones (`partial_rotary_factor`).
+    neighbours: whether pairs are the channels (0, 1), (2, 3), ... (GLM-4); otherwise
+      the first half of those that turn is paired with the second.
+    factors: "longrope": by which each pair's wave is slowed in rows of up to `original`
+      tokens. It is not run on longer ones, which have other factors.
   """
 
   theta: float = 10000.0
@@ -48,6 +53,8 @@ class Rope:
   sections: tuple[int, ...] = ()
   interleaved: bool = False
   share: float = 1.0
+  neighbours: bool = False
+  factors: tuple[float, ...] = ()
 
   def __post_init__(self):
     if self.kind not in KINDS:
@@ -58,7 +65,7 @@ class Rope:
       raise InputError(
         f"rope: theta={self.theta} and factor={self.factor} must be positive."
       )
-    if self.kind in ("llama3", "yarn") and self.original < 1:
+    if self.kind in ("llama3", "yarn", "longrope") and self.original < 1:
       raise InputError(
         f"rope: {self.kind} needs original_max_position_embeddings, tokens."
       )
@@ -74,7 +81,8 @@ class Rope:
       )
     if not 0 < self.share <= 1:
       raise InputError(
-        f"rope: partial_rotary_factor is {self.share}; it must be above 0, at most 1."
+        f"rope: partial_rotary_factor is {self.share}; it must be above 0 and at most"
+        " 1."
       )
 
   def count_turned(self, head_dim: int) -> int:
@@ -111,6 +119,13 @@ class Rope:
       places = np.arange(turned // 2)
       slowed = np.clip((places - first) / (last - first), 0, 1)
       return plain * (1 - slowed + slowed / self.factor)
+    if self.factors:
+      if len(self.factors) != len(plain):
+        raise InputError(
+          f"rope: short_factor has {len(self.factors)} numbers, but {len(plain)} pairs"
+          " of channels turn."
+        )
+      return plain / np.asarray(self.factors, np.float64)
     return plain
 
   def channel_axes(self, head_dim: int) -> Int[np.ndarray, " h"]:
@@ -143,8 +158,11 @@ class Rope:
   @property
   def scale(self) -> float:
     """By which cosine and sine are multiplied."""
-    if self.kind != "yarn":
+    if self.kind not in ("yarn", "longrope"):
       return 1.0
     if self.attention is not None:
       return self.attention
+    if self.kind == "longrope":
+      stretched = math.log(max(self.factor, 1.0))
+      return math.sqrt(1 + stretched / math.log(self.original))
     return 0.1 * math.log(max(self.factor, 1.0)) + 1.0

@@ -36,12 +36,27 @@ def rotate(
   x: Float[Array, "B L H d"],
   cos: Float[Array, "B L 1 h"],
   sin: Float[Array, "B L 1 h"],
+  neighbours: bool = False,
 ) -> Float[jax.Array, "B L H d"]:
-  """Turns the pairs (i, i + h) of the first 2 h channels by their angles (RoFormer)."""
+  """Turns the first 2 h channels, in pairs, by their angles (RoFormer).
+
+  Args:
+    x: queries or keys.
+    cos, sin: of the angles of the h pairs.
+    neighbours: whether pairs are (2 i, 2 i + 1); otherwise (i, i + h), as Llama's.
+  """
   pairs = cos.shape[-1]
   wide = jnp.asarray(x).astype(cos.dtype)
-  left, right = wide[..., :pairs], wide[..., pairs : 2 * pairs]
-  parts = [left * cos - right * sin, right * cos + left * sin]
-  if wide.shape[-1] > 2 * pairs:
-    parts.append(wide[..., 2 * pairs :])
-  return jnp.concatenate(parts, axis=-1).astype(x.dtype)
+  wide, rest = wide[..., : 2 * pairs], wide[..., 2 * pairs :]
+  if neighbours:
+    left, right = wide[..., ::2], wide[..., 1::2]
+  else:
+    left, right = jnp.split(wide, 2, axis=-1)
+  turned = left * cos - right * sin, right * cos + left * sin
+  if neighbours:
+    joined = jnp.stack(turned, axis=-1).reshape(wide.shape)
+  else:
+    joined = jnp.concatenate(turned, axis=-1)
+  if rest.shape[-1]:
+    joined = jnp.concatenate([joined, rest], axis=-1)
+  return joined.astype(x.dtype)

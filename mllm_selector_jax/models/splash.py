@@ -1,10 +1,11 @@
 """Attention by JAX's splash kernel for TPUs; elsewhere only interpreted, for tests."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.arrays import Array
@@ -52,19 +53,58 @@ def attend(
     query, key, value = (_fill(x, block) for x in (query, key, value))
     # What fills a row up is padding, as other places without a segment.
     segments = jnp.pad(segments, ((0, 0), (0, -length % block)))
-    make_kernel = functools.partial(_make_kernel, segments.shape[1], block, heads)
+    make_mask = functools.partial(_make_mask, segments.shape[1], heads)
     if prefixes is None:
-      kernel = make_kernel(_make_mask(segments.shape[1], window, causal), False)
+      kernel = _make_kernel(block, make_mask(window, causal), False)
       mixed = _run(kernel, query, key, value, segments, segments)
     else:
       prefixes = jnp.pad(prefixes, ((0, 0), (0, -length % block)), constant_values=-1)
-      kernel = make_kernel(_make_mask(segments.shape[1], None, causal), True)
+      kernel = _make_kernel(block, make_mask(None, causal), True)
       own, (own_weight,) = _run(kernel, query, key, value, segments, segments)
       trunk, (trunk_weight,) = _run(kernel, query, key, value, prefixes, segments)
       mixed = _merge(own, own_weight, trunk, trunk_weight)
     return jnp.swapaxes(mixed, 1, 2)[:, :length]
 
   # Mosaic kernels cannot be partitioned by the compiler.
+  return sharding.map_shards(attend_part, arrays, axes, HEADS)
+
+
+def attend_masked(
+  query: Float[Array, "B L H d"],
+  key: Float[Array, "B L Hkv d"],
+  value: Float[Array, "B L Hkv d"],
+  seen: Bool[Array, "B L L"],
+) -> Float[jax.Array, "B L H d"]:
+  """Attention under a mask of all pairs, a byte each; tiles without any are left out.
+
+  It is slower than `attend`, since it reads the mask and goes from row to row.
+
+  Args:
+    query, key, value: of the rows.
+    seen: whether a query (row) sees a key (column); each sees at least one.
+  """
+  block = find_block(query.shape[1])
+
+  def attend_part(query, key, value, seen):
+    length = query.shape[1]
+    added = -length % block
+    query, key, value = (_fill(x, block) for x in (query, key, value))
+    # What fills a row up sees itself, so that its softmax is one of something.
+    itself = jnp.diag(jnp.arange(length + added) >= length)[None]
+    seen = jnp.pad(seen, ((0, 0), (0, added), (0, added))) | itself
+
+    def attend_row(row):
+      *arrays, seen = row
+      kernel = _make_kernel(block, seen[None], False)
+      # It would ask whether that is so, of what is an array while this is traced.
+      kernel.fwd_mask_info = kernel.fwd_mask_info._replace(is_dynamic_mask=None)
+      return kernel(*arrays)
+
+    mixed = jax.lax.map(attend_row, (query, key, value, seen))
+    return jnp.swapaxes(mixed, 1, 2)[:, :length]
+
+  arrays = [query * query.shape[-1] ** -0.5, key, value, seen]
+  axes = [HEADS, HEADS, HEADS, (*ROWS, None)]
   return sharding.map_shards(attend_part, arrays, axes, HEADS)
 
 
@@ -111,21 +151,30 @@ def _run(kernel, query, key, value, query_ids, key_ids):
   return jax.vmap(kernel)(query, key, value, ids)
 
 
-def _make_mask(length: int, window: int | None, causal: bool):
+def _make_mask(length: int, heads: int, window: int | None, causal: bool):
   """What splash knows of who sees whom before it reads segments."""
   # Here, since most runs need none of it.
   from jax.experimental.pallas.ops.tpu import splash_attention
 
   shape = (length, length)
+  mask: Any
   if window is not None:
-    return splash_attention.LocalMask(shape, (window - 1, 0), offset=0)
-  if causal:
-    return splash_attention.CausalMask(shape)
-  return splash_attention.FullMask(shape)
+    mask = splash_attention.LocalMask(shape, (window - 1, 0), offset=0)
+  elif causal:
+    mask = splash_attention.CausalMask(shape)
+  else:
+    mask = splash_attention.FullMask(shape)
+  return splash_attention.MultiHeadMask([mask] * heads)
 
 
-def _make_kernel(length: int, block: int, heads: int, mask, residuals: bool):
-  """Splash for rows of that length; with residuals also the log-sum-exp."""
+def _make_kernel(block: int, mask, residuals: bool):
+  """Splash in tiles of that size; with residuals also the log-sum-exp.
+
+  Args:
+    block: tokens of a tile.
+    mask: of splash, for all heads; or an array [1 L L], which all heads have.
+    residuals: whether the log-sum-exp is given, too.
+  """
   from jax.experimental.pallas.ops.tpu import splash_attention
 
   sizes = splash_attention.BlockSizes(
@@ -139,7 +188,7 @@ def _make_kernel(length: int, block: int, heads: int, mask, residuals: bool):
     block_kv_dq=block,
   )
   return splash_attention.make_splash_mha(
-    splash_attention.MultiHeadMask([mask] * heads),
+    mask,
     block_sizes=sizes,
     head_shards=1,
     q_seq_shards=1,

@@ -9,7 +9,12 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, stack
 from mllm_selector_jax.models.activations import ACTIVATION_FNS
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.models.lora import SharedAdapter, find_adapter, make_linear
+from mllm_selector_jax.models.lora import (
+  apply_layers,
+  find_adapter,
+  make_linear,
+  share_adapter,
+)
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.norms import make_norm
 from mllm_selector_jax.models.vision_config import VisionConfig
@@ -62,8 +67,8 @@ class VisionBlock(nnx.Module):
     self.query = make_linear(width, width, own, **kind)
     self.key = make_linear(width, width, own, **kind)
     self.value = make_linear(width, width, own, **kind)
-    if lora is not None and config.fused:
-      self.qkv = SharedAdapter(width, lora, dtype)
+    if config.fused:
+      share_adapter(self, "qkv", lora, dtype)
     if config.qk_norm:
       self.query_norm = norm("rms_norm", QK_EPSILON)
       self.key_norm = norm("rms_norm", QK_EPSILON)
@@ -89,16 +94,11 @@ class VisionBlock(nnx.Module):
     count, length, width = x.shape
     split = (count, length, config.heads, width // config.heads)
     flat = x.reshape(-1, width)
-    normed = self.attention_norm(flat)
-    shared = self.qkv(normed) if hasattr(self, "qkv") else None
-
-    def project(number, layer):
-      return layer(normed) if shared is None else layer(normed) + shared[number]
-
+    query, key, value = apply_layers(self, "qkv", self.attention_norm(flat))
     mixed = attend(
-      self._norm_query(project(0, self.query)).reshape(split),
-      self._norm_key(project(1, self.key)).reshape(split),
-      project(2, self.value).reshape(split),
+      self._norm_query(query).reshape(split),
+      self._norm_key(key).reshape(split),
+      value.reshape(split),
     )
     added = self.out(mixed.reshape(-1, width))
     if config.layer_scale:

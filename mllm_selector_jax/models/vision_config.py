@@ -8,7 +8,7 @@ from mllm_selector_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-  """A vision transformer: CLIP, SigLIP, InternViT, DINOv2, Pixtral's or one of Qwen's.
+  """A vision transformer: CLIP, SigLIP, InternViT, DINOv2, Pixtral's, Qwen's or GLM's.
 
   Attributes:
     width, mlp, layers, heads: sizes of the encoder.
@@ -30,12 +30,15 @@ class VisionConfig:
     native: whether images are read in their own sizes, as squares ("tiles") of
       `image_size` pixels whose patches see those of the whole image
       (models/native_tower.py). What follows holds for such towers alone.
-    gated: whether the MLP has a gate (Qwen2.5-VL, Pixtral).
-    bias: whether attention's output and the MLP have biases; Pixtral's have none.
+    gated: whether the MLP has a gate (Qwen2.5-VL, Pixtral, GLM-4.1V).
+    bias: whether attention's output and the MLP have biases; Pixtral's and GLM-4.1V's
+      have none.
     alternating: whether rows and columns take turns at the wavelengths (Pixtral).
     frames: frames of a video that a patch reaches over; a still image is all of them.
     position_side: side of the square table of learned positions, which is interpolated
-      to the patches of an image; 0 for none (Qwen3-VL).
+      to the patches of an image; 0 for none (Qwen3-VL, GLM-4.1V).
+    bicubic: whether it is interpolated from 16 positions, as pixels are (GLM-4.1V);
+      otherwise from 4, the table's corners lying on those of the image (Qwen3-VL).
     window: tiles along the side of the squares of an image within which patches see one
       another; 0: they see the whole image.
     global_layers: the layers, counted from 0, that see the whole image all the same.
@@ -67,6 +70,7 @@ class VisionConfig:
   alternating: bool = False
   frames: int = 1
   position_side: int = 0
+  bicubic: bool = False
   window: int = 0
   global_layers: tuple[int, ...] = ()
   names: str = "clip"

@@ -3,19 +3,29 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.inputs import base_model, held_out
 from mllm_selector_jax.inputs.lists import Reference, read_references, read_shares
 from mllm_selector_jax.inputs.references import find_rows
-from mllm_selector_jax.pipeline.clusters import read_clusters, read_keys
+from mllm_selector_jax.pipeline.clusters import read_keys
 from mllm_selector_jax.pipeline.doubts import read_doubt
+from mllm_selector_jax.pipeline.group_columns import (
+  POOL_COLUMNS,
+  GroupColumns,
+  make_groups,
+)
+from mllm_selector_jax.pipeline.limited_columns import (
+  check_limits,
+  read_limited,
+  read_limits,
+)
 from mllm_selector_jax.pipeline.listed_rows import (
   LISTS,
   name_rows,
@@ -31,7 +41,7 @@ from mllm_selector_jax.pipeline.needs import (
 )
 from mllm_selector_jax.pipeline.scored_models import needs_seed
 from mllm_selector_jax.runs.context import Run, plain
-from mllm_selector_jax.scoring.score_table import ScoreTable, list_columns, read_scores
+from mllm_selector_jax.scoring.score_table import list_columns, read_scores
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
@@ -41,7 +51,6 @@ from mllm_selector_jax.selection.pairwise.unit_rows import Stacked
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
 
-POOL_COLUMNS = ("source", "format", "turns", "truncated", "has_image")
 OVER_ALL = "pool"  # value of select.normalise: necessity is ranked among all rows
 
 
@@ -108,7 +117,7 @@ def make_config(run: Run, **changes: Any) -> dict[str, Any]:
 def _draft_config(cfg: Any, **changes: Any) -> dict[str, Any]:
   """Return the `select` section with changes, without reading the files it names."""
   config = {**plain(cfg.select), "development": held_out.read_share(cfg), **changes}
-  for name in ("control", "sweep", "search", "rounds"):
+  for name in ("control", "sweep", "search", "rounds", "most_missing"):
     del config[name]
   require_reference(config)
   config["target_shares"] = config["target_shares"] or None
@@ -118,7 +127,7 @@ def _draft_config(cfg: Any, **changes: Any) -> dict[str, Any]:
       f"select.like is given and select.target is {config['target']!r}; samples to be"
       ' like go with target "like".'
     )
-  return config
+  return read_limits(config)
 
 
 def check_lists(run: Run, **changes: Any) -> None:
@@ -184,6 +193,7 @@ def check_names(
   config = _draft_config(run.cfg, **changes)
   check_signals(list_signals(config), columns, base_model.scored_signals(run.cfg))
   named = {*POOL_COLUMNS, *columns}
+  check_limits(config, named)
   grouping.check_form(config["groups"], named)
   if (column := config.get("normalise", OVER_ALL)) not in {OVER_ALL, *named}:
     raise InputError(
@@ -247,7 +257,7 @@ def read_eligible(
   if share := config.get("development"):
     development = held_out.hold_out(read_keys(pool, rows), share, rng)
     left_out = development if left_out is None else left_out | development
-  columns = _Columns(pool, table, finite)
+  columns = GroupColumns(pool, table, finite)
   classes = None
   if (name := config.get("normalise", OVER_ALL)) != OVER_ALL:
     classes = grouping.by_column(columns[name], name, "select.normalise").index
@@ -269,13 +279,17 @@ def read_eligible(
     reference=_mark(pool, rows, config["reference"], "reference")
     if options.strategy == strategies.REFERENCE
     else None,
+    reference_score=_read_scores(rows, config)
+    if options.strategy == strategies.REFERENCE
+    else None,
     forced_in=_mark(pool, rows, config["force_in"], "force_in"),
     left_out=left_out,
     held_out=development,
     doubt=read_doubt(run, maker, rows) if maker else None,
     answer=pool.answer[rows] if pool.has_answers else None,
+    columns=read_limited(config, pool, rows, columns),
   )
-  groups = _make_groups(run, pool, table, finite, columns, scores, options, rng)
+  groups = make_groups(run, pool, table, finite, columns, scores, options, rng)
   return Eligible(pool, rows, scores, groups, options, count_reference(config))
 
 
@@ -310,38 +324,12 @@ def _mark(
   return np.isin(rows, marked)
 
 
-class _Columns(Mapping):
-  """The columns that rows may be grouped by; a column is read when it is looked up."""
-
-  def __init__(self, pool: PoolTable, table: ScoreTable, finite: np.ndarray):
-    self._pool, self._table, self._finite = pool, table, finite
-    self._rows = table.row[finite]
-
-  def __getitem__(self, name: str) -> np.ndarray:
-    if name in POOL_COLUMNS:
-      return getattr(self._pool, name)[self._rows]
-    return self._table.columns[name][self._finite]
-
-  def __iter__(self) -> Iterator[str]:
-    return iter(dict.fromkeys([*POOL_COLUMNS, *self._table.columns]))
-
-  def __len__(self) -> int:
-    return len(list(iter(self)))
-
-
-def _make_groups(
-  run, pool, table, finite, columns, scores, options, rng
-) -> grouping.Groups:
-  def clusters():
-    all_clusters = read_clusters(run, pool, table, options.clusters, rng)
-    index = all_clusters.index[finite]
-    if bad := int((index < 0).sum()):
-      raise InputError(
-        f"The embeddings of {bad:,} of {len(index):,} scored rows are not finite; score"
-        " again, or group by something else than kmeans."
-      )
-    return all_clusters._replace(index=index)
-
-  return grouping.make_groups(
-    options.groups, columns, scores.rank(), clusters, options.strata
-  )
+def _read_scores(
+  rows: Int[np.ndarray, " N"], config: dict[str, Any]
+) -> Float[np.ndarray, " N"] | None:
+  """Return the score that a published list gives to each of some rows; NaN for none."""
+  if (listed := config.get("reference_scores")) is None:
+    return None
+  members = np.array(config["reference"], np.int64)  # ascending
+  place = np.minimum(np.searchsorted(members, rows), len(members) - 1)
+  return np.where(members[place] == rows, np.array(listed)[place], np.nan)

@@ -20,17 +20,23 @@ from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection.bounds import RULES, find_bound
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
-from mllm_selector_jax.selection.reasons import DUPLICATE, MEANINGS
+from mllm_selector_jax.selection.reasons import (
+  DUPLICATE,
+  MEANINGS,
+  PASSED_OVER,
+  RESERVED,
+)
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.types import InputError
 
 CHUNK = 8192  # rows whose embeddings are compared at once
 MOST = 10  # rows that are explained if several have the same id
-# The options that can make a row suspect, and the value that turns each off.
+# The options that can decide about a row, and the value that turns each off.
 OFF = {
   name: "none" if name == "bound" else getattr(SelectOptions(), name)
-  for name in ("bound", *RULES, "duplicates")
+  for name in ("bound", *RULES, "duplicates", "most", "least")
 }
+_BY_REASON = {DUPLICATE: "duplicates", PASSED_OVER: "most", RESERVED: "least"}
 # Reasons that come from a list of rows, and the setting that is this list.
 NAMED = {"forced in": "force_in", "left out": "leave_out"}
 
@@ -186,11 +192,12 @@ class _Context:
     lines = []
     total = int((~self.eligible.scores.flag("left_out")).sum())
     forced = int(self.eligible.scores.flag("forced_in").sum())
+    forced += int((self.chosen.reason == RESERVED).sum())
     if reason not in NAMED:
       smallest = find_smallest_budget(
         lambda rows: bool(self.eligible.select(str(rows), self.rng).kept[index]),
         total,
-        max(1, forced),  # a budget below the forced rows is refused
+        max(1, forced),  # a budget below these rows is refused
       )
       now = int(self.chosen.kept.sum())
       if smallest is None:
@@ -229,11 +236,11 @@ class _Context:
 
 
 def find_option(reason: str, options: SelectOptions) -> str | None:
-  """Return the option that makes rows suspect for this reason; None if none does."""
+  """Return the option that decides about rows for this reason; None if none does."""
   if reason == find_bound(options.bound).reason:
     return "bound"
-  if reason == DUPLICATE:
-    return "duplicates"
+  if reason in _BY_REASON:
+    return _BY_REASON[reason]
   return next((name for name, rule in RULES.items() if rule.reason == reason), None)
 
 

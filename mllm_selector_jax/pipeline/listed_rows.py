@@ -73,9 +73,13 @@ def name_rows(
   Returns:
     The config, and the notes on how the rows were found.
 
+  If the reference has scores, the config gets the key "reference_scores": the score of
+  each of its rows.
+
   Raises:
-    InputError: An entry matches no row of the pool, `force_in` or `like` names a row
-      that was set aside, or no row of the reference can be used.
+    InputError: An entry matches no row of the pool, or of the reference's more than
+      `select.most_missing` allows, `force_in` or `like` names a row that was set aside,
+      or no row of the reference can be used.
   """
   notes = []
   for name in LISTS:
@@ -89,11 +93,15 @@ def name_rows(
       if name == "reference":
         run.say(
           f"{option}: {listed.entries:,} entries name {len(rows):,} rows of the pool"
-          + (f"; {listed.repeated:,} name no row anew" if listed.repeated else ""),
+          + (f"; {listed.repeated:,} name no row anew" if listed.repeated else "")
+          + (f"; {listed.missing:,} match no row" if listed.missing else ""),
           once=True,
         )
         rows, more = _take_usable(pool, rows, config["leave_out"] or [])
         remarks = (*remarks, *more)
+        if listed.scores is not None:
+          values = listed.scores[np.searchsorted(listed.rows, rows)].tolist()
+          config = {**config, "reference_scores": values}
       elif name != "leave_out":  # an unusable row is left out anyway
         _refuse_unusable(pool, rows, option)
       config = {**config, name: rows.tolist()}
@@ -115,14 +123,16 @@ def describe_costs(run: Run) -> dict[str, Any]:
 
 
 def _find(run: Run, pool: PoolTable, entries: list[Any], option: str) -> Rows:
-  try:
+  if option != "select.reference":
     return find_rows(pool, entries, option, run.progress)
+  allowed = run.cfg.select.most_missing
+  try:
+    return find_rows(pool, entries, option, run.progress, allowed)
   except InputError as error:
-    if option != "select.reference":
-      raise
     raise InputError(
-      f"{error} The pool that is selected from must hold all rows of the reference, of"
-      f" which {len(entries):,} are given; add the files that have them to pool.data."
+      f"{error} The pool that is selected from must hold all rows of the reference; add"
+      " the files that have them to pool.data, or say which share of the entries may be"
+      " missing, as --config.select.most_missing=0.05."
     ) from error
 
 

@@ -258,6 +258,7 @@ def _summarise(
     },
     "doubtful": int((standing.doubt != "").sum()),
     "groups": groups,
+    **({"limits": dict(chosen.limits)} if chosen.limits else {}),
     "reasons": dict(zip(names.tolist(), counts.tolist(), strict=True)),
     **({"meanings": meanings} if meanings else {}),
     "certificate": certificate

@@ -64,6 +64,15 @@ def add_adapter(config: MllmConfig, section: Any) -> MllmConfig:
   return dataclasses.replace(config, lora=make_adapter(section))
 
 
+def check_adapters(config: MllmConfig, cfg: Any) -> None:
+  """Refuses adapters that a base cannot have, before anything long is begun."""
+  for name in ("seed", "tune"):
+    try:
+      add_adapter(config, cfg[name])
+    except InputError as error:
+      raise InputError(f"{name}: {error}") from error
+
+
 def check_section(section: Any, title: str) -> None:
   """Refuses a recipe whose settings, each right alone, do not go together."""
   if section.accumulate > section.batch:

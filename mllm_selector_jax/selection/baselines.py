@@ -17,6 +17,7 @@ from mllm_selector_jax.selection.ordered import (
 )
 from mllm_selector_jax.selection.reasons import IN_REFERENCE
 from mllm_selector_jax.selection.selection import Selection
+from mllm_selector_jax.selection.sorting import float_key, sort_rows
 from mllm_selector_jax.selection.strategy import Strategy
 from mllm_selector_jax.types import InputError
 
@@ -63,7 +64,8 @@ def reference(
 ) -> Selection:
   """Takes the rows of the reference at random, and then all others at random.
 
-  The budget "100%ref" is the reference itself.
+  The budget "100%ref" is the reference itself. If the reference has scores, its rows
+  are taken by falling score; of equal ones, which comes first is drawn.
   """
   members = scores.flag("reference")
   if scores.reference is None:
@@ -73,10 +75,14 @@ def reference(
     )
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   order = by_tie(candidates, candidates.remaining)
-  order = np.concatenate([order[members[order]], order[~members[order]]])
+  own, others = order[members[order]], order[~members[order]]
+  if scores.reference_score is not None:
+    value = scores.reference_score[own]
+    own = own[sort_rows(~float_key(value), then=candidates.tie[own])]
+  order = np.concatenate([own, others])
   chosen = first(scores, groups, budget, candidates, order)
-  own = members & (chosen.reason == "kept")
-  return chosen._replace(reason=np.where(own, IN_REFERENCE, chosen.reason))
+  named = members & (chosen.reason == "kept")
+  return chosen._replace(reason=np.where(named, IN_REFERENCE, chosen.reason))
 
 
 def top(

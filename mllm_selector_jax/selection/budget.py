@@ -256,6 +256,7 @@ def fit(
   cost: Int[np.ndarray, " N"] | None,
   forced: Bool[np.ndarray, " N"],
   choose: Callable[[int], np.ndarray],
+  reserved: int = 0,
 ) -> int:
   """Finds the number of rows to keep within a limit, by bisection if it is on a cost.
 
@@ -265,6 +266,7 @@ def fit(
     forced: rows that are kept before all others.
     choose: maps a number of rows to the kept rows, as a mask or as row numbers. The
       rows for a larger number must include those for a smaller one.
+    reserved: how many of the forced rows are there for `select.least`.
 
   Returns:
     The number of rows; for a limit on a cost, the largest number whose rows fit.
@@ -273,18 +275,22 @@ def fit(
     InputError: the forced rows alone exceed the budget, or no row fits.
   """
   count = int(forced.sum())
+  who, remedy = "forced in", "force fewer"
+  if reserved:
+    who += f" or reserved by select.least ({reserved:,})"
+    remedy = "force and reserve fewer"
   if limit.cost is None:
     if count > limit.rows:
       raise InputError(
-        f"{count:,} rows are forced in, above the budget of {limit.rows:,}; raise the"
-        " budget or force fewer."
+        f"{count:,} rows are {who}, above the budget of {limit.rows:,}; raise the"
+        f" budget or {remedy}."
       )
     return limit.rows
   assert cost is not None, "a limit on a cost was resolved from it"
   if count and int(cost[forced].sum()) > limit.cost:
     raise InputError(
-      f"The {count:,} rows forced in have {int(cost[forced].sum()):,} {limit.unit},"
-      f" above the budget of {limit.cost:,}; raise the budget or force fewer."
+      f"The {count:,} rows {who} have {int(cost[forced].sum()):,} {limit.unit}, above"
+      f" the budget of {limit.cost:,}; raise the budget or {remedy}."
     )
   low, high = count, limit.rows
   while low < high:

@@ -12,9 +12,10 @@ from mllm_selector_jax.selection import bounds, budget, draws, necessity
 from mllm_selector_jax.selection.duplicates import find_duplicates
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.heldout_loss import Doubt
+from mllm_selector_jax.selection.limits import Column, Limits, make_limits, read_amounts
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.pairwise.unit_rows import Stacked, UnitRows
-from mllm_selector_jax.selection.reasons import CODE, DUPLICATE, REASONS
+from mllm_selector_jax.selection.reasons import CODE, DUPLICATE, REASONS, RESERVED
 from mllm_selector_jax.selection.shared_answers import Shared, find_shared
 from mllm_selector_jax.types import InputError
 
@@ -36,6 +37,8 @@ class Scores:
     like: whether the row is one of those whose group shares are the target, for
       target "like".
     reference: whether the row is one of the reference, for the strategy `reference`.
+    reference_score: by how much others prefer each row of the reference; NaN for other
+      rows. None if its rows have no order.
     tokens: the number of training tokens, for budgets in tokens.
     mflops: the FLOPs of tuning in millions, for budgets in FLOPs.
     forced_in: whether the row is kept whatever its scores; it counts against the
@@ -46,6 +49,7 @@ class Scores:
       that need a held-out loss.
     answer: a number that is the same for rows with the same answer; None if the
       answers are not known.
+    columns: the columns whose values `select.most` and `select.least` limit, by name.
   """
 
   necessity: Float[np.ndarray, " N"]
@@ -58,6 +62,7 @@ class Scores:
   classes: Int[np.ndarray, " N"] | None = None
   like: Bool[np.ndarray, " N"] | None = None
   reference: Bool[np.ndarray, " N"] | None = None
+  reference_score: Float[np.ndarray, " N"] | None = None
   tokens: Int[np.ndarray, " N"] | None = None
   mflops: Int[np.ndarray, " N"] | None = None
   forced_in: Bool[np.ndarray, " N"] | None = None
@@ -65,11 +70,14 @@ class Scores:
   held_out: Bool[np.ndarray, " N"] | None = None
   doubt: Doubt | None = None
   answer: UInt64[np.ndarray, " N"] | None = None
+  columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     columns = {field.name: getattr(self, field.name) for field in FIELDS}
     for name, value in {**columns, **self.signals}.items():
       assert value is None or len(value) == len(self.key), name
+    for name, column in self.columns.items():
+      assert len(column.bounds) == len(self.key) + 1, name
 
   def cost(self, unit: str) -> Int[np.ndarray, " N"] | None:
     """Returns what each row costs in a unit of `budget`; None if it is not known."""
@@ -133,7 +141,8 @@ class Scores:
     return vectors
 
 
-FIELDS = [f for f in dataclasses.fields(Scores) if f.name not in ("signals", "doubt")]
+_OTHERS = ("signals", "doubt", "columns")
+FIELDS = [f for f in dataclasses.fields(Scores) if f.name not in _OTHERS]
 
 
 class Candidates(NamedTuple):
@@ -142,7 +151,7 @@ class Candidates(NamedTuple):
   Attributes:
     normalised_necessity: see `Scores.rank`.
     tie: a random number for each row; among equal rows the smallest goes first.
-    forced: rows that are kept before all others.
+    forced: rows that are kept before all others, the reserved ones included.
     remaining: rows that may be taken, including the forced ones.
     suspect: rows that are kept only if the budget cannot be filled without them.
     code: for suspect and left-out rows the index of their reason in `reasons`; for
@@ -151,6 +160,11 @@ class Candidates(NamedTuple):
     shared: answers that most of the rows beyond a bound have in common.
     judged: whether the bound could judge each row; None if it judges all alike.
     reasons: the texts that the codes index: `REASONS`, then those of plug-ins.
+    limits: the limits on values; None if there are none.
+    reserved: forced rows that are kept because `select.least` wants rows of one of
+      their values; None for none.
+    closed: suspect rows that may not fill the budget, since one of their values is
+      full; None for none.
   """
 
   normalised_necessity: Float[np.ndarray, " N"]
@@ -163,6 +177,26 @@ class Candidates(NamedTuple):
   shared: tuple[Shared, ...] = ()
   reasons: tuple[str, ...] = REASONS
   judged: Bool[np.ndarray, " N"] | None = None
+  limits: Limits | None = None
+  reserved: Bool[np.ndarray, " N"] | None = None
+  closed: Bool[np.ndarray, " N"] | None = None
+
+  def fills(self) -> Bool[np.ndarray, " N"]:
+    """Returns the suspect rows that may fill the budget."""
+    return self.suspect if self.closed is None else self.suspect & ~self.closed
+
+  def mark_forced(self, code: UInt8[np.ndarray, " N"]) -> None:
+    """Writes the code of the reason of each forced row into `code`, in place."""
+    code[self.forced] = CODE["forced in"]
+    if self.reserved is not None:
+      code[self.reserved] = CODE[RESERVED]
+
+
+def find_limits(scores: Scores, options: SelectOptions) -> Limits | None:
+  """Returns the limits that the options set on the values of the rows' columns."""
+  most = read_amounts(options.most, "select.most")
+  least = read_amounts(options.least, "select.least")
+  return make_limits(scores.columns, most, least, scores.flag("left_out"))
 
 
 def list_rules(options: SelectOptions) -> list[tuple[str, bounds.Bound]]:
@@ -235,7 +269,8 @@ def sort_out(
   suspect = code > CODE["left out"]
   remaining = ~suspect & ~left_out
   return Candidates(
-    ranks, tie, forced, remaining, suspect, code, spared, shared, reasons, judged
+    *(ranks, tie, forced, remaining, suspect, code, spared, shared, reasons, judged),
+    limits=find_limits(scores, options),
   )
 
 

@@ -7,20 +7,27 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import draws, objective, shares
 from mllm_selector_jax.selection.eligibility import Candidates, Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.limited import limit_rows
 from mllm_selector_jax.selection.options import SelectOptions
-from mllm_selector_jax.selection.ordered import Budget, by_tie, resolve, shortage
-from mllm_selector_jax.selection.reasons import CODE
+from mllm_selector_jax.selection.ordered import (
+  Budget,
+  by_tie,
+  fit_budget,
+  resolve,
+  shortage,
+)
+from mllm_selector_jax.selection.reasons import CODE, RESERVED
 from mllm_selector_jax.selection.selection import Selection, assemble
 from mllm_selector_jax.selection.sorting import float_key, sort_rows
 from mllm_selector_jax.selection.strategy import Strategy
 
 # Kept rows are ranked by level: forced rows, rows kept by a floor, rows kept by gain.
 LEVEL = np.full(len(CODE), 2)
-LEVEL[CODE["forced in"]], LEVEL[CODE["floor"]] = 0, 1
+LEVEL[CODE["forced in"]] = 0
+LEVEL[[CODE[RESERVED], CODE["floor"]]] = 1
 
 
 def kl(
@@ -29,18 +36,23 @@ def kl(
   """Takes the rows that maximise mean value minus lambda times divergence.
 
   The objective is that of `objective.py`, and its maximum is exact. Suspect rows fill
-  what is left of the budget.
+  what is left of the budget. If there are limits on values, the maximum is that of the
+  rows which are left if all are taken by falling gain, and the full ones passed over.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=True)
   limit = resolve(budget, scores)
   plan = _Plan(candidates, groups, options, scores.flag("like"))
+  limited, _ = limit_rows(candidates, plan.ranked())
+  if limited is not candidates:
+    candidates = limited
+    plan = _Plan(candidates, groups, options, scores.flag("like"), plan)
   spare = _Spare(candidates, plan.may_fill, groups)
 
   def choose(rows):
     taken, _ = plan.take(rows)
     return np.concatenate([plan.first(taken.counts), spare.first(rows - taken.total)])
 
-  rows = budgets.fit(limit, scores.cost(limit.unit), candidates.forced, choose)
+  rows = fit_budget(limit, scores, candidates, choose)
   taken, floors = plan.take(rows)
   count = taken.total
   filling = spare.first(rows - count)
@@ -110,7 +122,7 @@ class _Spare:
 
   @functools.cached_property
   def _rows(self) -> Int[np.ndarray, " n"]:
-    mask = self._candidates.suspect & self._may_fill[self._groups.index]
+    mask = self._candidates.fills() & self._may_fill[self._groups.index]
     return by_tie(self._candidates, mask)
 
   def first(self, rows: int) -> Int[np.ndarray, " n"]:
@@ -137,11 +149,22 @@ class _Plan:
     groups: Groups,
     options: SelectOptions,
     like: Bool[np.ndarray, " N"],
+    whole: "_Plan | None" = None,
   ):
+    """Sorts the rows and computes their gains.
+
+    Args:
+      candidates: from `sort_out`, or from `limit_rows`.
+      groups, options: those of the selection.
+      like: whether each row is one of those whose group shares are the target.
+      whole: the plan of the rows before limits, which has the groups' targets, caps and
+        means.
+    """
     from mllm_selector_jax.selection import marginal_gains  # imports jax
 
     count = len(groups.names)
-    self._options, self._tie = options, candidates.tie
+    self._options, self._candidates = options, candidates
+    self._tie = candidates.tie
     necessity, remaining = candidates.normalised_necessity, candidates.remaining
     score = None
     if options.within == "top":
@@ -154,12 +177,15 @@ class _Plan:
     )
     self.sizes = np.diff(self.order.starts)
     self.forced = np.bincount(groups.index[candidates.forced], minlength=count)
-    self.shares = _find_target(self.sizes, groups, options, like)
+    if whole is None:
+      self.shares = _find_target(self.sizes, groups, options, like)
+      caps = np.ceil(options.cap * self.sizes - 1e-9).astype(np.int64)
+      self.means = shares.group_means(necessity, groups.index, count, remaining)
+    else:
+      self.shares, caps, self.means = whole.shares, whole.caps, whole.means
     # Suspect rows of a group stay out only if the user set its share to 0.
     self.may_fill = (self.shares > 0) | (options.target not in ("given", "like"))
-    caps = np.ceil(options.cap * self.sizes - 1e-9).astype(np.int64)
     self.caps = np.maximum(caps, self.forced)
-    self.means = shares.group_means(necessity, groups.index, count, remaining)
     # Rows that are drawn, and not ranked, all have the expected value of their group.
     if options.within == "top":
       self.values = necessity[self.order.rows]
@@ -168,6 +194,11 @@ class _Plan:
     self.gains = marginal_gains.gains(
       self.values, self.order, self.shares, options.kl_weight
     )
+
+  def ranked(self) -> Int[np.ndarray, " n"]:
+    """Returns the rows by falling gain; ties are in drawn order."""
+    rows = self.order.rows
+    return rows[sort_rows(~float_key(self.gains), then=self._tie[rows])]
 
   def take(self, rows: int):
     """Returns the optimal `objective.Taken` for a number of rows, and the floors.
@@ -196,8 +227,8 @@ class _Plan:
     entry[chosen] = CODE["kept"]
     # Of the rows within a floor, only those whose gain would not suffice are due to it.
     entry[chosen & (gains < taken.threshold)] = CODE["floor"]
-    entry[order.within(0, self.forced)] = CODE["forced in"]
     code[order.rows] = entry
+    self._candidates.mark_forced(code)
 
   def quotas(self, rows: int) -> Float[np.ndarray, " G"]:
     """Returns the rows of each group before rounding and floors; NaN for "top"."""

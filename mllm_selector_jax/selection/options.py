@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 
 from mllm_selector_jax.selection.bounds import MAX_SHARE, find_bound
+from mllm_selector_jax.selection.limits import read_amounts
 from mllm_selector_jax.types import InputError
 
 TARGETS = ("tempered", "pool", "uniform", "given", "like")
@@ -33,6 +34,9 @@ class SelectOptions:
     floor: the minimum of rows that each group gets, as a share of its proportional
       part of the budget.
     cap: the maximum of rows taken from a group, as a share of its rows.
+    most: the maximum of kept rows of each value of a column, by the column's name: a
+      number, or a share of the value's rows, such as {"image": 2, "source": "10%"}.
+    least: the minimum of kept rows of each value of a column, likewise.
     bound: which rows are suspect: a name from `bounds.BOUNDS` or a plug-in, or a
       number, the share of each group that has the highest necessity.
     competence: in groups of which the seed model answers at least this share of the
@@ -54,6 +58,8 @@ class SelectOptions:
   temperature: float = 0.2
   floor: float = 0.2
   cap: float = 1.0
+  most: Mapping[str, str | int] | str | None = None
+  least: Mapping[str, str | int] | str | None = None
   bound: float | str = "mixture"
   competence: float | None = None
   visual: bool = False
@@ -70,6 +76,8 @@ class SelectOptions:
     self._check("temperature", 1e-6, 1e6)
     self._check("floor", 0, 1)
     self._check("cap", 1e-9, 1)
+    read_amounts(self.most, "select.most")
+    read_amounts(self.least, "select.least")
     if not isinstance(self.strategy, str):
       raise InputError(f"select.strategy is {self.strategy!r}; it must be a name.")
     if not isinstance(self.bound, str):

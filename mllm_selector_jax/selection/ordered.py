@@ -1,5 +1,7 @@
 """Selects the first rows of a fixed order, so that larger budgets only add rows."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -7,6 +9,7 @@ from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.selection import objective
 from mllm_selector_jax.selection.eligibility import Candidates, Scores
 from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.limited import limit_rows
 from mllm_selector_jax.selection.reasons import CODE
 from mllm_selector_jax.selection.selection import Selection, assemble
 from mllm_selector_jax.selection.shares import normalise
@@ -33,10 +36,27 @@ def by_quota(
     weights: the weight of each group, not negative.
     score: the order inside each group, the highest first; by default it is drawn.
   """
-  rows = np.flatnonzero(candidates.remaining)
-  ranked = rows[quota_order(candidates, groups, weights, score)]
+  candidates, ranked = limit_quotas(candidates, groups, weights, score)
   target = normalise(weights)
   return first(scores, groups, budget, candidates, ranked, target=target)
+
+
+def limit_quotas(
+  candidates, groups, weights, score=None
+) -> tuple[Candidates, Int[np.ndarray, " n"]]:
+  """Sorts the remaining rows by `quota_order`, without those that limits pass over.
+
+  The others of a group take the places of rows that are passed over. Arguments are as
+  for `by_quota`.
+
+  Returns:
+    The candidates from `limit_rows`, and the numbers of the rows that remain.
+  """
+  ranked = quota_order(candidates, groups, weights, score)
+  limited, _ = limit_rows(candidates, ranked)
+  if limited is candidates:
+    return candidates, ranked
+  return limited, quota_order(limited, groups, weights, score)
 
 
 def quota_order(candidates, groups, weights, score=None) -> Int[np.ndarray, " n"]:
@@ -45,7 +65,7 @@ def quota_order(candidates, groups, weights, score=None) -> Int[np.ndarray, " n"
   Here n is the place of the row in its group, from 1. Arguments are as for `by_quota`.
 
   Returns:
-    Places among the remaining rows, not row numbers.
+    The numbers of the remaining rows.
   """
   rows = np.flatnonzero(candidates.remaining)
   tie = candidates.tie[rows]
@@ -58,7 +78,7 @@ def quota_order(candidates, groups, weights, score=None) -> Int[np.ndarray, " n"
   )
   turn = np.empty(len(rows))
   turn[order.rows] = (order.place - 0.5) / np.maximum(weights, 1e-290)[order.group]
-  return sort_rows(float_key(turn), then=tie)
+  return rows[sort_rows(float_key(turn), then=tie)]
 
 
 def by_score(
@@ -118,14 +138,16 @@ def first(
     target: the target shares of the groups, for the table.
   """
   limit = resolve(budget, scores)
+  candidates, order = limit_rows(candidates, order)
   forced = candidates.forced[order]
-  spare = by_tie(candidates, candidates.suspect)
+  spare = by_tie(candidates, candidates.fills())
   full_order = np.concatenate([order[forced], order[~forced], spare])
 
   def choose(rows):
     return full_order[:rows]
 
-  rows = budgets.fit(limit, scores.cost(limit.unit), candidates.forced, choose)
+  wanted = fit_budget(limit, scores, candidates, choose)
+  rows = min(wanted, len(full_order))
   kept = full_order[:rows]
   filling = max(0, rows - len(order))
   code = candidates.code.copy()
@@ -136,7 +158,7 @@ def first(
     code[order] = CODE["below threshold"]
     code[order[gain[order] >= threshold]] = CODE["tied with the threshold"]
   code[kept] = CODE["kept"]
-  code[candidates.forced] = CODE["forced in"]
+  candidates.mark_forced(code)
   code[kept[len(order) :]] = CODE["kept to fill the budget"]
   return assemble(
     candidates,
@@ -147,7 +169,24 @@ def first(
     quota=None if target is None else target * min(rows, len(order)),
     gain=gain,
     threshold=threshold,
-    warnings=(limit.warning, *shortage(rows, min(rows, len(order)), filling)),
+    warnings=(limit.warning, *shortage(wanted, min(rows, len(order)), filling)),
+  )
+
+
+def fit_budget(
+  limit: budgets.Limit,
+  scores: Scores,
+  candidates: Candidates,
+  choose: Callable[[int], np.ndarray],
+) -> int:
+  """Returns the number of rows to keep within a limit; see `budget.fit`."""
+  reserved = candidates.reserved
+  return budgets.fit(
+    limit,
+    scores.cost(limit.unit),
+    candidates.forced,
+    choose,
+    0 if reserved is None else int(reserved.sum()),
   )
 
 
@@ -184,6 +223,7 @@ def shortage(budget: int, taken: int, filling: int) -> list[str]:
   if taken + filling < budget:
     texts.append(
       f"{taken + filling:,} rows are kept of a budget of {budget:,}: the rest are in"
-      " groups whose target share is 0, or above a group's cap."
+      " groups whose target share is 0, above a group's cap, or passed over by"
+      " select.most."
     )
   return texts

@@ -3,6 +3,8 @@
 from mllm_selector_jax.selection.bounds import PREFIX, list_meanings
 
 IN_REFERENCE = "in the reference"
+RESERVED = "reserved for its value"
+PASSED_OVER = "passed over: its value is full"
 DUPLICATE = f"{PREFIX}nearly the same as another row"
 # The order is that of the codes. The reasons after "left out" are those of suspect
 # rows, which are kept only if the budget cannot be filled without them. The reasons of
@@ -11,6 +13,7 @@ _MEANINGS = {
   "kept": "its turn came within the budget",
   "floor": "its group had to get at least so many rows",
   "forced in": "the configuration names it",
+  RESERVED: "select.least wants so many rows of one of its values",
   IN_REFERENCE: "select.reference names it, and its turn came within the budget",
   "kept to fill the budget": "suspect, but no other row was left",
   "below threshold": "its gain is below that of the last row that was taken",
@@ -18,6 +21,8 @@ _MEANINGS = {
   "not drawn": "its turn did not come within the budget",
   "target share 0": "its group was to get no row",
   "above its group's cap": "its group gave all that it may",
+  PASSED_OVER: "others of its image, or of another value that select.most limits, come"
+  " before it",
   "held out for development": "settings are compared on it",
   "left out": "the configuration names it",
   **list_meanings(),

@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -67,6 +67,7 @@ class Selection(NamedTuple):
     spared: for each reason, how many groups and rows a bound did not judge.
     shared: answers that most of the rows beyond a bound have in common.
     judged: whether the bound could judge each row; None if it judges all alike.
+    limits: how the selection keeps to the limits on values; empty without limits.
   """
 
   kept: Bool[np.ndarray, " N"]
@@ -82,6 +83,7 @@ class Selection(NamedTuple):
   spared: Mapping[str, dict[str, int]] = types.MappingProxyType({})
   shared: tuple[Shared, ...] = ()
   judged: Bool[np.ndarray, " N"] | None = None
+  limits: Mapping[str, Any] = types.MappingProxyType({})
 
 
 def assemble(

@@ -9,8 +9,9 @@ from jaxtyping import Int
 
 from mllm_selector_jax import plugins
 from mllm_selector_jax.selection import baselines, kl
-from mllm_selector_jax.selection.eligibility import Scores
+from mllm_selector_jax.selection.eligibility import Scores, find_limits
 from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.limited import judge_limits
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget
 from mllm_selector_jax.selection.rivals import (
@@ -125,4 +126,6 @@ def select(
     names = map(str, range(int(index.max(initial=-1)) + 1))
     groups = Groups(index, tuple(names))
   function = find_strategy(options.strategy).function
-  return function(scores, groups, budget, rng, options)
+  chosen = function(scores, groups, budget, rng, options)
+  limits = find_limits(scores, options)
+  return judge_limits(limits, chosen, options.strategy) if limits else chosen

@@ -6,7 +6,7 @@ A new key is one more line here. `relations` checks what must hold between keys.
 from typing import Any
 
 from mllm_selector_jax import listing
-from mllm_selector_jax.comparison import comparison_plan
+from mllm_selector_jax.comparison import comparison_plan, published
 from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.files import splits
 from mllm_selector_jax.data.pool import pool_check, sources
@@ -218,7 +218,7 @@ SCORE: dict[str, Check] = {
 _BOUND = parsed(lambda value: SelectOptions(bound=read_bound(value)))
 _OPTIONS = (
   *("kl_weight", "groups", "clusters", "strata", "tempering", "duplicates"),
-  *("floor", "cap", "within", "temperature"),
+  *("floor", "cap", "most", "least", "within", "temperature"),
 )
 SELECT: dict[str, Check] = {
   "strategy": all_of(name, parsed(find_strategy)),
@@ -235,6 +235,7 @@ SELECT: dict[str, Check] = {
   "force_in": ids,
   "leave_out": ids,
   "reference": ids,
+  "most_missing": SHARE,
   "sweep.budgets": list_of(_amount),
   "sweep.kl_weights": list_of(_written_option("kl_weight")),
   "search.candidates": _candidates,
@@ -270,7 +271,8 @@ COMPARE: dict[str, Check] = {
     lambda key, value: comparison_plan.check_strategy(value, key), least=1
   ),
   "variants": mapping,
-  "budgets": list_of(_amount, least=1),
+  "published": parsed(published.read_published),
+  "budgets": list_of(lambda key, value: published.parse_budget(value, key), least=1),
   "seeds": list_of(lambda key, value: comparison_plan.read_seed(value), least=1),
   "full": flag,
   "match": one_of(*comparison_plan.MATCHES),

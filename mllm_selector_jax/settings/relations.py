@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Collection
 
 from mllm_selector_jax import listing, mesh_shape
-from mllm_selector_jax.comparison.comparison_plan import read_plan
+from mllm_selector_jax.comparison.comparison_plan import REFERENCE, read_plan
 from mllm_selector_jax.inputs import questions
 from mllm_selector_jax.inputs.drawn_demo import is_drawn, make_options
 from mllm_selector_jax.pipeline import candidates, trackers
@@ -113,7 +113,11 @@ def list_columns(run: Run, command: str) -> Collection[str] | None:
 
 
 def _check_comparison(run: Run, command: str) -> None:
-  read_plan(run.cfg)
+  plan = read_plan(run.cfg)
+  if command == "compare":
+    for file in plan.published.values():  # reads the files
+      given = {"reference": file, "strategy": REFERENCE, "budget": "100%ref"}
+      candidates.make_config(run, **given)
 
 
 def _check_evaluation(run: Run, command: str) -> None:

@@ -19,7 +19,7 @@ from mllm_selector_jax.pipeline.search.search_arms import read_own, search
 from mllm_selector_jax.pipeline.search.search_space import check_search
 from mllm_selector_jax.pipeline.select_arm import select_arm
 from mllm_selector_jax.pipeline.tune_arm import kept_rows, tune_arm
-from mllm_selector_jax.pipeline.tuning_recipe import recipe_config
+from mllm_selector_jax.pipeline.tuning_recipe import check_adapters, recipe_config
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.runs.context import Run, plain
 from mllm_selector_jax.runs.times import keep_times, read_times
@@ -31,10 +31,11 @@ def compare(run: Run) -> None:
   plan = read_plan(run.cfg)
   for arm in plan.arms:
     settings = plan.changes(arm) | {"strategy": plan.strategy(arm)}
+    settings["budget"] = plan.budget(arm)
     candidates.check_names(run, **settings)
   check_search(run)
   check_tasks(run)
-  base_model.check_model(run)
+  check_adapters(base_model.check_model(run), run.cfg)
   if not plan.fresh_pools:
     first = run.at(run.workdir.at_seed(plan.seeds[0], False))
     make_pool(first)
@@ -60,7 +61,7 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
       check_leakage(run)
     for arm in plan.arms:
       changes = plan.changes(arm) | {"strategy": plan.strategy(arm)}
-      candidates.check_lists(run, budget=arm.budget, **changes)
+      candidates.check_lists(run, budget=plan.budget(arm), **changes)
     if needs_seed(run):
       make_seed(run)
     make_scores(run)
@@ -69,7 +70,7 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
     # Their rows are needed, even if no model is tuned on the full pool.
     for arm in dict.fromkeys((POOL, plan.longest())):
       select_arm(
-        run, arm.name(seed), plan.strategy(arm), arm.budget, **plan.changes(arm)
+        run, arm.name(seed), plan.strategy(arm), plan.budget(arm), **plan.changes(arm)
       )
     if plan.match == "steps":
       rows = kept_rows(run, plan.longest().name(seed))
@@ -78,8 +79,8 @@ def _make_seed(run: Run, plan: Plan, seed: int) -> bool:
       name = arm.name(seed)
       strategy, changes = plan.strategy(arm), plan.changes(arm)
       if arm.strategy == run.cfg.select.strategy and arm != INCUMBENT:
-        changes = read_own(searched, arm.strategy)
-      select_arm(run, name, strategy, arm.budget, **changes)
+        changes |= read_own(searched, arm.strategy)
+      select_arm(run, name, strategy, plan.budget(arm), **changes)
       tune_arm(run, name, steps)
       evaluate_arm(run, name)
       made |= keep_times(run, run.workdir.path)
@@ -103,6 +104,7 @@ def _summarise(run: Run, plan: Plan) -> None:
     "match": plan.match,
     "fresh_pools": plan.fresh_pools,
     "variants": plan.variants,
+    **({"published": plan.published} if plan.published else {}),
     "seed": recipe_config(run.cfg.seed),
     "tune": recipe_config(run.cfg.tune),
     "title": run.cfg.report.title,

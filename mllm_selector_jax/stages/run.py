@@ -13,6 +13,7 @@ from mllm_selector_jax.pipeline.leakage import check_leakage
 from mllm_selector_jax.pipeline.score_pool import make_scores
 from mllm_selector_jax.pipeline.scored_models import needs_seed
 from mllm_selector_jax.pipeline.search.search_space import check_search
+from mllm_selector_jax.pipeline.tuning_recipe import check_adapters
 from mllm_selector_jax.planning.hours import duration
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.runs.times import keep_times
@@ -27,7 +28,7 @@ from mllm_selector_jax.stages.tune import tune
 def run(current: Run) -> None:
   """Runs check, seed, score, select, tune, evaluate and report, and says a summary."""
   start = time.monotonic()
-  base_model.check_model(current)
+  check_adapters(base_model.check_model(current), current.cfg)
   check_names(current)
   check_search(current)
   make_pool(current)

@@ -14,7 +14,7 @@ from mllm_selector_jax.models.decoder_config import DecoderConfig
 from mllm_selector_jax.types import Batch, Params
 
 # What the last of few blocks does only where it is read (models/decoder_block.py).
-_AFTER = ("out", "gate", "up", "down")
+_AFTER = ("out", "gate", "up", "gate_up", "down")
 
 
 class Work(NamedTuple):
@@ -126,14 +126,16 @@ def make_rates(
   if "projector" in adapter:
     more = _count_adapted(params["projector"], adapter["projector"], both, seen)
     tile += 2 * more * config.patches
+  if config.both_ways:  # the later tokens that those of an image see
+    tile += key * config.patches * (config.patches - 1) // 2
   pair = (3 if seen else 1) * 4 * vision.width
   if not vision.native:
     tile += pair * config.vision_layers * vision.positions**2
-    return Rates(token, key, target, tile)
+    pair = 0
   everywhere = len(vision.global_layers) if vision.window else vision.layers
-  return Rates(
-    token, key, target, tile, pair * everywhere, pair * (vision.layers - everywhere)
-  )
+  pairs = pair * everywhere, pair * (vision.layers - everywhere)
+  # numpy multiplies no column of 32 bits by as large an integer.
+  return Rates(*map(float, (token, key, target, tile, *pairs)))
 
 
 def make_count(
@@ -218,8 +220,18 @@ def _split_layers(config: DecoderConfig, layers: Params) -> tuple[float, float]:
   if order := config.order:
     own, count = layers.get(order[-1], {}), order.count(order[-1])
   after = {name: own[name] for name in _AFTER if name in own}
-  last = _count_weights(after) / count if stack.is_unrolled(config.layers) else 0
-  return _count_weights(layers) - last, last
+  experts = _count_experts(config, layers.get("experts", {}))
+  last = 0.0
+  if stack.is_unrolled(config.layers):
+    last = (_count_weights(after) + experts) / count
+  return _count_weights(layers) + experts - last, last
+
+
+def _count_experts(config: DecoderConfig, experts: Params) -> float:
+  """Parameters of the router and of the experts that a token passes."""
+  sizes = {name: math.prod(leaf.shape) for name, leaf in experts.items()}
+  router = sizes.pop("router", 0)
+  return router + sum(sizes.values()) * config.experts_per_token / (config.experts or 1)
 
 
 def _count_states(config: DecoderConfig) -> int:
@@ -241,7 +253,7 @@ def _count_adapted(projector: Params, adapter: Params, both: int, seen: bool) ->
   own = {name: layer for name, layer in adapter.items() if name != "layers"}
   cost: float = (2 * both - 1) * _count_weights(own)
   if both == 2 and not seen:
-    first = "narrow" if "narrow" in own else "first"
+    first = next(name for name in ("narrow", "first", "second") if name in own)
     cost -= math.prod(own[first]["lora_a"].shape)
     cost += sum(_count_weights(projector[name]) for name in own if name != first)
   if "layers" in adapter:

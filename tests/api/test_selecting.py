@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import mllm_selector_jax as ms
+from mllm_selector_jax.api import plain_arrays
 from mllm_selector_jax.selection import groups as grouping
 from mllm_selector_jax.selection import strategies
 from mllm_selector_jax.selection.options import SelectOptions
@@ -34,7 +35,7 @@ def test_it_is_what_the_strategy_selects(strategy):
   )
   scores = strategies.Scores(
     necessity=LOSSES,
-    key=ms.api.selecting._hash_names(None, list(range(ROWS))),
+    key=plain_arrays.hash_names(None, list(range(ROWS))),
     signals={"loss": LOSSES, "accuracy": ACCURACIES},
     embeddings=EMBEDDINGS,
   )

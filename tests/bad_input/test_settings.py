@@ -100,12 +100,12 @@ def lose_a_shard(folder):
   ("change", "words"),
   [
     (
-      set_config(model_type="paligemma"),
-      ("model_type is 'paligemma', a vision-language family", "supported are 'llava'"),
+      set_config(model_type="git"),
+      ("model_type is 'git', a vision-language family", "supported are 'llava'"),
     ),
     (
-      set_config(text_config={"model_type": "gemma"}),
-      ("'gemma'; supported are llama, mistral, qwen2",),
+      set_config(text_config={"model_type": "falcon"}),
+      ("'falcon'; supported are llama, mistral, qwen2",),
     ),
     (
       stretch_positions,

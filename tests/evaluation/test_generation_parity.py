@@ -12,7 +12,8 @@ from mllm_selector_jax.evaluation import generation
 from mllm_selector_jax.models import huggingface
 from tests.evaluation.one_image_prompts import make_prompts
 from tests.models import packed, tiny, torch_inputs
-from tests.models.huggingface.test_parity import CASES, load_torch, overrides
+from tests.models.huggingface.parity_cases import CASES, overrides
+from tests.models.huggingface.test_parity import load_torch
 
 torch.set_num_threads(1)
 NEW = 12
@@ -44,7 +45,10 @@ def torch_answer(model, prompt, images, eos):
 
 @pytest.mark.parametrize(
   "name",
-  ["grouped", "mistral", "qwen2 tied, siglip", "gemma3", "internvl 6b", "vipllava"],
+  [
+    *("grouped", "mistral", "qwen2 tied, siglip", "gemma3", "internvl 6b", "vipllava"),
+    *("phi3", "phi3, longrope", "granite", "glm4"),
+  ],
 )
 def test_answers_are_transformers(tmp_path, name):
   assert_answers_agree(tmp_path, CASES[name])

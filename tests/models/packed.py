@@ -45,6 +45,28 @@ NATIVE = dataclasses.replace(
   projector_width=64,
   deepstack=(1, 3),
 )
+# As GLM-4.1V, whose projector ends with a gated MLP.
+GATED = dataclasses.replace(
+  NATIVE,
+  vision=dataclasses.replace(
+    NATIVE.vision,
+    window=0,
+    global_layers=(),
+    bicubic=True,
+    pre_norm=True,
+    post_norm=True,
+  ),
+  decoder=dataclasses.replace(
+    NATIVE.decoder,
+    rope=Rope(sections=(0, 1, 0), share=0.5, neighbours=True),
+    fused=("gate_up",),
+  ),
+  feature_norm=True,
+  deepstack=(),
+  patch_norm=None,
+  projector_gated=True,
+  projector_width=40,
+)
 
 # A decoder with layers of linear attention: two periods, and the beginning of a third.
 LINEAR = dataclasses.replace(
@@ -132,4 +154,36 @@ def pack(config: MllmConfig, rows: list[list], length: int) -> types.Batch:
   none = np.zeros((len(rows), 1), np.int32)
   return types.Batch(
     tokens, positions, segments, patches, images, none, none, none.astype(float), none
+  )
+
+
+def trace_hidden_states(
+  config: MllmConfig, length: int, tiles: int
+) -> jax.ShapeDtypeStruct:
+  """The shape of the hidden states of two full rows with so many tiles each.
+
+  Nothing is computed, so that a model may have its published size.
+  """
+
+  def array(dtype, *shape):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+  row, few, tiling = array("int32", 2, length), array("int32", 2, 64), config.tiling
+  batch = types.Batch(
+    tokens=row,
+    positions=row,
+    segments=row,
+    patches=row,
+    images=array("uint8", 2, tiles, tiling.side, tiling.side, 3),
+    predict=few,
+    targets=few,
+    weights=array("float32", 2, 64),
+    answers=few,
+    places=array("int32", 2, tiles, 5) if tiling.native else None,
+    axes=array("int32", 2, length, 3) if tiling.axes else None,
+  )
+  return jax.eval_shape(
+    lambda params, batch: mllm.hidden_states(config, params, batch),
+    mllm.abstract(config),
+    batch,
   )

@@ -26,7 +26,7 @@ def attend(query, key, value, layout, kernel="xla"):
 
 def plain_attention(query, key, value, layout):
   """The rule, a query at a time."""
-  segments, positions, prefixes, window, causal, _ = layout
+  segments, positions, prefixes, window, causal, _, images, _ = layout
   batch, length, heads, width = query.shape
   group = heads // key.shape[2]
   out = np.zeros(query.shape, np.float64)
@@ -35,7 +35,10 @@ def plain_attention(query, key, value, layout):
       groups = {segments[b, i]}
       if prefixes is not None and prefixes[b, i] > 0:
         groups.add(prefixes[b, i])
-      places = range(i + 1 if causal else length)
+      places = [*range(i + 1 if causal else length)]
+      if images is not None and images[b, i] > 0:
+        own = np.flatnonzero(images[b] == images[b, i])
+        places = sorted({*places, *own.tolist()})
       seen = [j for j in places if segments[b, j] in groups]
       if segments[b, i] == 0:
         seen = [i]

@@ -51,7 +51,7 @@ def test_every_rule_is_of_use():
     decoder_qkv_bias=True,
     vision_patch_bias=True,
     vision_layer_scale=True,
-    projector_norm=True,
+    projector_norm="layer_norm",
     newline=True,
     lora=lora,
   )
@@ -59,7 +59,11 @@ def test_every_rule_is_of_use():
   others = (dataclasses.replace(c, lora=lora) for c in (packed.NATIVE, packed.LINEAR))
   paths = [
     axes.split_kind(axes.path_name(path))[0]
-    for config in (biased, narrow, *others)
+    for config in (
+      *(biased, narrow, *others),
+      dataclasses.replace(packed.GATED, lora=lora),
+      packed.make_config(decoder_experts=4, decoder_experts_per_token=2),
+    )
     for path, _ in jax.tree_util.tree_leaves_with_path(mllm.abstract(config))
   ]
   for pattern, names in axes.RULES:

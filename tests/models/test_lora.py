@@ -21,6 +21,8 @@ CASES = {
   "decoder": CONFIG,
   "all": dataclasses.replace(CONFIG, lora=ALL),
   "all of native": dataclasses.replace(packed.NATIVE, lora=ALL),
+  "all of gated": dataclasses.replace(packed.GATED, lora=ALL),
+  "fused": packed.make_config(lora=CONFIG.lora, decoder_fused=("qkv", "gate_up")),
 }
 every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 
@@ -60,11 +62,12 @@ def test_a_linear_layer_is_changed_by_the_scaled_product():
 
 def test_layers_that_share_an_adapter_are_changed_as_one_is():
   rng = np.random.default_rng(0)
-  shared = lora.SharedAdapter(5, CONFIG.lora, np.float32)
-  down, up = rng.normal(size=(5, 4)), rng.normal(size=(4, 3, 5))
+  shared = lora.SharedAdapter(5, (8, 3, 3), CONFIG.lora, np.float32)
+  down, up = rng.normal(size=(5, 4)), rng.normal(size=(4, 14))
   shared.lora_a[...], shared.lora_b[...] = down, up
   x = rng.normal(size=(6, 5)).astype(np.float32)
-  wanted = 8.0 / 4 * (x @ down @ up.reshape(4, 15))
+  wanted = 8.0 / 4 * (x @ down @ up)
+  assert [part.shape[1] for part in shared(x)] == [8, 3, 3]
   found = np.concatenate(shared(x), axis=-1)
   np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
@@ -103,12 +106,17 @@ def test_what_is_attached_is_detached_again(config):
   assert {part: params[part] for part in base} == base
 
 
+SHARED = {"qkv": ("query", "key", "value"), "gate_up": ("gate", "up")}
+
+
 def list_kernels(base, adapter):
   """Kernels with their own two matrices; those of shared adapters apart."""
   for name, own in adapter.items():
-    if name == "qkv":
-      for number, layer in enumerate(("query", "key", "value")):
-        yield (layer, "kernel"), own["lora_a"], own["lora_b"][..., number, :]
+    if name in SHARED:
+      widths = [base[layer]["kernel"].shape[-1] for layer in SHARED[name]]
+      parts = np.split(own["lora_b"], np.cumsum(widths)[:-1], axis=-1)
+      for layer, part in zip(SHARED[name], parts, strict=True):
+        yield (layer, "kernel"), own["lora_a"], part
     elif "lora_a" in own:
       yield (name, "kernel"), own["lora_a"], own["lora_b"]
     else:
@@ -213,14 +221,14 @@ def test_the_adapter_is_sharded_and_merged_where_it_lies():
   np.testing.assert_allclose(kernel, whole, rtol=1e-6, atol=1e-7)
 
 
-def test_a_shared_adapter_is_sharded_as_the_heads_are():
+def test_a_shared_adapter_is_cut_by_inputs_and_rank():
   config = CASES["all of native"]
   params = packed.random_params(config)
   mesh = sharding.make_mesh(2, 2, 2)
   layout = sharding.parameter_shardings(params, axes.logical_axes(params), mesh)
   own = layout["adapter"]["vision"]["layers"]["qkv"]
   assert tuple(own["lora_a"].spec) == (None, "fsdp", None)
-  assert tuple(own["lora_b"].spec) == (None, "fsdp", None, "tensor")
+  assert tuple(own["lora_b"].spec) == (None, "fsdp", None)
   with sharding.use(mesh):
     merged = lora.merge(config, jax.device_put(params, layout))[1]
   for part in ("vision", "projector"):

@@ -2,6 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import transformers
+from transformers.models.glm4v import modeling_glm4v
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 from transformers.models.qwen3_5 import modeling_qwen3_5
 from transformers.models.qwen3_vl import modeling_qwen3_vl
@@ -54,6 +55,34 @@ def test_channels_turn_as_in_transformers(torch_rotary, kind, sections, interlea
   rope = Rope(THETA, sections=sections, interleaved=interleaved, share=share)
   cos, sin = rotation.rotation_angles(jnp.asarray(axes[None]), HEAD, rope)
   turned = rotation.rotate(jnp.asarray(x[None]), cos, sin)[0]
+  np.testing.assert_allclose(np.asarray(turned), wanted, rtol=2e-5, atol=2e-5)
+
+
+def test_neighbours_among_the_first_channels_turn_as_in_transformers():
+  import torch
+
+  config = transformers.AutoConfig.for_model(
+    "glm4v_text",
+    hidden_size=2 * HEAD,
+    num_attention_heads=2,
+    rope_parameters={
+      "rope_type": "default",
+      "rope_theta": THETA,
+      "mrope_section": [2, 3, 3],
+      "partial_rotary_factor": 0.5,
+    },
+  )
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(9, 2, HEAD)).astype(np.float32)
+  axes = rng.integers(0, 50, (9, 3))
+  values = torch.from_numpy(x)[None].transpose(1, 2)
+  positions = torch.from_numpy(axes.T.copy())[:, None]
+  angles = modeling_glm4v.Glm4vTextRotaryEmbedding(config)(values, positions)
+  wanted, _ = modeling_glm4v.apply_rotary_pos_emb(values, values, *angles)
+  rope = Rope(THETA, sections=(2, 3, 3), share=0.5, neighbours=True)
+  cos, sin = rotation.rotation_angles(jnp.asarray(axes[None]), HEAD, rope)
+  turned = rotation.rotate(jnp.asarray(x[None]), cos, sin, rope.neighbours)[0]
+  wanted = wanted[0].transpose(0, 1).numpy()
   np.testing.assert_allclose(np.asarray(turned), wanted, rtol=2e-5, atol=2e-5)
 
 

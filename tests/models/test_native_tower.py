@@ -142,16 +142,20 @@ def test_both_frames_of_the_kernel_learn_as_a_convolution_s():
 @pytest.mark.parametrize(
   "side, grid", [(5, (3, 5)), (7, (1, 6)), (4, (4, 4)), (1, (2, 2))]
 )
-def test_positions_are_interpolated_as_images_are(side, grid):
+@pytest.mark.parametrize("bicubic", [False, True])
+def test_positions_are_interpolated_as_images_are(side, grid, bicubic):
   table = np.random.default_rng(0).normal(size=(side**2, 3)).astype(np.float32)
   places = np.zeros((1, grid[0] * grid[1], 5), np.int32)
   places[0, :, 1:3] = native_inputs.order_tiles(grid, 2)
   places[0, :, 0], places[0, :, 3:] = 1, grid
   where = native_tower.PatchPlaces(places, 2, 2)
-  found = native_tower.interpolate_positions(table, where, side)[0]
+  found = native_tower.interpolate_positions(table, where, side, bicubic)[0]
   image = torch.tensor(table.T.reshape(1, 3, side, side))
   wanted = torch.nn.functional.interpolate(
-    image, (2 * grid[0], 2 * grid[1]), mode="bilinear", align_corners=True
+    image,
+    (2 * grid[0], 2 * grid[1]),
+    mode="bicubic" if bicubic else "bilinear",
+    align_corners=not bicubic,
   )[0].numpy()
   wanted = wanted[:, np.asarray(where.rows[0]), np.asarray(where.columns[0])].T
   np.testing.assert_allclose(found, wanted, atol=1e-5)

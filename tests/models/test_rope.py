@@ -33,6 +33,12 @@ SCALINGS = {
     "original_max_position_embeddings": 128,
     "attention_factor": 1.5,
   },
+  "linear of some channels": {"factor": 4.0, "partial_rotary_factor": 0.25},
+  "yarn of some channels": {
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+    "partial_rotary_factor": 0.5,
+  },
 }
 
 
@@ -51,8 +57,39 @@ def test_wavelengths_are_transformers(name, theta, head_dim):
   np.testing.assert_allclose(ours.frequencies(head_dim), wanted.numpy(), rtol=1e-6)
   assert ours.scale == pytest.approx(scale, rel=1e-12)
   assert not np.allclose(
-    ours.frequencies(head_dim), rope.Rope(theta).frequencies(head_dim)
+    ours.frequencies(head_dim),
+    rope.Rope(theta, share=ours.share).frequencies(head_dim),
   )
+
+
+@pytest.mark.parametrize("given", [{}, {"attention_factor": 1.5}])
+def test_longrope_of_short_rows_is_transformers(given):
+  factors = [1.0, 1.25, 2.0, 3.5]
+  config = transformers.Phi3Config(
+    hidden_size=32,
+    num_attention_heads=2,
+    max_position_embeddings=512,
+    original_max_position_embeddings=64,
+    rope_parameters={
+      "rope_type": "longrope",
+      "rope_theta": 500.0,
+      "short_factor": factors,
+      "long_factor": [9.0] * 4,
+      "partial_rotary_factor": 0.5,
+      **given,
+    },
+    pad_token_id=0,
+    eos_token_id=0,
+  )
+  init = ROPE_INIT_FUNCTIONS["longrope"]
+  wanted, scale = init(config, "cpu", seq_len=64)
+  ours = read_rope(config)
+  np.testing.assert_allclose(ours.frequencies(16), wanted.numpy(), rtol=1e-6)
+  assert ours.scale == pytest.approx(scale, rel=1e-12) and scale > 1
+  longer, _ = init(config, "cpu", seq_len=65)
+  assert not np.allclose(longer.numpy(), wanted.numpy())
+  with pytest.raises(InputError, match="short_factor has 4 numbers, but 8 pairs"):
+    ours.frequencies(32)
 
 
 def test_dynamic_scaling_begins_beyond_the_longest_row():
@@ -80,7 +117,8 @@ def test_a_factor_of_1_changes_nothing():
 @pytest.mark.parametrize(
   "fields, message",
   [
-    ({"kind": "longrope"}, "'longrope' cannot be run"),
+    ({"kind": "ntk"}, "'ntk' cannot be run"),
+    ({"share": 0.0}, "at most 1"),
     ({"theta": 0.0}, "must be positive"),
     ({"kind": "linear", "factor": 0.0}, "must be positive"),
     ({"kind": "yarn"}, "original_max_position_embeddings"),
@@ -104,6 +142,26 @@ def test_rotation_is_a_complex_product():
     np.concatenate([turned.real, turned.imag], -1),
     atol=1e-5,
   )
+
+
+def test_rotation_of_neighbours_is_a_complex_product():
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, 5, 3, 12)).astype(np.float32)
+  positions = rng.integers(0, 50, (2, 5))
+  own = rope.Rope(100.0, share=0.7, neighbours=True)
+  cos, sin = rotation.rotation_angles(jnp.asarray(positions), 12, own)
+  angles = positions[..., None] / 100.0 ** (np.arange(4) / 4)
+  turned = (x[..., :8:2] + 1j * x[..., 1:8:2]) * np.exp(1j * angles)[:, :, None]
+  found = np.asarray(rotation.rotate(x, cos, sin, own.neighbours))
+  np.testing.assert_allclose(found[..., :8:2], turned.real, atol=1e-5)
+  np.testing.assert_allclose(found[..., 1:8:2], turned.imag, atol=1e-5)
+  np.testing.assert_array_equal(found[..., 8:], x[..., 8:])
+
+
+def test_channels_that_turn_come_in_pairs():
+  assert rope.Rope(share=0.5).count_turned(12) == 6
+  with pytest.raises(InputError, match="are 3, which must be even"):
+    rope.Rope(share=0.25).count_turned(12)
 
 
 def test_only_the_distance_of_two_positions_matters():

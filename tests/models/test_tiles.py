@@ -15,7 +15,7 @@ from tests.models import packed, tiles
 # Everything that only some families have, at once.
 CONFIG = packed.make_config(
   merge=2,
-  projector_norm=True,
+  projector_norm="layer_norm",
   newline=True,
   decoder_qk_norm=True,
   vision_image_size=32,

@@ -1,7 +1,9 @@
 """A tiny base directory in LLaVA form, made on the spot, without torch."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import tokenizers
@@ -12,7 +14,7 @@ from mllm_selector_jax.models import huggingface
 from tests.models import tiny_qwen
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
-IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>", "[IMG]")
+IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>", "[IMG]", "<image_soft_token>")
 SENTENCES = (
   "A chat between a curious user and an artificial intelligence assistant. The"
   " assistant gives helpful, detailed, and polite answers to the user's questions.",
@@ -65,6 +67,7 @@ class Family(NamedTuple):
     tower: the model_type of its vision tower.
     token: the text of the image token.
     marks: the tokens around and inside an image.
+    text: fields of its decoder's config, and `decoder`, its model_type.
   """
 
   config: Any
@@ -72,6 +75,7 @@ class Family(NamedTuple):
   tower: str = "clip_vision_model"
   token: str = "<image>"
   marks: tuple[str, ...] = ()
+  text: Mapping[str, Any] = MappingProxyType({})
 
 
 AROUND = "<fake_token_around_image>"
@@ -135,6 +139,26 @@ FAMILIES = {
     "smolvlm_vision",
     marks=(AROUND, "<global-img>", *TAGS),
   ),
+  "gemma3": Family(
+    transformers.Gemma3Config,
+    {
+      "image_token_index": 4,
+      "boi_token_index": 5,
+      "eoi_token_index": 6,
+      "mm_tokens_per_image": 4,
+    },
+    "siglip_vision_model",
+    "<image_soft_token>",
+    ("<start_of_image>", "<end_of_image>"),
+    {
+      "decoder": "gemma3_text",
+      "num_hidden_layers": 3,
+      "head_dim": 8,
+      "query_pre_attn_scalar": 10,
+      "sliding_window": 3,  # fewer than an image's tokens
+      "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+    },
+  ),
 }
 MARKED = ("idefics3", "smolvlm")  # whose tiles have marks
 
@@ -147,10 +171,12 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
   tower="siglip_vision_model" and family="internvl". Those of Qwen-VL have a decoder
   and a tower of their own.
   """
-  decoder = overrides.pop("decoder", "llama")
   if overrides.get("family") in tiny_qwen.FAMILIES:
+    overrides.pop("decoder", None)
     return tiny_qwen.make_hf_config(**overrides)
   family = FAMILIES[overrides.pop("family", "llava")]
+  overrides = {**family.text, **overrides}
+  decoder = overrides.pop("decoder", "llama")
   tower = overrides.pop("tower", family.tower)
 
   def part(prefix: str) -> dict[str, Any]:
@@ -183,7 +209,7 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
   places -= llava["vision_feature_select_strategy"] == "default"
   if family.config in (transformers.VipLlavaConfig, transformers.Mistral3Config):
     del llava["vision_feature_select_strategy"]  # they have no such field
-  if family.config.model_type in MARKED:
+  if family.config.model_type in (*MARKED, "gemma3"):
     llava = {**family.fields, **given}
   if "image_seq_length" in family.config.__dataclass_fields__:
     merged = round(1 / llava.get("downsample_ratio", 1)) ** 2
@@ -244,6 +270,8 @@ def make_family_processor(hf_config: Any) -> Any:
     return kinds[hf_config.model_type](
       size={"longest_edge": 2 * side}, max_image_size={"longest_edge": side}
     )
+  if hf_config.model_type == "gemma3":
+    return models.gemma3.Gemma3ImageProcessorPil(size=square)
   grids = getattr(hf_config, "image_grid_pinpoints", None)
   if hf_config.model_type == "llava_next":
     return models.llava_next.LlavaNextImageProcessorPil(
@@ -266,7 +294,7 @@ def make_base(folder: str | os.PathLike, seed: int = 0, **overrides: Any) -> Pat
   hf_config = make_hf_config(**overrides)
   vocab = min(300, hf_config.text_config.vocab_size)
   if family in tiny_qwen.FAMILIES:
-    core = make_tokenizer(vocab, tiny_qwen.SPECIAL).backend_tokenizer
+    core = make_tokenizer(vocab, tiny_qwen.list_special(family)).backend_tokenizer
     tokenizer = tiny_qwen.make_tokenizer(core, family)
   else:
     own = FAMILIES[family]

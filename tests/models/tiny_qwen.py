@@ -1,4 +1,4 @@
-"""What tiny bases of Qwen's models of native resolution are made of.
+"""What tiny bases of models of native resolution are made of: Qwen's and GLM's.
 
 A tile, which is one token, has 8 x 8 pixels, and a window 2 x 2 tiles.
 """
@@ -7,17 +7,23 @@ from typing import Any
 
 import transformers
 
+from tests.data import glm_chats
 from tests.data.qwen_vl_chats import CONTENT, END, PAD, SOURCES, START
 
 # In the order of their ids, from 0.
 SPECIAL = ("<unk>", "<s>", "<|im_end|>", "<pad>", PAD, START, END, "<|im_start|>")
 SPECIAL += ("<|video_pad|>", *CONTENT)
+# The same places, of GLM-4.1V.
+GLM = ("<unk>", "<s>", "<|endoftext|>", "<pad>", glm_chats.IMAGE, glm_chats.BEGIN)
+GLM += (glm_chats.END, *glm_chats.VIDEO, *glm_chats.START, *glm_chats.ROLES)
 IMAGE = SPECIAL.index(PAD)
 FAMILIES = {
   "qwen2_vl": transformers.Qwen2VLConfig,
   "qwen2_5_vl": transformers.Qwen2_5_VLConfig,
   "qwen3_vl": transformers.Qwen3VLConfig,
   "qwen3_5": transformers.Qwen3_5Config,
+  "glm4v": transformers.Glm4vConfig,
+  "qwen3_vl_moe": transformers.Qwen3VLMoeConfig,
 }
 TEXT = {
   "vocab_size": 320,
@@ -77,19 +83,34 @@ OWN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
       "out_hidden_size": 32,
     },
   ),
+  "glm4v": (
+    {"num_attention_heads": 2, "num_key_value_heads": 1},
+    {
+      "depth": 3,
+      "hidden_size": 16,
+      "intermediate_size": 60,
+      "image_size": 20,
+      "out_hidden_size": 32,
+    },
+  ),
 }
+OWN["qwen3_vl_moe"] = (
+  {
+    "head_dim": 8,
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 20,
+  },
+  OWN["qwen3_vl"][1],
+)
 SIDE = 8  # pixels along a tile
 PIXELS = (4 * SIDE**2, 24 * SIDE**2)  # of an image: 4 to 24 tokens
 
 
-def rope(*sections: int) -> dict[str, Any]:
-  """Rotary parameters with these sections of half a head."""
-  return {"rope_type": "default", "rope_theta": 1e4, "mrope_section": list(sections)}
-
-
-def partial_rope(share: float, *sections: int) -> dict[str, Any]:
-  """The same where only that share of a head's channels turns."""
-  return {**rope(*sections), "partial_rotary_factor": share}
+def rope(*sections: int, **fields: Any) -> dict[str, Any]:
+  """Rotary parameters with these sections of half a head, or of half of what turns."""
+  own = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": list(sections)}
+  return own | fields
 
 
 def name_layers(kinds: str) -> list[str]:
@@ -108,41 +129,53 @@ def make_hf_config(family: str, **overrides: Any) -> Any:
   }
   read = {key: value for key, value in overrides.items() if not key.startswith(part)}
   tied = read.pop("tie_word_embeddings", False)
-  turned = rope(*((1, 2, 1) if family == "qwen2_5_vl" else (2, 1, 1)))
+  sections = (1, 2, 1) if family == "qwen2_5_vl" else (2, 1, 1)
+  waves, marks = rope(*sections), ("vision_start", "vision_end")
+  if family == "glm4v":
+    waves["partial_rotary_factor"] = 0.5
+    marks = ("image_start", "image_end")
   if family == "qwen3_5":
-    turned = partial_rope(0.5, 2, 1, 1)
+    waves["partial_rotary_factor"] = 0.5
   return FAMILIES[family](
     vision_config={**VISION, **vision, **seen},
-    text_config={**TEXT, "rope_parameters": turned, **text, **read},
+    text_config={**TEXT, "rope_parameters": waves, **text, **read},
     image_token_id=IMAGE,
-    vision_start_token_id=IMAGE + 1,
-    vision_end_token_id=IMAGE + 2,
+    **{f"{mark}_token_id": IMAGE + 1 + n for n, mark in enumerate(marks)},
     video_token_id=SPECIAL.index("<|video_pad|>"),
     tie_word_embeddings=tied,
   )
 
 
 def make_tokenizer(core: Any, family: str) -> Any:
-  """The tokenizer from a core with `SPECIAL`; no text begins with a BOS token."""
+  """The tokenizer from a core with the special tokens; no text begins with BOS."""
   core.post_processor = None
+  special = list_special(family)
   tokenizer = transformers.PreTrainedTokenizerFast(
     tokenizer_object=core,
     unk_token="<unk>",
-    eos_token="<|im_end|>",
+    eos_token=special[2],
     pad_token="<pad>",
-    additional_special_tokens=[*SPECIAL[4:]],
+    additional_special_tokens=[*special[4:]],
     model_max_length=1024,
   )
-  tokenizer.chat_template = SOURCES[family]
+  tokenizer.chat_template = {**SOURCES, "glm4v": glm_chats.GLM4V}[family]
   return tokenizer
+
+
+def list_special(family: str) -> tuple[str, ...]:
+  """The special tokens in the order of their ids, from 0."""
+  return GLM if family == "glm4v" else SPECIAL
 
 
 def make_image_processor(hf_config: Any) -> Any:
   """The families' image processor (Pillow form)."""
   vision = hf_config.vision_config
   least, most = PIXELS
-  return transformers.models.qwen2_vl.Qwen2VLImageProcessorPil(
+  kind, frames = transformers.models.qwen2_vl.Qwen2VLImageProcessorPil, 1
+  if hf_config.model_type == "glm4v":  # whose bounds count the frames of a patch
+    kind, frames = transformers.models.glm4v.Glm4vImageProcessorPil, 2
+  return kind(
     patch_size=vision.patch_size,
     merge_size=vision.spatial_merge_size,
-    size={"shortest_edge": least, "longest_edge": most},
+    size={"shortest_edge": frames * least, "longest_edge": frames * most},
   )

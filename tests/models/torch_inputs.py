@@ -25,6 +25,7 @@ TILED = {
   "llava_onevision": {"family": "llava_onevision", "decoder": "qwen2"},
   "idefics3": {"family": "idefics3"},
   "smolvlm": {"family": "smolvlm", "tie_word_embeddings": True},
+  "gemma3": {"family": "gemma3", "tie_word_embeddings": True},
 }
 # Families that read images in their own sizes; one with a tied head.
 NATIVE = {
@@ -36,10 +37,21 @@ NATIVE = {
     "num_hidden_layers": 6,
     "layer_types": tiny_qwen.name_layers("lfflff"),
   },
+  # More layers, and wider heads, round by more than the tests allow.
+  "glm4v": {
+    "family": "glm4v",
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 2,
+    "vision_depth": 1,
+    "rope_parameters": tiny_qwen.rope(1, 1, 0, partial_rotary_factor=0.5),
+  },
+  "qwen3_vl_moe": {"family": "qwen3_vl_moe"},
   "pixtral": {"family": "pixtral", "decoder": "mistral"},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},
 }
 LONGEST = 64  # pixels, of an image that Pixtral's processor prepares
+BARE = ("gemma3",)  # whose projector is no layer, so that it takes no adapter
 SEVERAL = {**TILED, **NATIVE}  # whose rows may have images of any number and size
 LENGTH = 384  # tokens that hold each of the rows
 # Questions of a row, an image where <image> stands, and the sizes of the images.
@@ -146,7 +158,7 @@ def make_inputs(
     config: the same model's here.
     tiles: of each image.
     sizes: of the images, for the families that lay out an image by its size.
-    tokens: of the row, for the families that read images in their own sizes.
+    tokens: of the row, for the families whose positions or masks follow from them.
   """
   if not tiles:
     return {}
@@ -165,6 +177,12 @@ def make_inputs(
   if config.vision.alternating:
     return _make_rows(config, scaled, sizes)
   kind = model.config.model_type
+  if kind == "gemma3":  # and which tokens are of an image
+    assert tokens is not None, "tokens of an image see one another"
+    return {
+      "token_type_ids": torch.tensor(tokens[None] == config.image_token).int(),
+      "pixel_values": torch.tensor(np.concatenate(scaled)),
+    }
   if kind in tiny.MARKED:  # with an axis of rows
     return {"pixel_values": torch.tensor(np.concatenate(scaled)[None])}
   if kind not in ("llava_next", "llava_onevision"):

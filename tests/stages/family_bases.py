@@ -4,7 +4,8 @@ import json
 
 import transformers
 
-from tests import idefics3_files, pixtral_files
+from tests import gemma3_files, idefics3_files, pixtral_files
+from tests.data.test_glm_chats import Glm4vProcessor
 from tests.data.test_native_chats import PROCESSORS as NATIVE_PROCESSORS
 from tests.data.test_several_images import make_messages
 from tests.models import tiny, tiny_qwen
@@ -25,8 +26,11 @@ FAMILIES = {
   "qwen2_5_vl": ("qwen2", "auto"),
   "qwen3_vl": ("qwen3", "auto"),
   "qwen3_5": ("qwen3_5_text", "auto"),
+  "glm4v": ("glm4", "auto"),
+  "qwen3_vl_moe": ("qwen3", "auto"),
   "idefics3": ("llama", "auto"),
   "smolvlm": ("llama", "auto"),
+  "gemma3": ("gemma3_text", "auto"),
 }
 PROCESSORS = {
   "llava": transformers.LlavaProcessor,
@@ -37,23 +41,29 @@ PROCESSORS = {
   "pixtral": pixtral_files.PixtralProcessor,
   "mistral3": pixtral_files.PixtralProcessor,
   **NATIVE_PROCESSORS,
+  "glm4v": Glm4vProcessor,
+  "qwen3_vl_moe": NATIVE_PROCESSORS["qwen3_vl"],
   **idefics3_files.PROCESSORS,
+  "gemma3": transformers.Gemma3Processor,
 }
 SYSTEM = "Answer the question."
 LENGTH = 448
 
 
-def make_base(folder, family):
-  """A tiny base whose tokenizer names what the family's processor asks for."""
-  decoder, _ = FAMILIES[family]
-  base = tiny.make_base(
-    folder, family=family, decoder=decoder, max_position_embeddings=2 * LENGTH
-  )
+def make_base(folder, family, **overrides):
+  """A tiny base whose tokenizer names what the family's processor asks for.
+
+  The overrides are those of `tiny.make_hf_config`.
+  """
+  fields = {"decoder": FAMILIES[family][0], "max_position_embeddings": 2 * LENGTH}
+  base = tiny.make_base(folder, family=family, **{**fields, **overrides})
   if family in tiny_qwen.FAMILIES:
     return base
   if family in tiny.MARKED:
     return add_marks(base, family)
-  _, _, _, token, marks = tiny.FAMILIES[family]
+  if family == "gemma3":
+    return add_turns(base)
+  _, _, _, token, marks, _ = tiny.FAMILIES[family]
   special = (*tiny.SPECIAL[:4], token, "<|im_start|>", "<|im_end|>", "<img>", "</img>")
   turns = (*pixtral_files.SYSTEM, *pixtral_files.TURN)
   names = dict.fromkeys((*special, "<video>", *turns, *marks))
@@ -95,6 +105,29 @@ def add_marks(base, family):
   return base
 
 
+def add_turns(base):
+  """Gives a base of Gemma 3 a tokenizer as the published one is."""
+  own = tiny.FAMILIES["gemma3"]
+  special = (*tiny.SPECIAL[:4], own.token, *own.marks, *gemma3_files.TURN)
+  begin, end = own.marks
+  tokenizer = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=tiny.make_tokenizer(310, special).backend_tokenizer,
+    bos_token="<s>",
+    eos_token="</s>",
+    unk_token="<unk>",
+    pad_token="<pad>",
+    extra_special_tokens={
+      "boi_token": begin,
+      "eoi_token": end,
+      "image_token": own.token,
+    },
+  )
+  gemma3_files.add_lines(tokenizer)
+  tokenizer.chat_template = gemma3_files.SOURCE
+  tokenizer.save_pretrained(base)
+  return base
+
+
 def load_processor(family, folder):
   """The family's own processor, with the files of the directory."""
   images = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
@@ -116,6 +149,8 @@ def write_text(family, record, processor):
     text = processor.apply_chat_template(
       chat[: len(chat) - asks], source, tokenize=False, add_generation_prompt=asks
     )
+    # What the template writes before the next question ends an answer, too.
+    text += "<|user|>" * (family == "glm4v" and not asks)
     return text.removeprefix("<s>")  # which the tokenizer adds
   token = tiny.FAMILIES[family].token
   values = [turn["value"].replace("<image>", token) for turn in record["conversations"]]

@@ -32,6 +32,7 @@ torch.set_num_threads(1)
 # Limits that hold in the run, and then in the export's own processor.
 LIMITS = {
   "qwen2_5_vl": {"model.resize_pixels": 14 * tiny_qwen.SIDE**2},
+  "glm4v": {"model.resize_pixels": 14 * tiny_qwen.SIDE**2},
   "internvl": {"model.max_tiles": 3},
   "smolvlm": {"model.max_tiles": 3},
 }

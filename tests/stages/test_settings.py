@@ -8,7 +8,6 @@ import pytest
 from mllm_selector_jax.configs import default
 
 from mllm_selector_jax import main
-from mllm_selector_jax.pipeline.listed_rows import LISTS
 from mllm_selector_jax.runs import context
 from mllm_selector_jax.settings import check_settings
 from mllm_selector_jax.settings.keys import KEYS, check_keys
@@ -17,46 +16,23 @@ from mllm_selector_jax.types import InputError
 from tests import small_run
 from tests.data.pools_on_the_spot import make_record
 from tests.stages.plan.wrong_values import PLAN
+from tests.stages.wrong_kinds import (
+  BUDGET,
+  COUNT,
+  NAME,
+  NOT_FLAG,
+  NOT_TEXTS,
+  NOT_WHOLE,
+  OPTIONAL_COUNT,
+  OPTIONAL_SIZE,
+  PATH,
+  RECIPE,
+  SELECT,
+  SHARE,
+  SIZE,
+)
 from tests.test_configs import NAMES
 
-NOT_WHOLE = (1.5, "1", True, None)
-NOT_FLAG = ("yes", 1, None)
-NOT_NUMBER = ("1", True, None, float("nan"))
-NOT_TEXTS = (5, {"a": 1}, [1], True)
-COUNT = (-1, *NOT_WHOLE)  # of what may be 0
-SIZE = (0, *COUNT)  # of what may not
-OPTIONAL_COUNT = tuple(value for value in COUNT if value is not None)
-OPTIONAL_SIZE = (0, *OPTIONAL_COUNT)
-SHARE = (-0.1, 1.1, *NOT_NUMBER)
-POSITIVE = (0.0, -1.0, float("inf"), *NOT_NUMBER)
-NAME = ("", " ", 5)
-BUDGET = ("0", "-1", "200%", "5 %%", "many", "2h", "101%flops", None, True, 0.5)
-PATH = ("", 5, True)  # of what may be None
-
-RECIPE = {
-  "epochs": SIZE,
-  "batch": SIZE,
-  "accumulate": SIZE,
-  "learning_rate": POSITIVE,
-  "warmup": (1.0, *SHARE),
-  "weight_decay": (-1.0, float("inf"), *NOT_NUMBER),
-  "b1": (1.0, *SHARE),
-  "b2": (1.0, *SHARE),
-  "clip": (0.0, -1.0, *NOT_NUMBER),
-  "first_moment": ("float16", None),
-  "trainable": ("encoder", None),
-  "projector_learning_rate": (0.0, -1.0, "1"),
-  "lora.rank": COUNT,
-  "lora.alpha": POSITIVE,
-  "lora.modules": ("encoder", "decoder,vision", "all,decoder", "", None, 5, True),
-  "group_by_modality_length": NOT_FLAG,
-  "row_length": (1 << 30, *SIZE),
-  "save_every": COUNT,
-  "keep": SIZE,
-  "keep_best": COUNT,
-  "spike": (-1.0, 0.5, 1.0, *NOT_NUMBER),
-  "threads": COUNT,
-}
 # Of every key values that none of its kind is.
 WRONG = {
   "rng_seed": (1 << 40, *COUNT),
@@ -112,43 +88,7 @@ WRONG = {
   "score.part_rows": SIZE,
   "score.share": NOT_FLAG,
   "score.threads": COUNT,
-  "select.strategy": ("klx", "", None),
-  "select.budget": BUDGET,
-  "select.signal": NAME,
-  "select.normalise": NAME,
-  "select.kl_weight": (-1.0, *NOT_NUMBER),
-  "select.groups": ("", "a*", "*", 5),
-  "select.clusters": COUNT,
-  "select.strata": SIZE,
-  "select.target": ("even", None),
-  "select.tempering": (-1.0, *NOT_NUMBER),
-  "select.target_shares": (5, ["a"]),
-  "select.bound": ("nine", "0.95", 1.5, -0.1, None),
-  "select.competence": SHARE,
-  "select.visual": NOT_FLAG,
-  "select.duplicates": SHARE,
-  "select.floor": SHARE,
-  "select.cap": (0.0, *SHARE),
-  **{f"select.{name}": (0.5, {"a": 1}, True) for name in LISTS},
-  "select.within": ("random", None),
-  "select.temperature": (0.0, -1.0, *NOT_NUMBER),
-  "select.sweep.budgets": ("5%,200%", "5%,many", ["0"], True, {"a": 1}),
-  "select.sweep.kl_weights": ("0.2,much", "-1", ["nan"], True, {"a": 1}),
-  "select.search.candidates": (1, *COUNT),
-  "select.search.strategy": ("kl,nine", True, {"a": 1}),
-  "select.search.signal": NOT_TEXTS,
-  "select.search.kl_weight": ("much", -1.0, ["nan"], True, {"a": 1}),
-  "select.search.groups": ("source,a*", True, {"a": 1}),
-  "select.search.tempering": ("much", "-1", True, {"a": 1}),
-  "select.search.bound": ("none,nine", "0.95", True, {"a": 1}),
-  "select.search.development": ("100%", "500", "200%", 500, None, True),
-  "select.search.images": NOT_TEXTS,
-  "select.search.cost": (0.0, -1.0, 10.0, *NOT_NUMBER),
-  "select.search.steps": OPTIONAL_SIZE,
-  "select.search.level": (0.0, 1.0, *NOT_NUMBER),
-  "select.search.halving": (1, *SIZE),
-  "select.rounds": SIZE,
-  "select.control": NOT_FLAG,
+  **SELECT,
   "export_selection.arm": ("a/b", "..", *NAME),
   "export_selection.formats": ("ids,csv", ("llava", "x"), *NOT_TEXTS),
   "evaluate.tasks": ("vqa:a.json", "mme:", *NOT_TEXTS),
@@ -161,6 +101,7 @@ WRONG = {
   "evaluate.max_new_tokens": SIZE,
   "compare.strategies": ("klx", "", None, (), True),
   "compare.variants": (5, ["a"], True),
+  "compare.published": (5, ["a"], True, "icons", "=a.json", "5=a", "a=b,a=c", "ref=a"),
   "compare.budgets": ("many", "5%,200%", "", None, (), True),
   "compare.seeds": ("x", "-1", "1.5", "", None, (), True),
   "compare.full": NOT_FLAG,
@@ -224,6 +165,8 @@ def test_all_that_is_wrong_is_told_at_once():
     ({"select.groups": "foo"}, "select.groups names 'foo'; allowed are kmeans, necess"),
     ({"select.groups": "source*foo"}, "select.groups names 'foo'"),
     ({"select.normalise": "foo"}, "select.normalise names 'foo'; allowed are pool and"),
+    ({"select.most": "foo=2"}, "select.most names 'foo'; allowed are .*image"),
+    ({"select.least": "foo=2"}, "select.least names 'foo'; allowed are .*source"),
     ({"select.signal": "foo"}, "select.signal is 'foo', which is not a signal"),
     ({"select.signal": "visual"}, "select.signal needs the signal 'visual'"),
     ({"select.strategy": "ifd"}, "select.strategy ifd needs the signal 'ifd'"),

@@ -28,7 +28,9 @@ SEEING = dataclasses.replace(
 )
 
 # As VipLLaVA has it.
-SEVERAL = dataclasses.replace(WIDE, feature_layer=(-1, 1, 0), projector_norm=True)
+SEVERAL = dataclasses.replace(
+  WIDE, feature_layer=(-1, 1, 0), projector_norm="layer_norm"
+)
 
 
 # With linear attention in most layers, whose chunks cost little beside the weights.
@@ -114,6 +116,23 @@ def test_states_cost_the_same_at_each_token():
   weights = work._count_weights(mllm.abstract(linear)["decoder"])
   states = 6 * (3 * 2 * 16 * 12 * 4 + 2 * 4 * channels)
   assert rates.token == 2 * weights + states
+
+
+@pytest.mark.parametrize("layers", [2, 6])  # unrolled, and not
+def test_experts_cost_as_much_as_an_mlp_as_wide_as_a_token_s_and_the_router(layers):
+  def rate(**fields):
+    decoder = dataclasses.replace(WIDE.decoder, layers=layers, **fields)
+    config = dataclasses.replace(WIDE, decoder=decoder)
+    return work.make_rates(config, mllm.abstract(config), ("decoder",))
+
+  experts = rate(mlp=40, experts=16, experts_per_token=3)
+  wide = rate(mlp=120)
+  # Forward, and the gradients of inputs and weights.
+  router = 3 * 2 * WIDE.decoder.width * 16
+  few = layers == 2  # the last layer's MLP runs for supervised tokens alone
+  assert experts.token - wide.token == router * (layers - few)
+  assert experts.target - wide.target == router * few
+  assert experts._replace(token=0, target=0) == wide._replace(token=0, target=0)
 
 
 def full_batch():

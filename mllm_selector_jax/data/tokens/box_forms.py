@@ -101,6 +101,7 @@ FAMILIES = {
   "qwen2_vl": "qwen2",
   "qwen2_5_vl": "qwen2.5",
   "qwen3_vl": "qwen3",
+  "qwen3_vl_moe": "qwen3",
   "internvl": "internvl",
   "llava": "llava",
   "llava_next": "llava",

@@ -109,7 +109,9 @@ class ChatLayout:
     self._specials = {self._image: images.image} | {
       added.content: token
       for token, added in tokenizer.added_tokens_decoder.items()
-      if (added.special or token in special) and token != images.image
+      if (added.special or token in special)
+      and token != images.image
+      and added.content != self._image
     }
     self.parts = functools.lru_cache(maxsize=256)(self._write)
     # Multimodal templates expect messages as lists of parts, others as text.
@@ -150,7 +152,10 @@ class ChatLayout:
       theirs = self._tokenizer.apply_chat_template(
         messages, chat_template=self._source, return_dict=True
       )
-      if ours != list(theirs["input_ids"]):
+      closed, _ = self._find_spans(messages, _ANSWERS)
+      added = closed[len(self._render(messages, prompt=False)[0]) :]
+      ends = [self._specials[added]] if added else []
+      if ours != [*theirs["input_ids"], *ends]:
         raise InputError(
           "model.conversation='chat': the base's chat template changes the text of the"
           " turns, and cannot be followed." + _OTHER
@@ -173,7 +178,7 @@ class ChatLayout:
       # taken here, and those that strip blanks around them are left to the tokenizer.
       strips = added.lstrip or added.rstrip or added.single_word
       is_mark = name in self._specials or (name[:1] in ("<", "[", "|") and not strips)
-      if token == self._image_token or not is_mark:
+      if token == self._image_token or name == self._image or not is_mark:
         continue
       if any(name in text for text in texts):
         self._specials[name] = token
@@ -240,7 +245,7 @@ class ChatLayout:
     if self._marks_learned:
       return text, spans
     try:
-      return text, find_learned_spans(
+      return find_learned_spans(
         lambda some, prompt: self._render(list(some), prompt)[0],
         messages,
         answers,

@@ -111,6 +111,7 @@ class Encoder:
     self.images = images
     self.boxes = BoxWriter(box_form, images)
     self.image_token = image_token = images.tokens.image
+    self._around = images.tokens.around
     self.max_length = max_length
     check_tokenizer(tokenizer, image_token)
     layout = self._layout = template.bind(tokenizer, images.tokens)
@@ -183,7 +184,8 @@ class Encoder:
       question = f"{MARK}\n" * len(sizes) + question
     letters, texts = self._split_question(question, bool(sizes))
     layouts = [self.images.lay_out(*size, len(sizes)) for size in sizes]
-    ids, places = self._write(self._layout.prompt(letters), [texts], [""], layouts)
+    parts = self._layout.prompt(letters)
+    ids, places = self._write(parts, [texts], [""], layouts, self._around)
     begin = len(self._begin)
     tokens = np.array(self._begin + ids, np.int32)
     nothing = np.zeros(len(tokens), bool)
@@ -203,12 +205,13 @@ class Encoder:
     questions: Sequence[Sequence[str]],
     answers: Sequence[str],
     layouts: Sequence[ImageLayout],
+    around: tuple[str, str] = ("", ""),
   ) -> tuple[list[int], list[tuple[int, ImageLayout]]]:
     """Ids of a row, or of its beginning, less the last blanks, and its images."""
     ids: list[int] = []
     placed: list[tuple[int, ImageLayout]] = []
     waiting = iter(layouts)
-    pieces = join_parts(parts, questions, answers, self._layout.apart)
+    pieces = join_parts(parts, questions, answers, self._layout.apart, around=around)
     for place, piece in enumerate(pieces):
       if piece.is_image:
         layout = next(waiting)
@@ -255,7 +258,7 @@ class Encoder:
     system = conversations.system if self.takes_system else None
     parts = self._layout.parts(letters, system is not None)
     whole = join_parts(
-      parts, questions, answers, self._layout.apart, system or "", masked
+      parts, questions, answers, self._layout.apart, system or "", masked, self._around
     )
     pieces: list[Piece | Break] = [*clip_pieces(whole, self._most_text)]
     if any(piece.is_image for piece in whole[len(pieces) :]):

@@ -97,7 +97,7 @@ def make_chat_template(encoder: Encoder) -> tuple[str | None, bool]:
     return (None if source == tokenizer.get_chat_template() else source), True
   one = ImageOptions(1, (0.0,) * 3, (1.0,) * 3, grid=1)
   tokens = encoder.images.tokens
-  single = tokens if tokens.templated else ImageTokens(tokens.image)
+  single = tokens if tokens.templated else ImageTokens(tokens.written[0])
   small = Encoder(tokenizer, template, BaseImages(one, single), 4096)
   mark = "".join(tokenizer.convert_ids_to_tokens(list(tokens.written)))
   begins = small.encode(_talk(1, None)).tokens[0] == tokenizer.bos_token_id

@@ -69,6 +69,7 @@ def join_parts(
   apart: bool,
   system: str = "",
   masked: Collection[int] = (),
+  around: tuple[str, str] = ("", ""),
 ) -> list[Piece]:
   """The pieces of a row.
 
@@ -79,6 +80,7 @@ def join_parts(
     apart: whether text after an image begins anew.
     system: the row's own system text, if the parts have a place for one.
     masked: rounds whose answers are not learned either.
+    around: texts before and after each image, which join the text beside them.
   """
   pieces: list[Piece] = []
   text, shared, begun, follows = "", True, 0, False
@@ -120,11 +122,17 @@ def join_parts(
         learned.append((start, stop, part.turn))
       text += new
       continue
+    is_image = part.kind == IMAGE
+    if is_image:
+      begun = begun if text else part.turn
+      text += around[0]
     flush()
-    token = None if part.kind == IMAGE else part.token
+    token = None if is_image else part.token
     span = ((0, 1, part.turn),) if is_learned else ()
     pieces.append(Piece(None, token, False, part.turn, span, True))
-    follows = part.kind != IMAGE or not apart
+    follows = not is_image or not apart
+    if is_image:
+      begun, text = part.turn, around[1]
   flush()
   return pieces
 

@@ -17,13 +17,14 @@ from mllm_selector_jax.runs import peers, row_shares
 from mllm_selector_jax.types import Params
 
 # The tower's layers have some of the same names, so these are not a plain list.
-TARGETS = r".*{}.*\.(q|k|v|o|gate|up|down)_proj"
+TARGETS = r".*{}.*\.(q|k|v|o|qkv|gate|up|gate_up|down)_proj"
 LINEAR_TARGETS = r".*{}.*\.linear_attn\.(in_proj_(qkv|z|b|a)|out_proj)"
 # By `MllmConfig.names`, where it is not LLaVA's.
 PROJECTORS = {
   "qwen2_vl": ("visual.merger",),
   "qwen3_vl": ("visual.merger",),
   "qwen3_5": ("visual.merger",),
+  "glm4v": ("visual.merger", "visual.downsample"),
   "idefics3": ("connector",),
 }
 PREFIX = "base_model.model.model."  # of a model that peft has wrapped
@@ -104,9 +105,7 @@ def list_tensors(
       for layer, name in enumerate(leaf.names):
         stem = PREFIX + _name_module(config, name)
         yield f"{stem}.lora_A.weight", _to_float(leaf.to_theirs(down[layer]))
-        # The outputs of layers that share an adapter lie one after the other.
-        joined = up[layer].reshape(len(up[layer]), -1)
-        yield f"{stem}.lora_B.weight", _to_float(joined.T)
+        yield f"{stem}.lora_B.weight", _to_float(up[layer].T)
   if "projector" in config.lora.parts:
     return
   for leaf in mapping.list_leaves(config):
@@ -129,7 +128,7 @@ def _list_adapters(
       yield leaves[f"{path}/kernel"], tree
       return
     for name, inner in tree.items():
-      layer = lora.FUSED[0] if name == lora.SHARED else name
+      layer = lora.SHARED.get(name, (name,))[0]
       yield from walk(f"{path}/{layer}", inner)
 
   return walk(part, adapters)
@@ -138,7 +137,9 @@ def _list_adapters(
 def _name_module(config: MllmConfig, kernel: str) -> str:
   """The name of the module of a kernel with this canonical name."""
   name = kernel.removesuffix(".weight")
-  return tensor_names.module_name(name, config.names, config.vision.names)
+  return tensor_names.module_name(
+    name, config.names, config.decoder.names, config.vision.names
+  )
 
 
 def _find(params: Params, path: str) -> Any:

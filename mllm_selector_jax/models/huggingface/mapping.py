@@ -15,6 +15,7 @@ from mllm_selector_jax.models.huggingface.tensor_names import (
   LEADING_AXES,
   MODELS,
   join_fused,
+  list_fused,
   published_name,
 )
 from mllm_selector_jax.models.huggingface.tower_names import TOWERS
@@ -29,13 +30,15 @@ class Leaf:
     names: the tensors' canonical names; one a layer where layers are stacked.
     stacked: whether our array has a leading layer axis.
     ours: shape of one tensor in our layout, without the layer axis.
-    layout: "same", "transposed", "patch" (a convolution as one product), "depthwise" (a
-      convolution of each channel for itself), or "unfolded"
-      (transposed, and theirs has the channels of merged patches one after the other,
-      each of all patches; ours has the patches, each with all channels).
+    layout: "same", "transposed", "patch" (a convolution as one product; theirs has axes
+      for frames, where there are several, rows and columns), "unfolded" (transposed,
+      and theirs has the channels of merged patches one after the other, each of all
+      patches; ours has the patches, each with all channels), "experts" (the same,
+      but a file may hold each expert's matrix transposed), or "depthwise" (a
+      convolution of each channel for itself).
     leading: axes of size 1 that theirs has before ours.
-    frames: frames of a video that a convolution reaches over; theirs has an axis for
-      them where there are several.
+    frames, side: frames of a video, and pixels or patches along the sides, that a
+      convolution reaches over.
   """
 
   path: str
@@ -45,11 +48,23 @@ class Leaf:
   layout: str
   leading: int = 0
   frames: int = 1
+  side: int = 1
 
   @property
   def shape(self) -> tuple[int, ...]:
     """Of one tensor, theirs."""
     return self.to_theirs(np.broadcast_to(np.float32(0), self.ours)).shape
+
+  def holds(self, shape: tuple[int, ...]) -> bool:
+    """Whether one tensor of a file may have this shape."""
+    if self.layout == "experts" and shape == self.turned:
+      return True
+    return shape == self.shape
+
+  @property
+  def turned(self) -> tuple[int, ...]:
+    """The shape of one tensor of experts whose matrices are transposed."""
+    return (self.ours[0], self.ours[2], self.ours[1])
 
   @property
   def by_token(self) -> bool:
@@ -77,9 +92,10 @@ class Leaf:
   def to_theirs(self, array: np.ndarray) -> np.ndarray:
     """One tensor, in theirs; or an adapter's first matrix, of as many inputs."""
     if self.layout == "patch":
-      side = round((len(array) / 3 / self.frames) ** 0.5)
-      axes = (self.frames,) * (self.frames > 1) + (side, side, 3, -1)
-      return np.moveaxis(array.reshape(axes), (-1, -2), (0, 1))
+      axes = (self.frames,) * (self.frames > 1) + (self.side, self.side)
+      inputs, outputs = array.shape
+      cut = array.reshape(*axes, inputs // math.prod(axes), outputs)
+      return np.moveaxis(cut, (-1, -2), (0, 1))
     if self.layout == "depthwise":
       return array.T[:, None]
     if self.layout == "unfolded":
@@ -118,36 +134,51 @@ class Stored(NamedTuple):
     return math.prod(self.shape)
 
 
+def _find_convolution(config: MllmConfig, path: str) -> tuple[int, int] | None:
+  """Frames and side of a kernel that is a convolution in transformers."""
+  if path == "vision/patch_embedding/kernel":
+    return config.vision.frames, config.vision.patch_size
+  if path == "projector/first/kernel" and config.projector_gated:
+    return 1, config.merge
+  return None
+
+
 def _make_leaf(
-  path: str,
-  shape: tuple[int, ...],
-  known: dict[str, str],
-  frames: int,
-  order: tuple[str, ...],
+  config: MllmConfig, path: str, shape: tuple[int, ...], known: dict[str, str]
 ) -> Leaf:
   plain, own_kind = split_kind(path)
   kind = path.rpartition("/")[2]
   stacked = "/layers/" in path
-  suffix = {"kernel": ".weight", "scale": ".weight", "bias": ".bias"}.get(kind, "")
-  # Layers of one kind may have names of their own for what others have, too.
-  stems = [p.rpartition("/")[0] if suffix else p for p in (path, plain)]
-  name = known[stems[0] if stems[0] in known else stems[1]] + suffix
+  # What is named with its kind is no layer's, and stored as it is multiplied. Layers of
+  # one kind may have names of their own for what others have, too.
+  bare = next((known[own] for own in (path, plain) if own in known), None)
+  if bare is not None:
+    name = bare
+  else:
+    stems = [own.rpartition("/")[0] for own in (path, plain)]
+    name = known[stems[0] if stems[0] in known else stems[1]]
+    name += ".bias" if kind == "bias" else ".weight"
   layout = "same"
-  if path == "vision/patch_embedding/kernel":
+  convolution = _find_convolution(config, path)
+  if convolution is not None:
     layout = "patch"
   elif path == "projector/narrow/kernel":
     layout = "unfolded"
   elif kind == "convolution":
     layout = "depthwise"
-  elif kind in ("kernel", "head"):
+  elif kind in ("gate_up", "down"):
+    layout = "experts"
+  elif kind in ("head", "router") or (kind == "kernel" and bare is None):
     layout = "transposed"
   layers: Sequence[int] = range(shape[0]) if stacked else (0,)
   if own_kind:
-    layers = [number for number, other in enumerate(order) if other == own_kind]
+    layers = [
+      number for number, other in enumerate(config.decoder.order) if other == own_kind
+    ]
   names = tuple(name.replace("*", str(layer)) for layer in layers)
   leading = next((n for end, n in LEADING_AXES.items() if name.endswith(end)), 0)
   own = shape[1:] if stacked else shape
-  return Leaf(path, names, stacked, own, layout, leading, frames)
+  return Leaf(path, names, stacked, own, layout, leading, *(convolution or ()))
 
 
 def list_leaves(config: MllmConfig) -> Iterator[Leaf]:
@@ -159,27 +190,26 @@ def list_leaves(config: MllmConfig) -> Iterator[Leaf]:
 
   known = {
     **MODELS[config.names],
-    **DECODERS[config.decoder.names],
+    **DECODERS[config.decoder.names].names,
     **TOWERS[config.vision.names].names,
   }
   base = mllm.abstract(dataclasses.replace(config, lora=None))
   for path, leaf in jax.tree_util.tree_leaves_with_path(base):
-    yield _make_leaf(
-      path_name(path), leaf.shape, known, config.vision.frames, config.decoder.order
-    )
+    yield _make_leaf(config, path_name(path), leaf.shape, known)
 
 
 def list_stored(config: MllmConfig) -> list[Stored]:
   """Every tensor of an export, in the order in which exports have them."""
+  fused = list_fused(config.decoder.names, config.vision.names)
+  order = [part for kind in fused for part in kind.parts]
   parts: dict[tuple[str, int], list[tuple[int, str, Leaf]]] = {}
   for number, leaf in enumerate(list_leaves(config)):
     for layer, name in enumerate(leaf.names):
-      joined = join_fused(name, config.vision.names)
+      joined = join_fused(name, fused)
       parts.setdefault((joined, layer), []).append((number, name, leaf))
-  order = TOWERS[config.vision.names].parts
 
   def place(part: tuple[int, str, Leaf]) -> int:
-    return next((n for n, mark in enumerate(order) if mark and mark in part[1]), 0)
+    return next((n for n, mark in enumerate(order) if mark in part[1]), 0)
 
   return [
     Stored(

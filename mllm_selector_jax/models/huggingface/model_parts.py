@@ -14,6 +14,7 @@ from typing import Any
 
 from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
 from mllm_selector_jax.models.huggingface.decoder_families import DECODERS
+from mllm_selector_jax.models.huggingface.field_checks import find_reader
 from mllm_selector_jax.models.huggingface.model_families import (
   FAMILIES,
   find_family,
@@ -189,11 +190,10 @@ def join_parts(
   tower = load_hf_config(vision)
   tower = getattr(tower, "vision_config", None) or tower
   for folder, found, families in ((decoder, text, DECODERS), (vision, tower, TOWERS)):
-    if found.model_type not in families:
-      raise InputError(
-        f"{folder / 'config.json'}: model_type is {found.model_type!r}; supported are"
-        f" {', '.join(families)}."
-      )
+    try:
+      find_reader("", found, families)
+    except InputError as error:
+      raise InputError(f"{folder / 'config.json'}: {error}.") from error
   own = read_tower(tower)
   if select is None:
     select = "default" if own.class_token else "full"

@@ -9,6 +9,7 @@ import safetensors
 
 from mllm_selector_jax.models.huggingface.decoder_families import DECODERS
 from mllm_selector_jax.models.huggingface.model_families import FAMILIES
+from mllm_selector_jax.models.huggingface.other_models import OTHERS
 from mllm_selector_jax.models.huggingface.source import read_json
 from mllm_selector_jax.models.huggingface.tower_families import TOWERS
 from mllm_selector_jax.models.huggingface.weights import DTYPES, FLOAT_WEIGHTS
@@ -19,21 +20,6 @@ MERGE = "python -m mllm_selector_jax.models.huggingface.merge_adapter"
 _QUANTISATIONS = ("quantization_config", "compression_config", "quantization")
 _ADAPTER = "adapter_config.json"
 _TOWER_TYPES = ("clip", "siglip", *TOWERS)
-# Models near to supported ones, with why they cannot be run.
-_NEAR = {
-  "qwen2_5_omni": "which also hears and speaks; qwen2_5_vl can be run",
-  "qwen3_omni_moe": "which also hears and speaks; qwen3_vl can be run",
-  "qwen3_vl_moe": "whose decoder sends each token to a few of many experts; the dense"
-  " models, qwen3_vl, can be run",
-  "qwen3_5_moe": "whose decoder sends each token to a few of many experts; the dense"
-  " models, qwen3_5, can be run",
-  "glm4v": "GLM-4.1V, whose decoder has four norms a layer and turns neighbouring"
-  " channels of the first half of each head alone, and whose tower interpolates"
-  " positions bicubically and merges patches by a convolution and a gated MLP",
-  "glm4v_moe": "GLM-4.5V, whose decoder sends each token to a few of many experts",
-  "pixtral": "a Pixtral tower alone, which can be run only as a part of a whole Pixtral"
-  " or Mistral 3",
-}
 _SEES = re.compile("vision|visual|image|img_")
 
 
@@ -57,12 +43,12 @@ def describe_type(folder: Path, config: dict[str, Any]) -> str:
     f"supported are {', '.join(map(repr, FAMILIES))} (the Hugging Face form, such as"
     " llava-hf/llava-1.5-7b-hf), LLaVA's own checkpoints (with mm_vision_tower) and"
     f" InternVL's (internvl_chat), with {', '.join(DECODERS)} decoders and CLIP,"
-    " SigLIP, InternViT, DINOv2 or Pixtral towers; Qwen-VL has a decoder and a tower of"
-    " its own"
+    " SigLIP, InternViT, DINOv2 or Pixtral towers; Qwen-VL and GLM-4.1V have decoders"
+    " and towers of their own"
   )
   start = f"{path}: model_type is {kind!r}"
-  if kind in _NEAR:
-    return f"{start}, {_NEAR[kind]} (docs/families.md)."
+  if kind in OTHERS:
+    return f"{start}, {OTHERS[kind]} (docs/families.md)."
   if kind in _TOWER_TYPES:
     return (
       f"{start}, a vision tower alone. Make a base of it and a decoder:"

@@ -37,6 +37,7 @@ from mllm_selector_jax.models.huggingface.processor_checks import (
   name_file,
 )
 from mllm_selector_jax.models.huggingface.qwen_images import (
+  describe_glm_options,
   describe_qwen_options,
   read_qwen_options,
 )
@@ -44,6 +45,10 @@ from mllm_selector_jax.models.huggingface.source import read_json, write_json
 from mllm_selector_jax.models.huggingface.square_images import (
   describe_square_options,
   read_square_options,
+)
+from mllm_selector_jax.models.huggingface.stretched_images import (
+  describe_stretched_options,
+  read_stretched_options,
 )
 from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
 from mllm_selector_jax.types import ImageOptions, ImageTokens, InputError
@@ -90,20 +95,27 @@ READERS: dict[str, tuple[str, _Read]] = {
   "qwen2_5_vl": ("Qwen2VLImageProcessor", read_qwen_options),
   "qwen3_vl": ("Qwen2VLImageProcessor", read_qwen_options),
   "qwen3_5": ("Qwen2VLImageProcessor", read_qwen_options),
+  "glm4v": ("Glm4vImageProcessor", read_qwen_options),
+  "qwen3_vl_moe": ("Qwen2VLImageProcessor", read_qwen_options),
   "mistral3": ("PixtralImageProcessor", read_pixtral_options),
   PIXTRAL: ("PixtralImageProcessor", read_pixtral_options),
   "idefics3": ("Idefics3ImageProcessor", read_idefics3_options),
   "smolvlm": ("SmolVLMImageProcessor", read_idefics3_options),
+  "gemma3": ("Gemma3ImageProcessor", read_stretched_options),
 }
+# Image processors that do as another one does.
+_SAME = {"Glm46VImageProcessor": "Glm4vImageProcessor"}
 # By form, what describes its options as preprocessor_config.json.
 DESCRIBERS: dict[str, Callable[[ImageOptions], dict[str, Any]]] = {
   "square": describe_square_options,
   "internvl": describe_internvl_options,
   "anyres": describe_anyres_options,
   "native": describe_qwen_options,
+  "glm4v": describe_glm_options,
   "pixtral": describe_pixtral_options,
   "idefics3": describe_idefics3_options,
   "smolvlm": describe_smolvlm_options,
+  "stretched": describe_stretched_options,
 }
 
 
@@ -128,6 +140,7 @@ def read_image_options(
   """
   processor = load_image_processor(folder, described)
   name = type(processor).__name__.removesuffix("Pil").removesuffix("Fast")
+  name = _SAME.get(name, name)
   wanted, read = READERS.get(name_family(config), (None, read_square_options))
   if name != wanted and (wanted or name in {other for other, _ in READERS.values()}):
     raise InputError(

@@ -1,4 +1,4 @@
-"""The image processor that Qwen2-VL, Qwen2.5-VL and Qwen3-VL share."""
+"""The image processor that Qwen2-VL, Qwen2.5-VL and Qwen3-VL share, and GLM-4.1V's."""
 
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,20 @@ def read_qwen_options(
     std=std,
     background=mean_colour(mean),
     resample=int(processor.resample),
-    form="native",
+    form="glm4v" if config.model_type == "glm4v" else "native",
     grid=1,
     rotate=True,
     min_pixels=least,
     max_pixels=most,
     window=window // side if config.model_type == "qwen2_5_vl" else 0,
   )
+
+
+def describe_glm_options(options: ImageOptions) -> dict[str, Any]:
+  """preprocessor_config.json of GLM-4.1V's processor, which has no older names."""
+  described = describe_qwen_options(options)
+  del described["min_pixels"], described["max_pixels"]
+  return {**described, "image_processor_type": "Glm4vImageProcessor"}
 
 
 def describe_qwen_options(options: ImageOptions) -> dict[str, Any]:

@@ -91,10 +91,12 @@ def parts_params(
 
 def _check_headers(parts: Parts, config: MllmConfig) -> Tensors:
   """The tensors of all files, which are what the config wants."""
-  tensors = _collect(parts, config.vision.names)
+  leaves = list(mapping.list_leaves(config))
+  tensors = Tensors(config.decoder.names, config.vision.names, leaves)
+  _collect(parts, tensors)
   grown = parts.stored_vocab < config.decoder.vocab
   wanted: set[str] = set()
-  for leaf in mapping.list_leaves(config):
+  for leaf in leaves:
     if parts.projector is not None or not leaf.path.startswith("projector/"):
       wanted.update(leaf.names)
       tensors.check(leaf, parts.stored_vocab if grown and leaf.by_token else None)
@@ -104,12 +106,11 @@ def _check_headers(parts: Parts, config: MllmConfig) -> Tensors:
   return tensors
 
 
-def _collect(parts: Parts, tower: str) -> Tensors:
-  """The headers of all files; of a part alone, only that part's tensors."""
-  tensors = Tensors(tower)
+def _collect(parts: Parts, tensors: Tensors) -> None:
+  """Adds the headers of all files; of a part alone, only that part's tensors."""
   if parts.whole:
     tensors.add(list_files(parts.decoder))
-    return tensors
+    return
   own = list_files(parts.decoder)
   tensors.add(own, PREFIXES["decoder"])
   # A tower that was tuned lies in the checkpoint itself.
@@ -118,7 +119,6 @@ def _collect(parts: Parts, tower: str) -> Tensors:
     tensors.add(list_files(parts.vision), PREFIXES["vision"])
   if parts.projector is not None:
     tensors.add(list_files(parts.projector), PREFIXES["projector"])
-  return tensors
 
 
 def _check_tied_head(tensors: Tensors) -> None:
@@ -187,6 +187,9 @@ def _read_slice(
 ) -> np.ndarray:
   if leaf.layout in ("patch", "depthwise", "unfolded"):
     return leaf.to_ours(entry.read())[bounds]
+  if leaf.layout == "experts" and entry.shape != leaf.shape:
+    expert, row, column = bounds
+    return entry.read((expert, column, row)).swapaxes(1, 2)
   if leaf.leading:
     return leaf.to_ours(entry.read((slice(0, 1),) * leaf.leading + bounds))
   theirs = bounds[::-1] if leaf.layout == "transposed" else bounds

@@ -5,8 +5,10 @@ names of other forms are brought to these first.
 """
 
 import re
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from mllm_selector_jax.models.huggingface.tower_names import TOWERS
+from mllm_selector_jax.models.huggingface.tower_names import TOWERS, Fused
 
 DECODER = "language_model.model."
 TIED_HEAD = "language_model.lm_head.weight"
@@ -36,28 +38,67 @@ NAMES = {
   "decoder/head": TIED_HEAD,
 }
 
-# By `DecoderConfig.names`: what differs from `NAMES`.
-DECODERS: dict[str, dict[str, str]] = {
-  "llama": {},
-  "gemma3": {
-    "decoder/layers/attention_post_norm": DECODER + "layers.*.post_attention_layernorm",
-    "decoder/layers/mlp_norm": DECODER + "layers.*.pre_feedforward_layernorm",
-    "decoder/layers/mlp_post_norm": DECODER + "layers.*.post_feedforward_layernorm",
-  },
+
+class DecoderNames(NamedTuple):
+  """The names of a decoder's tensors.
+
+  Attributes:
+    names: what differs from `NAMES`.
+    fused: which of the tensors are one in transformers.
+  """
+
+  names: dict[str, str]
+  fused: tuple[Fused, ...] = ()
+
+
+_ATTENTION = tuple(f".self_attn.{part}_proj." for part in "qkv")
+_QKV = Fused(".self_attn.qkv_proj.", _ATTENTION, part_of=DECODER)
+_GATES = (".mlp.gate_proj.", ".mlp.up_proj.")
+_GATE_UP = Fused(".mlp.gate_up_proj.", _GATES, part_of=DECODER)
+
+# By `DecoderConfig.names`.
+DECODERS: dict[str, DecoderNames] = {
+  "llama": DecoderNames({}),
+  "phi3": DecoderNames({}, (_QKV, _GATE_UP)),
+  "qwen3_moe": DecoderNames(
+    {
+      "decoder/layers/experts/router": DECODER + "layers.*.mlp.gate.weight",
+      "decoder/layers/experts/gate_up": DECODER + "layers.*.mlp.experts.gate_up_proj",
+      "decoder/layers/experts/down": DECODER + "layers.*.mlp.experts.down_proj",
+    }
+  ),
+  "gemma3": DecoderNames(
+    {
+      "decoder/layers/attention_post_norm": DECODER
+      + "layers.*.post_attention_layernorm",
+      "decoder/layers/mlp_norm": DECODER + "layers.*.pre_feedforward_layernorm",
+      "decoder/layers/mlp_post_norm": DECODER + "layers.*.post_feedforward_layernorm",
+    }
+  ),
+  "glm4": DecoderNames(
+    {
+      "decoder/layers/attention_post_norm": DECODER
+      + "layers.*.post_self_attn_layernorm",
+      "decoder/layers/mlp_post_norm": DECODER + "layers.*.post_mlp_layernorm",
+    },
+    (_GATE_UP,),
+  ),
 }
 
 _LINEAR = DECODER + "layers.*.linear_attn."
-DECODERS["qwen3_5"] = {
-  "decoder/layers/mixer/mix": _LINEAR + "in_proj_qkv",
-  "decoder/layers/mixer/open": _LINEAR + "in_proj_z",
-  "decoder/layers/mixer/write": _LINEAR + "in_proj_b",
-  "decoder/layers/mixer/forget": _LINEAR + "in_proj_a",
-  "decoder/layers/mixer/convolution": _LINEAR + "conv1d.weight",
-  "decoder/layers/mixer/forget_log": _LINEAR + "A_log",
-  "decoder/layers/mixer/forget_bias": _LINEAR + "dt_bias",
-  "decoder/layers/mixer/mixed_scale": _LINEAR + "norm.weight",
-  "decoder/layers/linear/out": _LINEAR + "out_proj",
-}
+DECODERS["qwen3_5"] = DecoderNames(
+  {
+    "decoder/layers/mixer/mix": _LINEAR + "in_proj_qkv",
+    "decoder/layers/mixer/open": _LINEAR + "in_proj_z",
+    "decoder/layers/mixer/write": _LINEAR + "in_proj_b",
+    "decoder/layers/mixer/forget": _LINEAR + "in_proj_a",
+    "decoder/layers/mixer/convolution": _LINEAR + "conv1d.weight",
+    "decoder/layers/mixer/forget_log": _LINEAR + "A_log",
+    "decoder/layers/mixer/forget_bias": _LINEAR + "dt_bias",
+    "decoder/layers/mixer/mixed_scale": _LINEAR + "norm.weight",
+    "decoder/layers/linear/out": _LINEAR + "out_proj",
+  }
+)
 
 # By `MllmConfig.names`. A family whose projector has other names is a line here.
 MODELS: dict[str, dict[str, str]] = {
@@ -84,30 +125,43 @@ MODELS: dict[str, dict[str, str]] = {
     "projector/first": _MERGER + "linear_fc1",
     "projector/second": _MERGER + "linear_fc2",
   },
+  "glm4v": {
+    **NAMES,
+    "projector/first": "visual.downsample",
+    "projector/second": _MERGER + "proj",
+    "projector/norm": _MERGER + "post_projection_norm",
+    "projector/gate": _MERGER + "gate_proj",
+    "projector/up": _MERGER + "up_proj",
+    "projector/down": _MERGER + "down_proj",
+  },
   "mistral3": {
     **NAMES,
     "projector/patch_norm": _PROJECTOR + "norm",
     "projector/narrow": _PROJECTOR + "patch_merger.merging_layer",
   },
   "idefics3": {**NAMES, "projector/first": "connector.modality_projection.proj"},
+  # The matrix belongs to no linear layer.
+  "gemma3": {
+    **NAMES,
+    "projector/norm": _PROJECTOR + "mm_soft_emb_norm",
+    "projector/first/kernel": _PROJECTOR + "mm_input_projection_weight",
+  },
 }
 # By `MllmConfig.names`: the decoder among the modules of a model in transformers 5.
 _DECODER_MODULES = {"idefics3": "text_model"}
 _HEAD = (r"^language_model\.lm_head\.", "lm_head.")
 _WHOLE = "model."
+_VISUAL_MODEL = (
+  (r"^language_model\.model\.", f"{_WHOLE}language_model."),
+  (r"^visual\.", f"{_WHOLE}visual."),
+  _HEAD,
+)
 # By `MllmConfig.names`: the names of exports where they are not the canonical ones.
 PUBLISHED: dict[str, tuple[tuple[str, str], ...]] = {
   "qwen2_vl": ((r"^language_model\.model\.", _WHOLE), _HEAD),
-  "qwen3_vl": (
-    (r"^language_model\.model\.", f"{_WHOLE}language_model."),
-    (r"^visual\.", f"{_WHOLE}visual."),
-    _HEAD,
-  ),
-  "qwen3_5": (
-    (r"^language_model\.model\.", f"{_WHOLE}language_model."),
-    (r"^visual\.", f"{_WHOLE}visual."),
-    _HEAD,
-  ),
+  "qwen3_vl": _VISUAL_MODEL,
+  "glm4v": _VISUAL_MODEL,
+  "qwen3_5": _VISUAL_MODEL,
   "idefics3": (
     (r"^language_model\.model\.", f"{_WHOLE}text_model."),
     (r"^vision_tower\.|^(?=connector\.)", _WHOLE),
@@ -155,17 +209,24 @@ def canonical_name(name: str, tower: str = "clip") -> str:
   return name
 
 
-def split_fused(name: str, tower: str) -> tuple[str, ...]:
-  """The canonical names of the equal parts of a tensor's rows; its own name alone.
+def list_fused(decoder: str, tower: str) -> tuple[Fused, ...]:
+  """Which tensors of a model are one in some form.
+
+  Args:
+    decoder: a key of `DECODERS`.
+    tower: a key of `TOWERS`.
+  """
+  return DECODERS[decoder].fused + TOWERS[tower].fused
+
+
+def split_fused(name: str, fused: Iterable[Fused]) -> tuple[str, ...]:
+  """The canonical names of the parts of a tensor's rows; else its own name alone.
 
   Args:
     name: a canonical name.
-    tower: a key of `TOWERS`.
+    fused: what `list_fused` gave.
   """
-  kind = TOWERS[tower]
-  if not kind.fused or kind.fused not in name:
-    return (name,)
-  return tuple(name.replace(kind.fused, part) for part in kind.parts)
+  return next((parts for kind in fused if (parts := kind.split(name))), (name,))
 
 
 def published_name(name: str, model: str) -> str:
@@ -189,33 +250,32 @@ def decoder_module(model: str) -> str:
   return _DECODER_MODULES.get(model, "language_model")
 
 
-def join_fused(name: str, tower: str) -> str:
+def join_fused(name: str, fused: Iterable[Fused]) -> str:
   """The canonical name of the tensor that an export holds a tensor in.
 
-  It is another one for query, key and value where they are one tensor; the rows of the
-  three then follow each other in the order of `Tower.parts`.
+  It is another one where several are one tensor; their rows then follow each other in
+  the order of `Fused.parts`.
 
   Args:
     name: a canonical name.
-    tower: a key of `TOWERS`.
+    fused: what `list_fused` gave.
   """
-  kind = TOWERS[tower]
-  if kind.joined:
-    for part in kind.parts:
-      name = name.replace(part, kind.fused)
+  for kind in fused:
+    name = kind.join(name)
   return name
 
 
-def module_name(name: str, model: str, tower: str) -> str:
+def module_name(name: str, model: str, decoder: str, tower: str) -> str:
   """The name of a linear layer among the modules of a model in transformers 5.
 
   Args:
     name: its canonical name.
     model: a key of `MODELS`.
+    decoder: a key of `DECODERS`.
     tower: a key of `TOWERS`.
   """
+  name = join_fused(name + ".", list_fused(decoder, tower)).removesuffix(".")
   name = name.replace(DECODER, f"{decoder_module(model)}.")
-  name = join_fused(name + ".", tower).removesuffix(".")
   for pattern, replacement in TOWERS[tower].modules:
     name = re.sub(pattern, replacement, name)
   return name

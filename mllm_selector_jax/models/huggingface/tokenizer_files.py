@@ -1,8 +1,10 @@
 """A tokenizer's files: read in every form, and written for transformers 4 and 5."""
 
+import contextlib
+import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,8 @@ def load_tokenizer(folder: Path) -> Any:
   try:
     # AutoTokenizer reads config.json for the class, and fails on types that
     # transformers does not know, such as LLaVA's own.
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), **LOCAL)
+    with _hiding_warnings("transformers.configuration_utils"):
+      tokenizer = AutoTokenizer.from_pretrained(str(folder), **LOCAL)
   except Exception as first:
     from transformers import PreTrainedTokenizerFast
 
@@ -57,6 +60,18 @@ def load_tokenizer(folder: Path) -> Any:
   if (template := _read_old_template(folder)) is not None:
     tokenizer.chat_template = template
   return tokenizer
+
+
+@contextlib.contextmanager
+def _hiding_warnings(name: str) -> Iterator[None]:
+  """Hides the warnings of a logger: that a type of LLaVA's own is not transformers'."""
+  logger = logging.getLogger(name)
+  level = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    logger.setLevel(level)
 
 
 def _check_sentencepiece(path: Path) -> None:

@@ -8,24 +8,48 @@ _LAYERS = "vision_tower.encoder.layer.*."
 _BLOCKS = "visual.blocks.*."
 
 
+class Fused(NamedTuple):
+  """Tensors of linear layers that are one layer, and one tensor, in transformers.
+
+  Attributes:
+    whole: end of the name of a tensor that holds the rows of several.
+    parts: ends of the names of these, in the order of the rows.
+    joined: whether exports hold them as one tensor, too.
+    part_of: beginning of the names of all of them.
+  """
+
+  whole: str
+  parts: tuple[str, ...]
+  joined: bool = True
+  part_of: str = ""
+
+  def split(self, name: str) -> tuple[str, ...]:
+    """The names of the parts of a tensor; none of another one."""
+    if not name.startswith(self.part_of) or self.whole not in name:
+      return ()
+    return tuple(name.replace(self.whole, part) for part in self.parts)
+
+  def join(self, name: str) -> str:
+    """The name of the tensor of an export that a tensor's rows are in."""
+    if self.joined and name.startswith(self.part_of):
+      for part in self.parts:
+        name = name.replace(part, self.whole)
+    return name
+
+
 class Tower(NamedTuple):
   """The names of a vision tower's tensors.
 
   Attributes:
     names: as `NAMES`.
     renames: from the names of other forms to these, as `RENAMES`.
-    fused: ends of names whose tensors hold query, key and value one after the other;
-      the three take the places of "qkv" by the names in `parts`.
-    parts: ends of the names of query, key and value.
-    joined: whether exports hold the three as one tensor, too.
+    fused: which of the tensors are one in some form.
     modules: from these names to those that the modules have in transformers 5.
   """
 
   names: dict[str, str]
   renames: tuple[tuple[str, str], ...] = ()
-  fused: str = ""
-  parts: tuple[str, str, str] = ("", "", "")
-  joined: bool = False
+  fused: tuple[Fused, ...] = ()
   modules: tuple[tuple[str, str], ...] = ()
 
 
@@ -93,8 +117,13 @@ INTERN_VIT = Tower(
     (r"^mlp1\.1\.", _PROJECTOR + "linear_1."),
     (r"^mlp1\.3\.", _PROJECTOR + "linear_2."),
   ),
-  fused=".attention.qkv.",
-  parts=(".attention.q_proj.", ".attention.k_proj.", ".attention.v_proj."),
+  fused=(
+    Fused(
+      ".attention.qkv.",
+      (".attention.q_proj.", ".attention.k_proj.", ".attention.v_proj."),
+      joined=False,
+    ),
+  ),
 )
 
 DINOV2 = Tower(
@@ -166,15 +195,13 @@ _VISUAL = {
 
 
 def _make_visual(**names: str) -> Tower:
-  """A tower of Qwen's, whose MLP has linear layers of these names."""
+  """A tower of Qwen's or GLM's, whose MLP has linear layers of these names."""
   own = {f"vision/layers/{ours}": _BLOCKS + name for ours, name in names.items()}
   return Tower(
     names={**_VISUAL, **own},
     # Transformers 5, and fine-tuned models.
     renames=((r"^model\.visual\.", "visual."),),
-    fused=".attn.qkv.",
-    parts=(".attn.q.", ".attn.k.", ".attn.v."),
-    joined=True,
+    fused=(Fused(".attn.qkv.", (".attn.q.", ".attn.k.", ".attn.v.")),),
   )
 
 
@@ -182,6 +209,15 @@ QWEN2_VL = _make_visual(up="mlp.fc1", down="mlp.fc2")
 QWEN2_5_VL = _make_visual(gate="mlp.gate_proj", up="mlp.up_proj", down="mlp.down_proj")
 QWEN3_VL = _make_visual(up="mlp.linear_fc1", down="mlp.linear_fc2")
 QWEN3_VL.names["vision/position_embedding"] = "visual.pos_embed.weight"
+
+GLM4V = _make_visual(gate="mlp.gate_proj", up="mlp.up_proj", down="mlp.down_proj")
+GLM4V.names.update(
+  {
+    "vision/pre_norm": "visual.post_conv_layernorm",
+    "vision/position_embedding": "visual.embeddings.position_embedding.weight",
+    "vision/post_norm": "visual.post_layernorm",
+  }
+)
 
 # By `VisionConfig.names`.
 TOWERS: dict[str, Tower] = {
@@ -191,6 +227,7 @@ TOWERS: dict[str, Tower] = {
   "qwen2_vl": QWEN2_VL,
   "qwen2_5_vl": QWEN2_5_VL,
   "qwen3_vl": QWEN3_VL,
+  "glm4v": GLM4V,
   "pixtral": PIXTRAL,
   "idefics3": IDEFICS3,
 }

@@ -139,13 +139,21 @@ class Tensors:
   """The tensors of several files under their canonical names.
 
   Attributes:
-    tower: the key of `tower_names.TOWERS` for the vision tower's names.
     where: the tensors.
     problems: what is wrong, a line each.
   """
 
-  def __init__(self, tower: str = "clip"):
+  def __init__(self, decoder: str, tower: str, leaves: Iterable[mapping.Leaf]):
+    """Begins without files.
+
+    Args:
+      decoder: the key of `tensor_names.DECODERS` for the decoder's names.
+      tower: the key of `tower_names.TOWERS` for the vision tower's names.
+      leaves: what is wanted, which says how many rows each part of a tensor has.
+    """
     self.tower = tower
+    self.fused = tensor_names.list_fused(decoder, tower)
+    self.rows = {name: leaf.shape[:1] for leaf in leaves for name in leaf.names}
     self.where: dict[str, Entry] = {}
     self.problems: list[str] = []
 
@@ -170,20 +178,25 @@ class Tensors:
     name = tensor_names.canonical_name(key, self.tower)
     if tensor_names.UNUSED.search(name) or not name.startswith(prefixes):
       return
-    names = tensor_names.split_fused(name, self.tower)
+    names = tensor_names.split_fused(name, self.fused)
     shape, dtype = tuple(header.get_shape()), header.get_dtype()
-    for part, name in enumerate(names):
-      if name in self.where:
+    for part in names:
+      if part in self.where:
         self.problems.append(f"twice there: {key} (again in {path.name})")
-      if len(names) == 1:
-        self.where[name] = Entry(path, key, shape, dtype)
-        continue
-      if not shape or shape[0] % len(names):
-        self.problems.append(f"misshapen: {key}, shape {list(shape)}, is not of qkv")
-        return
-      rows = shape[0] // len(names)
-      own = (rows, *shape[1:])
-      self.where[name] = Entry(path, key, own, dtype, part * rows, partial=True)
+    if len(names) == 1 or not set(names) <= set(self.rows):
+      self.where[name] = Entry(path, key, shape, dtype)
+      return
+    rows = [sum(self.rows[part]) for part in names]
+    if shape[:1] != (sum(rows),):
+      wanted = " + ".join(map(str, rows))
+      self.problems.append(
+        f"misshapen: {key}, shape {list(shape)}, wanted {wanted} rows"
+      )
+    start = 0
+    for part, count in zip(names, rows, strict=True):
+      own = (count, *shape[1:])
+      self.where[part] = Entry(path, key, own, dtype, start, partial=True)
+      start += count
 
   def check(self, leaf: mapping.Leaf, rows: int | None = None) -> None:
     """Notes what is missing or misshapen of a leaf's tensors.
@@ -197,7 +210,7 @@ class Tensors:
       entry = self.where.get(name)
       if entry is None:
         self.problems.append(f"missing: {name}, shape {list(shape)}")
-      elif entry.shape != shape:
+      elif entry.shape != shape and not leaf.holds(entry.shape):
         self.problems.append(
           f"misshapen: {entry.key}, shape {list(entry.shape)}, wanted {list(shape)}"
         )

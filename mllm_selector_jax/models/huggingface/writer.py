@@ -82,8 +82,17 @@ def _describe_model(hf_config: Any) -> dict[str, Any]:
   value = _without_dropped(hf_config.to_dict())
   text, vision = value["text_config"], value["vision_config"]
   rope = dict(text.get("rope_parameters") or {})
+  if "full_attention" in rope:  # layers of two kinds, each with wavelengths of its own
+    text["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+    rope = dict(rope["full_attention"])
   text["rope_theta"] = rope.pop("rope_theta", 10000.0)
-  if rope.get("rope_type", "default") != "default":
+  if "partial_rotary_factor" in rope:
+    text["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+  if rope.get("rope_type") == "longrope":
+    # Version 4 of Phi-3 refuses other fields than these.
+    rope = {key: rope[key] for key in ("short_factor", "long_factor")}
+    text["rope_scaling"] = {"type": "longrope", **rope}
+  elif rope.get("rope_type", "default") != "default":
     text["rope_scaling"] = rope
   if "vision_use_head" in vision:
     vision["vision_use_head"] = False  # pools an image, which LLaVA never does

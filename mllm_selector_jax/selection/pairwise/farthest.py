@@ -1,7 +1,7 @@
 """Farthest-first traversal of a whole pool, exact, in batches of candidates."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -39,6 +39,8 @@ def traverse(
   batch_rows: int = BATCH_ROWS,
   batch_picks: int = BATCH_PICKS,
   devices: Sequence[jax.Device] | None = None,
+  fits: Callable[[int], bool] = lambda row: True,
+  closed: Callable[[], np.ndarray] | None = None,
 ) -> Traversal:
   """Picks the row whose highest cosine with the picks is lowest, repeatedly.
 
@@ -57,6 +59,9 @@ def traverse(
     batch_rows: the number of rows in a batch.
     batch_picks: the maximum of picks from a batch.
     devices: the local devices that share the rows; by default all.
+    fits: says whether a row, by its place in the order, may be picked after those that
+      it said yes to. It is asked about all picks but the forced ones.
+    closed: returns which rows can no longer be picked; by default there are none.
   """
   count = min(count, len(order))
   pool = _Pool(vectors, order, devices)
@@ -64,9 +69,15 @@ def traverse(
   before = [-np.inf] * len(picks)
   pool.compare(np.array(picks, np.int64), batch_picks)
   while len(picks) < count:
-    batch, limit, limit_place = _cut_batch(pool.best, batch_rows)
-    most = min(count - len(picks), batch_picks)
-    more, cosines = pool.pick(batch, limit, limit_place, most, batch_picks)
+    best = pool.best if closed is None else np.where(closed(), np.inf, pool.best)
+    most = min(count - len(picks), batch_picks, int(np.sum(best < np.inf)))
+    if not most:
+      break
+    batch, limit, limit_place = _cut_batch(best, batch_rows)
+    more, cosines = pool.pick(best, batch, limit, limit_place, most, batch_picks)
+    # Picks after one that does not fit would be compared with it.
+    number = next((n for n, row in enumerate(more) if not fits(int(row))), len(more))
+    more, cosines = more[:number], cosines[:number]
     picks += more.tolist()
     before += cosines.tolist()
     pool.compare(more, batch_picks)
@@ -113,10 +124,11 @@ class _Pool:
       np.maximum(self.best, found, out=self.best)
     self.best[picks] = np.inf
 
-  def pick(self, batch, limit, limit_place, most, together):
+  def pick(self, best, batch, limit, limit_place, most, together):
     """Picks up to `most` rows of a batch, as long as no other row goes before them.
 
     Args:
+      best: the highest cosine of each row with a pick; inf for rows not to be picked.
       batch: the places of the rows, ascending.
       limit: the lowest of the highest cosines of all other rows.
       limit_place: the first place at which another row has it.
@@ -130,7 +142,7 @@ class _Pool:
     padded = 1 << max(len(batch) - 1, 0).bit_length()
     padding = padded - len(batch)
     values = np.pad(self._vectors.rows(self._order[batch]), [(0, padding), (0, 0)])
-    best = np.pad(self.best[batch], (0, padding), constant_values=np.inf)
+    best = np.pad(best[batch], (0, padding), constant_values=np.inf)
     place = np.pad(batch.astype(np.int32), (0, padding))
     inputs = jax.device_put((values, best, place), device)
     with alone(device):

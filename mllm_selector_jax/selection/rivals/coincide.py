@@ -10,8 +10,8 @@ from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import (
   Budget,
   by_quota,
+  limit_quotas,
   most_rows,
-  quota_order,
 )
 from mllm_selector_jax.selection.pairwise.blocks import Sorted, sort_by_group
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
@@ -46,19 +46,19 @@ def coincide(
   indices = groups.index[clusters.rows[clusters.starts[:-1]]]
   weights[indices] = quotas(vectors, clusters, kernels)
 
+  candidates, ranked = limit_quotas(candidates, groups, weights)
   # The maximum of rows from each cluster; rows beyond it are in drawn order.
-  ranked = rows[quota_order(candidates, groups, weights)]
   picks_needed = np.bincount(
     groups.index[ranked[: most_rows(budget, scores)]], minlength=len(weights)
   )
-  score = np.full(len(vectors), -np.inf)
-  for c, start, members in zip(
-    indices, clusters.starts, clusters.parts(), strict=False
-  ):
+  score, target = np.full((2, len(vectors)), -np.inf)
+  target[clusters.rows] = kernels
+  rows = np.flatnonzero(candidates.remaining)
+  left = sort_by_group(rows, groups.index, candidates.tie, candidates.forced)
+  for members in left.parts():
     forced = int(candidates.forced[members].sum())
-    target = kernels[start : start + len(members)]
-    count = max(int(picks_needed[c]), forced)
-    picks = match_mean(vectors.rows(members), target, forced, count)
+    count = max(int(picks_needed[groups.index[members[0]]]), forced)
+    picks = match_mean(vectors.rows(members), target[members], forced, count)
     score[members[picks]] = -np.arange(len(picks))
   return by_quota(scores, groups, budget, candidates, weights, score)
 

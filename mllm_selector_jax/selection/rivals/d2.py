@@ -6,9 +6,10 @@ import numpy as np
 
 from mllm_selector_jax.selection.eligibility import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.limited import open_room
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
-from mllm_selector_jax.selection.rivals.greedy import draw_order
+from mllm_selector_jax.selection.rivals.greedy import draw_order, fit_in
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.strategy import Strategy
 
@@ -34,6 +35,7 @@ def d2(
   from mllm_selector_jax.selection.pairwise import neighbours  # imports jax
 
   candidates = sort_out(scores, groups, rng, options, bounded=False)
+  candidates, room = open_room(candidates)
   vectors = scores.unit_embeddings("select.strategy d2")
   rows, _ = draw_order(candidates)
   found = neighbours.find_neighbours(vectors, rows, NEIGHBOURS)
@@ -45,13 +47,15 @@ def d2(
   difficulty = candidates.normalised_necessity
   # A missing neighbour is at infinite distance, so its message has weight 0.
   score = difficulty + (np.exp(-FORWARD * apart) * difficulty[near]).sum(1)
-  order, gain = _take(
-    score, near, np.exp(-REVERSE * apart), candidates, most_rows(budget, scores)
-  )
+  fits = fit_in(room, np.arange(len(vectors)))
+  if room is not None:
+    room.add(np.flatnonzero(candidates.forced))
+  weight, count = np.exp(-REVERSE * apart), most_rows(budget, scores)
+  order, gain = _take(score, near, weight, candidates, count, fits)
   return first(scores, groups, budget, candidates, order, gain=gain)
 
 
-def _take(score, near, weight, candidates, count):
+def _take(score, near, weight, candidates, count, fits):
   """Orders the remaining rows; the first `count` are taken greedily.
 
   Args:
@@ -60,6 +64,7 @@ def _take(score, near, weight, candidates, count):
     weight: [N, k] the weight of the reverse message to each neighbour.
     candidates: from `sort_out`.
     count: the number of rows to take greedily; the others follow by their scores.
+    fits: see `greedy.pick_lazily`.
 
   Returns:
     All remaining rows in order, and the score of each when it was taken.
@@ -68,6 +73,7 @@ def _take(score, near, weight, candidates, count):
   tie = candidates.tie
   rows = np.flatnonzero(candidates.remaining)
   forced = rows[candidates.forced[rows]]
+  forced = forced[np.lexsort((forced, tie[forced]))]
   heap = [(-score[row], int(tie[row]), row) for row in rows.tolist()]
   heapq.heapify(heap)
   taken = np.zeros(len(score), bool)
@@ -89,7 +95,7 @@ def _take(score, near, weight, candidates, count):
     # Scores only fall, so a row whose score has changed goes back to its new place.
     if -score[row] != negative_score:
       heapq.heappush(heap, (-score[row], int(tie[row]), row))
-    else:
+    elif fits(row):
       take(row)
   rest = rows[~taken[rows]]
   rest = rest[np.lexsort((tie[rest], -score[rest]))]

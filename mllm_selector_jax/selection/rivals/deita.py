@@ -34,7 +34,8 @@ def deita(
     np.zeros(len(order), np.int64),
     candidates.forced[order],
     COSINE,
-    most_leaders=most_rows(budget, scores),
+    # Some leaders may be passed over, so that more are needed than the budget holds.
+    most_leaders=None if candidates.limits else most_rows(budget, scores),
   )
   mask = np.zeros(len(vectors), bool)
   mask[order[follows]] = True

@@ -5,12 +5,16 @@ from jaxtyping import Int
 
 from mllm_selector_jax.selection.eligibility import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.limited import open_room
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.selection.rivals.greedy import (
+  Fits,
   Picked,
   draw_order,
+  fit_all,
+  fit_in,
   order_by_gain,
   pick_lazily,
 )
@@ -41,9 +45,12 @@ def facility_location(
   true neighbours; see `neighbours.find_neighbours` for how they are found.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
+  candidates, room = open_room(candidates)
   vectors = scores.unit_embeddings("select.strategy facility_location")
   rows, forced = draw_order(candidates)
-  picked = cover_greedily(vectors, rows, forced, most_rows(budget, scores))
+  fits = fit_in(room, rows, forced)
+  count = most_rows(budget, scores)
+  picked = cover_greedily(vectors, rows, forced, count, fits=fits)
   order, gain = order_by_gain(candidates, rows, picked)
   return first(scores, groups, budget, candidates, order, gain=gain)
 
@@ -54,6 +61,7 @@ def cover_greedily(
   forced: int,
   count: int,
   all_pairs_rows: int = ALL_PAIRS_ROWS,
+  fits: Fits = fit_all,
 ) -> Picked:
   """Picks rows that cover all, after `forced` ones.
 
@@ -63,10 +71,11 @@ def cover_greedily(
     forced: the number of rows, the first ones, that are picked first.
     count: the number of rows to pick.
     all_pairs_rows: the maximum of rows of which each may cover every other one.
+    fits: see `pick_lazily`.
   """
   few = len(rows) <= all_pairs_rows
   gains = AllPairs(vectors, rows) if few else NearPairs(vectors, rows)
-  return pick_lazily(gains, forced, min(count, len(rows)), UNIT)
+  return pick_lazily(gains, forced, min(count, len(rows)), UNIT, fits)
 
 
 class AllPairs:

@@ -1,12 +1,14 @@
 """Orders rows by a greedy choice: the rows to choose from, lazy picks, and the rest."""
 
 import heapq
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection.eligibility import Candidates
+from mllm_selector_jax.selection.limits import Room
 
 
 class Picked(NamedTuple):
@@ -37,6 +39,29 @@ class Gains(Protocol):
     """Takes a row."""
 
 
+Fits = Callable[[int], bool]
+
+
+def fit_all(row: int) -> bool:
+  """Lets every row be taken."""
+  return True
+
+
+def fit_in(room: Room | None, rows: Int[np.ndarray, " n"], forced: int = 0) -> Fits:
+  """Returns a function that takes a row if there is room for it, and says so.
+
+  Args:
+    room: the room for rows; None if there are no limits.
+    rows: the rows by the numbers that the function is called with.
+    forced: the number of rows, the first ones, that are taken already.
+  """
+  if room is None:
+    return fit_all
+  room.add(rows[:forced])
+
+  return lambda place: room.take(int(rows[place]))
+
+
 def draw_order(candidates: Candidates) -> tuple[Int[np.ndarray, " n"], int]:
   """Returns the remaining rows in drawn order, forced ones first, and their number."""
   rows = np.flatnonzero(candidates.remaining)
@@ -44,7 +69,13 @@ def draw_order(candidates: Candidates) -> tuple[Int[np.ndarray, " n"], int]:
   return rows[np.lexsort((candidates.tie[rows], ~forced))], int(forced.sum())
 
 
-def pick_lazily(gains: Gains, forced: int, count: int, unit: float = 1.0) -> Picked:
+def pick_lazily(
+  gains: Gains,
+  forced: int,
+  count: int,
+  unit: float = 1.0,
+  fits: Fits = fit_all,
+) -> Picked:
   """Picks the row of the highest gain, repeatedly (Minoux 1978).
 
   The gain of a row is computed again only when it is the first by an older one. Of rows
@@ -55,6 +86,8 @@ def pick_lazily(gains: Gains, forced: int, count: int, unit: float = 1.0) -> Pic
     forced: the number of rows, the first ones, that are picked before all others.
     count: the number of rows to pick.
     unit: the value of 1 in the gains.
+    fits: says whether a row may be taken after those that it said yes to; such a row is
+      picked, and others are passed over. It is not asked about forced rows.
   """
   picks = list(range(min(forced, count)))
   for row in picks:
@@ -63,13 +96,13 @@ def pick_lazily(gains: Gains, forced: int, count: int, unit: float = 1.0) -> Pic
   first = gains.all()
   bounds = [(-int(first[row]), row) for row in range(forced, len(first))]
   heapq.heapify(bounds)
-  while len(picks) < count:
+  while bounds and len(picks) < count:
     _, row = heapq.heappop(bounds)
     current = (-gains.one(row), row)
     # Gains only fall, so a row that is still the first after its update is the best.
     if bounds and current > bounds[0]:
       heapq.heappush(bounds, current)
-    else:
+    elif fits(row):
       gains.take(row)
       picks.append(row)
       values.append(-current[0] * unit)

@@ -5,10 +5,17 @@ from jaxtyping import Int
 
 from mllm_selector_jax.selection.eligibility import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
+from mllm_selector_jax.selection.limited import open_room
+from mllm_selector_jax.selection.limits import Room
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
-from mllm_selector_jax.selection.rivals.greedy import Picked, draw_order, order_by_gain
+from mllm_selector_jax.selection.rivals.greedy import (
+  Picked,
+  draw_order,
+  fit_in,
+  order_by_gain,
+)
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.strategy import Strategy
 
@@ -26,20 +33,27 @@ def k_center(
   it.
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
+  candidates, room = open_room(candidates)
   vectors = scores.unit_embeddings("select.strategy k_center")
   rows, forced = draw_order(candidates)
-  picked = farthest_first(vectors, rows, forced, most_rows(budget, scores))
+  picked = farthest_first(vectors, rows, forced, most_rows(budget, scores), room)
   order, gain = order_by_gain(candidates, rows, picked)
   return first(scores, groups, budget, candidates, order, gain=gain)
 
 
 def farthest_first(
-  vectors: UnitRows, rows: Int[np.ndarray, " n"], forced: int, count: int
+  vectors: UnitRows,
+  rows: Int[np.ndarray, " n"],
+  forced: int,
+  count: int,
+  room: Room | None = None,
 ) -> Picked:
   """Picks rows farthest first, after `forced` ones; the first has infinite distance."""
   from mllm_selector_jax.selection.pairwise import farthest  # imports jax
 
-  found = farthest.traverse(vectors, rows, forced, count)
+  fits = fit_in(room, rows, forced)
+  closed = None if room is None else lambda: room.full()[rows]
+  found = farthest.traverse(vectors, rows, forced, count, fits=fits, closed=closed)
   return Picked(found.picks, _to_distance(found.before), _to_distance(found.after))
 
 

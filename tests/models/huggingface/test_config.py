@@ -98,11 +98,14 @@ def test_everything_that_cannot_be_run_is_named(base, tmp_path):
 @pytest.mark.parametrize(
   "change, message",
   [
-    ({"model_type": "paligemma"}, "'paligemma', a vision-language family that"),
+    ({"model_type": "git"}, "'git', a vision-language family that"),
     (
-      {"text_config": {"model_type": "gemma"}},
-      "'gemma'; supported are llama, mistral, qwen2",
+      {"text_config": {"model_type": "falcon"}},
+      "'falcon'; supported are llama, mistral, qwen2",
     ),
+    ({"text_config": {"model_type": "gemma"}}, "one checkpoint would be two models"),
+    ({"text_config": {"model_type": "gemma2"}}, "which caps logits"),
+    ({"text_config": {"model_type": "cohere2"}}, "the same norm, side by side"),
     (
       {"vision_config": {"model_type": "siglip2_vision_model"}},
       "'siglip2_vision_model', the NaFlex form of SigLIP2",

@@ -10,7 +10,8 @@ import torch
 
 from mllm_selector_jax.models import huggingface
 from tests.models import packed, tiny
-from tests.models.huggingface.test_parity import assert_agree, load_torch, overrides
+from tests.models.huggingface.parity_cases import overrides
+from tests.models.huggingface.test_parity import assert_agree, load_torch
 
 torch.set_num_threads(1)
 

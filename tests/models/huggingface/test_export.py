@@ -17,8 +17,9 @@ from tests.data.test_conversation import talk
 from tests.fixed_images import ONE_IMAGE
 from tests.models import packed, tiny
 from tests.models.huggingface import bases
+from tests.models.huggingface.parity_cases import CASES
 from tests.models.huggingface.test_native_parity import CASES as NATIVE
-from tests.models.huggingface.test_parity import CASES, load_torch
+from tests.models.huggingface.test_parity import load_torch
 
 VALUES = ("<image>\nWhat is it?", "A star.", "And how many?", "two é")
 
@@ -138,6 +139,7 @@ TILED = {
   },
   "pixtral": {"family": "pixtral", "decoder": "mistral", "vision_hidden_act": "silu"},
   "idefics3": {"family": "idefics3"},
+  "gemma3, tied": {"family": "gemma3", "tie_word_embeddings": True},
   "smolvlm, tied": {"family": "smolvlm", "tie_word_embeddings": True},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},
   "ministral3, tied": {
@@ -153,6 +155,7 @@ TILED = {
   "name",
   [
     *("llama with biases", "mistral", "qwen2", "qwen2 tied, siglip", "qwen3, dinov2"),
+    *("phi3", "phi3, longrope", "granite", "glm4"),
     *("internvl 6b", "vipllava", "several layers", *TILED, *NATIVE),
   ],
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from mllm_selector_jax import sharding, types
+from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
@@ -18,6 +18,7 @@ from mllm_selector_jax.models.huggingface.model_families import (
   find_family,
 )
 from mllm_selector_jax.models.huggingface.writer import _describe_model
+from tests.models import packed
 
 BASE_TOWER = {
   "hidden_size": 768,
@@ -199,25 +200,5 @@ def test_the_published_models_are_cut_evenly(tmp_path, name):
 
 def test_shapes_flow_through_the_eight_billion(tmp_path):
   _, config = read_published(tmp_path, "Idefics3-8B")
-
-  def array(dtype, *shape):
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-  row, few = array("int32", 2, 4096), array("int32", 2, 64)
-  batch = types.Batch(
-    tokens=row,
-    positions=row,
-    segments=row,
-    patches=row,
-    images=array("uint8", 2, 17, 364, 364, 3),
-    predict=few,
-    targets=few,
-    weights=array("float32", 2, 64),
-    answers=few,
-  )
-  hidden = jax.eval_shape(
-    lambda params, batch: mllm.hidden_states(config, params, batch),
-    mllm.abstract(config),
-    batch,
-  )
+  hidden = packed.trace_hidden_states(config, 4096, tiles=17)
   assert hidden.shape == (2, 4096, 4096)

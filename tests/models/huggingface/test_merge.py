@@ -13,9 +13,9 @@ from mllm_selector_jax.models import huggingface, lora
 from mllm_selector_jax.models.huggingface import merge_adapter
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.types import InputError
-from tests.models import packed, tiny
+from tests.models import packed, tiny, torch_inputs
 from tests.models.huggingface import bases, loose
-from tests.models.huggingface.test_parity import CASES
+from tests.models.huggingface.parity_cases import CASES
 
 torch.set_num_threads(1)
 
@@ -33,9 +33,13 @@ def refused(folder):
   return str(error.value)
 
 
-@pytest.mark.parametrize("name", ["grouped", "qwen2 tied, siglip"])
-def test_an_adapter_of_ours_is_merged_as_we_merge_it(tmp_path, name):
-  base = tiny.make_base(tmp_path / "base", **CASES[name])
+@pytest.mark.parametrize(
+  "chosen",
+  [CASES["grouped"], CASES["qwen2 tied, siglip"], torch_inputs.TILED["gemma3"]],
+  ids=["grouped", "qwen2 tied, siglip", "whole gemma3"],
+)
+def test_an_adapter_of_ours_is_merged_as_we_merge_it(tmp_path, chosen):
+  base = tiny.make_base(tmp_path / "base", **chosen)
   config = huggingface.read_config(base)
   params = huggingface.read_params(base, config)
   config = packed.dataclasses.replace(config, lora=LoraConfig(rank=4, alpha=6.0))

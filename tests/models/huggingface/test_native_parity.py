@@ -60,6 +60,17 @@ CASES = {
     "vision_depth": 6,
     "vision_deepstack_visual_indexes": [1, 3, 4],
   },
+  "glm4": {"family": "glm4v"},
+  "glm4, six layers": {
+    "family": "glm4v",
+    "tie_word_embeddings": True,
+    "num_hidden_layers": 5,
+    "vision_depth": 6,
+    "vision_num_heads": 4,
+    "vision_attention_bias": True,
+    "vision_rms_norm_eps": 1e-3,
+  },
+  "qwen3, experts": {"family": "qwen3_vl_moe", "num_hidden_layers": 5},
   "qwen3, no deepstack": {
     "family": "qwen3_vl",
     "vision_deepstack_visual_indexes": [],
@@ -156,7 +167,7 @@ SHORT = [[(5, 7), (1, 1), (2, 3)], [(1, 13)]]
 
 @pytest.mark.parametrize("name", CASES)
 def test_towers_agree(name):
-  shards = LONG if name in ("qwen2", "qwen2.5", "qwen3") else SHORT
+  shards = LONG if name in ("qwen2", "qwen2.5", "qwen3", "glm4") else SHORT
   assert_towers_agree(tiny_qwen.make_hf_config(**CASES[name]), shards)
 
 
@@ -168,6 +179,8 @@ def load_whole(hf_config, config, params):
   for name, array in mapping.to_tensors(config, params):
     for pattern, new in rules:
       name = re.sub(pattern, new, name)
+    if ".experts." in name:  # in memory they are transposed
+      array = array.swapaxes(1, 2)
     own[name] = torch.tensor(array)
   missing, unexpected = model.load_state_dict(own, strict=False)
   tied = ["lm_head.weight"] if config.decoder.tied else []
@@ -255,13 +268,22 @@ def overrides(draw):
   if family == "qwen2_5_vl":
     found["vision_window_size"] = patch * merge * one(1, 2, 3, 4)
     found["vision_fullatt_block_indexes"] = sorted(draw(st.sets(numbers)))
-  if family == "qwen3_vl":
+  if family == "qwen3_vl_moe":
+    found["num_experts"] = one(2, 5, 8)
+    found["num_experts_per_tok"] = one(1, 2)
+  if family.startswith("qwen3_vl"):
     states = draw(st.sets(numbers, max_size=layers))
     found["vision_deepstack_visual_indexes"] = sorted(states)
     found["vision_num_position_embeddings"] = one(1, 16, 49)
     found["attention_bias"] = draw(st.booleans())
     found["head_dim"] = one(8, 12)
-  share = 1.0
+  pairs, share = found.get("head_dim", 8) // 2, {}
+  if family == "glm4v":
+    del found["num_key_value_heads"]
+    found["vision_image_size"] = patch * one(1, 4, 7)
+    found["vision_attention_bias"] = draw(st.booleans())
+    pairs, factor = one((4, 0.5), (8, 1.0))
+    share = {"partial_rotary_factor": factor}
   if family == "qwen3_5":
     kinds = draw(st.lists(st.sampled_from("lf"), min_size=layers, max_size=layers))
     kinds[one(*range(layers))] = "f"
@@ -272,11 +294,12 @@ def overrides(draw):
       "vision_num_position_embeddings": one(16, 49),
       "head_dim": one(8, 16),
     }
-    share = one(0.5, 0.75)
-  pairs = round(share * found.get("head_dim", 8)) // 2
+    factor = one(0.5, 0.75)
+    pairs = round(factor * found["head_dim"]) // 2
+    share = {"partial_rotary_factor": factor}
   row, column = (draw(st.integers(0, pairs // 3)) for _ in range(2))
   sections = pairs - row - column, row, column
-  found["rope_parameters"] = tiny_qwen.partial_rope(share, *sections)
+  found["rope_parameters"] = tiny_qwen.rope(*sections, **share)
   return found
 
 

@@ -103,7 +103,9 @@ def test_fused_weights_of_another_width_are_misshapen(base, tmp_path):
   tensors[name] = tensors[name][:-1]
   safetensors.numpy.save_file(tensors, folder / "model.safetensors")
   config = huggingface.read_config(base)
-  with pytest.raises(InputError, match=re.escape(name) + ".* is not of qkv"):
+  with pytest.raises(
+    InputError, match=re.escape(name) + r".* wanted \d+ \+ \d+ \+ \d+ rows"
+  ):
     huggingface.read_params(folder, config)
 
 
@@ -136,6 +138,16 @@ def test_fused_weights_of_another_width_are_misshapen(base, tmp_path):
       "num_position_embeddings is 24, only a square can be run",
     ),
     (
+      "qwen3_vl_moe",
+      {"text_config": {"mlp_only_layers": [0], "decoder_sparse_step": 2}},
+      "text_config.mlp_only_layers is [0], only [] can be run; text_config.decoder_",
+    ),
+    (
+      "qwen3_vl_moe",
+      {"text_config": {"moe_intermediate_size": 16}},
+      "moe_intermediate_size is 16, half of hidden_size",
+    ),
+    (
       "qwen2_vl",
       {"vision_config": {"num_heads": 8}},
       "a head width of 2 is not a multiple of 4",
@@ -152,7 +164,7 @@ def test_what_cannot_be_run_is_refused_by_name(tmp_path, family, changes, words)
 
   def change(config):
     for key, value in changes.items():
-      if isinstance(value, dict) and key == "vision_config":
+      if key in ("text_config", "vision_config"):
         config[key].update(value)
       else:
         config[key] = value

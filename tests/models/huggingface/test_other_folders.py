@@ -11,6 +11,7 @@ from mllm_selector_jax import main
 from mllm_selector_jax.data.tokens import template_likeness
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import processor, tokenizer_files
+from mllm_selector_jax.models.huggingface.other_models import OTHERS
 from mllm_selector_jax.types import InputError
 from tests import tokenizers_on_the_spot
 from tests.models import tiny
@@ -114,18 +115,24 @@ def test_a_language_model_is_told_to_be_assembled(tmp_path, capsys):
   capsys.readouterr()
 
 
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_known_family_is_refused_for_what_it_has(tmp_path, kind):
+  write_json(tmp_path / "config.json", {"model_type": kind, "vision_config": {}})
+  message = refused(huggingface.read_config, tmp_path)
+  assert f"model_type is {kind!r}, {OTHERS[kind]} (docs/families.md)" in message
+
+
 @pytest.mark.parametrize(
   ("config", "words"),
   [
-    ({"model_type": "idefics2", "vision_config": {}}, "a vision-language family"),
-    ({"model_type": "paligemma", "vision_config": {}}, "a vision-language family"),
+    ({"model_type": "git", "vision_config": {}}, "a vision-language family"),
     ({"model_type": "qwen", "visual": {}}, "a vision-language family"),
     ({"model_type": "siglip", "vision_config": {}}, "a vision tower alone"),
     ({"model_type": "gemma"}, "supported are 'llava'"),
     ({}, "model_type is None"),
   ],
 )
-def test_another_family_is_named(tmp_path, config, words):
+def test_another_type_is_named(tmp_path, config, words):
   write_json(tmp_path / "config.json", {"hidden_size": 4, **config})
   message = refused(huggingface.read_config, tmp_path)
   assert words in message and repr(config.get("model_type")) in message
@@ -136,11 +143,10 @@ def test_another_family_is_named(tmp_path, config, words):
 @pytest.mark.parametrize(
   ("kind", "words"),
   [
-    ("qwen3_vl_moe", "many experts; the dense models, qwen3_vl, can be run"),
     ("qwen2_5_omni", "hears and speaks; qwen2_5_vl can be run"),
     ("qwen3_5_moe", "many experts; the dense models, qwen3_5, can be run"),
-    ("glm4v", "GLM-4.1V, whose decoder has four norms a layer"),
     ("glm4v_moe", "GLM-4.5V, whose decoder sends each token to a few of many experts"),
+    ("paligemma", "so that rows of one image cannot share it; gemma3 can be run"),
     ("pixtral", "a Pixtral tower alone, which can be run only as a part of"),
   ],
 )

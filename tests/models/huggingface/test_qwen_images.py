@@ -1,4 +1,4 @@
-"""The image processor of Qwen-VL: read, followed, written back, refused by name."""
+"""The image processors of Qwen-VL and GLM-4.1V: followed, written, refused by name."""
 
 import json
 
@@ -50,8 +50,23 @@ PUBLISHED = {
     "size": {"shortest_edge": 65536, "longest_edge": 16777216},
     "patch_size": 16,
   },
+  "glm4v": {
+    **VALUES,
+    "image_processor_type": "Glm4vImageProcessor",
+    "processor_class": "Glm4vProcessor",
+    "size": {"shortest_edge": 12544, "longest_edge": 9633792},
+    "patch_size": 14,
+  },
 }
 FAMILIES = list(PUBLISHED)
+QWEN = FAMILIES[:-1]
+# The form, the side of a tile and of a window, and the bounds of pixels.
+READ = {
+  "qwen2_vl": ("native", 28, 0, 3136, 12845056),
+  "qwen2_5_vl": ("native", 28, 4, 3136, 12845056),
+  "qwen3_vl": ("native", 32, 0, 65536, 16777216),
+  "glm4v": ("glm4v", 28, 0, 12544, 9633792),
+}
 
 
 def make_config(family, **vision):
@@ -100,14 +115,24 @@ def test_what_is_written_is_read_back(tmp_path, family):
     tmp_path, make_config(family), described=described
   )
   assert again == options
-  assert (options.form, options.grid, options.rotate) == ("native", 1, True)
-  sides = {"qwen2_vl": (28, 0), "qwen2_5_vl": (28, 4), "qwen3_vl": (32, 0)}
-  assert (options.size, options.window) == sides[family]
-  bounds = (65536, 16777216) if family == "qwen3_vl" else (3136, 12845056)
-  assert (options.min_pixels, options.max_pixels) == bounds
+  assert (options.grid, options.rotate) == (1, True)
+  found = options.form, options.size, options.window
+  assert (*found, options.min_pixels, options.max_pixels) == READ[family]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def test_the_processor_of_glm_4_6v_is_that_of_glm_4_1v(tmp_path):
+  options = read(write(tmp_path / "x", "glm4v"), "glm4v")
+  newer = write(tmp_path / "y", "glm4v", image_processor_type="Glm46VImageProcessor")
+  assert read(newer, "glm4v") == options
+  theirs = processor.load_image_processor(newer)
+  assert type(theirs).__name__ == "Glm46VImageProcessorPil"
+  images = BaseImages(options, TOKENS)
+  for size in SIZES:
+    grid = theirs(noise(*size))["image_grid_thw"][0] // [1, 2, 2]
+    assert (1, *images.lay_out(*size).grid) == tuple(grid)
+
+
+@pytest.mark.parametrize("family", QWEN)
 def test_all_names_of_the_bounds_are_read(tmp_path, family):
   drop = ("min_pixels", "max_pixels", "size")
   size = {"shortest_edge": 5000, "longest_edge": 90_000}
@@ -160,14 +185,27 @@ def test_the_nested_form_of_transformers_5_is_read(tmp_path, family):
       {"spatial_merge_size": 4},
       r"vision_config\.spatial_merge_size of config\.json is 4, only 2 can be",
     ),
-    ({"min_pixels": 9000, "max_pixels": 8000}, {}, "is 9,000, longest_edge .* 8,000"),
-    ({"min_pixels": 10**9, "max_pixels": 10**9}, {}, "at most 16,777,216"),
-    ({"min_pixels": "many"}, {}, "size is .*must have shortest_edge and longest_edge"),
+    (
+      {"size": {"shortest_edge": 9000, "longest_edge": 8000}},
+      {},
+      "is 9,000, longest_edge .* 8,000",
+    ),
+    (
+      {"size": {"shortest_edge": 10**9, "longest_edge": 10**9}},
+      {},
+      "at most 16,777,216",
+    ),
+    (
+      {"size": {"shortest_edge": "many", "longest_edge": 9}},
+      {},
+      "size is .*must have shortest_edge and longest_edge",
+    ),
     ({"image_processor_type": "CLIPImageProcessor"}, {}, "is of CLIPImageProcessor"),
   ],
 )
 def test_what_cannot_be_followed_is_named(tmp_path, family, changes, vision, message):
-  folder = write(tmp_path / "x", family, **changes)
+  drop = ("min_pixels", "max_pixels") if "size" in changes else ()
+  folder = write(tmp_path / "x", family, drop, **changes)
   with pytest.raises(InputError, match=message) as error:
     read(folder, family, **vision)
   assert str(folder / "preprocessor_config.json") in str(error.value)

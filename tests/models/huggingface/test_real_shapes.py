@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from benchmarks.plan_families import CASES, QWEN3_8B
-from mllm_selector_jax import sharding, types
+from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
@@ -17,6 +17,7 @@ from mllm_selector_jax.models.huggingface.decoder_families import read_decoder
 from mllm_selector_jax.models.huggingface.model_families import find_family
 from mllm_selector_jax.models.huggingface.tower_families import read_tower
 from mllm_selector_jax.models.lora_options import LoraConfig
+from tests.models import packed
 
 # Tensors and parameters of each, as the published files' headers sum up:
 # 24 x 16 + 7 of the tower (without its position ids), 4, 9 a layer, 3.
@@ -166,28 +167,7 @@ def test_shapes_flow_through_the_seven_billion():
     image_token=32000,
     dtype="bfloat16",
   )
-
-  def array(dtype, *shape):
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-  row = array("int32", 2, 2048)
-  few = array("int32", 2, 64)
-  batch = types.Batch(
-    tokens=row,
-    positions=row,
-    segments=row,
-    patches=row,
-    images=array("uint8", 2, 3, 336, 336, 3),
-    predict=few,
-    targets=few,
-    weights=array("float32", 2, 64),
-    answers=few,
-  )
-  hidden = jax.eval_shape(
-    lambda params, batch: mllm.hidden_states(config, params, batch),
-    mllm.abstract(config),
-    batch,
-  )
+  hidden = packed.trace_hidden_states(config, 2048, tiles=3)
   assert (hidden.shape, hidden.dtype) == ((2, 2048, 4096), "bfloat16")
 
 

@@ -142,18 +142,36 @@ def assert_images_agree(model, config, params, sizes, **kwargs):
   return samples
 
 
-@pytest.mark.parametrize("layer", [-2, [-1, 1]])
-def test_llava_next_with_newlines(tmp_path, layer):
-  config, params, model = write(
-    tmp_path, family="llava_next", llava_vision_feature_layer=layer
-  )
+# As Granite Vision is made, whose decoder multiplies newlines and features, too.
+GRANITE_VISION = {
+  "decoder": "granite",
+  "attention_multiplier": 0.25,
+  "embedding_multiplier": 3.0,
+  "residual_multiplier": 0.4,
+  "tie_word_embeddings": True,
+  "tower": "siglip_vision_model",
+  "vision_num_hidden_layers": 4,
+  "llava_vision_feature_layer": [-4, -3, -2, -1],
+}
+
+
+@pytest.mark.parametrize(
+  "chosen",
+  [
+    {"llava_vision_feature_layer": -2},
+    {"llava_vision_feature_layer": [-1, 1]},
+    GRANITE_VISION,
+  ],
+)
+def test_llava_next_with_newlines(tmp_path, chosen):
+  config, params, model = write(tmp_path, family="llava_next", **chosen)
   assert config.newline and config.patches == 16
   samples = assert_images_agree(
     model,
     config,
     params,
     [(64, 20), (30, 30), (40, 64)],
-    vision_feature_select_strategy="default",
+    vision_feature_select_strategy=config.select,
   )
   assert all((sample.features == tiles.NEWLINE).any() for sample in samples)
   assert not any(len(sample.taps) for sample in samples)

@@ -1,5 +1,7 @@
 """Tokenizers in every form that bases have them, read and written."""
 
+import logging
+
 import hypothesis
 import pytest
 import sentencepiece
@@ -105,3 +107,13 @@ def test_another_tokenizer_model_is_named(tmp_path, content, message):
   # What the message tells to do helps.
   tiny.make_tokenizer(300).save_pretrained(tmp_path)
   assert tokenizer_files.load_tokenizer(tmp_path)("<image>")["input_ids"] == [1, 4]
+
+
+def test_nothing_is_said_of_a_type_that_only_llava_knows(tmp_path, caplog):
+  loose.save_tower(tmp_path / "tower")
+  loose.save_original(tmp_path / "model", tmp_path / "tower")
+  caplog.clear()
+  tokenizer_files.load_tokenizer(tmp_path / "model")
+  assert not caplog.messages
+  logging.getLogger("transformers.configuration_utils").warning("as loud as before")
+  assert caplog.messages == ["as loud as before"]

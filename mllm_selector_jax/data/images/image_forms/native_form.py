@@ -62,7 +62,7 @@ def place_tiles(rows: int, columns: int, window: int) -> Int[np.ndarray, "t 2"]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _lay_out_grid(
+def lay_out_places(
   tokens: ImageTokens, rows: int, columns: int, window: int
 ) -> ImageLayout:
   """The layout of all images of so many tiles, which images of many sizes share."""
@@ -77,7 +77,7 @@ def lay_out_grid(
   options: ImageOptions, tokens: ImageTokens, width: int, height: int, images: int
 ) -> ImageLayout:
   """A token for each tile, row by row, however the tiles lie."""
-  return _lay_out_grid(tokens, *choose_grid(options, width, height), options.window)
+  return lay_out_places(tokens, *choose_grid(options, width, height), options.window)
 
 
 def cut_native(

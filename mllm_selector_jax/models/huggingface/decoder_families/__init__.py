@@ -11,6 +11,10 @@ from mllm_selector_jax.models.decoder_config import DecoderConfig
 from mllm_selector_jax.models.huggingface.decoder_families.gemma3_decoder import (
   read_gemma3,
 )
+from mllm_selector_jax.models.huggingface.decoder_families.glm_decoder import read_glm4
+from mllm_selector_jax.models.huggingface.decoder_families.granite_decoder import (
+  read_granite,
+)
 from mllm_selector_jax.models.huggingface.decoder_families.llama_decoder import (
   read_llama,
 )
@@ -18,6 +22,7 @@ from mllm_selector_jax.models.huggingface.decoder_families.mistral_decoder impor
   read_ministral3,
   read_mistral,
 )
+from mllm_selector_jax.models.huggingface.decoder_families.phi3_decoder import read_phi3
 from mllm_selector_jax.models.huggingface.decoder_families.qwen3_5_decoder import (
   read_qwen3_5,
 )
@@ -35,6 +40,9 @@ DECODERS: dict[str, Callable[..., DecoderConfig]] = {
   "qwen3_5_text": read_qwen3_5,
   "ministral3": read_ministral3,
   "gemma3_text": read_gemma3,
+  "phi3": read_phi3,
+  "granite": read_granite,
+  "glm4": read_glm4,
 }
 
 

@@ -32,9 +32,12 @@ def _read_waves(rope: dict[str, Any], longest: int) -> Rope:
   if kind == "llama3":
     low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
     return Rope(theta, kind, factor, original, low, high)
+  attention = rope.get("attention_factor")
+  if kind == "longrope":
+    factors = tuple(map(float, rope["short_factor"]))
+    return Rope(theta, kind, factor, original, attention=attention, factors=factors)
   if kind != "yarn":
     return Rope(theta, kind, factor)
-  attention = rope.get("attention_factor")
   scale, scale_all = rope.get("mscale"), rope.get("mscale_all_dim")
   if attention is None and scale and scale_all:
     first, second = (
@@ -53,23 +56,33 @@ def _read_waves(rope: dict[str, Any], longest: int) -> Rope:
   )
 
 
+def read_head_dim(config: Any) -> int:
+  """Channels of a head."""
+  stated = getattr(config, "head_dim", None)
+  return stated or config.hidden_size // config.num_attention_heads
+
+
 def read_decoder_fields(config: Any, **fields: Any) -> DecoderConfig:
   activation = {} if "activation" in fields else {"hidden_act": "silu"}
   require("text_config", config, mlp_bias=False, **activation)
-  heads, rope = config.num_attention_heads, fields.pop("rope", None)
-  rope = rope or read_rope(config)
+  rope = fields.pop("rope", None) or read_rope(config)
+  length, limit = config.max_position_embeddings, ""
+  if rope.kind == "dynamic":
+    limit = "rope_type 'dynamic'"
+  elif rope.kind == "longrope" and rope.original < length:
+    length, limit = rope.original, "rope_type 'longrope'"
   return DecoderConfig(
     vocab=config.vocab_size,
     width=config.hidden_size,
     mlp=config.intermediate_size,
     layers=config.num_hidden_layers,
-    heads=heads,
+    heads=config.num_attention_heads,
     kv_heads=config.num_key_value_heads,
-    head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+    head_dim=read_head_dim(config),
     rope=rope,
     epsilon=config.rms_norm_eps,
-    max_length=config.max_position_embeddings,
-    limit="rope_type 'dynamic'" if rope.kind == "dynamic" else "",
+    max_length=length,
+    limit=limit,
     **fields,
   )
 

@@ -8,6 +8,8 @@ added. Decoders and towers that may stand in several families are in
 from typing import Any
 
 from mllm_selector_jax.models.huggingface.model_families import (
+  gemma3_family,
+  glm4v_family,
   idefics3_family,
   internvl_family,
   llava_family,
@@ -19,6 +21,7 @@ from mllm_selector_jax.models.huggingface.model_families import (
   qwen2_vl_family,
   qwen3_5_family,
   qwen3_vl_family,
+  qwen3_vl_moe_family,
   vipllava_family,
 )
 from mllm_selector_jax.models.huggingface.model_families.family import ModelFamily
@@ -33,9 +36,12 @@ FAMILIES: dict[str, ModelFamily] = {
   "qwen2_5_vl": qwen2_5_vl_family.FAMILY,
   "qwen3_vl": qwen3_vl_family.FAMILY,
   "qwen3_5": qwen3_5_family.FAMILY,
+  "glm4v": glm4v_family.FAMILY,
+  "qwen3_vl_moe": qwen3_vl_moe_family.FAMILY,
   "mistral3": mistral3_family.FAMILY,
   "idefics3": idefics3_family.IDEFICS3,
   "smolvlm": idefics3_family.SMOLVLM,
+  "gemma3": gemma3_family.FAMILY,
 }
 PIXTRAL = "pixtral"  # not a model_type of whole models
 

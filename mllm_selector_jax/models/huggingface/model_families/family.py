@@ -54,7 +54,7 @@ class ModelFamily:
       attributes of the tokenizer that name them, with the names that they have where
       the tokenizer has no such attribute.
     read_marks: from the tokenizer to further fields of `ImageTokens`, for marks that
-      are no single tokens or depend on a tile's place.
+      are no single tokens or depend on a tile's place, and for texts around an image.
     writes_marks: whether the family's chat templates write these tokens; elsewhere its
       processor adds them.
     counts: whether config.json states the image tokens of a tile, `image_seq_length`.

@@ -33,7 +33,7 @@ def _read(config: Any) -> dict[str, Any]:
     # transformers norms the state of -1, but not the same one under its number.
     "feature_norm": layer == -1 and not vision.use_mean_pooling,
     "merge": merge,
-    "projector_norm": True,
+    "projector_norm": "layer_norm",
     "projector_activation": config.projector_hidden_act,
   }
 

@@ -98,6 +98,14 @@ def read_text_of_qwen3(config: Any, **fields: Any) -> DecoderConfig:
 def turn_by_axes(
   decoder: DecoderConfig, config: Any, default: tuple[int, ...], interleaved: bool
 ) -> DecoderConfig:
+  """The decoder whose channels turn by time, row and column.
+
+  Args:
+    decoder: without these axes.
+    config: its transformers config.
+    default: the sections of channels where the config names none.
+    interleaved: as `Rope.interleaved`.
+  """
   sections = tuple(config.rope_parameters.get("mrope_section") or default)
   rope = dataclasses.replace(decoder.rope, sections=sections, interleaved=interleaved)
   return dataclasses.replace(decoder, rope=rope)
@@ -120,6 +128,7 @@ def describe_older(value: dict[str, Any]) -> dict[str, Any]:
   text = value["text_config"]
   rope = dict(text.pop("rope_parameters"))
   text["rope_theta"] = rope.pop("rope_theta")
+  rope.pop("partial_rotary_factor", None)  # which stands beside them
   text["rope_scaling"] = rope
   return value
 

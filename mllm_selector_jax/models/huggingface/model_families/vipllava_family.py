@@ -17,7 +17,7 @@ def _read(config: Any) -> dict[str, Any]:
     "feature_layer": read_feature_layer(config),
     # transformers leaves out the first place, whatever the tower has there.
     "select": "default",
-    "projector_norm": True,
+    "projector_norm": "layer_norm",
     "projector_epsilon": config.projector_layernorm_eps,
     "names": "vipllava",
     "projector_activation": config.projector_hidden_act,
