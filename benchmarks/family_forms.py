@@ -134,6 +134,7 @@ FORMS = (
   Form("Qwen/Qwen3-VL-4B-Instruct", **_whole("qwen3_vl", tie_word_embeddings=True)),
   Form("Qwen/Qwen3-VL-30B-A3B-Instruct", **_whole("qwen3_vl_moe")),
   Form("zai-org/GLM-4.1V-9B-Thinking", **_whole("glm4v")),
+  Form("zai-org/GLM-4.6V-Flash", **_whole("glm46v")),
   Form("ibm-granite/granite-vision-3.3-2b", **_whole("llava_next", decoder="granite")),
   Form("xtuner/llava-phi-3-mini-hf", **_parts("phi3", CLIP)),
   Form("HuggingFaceTB/SmolVLM-256M-Instruct", **_whole("idefics3")),

@@ -18,8 +18,8 @@ import time
 import numpy as np
 
 from benchmarks.selection import make_embeddings
+from mllm_selector_jax.selection.covering import cover_greedily
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
-from mllm_selector_jax.selection.rivals.facility_location import cover_greedily
 from mllm_selector_jax.selection.rivals.k_center import farthest_first
 
 

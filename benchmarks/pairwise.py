@@ -21,10 +21,10 @@ import numpy as np
 
 from benchmarks.greedy import apricot_location, submodlib_location
 from benchmarks.selection import make_embeddings
+from mllm_selector_jax.selection.covering import cover_greedily
 from mllm_selector_jax.selection.pairwise import kernels, neighbours, row_tiles
 from mllm_selector_jax.selection.pairwise.blocks import sort_by_group
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
-from mllm_selector_jax.selection.rivals.facility_location import cover_greedily
 from mllm_selector_jax.selection.rivals.k_center import farthest_first
 from mllm_selector_jax.selection.rivals.semdedup import novelty
 

@@ -215,7 +215,8 @@ def get_config() -> ml_collections.ConfigDict:
   # The least rows of each value that has so many, likewise; they are reserved first.
   cfg.select.least = config_dict.placeholder(object)
   # How rows are chosen inside a group: uniform (at random), sample (at random, with a
-  # preference for high necessity) or top (the highest necessity).
+  # preference for high necessity), top (the highest necessity) or cover (so that the
+  # rows of the group, above all those of high necessity, have a similar kept row).
   cfg.select.within = "uniform"
   cfg.select.temperature = 0.2  # of within = "sample"; near 0 it is like "top"
   # Rows to keep in any case: a list, "id,id,row=5,hash=...", or a file, which may be

@@ -26,13 +26,12 @@ def read_published(value: Any) -> dict[str, str]:
   option = "compare.published"
   if value is None or value == "":
     return {}
+  pairs: list[tuple[Any, ...]] = [()]
   if hasattr(value, "items"):
     pairs = list(value.items())
   elif isinstance(value, str):
     parts = [part for part in value.split(",") if part.strip()]
     pairs = [tuple(part.split("=", 1)) for part in parts]
-  else:
-    pairs = [()]
   files: dict[str, str] = {}
   for pair in pairs:
     if len(pair) != 2 or not all(isinstance(x, str) and x.strip() for x in pair):

@@ -42,7 +42,8 @@ def needs_embeddings(options: SelectOptions) -> bool:
   strategy = strategies.find_strategy(options.strategy)
   rules = list_rules(options) if strategy.bounded else []
   bounded = any(rule.embeddings for _, rule in rules)
-  return strategy.embeddings or bounded or options.duplicates > 0
+  covers = options.within == "cover" and "within" in strategy.settings
+  return strategy.embeddings or bounded or covers or options.duplicates > 0
 
 
 def identify_plugins(config: dict[str, Any]) -> dict[str, str]:

@@ -5,9 +5,9 @@ import functools
 import math
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from mllm_selector_jax.selection import draws, objective, shares
+from mllm_selector_jax.selection import covering, draws, objective, shares
 from mllm_selector_jax.selection.eligibility import Candidates, Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.limited import limit_rows
@@ -41,11 +41,11 @@ def kl(
   """
   candidates = sort_out(scores, groups, rng, options, bounded=True)
   limit = resolve(budget, scores)
-  plan = _Plan(candidates, groups, options, scores.flag("like"))
+  plan = _Plan(scores, candidates, groups, options)
   limited, _ = limit_rows(candidates, plan.ranked())
   if limited is not candidates:
     candidates = limited
-    plan = _Plan(candidates, groups, options, scores.flag("like"), plan)
+    plan = _Plan(scores, candidates, groups, options, plan)
   spare = _Spare(candidates, plan.may_fill, groups)
 
   def choose(rows):
@@ -134,6 +134,7 @@ class _Plan:
   """The gains of the rows that may be taken, and the optimal selection of any size.
 
   Attributes:
+    remaining: [N] whether each row may be taken.
     sizes, forced: [G] the number of these rows, and of forced rows, in each group.
     shares: [G] the target shares.
     may_fill: [G] whether suspect rows of the group may fill the budget.
@@ -145,18 +146,17 @@ class _Plan:
 
   def __init__(
     self,
+    scores: Scores,
     candidates: Candidates,
     groups: Groups,
     options: SelectOptions,
-    like: Bool[np.ndarray, " N"],
     whole: "_Plan | None" = None,
   ):
     """Sorts the rows and computes their gains.
 
     Args:
+      scores, groups, options: those of the selection.
       candidates: from `sort_out`, or from `limit_rows`.
-      groups, options: those of the selection.
-      like: whether each row is one of those whose group shares are the target.
       whole: the plan of the rows before limits, which has the groups' targets, caps and
         means.
     """
@@ -166,26 +166,37 @@ class _Plan:
     self._options, self._candidates = options, candidates
     self._tie = candidates.tie
     necessity, remaining = candidates.normalised_necessity, candidates.remaining
+    self.remaining = remaining
     score = None
     if options.within == "top":
       score = necessity
     elif options.within == "sample":
       noise = draws.gumbel(draws.splitmix(self._tie))
       score = necessity / options.temperature + noise
+    elif options.within == "cover":
+      score = covering.cover_groups(
+        scores.unit_embeddings("select.within cover"),
+        groups.index,
+        self._tie,
+        candidates.forced,
+        remaining if whole is None else whole.remaining,
+        remaining,
+        necessity,
+      )
     self.order = objective.order_rows(
       groups.index, count, self._tie, score, candidates.forced, remaining
     )
     self.sizes = np.diff(self.order.starts)
     self.forced = np.bincount(groups.index[candidates.forced], minlength=count)
     if whole is None:
-      self.shares = _find_target(self.sizes, groups, options, like)
+      self.shares = _find_target(self.sizes, groups, options, scores.flag("like"))
       caps = np.ceil(options.cap * self.sizes - 1e-9).astype(np.int64)
       self.means = shares.group_means(necessity, groups.index, count, remaining)
     else:
-      self.shares, caps, self.means = whole.shares, whole.caps, whole.means
+      self.shares, self.means, caps = whole.shares, whole.means, whole.caps
     # Suspect rows of a group stay out only if the user set its share to 0.
     self.may_fill = (self.shares > 0) | (options.target not in ("given", "like"))
-    self.caps = np.maximum(caps, self.forced)
+    self.caps: Int[np.ndarray, " G"] = np.maximum(caps, self.forced)
     # Rows that are drawn, and not ranked, all have the expected value of their group.
     if options.within == "top":
       self.values = necessity[self.order.rows]

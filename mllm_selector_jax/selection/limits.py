@@ -32,13 +32,12 @@ def read_amounts(value: Any, option: str) -> dict[str, str] | None:
   """
   if value is None or value == "":
     return None
+  pairs: list[tuple[Any, ...]] = [()]
   if hasattr(value, "items"):
     pairs = [(name, amount) for name, amount in value.items()]
   elif isinstance(value, str):
     parts = [part for part in value.split(",") if part.strip()]
     pairs = [tuple(part.rsplit("=", 1)) for part in parts]
-  else:
-    pairs = [()]
   amounts: dict[str, str] = {}
   for pair in pairs:
     if len(pair) != 2 or not isinstance(pair[0], str) or not pair[0].strip():
@@ -274,9 +273,8 @@ class Room:
       For each row of the order, whether it was taken.
     """
     # Views give Python's integers without a copy of the arrays.
-    bounds, index = memoryview(self.limits.bounds), memoryview(self.limits.index)
-    most, least = memoryview(self.limits.most), memoryview(self.limits.least)
-    count = memoryview(self.count)
+    bounds, index = self.limits.bounds.data, self.limits.index.data
+    most, least, count = self.limits.most.data, self.limits.least.data, self.count.data
     taken = np.zeros(len(order), bool)
     for place, row in enumerate(order.tolist()):
       values = index[bounds[row] : bounds[row + 1]]

@@ -9,7 +9,7 @@ from mllm_selector_jax.selection.limits import read_amounts
 from mllm_selector_jax.types import InputError
 
 TARGETS = ("tempered", "pool", "uniform", "given", "like")
-WITHIN = ("uniform", "sample", "top")
+WITHIN = ("uniform", "sample", "top", "cover")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,10 +19,19 @@ from tests.models.huggingface.test_image_options import WithoutVideos
 MARKS = (glm_chats.BEGIN, glm_chats.END, glm_chats.IMAGE, *glm_chats.VIDEO)
 
 
-class Glm4vProcessor(WithoutVideos, transformers.Glm4vProcessor):
+class PlainIds(WithoutVideos):
+  """Keeps token ids from becoming arrays in a way that numpy 2 warns of."""
+
   def create_mm_token_type_ids(self, input_ids):
-    # It makes arrays of tensors in a way that numpy 2 warns of.
     return super().create_mm_token_type_ids([[*map(int, ids)] for ids in input_ids])
+
+
+class Glm4vProcessor(PlainIds, transformers.Glm4vProcessor):
+  """GLM-4.1V's processor without one of videos."""
+
+
+class Glm46VProcessor(PlainIds, transformers.Glm46VProcessor):
+  """GLM-4.6V's processor without one of videos."""
 
 
 def make(name="auto", **options):

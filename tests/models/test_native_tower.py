@@ -24,7 +24,8 @@ def see(config, params, images, places):
   """The features of all tiles [W M D], and those of deepstack."""
   shards, tiles = images.shape[:2]
   index = np.arange(tiles)[None].repeat(shards, 0)
-  return mllm.embed(config, params, 0 * index, index, images, places=places)
+  found = mllm.embed(config, params, 0 * index, index, images, places=places)
+  return found.x, found.added
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -102,9 +103,9 @@ def test_windows_are_crossed_by_global_layers_alone(layers):
   )
   params = packed.random_params(config)
   images, places = draw(config, [(3, 5)], 15)
-  before = see(config, params, images, places).x[0]
+  before = see(config, params, images, places)[0][0]
   images[0, 0] = 255 - images[0, 0]
-  after = see(config, params, images, places).x[0]
+  after = see(config, params, images, places)[0][0]
   changed = np.asarray((before != after).any(-1))
   window = (places[0, :, 1:3] // 2 == places[0, 0, 1:3] // 2).all(-1)
   assert 1 < window.sum() < 15

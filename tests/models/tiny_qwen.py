@@ -23,6 +23,7 @@ FAMILIES = {
   "qwen3_vl": transformers.Qwen3VLConfig,
   "qwen3_5": transformers.Qwen3_5Config,
   "glm4v": transformers.Glm4vConfig,
+  "glm46v": transformers.Glm46VConfig,
   "qwen3_vl_moe": transformers.Qwen3VLMoeConfig,
 }
 TEXT = {
@@ -94,6 +95,7 @@ OWN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     },
   ),
 }
+OWN["glm46v"] = OWN["glm4v"]
 OWN["qwen3_vl_moe"] = (
   {
     "head_dim": 8,
@@ -131,7 +133,7 @@ def make_hf_config(family: str, **overrides: Any) -> Any:
   tied = read.pop("tie_word_embeddings", False)
   sections = (1, 2, 1) if family == "qwen2_5_vl" else (2, 1, 1)
   waves, marks = rope(*sections), ("vision_start", "vision_end")
-  if family == "glm4v":
+  if family.startswith("glm4"):
     waves["partial_rotary_factor"] = 0.5
     marks = ("image_start", "image_end")
   if family == "qwen3_5":
@@ -158,13 +160,13 @@ def make_tokenizer(core: Any, family: str) -> Any:
     additional_special_tokens=[*special[4:]],
     model_max_length=1024,
   )
-  tokenizer.chat_template = {**SOURCES, "glm4v": glm_chats.GLM4V}[family]
+  tokenizer.chat_template = SOURCES[family] if family in SOURCES else glm_chats.GLM4V
   return tokenizer
 
 
 def list_special(family: str) -> tuple[str, ...]:
   """The special tokens in the order of their ids, from 0."""
-  return GLM if family == "glm4v" else SPECIAL
+  return GLM if family.startswith("glm4") else SPECIAL
 
 
 def make_image_processor(hf_config: Any) -> Any:
@@ -172,7 +174,7 @@ def make_image_processor(hf_config: Any) -> Any:
   vision = hf_config.vision_config
   least, most = PIXELS
   kind, frames = transformers.models.qwen2_vl.Qwen2VLImageProcessorPil, 1
-  if hf_config.model_type == "glm4v":  # whose bounds count the frames of a patch
+  if hf_config.model_type.startswith("glm4"):  # whose bounds count a patch's frames
     kind, frames = transformers.models.glm4v.Glm4vImageProcessorPil, 2
   return kind(
     patch_size=vision.patch_size,

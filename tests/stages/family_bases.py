@@ -5,7 +5,7 @@ import json
 import transformers
 
 from tests import gemma3_files, idefics3_files, pixtral_files
-from tests.data.test_glm_chats import Glm4vProcessor
+from tests.data.test_glm_chats import Glm4vProcessor, Glm46VProcessor
 from tests.data.test_native_chats import PROCESSORS as NATIVE_PROCESSORS
 from tests.data.test_several_images import make_messages
 from tests.models import tiny, tiny_qwen
@@ -27,6 +27,7 @@ FAMILIES = {
   "qwen3_vl": ("qwen3", "auto"),
   "qwen3_5": ("qwen3_5_text", "auto"),
   "glm4v": ("glm4", "auto"),
+  "glm46v": ("glm4", "auto"),
   "qwen3_vl_moe": ("qwen3", "auto"),
   "idefics3": ("llama", "auto"),
   "smolvlm": ("llama", "auto"),
@@ -42,6 +43,7 @@ PROCESSORS = {
   "mistral3": pixtral_files.PixtralProcessor,
   **NATIVE_PROCESSORS,
   "glm4v": Glm4vProcessor,
+  "glm46v": Glm46VProcessor,
   "qwen3_vl_moe": NATIVE_PROCESSORS["qwen3_vl"],
   **idefics3_files.PROCESSORS,
   "gemma3": transformers.Gemma3Processor,
@@ -150,7 +152,7 @@ def write_text(family, record, processor):
       chat[: len(chat) - asks], source, tokenize=False, add_generation_prompt=asks
     )
     # What the template writes before the next question ends an answer, too.
-    text += "<|user|>" * (family == "glm4v" and not asks)
+    text += "<|user|>" * (family.startswith("glm4") and not asks)
     return text.removeprefix("<s>")  # which the tokenizer adds
   token = tiny.FAMILIES[family].token
   values = [turn["value"].replace("<image>", token) for turn in record["conversations"]]

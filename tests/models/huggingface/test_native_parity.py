@@ -61,6 +61,7 @@ CASES = {
     "vision_deepstack_visual_indexes": [1, 3, 4],
   },
   "glm4": {"family": "glm4v"},
+  "glm4.6": {"family": "glm46v"},
   "glm4, six layers": {
     "family": "glm4v",
     "tie_word_embeddings": True,
@@ -278,7 +279,7 @@ def overrides(draw):
     found["attention_bias"] = draw(st.booleans())
     found["head_dim"] = one(8, 12)
   pairs, share = found.get("head_dim", 8) // 2, {}
-  if family == "glm4v":
+  if family.startswith("glm4"):
     del found["num_key_value_heads"]
     found["vision_image_size"] = patch * one(1, 4, 7)
     found["vision_attention_bias"] = draw(st.booleans())

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from mllm_selector_jax.selection import covering
+from mllm_selector_jax.selection.covering import cover_greedily
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
-from mllm_selector_jax.selection.rivals import facility_location
-from mllm_selector_jax.selection.rivals.facility_location import cover_greedily
 from tests.selection.pairwise.drawn_rows import cosines, draw_rows
 
 UNITS = 2**20
@@ -41,7 +41,7 @@ def pairs(rows, nearest=None):
 @pytest.mark.parametrize("nearest", [None, 16])
 @pytest.mark.parametrize("forced", [0, 7])
 def test_picks_are_those_of_a_plain_greedy(nearest, forced, monkeypatch):
-  monkeypatch.setattr(facility_location, "NEAREST", 16)
+  monkeypatch.setattr(covering, "NEAREST", 16)
   rows = draw_rows(200, 8, seed=4, clusters=200)
   rows[1::29] += 0.3  # no equal rows
   picks, gains, after = cover_plainly(pairs(rows, nearest), forced, 40)
@@ -53,7 +53,7 @@ def test_picks_are_those_of_a_plain_greedy(nearest, forced, monkeypatch):
 
 
 def test_nearest_rows_cover_nearly_as_well_as_all(monkeypatch):
-  monkeypatch.setattr(facility_location, "NEAREST", 32)
+  monkeypatch.setattr(covering, "NEAREST", 32)
   rows = draw_rows(1000, 16, clusters=60)
   similarity, vectors = pairs(rows), UnitRows(rows)
   for count in (50, 100, 300):

@@ -10,6 +10,7 @@ from typing import Any
 from mllm_selector_jax.models.huggingface.model_families import (
   gemma3_family,
   glm4v_family,
+  glm46v_family,
   idefics3_family,
   internvl_family,
   llava_family,
@@ -37,6 +38,7 @@ FAMILIES: dict[str, ModelFamily] = {
   "qwen3_vl": qwen3_vl_family.FAMILY,
   "qwen3_5": qwen3_5_family.FAMILY,
   "glm4v": glm4v_family.FAMILY,
+  "glm46v": glm46v_family.FAMILY,
   "qwen3_vl_moe": qwen3_vl_moe_family.FAMILY,
   "mistral3": mistral3_family.FAMILY,
   "idefics3": idefics3_family.IDEFICS3,
