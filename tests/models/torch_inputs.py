@@ -34,8 +34,9 @@ NATIVE = {
   "qwen3_vl": {"family": "qwen3_vl", "tie_word_embeddings": True},
   "qwen3_5": {
     "family": "qwen3_5",
-    "num_hidden_layers": 6,
-    "layer_types": tiny_qwen.name_layers("lfflff"),
+    "num_hidden_layers": 5,
+    "layer_types": tiny_qwen.name_layers("flflf"),
+    "linear_key_head_dim": 32,
   },
   # More layers, and wider heads, round by more than the tests allow.
   "glm4v": {
