@@ -138,11 +138,11 @@ def _ways(mesh: Any, axes: tuple[str, ...] | str | None) -> int:
 
 
 def map_shards(
-  fn: Callable[..., jax.Array],
+  fn: Callable[..., Any],
   arrays: Sequence[Array],
   axes: Sequence[Sequence[str | None]],
-  out: Sequence[str | None],
-) -> jax.Array:
+  out: Sequence[Any],
+) -> Any:
   """Calls `fn` on each device's shards of the arrays; without a mesh, on the arrays.
 
   A logical axis is not sharded if the mesh does not divide it in every array.
@@ -151,7 +151,7 @@ def map_shards(
     fn: a function of the arrays; its computation must not cross shards.
     arrays: the arguments of `fn`.
     axes: the logical axes of each array.
-    out: the logical axes of the result.
+    out: the logical axes of the result; of a tuple of results, a tuple of theirs.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
@@ -168,8 +168,10 @@ def map_shards(
   def spec(logical):
     return rules.spec([None if name in unsharded else name for name in logical])
 
+  several = bool(out) and isinstance(out[0], tuple)
+  out_specs = tuple(map(spec, out)) if several else spec(out)
   mapped = jax.shard_map(
-    fn, in_specs=tuple(map(spec, axes)), out_specs=spec(out), check_vma=False
+    fn, in_specs=tuple(map(spec, axes)), out_specs=out_specs, check_vma=False
   )
   return mapped(*arrays)
 

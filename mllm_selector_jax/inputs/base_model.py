@@ -136,11 +136,14 @@ def check_model_mesh(mesh: "jax.sharding.Mesh", config: MllmConfig) -> None:
   """Refuses a mesh that would cut one of the model's heads."""
   from mllm_selector_jax import sharding
 
+  linear = config.decoder.linear
+  of_linear = {} if linear is None else {"linear_key_heads": linear.key_heads}
   sharding.check_heads(
     mesh,
     heads=config.decoder.heads,
     key_value_heads=config.decoder.kv_heads,
     vision_heads=config.vision.heads,
+    **of_linear,
   )
 
 

@@ -5,6 +5,7 @@ import re
 import jax
 
 from mllm_selector_jax import types
+from mllm_selector_jax.models.decoder_config import split_kind
 
 # The first rule whose pattern is found in the path wins. Names: "layers", "vocab",
 # "embed" (a tower's width), "heads", "kv_heads", "mlp", "experts", "patch", "rank" (of
@@ -71,6 +72,16 @@ RULES = (
   (r"/layers/\w+_norm/(scale|bias)$", ("layers", None)),
   (r"^vision/layers/\w+_scale$", ("layers", None)),
   (r"^projector/newline$", (None,)),
+  # Query, key and value are one, which begin in the middle of a device's part.
+  (
+    r"^decoder/layers/mixer/(mix|open|write|forget)/kernel$",
+    ("layers", "embed", "heads"),
+  ),
+  (r"^decoder/layers/mixer/convolution$", ("layers", None, "heads")),
+  (r"^decoder/layers/mixer/forget_(log|bias)$", ("layers", "heads")),
+  (r"^decoder/layers/mixer/mixed_scale$", ("layers", None)),
+  (r"^adapter/layers/mixer/\w+/lora_a$", ("layers", "embed", None)),
+  (r"^adapter/layers/mixer/\w+/lora_b$", ("layers", "rank", "heads")),
   (
     r"^(decoder/norm|projector/(patch_)?norm|vision/(pre|post)_norm)/(scale|bias)$",
     (None,),
@@ -87,7 +98,7 @@ def logical_axes(params: types.Params) -> types.Params:
   """The tree of `params` with a tuple of logical axis names (or None) a leaf."""
 
   def names(path, leaf):
-    joined = path_name(path)
+    joined, _ = split_kind(path_name(path))
     for pattern, axes in RULES:
       if re.search(pattern, joined):
         assert len(axes) == len(leaf.shape), (joined, axes, leaf.shape)

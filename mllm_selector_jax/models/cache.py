@@ -1,11 +1,13 @@
-"""Keys and values of earlier tokens, kept so that a new token is read alone.
+"""What earlier tokens leave, kept so that a new token is read alone.
+
+Of layers of attention these are keys and values; of linear attention, a state.
 
 A prompt's are written once and only read after that; what is generated goes to places
 of its own, the same for all rows. So a step writes little, and copies nothing large.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +27,22 @@ class Cache(NamedTuple):
   values: Float[Array, "B Hkv T d"]
 
 
-# Of all layers: a list of each one's, or one with the layer axis first, as
-# `stack.run_keeping` has it.
-Layers = list[Cache] | Cache
+class State(NamedTuple):
+  """What a layer of linear attention goes on from.
+
+  Attributes:
+    tail: the last tokens before the next one, as they enter the convolution.
+    state: of the delta rule.
+  """
+
+  tail: Float[Array, "B before c"]
+  state: Float[Array, "B Hv d v"]
+
+
+# Of all layers: a list of each one's, or one with the layer axis first, and of several
+# kinds of layers one each, as `stack.run_keeping` has it.
+Kept = Cache | State
+Layers = list[Kept] | Kept | dict[str, Kept]
 
 
 class Past(NamedTuple):
@@ -52,26 +67,38 @@ def lay_out(
 
 
 def make_answer(prompt: Layers, places: int) -> Layers:
-  """Empty places for what is generated, in the form of the prompts' cache."""
+  """Empty places for what is generated, in the form of the prompts' cache.
+
+  A state is what the answer goes on from, and then its own.
+  """
 
   def empty(x):
     x = jnp.zeros((*x.shape[:-2], places, x.shape[-1]), x.dtype)
     return sharding.constrain(x, ("layers", *AXES)[-x.ndim :])
 
-  return jax.tree.map(empty, prompt)
+  def begin(kept):
+    return kept if isinstance(kept, State) else jax.tree.map(empty, kept)
+
+  return jax.tree.map(begin, prompt, is_leaf=_is_kept)
+
+
+def _is_kept(tree: Any) -> bool:
+  return isinstance(tree, Cache | State)
 
 
 def places(layers: Layers) -> int:
   """How many places a cache has."""
-  return jax.tree.leaves(layers)[0].shape[-2]
+  kept = jax.tree.leaves(layers, is_leaf=_is_kept)
+  return next(one.keys for one in kept if isinstance(one, Cache)).shape[-2]
 
 
-def pair(prompt: Layers, answer: Layers) -> list[Past] | Past:
-  """Both in the form of a state of `stack.run_keeping`."""
-  if isinstance(prompt, list) and isinstance(answer, list):
-    return [Past(*layer) for layer in zip(prompt, answer, strict=True)]
-  assert isinstance(prompt, Cache) and isinstance(answer, Cache), "both in one form"
-  return Past(prompt, answer)
+def pair(prompt: Layers, answer: Layers) -> Any:
+  """Both in the form of a state of `stack.run_keeping`; of states the answer's."""
+
+  def join(prompt, answer):
+    return answer if isinstance(answer, State) else Past(prompt, answer)
+
+  return jax.tree.map(join, prompt, answer, is_leaf=_is_kept)
 
 
 def make_bias(

@@ -1,5 +1,6 @@
 """The decoder: from embeddings to final hidden states, and the head."""
 
+import functools
 from typing import Any
 
 import jax
@@ -9,34 +10,18 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, cache, stack
-from mllm_selector_jax.models.activations import ACTIVATION_FNS
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.models.decoder_config import DecoderConfig
-from mllm_selector_jax.models.experts import Experts
-from mllm_selector_jax.models.layer_views import Views, make_views
-from mllm_selector_jax.models.lora import (
-  SHARED,
-  apply_layers,
-  find_adapter,
-  make_linear,
-  share_adapter,
+from mllm_selector_jax.models.decoder_block import (
+  DecoderBlock,
+  LinearBlock,
+  gather_positions,
+  make_rms_norm,
 )
-from mllm_selector_jax.models.lora_options import LoraConfig
-from mllm_selector_jax.models.norms import OffsetRMSNorm
-from mllm_selector_jax.models.rotation import rotate, rotation_angles
-
-
-def gather_positions(
-  hidden: Float[Array, "B L D"], at: Int[Array, "W n"]
-) -> Float[Array, "W n D"]:
-  """The hidden states at the given positions of each shard of rows.
-
-  Args:
-    hidden: of packed rows.
-    at: positions counted through the B / W rows of a shard, end to end.
-  """
-  shards = hidden.reshape(len(at), -1, hidden.shape[-1])
-  return jnp.take_along_axis(shards, at[..., None], axis=1)
+from mllm_selector_jax.models.decoder_config import FULL, LINEAR
+from mllm_selector_jax.models.layer_views import Views, make_views
+from mllm_selector_jax.models.linear_attention import trace
+from mllm_selector_jax.models.lora import find_adapter
+from mllm_selector_jax.models.rotation import rotation_angles
 
 
 def add_part(
@@ -61,139 +46,6 @@ def add_part(
   return x + jnp.where(number < len(added), part, 0).astype(x.dtype)
 
 
-def make_rms_norm(
-  config: DecoderConfig, width: int, dtype, rngs: nnx.Rngs
-) -> nnx.RMSNorm:
-  """An RMS norm of the decoder's kind over so many channels."""
-  kind = OffsetRMSNorm if config.norm_offset else nnx.RMSNorm
-  return kind(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
-
-
-class DecoderBlock(nnx.Module):
-  """Grouped-query attention, then a gated MLP or several, each after an RMS norm.
-
-  Gemma has another norm after each of the two.
-  """
-
-  def __init__(
-    self, config: DecoderConfig, lora: LoraConfig | None, dtype, rngs: nnx.Rngs
-  ):
-    width, mlp = config.width, config.mlp
-    heads, kv_heads = (n * config.head_dim for n in (config.heads, config.kv_heads))
-    self.config = config
-    sharing = {layer for name in config.fused for layer in SHARED[name]}
-
-    def linear(name, inputs, outputs, bias=False):
-      own = None if name in sharing else lora
-      kind = {"use_bias": bias, "dtype": dtype, "rngs": rngs}
-      return make_linear(inputs, outputs, own, **kind)
-
-    def norm(size=width):
-      return make_rms_norm(config, size, dtype, rngs)
-
-    self.attention_norm = norm()
-    if config.post_norms:
-      self.attention_post_norm, self.mlp_post_norm = norm(), norm()
-    if config.qk_norm:
-      self.query_norm = norm(config.head_dim)
-      self.key_norm = norm(config.head_dim)
-    self.query = linear("query", width, heads, config.qkv_bias)
-    self.key = linear("key", width, kv_heads, config.qkv_bias)
-    self.value = linear("value", width, kv_heads, config.qkv_bias)
-    self.out = linear("out", heads, width, config.out_bias)
-    self.mlp_norm = norm()
-    if config.experts:
-      self.experts = Experts(config, dtype, rngs)
-    else:
-      self.gate = linear("gate", width, mlp)
-      self.up = linear("up", width, mlp)
-      self.down = linear("down", mlp, width)
-    for name in config.fused:
-      share_adapter(self, name, lora, dtype)
-
-  def __call__(
-    self,
-    x: Float[Array, "B L D"],
-    cos: Float[Array, "B L 1 h"],
-    sin: Float[Array, "B L 1 h"],
-    attend: attention.Attend,
-    at: Int[Array, "W n"] | None = None,
-  ) -> Float[Array, "..."]:
-    """The block's output [B L D].
-
-    With `at`, the output at these positions alone [W n D]: all are attended to, but
-    only theirs go on. Positions are counted through the B / W rows of a shard.
-    """
-    query, key, value = self._project(x, cos, sin)
-    return self._finish(x, attend(query, key, value), at)
-
-  def read(
-    self, x: Float[Array, "B L D"], cos, sin, attend: attention.Attend, at=None
-  ) -> tuple[Float[Array, "..."], cache.Cache]:
-    """The same, and the keys and values to be kept."""
-    query, key, value = self._project(x, cos, sin)
-    mixed = attend(query, key, value)
-    return self._finish(x, mixed, at), cache.lay_out(key, value)
-
-  def extend(
-    self, x: Float[Array, "B 1 D"], cos, sin, bias, step, past: cache.Past
-  ) -> tuple[Float[Array, "B 1 D"], cache.Cache]:
-    """The output for one more token, and the layer's answers with it."""
-    query, key, value = self._project(x, cos, sin)
-    past = past._replace(answer=cache.write(past.answer, key, value, step))
-    mixed = cache.make_attend(past, bias)(query)
-    return self._finish(x, mixed), past.answer
-
-  def _project(self, x, cos, sin) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Query, key and value, rotated."""
-    config = self.config
-    batch, length, width = x.shape
-    # Two-dimensional matmuls: XLA on CPU runs them faster than batched ones.
-    normed = self.attention_norm(x.reshape(-1, width))
-    query, key, value = (
-      layer.reshape(batch, length, -1, config.head_dim)
-      for layer in apply_layers(self, "qkv", normed)
-    )
-    if config.qk_norm:
-      query, key = self.query_norm(query), self.key_norm(key)
-    if config.query_scale != 1.0:
-      query = query * config.query_scale
-    query, key = (
-      rotate(turned, cos, sin, config.rope.neighbours) for turned in (query, key)
-    )
-    return query, key, value
-
-  def _finish(self, x, mixed, at=None) -> Float[Array, "..."]:
-    """What follows the attention, of all positions or of those in `at`."""
-    batch, length, width = x.shape
-    shape, flat = x.shape, x.reshape(-1, width)
-    mixed = mixed.reshape(batch * length, -1)
-    if at is not None:
-      shape = (*at.shape, width)
-      flat = gather_positions(x, at).reshape(-1, width)
-      mixed = gather_positions(mixed.reshape(batch, length, -1), at)
-      mixed = mixed.reshape(len(flat), -1)
-    added = self.out(mixed)
-    if self.config.post_norms:
-      added = self.attention_post_norm(added)
-    flat = self._add(flat, added)
-    added = self._feed(self.mlp_norm(flat))
-    if self.config.post_norms:
-      added = self.mlp_post_norm(added)
-    return self._add(flat, added).reshape(shape)
-
-  def _add(self, x: jax.Array, added: jax.Array) -> jax.Array:
-    scale = self.config.residual_scale
-    return x + (added if scale == 1.0 else added * scale)
-
-  def _feed(self, normed: Float[Array, "n D"]) -> Float[Array, "n D"]:
-    """What the MLP, or the experts in its place, give."""
-    if self.config.experts:
-      return self.experts(normed)
-    gate, up = apply_layers(self, "gate_up", normed)
-    return self.down(ACTIVATION_FNS[self.config.activation](gate) * up)
-
-
 class Decoder(nnx.Module):
   """Token embeddings, blocks, final norm and, unless tied, the head."""
 
@@ -203,11 +55,14 @@ class Decoder(nnx.Module):
     lora = find_adapter(config, "decoder")
     self.config = config
     self.token_embedding = nnx.Param(jnp.zeros((decoder.vocab, decoder.width)))
-    self.layers = stack.make_layers(
-      lambda rngs: DecoderBlock(decoder, lora, dtype, rngs),
-      decoder.layers,
-      rngs,
-    )
+    kinds = {
+      kind: functools.partial(block, decoder, lora, dtype)
+      for kind, block in ((FULL, DecoderBlock), (LINEAR, LinearBlock))
+    }
+    if decoder.order:
+      self.layers = stack.Mixed(kinds, decoder.order, rngs)
+    else:
+      self.layers = stack.make_layers(kinds[FULL], decoder.layers, rngs)
     self.norm = make_rms_norm(decoder, decoder.width, dtype, rngs)
     if not decoder.tied:
       self.head = nnx.Param(jnp.zeros((decoder.width, decoder.vocab)))
@@ -243,9 +98,11 @@ class Decoder(nnx.Module):
       return attention.make_attend(self.config.attention, self._link(layout, images))
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
+    if config.linear is not None:
+      views = views._replace(linear=(trace(segments, prefixes),))
 
     def call(layer, x, number):
-      return add_part(layer(x, *views.pick(number)), added, number)
+      return add_part(layer(x, *views.pick(number, layer.linear)), added, number)
 
     if at is None or not stack.is_unrolled(config.layers):
       x, _ = stack.run_numbered(self.layers, x, call, remat=remat)
@@ -253,7 +110,8 @@ class Decoder(nnx.Module):
     # What the last block adds elsewhere would be read by nobody.
     most = config.layers - 1
     x, _ = stack.run_numbered(self.layers, x, call, stop=most, remat=remat)
-    x = stack.run_layer(self.layers, most, x, *views.pick(most), remat=remat, at=at)
+    view = views.pick(most, most in config.linear_layers)
+    x = stack.run_layer(self.layers, most, x, *view, remat=remat, at=at)
     return self._leave(add_part(x, added, most, at))
 
   def read(
@@ -275,12 +133,15 @@ class Decoder(nnx.Module):
       return attention.make_attend("xla", self._link(layout, images))
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
+    if config.linear is not None:
+      lineage = trace(jnp.ones_like(segments), None, segments > 0)
+      views = views._replace(linear=(lineage, lengths))
     at = jnp.maximum(lengths - 1, 0)[:, None]
     pruned = stack.is_unrolled(config.layers)
 
     def call(layer, x, _, number, last):
       only = at if last and pruned else None
-      x, cache = layer.read(x, *views.pick(number), only)
+      x, cache = layer.read(x, *views.pick(number, layer.linear), only)
       return add_part(x, added, number, only), cache
 
     x, kept = stack.run_keeping(self.layers, x, call)
@@ -307,7 +168,7 @@ class Decoder(nnx.Module):
     views = self._make_views(positions, x.dtype, see)
 
     def call(layer, x, past, number, _):
-      return layer.extend(x, *views.pick(number), step, past)
+      return layer.extend(x, *views.pick(number, layer.linear), step, past)
 
     past = cache.pair(prompt, answer)
     x, answer = stack.run_keeping(self.layers, x, call, past)

@@ -1,10 +1,58 @@
 """Shapes and constants of a decoder."""
 
 import dataclasses
+import re
 
 from mllm_selector_jax.models.config_checks import check_activation
 from mllm_selector_jax.models.rope import Rope
 from mllm_selector_jax.types import InputError
+
+
+# Kinds of layers with arrays of their own, where a decoder has several.
+FULL, LINEAR = "full", "linear"
+
+
+def split_kind(path: str) -> tuple[str, str]:
+  """The path of a parameter without the kind of its layers, and that kind or ""."""
+  found = re.search(rf"\blayers/({FULL}|{LINEAR})/", path)
+  if found is None:
+    return path, ""
+  return path[: found.start(1)] + path[found.end() :], found[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearConfig:
+  """Sizes of a layer of linear attention, by the gated delta rule (Qwen3.5).
+
+  Attributes:
+    key_heads, value_heads: heads of queries and keys, and of values.
+    key_dim, value_dim: channels of each.
+    taps: tokens that the convolution before it reaches over, its own included.
+  """
+
+  key_heads: int
+  value_heads: int
+  key_dim: int
+  value_dim: int
+  taps: int
+
+  def __post_init__(self):
+    if self.value_heads % self.key_heads:
+      raise InputError(
+        f"decoder: {self.value_heads} value heads of linear attention"
+        f" (linear_num_value_heads) are not a multiple of its {self.key_heads} key"
+        " heads (linear_num_key_heads)."
+      )
+
+  @property
+  def keys(self) -> int:
+    """Channels of all keys, and of all queries."""
+    return self.key_heads * self.key_dim
+
+  @property
+  def values(self) -> int:
+    """Channels of all values."""
+    return self.value_heads * self.value_dim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +66,10 @@ class DecoderConfig:
     out_bias: whether attention's output has one too (Llama's attention_bias).
     qk_norm: whether each head's query and key pass an RMS norm before they are
       rotated (Qwen3).
+    output_gate: whether what each head's attention gives is multiplied by the sigmoid
+      of a gate, which is projected beside the query (Qwen3.5).
+    linear: sizes of the layers of linear attention; None: there are none.
+    linear_layers: these layers, counted from 0.
     window: tokens that a query sees, itself included; None is all (Mistral).
     full_layers: the layers, counted from 0, in which a query sees all tokens although
       there is a window (Gemma 3, some of Qwen2 and Qwen3).
@@ -53,6 +105,9 @@ class DecoderConfig:
   qkv_bias: bool = False
   out_bias: bool = False
   qk_norm: bool = False
+  output_gate: bool = False
+  linear: LinearConfig | None = None
+  linear_layers: tuple[int, ...] = ()
   window: int | None = None
   full_layers: tuple[int, ...] = ()
   window_rope: Rope | None = None
@@ -89,6 +144,22 @@ class DecoderConfig:
     if self.window is not None and self.window < 1:
       raise InputError(f"decoder: a window of {self.window} tokens sees nothing.")
     check_activation("decoder", self.activation)
+    if bool(self.linear_layers) != (self.linear is not None):
+      raise InputError(
+        "decoder: layers of linear attention and their sizes go together."
+      )
+    if len(set(self.linear_layers)) == self.layers:
+      raise InputError(
+        "decoder: all layers have linear attention; one of full attention is needed."
+      )
     self.rope.frequencies(self.head_dim)
     if self.rope.sections:
       self.rope.channel_axes(self.head_dim)
+
+  @property
+  def order(self) -> tuple[str, ...]:
+    """The kind of each layer; nothing where all are of one."""
+    if self.linear is None:
+      return ()
+    linear = set(self.linear_layers)
+    return tuple(LINEAR if n in linear else FULL for n in range(self.layers))

@@ -14,14 +14,17 @@ import numpy as np
 from mllm_selector_jax import types
 from mllm_selector_jax.models.axes import path_name
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.decoder_config import split_kind
 
 EMBEDDING_SCALE = 0.02  # of embeddings and of the head
+# How fast heads of linear attention forget, as Qwen3.5 begins.
+LEAST_FORGOTTEN, MOST_FORGOTTEN = np.float32(0.01), np.float32(16)
 
 
 def _draw(
   path: str, shape: tuple[int, ...], config: MllmConfig, rng: np.random.Generator
 ) -> np.ndarray:
-  tower, _, rest = path.partition("/")
+  tower, _, rest = split_kind(path)[0].partition("/")
   kind = rest.rpartition("/")[2]
   offset = {
     "decoder": config.decoder.norm_offset,
@@ -29,15 +32,18 @@ def _draw(
   }
   if kind == "scale" and offset.get(tower):
     return np.zeros(shape, np.float32)
-  if kind == "scale" or kind.endswith("_scale"):
+  if kind == "forget_bias" or kind == "scale" or kind.endswith("_scale"):
     return np.ones(shape, np.float32)
   if kind in ("bias", "lora_b"):
     return np.zeros(shape, np.float32)
+  if kind == "forget_log":
+    return np.log(LEAST_FORGOTTEN + rng.random(shape, np.float32) * MOST_FORGOTTEN)
   if kind == "lora_a":
     bound = np.float32(1 / math.sqrt(shape[-2]))
     return (2 * rng.random(shape, np.float32) - 1) * bound
   scale = EMBEDDING_SCALE
-  if kind == "kernel" or rest.startswith("layers/experts/"):
+  kinds = ("kernel", "convolution")
+  if kind in kinds or rest.startswith("layers/experts/"):
     scale = 1 / math.sqrt(shape[-2])
   if kind == "newline":
     scale = 1 / math.sqrt(shape[-1])  # as LLaVA-NeXT begins with it
@@ -54,8 +60,8 @@ def draw_params(abstract: types.Params, config: MllmConfig, seed: int) -> types.
 
   Kernels are normal with variance 1 / inputs, embeddings and the head with a
   deviation of 0.02, a newline with one of 1 / sqrt(width), norms and layer scales the
-  identity, biases 0. Of an adapter's matrices the
-  first is uniform within 1 / sqrt(inputs), the second 0.
+  identity, biases 0. Each head of linear attention forgets at a rate of its own. Of an
+  adapter's matrices the first is uniform within 1 / sqrt(inputs), the second 0.
   """
   leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)
   arrays = [

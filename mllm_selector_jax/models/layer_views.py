@@ -38,14 +38,23 @@ class Views(NamedTuple):
     full: of the layers that see all tokens; None if there is none.
     windowed: of the others; None if there is none.
     is_full: for each layer, whether it sees all tokens.
+    linear: what layers of linear attention are given; () if there are none.
   """
 
   full: View | None
   windowed: View | None
   is_full: Bool[np.ndarray, " layers"]
+  linear: tuple = ()
 
-  def pick(self, number: int | Array) -> View:
-    """Returns the view of a layer, by its number, which may be traced."""
+  def pick(self, number: int | Array, linear: bool = False) -> tuple:
+    """Returns the view of a layer.
+
+    Args:
+      number: of the layer, which may be traced.
+      linear: whether it has linear attention.
+    """
+    if linear:
+      return self.linear
     if self.windowed is None or self.full is None:
       view = self.full or self.windowed
       assert view is not None, "a decoder has layers"

@@ -1,10 +1,13 @@
 """Layers of one kind held as one module whose arrays have a leading layer axis.
 
 One compiled block serves all layers, and every layer's array of a kind is one
-leaf: for sharding, for optimizers and for checkpoints.
+leaf: for sharding, for optimizers and for checkpoints. Where layers are of several
+kinds, each kind is such a module, and a loop goes over the periods of their order.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,9 +32,139 @@ def make_layers(create: Callable[[nnx.Rngs], nnx.Module], count: int, rngs: nnx.
   return nnx.split_rngs(splits=count)(nnx.vmap(create))(rngs)
 
 
+class Mixed(nnx.Module):
+  """Layers of several kinds: a module for each kind, by its name.
+
+  Attributes:
+    order: the kind of each layer.
+  """
+
+  def __init__(
+    self,
+    create: Mapping[str, Callable[[nnx.Rngs], nnx.Module]],
+    order: Sequence[str],
+    rngs: nnx.Rngs,
+  ):
+    self.order = tuple(order)
+    for kind in dict.fromkeys(order):
+      setattr(self, kind, make_layers(create[kind], self.order.count(kind), rngs))
+
+
 def is_unrolled(count: int) -> bool:
   """Whether so many layers are compiled one by one, not as a loop over one."""
   return count <= UNROLLED
+
+
+def _split(layers: nnx.Module) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+  """The graph and the arrays of each kind, and the kind of each layer."""
+  if not isinstance(layers, Mixed):
+    graph, arrays = nnx.split(layers)
+    return {"": graph}, {"": arrays}, [""] * len(jax.tree.leaves(arrays)[0])
+  split: dict[str, Any] = {k: nnx.split(getattr(layers, k)) for k in layers.order}
+  graphs = {kind: graph for kind, (graph, _) in split.items()}
+  return graphs, {kind: own for kind, (_, own) in split.items()}, list(layers.order)
+
+
+def _pick(arrays: dict[str, Any], order: Sequence[str], number: int) -> Any:
+  """The arrays of one layer."""
+  kind = order[number]
+  place = order[:number].count(kind)
+  return jax.tree.map(lambda array: array[place], arrays[kind])
+
+
+def _cut(
+  arrays: dict[str, Any], order: Sequence[str], start: int, stop: int
+) -> dict[str, Any]:
+  """The arrays of the layers from `start` to `stop`."""
+  if (start, stop) == (0, len(order)):
+    return arrays
+
+  def cut(kind, tree):
+    first, last = (order[:end].count(kind) for end in (start, stop))
+    return jax.tree.map(lambda array: array[first:last], tree)
+
+  return {kind: cut(kind, tree) for kind, tree in arrays.items()}
+
+
+def _find_period(order: Sequence[str]) -> int:
+  """After how many layers the kinds repeat; the last repetition may be cut short."""
+  lengths = range(1, len(order) + 1)
+  return next(n for n in lengths if list(order[n:]) == list(order[:-n]))
+
+
+def _scan(step: Callable, carry: Any, arrays: dict, order: Sequence[str], numbers: Any):
+  """Goes through layers: a loop over periods, in it one over neighbours of a kind.
+
+  Args:
+    step: (kind, carry, (a layer's arrays, its number)) -> (carry, what is kept).
+    carry: what enters the first layer.
+    arrays: of each kind, with the layer axis first.
+    order: the kinds of the layers.
+    numbers: of the layers.
+
+  Returns:
+    What leaves the last layer; and of each kind what was kept, layer axis first.
+  """
+  unroll = is_unrolled(len(order))
+
+  def loop(body, carry, xs, count):
+    return jax.lax.scan(body, carry, xs, unroll=max(count, 1) if unroll else 1)
+
+  def run_period(carry, xs, kinds):
+    arrays, numbers = xs
+    kept: dict[str, list] = {kind: [] for kind in kinds}
+    place, done = 0, dict.fromkeys(kinds, 0)
+    for kind, run in itertools.groupby(kinds):
+      count, first = len(list(run)), done[kind]
+      own = arrays[kind]
+      if count < kinds.count(kind):
+        own = jax.tree.map(lambda x, a=first, n=count: x[a : a + n], own)
+      xs = own, numbers[place : place + count]
+      body = functools.partial(step, kind)
+      if count == 1:
+        carry, out = body(carry, jax.tree.map(lambda x: x[0], xs))
+        out = jax.tree.map(lambda x: x[None], out)
+      else:
+        carry, out = loop(body, carry, xs, count)
+      kept[kind].append(out)
+      place, done[kind] = place + count, first + count
+    return carry, {kind: _join(parts) for kind, parts in kept.items()}
+
+  if not order:
+    return carry, {}
+  if len(set(order)) == 1:
+    kind = order[0]
+    xs = arrays[kind], numbers
+    carry, out = loop(functools.partial(step, kind), carry, xs, len(order))
+    return carry, {kind: out}
+  period = _find_period(order)
+  whole = len(order) // period
+  kinds, rest = list(order[:period]), list(order[period * whole :])
+  parts = []
+
+  def fold(x):
+    return x.reshape(whole, -1, *x.shape[1:])
+
+  xs = _cut(arrays, order, 0, period * whole), numbers[: period * whole]
+  if whole == 1:
+    carry, kept = run_period(carry, xs, kinds)
+  else:
+    body = functools.partial(run_period, kinds=kinds)
+    carry, kept = loop(body, carry, jax.tree.map(fold, xs), whole)
+    kept = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), kept)
+  parts.append(kept)
+  if rest:
+    xs = _cut(arrays, order, period * whole, len(order)), numbers[period * whole :]
+    carry, kept = run_period(carry, xs, rest)
+    parts.append(kept)
+  return carry, {k: _join([part[k] for part in parts if k in part]) for k in arrays}
+
+
+def _join(trees: list) -> Any:
+  """The trees' arrays, one after the other."""
+  if len(trees) == 1:
+    return trees[0]
+  return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *trees)
 
 
 def run_layer(
@@ -41,14 +174,14 @@ def run_layer(
 
   Of layers that are not unrolled this would copy the layer's arrays.
   """
-  graph, arrays = nnx.split(layers)
+  graphs, arrays, order = _split(layers)
 
   def step(x, layer):
-    return nnx.merge(graph, layer)(x, *args, **kwargs)
+    return nnx.merge(graphs[order[number]], layer)(x, *args, **kwargs)
 
   if remat != "none":
     step = jax.checkpoint(step, policy=_POLICIES[remat])
-  return step(x, jax.tree.map(lambda array: array[number], arrays))
+  return step(x, _pick(arrays, order, number))
 
 
 def run_layers(
@@ -98,29 +231,28 @@ def run_numbered(
   Returns:
     What leaves the last layer, and what leaves each of `kept`.
   """
-  graph, arrays = nnx.split(layers)
-  numbers = np.arange(len(jax.tree.leaves(arrays)[0]))[start:stop]
-  if start or stop is not None:
-    arrays = jax.tree.map(lambda array: array[start:stop], arrays)
+  graphs, arrays, order = _split(layers)
+  start, stop, _ = slice(start, stop).indices(len(order))
+  arrays = _cut(arrays, order, start, stop)
 
-  def apply(x, layer, number):
-    x = call(nnx.merge(graph, layer), x, number)
+  def apply(kind, x, layer, number):
+    x = call(nnx.merge(graphs[kind], layer), x, number)
     return sharding.constrain(x, ("batch", "length", "width"))
 
   if remat != "none":
-    apply = jax.checkpoint(apply, policy=_POLICIES[remat])
+    apply = jax.checkpoint(apply, policy=_POLICIES[remat], static_argnums=0)
 
-  def step(carry, numbered):
+  def step(kind, carry, numbered):
     x, outputs = carry
-    x = apply(x, *numbered)
+    x = apply(kind, x, *numbered)
     # Outside of what is recomputed, which would keep them once for every layer.
     here = (jnp.asarray(kept, np.int32) == numbered[1]).reshape(-1, 1, 1, 1)
     return (x, jnp.where(here, x[None], outputs)), None
 
   x = jnp.asarray(x)
   outputs = jnp.zeros((len(kept), *x.shape), x.dtype)
-  unroll = max(len(numbers), 1) if is_unrolled(len(numbers)) else 1
-  return jax.lax.scan(step, (x, outputs), (arrays, numbers), unroll=unroll)[0]
+  numbers = np.arange(start, stop)
+  return _scan(step, (x, outputs), arrays, order[start:stop], numbers)[0]
 
 
 def run_keeping(
@@ -137,24 +269,31 @@ def run_keeping(
     call: (layer, its input, its part of the state, its number, which may be traced,
       whether it is known to be the last one) -> (its output, what is kept).
     state: a list of the layers' parts where layers are unrolled, so that none is
-      copied; else a tree whose arrays have the layer axis first. None: no state.
+      copied; else a tree whose arrays have the layer axis first, for layers of several
+      kinds one of each kind, by its name. None: no state.
 
   Returns:
     What leaves the last layer, and what is kept, in the form of a state.
   """
-  graph, arrays = nnx.split(layers)
-  depth = len(jax.tree.leaves(arrays)[0])
-  if is_unrolled(depth):
+  graphs, arrays, order = _split(layers)
+  if is_unrolled(len(order)):
     kept = []
-    for number in range(depth):
-      layer = nnx.merge(graph, jax.tree.map(lambda array, n=number: array[n], arrays))
+    for number, kind in enumerate(order):
+      layer = nnx.merge(graphs[kind], _pick(arrays, order, number))
       own = None if state is None else state[number]
-      x, new = call(layer, x, own, number, number == depth - 1)
+      x, new = call(layer, x, own, number, number == len(order) - 1)
       kept.append(new)
     return x, kept
 
-  def step(x, numbered):
-    layer, own, number = numbered
-    return call(nnx.merge(graph, layer), x, own, number, False)
+  mixed = isinstance(layers, Mixed)
+  states = state if mixed else {"": state}
+  if state is None:
+    states = dict.fromkeys(arrays)
 
-  return jax.lax.scan(step, x, (arrays, state, np.arange(depth)))
+  def step(kind, x, numbered):
+    (layer, own), number = numbered
+    return call(nnx.merge(graphs[kind], layer), x, own, number, False)
+
+  both = {kind: (tree, states[kind]) for kind, tree in arrays.items()}
+  x, kept = _scan(step, x, both, order, np.arange(len(order)))
+  return x, kept if mixed else kept[""]

@@ -13,7 +13,7 @@ from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder_config import DecoderConfig
 from mllm_selector_jax.types import Batch, Params
 
-# What the last of few blocks does only where it is read (models/decoder.py).
+# What the last of few blocks does only where it is read (models/decoder_block.py).
 _AFTER = ("out", "gate", "up", "gate_up", "down")
 
 
@@ -81,7 +81,8 @@ def make_rates(
   of its input and two for its own; attention takes four a visible key and channel
   forward, and twice that backward. A gradient that nothing needs does not count.
   The convention is PaLM's (Chowdhery et al. 2022, appendix B), but for attention,
-  of which only what is causal and inside a sample counts.
+  of which only what is causal and inside a sample counts. Linear attention takes three
+  products with a head's state a token, however its loop over chunks computes them.
 
   Args:
     config: the model.
@@ -106,7 +107,9 @@ def make_rates(
     more, last_more = _split_layers(decoder, adapter["layers"])
     token += 2 * (2 * both - 1) * more
     last += 2 * (2 * both - 1) * last_more
-  key = (2 * both - 1) * 4 * decoder.layers * decoder.heads * decoder.head_dim
+  full_layers = decoder.layers - len(decoder.linear_layers)
+  key = (2 * both - 1) * 4 * full_layers * decoder.heads * decoder.head_dim
+  token += (2 * both - 1) * _count_states(decoder)
   target = 2 * decoding * decoder.width * decoder.vocab + last
 
   ran = config.vision_layers / vision.layers
@@ -213,10 +216,14 @@ def _count_tiles(batch: Batch, patches: int) -> int:
 
 def _split_layers(config: DecoderConfig, layers: Params) -> tuple[float, float]:
   """Parameters that every token meets, and those that supervised ones alone do."""
-  few = stack.is_unrolled(config.layers)
-  after = {name: layers[name] for name in _AFTER if name in layers}
+  own, count = layers, config.layers
+  if order := config.order:
+    own, count = layers.get(order[-1], {}), order.count(order[-1])
+  after = {name: own[name] for name in _AFTER if name in own}
   experts = _count_experts(config, layers.get("experts", {}))
-  last = (_count_weights(after) + experts) / config.layers if few else 0
+  last = 0.0
+  if stack.is_unrolled(config.layers):
+    last = (_count_weights(after) + experts) / count
   return _count_weights(layers) + experts - last, last
 
 
@@ -225,6 +232,16 @@ def _count_experts(config: DecoderConfig, experts: Params) -> float:
   sizes = {name: math.prod(leaf.shape) for name, leaf in experts.items()}
   router = sizes.pop("router", 0)
   return router + sum(sizes.values()) * config.experts_per_token / (config.experts or 1)
+
+
+def _count_states(config: DecoderConfig) -> int:
+  """FLOPs a token, forward, of states and convolutions of linear attention."""
+  linear = config.linear
+  if linear is None:
+    return 0
+  convolution = 2 * linear.taps * (2 * linear.keys + linear.values)
+  states = 6 * linear.values * linear.key_dim
+  return len(config.linear_layers) * (convolution + states)
 
 
 def _count_adapted(projector: Params, adapter: Params, both: int, seen: bool) -> float:

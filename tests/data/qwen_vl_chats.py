@@ -61,6 +61,7 @@ SOURCES = {
   "qwen2_vl": QWEN2_VL,
   "qwen2_5_vl": QWEN2_VL,
   "qwen3_vl": QWEN3_VL,
+  "qwen3_5": QWEN3_VL,
   "qwen3_vl_moe": QWEN3_VL,
 }
 

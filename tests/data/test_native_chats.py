@@ -43,12 +43,13 @@ PROCESSORS = {
   "qwen2_vl": Qwen2VLProcessor,
   "qwen2_5_vl": Qwen2_5_VLProcessor,
   "qwen3_vl": Qwen3VLProcessor,
+  "qwen3_5": Qwen3VLProcessor,
 }
 FAMILIES = list(PROCESSORS)
 
 
 def make_images(tokenizer, family):
-  side = 32 if family == "qwen3_vl" else 28
+  side = 32 if family.startswith("qwen3") else 28
   options = ImageOptions(
     side,
     HALF,
@@ -132,7 +133,7 @@ def test_only_qwen2_begins_with_a_system_text_of_its_own(family):
   sample = make(family).encode(talk("what?", "red"))
   text = make(family).tokenizer.decode(sample.tokens.tolist())
   begins = text.startswith("<|im_start|>system\nYou are a helpful assistant.<|im_end|>")
-  assert begins == (family != "qwen3_vl")
+  assert begins == (not family.startswith("qwen3"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,7 +8,7 @@ import numpy as np
 from mllm_selector_jax import types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.decoder_config import DecoderConfig, LinearConfig
 from mllm_selector_jax.models.rope import Rope
 from mllm_selector_jax.models.vision_config import VisionConfig
 
@@ -66,6 +66,22 @@ GATED = dataclasses.replace(
   patch_norm=None,
   projector_gated=True,
   projector_width=40,
+)
+
+# A decoder with layers of linear attention: two periods, and the beginning of a third.
+LINEAR = dataclasses.replace(
+  CONFIG,
+  decoder=dataclasses.replace(
+    DECODER,
+    layers=8,
+    linear=LinearConfig(key_heads=2, value_heads=4, key_dim=16, value_dim=12, taps=4),
+    linear_layers=(0, 1, 3, 4, 6, 7),
+    output_gate=True,
+    norm_offset=True,
+    epsilon=1e-2,
+    rope=Rope(share=0.5),
+    names="qwen3_5",
+  ),
 )
 
 

@@ -12,6 +12,14 @@ from tests.models import packed
 NAMES = {"layers", "vocab", "embed", "heads", "kv_heads", "mlp", "patch", "rank", None}
 
 
+def test_layers_of_every_kind_have_axes():
+  logical = axes.logical_axes(mllm.abstract(packed.LINEAR))
+  layers = logical["decoder"]["layers"]
+  assert layers["full"]["query"]["kernel"] == ("layers", "embed", "heads")
+  assert layers["linear"]["gate"]["kernel"] == ("layers", "embed", "mlp")
+  assert layers["linear"]["mixer"]["mix"]["kernel"] == ("layers", "embed", "heads")
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_every_parameter_has_axes(tied):
   params = mllm.abstract(packed.make_config(decoder_tied=tied))
@@ -47,11 +55,12 @@ def test_every_rule_is_of_use():
     newline=True,
     lora=lora,
   )
-  native = dataclasses.replace(packed.NATIVE, lora=lora)
+  narrow = packed.make_config(narrows=True, merge=2, lora=lora)
+  others = (dataclasses.replace(c, lora=lora) for c in (packed.NATIVE, packed.LINEAR))
   paths = [
-    axes.path_name(path)
+    axes.split_kind(axes.path_name(path))[0]
     for config in (
-      *(biased, native, packed.make_config(narrows=True, merge=2, lora=lora)),
+      *(biased, narrow, *others),
       dataclasses.replace(packed.GATED, lora=lora),
       packed.make_config(decoder_experts=4, decoder_experts_per_token=2),
     )

@@ -4,6 +4,7 @@ import pytest
 import transformers
 from transformers.models.glm4v import modeling_glm4v
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
+from transformers.models.qwen3_5 import modeling_qwen3_5
 from transformers.models.qwen3_vl import modeling_qwen3_vl
 
 from mllm_selector_jax.models import rotation
@@ -16,6 +17,8 @@ CASES = [
   (modeling_qwen2_5_vl.Qwen2_5_VLRotaryEmbedding, "qwen2_5_vl_text", (2, 3, 11), False),
   (modeling_qwen3_vl.Qwen3VLTextRotaryEmbedding, "qwen3_vl_text", (6, 5, 5), True),
   (modeling_qwen3_vl.Qwen3VLTextRotaryEmbedding, "qwen3_vl_text", (8, 4, 4), True),
+  (modeling_qwen3_5.Qwen3_5TextRotaryEmbedding, "qwen3_5_text", (3, 3, 2), True),
+  (modeling_qwen3_5.Qwen3_5TextRotaryEmbedding, "qwen3_5_text", (4, 2, 2), True),
 ]
 
 
@@ -26,12 +29,13 @@ def turn(torch_rotary, x, axes, config):
   positions = torch.from_numpy(axes.T.copy())[:, None]
   values = torch.from_numpy(x)[None].transpose(1, 2)
   cos, sin = torch_rotary(config)(values, positions)
-  turned, _ = modeling_qwen3_vl.apply_rotary_pos_emb(values, values, cos, sin)
+  turned, _ = modeling_qwen3_5.apply_rotary_pos_emb(values, values, cos, sin)
   return turned[0].transpose(0, 1).numpy()
 
 
 @pytest.mark.parametrize("torch_rotary, kind, sections, interleaved", CASES)
 def test_channels_turn_as_in_transformers(torch_rotary, kind, sections, interleaved):
+  share = 0.5 if kind == "qwen3_5_text" else 1.0
   config = transformers.AutoConfig.for_model(
     kind,
     hidden_size=2 * HEAD,
@@ -41,13 +45,14 @@ def test_channels_turn_as_in_transformers(torch_rotary, kind, sections, interlea
       "rope_type": "default",
       "rope_theta": THETA,
       "mrope_section": list(sections),
+      "partial_rotary_factor": share,
     },
   )
   rng = np.random.default_rng(0)
   x = rng.normal(size=(9, 2, HEAD)).astype(np.float32)
   axes = rng.integers(0, 50, (9, 3))
   wanted = turn(torch_rotary, x, axes, config)
-  rope = Rope(THETA, sections=sections, interleaved=interleaved)
+  rope = Rope(THETA, sections=sections, interleaved=interleaved, share=share)
   cos, sin = rotation.rotation_angles(jnp.asarray(axes[None]), HEAD, rope)
   turned = rotation.rotate(jnp.asarray(x[None]), cos, sin)[0]
   np.testing.assert_allclose(np.asarray(turned), wanted, rtol=2e-5, atol=2e-5)

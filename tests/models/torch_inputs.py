@@ -32,6 +32,12 @@ NATIVE = {
   "qwen2_5_vl": {"family": "qwen2_5_vl"},
   "qwen2_vl": {"family": "qwen2_vl"},
   "qwen3_vl": {"family": "qwen3_vl", "tie_word_embeddings": True},
+  "qwen3_5": {
+    "family": "qwen3_5",
+    "num_hidden_layers": 5,
+    "layer_types": tiny_qwen.name_layers("flflf"),
+    "linear_key_head_dim": 32,
+  },
   # More layers, and wider heads, round by more than the tests allow.
   "glm4v": {
     "family": "glm4v",

@@ -25,6 +25,7 @@ FAMILIES = {
   "qwen2_vl": ("qwen2", "auto"),
   "qwen2_5_vl": ("qwen2", "auto"),
   "qwen3_vl": ("qwen3", "auto"),
+  "qwen3_5": ("qwen3_5_text", "auto"),
   "glm4v": ("glm4", "auto"),
   "glm46v": ("glm4", "auto"),
   "qwen3_vl_moe": ("qwen3", "auto"),

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from mllm_selector_jax.models import mllm
+from mllm_selector_jax.models.decoder_config import LinearConfig
 from mllm_selector_jax.models.lora_options import MODULES, LoraConfig
 from mllm_selector_jax.training import peaks, train_step, work
+from tests.models import packed
 from tests.training import toy
 
 # Wide enough that products with weights are nearly all.
@@ -30,6 +32,18 @@ SEVERAL = dataclasses.replace(
   WIDE, feature_layer=(-1, 1, 0), projector_norm="layer_norm"
 )
 
+
+# With linear attention in most layers, whose chunks cost little beside the weights.
+MOSTLY_LINEAR = dataclasses.replace(
+  WIDE,
+  decoder=dataclasses.replace(
+    WIDE.decoder,
+    layers=4,
+    linear=LinearConfig(key_heads=2, value_heads=4, key_dim=32, value_dim=32, taps=4),
+    linear_layers=(0, 1, 2),
+    output_gate=True,
+  ),
+)
 
 EVERY = tuple(MODULES)
 
@@ -53,6 +67,8 @@ def make_case(rank, modules, config):
     ("all", 64, ("decoder", "tower"), WIDE),
     ("all", 64, EVERY, WIDE),
     ("all", 64, EVERY, SEEING),
+    ("decoder", 0, (), MOSTLY_LINEAR),
+    ("decoder", 64, ("decoder",), MOSTLY_LINEAR),
     ("projector", 0, (), SEVERAL),
     ("all", 0, (), SEVERAL),
   ],
@@ -80,6 +96,26 @@ def test_one_more_layer_s_features_widen_the_projector_alone():
   more = 2 * 2 * WIDE.vision.width * WIDE.decoder.width * WIDE.patches
   assert two.tile - one.tile == more
   assert one._replace(tile=0) == two._replace(tile=0)
+
+
+def test_states_cost_the_same_at_each_token():
+  linear = dataclasses.replace(
+    packed.LINEAR, decoder=dataclasses.replace(packed.LINEAR.decoder, tied=True)
+  )
+  rates = work.make_rates(linear, mllm.abstract(linear), None)
+  # Two of eight layers see keys.
+  assert rates.key == 4 * 2 * linear.decoder.heads * linear.decoder.head_dim
+  longer = dataclasses.replace(linear.decoder.linear, taps=5)
+  more = dataclasses.replace(
+    linear, decoder=dataclasses.replace(linear.decoder, linear=longer)
+  )
+  more = work.make_rates(more, mllm.abstract(more), None)
+  channels = 2 * 2 * 16 + 4 * 12
+  assert more.token - rates.token == 6 * 2 * channels
+  assert more._replace(token=0) == rates._replace(token=0)
+  weights = work._count_weights(mllm.abstract(linear)["decoder"])
+  states = 6 * (3 * 2 * 16 * 12 * 4 + 2 * 4 * channels)
+  assert rates.token == 2 * weights + states
 
 
 @pytest.mark.parametrize("layers", [2, 6])  # unrolled, and not

@@ -18,10 +18,12 @@ from mllm_selector_jax.types import Params
 
 # The tower's layers have some of the same names, so these are not a plain list.
 TARGETS = r".*{}.*\.(q|k|v|o|qkv|gate|up|gate_up|down)_proj"
+LINEAR_TARGETS = r".*{}.*\.linear_attn\.(in_proj_(qkv|z|b|a)|out_proj)"
 # By `MllmConfig.names`, where it is not LLaVA's.
 PROJECTORS = {
   "qwen2_vl": ("visual.merger",),
   "qwen3_vl": ("visual.merger",),
+  "qwen3_5": ("visual.merger",),
   "glm4v": ("visual.merger", "visual.downsample"),
   "idefics3": ("connector",),
 }
@@ -70,7 +72,9 @@ def find_targets(config: MllmConfig, adapter: Params) -> str:
   targets = []
   for part in lora.list_adapted(adapter):
     if part == "decoder":
-      targets.append(TARGETS.format(tensor_names.decoder_module(config.names)))
+      patterns = [TARGETS] + [LINEAR_TARGETS] * (config.decoder.linear is not None)
+      module = tensor_names.decoder_module(config.names)
+      targets += [pattern.format(module) for pattern in patterns]
       continue
     for leaf, _ in _list_adapters(config, part, lora.pick(adapter, part)):
       pattern = re.escape(_name_module(config, leaf.names[0]))

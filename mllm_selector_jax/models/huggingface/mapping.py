@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mllm_selector_jax import types
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.decoder_config import split_kind
 from mllm_selector_jax.models.huggingface.tensor_names import (
   DECODERS,
   LEADING_AXES,
@@ -32,8 +33,9 @@ class Leaf:
     layout: "same", "transposed", "patch" (a convolution as one product; theirs has axes
       for frames, where there are several, rows and columns), "unfolded" (transposed,
       and theirs has the channels of merged patches one after the other, each of all
-      patches; ours has the patches, each with all channels), or "experts" (the same,
-      but a file may hold each expert's matrix transposed).
+      patches; ours has the patches, each with all channels), "experts" (the same,
+      but a file may hold each expert's matrix transposed), or "depthwise" (a
+      convolution of each channel for itself).
     leading: axes of size 1 that theirs has before ours.
     frames, side: frames of a video, and pixels or patches along the sides, that a
       convolution reaches over.
@@ -79,6 +81,8 @@ class Leaf:
     if self.layout == "patch":
       # [width, channel, (frame,) row, column] to [(frame, row, column, channel), width]
       return np.moveaxis(array, (0, 1), (-1, -2)).reshape(-1, array.shape[0])
+    if self.layout == "depthwise":
+      return array[:, 0].T
     if self.layout == "unfolded":
       return array.reshape(len(array), -1, self._patches).T.reshape(self.ours)
     if self.leading:
@@ -92,6 +96,8 @@ class Leaf:
       inputs, outputs = array.shape
       cut = array.reshape(*axes, inputs // math.prod(axes), outputs)
       return np.moveaxis(cut, (-1, -2), (0, 1))
+    if self.layout == "depthwise":
+      return array.T[:, None]
     if self.layout == "unfolded":
       rows, width = array.shape
       return array.reshape(self._patches, -1, width).T.reshape(width, rows)
@@ -140,25 +146,35 @@ def _find_convolution(config: MllmConfig, path: str) -> tuple[int, int] | None:
 def _make_leaf(
   config: MllmConfig, path: str, shape: tuple[int, ...], known: dict[str, str]
 ) -> Leaf:
-  stem, _, kind = path.rpartition("/")
+  plain, own_kind = split_kind(path)
+  kind = path.rpartition("/")[2]
   stacked = "/layers/" in path
-  # What is named with its kind is no layer's, and stored as it is multiplied.
-  bare = path in known
-  if bare:
-    name = known[path]
+  # What is named with its kind is no layer's, and stored as it is multiplied. Layers of
+  # one kind may have names of their own for what others have, too.
+  bare = next((known[own] for own in (path, plain) if own in known), None)
+  if bare is not None:
+    name = bare
   else:
-    name = known[stem] + (".bias" if kind == "bias" else ".weight")
+    stems = [own.rpartition("/")[0] for own in (path, plain)]
+    name = known[stems[0] if stems[0] in known else stems[1]]
+    name += ".bias" if kind == "bias" else ".weight"
   layout = "same"
   convolution = _find_convolution(config, path)
   if convolution is not None:
     layout = "patch"
   elif path == "projector/narrow/kernel":
     layout = "unfolded"
+  elif kind == "convolution":
+    layout = "depthwise"
   elif kind in ("gate_up", "down"):
     layout = "experts"
-  elif kind in ("head", "router") or (kind == "kernel" and not bare):
+  elif kind in ("head", "router") or (kind == "kernel" and bare is None):
     layout = "transposed"
-  layers = range(shape[0]) if stacked else (0,)
+  layers: Sequence[int] = range(shape[0]) if stacked else (0,)
+  if own_kind:
+    layers = [
+      number for number, other in enumerate(config.decoder.order) if other == own_kind
+    ]
   names = tuple(name.replace("*", str(layer)) for layer in layers)
   leading = next((n for end, n in LEADING_AXES.items() if name.endswith(end)), 0)
   own = shape[1:] if stacked else shape

@@ -7,8 +7,8 @@ A family is taken out here when it gets a file in `model_families`.
 OTHERS = {
   "qwen2_5_omni": "which also hears and speaks; qwen2_5_vl can be run",
   "qwen3_omni_moe": "which also hears and speaks; qwen3_vl can be run",
-  "qwen3_5": "most of whose layers have linear attention; qwen3_vl can be run",
-  "qwen3_5_moe": "most of whose layers have linear attention; qwen3_vl can be run",
+  "qwen3_5_moe": "whose decoder sends each token to a few of many experts; the dense"
+  " models, qwen3_5, can be run",
   "glm4v_moe": "GLM-4.5V, whose decoder sends each token to a few of many experts;"
   " GLM-4.1V, glm4v, can be run",
   "pixtral": "a Pixtral tower alone, which can be run only as a part of a whole Pixtral"

@@ -94,6 +94,7 @@ READERS: dict[str, tuple[str, _Read]] = {
   "qwen2_vl": ("Qwen2VLImageProcessor", read_qwen_options),
   "qwen2_5_vl": ("Qwen2VLImageProcessor", read_qwen_options),
   "qwen3_vl": ("Qwen2VLImageProcessor", read_qwen_options),
+  "qwen3_5": ("Qwen2VLImageProcessor", read_qwen_options),
   "glm4v": ("Glm4vImageProcessor", read_qwen_options),
   "glm46v": ("Glm4vImageProcessor", read_qwen_options),
   "qwen3_vl_moe": ("Qwen2VLImageProcessor", read_qwen_options),

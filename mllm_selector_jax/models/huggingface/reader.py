@@ -185,7 +185,7 @@ def _read_one(entry: Entry, leaf: mapping.Leaf, layout: Sharding) -> jax.Array:
 def _read_slice(
   entry: Entry, leaf: mapping.Leaf, bounds: tuple[slice, ...]
 ) -> np.ndarray:
-  if leaf.layout in ("patch", "unfolded"):
+  if leaf.layout in ("patch", "depthwise", "unfolded"):
     return leaf.to_ours(entry.read())[bounds]
   if leaf.layout == "experts" and entry.shape != leaf.shape:
     expert, row, column = bounds

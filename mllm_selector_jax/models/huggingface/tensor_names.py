@@ -85,6 +85,21 @@ DECODERS: dict[str, DecoderNames] = {
   ),
 }
 
+_LINEAR = DECODER + "layers.*.linear_attn."
+DECODERS["qwen3_5"] = DecoderNames(
+  {
+    "decoder/layers/mixer/mix": _LINEAR + "in_proj_qkv",
+    "decoder/layers/mixer/open": _LINEAR + "in_proj_z",
+    "decoder/layers/mixer/write": _LINEAR + "in_proj_b",
+    "decoder/layers/mixer/forget": _LINEAR + "in_proj_a",
+    "decoder/layers/mixer/convolution": _LINEAR + "conv1d.weight",
+    "decoder/layers/mixer/forget_log": _LINEAR + "A_log",
+    "decoder/layers/mixer/forget_bias": _LINEAR + "dt_bias",
+    "decoder/layers/mixer/mixed_scale": _LINEAR + "norm.weight",
+    "decoder/layers/linear/out": _LINEAR + "out_proj",
+  }
+)
+
 # By `MllmConfig.names`. A family whose projector has other names is a line here.
 MODELS: dict[str, dict[str, str]] = {
   "llava": NAMES,
@@ -103,6 +118,12 @@ MODELS: dict[str, dict[str, str]] = {
     "projector/layers/norm": _MERGERS + "norm",
     "projector/layers/first": _MERGERS + "linear_fc1",
     "projector/layers/second": _MERGERS + "linear_fc2",
+  },
+  "qwen3_5": {
+    **NAMES,
+    "projector/patch_norm": _MERGER + "norm",
+    "projector/first": _MERGER + "linear_fc1",
+    "projector/second": _MERGER + "linear_fc2",
   },
   "glm4v": {
     **NAMES,
@@ -140,6 +161,7 @@ PUBLISHED: dict[str, tuple[tuple[str, str], ...]] = {
   "qwen2_vl": ((r"^language_model\.model\.", _WHOLE), _HEAD),
   "qwen3_vl": _VISUAL_MODEL,
   "glm4v": _VISUAL_MODEL,
+  "qwen3_5": _VISUAL_MODEL,
   "idefics3": (
     (r"^language_model\.model\.", f"{_WHOLE}text_model."),
     (r"^vision_tower\.|^(?=connector\.)", _WHOLE),
@@ -166,11 +188,12 @@ RENAMES = (
 )
 
 # Passed over: buffers that older versions saved, and what LLaVA never runs: the
-# text half of a CLIP or SigLIP, its projections, SigLIP's pooling head.
+# text half of a CLIP or SigLIP, its projections, SigLIP's pooling head; and the layer
+# by which Qwen3.5 guesses further tokens, which transformers passes over, too.
 UNUSED = re.compile(
   r"\.(position_ids|rotary_emb\.inv_freq)$"
   r"|^(text_model|text_projection|visual_projection)\.|^logit_(scale|bias)$"
-  r"|^vision_tower\.vision_model\.head\."
+  r"|^vision_tower\.vision_model\.head\.|^mtp\."
 )
 
 

@@ -70,7 +70,7 @@ def measure(first, second):
   return np.sqrt(np.mean(distance**2)), np.abs(distance).max()
 
 
-@pytest.mark.parametrize("family", [*torch_inputs.TILED, "glm4v"])
+@pytest.mark.parametrize("family", [*torch_inputs.TILED, "qwen3_5", "glm4v"])
 def test_bfloat16_is_as_near_to_float32_as_transformers_is(tmp_path, family):
   base = torch_inputs.make_base(tmp_path / "base", family)
   config = huggingface.read_config(base)

@@ -76,6 +76,20 @@ CASES = {
     "family": "qwen3_vl",
     "vision_deepstack_visual_indexes": [],
   },
+  "qwen3.5": {"family": "qwen3_5"},
+  "qwen3.5, seven layers": {
+    "family": "qwen3_5",
+    "tie_word_embeddings": True,
+    "num_hidden_layers": 7,
+    "layer_types": tiny_qwen.name_layers("llfllfl"),
+  },
+  "qwen3.5, no period": {
+    "family": "qwen3_5",
+    "num_hidden_layers": 6,
+    "layer_types": tiny_qwen.name_layers("fllffl"),
+    "linear_conv_kernel_dim": 2,
+    "attention_bias": True,
+  },
 }
 
 
@@ -270,6 +284,19 @@ def overrides(draw):
     found["vision_image_size"] = patch * one(1, 4, 7)
     found["vision_attention_bias"] = draw(st.booleans())
     pairs, factor = one((4, 0.5), (8, 1.0))
+    share = {"partial_rotary_factor": factor}
+  if family == "qwen3_5":
+    kinds = draw(st.lists(st.sampled_from("lf"), min_size=layers, max_size=layers))
+    kinds[one(*range(layers))] = "f"
+    found |= {
+      "layer_types": tiny_qwen.name_layers("".join(kinds)),
+      "linear_conv_kernel_dim": one(1, 3, 4),
+      "linear_num_value_heads": one(2, 6),
+      "vision_num_position_embeddings": one(16, 49),
+      "head_dim": one(8, 16),
+    }
+    factor = one(0.5, 0.75)
+    pairs = round(factor * found["head_dim"]) // 2
     share = {"partial_rotary_factor": factor}
   row, column = (draw(st.integers(0, pairs // 3)) for _ in range(2))
   sections = pairs - row - column, row, column

@@ -45,6 +45,32 @@ def test_what_transformers_saves_is_read(base, tmp_path):
   assert_same(tmp_path, base)
 
 
+def test_the_layer_that_guesses_further_tokens_is_passed_over(tmp_path):
+  base = tiny.make_base(tmp_path / "base", family="qwen3_5")
+  folder = bases.copy(base, tmp_path / "x")
+  extra = {f"mtp.{name}": np.ones((2, 2), np.float32) for name in ("fc", "layers.0.q")}
+  tensors = bases.read_tensors(base) | extra
+  safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+  assert_same(folder, base)
+  # As in transformers.
+  load_torch(folder)
+
+
+def test_a_layer_of_a_third_kind_is_refused(tmp_path):
+  base = tiny.make_base(tmp_path / "base", family="qwen3_5")
+  for kinds, words in (["lll", "no full_attention"], ["lsf", "sliding_attention"]):
+
+    def change(config, kinds=kinds):
+      names = tiny_qwen.name_layers(kinds.replace("s", "l"))
+      if "s" in kinds:
+        names[1] = "sliding_attention"
+      config["text_config"] |= {"layer_types": names, "num_hidden_layers": 3}
+
+    bases.edit_json(base / "config.json", change)
+    with pytest.raises(InputError, match=f"text_config.layer_types has {words}"):
+      huggingface.read_config(base)
+
+
 def test_names_of_fine_tuned_models_are_read(base, tmp_path):
   """As libraries write that save the names that modules have in memory."""
   folder = bases.copy(base, tmp_path / "x")

@@ -15,6 +15,7 @@ from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.huggingface import mapping, model_parts
 from mllm_selector_jax.models.huggingface.writer import _describe_model
 from tests.models import packed
+from tests.models.huggingface.qwen3_5_config import QWEN3_5
 from tests.models.huggingface.test_native_parity import read
 
 QWEN2 = {
@@ -239,6 +240,7 @@ PUBLISHED = {
     8_292_166_656,
   ),
   "Qwen3-VL-4B": (QWEN3, 4_437_815_808),
+  "Qwen3.5": (QWEN3_5, 9_409_813_744),
   "GLM-4.1V-9B": (GLM4V, 10_292_777_472),
   "Qwen3-VL-30B-A3B": (QWEN3_EXPERTS, 31_070_754_032),
 }
@@ -301,7 +303,7 @@ def test_an_export_s_config_means_what_the_published_one_does(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-  "name", ["Qwen2.5-VL-7B", "Qwen3-VL-4B", "Qwen3-VL-30B-A3B", "GLM-4.1V-9B"]
+  "name", ["Qwen2.5-VL-7B", "Qwen3-VL-4B", "Qwen3-VL-30B-A3B", "GLM-4.1V-9B", "Qwen3.5"]
 )
 def test_the_published_models_are_cut_evenly(tmp_path, name):
   _, config = read_published(tmp_path, PUBLISHED[name][0])

@@ -23,6 +23,9 @@ from mllm_selector_jax.models.huggingface.decoder_families.mistral_decoder impor
   read_mistral,
 )
 from mllm_selector_jax.models.huggingface.decoder_families.phi3_decoder import read_phi3
+from mllm_selector_jax.models.huggingface.decoder_families.qwen3_5_decoder import (
+  read_qwen3_5,
+)
 from mllm_selector_jax.models.huggingface.decoder_families.qwen_decoder import (
   read_qwen2,
   read_qwen3,
@@ -34,6 +37,7 @@ DECODERS: dict[str, Callable[..., DecoderConfig]] = {
   "mistral": read_mistral,
   "qwen2": read_qwen2,
   "qwen3": read_qwen3,
+  "qwen3_5_text": read_qwen3_5,
   "ministral3": read_ministral3,
   "gemma3_text": read_gemma3,
   "phi3": read_phi3,

@@ -34,7 +34,7 @@ def _read(config: Any) -> dict[str, Any]:
   }
 
 
-def _read_tower(config: Any) -> VisionConfig:
+def read_tower_of_qwen3(config: Any) -> VisionConfig:
   side = round(config.num_position_embeddings**0.5)
   if side**2 != config.num_position_embeddings:
     refuse(
@@ -53,7 +53,7 @@ def _read_tower(config: Any) -> VisionConfig:
   )
 
 
-def _settle(config: Any, raw: dict[str, Any]) -> None:
+def settle_by_text(config: Any, raw: dict[str, Any]) -> None:
   """Takes the text model's word on tied embeddings where the whole has none."""
   text = raw.get("text_config") or {}
   if "tie_word_embeddings" not in raw and "tie_word_embeddings" in text:
@@ -63,7 +63,7 @@ def _settle(config: Any, raw: dict[str, Any]) -> None:
 FAMILY = ModelFamily(
   architecture="Qwen3VLForConditionalGeneration",
   read=_read,
-  read_tower=_read_tower,
+  read_tower=read_tower_of_qwen3,
   read_decoder=read_text_of_qwen3,
   describe_processor=name_processor("Qwen3VLProcessor"),
   describe_config=describe_older,
@@ -71,5 +71,5 @@ FAMILY = ModelFamily(
   image_marks=IMAGE_MARKS,
   writes_marks=True,
   counts=False,
-  settle=_settle,
+  settle=settle_by_text,
 )

@@ -1,0 +1,125 @@
+"""Packed rows and trunks of a decoder with linear attention, and its convolution."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mllm_selector_jax import sharding
+from mllm_selector_jax.models import linear_attention, mllm
+from mllm_selector_jax.models.axes import logical_axes
+from tests.models import packed, trees
+
+ROWS = [
+  [(30, [5, 1, 40]), (2, [3, 3]), (1, [2])],
+  [(20, []), (1, []), (70, [9, 8])],
+]
+LENGTH = 128
+
+
+@pytest.mark.parametrize("taps", [1, 2, 4])
+def test_a_convolution_sees_the_end_of_a_trunk_and_nothing_of_others(taps):
+  layout = trees.lay_out(ROWS, LENGTH)
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(2, LENGTH, 3)))
+  kernel = jnp.asarray(rng.normal(size=(taps, 3)))
+  lineage = linear_attention.trace(layout.segments, layout.prefixes)
+  found = linear_attention.convolve(x, kernel, lineage)
+  for row in range(2):
+    for place in np.flatnonzero(layout.segments[row]):
+      own = (layout.segments[row] == layout.segments[row, place]) | (
+        layout.segments[row] == layout.prefixes[row, place]
+      )
+      path = np.flatnonzero(own[: place + 1])[-taps:]
+      wanted = (x[row, path] * kernel[taps - len(path) :]).sum(0)
+      np.testing.assert_allclose(found[row, place], wanted, rtol=1e-5, atol=1e-6)
+  # Without trunks the same, by other arithmetic.
+  plain = trees.lay_out([[(30, []), (1, []), (17, [])]], LENGTH)
+  both = [
+    linear_attention.convolve(x[:1], kernel, linear_attention.trace(plain.segments, p))
+    for p in (None, plain.prefixes)
+  ]
+  real = plain.segments > 0
+  np.testing.assert_allclose(both[0][real], both[1][real], rtol=1e-6)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode(config, params, x, layout):
+  embedded = mllm.Embedded(x)
+  return mllm.decode(
+    config, params, embedded, layout.positions, layout.segments, layout.prefixes
+  )
+
+
+def split_samples(layout, row):
+  """The places of each sample: of a trunk alone or of a trunk with a branch."""
+  segments, prefixes = layout.segments[row], layout.prefixes[row]
+  for number in range(1, segments.max() + 1):
+    own = np.flatnonzero(segments == number)
+    yield np.concatenate([np.flatnonzero(segments == prefixes[own[0]]), own])
+
+
+@pytest.mark.parametrize("layers", [4, 8])
+def test_branches_of_a_trunk_are_samples_of_their_own(layers):
+  numbers = tuple(n for n in packed.LINEAR.decoder.linear_layers if n < layers)
+  decoder = dataclasses.replace(
+    packed.LINEAR.decoder, layers=layers, linear_layers=numbers
+  )
+  config = dataclasses.replace(packed.LINEAR, decoder=decoder)
+  params = packed.random_params(config)
+  layout = trees.lay_out(ROWS, LENGTH)
+  layout = layout._replace(causal=None, longest=None)
+  rng = np.random.default_rng(1)
+  x = rng.normal(size=(2, LENGTH, decoder.width)).astype(np.float32)
+  found = np.asarray(decode(config, params, x, layout))
+  assert np.isfinite(found).all()
+  for row in range(2):
+    for places in split_samples(layout, row):
+      count = len(places)
+      alone = np.zeros((1, LENGTH, decoder.width), np.float32)
+      alone[0, :count] = x[row, places]
+      one = trees.lay_out([[(count, [])]], LENGTH)
+      one = one._replace(prefixes=None, causal=None, longest=None)
+      wanted = np.asarray(decode(config, params, alone, one))[0, :count]
+      scale = np.abs(wanted).max()
+      np.testing.assert_allclose(found[row, places], wanted, atol=1e-5 * scale)
+
+
+def test_a_mesh_changes_neither_states_nor_gradients():
+  # Kinds in periods with a rest, as above, in fewer layers.
+  decoder = dataclasses.replace(
+    packed.LINEAR.decoder, layers=5, linear_layers=(0, 2, 4)
+  )
+  config = dataclasses.replace(packed.LINEAR, decoder=decoder)
+  params = packed.random_params(config)
+  layout = trees.lay_out([[(40, []), (30, [])]] * 4, 80)
+  rng = np.random.default_rng(1)
+  x = rng.normal(size=(4, 80, 16)).astype(np.float32)
+
+  @jax.jit
+  def differentiate(params, x):
+    def loss(params):
+      states = mllm.decode(
+        config, params, mllm.Embedded(x), layout.positions, layout.segments
+      )
+      return (states * jnp.cos(states)).mean(), states
+
+    (_, states), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+    return states, gradients["decoder"]["layers"]
+
+  wanted = differentiate(params, x)
+  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
+  with sharding.use(mesh):
+    rules = sharding.Rules()
+    shardings = jax.tree.map(
+      lambda axes: jax.NamedSharding(mesh, rules.spec(axes)),
+      logical_axes(params),
+      is_leaf=lambda leaf: isinstance(leaf, tuple),
+    )
+    found = differentiate(jax.device_put(params, shardings), x)
+  for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+    distance = np.linalg.norm(one - np.asarray(other))
+    assert 0 < np.linalg.norm(other) and distance < 1e-4 * np.linalg.norm(other)
