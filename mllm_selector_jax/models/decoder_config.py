@@ -7,7 +7,6 @@ from mllm_selector_jax.models.config_checks import check_activation
 from mllm_selector_jax.models.rope import Rope
 from mllm_selector_jax.types import InputError
 
-
 # Kinds of layers with arrays of their own, where a decoder has several.
 FULL, LINEAR = "full", "linear"
 
