@@ -75,7 +75,7 @@ def read_qwen_options(
     std=std,
     background=mean_colour(mean),
     resample=int(processor.resample),
-    form="glm4v" if vision.model_type == "glm4v_vision" else "native",
+    form="glm4v" if config.model_type in ("glm4v", "glm46v") else "native",
     grid=1,
     rotate=True,
     min_pixels=least,
