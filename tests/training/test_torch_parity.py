@@ -1,5 +1,6 @@
 """Twenty steps beside torch with transformers and peft: the same data and recipe."""
 
+import dataclasses
 import itertools
 import math
 
@@ -46,7 +47,13 @@ SIZES = {
 }
 
 
-def torch_losses(model, samples, inputs, steps):
+# At the rate above, rounding of the parameters of these grows to a thousandth of a loss
+# within twenty steps, here as in torch, where all of the model is trained.
+SLOWER = dataclasses.replace(RECIPE, learning_rate=4e-3)
+RECIPES = {("qwen3_5", "all"): SLOWER}
+
+
+def torch_losses(model, samples, inputs, steps, recipe):
   """Losses of HF Trainer's and LLaVA's recipe, written with torch's own parts.
 
   Args:
@@ -54,6 +61,7 @@ def torch_losses(model, samples, inputs, steps):
     samples: by number, with their tiles.
     inputs: the images of each, as the model takes them.
     steps: the numbers of each step's packed rows.
+    recipe: of the optimizer.
   """
   groups = {}
   for name, parameter in model.named_parameters():
@@ -65,15 +73,15 @@ def torch_losses(model, samples, inputs, steps):
     [
       {
         "params": parameters,
-        "lr": RECIPE.projector_learning_rate if projector else RECIPE.learning_rate,
-        "weight_decay": RECIPE.weight_decay if decayed else 0.0,
+        "lr": recipe.projector_learning_rate if projector else recipe.learning_rate,
+        "weight_decay": recipe.weight_decay if decayed else 0.0,
       }
       for (projector, decayed), parameters in groups.items()
     ],
-    betas=(RECIPE.b1, RECIPE.b2),
+    betas=(recipe.b1, recipe.b2),
     eps=1e-8,
   )
-  warmup = round(RECIPE.warmup * STEPS)
+  warmup = round(recipe.warmup * STEPS)
 
   def rate(step):
     if step < warmup:
@@ -97,14 +105,14 @@ def torch_losses(model, samples, inputs, steps):
     loss = total / count
     optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(every, RECIPE.clip)
+    torch.nn.utils.clip_grad_norm_(every, recipe.clip)
     optimizer.step()
     schedule.step()
     losses.append(float(loss.detach()))
   return losses
 
 
-def train_both(folder, base, trained, samples, row_length, sizes=None):
+def train_both(folder, base, trained, samples, row_length, sizes=None, recipe=RECIPE):
   """Losses of twenty steps of six samples, here and in torch.
 
   Args:
@@ -114,6 +122,7 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
     samples: 24 by number, with their tiles.
     row_length: tokens of a packed row.
     sizes: of the images of each sample, for the families that need them.
+    recipe: of the optimizer.
   """
   config = huggingface.read_config(base)
   params = packed.random_params(config)
@@ -145,12 +154,12 @@ def train_both(folder, base, trained, samples, row_length, sizes=None):
     toy.Batches(samples, steps, row_length, config=config).to_grain(),
     STEPS,
     loop.LoopOptions(
-      RECIPE, trainable="decoder" if trained in ("decoder", "lora") else "all"
+      recipe, trainable="decoder" if trained in ("decoder", "lora") else "all"
     ),
     sharding.make_mesh(1, devices=jax.devices()[:1]),
   )
   ours = [line["loss"] for line in metrics]
-  return ours, torch_losses(model, samples, inputs, steps)
+  return ours, torch_losses(model, samples, inputs, steps, recipe)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +201,13 @@ def test_losses_on_rows_of_tiles_are_torch_s(tmp_path, family, trained):
   samples = dict(enumerate(examples))
   sizes = [torch_inputs.find_sizes(item) for item in range(24)]
   ours, theirs = train_both(
-    tmp_path, base, trained, samples, torch_inputs.LENGTH, sizes
+    tmp_path,
+    base,
+    trained,
+    samples,
+    torch_inputs.LENGTH,
+    sizes,
+    RECIPES.get((family, trained), RECIPE),
   )
   assert theirs[-1] < 0.9 * theirs[0]
   np.testing.assert_allclose(ours, theirs, rtol=1e-4)
