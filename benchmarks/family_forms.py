@@ -133,6 +133,7 @@ FORMS = (
   Form("Qwen/Qwen3-VL-8B-Instruct", **_whole("qwen3_vl")),
   Form("Qwen/Qwen3-VL-4B-Instruct", **_whole("qwen3_vl", tie_word_embeddings=True)),
   Form("Qwen/Qwen3-VL-30B-A3B-Instruct", **_whole("qwen3_vl_moe")),
+  Form("Qwen/Qwen3.5-9B", **_whole("qwen3_5")),
   Form("zai-org/GLM-4.1V-9B-Thinking", **_whole("glm4v")),
   Form("zai-org/GLM-4.6V-Flash", **_whole("glm46v")),
   Form("ibm-granite/granite-vision-3.3-2b", **_whole("llava_next", decoder="granite")),

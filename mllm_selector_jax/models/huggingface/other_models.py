@@ -31,6 +31,7 @@ OTHERS = {
   "blip-2": "which makes tokens of an image with a Q-Former",
   "instructblip": "which makes tokens of an image with a Q-Former that reads the"
   " question",
+  "deepseek_vl": "whose projector and image processor have forms of their own",
   "deepseek_vl_hybrid": "whose second vision tower is that of Segment Anything",
   "aya_vision": "whose decoder, Cohere2, runs attention and MLP side by side, and whose"
   " projector has a gate",
