@@ -1,5 +1,6 @@
 """The layers of decoders: attention or linear attention, then a gated MLP."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -52,7 +53,10 @@ class Block(nnx.Module):
   """
 
   linear = False
-  out: Any  # the matrix after the attention, that a kind of layers makes
+  # What a kind of layers has of its own: a method that makes all that comes between the
+  # first norm and `_finish`, and the matrix after the attention.
+  _make_attention: Callable[..., None]
+  out: Any
 
   def __init__(
     self, config: DecoderConfig, lora: LoraConfig | None, dtype, rngs: nnx.Rngs
@@ -82,10 +86,6 @@ class Block(nnx.Module):
       self.down = linear("down", mlp, width)
     for name in config.fused:
       share_adapter(self, name, lora, dtype)
-
-  def _make_attention(self, linear, norm, *rest) -> None:
-    """Makes what comes between the first norm and `_finish`, and the last matrix."""
-    raise NotImplementedError
 
   def _finish(self, x, mixed, at=None) -> Float[Array, "..."]:
     """What follows the attention, of all positions or of those in `at`."""

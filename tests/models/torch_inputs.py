@@ -67,9 +67,10 @@ ROWS: tuple[tuple[tuple[str, ...], tuple[Size, ...]], ...] = (
 ANSWERS = ("red", "three", "a circle", "no")
 
 
-def make_base(folder: Path, family: str) -> Path:
+def make_base(folder: Path, family: str, **overrides: Any) -> Path:
   """A tiny base of one of `SEVERAL`, whose positions hold the longest row."""
-  return tiny.make_base(folder, max_position_embeddings=512, **SEVERAL[family])
+  fields = {"max_position_embeddings": 512, **SEVERAL[family], **overrides}
+  return tiny.make_base(folder, **fields)
 
 
 def open_encoder(base: Path) -> Encoder:

@@ -5,11 +5,10 @@ from typing import Any
 
 from mllm_selector_jax.models.huggingface.processor_checks import (
   MOST_TILES,
-  PROCESSOR,
   describe_values,
+  find_length_problems,
   find_value_problems,
   mean_colour,
-  read_processor_fields,
   read_sides,
   read_statistics,
   read_tile,
@@ -49,12 +48,8 @@ def read_idefics3_options(
       f"max_image_size is {tile}, but vision_config.image_size of config.json is"
       f" {side}; it must be {{{EDGE!r}: {side}}}"
     )
-  stated = read_processor_fields(folder).get("image_seq_len", grid**2)
-  if stated != grid**2:
-    problems.append(
-      f"image_seq_len of {PROCESSOR} is {stated}, but a tile has {grid**2} features by"
-      " vision_config and scale_factor of config.json"
-    )
+  fields = "vision_config and scale_factor"
+  problems += find_length_problems(folder, grid**2, fields, "image_seq_len")
   refuse_problems(folder, processor, problems)
   assert isinstance(edge, int), "others were refused"
   mean, std = read_statistics(processor)

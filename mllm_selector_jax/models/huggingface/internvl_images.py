@@ -5,11 +5,10 @@ from typing import Any
 
 from mllm_selector_jax.models.huggingface.processor_checks import (
   MOST_TILES,
-  PROCESSOR,
   describe_values,
+  find_length_problems,
   find_value_problems,
   mean_colour,
-  read_processor_fields,
   read_sides,
   read_square,
   read_statistics,
@@ -55,12 +54,8 @@ def read_internvl_options(
       f" {config.vision_feature_select_strategy!r}, only 'default' leaves a square of"
       " features"
     )
-  stated = read_processor_fields(folder).get("image_seq_length", grid**2)
-  if stated != grid**2:
-    problems.append(
-      f"image_seq_length of {PROCESSOR} is {stated}, but a tile has {grid**2}"
-      " features by vision_config and downsample_ratio of config.json"
-    )
+  fields = "vision_config and downsample_ratio"
+  problems += find_length_problems(folder, grid**2, fields)
   refuse_problems(folder, processor, problems)
   mean, std = read_statistics(processor)
   return ImageOptions(

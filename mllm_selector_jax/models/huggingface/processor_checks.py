@@ -25,6 +25,26 @@ def read_processor_fields(folder: Path) -> dict[str, Any]:
   return read_json(path) if path.is_file() else {}
 
 
+def find_length_problems(
+  folder: Path, tokens: int, source: str, field: str = "image_seq_length"
+) -> list[str]:
+  """What is wrong with the tokens of a tile that processor_config.json states, if any.
+
+  Args:
+    folder: the directory.
+    tokens: of a tile, by config.json.
+    source: the fields of config.json that say so.
+    field: of processor_config.json, which may lack it.
+  """
+  stated = read_processor_fields(folder).get(field, tokens)
+  if stated == tokens:
+    return []
+  return [
+    f"{field} of {PROCESSOR} is {stated}, but a tile has {tokens} tokens by {source} of"
+    " config.json"
+  ]
+
+
 def read_sides(processor: Any, name: str) -> dict[str, int]:
   """A size of an image processor, by the names of its sides; {} if it has none."""
   value = getattr(processor, name, None)

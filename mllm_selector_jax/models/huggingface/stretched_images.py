@@ -5,11 +5,10 @@ from typing import Any
 
 from mllm_selector_jax.models.huggingface.model_families import count_image_tokens
 from mllm_selector_jax.models.huggingface.processor_checks import (
-  PROCESSOR,
   describe_values,
+  find_length_problems,
   find_value_problems,
   mean_colour,
-  read_processor_fields,
   read_sides,
   read_square,
   read_statistics,
@@ -17,8 +16,6 @@ from mllm_selector_jax.models.huggingface.processor_checks import (
   refuse_problems,
 )
 from mllm_selector_jax.types import ImageOptions
-
-LENGTH = "image_seq_length"
 
 
 def read_stretched_options(
@@ -36,12 +33,7 @@ def read_stretched_options(
       "do_pan_and_scan is on, which adds parts of oblong images as further images; set"
       " it to false, as it is published"
     )
-  stated = read_processor_fields(folder).get(LENGTH, tokens)
-  if stated != tokens:
-    problems.append(
-      f"{LENGTH} of {PROCESSOR} is {stated}, but an image has {tokens} tokens by"
-      " mm_tokens_per_image of config.json"
-    )
+  problems += find_length_problems(folder, tokens, "mm_tokens_per_image")
   refuse_problems(folder, processor, problems)
   mean, std = read_statistics(processor)
   return ImageOptions(

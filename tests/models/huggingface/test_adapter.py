@@ -43,8 +43,7 @@ def assert_rows_agree(model, config, params, encoder):
         wanted = model(input_ids=tokens, **images).logits[0].numpy()
       assert wanted.std() > 0.3  # or the tolerance would say nothing
       end = start + lengths[item]
-      scale = max(1, np.abs(wanted).max())
-      np.testing.assert_allclose(logits[row, start:end], wanted, atol=1e-5 * scale)
+      np.testing.assert_allclose(logits[row, start:end], wanted, atol=1e-5)
       start = end
 
 
@@ -71,7 +70,9 @@ def test_peft_agrees_on_the_adapter_and_on_its_merge(tmp_path, name, modules):
 @pytest.mark.parametrize("modules", [("decoder",), EVERY])
 @pytest.mark.parametrize("family", torch_inputs.SEVERAL)
 def test_peft_agrees_on_rows_of_several_images(tmp_path, family, modules):
-  base = torch_inputs.make_base(tmp_path / "base", family)
+  # Two layers of it with adapters round by more than 1e-5 on some processors.
+  fewer = {"num_hidden_layers": 1} if family == "smolvlm" else {}
+  base = torch_inputs.make_base(tmp_path / "base", family, **fewer)
   if family in torch_inputs.BARE:
     modules = tuple(name for name in modules if name != "projector")
   encoder = torch_inputs.open_encoder(base)

@@ -174,7 +174,7 @@ def set_whole(**values):
       set_whole(image_processor_type="CLIPImageProcessor", size={"shortest_edge": 32}),
       "is of CLIPImageProcessor, but .* takes Gemma3ImageProcessor",
     ),
-    (PROCESSOR, set_whole(image_seq_length=256), "is 256, but an image has 4 tokens"),
+    (PROCESSOR, set_whole(image_seq_length=256), "is 256, but a tile has 4 tokens"),
   ],
 )
 def test_what_cannot_be_followed_is_named(base, tmp_path, file, change, message):

@@ -104,7 +104,7 @@ CONFIG, IMAGES, PROCESSOR = (
       set_whole(image_processor_type="CLIPImageProcessor", size={"shortest_edge": 32}),
       "is of CLIPImageProcessor, but .* takes (Idefics3|SmolVLM)ImageProcessor",
     ),
-    (PROCESSOR, set_whole(image_seq_len=169), "is 169, but a tile has 4 features"),
+    (PROCESSOR, set_whole(image_seq_len=169), "is 169, but a tile has 4 tokens"),
   ],
 )
 def test_what_cannot_be_followed_is_named(base, tmp_path, file, change, message):
