@@ -42,6 +42,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 ROOT = pathlib.Path(__file__).parent
+# Linux allows a process 65,530 mappings of memory, a compiled program takes several of
+# them, and a process that is refused one dies of a segmentation fault.
+MOST_MAPPINGS = 25_000
 # Tests that start processes, train models, or go through whole stages. The others take
 # about two minutes: `pytest -m "not slow"`.
 SLOW = (
@@ -61,6 +64,15 @@ SLOW = (
   "test_main.py",
   "training",
 )
+
+
+def pytest_runtest_teardown(item, nextitem):
+  """Drops the compiled programs between two files when they take too many mappings."""
+  mappings = pathlib.Path("/proc/self/maps")
+  if nextitem is not None and nextitem.path == item.path or not mappings.exists():
+    return
+  if mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+    jax.clear_caches()
 
 
 def pytest_collection_modifyitems(items):

@@ -67,8 +67,13 @@ def test_peft_agrees_on_the_adapter_and_on_its_merge(tmp_path, name, modules):
   assert_peft_agrees(tmp_path, base, assert_agree, modules)
 
 
-@pytest.mark.parametrize("modules", [("decoder",), EVERY])
-@pytest.mark.parametrize("family", torch_inputs.SEVERAL)
+@pytest.mark.parametrize(
+  ("family", "modules"),
+  [
+    *((family, EVERY) for family in torch_inputs.SEVERAL),
+    *((family, ("decoder",)) for family in ("llava_next", "qwen2_5_vl")),
+  ],
+)
 def test_peft_agrees_on_rows_of_several_images(tmp_path, family, modules):
   # Two layers of it with adapters round by more than 1e-5 on some processors.
   fewer = {"num_hidden_layers": 1} if family == "smolvlm" else {}
@@ -125,10 +130,8 @@ def assert_peft_agrees(folder, base, check, modules):
   # Merged by us and by peft.
   base_config, merged = lora.merge(config, params)
   huggingface.write_model(folder / "merged", base_config, merged, base)
-  whole = load_torch(folder / "merged")
-  check(whole, base_config, merged)
   theirs = model.merge_and_unload().state_dict()
-  ours = whole.state_dict()
+  ours = load_torch(folder / "merged").state_dict()
   assert ours.keys() == theirs.keys()
   for key, tensor in ours.items():
     np.testing.assert_allclose(tensor, theirs[key], rtol=1e-5, atol=1e-6, err_msg=key)
