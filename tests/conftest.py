@@ -69,7 +69,7 @@ SLOW = (
 def pytest_runtest_teardown(item, nextitem):
   """Drops the compiled programs between two files when they take too many mappings."""
   mappings = pathlib.Path("/proc/self/maps")
-  if nextitem is not None and nextitem.path == item.path or not mappings.exists():
+  if (nextitem is not None and nextitem.path == item.path) or not mappings.exists():
     return
   if mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
     jax.clear_caches()

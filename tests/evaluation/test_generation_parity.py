@@ -10,6 +10,7 @@ import torch
 
 from mllm_selector_jax.evaluation import generation
 from mllm_selector_jax.models import huggingface
+from tests import exhaustive
 from tests.evaluation.one_image_prompts import make_prompts
 from tests.models import packed, tiny, torch_inputs
 from tests.models.huggingface.parity_cases import CASES, overrides
@@ -90,7 +91,7 @@ def assert_answers_agree(folder, chosen):
   assert_same_answers(model, config, params, examples, batch)
 
 
-@pytest.mark.parametrize("family", torch_inputs.SEVERAL)
+@pytest.mark.parametrize("family", exhaustive.choose(torch_inputs.SEVERAL))
 def test_answers_to_questions_of_several_images_are_transformers(tmp_path, family):
   base = torch_inputs.make_base(tmp_path / "base", family)
   config, params, model = write(base, tmp_path / "out")

@@ -15,10 +15,10 @@ from mllm_selector_jax.inputs import base_model as opened
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.scoring.score_table import read_scores
 from mllm_selector_jax.stages import COMMANDS
-from tests import small_run
+from tests import exhaustive, small_run
 from tests.models import tiny_qwen
 from tests.models.huggingface.test_parity import load_torch
-from tests.real_processes import start, write_config
+from tests.real_processes import Forked, write_config
 from tests.stages.family_bases import (
   FAMILIES,
   LENGTH,
@@ -117,7 +117,7 @@ def write_pool(folder):
   }
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=exhaustive.choose(FAMILIES))
 def made(request, tmp_path_factory):
   """A whole run of a family in a process of its own."""
   family, folder = request.param, tmp_path_factory.mktemp(request.param)
@@ -128,9 +128,9 @@ def made(request, tmp_path_factory):
     **LIMITS.get(family, {}),
     "model.conversation": FAMILIES[family][1],
   }
-  process = start(work, write_config(folder / "config.py", base, **settings), "run")
-  _, told = process.communicate(timeout=500)
-  assert process.returncode == 0, told
+  config = write_config(folder / "config.py", base, **settings)
+  status, told = Forked(work, config, "run").end(500)
+  assert status == 0, told
   return SimpleNamespace(family=family, base=base, work=work, settings=settings)
 
 

@@ -13,6 +13,7 @@ from mllm_selector_jax.data.packing import assembly, loader, row_packing
 from mllm_selector_jax.models import huggingface, lora
 from mllm_selector_jax.models.huggingface import merge_adapter
 from mllm_selector_jax.models.lora_options import MODULES, LoraConfig
+from tests import exhaustive
 from tests.models import packed, tiny, torch_inputs
 from tests.models.huggingface.parity_cases import CASES
 from tests.models.huggingface.test_parity import assert_agree, load_torch, run
@@ -70,8 +71,8 @@ def test_peft_agrees_on_the_adapter_and_on_its_merge(tmp_path, name, modules):
 @pytest.mark.parametrize(
   ("family", "modules"),
   [
-    *((family, EVERY) for family in torch_inputs.SEVERAL),
-    *((family, ("decoder",)) for family in ("llava_next", "qwen2_5_vl")),
+    *exhaustive.choose(torch_inputs.SEVERAL, [EVERY]),
+    *exhaustive.choose(torch_inputs.SEVERAL, [("decoder",)], usual=["llava_next"]),
   ],
 )
 def test_peft_agrees_on_rows_of_several_images(tmp_path, family, modules):

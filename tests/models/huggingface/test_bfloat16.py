@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from mllm_selector_jax.data.packing import assembly, loader, row_packing
 from mllm_selector_jax.models import huggingface
+from tests import exhaustive
 from tests.models import packed, torch_inputs
 from tests.models.huggingface.test_parity import run, supervise
 from tests.training import toy
@@ -70,7 +71,9 @@ def measure(first, second):
   return np.sqrt(np.mean(distance**2)), np.abs(distance).max()
 
 
-@pytest.mark.parametrize("family", [*torch_inputs.TILED, "qwen3_5", "glm4v"])
+@pytest.mark.parametrize(
+  "family", exhaustive.choose([*torch_inputs.TILED, "qwen3_5", "glm4v"])
+)
 def test_bfloat16_is_as_near_to_float32_as_transformers_is(tmp_path, family):
   base = torch_inputs.make_base(tmp_path / "base", family)
   config = huggingface.read_config(base)

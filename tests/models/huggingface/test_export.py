@@ -13,6 +13,7 @@ from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import writer
+from tests import exhaustive
 from tests.data.test_conversation import talk
 from tests.fixed_images import ONE_IMAGE
 from tests.models import packed, tiny
@@ -151,14 +152,20 @@ TILED = {
 }
 
 
-@pytest.mark.parametrize(
-  "name",
-  [
-    *("llama with biases", "mistral", "qwen2", "qwen2 tied, siglip", "qwen3, dinov2"),
-    *("phi3", "phi3, longrope", "granite", "glm4"),
-    *("internvl 6b", "vipllava", "several layers", *TILED, *NATIVE),
-  ],
+NAMES = (
+  *("llama with biases", "mistral", "qwen2", "qwen2 tied, siglip", "qwen3, dinov2"),
+  *("phi3", "phi3, longrope", "granite", "glm4"),
+  *("internvl 6b", "vipllava", "several layers", *TILED, *NATIVE),
 )
+# One of each way to lay out weights.
+USUAL = (
+  *("llama with biases", "qwen3, dinov2", "phi3, longrope", "internvl 6b"),
+  *("several layers", "llava next", "ministral3, tied", "gemma3, tied"),
+  *("qwen2.5", "qwen3, experts", "qwen3.5, no period"),
+)
+
+
+@pytest.mark.parametrize("name", exhaustive.choose(NAMES, usual=USUAL))
 def test_every_family_goes_out_and_in_bit_for_bit(tmp_path, monkeypatch, name):
   monkeypatch.setattr(writer, "SHARD_BYTES", 20_000)
   base = tiny.make_base(tmp_path / "base", **{**CASES, **TILED, **NATIVE}[name])

@@ -75,6 +75,7 @@ def overrides(draw):
   }
 
 
+@pytest.mark.exhaustive
 @hypothesis.settings(
   max_examples=6,
   deadline=None,

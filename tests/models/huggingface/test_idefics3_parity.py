@@ -69,6 +69,7 @@ def overrides(draw):
   return found
 
 
+@pytest.mark.exhaustive
 @hypothesis.settings(
   max_examples=6,
   deadline=None,

@@ -104,6 +104,7 @@ def test_transformers_agrees_on_what_we_write(tmp_path, name):
   assert_agree(load_torch(tmp_path / "out"), config, params)
 
 
+@pytest.mark.exhaustive
 @hypothesis.settings(max_examples=20, deadline=None, derandomize=True, database=None)
 @hypothesis.given(overrides())
 def test_transformers_agrees_whatever_the_configuration(chosen):

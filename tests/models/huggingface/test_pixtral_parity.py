@@ -198,6 +198,7 @@ def hf_configs(draw):
   return make(text, vision, multimodal_projector_bias=bias, tie_word_embeddings=tied)
 
 
+@pytest.mark.exhaustive
 @hypothesis.settings(max_examples=12, deadline=None, derandomize=True, database=None)
 @hypothesis.given(hf_configs(), st.lists(PARTS, min_size=1, max_size=3))
 def test_models_agree_whatever_the_configuration(hf_config, samples):
