@@ -44,7 +44,7 @@ jax.config.update("jax_cpu_enable_async_dispatch", False)
 ROOT = pathlib.Path(__file__).parent
 # Linux allows a process 65,530 mappings of memory, a compiled program takes several of
 # them, and a process that is refused one dies of a segmentation fault.
-MOST_MAPPINGS = 25_000
+MOST_MAPPINGS = 12_000
 # Tests that start processes, train models, or go through whole stages. The others take
 # about two minutes: `pytest -m "not slow"`.
 SLOW = (
