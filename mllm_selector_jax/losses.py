@@ -33,12 +33,19 @@ def token_loss(
   return jax.nn.logsumexp(logits, axis=-1) - target_logits
 
 
+def cap_logits(logits: Float[Array, "... V"], cap: float | None) -> jax.Array:
+  """Brings logits smoothly between -cap and cap; None leaves them as they are."""
+  logits = jnp.asarray(logits)
+  return logits if cap is None else jnp.tanh(logits / cap) * cap
+
+
 def map_logits(
   fn: Callable,
   hidden: Float[Array, "W T D"],
   head: Float[Array, "D V"],
   targets: Int[Array, "W T"],
   chunk: int = CHUNK,
+  cap: float | None = None,
 ):
   """Applies `fn(logits, targets, hidden)` to all positions, chunk by chunk.
 
@@ -50,18 +57,19 @@ def map_logits(
     head: the output projection.
     targets: the token that each position should predict.
     chunk: the number of positions of each shard whose logits are in memory at once.
+    cap: the bound of `cap_logits`.
 
   Returns:
     The tree of `fn`, with leading axes W and T.
   """
 
   def run(hidden, targets, head):
-    return _map_chunks(fn, hidden, head, targets, chunk)
+    return _map_chunks(fn, hidden, head, targets, chunk, cap)
 
   return sharding.map_row_shards(run, (hidden, targets), (head,))
 
 
-def _map_chunks(fn, hidden, head, targets, chunk):
+def _map_chunks(fn, hidden, head, targets, chunk, cap):
   """Computes `map_logits` for the shards of one device."""
   shards, length = targets.shape
   # Each chunk is a part of T for all shards, so that no shard leaves its device.
@@ -75,6 +83,7 @@ def _map_chunks(fn, hidden, head, targets, chunk):
     flat = chunk_hidden.reshape(-1, chunk_hidden.shape[-1])
     logits_type = jnp.promote_types(flat.dtype, jnp.float32)
     logits = jnp.dot(flat, head.astype(flat.dtype), preferred_element_type=logits_type)
+    logits = cap_logits(logits, cap)
     out = fn(logits, chunk_targets.reshape(-1), flat)
     return jax.tree.map(lambda x: x.reshape(shards, width, *x.shape[1:]), out)
 
@@ -98,6 +107,7 @@ def supervised_losses(
   states: Float[Array, "W T D"],
   head: Float[Array, "D V"],
   targets: Int[Array, "W T"],
+  cap: float | None = None,
 ) -> Float[Array, "W T"]:
   """Computes the cross-entropy of every supervised token, in nats.
 
@@ -105,7 +115,10 @@ def supervised_losses(
     states: the hidden states at the positions that predict the tokens.
     head: the output projection.
     targets: the supervised tokens.
+    cap: the bound of `cap_logits`.
   """
-  return map_logits(
-    lambda logits, targets, _: token_loss(logits, targets), states, head, targets
-  )
+
+  def measure(logits, targets, _):
+    return token_loss(logits, targets)
+
+  return map_logits(measure, states, head, targets, cap=cap)

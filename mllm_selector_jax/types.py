@@ -319,12 +319,13 @@ class ImageOptions:
     tile_several: cut images into tiles also in rows that have several images.
     min_pixels, max_pixels: bounds of an image of the form "native", whose tiles are the
       squares of its own resolution; of the form "glm4v", of two frames that both are
-      the image.
+      the image. The form "gemma4" fits all images to `max_pixels`.
     longest_edge: bound of the sides of an image of the form "pixtral", or the longer
       side of one of the forms "idefics3" and "smolvlm", in pixels.
     split: whether an image of these two forms is cut into tiles.
     window: tiles along the side of a window of the form "native", whose tiles lie
       together; 0 for tiles that lie row by row.
+    token_counts: to which of them an image of the form "gemma4" may be limited.
   """
 
   size: int
@@ -348,3 +349,4 @@ class ImageOptions:
   longest_edge: int = 0
   split: bool = True
   window: int = 0
+  token_counts: tuple[int, ...] = ()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from mllm_selector_jax import sharding, types
+from mllm_selector_jax import losses, sharding, types
 from mllm_selector_jax.data.packing.image_places import place_features, place_tiles
 from mllm_selector_jax.data.packing.rotary_axes import lay_axes
 from mllm_selector_jax.models import mllm
@@ -179,6 +179,8 @@ def _generate(
       precision="highest" if config.dtype == "float32" else None,
       preferred_element_type=jnp.float32,
     )
+    # Large ones become equal.
+    logits = losses.cap_logits(logits, config.decoder.logit_cap)
     known = jnp.arange(logits.shape[1]) < vocabulary
     return jnp.argmax(jnp.where(known[None], logits, -jnp.inf), axis=-1)
 

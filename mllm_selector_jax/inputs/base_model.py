@@ -137,13 +137,15 @@ def check_model_mesh(mesh: "jax.sharding.Mesh", config: MllmConfig) -> None:
   from mllm_selector_jax import sharding
 
   linear = config.decoder.linear
-  of_linear = {} if linear is None else {"linear_key_heads": linear.key_heads}
+  further = {} if linear is None else {"linear_key_heads": linear.key_heads}
+  if config.decoder.full is not None:
+    further["full_key_value_heads"] = config.decoder.full.kv_heads
   sharding.check_heads(
     mesh,
     heads=config.decoder.heads,
     key_value_heads=config.decoder.kv_heads,
     vision_heads=config.vision.heads,
-    **of_linear,
+    **further,
   )
 
 

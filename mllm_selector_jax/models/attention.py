@@ -48,7 +48,7 @@ class Layout(NamedTuple):
     images: a number an image, different for all images of a row, 0 for text. Tokens of
       one image lie together in a segment. None: no query sees a later key. Only causal
       rows have them. A window counts positions, so that it hides no later key.
-    image_length: tokens that no image has more of, known while tracing.
+    image_length: tokens that no image has more of, known while tracing; None: unknown.
   """
 
   segments: Int[Array, "B L"]
@@ -58,7 +58,7 @@ class Layout(NamedTuple):
   causal: bool = True
   longest: int | None = None
   images: Int[Array, "B L"] | None = None
-  image_length: int = 0
+  image_length: int | None = None
 
 
 def split_layout(layout: Layout) -> tuple[Tokens, Rule]:
@@ -225,7 +225,9 @@ def _make_xla(layout: Layout | None) -> Attend:
   bias = make_bias(layout)
   if not layout.causal:
     return make_biased(bias)
-  ahead = 0 if layout.images is None else layout.image_length - 1
+  ahead = 0
+  if layout.images is not None:
+    ahead = (layout.image_length or layout.images.shape[1]) - 1
   return lambda query, key, value: attend_causal(query, key, value, bias, ahead)
 
 

@@ -16,6 +16,8 @@ from mllm_selector_jax import sharding
 from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, layer_views, mllm, native_tower
 from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.models.decoder import link_images
+from mllm_selector_jax.models.decoder_config import FULL, WINDOW
 from mllm_selector_jax.types import Batch, Params
 
 # How far vectors may be apart, relative to their length: of one attention, where
@@ -102,20 +104,15 @@ def _sample(
   """
   batch = _pick_rows(batch)
   decoder, vision = config.decoder, config.vision
-  heads = decoder.heads, decoder.kv_heads
-  images = mllm.number_images(config, batch.patches)
+  images = mllm.number_images(config, batch.patches, batch.places)
   sample = {}
   for window in layer_views.list_windows(decoder):
     place = "one attention" + " in a window" * (window is not None)
-    layout = attention.Layout(
-      batch.segments,
-      batch.positions,
-      batch.prefixes,
-      window,
-      images=images,
-      image_length=config.patches,
-    )
-    sample[place] = _attend_drawn(config, layout, heads, decoder.head_dim, key)
+    layout = attention.Layout(batch.segments, batch.positions, batch.prefixes, window)
+    layout = link_images(config, layout, images)
+    sizes = decoder.of_kind(WINDOW if window else FULL)
+    heads = sizes.heads, sizes.kv_heads
+    sample[place] = _attend_drawn(config, layout, heads, sizes.head_dim, key)
   if batch.places is not None and batch.places.shape[1]:
     heads = vision.heads, vision.heads
     for name, layout in zip(

@@ -15,6 +15,8 @@ RULES = (
   (r"^decoder/head$", ("embed", "vocab")),
   (r"^vision/(class|mask)_embedding$", (None,)),
   (r"^vision/position_embedding$", (None, "embed")),
+  (r"^vision/position_table$", (None, None, "embed")),
+  (r"^vision/standard_(bias|scale)$", (None,)),
   (r"^vision/patch_embedding/kernel$", ("patch", "embed")),
   (r"^vision/patch_embedding/bias$", ("embed",)),
   (r"^projector/layers/first/kernel$", ("layers", "embed", "mlp")),
@@ -70,7 +72,7 @@ RULES = (
   (r"/layers/down/kernel$", ("layers", "mlp", "embed")),
   (r"/layers/(out|down)/bias$", ("layers", None)),
   (r"/layers/\w+_norm/(scale|bias)$", ("layers", None)),
-  (r"^vision/layers/\w+_scale$", ("layers", None)),
+  (r"/layers/\w+_scale$", ("layers", None)),
   (r"^projector/newline$", (None,)),
   # Query, key and value are one, which begin in the middle of a device's part.
   (

@@ -12,6 +12,8 @@ DTYPES = ("float32", "bfloat16", "float64")
 SELECT = ("default", "full")
 ATTENTION = ("auto", "xla", "cudnn", "splash")
 REMAT = ("none", "full", "dots")
+# By `MllmConfig.names`: whose projector is a matrix of no layer.
+_BARE_PROJECTORS = ("gemma3",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,7 @@ class MllmConfig:
       mean pooling).
     merge: side of the square blocks of patches that become one feature each: their
       channels are joined, row by row,
-    pools: or they are averaged (Gemma 3).
+    pools: or they are averaged (Gemma 3, Gemma 4).
     patch_norm: the kind of a norm that each patch passes before patches are merged,
       one of `NORMS`; None for none (Qwen's).
     projector_norm: the kind of a norm that precedes the projector, one of `NORMS`; None
@@ -49,7 +51,8 @@ class MllmConfig:
       decoder layers, one state to one layer.
     projector_activation: one of `ACTIVATIONS`.
     both_ways: whether tokens of one image see one another in both directions in the
-      decoder (Gemma 3). An image is one tile then.
+      decoder (Gemma 3). An image is one tile then, or one in its own size;
+    both_ways_in_windows: in layers with a window alone (Gemma 4).
     newline: whether there is a learned vector that ends the rows of an image's
       features (LLaVA-NeXT).
     names: the key of `tensor_names.MODELS` for the tensors of projector and decoder
@@ -81,6 +84,7 @@ class MllmConfig:
   deepstack: tuple[int, ...] = ()
   projector_activation: str = "gelu"
   both_ways: bool = False
+  both_ways_in_windows: bool = False
   newline: bool = False
   names: str = "llava"
   image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
@@ -119,7 +123,8 @@ class MllmConfig:
         f" {max(self.deepstack) - 1}, counted from 0, but the vision tower has"
         f" {self.vision.layers} layers and the decoder {self.decoder.layers}."
       )
-    if self.pools and self.lora is not None and "projector" in self.lora.modules:
+    bare = self.names in _BARE_PROJECTORS
+    if bare and self.lora is not None and "projector" in self.lora.modules:
       raise InputError(
         "lora.modules names projector, but that of this base is a matrix of no layer,"
         " of which peft loads no adapter. Leave it out: the projector is then trained"

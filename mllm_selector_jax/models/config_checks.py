@@ -3,7 +3,7 @@
 from mllm_selector_jax.types import InputError
 
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu", "silu")
-NORMS = ("layer_norm", "rms_norm", "offset_rms_norm")
+NORMS = ("layer_norm", "rms_norm", "offset_rms_norm", "bare_rms_norm")
 
 
 def check_heads(name: str, width: int, heads: int) -> None:

@@ -12,16 +12,26 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, cache, stack
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder_block import (
+  Block,
   DecoderBlock,
   LinearBlock,
   gather_positions,
   make_rms_norm,
 )
-from mllm_selector_jax.models.decoder_config import FULL, LINEAR
+from mllm_selector_jax.models.decoder_config import FULL, LINEAR, WINDOW
 from mllm_selector_jax.models.layer_views import Views, make_views
 from mllm_selector_jax.models.linear_attention import trace
 from mllm_selector_jax.models.lora import find_adapter
 from mllm_selector_jax.models.rotation import rotation_angles
+
+
+# By `DecoderConfig.kind`.
+BLOCKS: dict[str, type[Block]] = {
+  "": DecoderBlock,
+  FULL: DecoderBlock,
+  WINDOW: DecoderBlock,
+  LINEAR: LinearBlock,
+}
 
 
 def add_part(
@@ -46,6 +56,22 @@ def add_part(
   return x + jnp.where(number < len(added), part, 0).astype(x.dtype)
 
 
+def link_images(
+  config: MllmConfig, layout: attention.Layout, images: Int[Array, "B L"] | None
+) -> attention.Layout:
+  """The layout in which tokens of one image see one another, if they do so in it.
+
+  Args:
+    config: of the model.
+    layout: of layers that see all tokens, or of layers with a window.
+    images: as `mllm.number_images` gives them.
+  """
+  if layout.window is None and config.both_ways_in_windows:
+    return layout
+  length = None if config.vision.native else config.patches
+  return layout._replace(images=images, image_length=length)
+
+
 class Decoder(nnx.Module):
   """Token embeddings, blocks, final norm and, unless tied, the head."""
 
@@ -56,13 +82,13 @@ class Decoder(nnx.Module):
     self.config = config
     self.token_embedding = nnx.Param(jnp.zeros((decoder.vocab, decoder.width)))
     kinds = {
-      kind: functools.partial(block, decoder, lora, dtype)
-      for kind, block in ((FULL, DecoderBlock), (LINEAR, LinearBlock))
+      kind: functools.partial(block, kind, decoder, lora, dtype)
+      for kind, block in BLOCKS.items()
     }
     if decoder.order:
       self.layers = stack.Mixed(kinds, decoder.order, rngs)
     else:
-      self.layers = stack.make_layers(kinds[FULL], decoder.layers, rngs)
+      self.layers = stack.make_layers(kinds[""], decoder.layers, rngs)
     self.norm = make_rms_norm(decoder, decoder.width, dtype, rngs)
     if not decoder.tied:
       self.head = nnx.Param(jnp.zeros((decoder.width, decoder.vocab)))
@@ -95,14 +121,14 @@ class Decoder(nnx.Module):
 
     def see(window):
       layout = attention.Layout(segments, positions, prefixes, window)
-      return attention.make_attend(self.config.attention, self._link(layout, images))
+      return attention.make_attend(self.config.attention, link_images(self.config, layout, images))
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
     if config.linear is not None:
       views = views._replace(linear=(trace(segments, prefixes),))
 
     def call(layer, x, number):
-      return add_part(layer(x, *views.pick(number, layer.linear)), added, number)
+      return add_part(layer(x, *views.pick(number, layer.kind)), added, number)
 
     if at is None or not stack.is_unrolled(config.layers):
       x, _ = stack.run_numbered(self.layers, x, call, remat=remat)
@@ -110,7 +136,7 @@ class Decoder(nnx.Module):
     # What the last block adds elsewhere would be read by nobody.
     most = config.layers - 1
     x, _ = stack.run_numbered(self.layers, x, call, stop=most, remat=remat)
-    view = views.pick(most, most in config.linear_layers)
+    view = views.pick(most, config.kind(most))
     x = stack.run_layer(self.layers, most, x, *view, remat=remat, at=at)
     return self._leave(add_part(x, added, most, at))
 
@@ -130,7 +156,7 @@ class Decoder(nnx.Module):
 
     def see(window):
       layout = attention.Layout(segments, positions, None, window)
-      return attention.make_attend("xla", self._link(layout, images))
+      return attention.make_attend("xla", link_images(self.config, layout, images))
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
     if config.linear is not None:
@@ -141,7 +167,7 @@ class Decoder(nnx.Module):
 
     def call(layer, x, _, number, last):
       only = at if last and pruned else None
-      x, cache = layer.read(x, *views.pick(number, layer.linear), only)
+      x, cache = layer.read(x, *views.pick(number, layer.kind), only)
       return add_part(x, added, number, only), cache
 
     x, kept = stack.run_keeping(self.layers, x, call)
@@ -168,7 +194,7 @@ class Decoder(nnx.Module):
     views = self._make_views(positions, x.dtype, see)
 
     def call(layer, x, past, number, _):
-      return layer.extend(x, *views.pick(number, layer.linear), step, past)
+      return layer.extend(x, *views.pick(number, layer.kind), step, past)
 
     past = cache.pair(prompt, answer)
     x, answer = stack.run_keeping(self.layers, x, call, past)
@@ -180,16 +206,12 @@ class Decoder(nnx.Module):
     scale = self.config.decoder.output_scale
     return normed if scale == 1.0 else normed * scale
 
-  def _link(self, layout: attention.Layout, images) -> attention.Layout:
-    """The layout in which tokens of one image see one another."""
-    return layout._replace(images=images, image_length=self.config.patches)
-
   def _make_views(self, positions, dtype, see) -> Views:
     """What each layer sees, and its cosines and sines in float32 or better."""
     config = self.config.decoder
     wide = jnp.promote_types(dtype, jnp.float32)
 
-    def rotation(rope):
-      return rotation_angles(positions, config.head_dim, rope, wide)
+    def rotation(rope, head_dim):
+      return rotation_angles(positions, head_dim, rope, wide)
 
     return make_views(config, rotation, see)

@@ -21,7 +21,7 @@ from mllm_selector_jax.models.lora import (
   share_adapter,
 )
 from mllm_selector_jax.models.lora_options import LoraConfig
-from mllm_selector_jax.models.norms import OffsetRMSNorm
+from mllm_selector_jax.models.norms import OffsetRMSNorm, make_norm
 from mllm_selector_jax.models.rotation import rotate
 
 
@@ -52,17 +52,22 @@ class Block(nnx.Module):
   Gemma has another norm after each of the two.
   """
 
-  linear = False
   # What a kind of layers has of its own: a method that makes all that comes between the
   # first norm and `_finish`, and the matrix after the attention.
   _make_attention: Callable[..., None]
   out: Any
 
   def __init__(
-    self, config: DecoderConfig, lora: LoraConfig | None, dtype, rngs: nnx.Rngs
+    self,
+    kind: str,
+    config: DecoderConfig,
+    lora: LoraConfig | None,
+    dtype,
+    rngs: nnx.Rngs,
   ):
+    config = config.of_kind(kind)
     width, mlp = config.width, config.mlp
-    self.config = config
+    self.kind, self.config = kind, config
     sharing = {layer for name in config.fused for layer in SHARED[name]}
 
     def linear(name, inputs, outputs, bias=False):
@@ -86,6 +91,8 @@ class Block(nnx.Module):
       self.down = linear("down", mlp, width)
     for name in config.fused:
       share_adapter(self, name, lora, dtype)
+    if config.layer_scale:
+      self.layer_scale = nnx.Param(jnp.ones(1))
 
   def _finish(self, x, mixed, at=None) -> Float[Array, "..."]:
     """What follows the attention, of all positions or of those in `at`."""
@@ -104,7 +111,12 @@ class Block(nnx.Module):
     added = self._feed(self.mlp_norm(flat))
     if self.config.post_norms:
       added = self.mlp_post_norm(added)
-    return self._add(flat, added).reshape(shape)
+    flat = self._add(flat, added)
+    if self.config.layer_scale:
+      # A constant of the checkpoint, which is never trained.
+      scale = jax.lax.stop_gradient(self.layer_scale[...])
+      flat = flat * scale.astype(flat.dtype)[None]
+    return flat.reshape(shape)
 
   def _add(self, x: jax.Array, added: jax.Array) -> jax.Array:
     scale = self.config.residual_scale
@@ -126,7 +138,7 @@ def _open(mixed: Array, gate: Array | None) -> Array:
 class DecoderBlock(Block):
   """Grouped-query attention."""
 
-  def _make_attention(self, linear, norm, *_) -> None:
+  def _make_attention(self, linear, norm, _, dtype, rngs) -> None:
     config, width = self.config, self.config.width
     heads, kv_heads = (n * config.head_dim for n in (config.heads, config.kv_heads))
     if config.qk_norm:
@@ -135,7 +147,11 @@ class DecoderBlock(Block):
     gates = 1 + config.output_gate
     self.query = linear("query", width, heads * gates, config.qkv_bias)
     self.key = linear("key", width, kv_heads, config.qkv_bias)
-    self.value = linear("value", width, kv_heads, config.qkv_bias)
+    if not config.keys_as_values:
+      self.value = linear("value", width, kv_heads, config.qkv_bias)
+    if config.value_norm:
+      kind = {"epsilon": config.epsilon, "dtype": dtype, "rngs": rngs}
+      self.value_norm = make_norm("bare_rms_norm", config.head_dim, **kind)
     self.out = linear("out", heads, width, config.out_bias)
 
   def __call__(
@@ -177,12 +193,13 @@ class DecoderBlock(Block):
     batch, length, width = x.shape
     # Two-dimensional matmuls: XLA on CPU runs them faster than batched ones.
     normed = self.attention_norm(x.reshape(-1, width))
+    layers = apply_layers(self, "qkv", normed)
+    if config.keys_as_values:
+      layers.append(layers[1])
     query, key, value = (
       layer.reshape(batch, length, heads, -1)
       for layer, heads in zip(
-        apply_layers(self, "qkv", normed),
-        (config.heads, config.kv_heads, config.kv_heads),
-        strict=True,
+        layers, (config.heads, config.kv_heads, config.kv_heads), strict=True
       )
     )
     gate = None
@@ -190,6 +207,8 @@ class DecoderBlock(Block):
       query, gate = jnp.split(query, 2, axis=-1)
     if config.qk_norm:
       query, key = self.query_norm(query), self.key_norm(key)
+    if config.value_norm:
+      value = self.value_norm(value)
     if config.query_scale != 1.0:
       query = query * config.query_scale
     query, key = (
@@ -200,8 +219,6 @@ class DecoderBlock(Block):
 
 class LinearBlock(Block):
   """Linear attention by the gated delta rule."""
-
-  linear = True
 
   def _make_attention(self, linear, norm, *rest) -> None:
     config = self.config

@@ -8,12 +8,12 @@ from mllm_selector_jax.models.rope import Rope
 from mllm_selector_jax.types import InputError
 
 # Kinds of layers with arrays of their own, where a decoder has several.
-FULL, LINEAR = "full", "linear"
+FULL, WINDOW, LINEAR = "full", "window", "linear"
 
 
 def split_kind(path: str) -> tuple[str, str]:
   """The path of a parameter without the kind of its layers, and that kind or ""."""
-  found = re.search(rf"\blayers/({FULL}|{LINEAR})/", path)
+  found = re.search(rf"\blayers/({FULL}|{WINDOW}|{LINEAR})/", path)
   if found is None:
     return path, ""
   return path[: found.start(1)] + path[found.end() :], found[1]
@@ -55,6 +55,20 @@ class LinearConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class FullConfig:
+  """What layers that see all tokens have of their own, beside windows (Gemma 4).
+
+  Attributes:
+    kv_heads, head_dim, query_scale, keys_as_values: as in `DecoderConfig`.
+  """
+
+  kv_heads: int
+  head_dim: int
+  query_scale: float
+  keys_as_values: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class DecoderConfig:
   """A decoder of the Llama kind, as all of `huggingface.decoder_families` are.
 
@@ -65,6 +79,8 @@ class DecoderConfig:
     out_bias: whether attention's output has one too (Llama's attention_bias).
     qk_norm: whether each head's query and key pass an RMS norm before they are
       rotated (Qwen3).
+    value_norm: whether each head's value passes one, too, without weights (Gemma 4).
+    keys_as_values: whether values are the keys, before the norm of either (Gemma 4).
     output_gate: whether what each head's attention gives is multiplied by the sigmoid
       of a gate, which is projected beside the query (Qwen3.5).
     linear: sizes of the layers of linear attention; None: there are none.
@@ -72,6 +88,8 @@ class DecoderConfig:
     window: tokens that a query sees, itself included; None is all (Mistral).
     full_layers: the layers, counted from 0, in which a query sees all tokens although
       there is a window (Gemma 3, some of Qwen2 and Qwen3).
+    full: what differs in these layers, whose arrays then have other shapes; None:
+      nothing but the window and the wavelengths.
     window_rope: the rotary wavelengths of the other layers then; None: `rope`.
     activation: of the MLP's gate, one of `ACTIVATIONS`.
     query_scale: by which queries are multiplied besides 1 / sqrt(head_dim).
@@ -79,6 +97,8 @@ class DecoderConfig:
     scales_features: whether the features of images are multiplied, too (Granite).
     residual_scale: by which what a layer adds is multiplied (Granite).
     output_scale: by which logits are multiplied (Granite).
+    logit_cap: that logits stay below, by a tangens hyperbolicus (Gemma 4); None: none.
+    layer_scale: whether a constant of each layer multiplies what leaves it (Gemma 4).
     norm_offset: whether norms multiply by 1 + scale (Gemma).
     post_norms: whether norms follow attention and MLP, too, before each is added.
     fused: names of `lora.SHARED` whose layers are one in transformers, so that they
@@ -104,11 +124,14 @@ class DecoderConfig:
   qkv_bias: bool = False
   out_bias: bool = False
   qk_norm: bool = False
+  value_norm: bool = False
+  keys_as_values: bool = False
   output_gate: bool = False
   linear: LinearConfig | None = None
   linear_layers: tuple[int, ...] = ()
   window: int | None = None
   full_layers: tuple[int, ...] = ()
+  full: FullConfig | None = None
   window_rope: Rope | None = None
   activation: str = "silu"
   query_scale: float = 1.0
@@ -116,6 +139,8 @@ class DecoderConfig:
   scales_features: bool = False
   residual_scale: float = 1.0
   output_scale: float = 1.0
+  logit_cap: float | None = None
+  layer_scale: bool = False
   norm_offset: bool = False
   post_norms: bool = False
   fused: tuple[str, ...] = ()
@@ -151,14 +176,35 @@ class DecoderConfig:
       raise InputError(
         "decoder: all layers have linear attention; one of full attention is needed."
       )
+    if self.full is not None:
+      if self.linear is not None or not 0 < len(set(self.full_layers)) < self.layers:
+        raise InputError(
+          "decoder: heads of two widths need layers with a window and layers without."
+        )
+      self.of_kind(FULL)  # which checks itself
+      (self.window_rope or self.rope).frequencies(self.head_dim)
+      return
     self.rope.frequencies(self.head_dim)
     if self.rope.sections:
       self.rope.channel_axes(self.head_dim)
 
   @property
   def order(self) -> tuple[str, ...]:
-    """The kind of each layer; nothing where all are of one."""
+    """The kind of each layer; nothing where all have arrays of the same shapes."""
+    if self.full is not None:
+      full = set(self.full_layers)
+      return tuple(FULL if n in full else WINDOW for n in range(self.layers))
     if self.linear is None:
       return ()
     linear = set(self.linear_layers)
     return tuple(LINEAR if n in linear else FULL for n in range(self.layers))
+
+  def kind(self, layer: int) -> str:
+    """The kind of a layer, "" where all have arrays of the same shapes."""
+    return self.order[layer] if self.order else ""
+
+  def of_kind(self, kind: str) -> "DecoderConfig":
+    """The config in which layers of a kind find their sizes."""
+    if kind != FULL or self.full is None:
+      return self
+    return dataclasses.replace(self, full=None, **dataclasses.asdict(self.full))

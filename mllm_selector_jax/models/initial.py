@@ -34,7 +34,7 @@ def _draw(
     return np.zeros(shape, np.float32)
   if kind == "forget_bias" or kind == "scale" or kind.endswith("_scale"):
     return np.ones(shape, np.float32)
-  if kind in ("bias", "lora_b"):
+  if kind in ("bias", "standard_bias", "lora_b"):
     return np.zeros(shape, np.float32)
   if kind == "forget_log":
     return np.log(LEAST_FORGOTTEN + rng.random(shape, np.float32) * MOST_FORGOTTEN)

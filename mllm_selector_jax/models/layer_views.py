@@ -2,7 +2,8 @@
 
 Some decoders have a window in most layers and none in the others, with wavelengths of
 their own in each kind (Gemma 3). All layers are one compiled block, which is told at
-run time which kind it is.
+run time which kind it is; unless the kinds have arrays of different shapes (Gemma 4),
+and so are blocks of their own.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mllm_selector_jax.arrays import Array
-from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.decoder_config import FULL, LINEAR, WINDOW, DecoderConfig
 from mllm_selector_jax.models.rope import Rope
 
 
@@ -39,22 +40,28 @@ class Views(NamedTuple):
     windowed: of the others; None if there is none.
     is_full: for each layer, whether it sees all tokens.
     linear: what layers of linear attention are given; () if there are none.
+    apart: whether the other kinds are blocks of their own.
   """
 
   full: View | None
   windowed: View | None
   is_full: Bool[np.ndarray, " layers"]
   linear: tuple = ()
+  apart: bool = False
 
-  def pick(self, number: int | Array, linear: bool = False) -> tuple:
+  def pick(self, number: int | Array, kind: str = "") -> tuple:
     """Returns the view of a layer.
 
     Args:
       number: of the layer, which may be traced.
-      linear: whether it has linear attention.
+      kind: of the layer, by `DecoderConfig.kind`.
     """
-    if linear:
+    if kind == LINEAR:
       return self.linear
+    if self.apart:
+      view = {FULL: self.full, WINDOW: self.windowed}[kind]
+      assert view is not None, "there are layers of both kinds"
+      return view
     if self.windowed is None or self.full is None:
       view = self.full or self.windowed
       assert view is not None, "a decoder has layers"
@@ -90,23 +97,26 @@ def list_windows(config: DecoderConfig) -> list[int | None]:
 
 def make_views(
   config: DecoderConfig,
-  rotation: Callable[[Rope], tuple[Any, Any]],
+  rotation: Callable[[Rope, int], tuple[Any, Any]],
   see: Callable[[int | None], Any],
 ) -> Views:
   """Makes the views of the kinds of layers that a decoder has.
 
   Args:
     config: of the decoder.
-    rotation: cosine and sine of a rotary embedding.
+    rotation: cosine and sine of a rotary embedding, for heads of so many channels.
     see: for a window, or None for all tokens, what `View.seen` holds.
   """
   is_full = list_full_layers(config)
 
-  def make(rope: Rope, window: int | None) -> View:
-    return View(*rotation(rope), see(window))
+  def make(rope: Rope, kind: str, window: int | None) -> View:
+    return View(*rotation(rope, config.of_kind(kind).head_dim), see(window))
 
   return Views(
-    make(config.rope, None) if is_full.any() else None,
-    None if is_full.all() else make(config.window_rope or config.rope, config.window),
+    make(config.rope, FULL, None) if is_full.any() else None,
+    None
+    if is_full.all()
+    else make(config.window_rope or config.rope, WINDOW, config.window),
     is_full,
+    apart=config.full is not None,
   )

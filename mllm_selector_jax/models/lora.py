@@ -97,10 +97,11 @@ def apply_layers(
 
   Args:
     block: has the layers.
-    name: one of `SHARED`.
+    name: one of `SHARED`, layers of which the block may lack.
     inputs: of all of them.
   """
-  outputs = [getattr(block, layer)(inputs) for layer in SHARED[name]]
+  layers = [layer for layer in SHARED[name] if hasattr(block, layer)]
+  outputs = [getattr(block, layer)(inputs) for layer in layers]
   if not hasattr(block, name):
     return outputs
   changes = getattr(block, name)(inputs)

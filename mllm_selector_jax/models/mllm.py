@@ -99,13 +99,16 @@ class Embedded(NamedTuple):
 
 
 def number_images(
-  config: MllmConfig, patches: Int[Array, "B L"]
+  config: MllmConfig,
+  patches: Int[Array, "B L"],
+  places: Int[Array, "W M 5"] | None = None,
 ) -> Int[jax.Array, "B L"] | None:
   """The number of the image that a token is of, counted in its row from 1; 0 for text.
 
   Args:
-    config: the model, an image of which is one tile.
-    patches: see `embed`. An image begins with the first feature of its tile.
+    config: the model.
+    patches: see `embed`. An image begins with the first feature of its first tile.
+    places: of tiles; see `types.Batch`. None: an image is one tile.
 
   Returns:
     None where tokens of an image see no later ones (`MllmConfig.both_ways`).
@@ -114,6 +117,11 @@ def number_images(
     return None
   seen = patches >= 0
   begins = seen & (patches % config.patches == 0)
+  if places is not None and places.shape[1]:
+    first = (jnp.asarray(places)[..., 1:3] == 0).all(-1)
+    tiles = jnp.clip(patches // config.patches, 0).reshape(len(places), -1)
+    picked = jnp.take_along_axis(first, tiles, axis=1, mode="clip")
+    begins &= picked.reshape(patches.shape)
   return jnp.where(seen, jnp.cumsum(begins, axis=1, dtype=jnp.int32), 0)
 
 
@@ -164,7 +172,7 @@ def embed(
       added = jnp.stack([pick(part, 0) for part in further])
       added = sharding.constrain(added, (None, *axes))
     x = sharding.constrain(pick(features, x), axes)
-    return Embedded(x, added, number_images(config, patches))
+    return Embedded(x, added, number_images(config, patches, places))
 
 
 def _see(

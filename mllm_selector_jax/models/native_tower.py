@@ -1,6 +1,6 @@
 """Towers of native resolution: the patches of images in their own sizes, in a row.
 
-Those of Qwen-VL, Pixtral and GLM-4.1V. An image is cut into tiles, squares of as many
+Those of Qwen-VL, Pixtral, GLM-4.1V and Gemma 4. An image is cut into tiles, squares of as many
 patches as are merged into one feature. All tiles of a shard lie one after the other, so
 do their patches, row by row in each. A patch sees those of its image, or of its
 window of the image.
@@ -16,8 +16,8 @@ from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention, stack
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.lora import find_adapter
+from mllm_selector_jax.models.normed_block import NormedBlock
 from mllm_selector_jax.models.norms import make_norm
-from mllm_selector_jax.models.rope import PATCH_THETA
 from mllm_selector_jax.models.rotation import rotate
 from mllm_selector_jax.models.vision import VisionBlock, cut_patches, normalise_pixels
 from mllm_selector_jax.models.vision_config import VisionConfig
@@ -76,28 +76,43 @@ def find_layouts(places: PatchPlaces, vision: VisionConfig) -> list[attention.La
 
 
 def find_rotation(
-  places: PatchPlaces, head_dim: int, dtype=jnp.float32, alternating: bool = False
+  places: PatchPlaces, vision: VisionConfig, dtype=jnp.float32
 ) -> tuple[Float[Array, "W N 1 h"], Float[Array, "W N 1 h"]]:
   """Cosine and sine of the patches' angles, h = head_dim / 2.
 
-  The first half of them turns with the row, the second with the column.
+  The first half of them turns with the row, the second with the column; or the other
+  way round where these are the halves of a head (`VisionConfig.halves`).
 
   Args:
     places: of the patches.
-    head_dim: channels of a head.
+    vision: of the tower.
     dtype: of the angles.
-    alternating: whether columns have the wavelengths that lie between those of rows;
-      otherwise both have the same.
   """
-  waves = PATCH_THETA ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
-  of_rows, of_columns = waves[::2], waves[1::2] if alternating else waves[::2]
-  axes = ((places.rows, of_rows), (places.columns, of_columns))
+  width = vision.head_dim
+  waves = vision.theta ** -(np.arange(0, width, 2, dtype=np.float64) / width)
+  of_rows, of_columns = waves[::2], waves[1::2] if vision.alternating else waves[::2]
+  axes = [(places.rows, of_rows), (places.columns, of_columns)]
+  if vision.halves:
+    axes.reverse()
   turns = [
     axis.astype(dtype)[..., None] * jnp.asarray(own, dtype)[None, None]
     for axis, own in axes
   ]
   angles = jnp.concatenate(turns, axis=-1)
   return jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
+
+
+def turn(
+  x: Float[Array, "W N H d"],
+  cos: Float[Array, "W N 1 h"],
+  sin: Float[Array, "W N 1 h"],
+  halves: bool,
+) -> Float[jax.Array, "W N H d"]:
+  """Queries or keys, turned by the angles of `find_rotation`."""
+  if not halves:
+    return rotate(x, cos, sin)
+  cut = zip(*(jnp.split(jnp.asarray(y), 2, -1) for y in (x, cos, sin)), strict=True)
+  return jnp.concatenate([rotate(*half) for half in cut], axis=-1)
 
 
 def _find_near(
@@ -185,6 +200,15 @@ class NativeTower(nnx.Module):
         jnp.zeros((vision.position_side**2, vision.width))
       )
 
+    if vision.position_table:
+      self.position_table = nnx.Param(
+        jnp.zeros((2, vision.position_table, vision.width))
+      )
+    if vision.standardized:
+      self.standard_bias = nnx.Param(jnp.zeros(vision.width))
+      self.standard_scale = nnx.Param(jnp.ones(vision.width))
+    block = NormedBlock if vision.post_norms else VisionBlock
+
     def norm():
       return make_norm(vision.norm, vision.width, vision.epsilon, dtype, rngs)
 
@@ -193,7 +217,7 @@ class NativeTower(nnx.Module):
     if vision.post_norm:
       self.post_norm = norm()
     self.layers = stack.make_layers(
-      lambda rngs: VisionBlock(vision, lora, dtype, rngs), vision.layers, rngs
+      lambda rngs: block(vision, lora, dtype, rngs), vision.layers, rngs
     )
 
   def __call__(
@@ -224,7 +248,11 @@ class NativeTower(nnx.Module):
       side, bicubic = vision.position_side, vision.bicubic
       table = self.position_embedding[...]
       x = x + interpolate_positions(table, where, side, bicubic).astype(dtype)
-    cos, sin = find_rotation(where, vision.head_dim, wide, vision.alternating)
+    if vision.position_table:
+      of_columns, of_rows = self.position_table[...]
+      for table, place in ((of_columns, where.columns), (of_rows, where.rows)):
+        x = x + jnp.take(table, place, axis=0, mode="clip").astype(dtype)
+    cos, sin = find_rotation(where, vision, wide)
     crossed = np.zeros(vision.layers, bool)
     crossed[list(vision.global_layers)] = True
     attend_image, *attend_windows = (
@@ -234,7 +262,7 @@ class NativeTower(nnx.Module):
 
     def call(layer, x, number):
       def attend(query, key, value):
-        turned = rotate(query, cos, sin), rotate(key, cos, sin), value
+        turned = (*(turn(y, cos, sin, vision.halves) for y in (query, key)), value)
         if not attend_windows:
           return attend_image(*turned)
         # Layers of one kind run in one loop; each runs one of the two.
@@ -246,4 +274,17 @@ class NativeTower(nnx.Module):
 
     kept = [state - 1 for state in config.deepstack]
     x, states = stack.run_numbered(self.layers, x, call, kept, remat=config.remat)
+    if vision.standardized is not None:
+      x = self._standardize(x.astype(wide)).astype(dtype)
     return self.post_norm(x) if config.feature_norm else x, states
+
+  def _standardize(self, x: Float[jax.Array, "W N C"]) -> Float[jax.Array, "W N C"]:
+    """Features as their mean is projected, by constants that are never trained."""
+    x = x * self.config.vision.width**0.5
+    if not self.config.vision.standardized:
+      return x
+    bias, scale = (
+      jax.lax.stop_gradient(part[...]).astype(x.dtype)[None, None]
+      for part in (self.standard_bias, self.standard_scale)
+    )
+    return (x - bias) * scale

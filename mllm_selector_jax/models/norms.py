@@ -47,11 +47,17 @@ def _make_offset_norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.
   return OffsetRMSNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
 
+def _make_bare_norm(width: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.Module:
+  kind = {"epsilon": epsilon, "dtype": dtype, "use_scale": False, "rngs": rngs}
+  return nnx.RMSNorm(width, **kind)
+
+
 # By the names of `config_checks.NORMS`.
 _NORMS: dict[str, Callable[..., nnx.Module]] = {
   "layer_norm": _make_layer_norm,
   "rms_norm": _make_rms_norm,
   "offset_rms_norm": _make_offset_norm,
+  "bare_rms_norm": _make_bare_norm,
 }
 
 

@@ -10,7 +10,15 @@ from mllm_selector_jax.types import InputError
 
 # Base of the wavelengths of patches, in all towers of native resolution.
 PATCH_THETA = 10000.0
-KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+KINDS = (
+  "default",
+  "linear",
+  "dynamic",
+  "llama3",
+  "yarn",
+  "longrope",
+  "proportional",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +31,8 @@ class Rope:
       up to the longest row that the model was made for, and is not run on longer
       ones (InternVL3); "llama3" slows the
       long waves only (Llama 3.1); "yarn" blends both and scales (YaRN); "longrope"
-      slows each wave by its own of `factors` and scales (Phi-3).
+      slows each wave by its own of `factors` and scales (Phi-3); "proportional" pairs
+      all channels, of which those beyond `share` stand still (Gemma 4).
     factor: by how much the context was stretched.
     original: the context before that, in tokens ("llama3", "yarn", "longrope").
     low, high: "llama3": waves longer than original / low are slowed by `factor`,
@@ -91,6 +100,8 @@ class Rope:
     Raises:
       InputError: they make no pairs.
     """
+    if self.kind == "proportional":
+      return head_dim
     turned = int(head_dim * self.share)
     if turned < 2 or turned % 2:
       raise InputError(
@@ -105,6 +116,9 @@ class Rope:
     plain = self.theta ** -(np.arange(0, turned, 2, dtype=np.float64) / turned)
     if self.kind == "linear":
       return plain / self.factor
+    if self.kind == "proportional":
+      moving = np.arange(len(plain)) < int(self.share * head_dim // 2)
+      return np.where(moving, plain / self.factor, 0.0)
     if self.kind == "llama3":
       # Turns within the original context: 1 at the wave as long as it.
       turns = self.original * plain / (2 * math.pi)

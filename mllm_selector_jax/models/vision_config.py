@@ -3,6 +3,7 @@
 import dataclasses
 
 from mllm_selector_jax.models.config_checks import NORMS, check_activation, check_heads
+from mllm_selector_jax.models.rope import PATCH_THETA
 from mllm_selector_jax.types import InputError
 
 
@@ -34,6 +35,18 @@ class VisionConfig:
     bias: whether attention's output and the MLP have biases; Pixtral's and GLM-4.1V's
       have none.
     alternating: whether rows and columns take turns at the wavelengths (Pixtral).
+    theta: base of the wavelengths.
+    halves: whether the first half of a head's channels turns with the column, and the
+      second with the row, each in pairs of its own (Gemma 4); otherwise the first half
+      of all pairs turns with the row.
+    post_norms: whether norms follow attention and MLP, too, and queries, keys and
+      values pass norms a head, scores then being left undivided (Gemma 4).
+    patch_linear: whether the patch embedding is a linear layer in transformers, and no
+      convolution (Gemma 4).
+    position_table: rows of two tables of learned positions, one by which a patch's
+      column is looked up and one for its row (Gemma 4); 0 for none.
+    standardized: whether features are multiplied by the root of the width, and then
+      standardised by constants (some of Gemma 4); None: neither.
     frames: frames of a video that a patch reaches over; a still image is all of them.
     position_side: side of the square table of learned positions, which is interpolated
       to the patches of an image; 0 for none (Qwen3-VL, GLM-4.1V).
@@ -68,6 +81,12 @@ class VisionConfig:
   gated: bool = False
   bias: bool = True
   alternating: bool = False
+  theta: float = PATCH_THETA
+  halves: bool = False
+  post_norms: bool = False
+  patch_linear: bool = False
+  position_table: int = 0
+  standardized: bool | None = None
   frames: int = 1
   position_side: int = 0
   bicubic: bool = False

@@ -33,12 +33,14 @@ def make_score_step(
     "embedding" [W, A, E].
   """
   matrix = signals.projection(config.decoder.width, seed) if whole else None
+  cap = config.decoder.logit_cap
 
   def measure(logits, targets, hidden):
     if not whole:
       return token_signals.token_losses(logits, targets, hidden)
     plugged_values = token_signals.plugged_signals(plugged, logits, targets, hidden)
-    return token_signals.token_signals(logits, targets, hidden) | plugged_values
+    own = token_signals.token_signals(logits, targets, hidden, cap)
+    return own | plugged_values
 
   def step(params: Params, batch: Batch):
     positions, supervised = batch.predict, batch.predict.shape[1]
@@ -46,7 +48,8 @@ def make_score_step(
       positions = jnp.concatenate([positions, batch.answers], axis=1)
     states = mllm.hidden_states(config, params, batch, positions)
     states, embedding = states[:, :supervised], states[:, supervised:]
-    out = losses.map_logits(measure, states, mllm.head(config, params), batch.targets)
+    head = mllm.head(config, params)
+    out = losses.map_logits(measure, states, head, batch.targets, cap=cap)
     if not whole:
       return out
     embedding = embedding.astype(jnp.float32)

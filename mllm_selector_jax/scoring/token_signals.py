@@ -12,16 +12,26 @@ from mllm_selector_jax.types import InputError
 
 
 def token_signals(
-  logits: Float[Array, "n V"], targets: Int[Array, " n"], hidden: Float[Array, "n D"]
+  logits: Float[Array, "n V"],
+  targets: Int[Array, " n"],
+  hidden: Float[Array, "n D"],
+  cap: float | None = None,
 ) -> dict[str, Float[Array, " n"]]:
   """Compute the signals of each supervised token, in float32.
+
+  Args:
+    logits: Of each token, below the cap if there is one.
+    targets: The tokens.
+    hidden: What the head multiplied.
+    cap: The bound of `losses.cap_logits`.
 
   Returns:
     Signals by name. "loss": cross-entropy in nats. "correct": 1 if the most likely
     token is the target, otherwise 0. "entropy": entropy of the predicted distribution
     in nats. "el2n": L2 norm of the softmax minus the one-hot target (Paul et al. 2021,
     arXiv:2107.07075). "grand": norm of the gradient of the token's loss in the head's
-    weights, which is |hidden| times el2n (GraNd of the same paper, last layer).
+    weights, which is |hidden| times el2n (GraNd of the same paper, last layer); of
+    capped logits the difference is first multiplied by the slope of the cap.
   """
   logits = logits.astype(jnp.float32)
   log_probs = jax.nn.log_softmax(logits, axis=-1)
@@ -30,13 +40,20 @@ def token_signals(
   # |p - onehot|^2 = |p|^2 - p_y^2 + (1 - p_y)^2, without a one-hot matrix.
   others_squared = jnp.maximum((probs**2).sum(-1) - picked**2, 0.0)
   el2n = jnp.sqrt(others_squared + (1.0 - picked) ** 2)
+  slope = el2n
+  if cap is not None:
+    slopes = 1.0 - (logits / cap) ** 2
+    at_target = jnp.take_along_axis(slopes, targets[:, None], axis=-1)[:, 0]
+    total = ((probs * slopes) ** 2).sum(-1)
+    others_squared = jnp.maximum(total - (picked * at_target) ** 2, 0.0)
+    slope = jnp.sqrt(others_squared + ((1.0 - picked) * at_target) ** 2)
   norm = jnp.linalg.norm(hidden.astype(jnp.float32), axis=-1)
   return {
     "loss": losses.token_loss(logits, targets),
     "correct": (logits.argmax(-1) == targets).astype(jnp.float32),
     "entropy": -(probs * log_probs).sum(-1),
     "el2n": el2n,
-    "grand": norm * el2n,
+    "grand": norm * slope,
   }
 
 

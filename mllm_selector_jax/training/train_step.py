@@ -60,7 +60,7 @@ def _supervised(batch: Batch) -> jax.Array:
 def _loss_sum(config: MllmConfig, params: Params, batch: Batch) -> jax.Array:
   states = mllm.hidden_states(config, params, batch, batch.predict)
   token_losses = losses.supervised_losses(
-    states, mllm.head(config, params), batch.targets
+    states, mllm.head(config, params), batch.targets, config.decoder.logit_cap
   )
   return (token_losses * batch.weights).sum()
 

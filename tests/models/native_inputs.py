@@ -74,6 +74,28 @@ def make_native_inputs(
   }
 
 
+def make_placed_inputs(
+  config: MllmConfig, images: Sequence[tuple[Grid, np.ndarray]]
+) -> dict[str, Any]:
+  """`pixel_values` and `image_position_ids` of images, as Gemma 4's processor does."""
+  side = config.vision.patch_size
+  most = max(len(cut) for _, cut in images) * config.vision.grid**2
+  values, places = [], []
+  for (rows, columns), cut in images:
+    whole = cut.reshape(rows, columns, *cut.shape[1:]).swapaxes(1, 2)
+    height, width = (n * config.vision.grid for n in (rows, columns))
+    patches = whole.reshape(height, side, width, side, 3).swapaxes(1, 2) / 255.0
+    patches = patches.reshape(height * width, -1).astype(np.float32)
+    row, column = np.divmod(np.arange(height * width), width)
+    room = ((0, most - len(patches)), (0, 0))
+    values.append(np.pad(patches, room))
+    places.append(np.pad(np.stack([column, row], -1), room, constant_values=-1))
+  return {
+    "pixel_values": torch.tensor(np.stack(values)),
+    "image_position_ids": torch.tensor(np.stack(places)),
+  }
+
+
 Drawn = tuple[Sample, tuple[np.ndarray, ...]]  # with the tiles of each image
 
 

@@ -14,7 +14,7 @@ from mllm_selector_jax.models import huggingface
 from tests.models import tiny_qwen
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
-IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>", "[IMG]", "<image_soft_token>")
+IMAGE_TOKENS = ("<image>", "<IMG_CONTEXT>", "[IMG]", "<image_soft_token>", "<|image|>")
 SENTENCES = (
   "A chat between a curious user and an artificial intelligence assistant. The"
   " assistant gives helpful, detailed, and polite answers to the user's questions.",
@@ -160,6 +160,42 @@ FAMILIES = {
     },
   ),
 }
+SOFT_TOKENS = 70  # of an image of Gemma 4, the fewest that its processor allows
+FAMILIES["gemma4"] = Family(
+  transformers.Gemma4Config,
+  {"image_token_id": 4, "boi_token_id": 5, "eoi_token_id": 6, "audio_config": None},
+  "gemma4_vision",
+  "<|image|>",
+  ("<|image>", "<image|>"),
+  {
+    "decoder": "gemma4_text",
+    "num_hidden_layers": 3,
+    "head_dim": 8,
+    "global_head_dim": 12,
+    "num_global_key_value_heads": 1,
+    "attention_k_eq_v": True,
+    "hidden_size_per_layer_input": 0,
+    "final_logit_softcapping": 3.0,
+    "vision_hidden_size": 16,
+    "vision_num_key_value_heads": 2,
+    "vision_head_dim": 8,
+    "vision_intermediate_size": 20,
+    "vision_patch_size": 2,
+    "vision_position_embedding_size": 256,
+    "vision_standardize": True,
+    "use_bidirectional_attention": "vision",
+    "sliding_window": 30,  # fewer than an image's tokens
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+    "rope_parameters": {
+      "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+      "full_attention": {
+        "rope_type": "proportional",
+        "partial_rotary_factor": 0.5,
+        "rope_theta": 1e6,
+      },
+    },
+  },
+)
 MARKED = ("idefics3", "smolvlm")  # whose tiles have marks
 
 
@@ -209,7 +245,7 @@ def make_hf_config(**overrides: Any) -> transformers.LlavaConfig:
   places -= llava["vision_feature_select_strategy"] == "default"
   if family.config in (transformers.VipLlavaConfig, transformers.Mistral3Config):
     del llava["vision_feature_select_strategy"]  # they have no such field
-  if family.config.model_type in (*MARKED, "gemma3"):
+  if family.config.model_type in (*MARKED, "gemma3", "gemma4"):
     llava = {**family.fields, **given}
   if "image_seq_length" in family.config.__dataclass_fields__:
     merged = round(1 / llava.get("downsample_ratio", 1)) ** 2
@@ -269,6 +305,11 @@ def make_family_processor(hf_config: Any) -> Any:
     }
     return kinds[hf_config.model_type](
       size={"longest_edge": 2 * side}, max_image_size={"longest_edge": side}
+    )
+  if hf_config.model_type == "gemma4":
+    patch = hf_config.vision_config.patch_size
+    return models.gemma4.Gemma4ImageProcessorPil(
+      patch_size=patch, max_soft_tokens=SOFT_TOKENS
     )
   if hf_config.model_type == "gemma3":
     return models.gemma3.Gemma3ImageProcessorPil(size=square)

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
+from transformers.models.gemma4.image_processing_pil_gemma4 import (
+  get_aspect_ratio_preserving_size,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from mllm_selector_jax.data.images.image_forms import BaseImages
@@ -16,7 +19,7 @@ from mllm_selector_jax.data.tokens.conversation import Encoder, Size
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.config import MllmConfig
 from tests.models import tiny, tiny_qwen
-from tests.models.native_inputs import make_native_inputs
+from tests.models.native_inputs import make_native_inputs, make_placed_inputs
 
 # Families that cut an image into tiles; overrides of `tiny.make_base`.
 TILED = {
@@ -48,6 +51,7 @@ NATIVE = {
     "rope_parameters": tiny_qwen.rope(1, 1, 0, partial_rotary_factor=0.5),
   },
   "qwen3_vl_moe": {"family": "qwen3_vl_moe"},
+  "gemma4": {"family": "gemma4", "tie_word_embeddings": True},
   "pixtral": {"family": "pixtral", "decoder": "mistral"},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},
 }
@@ -142,6 +146,12 @@ def find_grid(config: MllmConfig, size: Size) -> tuple[int, int]:
   """Rows and columns of the tiles of an image, by transformers' own rule."""
   width, height = size
   side = config.vision.image_size
+  if config.names == "gemma4":
+    patch, pool = config.vision.patch_size, config.merge
+    found = get_aspect_ratio_preserving_size(
+      height, width, patch, tiny.SOFT_TOKENS * pool**2, pool
+    )
+    return found[0] // side, found[1] // side
   rows, columns = smart_resize(height, width, side, *tiny_qwen.PIXELS)
   return rows // side, columns // side
 
@@ -167,9 +177,10 @@ def make_inputs(
   if config.vision.native and not config.vision.alternating:
     assert tokens is not None, "positions follow from images and text"
     grids = [find_grid(config, size) for size in sizes]
+    make = make_placed_inputs if config.names == "gemma4" else make_native_inputs
     return {
       "mm_token_type_ids": torch.tensor(tokens[None] == config.image_token).int(),
-      **make_native_inputs(config, list(zip(grids, tiles, strict=True))),
+      **make(config, list(zip(grids, tiles, strict=True))),
     }
   mean, deviation = map(np.array, (config.image_mean, config.image_std))
   scaled = [

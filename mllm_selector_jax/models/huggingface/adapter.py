@@ -26,6 +26,7 @@ PROJECTORS = {
   "qwen3_5": ("visual.merger",),
   "glm4v": ("visual.merger", "visual.downsample"),
   "idefics3": ("connector",),
+  "gemma4": ("embed_vision",),
 }
 PREFIX = "base_model.model.model."  # of a model that peft has wrapped
 

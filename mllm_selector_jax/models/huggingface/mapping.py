@@ -136,7 +136,7 @@ class Stored(NamedTuple):
 
 def _find_convolution(config: MllmConfig, path: str) -> tuple[int, int] | None:
   """Frames and side of a kernel that is a convolution in transformers."""
-  if path == "vision/patch_embedding/kernel":
+  if path == "vision/patch_embedding/kernel" and not config.vision.patch_linear:
     return config.vision.frames, config.vision.patch_size
   if path == "projector/first/kernel" and config.projector_gated:
     return 1, config.merge

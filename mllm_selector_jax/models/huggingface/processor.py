@@ -12,6 +12,10 @@ from mllm_selector_jax.models.huggingface.anyres_images import (
   read_onevision_options,
 )
 from mllm_selector_jax.models.huggingface.custom_code import name_custom_code
+from mllm_selector_jax.models.huggingface.gemma4_images import (
+  describe_gemma4_options,
+  read_gemma4_options,
+)
 from mllm_selector_jax.models.huggingface.idefics3_images import (
   describe_idefics3_options,
   describe_smolvlm_options,
@@ -103,6 +107,7 @@ READERS: dict[str, tuple[str, _Read]] = {
   "idefics3": ("Idefics3ImageProcessor", read_idefics3_options),
   "smolvlm": ("SmolVLMImageProcessor", read_idefics3_options),
   "gemma3": ("Gemma3ImageProcessor", read_stretched_options),
+  "gemma4": ("Gemma4ImageProcessor", read_gemma4_options),
 }
 # Image processors that do as another one does.
 _SAME = {"Glm46VImageProcessor": "Glm4vImageProcessor"}
@@ -117,6 +122,7 @@ DESCRIBERS: dict[str, Callable[[ImageOptions], dict[str, Any]]] = {
   "idefics3": describe_idefics3_options,
   "smolvlm": describe_smolvlm_options,
   "stretched": describe_stretched_options,
+  "gemma4": describe_gemma4_options,
 }
 
 

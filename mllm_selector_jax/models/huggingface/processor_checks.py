@@ -74,16 +74,24 @@ def mean_colour(mean: Channels) -> tuple[int, int, int]:
   return red, green, blue
 
 
-def find_value_problems(processor: Any) -> list[str]:
-  """What cannot be done of how an image processor makes numbers of pixels."""
+def find_value_problems(processor: Any, normalises: bool = True) -> list[str]:
+  """What cannot be done of how an image processor makes numbers of pixels.
+
+  Args:
+    processor: the image processor.
+    normalises: whether one of its kind standardises them; others must not.
+  """
   problems = []
-  for name in ("do_resize", "do_rescale", "do_normalize"):
-    if not getattr(processor, name, False):
-      problems.append(f"{name} is off")
+  wanted = {"do_resize": True, "do_rescale": True, "do_normalize": normalises}
+  for name, on in wanted.items():
+    if bool(getattr(processor, name, False)) != on:
+      problems.append(f"{name} is {'off' if on else 'on'}")
   factor = getattr(processor, "rescale_factor", None)
   if factor is None or abs(factor * 255 - 1) > 1e-6:
     problems.append(f"rescale_factor is {factor}, not 1/255")
   mean, std = tuple(processor.image_mean or ()), tuple(processor.image_std or ())
+  if not normalises:
+    return problems
   if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
     problems.append(f"image_mean {mean} and image_std {std} are not of three channels")
   return problems

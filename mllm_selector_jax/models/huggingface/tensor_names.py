@@ -85,6 +85,13 @@ DECODERS: dict[str, DecoderNames] = {
   ),
 }
 
+DECODERS["gemma4"] = DecoderNames(
+  {
+    **DECODERS["gemma3"].names,
+    "decoder/layers/layer_scale": DECODER + "layers.*.layer_scalar",
+  }
+)
+
 _LINEAR = DECODER + "layers.*.linear_attn."
 DECODERS["qwen3_5"] = DecoderNames(
   {
@@ -147,6 +154,7 @@ MODELS: dict[str, dict[str, str]] = {
     "projector/first/kernel": _PROJECTOR + "mm_input_projection_weight",
   },
 }
+MODELS["gemma4"] = {**NAMES, "projector/first": "embed_vision.embedding_projection"}
 # By `MllmConfig.names`: the decoder among the modules of a model in transformers 5.
 _DECODER_MODULES = {"idefics3": "text_model"}
 _HEAD = (r"^language_model\.lm_head\.", "lm_head.")
@@ -162,6 +170,11 @@ PUBLISHED: dict[str, tuple[tuple[str, str], ...]] = {
   "qwen3_vl": _VISUAL_MODEL,
   "glm4v": _VISUAL_MODEL,
   "qwen3_5": _VISUAL_MODEL,
+  "gemma4": (
+    (r"^language_model\.model\.", f"{_WHOLE}language_model."),
+    (r"^(?=(vision_tower|embed_vision)\.)", _WHOLE),
+    _HEAD,
+  ),
   "idefics3": (
     (r"^language_model\.model\.", f"{_WHOLE}text_model."),
     (r"^vision_tower\.|^(?=connector\.)", _WHOLE),
@@ -179,7 +192,7 @@ RENAMES = (
   (r"^model\.(language|text)_model\.", DECODER),
   (r"^model\.(vision_tower|multi_modal_projector)\.(?!vision_tower)", r"\1."),
   (r"^model\.image_newline$", "image_newline"),
-  (r"^model\.connector\.", "connector."),
+  (r"^model\.(connector|embed_vision)\.", r"\1."),
   (r"^(model\.)?mm_projector\.0\.", "multi_modal_projector.linear_1."),
   (r"^(model\.)?mm_projector\.2\.", "multi_modal_projector.linear_2."),
   (r"^model\.vision_tower\.vision_tower\.", "vision_tower."),

@@ -219,6 +219,29 @@ GLM4V.names.update(
   }
 )
 
+_GEMMA4 = "vision_tower.encoder.layers.*."
+GEMMA4 = Tower(
+  names={
+    "vision/patch_embedding": "vision_tower.patch_embedder.input_proj",
+    "vision/position_table": "vision_tower.patch_embedder.position_embedding_table",
+    "vision/standard_bias": "vision_tower.std_bias",
+    "vision/standard_scale": "vision_tower.std_scale",
+    "vision/layers/attention_norm": _GEMMA4 + "input_layernorm",
+    "vision/layers/query": _GEMMA4 + "self_attn.q_proj.linear",
+    "vision/layers/key": _GEMMA4 + "self_attn.k_proj.linear",
+    "vision/layers/value": _GEMMA4 + "self_attn.v_proj.linear",
+    "vision/layers/query_norm": _GEMMA4 + "self_attn.q_norm",
+    "vision/layers/key_norm": _GEMMA4 + "self_attn.k_norm",
+    "vision/layers/out": _GEMMA4 + "self_attn.o_proj.linear",
+    "vision/layers/attention_post_norm": _GEMMA4 + "post_attention_layernorm",
+    "vision/layers/mlp_norm": _GEMMA4 + "pre_feedforward_layernorm",
+    "vision/layers/gate": _GEMMA4 + "mlp.gate_proj.linear",
+    "vision/layers/up": _GEMMA4 + "mlp.up_proj.linear",
+    "vision/layers/down": _GEMMA4 + "mlp.down_proj.linear",
+    "vision/layers/mlp_post_norm": _GEMMA4 + "post_feedforward_layernorm",
+  },
+)
+
 # By `VisionConfig.names`.
 TOWERS: dict[str, Tower] = {
   "clip": CLIP,
@@ -230,4 +253,5 @@ TOWERS: dict[str, Tower] = {
   "glm4v": GLM4V,
   "pixtral": PIXTRAL,
   "idefics3": IDEFICS3,
+  "gemma4": GEMMA4,
 }

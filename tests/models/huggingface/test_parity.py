@@ -49,8 +49,9 @@ def run(config, params, batch):
   logits = jnp.matmul(hidden, head.astype(hidden.dtype), precision="highest")
   with mllm.precision(config):
     states = mllm.hidden_states(config, params, batch, batch.predict)
-    found = losses.supervised_losses(states, head, batch.targets)
-  return logits, found
+    cap = config.decoder.logit_cap
+    found = losses.supervised_losses(states, head, batch.targets, cap)
+  return losses.cap_logits(logits, cap), found
 
 
 def supervise(batch, rows):

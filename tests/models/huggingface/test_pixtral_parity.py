@@ -231,7 +231,7 @@ def test_what_patches_see_of_one_another_depends_on_their_distance(alternating):
   def score(*places):
     rows = np.array([[[1, *place, 9, 9] for place in places]], np.int32)
     where = native_tower.PatchPlaces(rows, grid=1, window=0)
-    cos, sin = native_tower.find_rotation(where, 12, alternating=alternating)
+    cos, sin = native_tower.find_rotation(where, vision)
     turned = [
       rotate(x, cos[:, n : n + 1], sin[:, n : n + 1])
       for n, x in enumerate((jnp.asarray(query), jnp.asarray(key)))

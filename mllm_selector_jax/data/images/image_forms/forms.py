@@ -1,6 +1,7 @@
 """The forms by name: one line for each."""
 
 from mllm_selector_jax.data.images.image_forms.anyres_form import ANYRES
+from mllm_selector_jax.data.images.image_forms.gemma4_form import GEMMA4
 from mllm_selector_jax.data.images.image_forms.glm_form import GLM4V
 from mllm_selector_jax.data.images.image_forms.idefics3_form import IDEFICS3
 from mllm_selector_jax.data.images.image_forms.image_layout import ImageForm
@@ -20,4 +21,5 @@ FORMS: dict[str, ImageForm] = {
   "idefics3": IDEFICS3,
   "smolvlm": IDEFICS3,
   "stretched": STRETCHED,
+  "gemma4": GEMMA4,
 }

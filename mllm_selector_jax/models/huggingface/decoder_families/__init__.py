@@ -11,6 +11,9 @@ from mllm_selector_jax.models.decoder_config import DecoderConfig
 from mllm_selector_jax.models.huggingface.decoder_families.gemma3_decoder import (
   read_gemma3,
 )
+from mllm_selector_jax.models.huggingface.decoder_families.gemma4_decoder import (
+  read_gemma4,
+)
 from mllm_selector_jax.models.huggingface.decoder_families.glm_decoder import read_glm4
 from mllm_selector_jax.models.huggingface.decoder_families.granite_decoder import (
   read_granite,
@@ -40,6 +43,7 @@ DECODERS: dict[str, Callable[..., DecoderConfig]] = {
   "qwen3_5_text": read_qwen3_5,
   "ministral3": read_ministral3,
   "gemma3_text": read_gemma3,
+  "gemma4_text": read_gemma4,
   "phi3": read_phi3,
   "granite": read_granite,
   "glm4": read_glm4,

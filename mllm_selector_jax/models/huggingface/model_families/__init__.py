@@ -9,6 +9,7 @@ from typing import Any
 
 from mllm_selector_jax.models.huggingface.model_families import (
   gemma3_family,
+  gemma4_family,
   glm4v_family,
   glm46v_family,
   idefics3_family,
@@ -44,6 +45,7 @@ FAMILIES: dict[str, ModelFamily] = {
   "idefics3": idefics3_family.IDEFICS3,
   "smolvlm": idefics3_family.SMOLVLM,
   "gemma3": gemma3_family.FAMILY,
+  "gemma4": gemma4_family.FAMILY,
 }
 PIXTRAL = "pixtral"  # not a model_type of whole models
 
