@@ -85,7 +85,7 @@ def make_placed_inputs(
     whole = cut.reshape(rows, columns, *cut.shape[1:]).swapaxes(1, 2)
     height, width = (n * config.vision.grid for n in (rows, columns))
     patches = whole.reshape(height, side, width, side, 3).swapaxes(1, 2) / 255.0
-    patches = patches.reshape(height * width, -1).astype(np.float32)
+    patches = patches.reshape(height * width, -1)
     row, column = np.divmod(np.arange(height * width), width)
     room = ((0, most - len(patches)), (0, 0))
     values.append(np.pad(patches, room))

@@ -51,7 +51,16 @@ NATIVE = {
     "rope_parameters": tiny_qwen.rope(1, 1, 0, partial_rotary_factor=0.5),
   },
   "qwen3_vl_moe": {"family": "qwen3_vl_moe"},
-  "gemma4": {"family": "gemma4", "tie_word_embeddings": True},
+  # Scores that are not divided, and norms of small numbers, make rounding large.
+  "gemma4": {
+    "family": "gemma4",
+    "tie_word_embeddings": True,
+    "head_dim": 4,
+    "global_head_dim": 8,
+    "rms_norm_eps": 0.1,
+    "vision_num_hidden_layers": 1,
+    "vision_rms_norm_eps": 0.01,
+  },
   "pixtral": {"family": "pixtral", "decoder": "mistral"},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},
 }

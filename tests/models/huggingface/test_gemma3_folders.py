@@ -191,7 +191,7 @@ def test_a_mark_that_the_tokenizer_lacks_is_named(base):
 
 def test_an_adapter_of_the_projector_is_refused():
   config = packed.make_config(
-    pools=True, merge=2, select="full", vision_class_token=False
+    names="gemma3", pools=True, merge=2, select="full", vision_class_token=False
   )
   adapter = LoraConfig(2, 4.0, ("decoder", "projector"))
   with pytest.raises(InputError, match=r"lora.modules names projector.*Leave it out"):

@@ -8,6 +8,7 @@ from mllm_selector_jax.models.huggingface.decoder_families.decoder_fields import
   read_layer_types,
   read_rope_fields,
 )
+from mllm_selector_jax.models.huggingface.field_checks import require
 from mllm_selector_jax.types import InputError
 
 # Fields that must be off, with what they stand for.
@@ -19,6 +20,25 @@ _ABSENT = {
   "num_kv_shared_layers": "the last layers read the keys and values of earlier ones"
   " (E2B, E4B)",
 }
+
+
+def _find_kinds(config: Any) -> tuple[Any, Any]:
+  """The configs of layers with a window and of those without."""
+  try:
+    near, wide = (
+      config.per_layer_config[f"{kind}_attention"] for kind in ("sliding", "full")
+    )
+  except ValueError as error:
+    raise InputError(
+      f"text_config.per_layer_config differs between layers of one kind: {error}"
+    ) from error
+  require(
+    "text_config.per_layer_config: full_attention",
+    wide,
+    intermediate_size=near.intermediate_size,
+    num_attention_heads=near.num_attention_heads,
+  )
+  return near, wide
 
 
 def read_gemma4(config: Any, **fields: Any) -> DecoderConfig:
@@ -46,9 +66,7 @@ def read_gemma4(config: Any, **fields: Any) -> DecoderConfig:
     kind: read_rope_fields(dict(rope), longest)
     for kind, rope in config.rope_parameters.items()
   }
-  near, wide = (
-    config.per_layer_config[f"{kind}_attention"] for kind in ("sliding", "full")
-  )
+  near, wide = _find_kinds(config)
   return read_decoder_fields(
     near,
     full=FullConfig(

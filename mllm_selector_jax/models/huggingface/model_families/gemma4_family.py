@@ -103,19 +103,12 @@ def _describe_config(value: dict[str, Any]) -> dict[str, Any]:
   text = value["text_config"]
   for name in _OLDER:
     text.pop(name, None)
-  own = text.pop("per_layer_config")
-  wide = next(
-    own[key]
-    for number, kind in enumerate(text["layer_types"])
-    if kind == "full_attention" and (key := _find(own, number)) is not None
-  )
-  text["global_head_dim"] = wide["head_dim"]
-  text["num_global_key_value_heads"] = wide.get("num_key_value_heads")
+  layers = text.pop("per_layer_config", None) or {}
+  number = text["layer_types"].index("full_attention")
+  own = layers.get(number) or layers.get(str(number)) or {}
+  text["global_head_dim"] = own.get("head_dim", text["head_dim"])
+  text["num_global_key_value_heads"] = own.get("num_key_value_heads")
   return value
-
-
-def _find(own: dict[Any, Any], number: int) -> Any:
-  return next((key for key in (number, str(number)) if key in own), None)
 
 
 def _describe_processor(config: Any, image_token: str, features: int) -> dict[str, Any]:
