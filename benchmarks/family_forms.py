@@ -91,6 +91,12 @@ _WIDE_VIT = {
   "vision_norm_type": "rms_norm",
   "vision_use_qk_norm": True,
 }
+_GEMMA4_EXPERTS = {
+  "hidden_size_per_layer_input": 0,
+  "enable_moe_block": True,
+  "num_experts": 128,
+  "top_k_experts": 8,
+}
 FORMS = (
   Form("llava-hf/llava-1.5-7b-hf", **_parts("llama", CLIP)),
   Form("liuhaotian/llava-v1.5-7b", **_parts("llama", CLIP, form="original")),
@@ -142,6 +148,7 @@ FORMS = (
   Form("HuggingFaceTB/SmolVLM2-2.2B-Instruct", **_whole("smolvlm")),
   Form("HuggingFaceM4/Idefics3-8B-Llama3", **_whole("idefics3", rope_theta=5e5)),
   Form("google/gemma-3-4b-it", **_whole("gemma3", tie_word_embeddings=True)),
+  Form("google/gemma-4-31B-it", **_whole("gemma4", tie_word_embeddings=True)),
   Form(
     "assembled: Vicuna and CLIP",
     **_parts("llama", CLIP, form="assembled", tokenizer="model"),
@@ -164,7 +171,14 @@ FORMS = (
   Form("zai-org/GLM-4.5V", **_described("glm4v_moe")),
   Form("google/paligemma2-3b-mix-448", **_described("paligemma")),
   Form("google/gemma-3n-E4B-it", **_described("gemma3n")),
-  Form("google/gemma-4-31B-it", **_described("gemma4")),
+  Form(
+    "google/gemma-4-E4B-it", **_described("gemma4", vision_config={}, audio_config={})
+  ),
+  Form(
+    "google/gemma-4-26B-A4B-it",
+    **_described("gemma4", vision_config={}, text_config=_GEMMA4_EXPERTS),
+  ),
+  Form("google/gemma-4-12B-it", **_described("gemma4_unified")),
   Form("meta-llama/Llama-3.2-11B-Vision-Instruct", **_described("mllama")),
   Form("meta-llama/Llama-4-Scout-17B-16E-Instruct", **_described("llama4")),
   Form("HuggingFaceM4/idefics2-8b", **_described("idefics2")),

@@ -4,7 +4,7 @@ import json
 
 import transformers
 
-from tests import gemma3_files, idefics3_files, pixtral_files
+from tests import gemma3_files, gemma4_files, idefics3_files, pixtral_files
 from tests.data.test_glm_chats import Glm4vProcessor, Glm46VProcessor
 from tests.data.test_native_chats import PROCESSORS as NATIVE_PROCESSORS
 from tests.data.test_several_images import make_messages
@@ -32,6 +32,7 @@ FAMILIES = {
   "idefics3": ("llama", "auto"),
   "smolvlm": ("llama", "auto"),
   "gemma3": ("gemma3_text", "auto"),
+  "gemma4": ("gemma4_text", "auto"),
 }
 PROCESSORS = {
   "llava": transformers.LlavaProcessor,
@@ -47,6 +48,16 @@ PROCESSORS = {
   "qwen3_vl_moe": NATIVE_PROCESSORS["qwen3_vl"],
   **idefics3_files.PROCESSORS,
   "gemma3": transformers.Gemma3Processor,
+  "gemma4": gemma4_files.Gemma4Processor,
+}
+# The marks of turns, the chat template, and further tokens that a processor asks for.
+GEMMA = {
+  "gemma3": (gemma3_files.TURN, gemma3_files.SOURCE, {}),
+  "gemma4": (
+    gemma4_files.TURN,
+    gemma4_files.SOURCE,
+    {**gemma4_files.AUDIO, "video_token": gemma4_files.VIDEO},
+  ),
 }
 SYSTEM = "Answer the question."
 LENGTH = 448
@@ -63,8 +74,8 @@ def make_base(folder, family, **overrides):
     return base
   if family in tiny.MARKED:
     return add_marks(base, family)
-  if family == "gemma3":
-    return add_turns(base)
+  if family in GEMMA:
+    return add_turns(base, family)
   _, _, _, token, marks, _ = tiny.FAMILIES[family]
   special = (*tiny.SPECIAL[:4], token, "<|im_start|>", "<|im_end|>", "<img>", "</img>")
   turns = (*pixtral_files.SYSTEM, *pixtral_files.TURN)
@@ -107,10 +118,10 @@ def add_marks(base, family):
   return base
 
 
-def add_turns(base):
-  """Gives a base of Gemma 3 a tokenizer as the published one is."""
-  own = tiny.FAMILIES["gemma3"]
-  special = (*tiny.SPECIAL[:4], own.token, *own.marks, *gemma3_files.TURN)
+def add_turns(base, family):
+  """Gives a base of Gemma 3 or 4 a tokenizer as the published one is."""
+  own, turn, source, further = tiny.FAMILIES[family], *GEMMA[family]
+  special = (*tiny.SPECIAL[:4], own.token, *own.marks, *turn, *further.values())
   begin, end = own.marks
   tokenizer = transformers.PreTrainedTokenizerFast(
     tokenizer_object=tiny.make_tokenizer(310, special).backend_tokenizer,
@@ -122,10 +133,12 @@ def add_turns(base):
       "boi_token": begin,
       "eoi_token": end,
       "image_token": own.token,
+      **further,
     },
   )
-  gemma3_files.add_lines(tokenizer)
-  tokenizer.chat_template = gemma3_files.SOURCE
+  if family == "gemma3":
+    gemma3_files.add_lines(tokenizer)
+  tokenizer.chat_template = source
   tokenizer.save_pretrained(base)
   return base
 
@@ -136,7 +149,8 @@ def load_processor(family, folder):
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   fields = json.loads((folder / "processor_config.json").read_text())
   assert fields.pop("processor_class") == PROCESSORS[family].__name__
-  return PROCESSORS[family](images, tokenizer, **fields)
+  parts = {"image_processor": images, "tokenizer": tokenizer}
+  return PROCESSORS[family](**parts, **fields)
 
 
 def write_text(family, record, processor):

@@ -187,6 +187,8 @@ def score_alone(folder, pool, reader, rows):
     sample, _ = examples[row]
     (where,) = np.nonzero(sample.supervised)
     logits = hidden[place, where - 1] @ head
+    if (cap := config.decoder.logit_cap) is not None:
+      logits = cap * np.tanh(logits / cap)
     logits -= logits.max(1, keepdims=True)
     picked = logits[np.arange(len(where)), sample.tokens[where]]
     losses.append((np.log(np.exp(logits).sum(1)) - picked).mean())

@@ -43,6 +43,7 @@ from mllm_selector_jax.models.huggingface.tokenizer_files import (
 from mllm_selector_jax.runs import peers
 
 VIDEO = "video_preprocessor_config.json"
+EARS = "feature_extractor"  # a field of processor_config.json
 # Carried over byte by byte where the source has them.
 CARRIED = (
   "tokenizer.json",
@@ -119,9 +120,12 @@ def _write_processor(
   )
   write_json(folder / PREPROCESSOR, describe_image_options(images))
   # Version 5 writes what is in this file into processor_config.json.
-  video = read_processor_fields(parts.decoder).get("video_processor")
+  fields = read_processor_fields(parts.decoder)
+  video = fields.get("video_processor")
   if video and not (folder / VIDEO).is_file():
     write_json(folder / VIDEO, _without_dropped(video))
+  if ears := fields.get(EARS):  # which some processors ask for, whatever the model
+    description[EARS] = _without_dropped(ears)
   write_json(folder / PROCESSOR, description)
 
 

@@ -52,7 +52,8 @@ PIXTRAL = "pixtral"  # not a model_type of whole models
 
 def name_family(config: Any) -> str:
   """The model_type of a whole model, or `PIXTRAL`: a "llava" with Pixtral's tower."""
-  if (config.model_type, config.vision_config.model_type) == ("llava", PIXTRAL):
+  tower = getattr(config.vision_config, "model_type", None)
+  if (config.model_type, tower) == ("llava", PIXTRAL):
     return PIXTRAL
   return config.model_type
 

@@ -24,6 +24,8 @@ _OLDER = ("rope_local_base_freq", "rope_theta", "partial_rotary_factor", "rope_s
 
 
 def _read_tower(config: Any) -> VisionConfig:
+  if config is None:
+    refuse(["vision_config is null: the model has no vision tower"])
   require(
     "vision_config",
     config,
@@ -82,6 +84,8 @@ def _read(config: Any) -> dict[str, Any]:
         " export would lose; only null can be run"
       ]
     )
+  if config.vision_config is None:
+    return {}  # which `_read_tower` refuses
   return {
     "image_token": config.image_token_id,
     "feature_layer": -1,
