@@ -48,6 +48,29 @@ def test_chunks_do_not_change_a_loss(chunk):
   )
 
 
+@pytest.mark.parametrize("chunk", [2, 100])
+def test_capped_logits_are_those_of_the_loss(chunk):
+  hidden, head, predict, targets = random_case()
+  states = np.take_along_axis(np.asarray(hidden), np.asarray(predict)[..., None], 1)
+  capped = 2.5 * np.tanh(states @ np.asarray(head) / 2.5)
+
+  def fn(logits, wanted, _):
+    return losses.token_loss(logits, wanted)
+
+  states = jnp.asarray(states)
+  found = losses.map_logits(fn, states, head, targets, chunk, cap=2.5)
+  np.testing.assert_allclose(found, plain_loss(capped, targets), rtol=1e-5)
+  whole = losses.supervised_losses(states, head, targets, 2.5)
+  np.testing.assert_allclose(found, whole, rtol=1e-6)
+
+
+def test_a_cap_keeps_order_and_bounds():
+  logits = jnp.array([-1e9, -3.0, 0.0, 1e-3, 5.0, 1e9])
+  capped = np.asarray(losses.cap_logits(logits, 4.0))
+  assert (np.diff(capped) > 0).all() and capped[0] == -4 and capped[-1] == 4
+  np.testing.assert_array_equal(losses.cap_logits(logits, None), logits)
+
+
 def test_large_logits_stay_finite():
   logits = jnp.array([[1e4, 0.0], [-1e4, 0.0]])
   np.testing.assert_allclose(

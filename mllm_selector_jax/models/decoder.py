@@ -121,7 +121,9 @@ class Decoder(nnx.Module):
 
     def see(window):
       layout = attention.Layout(segments, positions, prefixes, window)
-      return attention.make_attend(self.config.attention, link_images(self.config, layout, images))
+      return attention.make_attend(
+        self.config.attention, link_images(self.config, layout, images)
+      )
 
     views = self._make_views(positions if axes is None else axes, x.dtype, see)
     if config.linear is not None:

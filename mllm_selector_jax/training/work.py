@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from mllm_selector_jax.models import stack
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.models.decoder_config import DecoderConfig
+from mllm_selector_jax.models.decoder_config import LINEAR, WINDOW, DecoderConfig
 from mllm_selector_jax.types import Batch, Params
 
 # What the last of few blocks does only where it is read (models/decoder_block.py).
@@ -107,8 +107,7 @@ def make_rates(
     more, last_more = _split_layers(decoder, adapter["layers"])
     token += 2 * (2 * both - 1) * more
     last += 2 * (2 * both - 1) * last_more
-  full_layers = decoder.layers - len(decoder.linear_layers)
-  key = (2 * both - 1) * 4 * full_layers * decoder.heads * decoder.head_dim
+  key, later = ((2 * both - 1) * 4 * width for width in _sum_widths(config))
   token += (2 * both - 1) * _count_states(decoder)
   target = 2 * decoding * decoder.width * decoder.vocab + last
 
@@ -126,16 +125,37 @@ def make_rates(
   if "projector" in adapter:
     more = _count_adapted(params["projector"], adapter["projector"], both, seen)
     tile += 2 * more * config.patches
-  if config.both_ways:  # the later tokens that those of an image see
-    tile += key * config.patches * (config.patches - 1) // 2
+  # The later tokens that those of an image see: of n tokens (n^2 - n) / 2.
+  tile -= later * config.patches / 2
   pair = (3 if seen else 1) * 4 * vision.width
   if not vision.native:
+    tile += later * config.patches**2 / 2
     tile += pair * config.vision_layers * vision.positions**2
     pair = 0
   everywhere = len(vision.global_layers) if vision.window else vision.layers
   pairs = pair * everywhere, pair * (vision.layers - everywhere)
+  if vision.native:
+    tokens = config.patches / vision.positions  # of a patch
+    pairs = pairs[0] + later * tokens**2 / 2, pairs[1]
   # numpy multiplies no column of 32 bits by as large an integer.
   return Rates(*map(float, (token, key, target, tile, *pairs)))
+
+
+def _sum_widths(config: MllmConfig) -> tuple[int, int]:
+  """Channels of all heads, in all layers with attention.
+
+  Returns:
+    Their sum, and that of the layers where tokens of an image see later ones.
+  """
+  decoder = config.decoder
+  kinds = [decoder.kind(layer) for layer in range(decoder.layers)]
+  widths = {kind: decoder.of_kind(kind).head_dim * decoder.heads for kind in kinds}
+  total = sum(widths[kind] for kind in kinds if kind != LINEAR)
+  if not config.both_ways:
+    return total, 0
+  if not config.both_ways_in_windows:
+    return total, total
+  return total, sum(widths[kind] for kind in kinds if kind == WINDOW)
 
 
 def make_count(

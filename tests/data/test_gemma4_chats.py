@@ -135,5 +135,7 @@ def test_pixels_are_limited_to_counts_that_the_processor_knows():
   )
   limited = BaseImages(wide.options, wide.tokens, resize_pixels=200 * 36).limited
   assert limited.max_pixels == COUNTS[1] * 36
-  with pytest.raises(InputError, match=r"resize_pixels=2000: .* one of 70, 140, 280 to"):
+  with pytest.raises(
+    InputError, match=r"resize_pixels=2000: .* one of 70, 140, 280 to"
+  ):
     BaseImages(wide.options, wide.tokens, resize_pixels=2000)

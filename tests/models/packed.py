@@ -8,7 +8,11 @@ import numpy as np
 from mllm_selector_jax import types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.models.decoder_config import DecoderConfig, LinearConfig
+from mllm_selector_jax.models.decoder_config import (
+  DecoderConfig,
+  FullConfig,
+  LinearConfig,
+)
 from mllm_selector_jax.models.rope import Rope
 from mllm_selector_jax.models.vision_config import VisionConfig
 
@@ -82,6 +86,57 @@ LINEAR = dataclasses.replace(
     rope=Rope(share=0.5),
     names="qwen3_5",
   ),
+)
+
+# As Gemma 4: layers of two kinds with heads of two widths, and capped logits.
+GEMMA4 = dataclasses.replace(
+  CONFIG,
+  vision=dataclasses.replace(
+    VISION,
+    image_size=24,
+    activation="gelu_pytorch_tanh",
+    class_token=False,
+    pre_norm=False,
+    post_norm=False,
+    qkv_bias=False,
+    norm="rms_norm",
+    native=True,
+    gated=True,
+    bias=False,
+    theta=100.0,
+    halves=True,
+    post_norms=True,
+    patch_linear=True,
+    position_table=9,
+    standardized=True,
+    names="gemma4",
+  ),
+  decoder=dataclasses.replace(
+    DECODER,
+    layers=3,
+    rope=Rope(1e6, "proportional", share=0.5),
+    qk_norm=True,
+    value_norm=True,
+    window=5,
+    full_layers=(2,),
+    full=FullConfig(1, 8, 8**0.5, keys_as_values=True),
+    window_rope=Rope(),
+    query_scale=2.0,
+    logit_cap=3.0,
+    layer_scale=True,
+    post_norms=True,
+    names="gemma4",
+  ),
+  feature_layer=-1,
+  select="full",
+  merge=3,
+  pools=True,
+  projector_norm="bare_rms_norm",
+  projector_bias=False,
+  projector_layers=1,
+  both_ways=True,
+  both_ways_in_windows=True,
+  names="gemma4",
 )
 
 

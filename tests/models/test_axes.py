@@ -56,7 +56,10 @@ def test_every_rule_is_of_use():
     lora=lora,
   )
   narrow = packed.make_config(narrows=True, merge=2, lora=lora)
-  others = (dataclasses.replace(c, lora=lora) for c in (packed.NATIVE, packed.LINEAR))
+  others = (
+    dataclasses.replace(c, lora=lora)
+    for c in (packed.NATIVE, packed.LINEAR, packed.GEMMA4)
+  )
   paths = [
     axes.split_kind(axes.path_name(path))[0]
     for config in (

@@ -20,7 +20,8 @@ MIXED = dataclasses.replace(
 
 
 def make_views(config):
-  def rotation(rope):
+  def rotation(rope, head_dim):
+    assert head_dim == config.head_dim
     return jnp.full((1, 2, 1, 2), rope.theta), jnp.zeros((1, 2, 1, 2))
 
   def see(window):
@@ -56,7 +57,7 @@ def test_a_layer_gets_the_view_of_its_kind_whether_or_not_it_is_traced(number):
 
 
 def test_a_bias_is_picked_as_well():
-  def rotation(rope):
+  def rotation(rope, head_dim):
     return jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 1, 1, 2))
 
   views = layer_views.make_views(

@@ -34,12 +34,29 @@ SCALINGS = {
     "attention_factor": 1.5,
   },
   "linear of some channels": {"factor": 4.0, "partial_rotary_factor": 0.25},
+  "proportional": {"factor": 2.0},
   "yarn of some channels": {
     "factor": 4.0,
     "original_max_position_embeddings": 64,
     "partial_rotary_factor": 0.5,
   },
 }
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_channels_beyond_the_share_are_paired_and_stand_still(share):
+  waves = {"rope_type": "proportional", "rope_theta": 5e2, "factor": 2.0}
+  config = transformers.LlamaConfig(
+    hidden_size=24,
+    num_attention_heads=2,
+    rope_parameters={**waves, "partial_rotary_factor": share},
+  )
+  wanted, _ = ROPE_INIT_FUNCTIONS["proportional"](config, "cpu")
+  found = read_rope(config).frequencies(12)
+  np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-6)
+  assert found.astype(bool).tolist() == [True] * int(share * 6) + [False] * (
+    6 - int(share * 6)
+  )
 
 
 @pytest.mark.parametrize("name", SCALINGS)

@@ -1,7 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mllm_selector_jax import losses
 from mllm_selector_jax.data.packing.assembly import Owners
 from mllm_selector_jax.scoring import signals, token_signals
 from mllm_selector_jax.scoring.sample_columns import make_columns
@@ -37,6 +39,23 @@ def test_token_signals_agree_with_plain_numpy():
   found = token_signals.token_signals(jnp.asarray(logits), jnp.asarray(targets), hidden)
   for name, wanted in plain_signals(logits, targets, hidden).items():
     np.testing.assert_allclose(found[name], wanted, rtol=2e-5, err_msg=name)
+
+
+def test_gradients_pass_through_a_cap():
+  logits, targets, hidden = random_case()
+  cap = 4.0
+
+  def loss(raw, target):
+    return losses.token_loss(losses.cap_logits(raw, cap), target)
+
+  slopes = jax.vmap(jax.grad(loss))(jnp.asarray(logits), jnp.asarray(targets))
+  wanted = np.linalg.norm(slopes, axis=1) * np.linalg.norm(hidden, axis=1)
+  capped = losses.cap_logits(logits, cap)
+  found = token_signals.token_signals(capped, jnp.asarray(targets), hidden, cap)
+  np.testing.assert_allclose(found["grand"], wanted, rtol=2e-5)
+  plain = plain_signals(np.asarray(capped), targets, hidden)
+  for name in ("loss", "correct", "entropy", "el2n"):
+    np.testing.assert_allclose(found[name], plain[name], rtol=2e-5, err_msg=name)
 
 
 def test_a_certain_prediction_has_no_necessity():

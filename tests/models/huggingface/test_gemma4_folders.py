@@ -80,7 +80,9 @@ def test_an_export_s_processor_prepares_images_and_text_as_the_run(base, out):
 def test_what_a_processor_hears_with_is_carried_over(base, tmp_path):
   folder = bases.copy(base, tmp_path / "base")
   ears = {"feature_extractor_type": "Gemma4AudioFeatureExtractor", "hop_length": 160}
-  bases.edit_json(folder / PROCESSOR, lambda value: value.update(feature_extractor=ears))
+  bases.edit_json(
+    folder / PROCESSOR, lambda value: value.update(feature_extractor=ears)
+  )
   config = huggingface.read_config(folder)
   params = huggingface.read_params(folder, config)
   huggingface.write_model(tmp_path / "out", config, params, folder)
