@@ -1,9 +1,9 @@
 """Towers of native resolution: the patches of images in their own sizes, in a row.
 
-Those of Qwen-VL, Pixtral, GLM-4.1V and Gemma 4. An image is cut into tiles, squares of as many
-patches as are merged into one feature. All tiles of a shard lie one after the other, so
-do their patches, row by row in each. A patch sees those of its image, or of its
-window of the image.
+Those of Qwen-VL, Pixtral, GLM-4.1V and Gemma 4. An image is cut into tiles, squares of
+as many patches as are merged into one feature. All tiles of a shard lie one after the
+other, so do their patches, row by row in each. A patch sees those of its image, or of
+its window of the image.
 """
 
 import jax

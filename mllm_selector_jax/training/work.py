@@ -127,18 +127,18 @@ def make_rates(
     tile += 2 * more * config.patches
   # The later tokens that those of an image see: of n tokens (n^2 - n) / 2.
   tile -= later * config.patches / 2
-  pair = (3 if seen else 1) * 4 * vision.width
+  pair: float = (3 if seen else 1) * 4 * vision.width
   if not vision.native:
     tile += later * config.patches**2 / 2
     tile += pair * config.vision_layers * vision.positions**2
     pair = 0
   everywhere = len(vision.global_layers) if vision.window else vision.layers
-  pairs = pair * everywhere, pair * (vision.layers - everywhere)
+  near_pair, pair = pair * (vision.layers - everywhere), pair * everywhere
   if vision.native:
     tokens = config.patches / vision.positions  # of a patch
-    pairs = pairs[0] + later * tokens**2 / 2, pairs[1]
+    pair += later * tokens**2 / 2
   # numpy multiplies no column of 32 bits by as large an integer.
-  return Rates(*map(float, (token, key, target, tile, *pairs)))
+  return Rates(*map(float, (token, key, target, tile, pair, near_pair)))
 
 
 def _sum_widths(config: MllmConfig) -> tuple[int, int]:

@@ -59,7 +59,7 @@ NATIVE = {
     "global_head_dim": 8,
     "rms_norm_eps": 0.1,
     "vision_num_hidden_layers": 1,
-    "vision_rms_norm_eps": 0.01,
+    "vision_rms_norm_eps": 0.1,
   },
   "pixtral": {"family": "pixtral", "decoder": "mistral"},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},

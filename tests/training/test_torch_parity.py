@@ -31,7 +31,7 @@ ADAPTED = {
 }
 # Names of what projects.
 PROJECTOR = ("multi_modal_projector", "image_newline", ".merger.", "deepstack_merger")
-PROJECTOR += ("connector", "visual.downsample")
+PROJECTOR += ("connector", "visual.downsample", "embed_vision")
 TOWERS = ("vision_tower.", "visual.", "vision_model.")
 RECIPE = OptimizerOptions(
   2e-2, warmup=0.1, weight_decay=0.05, clip=0.5, projector_learning_rate=2e-3

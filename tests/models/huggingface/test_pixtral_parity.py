@@ -1,5 +1,7 @@
 """Agreement with transformers' Pixtral and Mistral 3, float32."""
 
+import dataclasses
+
 import hypothesis
 import jax.numpy as jnp
 import numpy as np
@@ -227,6 +229,9 @@ def test_a_row_beyond_the_first_context_of_ministral3_would_differ():
 def test_what_patches_see_of_one_another_depends_on_their_distance(alternating):
   rng = np.random.default_rng(0)
   query, key = rng.normal(size=(2, 1, 1, 1, 12))
+  vision = dataclasses.replace(
+    packed.NATIVE.vision, width=24, heads=2, alternating=alternating
+  )
 
   def score(*places):
     rows = np.array([[[1, *place, 9, 9] for place in places]], np.int32)
