@@ -299,8 +299,7 @@ class ImageOptions:
 
   Attributes:
     size: side of the square that the vision tower reads, in pixels.
-    mean, std: channel statistics of the normalisation done on the device, on
-      pixels scaled to [0, 1].
+    mean, std: channel statistics by which the device standardises pixels in [0, 1].
     pad: pad to a centred square of `background`; otherwise resize the shorter
       side to `size` and crop the centre. Only the form "square" crops.
     background: the RGB colour of the padding, 0 to 255.
@@ -313,13 +312,12 @@ class ImageOptions:
     thumbnail: append the whole image as one more tile if there are several.
     pinpoints: sizes, (height, width) in pixels, to which the form "anyres" fits an
       image before it is cut.
-    max_features: the map of an image's tiles is shrunk to about this many tiles'
-      features; None leaves it as it is.
+    max_features: about how many tiles' features an image's map is shrunk to, or None.
     rotate: turn the image as its EXIF entry says before anything else.
     tile_several: cut images into tiles also in rows that have several images.
     min_pixels, max_pixels: bounds of an image of the form "native", whose tiles are the
       squares of its own resolution; of the form "glm4v", of two frames that both are
-      the image. The form "gemma4" fits all images to `max_pixels`.
+      the image; the form "gemma4" fits all images to the second.
     longest_edge: bound of the sides of an image of the form "pixtral", or the longer
       side of one of the forms "idefics3" and "smolvlm", in pixels.
     split: whether an image of these two forms is cut into tiles.
