@@ -70,6 +70,18 @@ def _internvl_chat(decoder: str, **fields: Any) -> dict[str, Any]:
   return {"make": make, "conversation": "chatml"}
 
 
+def _changed(family: str, **fields: Any) -> dict[str, Any]:
+  """A whole model of a family, with these fields of its text model."""
+
+  def make(folder: Path) -> Path:
+    base = family_bases.make_base(folder / "base", family)
+    config = base / "config.json"
+    bases.edit_json(config, lambda value: value["text_config"].update(fields))
+    return base
+
+  return {"make": make, "conversation": family_bases.FAMILIES[family][1]}
+
+
 def _described(model_type: str, **fields: Any) -> dict[str, Any]:
   """A folder with the default config.json of a model_type, and a tokenizer."""
 
@@ -90,12 +102,6 @@ _WIDE_VIT = {
   "vision_attention_bias": False,
   "vision_norm_type": "rms_norm",
   "vision_use_qk_norm": True,
-}
-_GEMMA4_EXPERTS = {
-  "hidden_size_per_layer_input": 0,
-  "enable_moe_block": True,
-  "num_experts": 128,
-  "top_k_experts": 8,
 }
 FORMS = (
   Form("llava-hf/llava-1.5-7b-hf", **_parts("llama", CLIP)),
@@ -172,12 +178,10 @@ FORMS = (
   Form("google/paligemma2-3b-mix-448", **_described("paligemma")),
   Form("google/gemma-3n-E4B-it", **_described("gemma3n")),
   Form(
-    "google/gemma-4-E4B-it", **_described("gemma4", vision_config={}, audio_config={})
+    "google/gemma-4-E4B-it",
+    **_changed("gemma4", hidden_size_per_layer_input=8, num_kv_shared_layers=1),
   ),
-  Form(
-    "google/gemma-4-26B-A4B-it",
-    **_described("gemma4", vision_config={}, text_config=_GEMMA4_EXPERTS),
-  ),
+  Form("google/gemma-4-26B-A4B-it", **_changed("gemma4", enable_moe_block=True)),
   Form("google/gemma-4-12B-it", **_described("gemma4_unified")),
   Form("meta-llama/Llama-3.2-11B-Vision-Instruct", **_described("mllama")),
   Form("meta-llama/Llama-4-Scout-17B-16E-Instruct", **_described("llama4")),
