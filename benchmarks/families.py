@@ -117,6 +117,7 @@ def _compare_export(folder: Path) -> float:
   import numpy as np
   import torch
 
+  from mllm_selector_jax import losses
   from mllm_selector_jax.models import huggingface, mllm
 
   model, told = transformers.AutoModelForImageTextToText.from_pretrained(
@@ -135,7 +136,9 @@ def _compare_export(folder: Path) -> float:
   images = np.zeros((1, 0, config.tiling.side, config.tiling.side, 3), np.uint8)
   x = mllm.embed(config, params, tokens, np.full_like(tokens, -1), images)
   hidden = mllm.decode(config, params, x, positions, np.ones_like(tokens))
-  return float(np.abs(hidden @ mllm.head(config, params) - theirs).max())
+  logits = hidden @ mllm.head(config, params)
+  ours = losses.cap_logits(logits, config.decoder.logit_cap)
+  return float(np.abs(ours - theirs).max())
 
 
 def print_table(results: Iterable[Result]) -> None:

@@ -74,7 +74,7 @@ def measure(first, second):
 
 
 @pytest.mark.parametrize(
-  "family", exhaustive.choose([*torch_inputs.TILED, "qwen3_5", "glm4v"])
+  "family", exhaustive.choose([*torch_inputs.TILED, "qwen3_5", "glm4v", "gemma4"])
 )
 def test_bfloat16_is_as_near_to_float32_as_transformers_is(tmp_path, family):
   base = torch_inputs.make_base(tmp_path / "base", family)
