@@ -101,14 +101,20 @@ def overrides(draw):
   }
 
 
-@pytest.mark.parametrize("dense", [4096, 0], ids=["all pairs", "blocks"])
+@pytest.mark.parametrize(
+  "dense", [pytest.param(4096, marks=pytest.mark.exhaustive), 0]
+)  # all pairs, and blocks
 def test_both_ways_of_attending_agree(case, monkeypatch, dense):
   monkeypatch.setattr(attention, "DENSE", dense)
   case.assert_same()
 
 
 @pytest.mark.parametrize(
-  "changed", [{"both_ways": False}, {"both_ways_in_windows": False}]
+  "changed",
+  [
+    {"both_ways_in_windows": False},
+    pytest.param({"both_ways": False}, marks=pytest.mark.exhaustive),
+  ],
 )
 def test_who_sees_whom_in_an_image_makes_a_difference(case, changed):
   ours = case.run(**changed)
