@@ -38,7 +38,7 @@ SOURCE = (
 
 
 class Gemma4Processor(transformers.Gemma4Processor):
-  """The family's processor, which here has neither ears nor videos."""
+  """The family's processor, which here takes neither audio nor videos."""
 
   def __init__(
     self,

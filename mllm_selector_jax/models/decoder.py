@@ -24,7 +24,6 @@ from mllm_selector_jax.models.linear_attention import trace
 from mllm_selector_jax.models.lora import find_adapter
 from mllm_selector_jax.models.rotation import rotation_angles
 
-
 # By `DecoderConfig.kind`.
 BLOCKS: dict[str, type[Block]] = {
   "": DecoderBlock,

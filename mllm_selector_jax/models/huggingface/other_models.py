@@ -5,8 +5,8 @@ A family is taken out here when it gets a file in `model_families`.
 
 # By the model_type of config.json; a message goes on with "model_type is '...', ".
 OTHERS = {
-  "qwen2_5_omni": "which also hears and speaks; qwen2_5_vl can be run",
-  "qwen3_omni_moe": "which also hears and speaks; qwen3_vl can be run",
+  "qwen2_5_omni": "which also takes and gives audio; qwen2_5_vl can be run",
+  "qwen3_omni_moe": "which also takes and gives audio; qwen3_vl can be run",
   "qwen3_5_moe": "whose decoder sends each token to a few of many experts; the dense"
   " models, qwen3_5, can be run",
   "glm4v_moe": "GLM-4.5V, whose decoder sends each token to a few of many experts;"
@@ -19,7 +19,7 @@ OTHERS = {
   "gemma3n": "whose layers have embeddings of their own for each token, and whose"
   " vision tower is a MobileNet",
   "gemma4_unified": "Gemma 4 12B, which has no vision tower, so that patches enter the"
-  " decoder through a few layers, and which also hears; the 31B, gemma4, can be run",
+  " decoder through a few layers, and which also takes audio; the 31B, gemma4, can be run",
   "mllama": "whose decoder reads images in layers of cross-attention, and not as"
   " tokens",
   "llama4": "whose decoder sends each token to a few of many experts",
@@ -38,7 +38,7 @@ OTHERS = {
   " whose projector has a gate",
   "ovis2": "which makes an image's features a weighted sum of the rows of a table",
   "phi4_multimodal": "whose decoder has other adapters for images than for text, and"
-  " which also hears",
+  " which also takes audio",
   "llava_next_video": "which pools the frames of videos; llava_next can be run",
   "video_llava": "whose videos have a tower of their own; llava can be run",
   "fast_vlm": "whose vision tower is the convolutional FastViT of timm",

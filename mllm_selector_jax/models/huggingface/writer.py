@@ -43,7 +43,7 @@ from mllm_selector_jax.models.huggingface.tokenizer_files import (
 from mllm_selector_jax.runs import peers
 
 VIDEO = "video_preprocessor_config.json"
-EARS = "feature_extractor"  # a field of processor_config.json
+AUDIO = "feature_extractor"  # a field of processor_config.json
 # Carried over byte by byte where the source has them.
 CARRIED = (
   "tokenizer.json",
@@ -124,8 +124,8 @@ def _write_processor(
   video = fields.get("video_processor")
   if video and not (folder / VIDEO).is_file():
     write_json(folder / VIDEO, _without_dropped(video))
-  if ears := fields.get(EARS):  # which some processors ask for, whatever the model
-    description[EARS] = _without_dropped(ears)
+  if extractor := fields.get(AUDIO):  # which some processors ask for, whatever the model
+    description[AUDIO] = _without_dropped(extractor)
   write_json(folder / PROCESSOR, description)
 
 

@@ -79,15 +79,15 @@ def test_an_export_s_processor_prepares_images_and_text_as_the_run(base, out):
 
 def test_what_a_processor_hears_with_is_carried_over(base, tmp_path):
   folder = bases.copy(base, tmp_path / "base")
-  ears = {"feature_extractor_type": "Gemma4AudioFeatureExtractor", "hop_length": 160}
+  extractor = {"feature_extractor_type": "Gemma4AudioFeatureExtractor", "hop_length": 160}
   bases.edit_json(
-    folder / PROCESSOR, lambda value: value.update(feature_extractor=ears)
+    folder / PROCESSOR, lambda value: value.update(feature_extractor=extractor)
   )
   config = huggingface.read_config(folder)
   params = huggingface.read_params(folder, config)
   huggingface.write_model(tmp_path / "out", config, params, folder)
   written = json.loads((tmp_path / "out" / PROCESSOR).read_text())
-  assert written["feature_extractor"] == ears
+  assert written["feature_extractor"] == extractor
 
 
 def set_part(part, **values):

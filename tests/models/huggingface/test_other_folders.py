@@ -143,7 +143,7 @@ def test_another_type_is_named(tmp_path, config, words):
 @pytest.mark.parametrize(
   ("kind", "words"),
   [
-    ("qwen2_5_omni", "hears and speaks; qwen2_5_vl can be run"),
+    ("qwen2_5_omni", "takes and gives audio; qwen2_5_vl can be run"),
     ("qwen3_5_moe", "many experts; the dense models, qwen3_5, can be run"),
     ("glm4v_moe", "GLM-4.5V, whose decoder sends each token to a few of many experts"),
     ("paligemma", "so that rows of one image cannot share it; gemma3 can be run"),

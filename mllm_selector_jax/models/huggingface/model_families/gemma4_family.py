@@ -1,4 +1,4 @@
-"""Gemma 4 in the form of transformers, dense and without ears: 31B.
+"""Gemma 4 in the form of transformers, dense and without an audio tower: 31B.
 
 An image is read in its own proportions by a tower of native resolution, whose patches
 are averaged. In layers with a window, tokens of one image see one another in both
@@ -80,7 +80,7 @@ def _read(config: Any) -> dict[str, Any]:
   if config.audio_config is not None:
     refuse(
       [
-        "audio_config is not null: the model also hears (E2B, E4B), with a tower that"
+        "audio_config is not null: the model also takes audio (E2B, E4B), with a tower that"
         " an export would lose; only null can be run"
       ]
     )
