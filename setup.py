@@ -69,7 +69,8 @@ setuptools.setup(
       "gguf>=0.19,<1",
       "hypothesis>=6.100",
       "ipykernel>=6.29",  # of the notebook, which a test executes
-      "kubernetes-validate>=1.30",
+      "jsonschema>=4.20",
+      "kubernetes-validate>=1.37",
       "mypy>=2.4",
       "nbclient>=0.10",
       "nbformat>=5.10",
