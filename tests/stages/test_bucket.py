@@ -10,10 +10,10 @@ from etils import epath
 
 from mllm_selector_jax import demo, storage
 from mllm_selector_jax.pipeline import arms, clean_arms
-from mllm_selector_jax.runs import arm_pointers
+from mllm_selector_jax.runs import arm_pointers, remote_calls
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, Stopped
-from tests import gcs, small_run
+from tests import faulty_proxy, gcs, small_run
 from tests.models import tiny
 
 SETTINGS = {
@@ -225,3 +225,38 @@ def test_pointers_to_arms_come_back_and_go_with_the_arm(bucket, base, tmp_path):
   with small_run.open_run(work, base, **settings) as current:
     assert arm_pointers.list_arms(current.workdir.arms) == ["one"]
     assert current.workdir.resolve("main") == "main"
+
+
+def test_a_deletion_whose_answer_is_lost_is_done(bucket):
+  lost = faulty_proxy.Faults(0.5, kinds=("cut after",))
+  for folder in (False, True):
+    path = epath.Path(bucket) / f"deleted-{folder}"
+    for name in "abc" if folder else ("",):
+      (path / name if name else path).write_text("text")
+    with gcs.spoil(lost):
+      remote_calls.delete(path)
+    assert not path.exists()
+  remote_calls.delete(path)  # it is gone
+  assert lost.made["cut after"] > 1
+
+
+def test_a_run_in_a_bucket_with_faults_is_stopped_and_goes_on(
+  bucket, settings, base, local
+):
+  work, faults = f"{bucket}/faulty", faulty_proxy.Faults(0.04, seed=1, slow=0.1)
+  with gcs.spoil(faults):
+    with small_run.open_run(work, base, **settings) as current:
+      COMMANDS["check"](current)
+      current.stopped = iter([False, True]).__next__
+      with pytest.raises(Stopped, match="after step 2 of 6"):
+        COMMANDS["seed"](current)
+    forget()
+    with small_run.open_run(work, base, **settings) as current:
+      COMMANDS["run"](current)
+  assert len(faults.made) == len(faulty_proxy.KINDS) + 1, faults.made
+  wanted, found = small_run.read_bytes(local), read_bucket(work)
+  named = ("report.html", "report.provenance.json", "explorer.html")
+  for name in named:  # they name the workdir
+    wanted.pop(name), found.pop(name, None)
+  assert sorted(found) == sorted(wanted)
+  assert [name for name in wanted if found[name] != wanted[name]] == []
