@@ -105,8 +105,9 @@ class Job:
   @staticmethod
   def count_checkpoints(work):
     """The step of the newest checkpoint of the seed model; 0 if there is none."""
-    found = work.glob("seed*/checkpoints/[0-9]*/whole.json")
-    return max((int(path.parent.name) for path in found), default=0)
+    found = work.glob("seed*/checkpoints/*/whole.json")
+    steps = [path.parent.name for path in found]
+    return max((int(step) for step in steps if step.isdigit()), default=0)
 
   def kill_a_task(self):
     """SIGKILL of the second task, as of one that ran out of memory."""
