@@ -49,6 +49,8 @@ user=$(id -un)
 node=$(hostname -s)
 cat >"$folder/slurm.conf" <<END
 ClusterName=one
+# jax takes the port at which a job's processes meet from the job's number.
+FirstJobId=$((RANDOM % 4000 + 1))
 SlurmctldHost=$node(127.0.0.1)
 SlurmctldPort=$(free_port)
 SlurmdPort=$(free_port)

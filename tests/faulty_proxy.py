@@ -12,6 +12,7 @@ import time
 # Errors; and connections that are cut before the request is passed on, when it was done
 # but not answered, and in the middle of the answer.
 KINDS = ("503", "429", "slow", "cut before", "cut after", "cut within")
+LOST = "lost upload"  # the server no longer knows an upload that has begun
 
 
 @dataclasses.dataclass
@@ -34,6 +35,7 @@ class Faults:
 
   def __post_init__(self):
     self._random = random.Random(self.seed)
+    self._ended: dict[str, tuple] = {}
     self._lock = threading.Lock()
 
   def draw(self) -> str | None:
@@ -44,6 +46,13 @@ class Faults:
       kind = self._random.choice(self.kinds)
       self.made[kind] += 1
       return kind
+
+  def remember(self, path: str, answer: tuple | None = None) -> tuple | None:
+    """The answer that ended an upload, which a cloud gives again if it is asked."""
+    with self._lock:
+      if answer is not None:
+        self._ended[path] = answer
+      return self._ended.get(path)
 
   def shuffle(self, body: bytes) -> bytes:
     """The names of a listing in another order; other bodies as they are."""
@@ -87,6 +96,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   def _pass_on(self):
     body = self._read_body()
     fault = self.server.faults.draw()
+    if fault == LOST and "upload_id=" in self.path:
+      self._answer(404, [], b"{}")
+      return
     if fault in ("503", "429"):
       self._answer(int(fault), [], b"{}")
       return
@@ -101,12 +113,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     answer = connection.getresponse()
     content = answer.read()
     connection.close()
+    status, headers = answer.status, answer.getheaders()
+    if self.command == "PUT" and "upload_id=" in self.path:
+      ended = (status, headers, content) if status == 200 else None
+      ended = self.server.faults.remember(self.path, ended)
+      status, headers, content = ended or (status, headers, content)
     if self.command == "GET" and "/o?" in f"{self.path}?":
       content = self.server.faults.shuffle(content)
     if fault == "cut after":  # it was done, but nobody knows
       self._cut()
       return
-    self._answer(answer.status, answer.getheaders(), content, fault == "cut within")
+    self._answer(status, headers, content, fault == "cut within")
 
   do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _pass_on
 

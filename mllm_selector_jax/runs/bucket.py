@@ -167,7 +167,7 @@ class Bucket:
       if not is_same:
         remote_calls.delete(remote)
       remote.mkdir(parents=True, exist_ok=True)
-      remote_recipe.write_text(text)
+      remote_calls.write_text(remote_recipe, text)
     ended = threading.Event()
     sent: set[Path] = set()
 
@@ -216,7 +216,7 @@ class Bucket:
         target = remote / UNHASHED / name
         target.parent.mkdir(parents=True, exist_ok=True)
         (partial / UNHASHED / name).copy(target)
-    marker.write_text(artifact.marker.read_text())
+    remote_calls.write_text(marker, artifact.marker.read_text())
     for folder in [partial, *self._list_aside(artifact)]:
       remote_calls.delete(folder)
 
@@ -286,10 +286,7 @@ class Bucket:
 
   def _send(self, paths: Iterable[Path]) -> None:
     def send(path: Path) -> None:
-      target = self._at(path)
-      target.parent.mkdir(parents=True, exist_ok=True)
-      with open(path, "rb") as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, 1 << 24)
+      remote_calls.upload(path, self._at(path))
 
     self._run_threads(send, paths)
 
@@ -327,5 +324,5 @@ class Bucket:
         " end properly: it was killed, or is still running. Two runs at once would"
         " overwrite each other's files."
       )
-    note.write_text(holder.describe_process())
+    remote_calls.write_text(note, holder.describe_process())
     return warning

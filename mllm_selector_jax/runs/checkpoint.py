@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from mllm_selector_jax import storage
-from mllm_selector_jax.runs import artifacts, interrupts, peers
+from mllm_selector_jax.runs import artifacts, interrupts, orbax_noise, peers
 from mllm_selector_jax.types import InputError, RunError, Stopped
 
 BEST_STEPS = 50  # number of steps whose mean training loss ranks a checkpoint
@@ -27,6 +27,7 @@ WHOLE = "whole.json"  # holds the hashes of the other files
 TIMES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 WORK = "the current checkpoint is completed"
 _THREADS = 8  # number of threads that hash files
+_LONGEST = 400  # characters of orbax's message
 
 
 def _describe(state: Any) -> dict[str, str]:
@@ -64,6 +65,7 @@ class Checkpoints:
     self._keep, self._best = keep, best
     self._metrics: list[dict[str, float]] = []
     self._saving: int | None = None
+    orbax_noise.keep_off()
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -140,10 +142,12 @@ class Checkpoints:
       yield
     except (OSError, ValueError, RuntimeError) as error:
       lines = [line for line in str(error).splitlines() if line.strip()]
+      line = lines[0] if lines else type(error).__name__
+      if len(line) > _LONGEST:  # the cause comes last, after a long path
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
       raise RunError(
         f"The checkpoint of step {self._saving} could not be written to"
-        f" {self._folder}: {lines[0][:400] if lines else type(error).__name__}. The"
-        " previous one is untouched"
+        f" {self._folder}: {line}. The previous one is untouched"
       ) from error
 
   def restore(self, state: Any, iterator: Any) -> tuple[int, Any, list]:
