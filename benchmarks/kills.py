@@ -73,11 +73,13 @@ class Stage:
     self._seconds = time.monotonic() - begun
     different = self.compare()
     assert not different, f"two unbroken runs of {name} differ: {different}"
+    self._after = work.parent / f"after {name} {count}"
+    shutil.copytree(work, self._after, symlinks=True)
 
-  def restore(self) -> None:
-    """Makes the workdir as it was before the command."""
+  def restore(self, after: bool = False) -> None:
+    """Makes the workdir as it was before the command, or after an unbroken run."""
     shutil.rmtree(self._work, ignore_errors=True)
-    shutil.copytree(self._before, self._work, symlinks=True)
+    shutil.copytree(self._after if after else self._before, self._work, symlinks=True)
 
   def _run(self) -> int:
     """Runs the command without a hit; the number of changes to the folder."""
@@ -240,8 +242,10 @@ def count(log: pathlib.Path) -> collections.Counter:
 
 def make_stages(
   chain: Chain, place: pathlib.Path, names: list[str], counts: tuple[int, ...]
-) -> list[Stage]:
-  """Runs a chain once, and returns its stages that are to be hit.
+) -> Iterator[Stage]:
+  """Runs a chain, and yields those of its stages that are to be hit.
+
+  A stage may be hit as soon as it is there, and later.
 
   Raises:
     AssertionError: a command failed without being hit.
@@ -250,19 +254,16 @@ def make_stages(
   base, settings = chain.prepare(place)
   config, work = write_config(place / "config.py", base, **settings), place / "work"
   work.mkdir()
-  stages = []
   last = max((i for i, name in enumerate(chain.commands) if name in names), default=-1)
   for name, command in list(chain.commands.items())[: last + 1]:
     if name in names:
       for number in counts:
         stage = Stage(name, command, work, config, number)
-        stages.append(stage)
-        if number != counts[-1]:
-          stage.restore()
+        yield stage
+        stage.restore(after=number == counts[-1])
     else:
       status, said = Forked(work, config, command).end(PATIENCE)
       assert status == 0, said
-  return stages
 
 
 def take_turns(
@@ -330,9 +331,9 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as place:
     stages: list[Stage] = []
     for chain_name, chain in CHAINS.items():
-      made = make_stages(chain, pathlib.Path(place) / chain_name, names, (1, 2))
-      take_turns(made, most, until, seeds)
-      stages += made
+      for stage in make_stages(chain, pathlib.Path(place) / chain_name, names, (1, 2)):
+        take_turns([stage], most, until, seeds)
+        stages.append(stage)
     while take_turns(stages, most, until, seeds):
       pass
   print(format_table())

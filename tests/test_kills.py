@@ -18,7 +18,7 @@ def stages(tmp_path_factory):
   commands = dict(itertools.islice(chain.commands.items(), len(NAMES)))
   quick = dataclasses.replace(chain, commands=commands)
   place = tmp_path_factory.mktemp("kills") / "llava"
-  return kills.make_stages(quick, place, NAMES, (1,))
+  return list(kills.make_stages(quick, place, NAMES, (1,)))
 
 
 def hit(stage, log, seed=0):

@@ -256,7 +256,7 @@ def test_an_upload_that_is_lost_begins_again(bucket, tmp_path):
     remote_calls.write_text(epath.Path("gs://nowhere/text"), "text")
 
 
-def test_a_run_in_a_bucket_with_faults_is_stopped_and_goes_on(
+def test_stages_in_a_bucket_with_faults_are_stopped_and_go_on(
   bucket, settings, base, local
 ):
   work, faults = f"{bucket}/faulty", faulty_proxy.Faults(0.04, seed=1, slow=0.1)
@@ -270,12 +270,10 @@ def test_a_run_in_a_bucket_with_faults_is_stopped_and_goes_on(
       forget()
       with small_run.open_run(work, base, **settings) as current:
         with contextlib.suppress(RunError):
-          COMMANDS["run"](current)
+          COMMANDS["seed"](current)
+          COMMANDS["score"](current)
           break
-  assert len(faults.made) == len(faulty_proxy.KINDS) + 1, faults.made
+  assert sum(faults.made.values()) > 4 and faults.made["shuffled"], faults.made
   wanted, found = small_run.read_bytes(local), read_bucket(work)
-  named = ("report.html", "report.provenance.json", "explorer.html")
-  for name in named:  # they name the workdir
-    wanted.pop(name), found.pop(name, None)
-  assert sorted(found) == sorted(wanted)
-  assert [name for name in wanted if found[name] != wanted[name]] == []
+  assert {name.split("/")[0] for name in found} >= {"pool.parquet", "seed", "scores"}
+  assert [name for name in found if found[name] != wanted.get(name)] == ["times.json"]

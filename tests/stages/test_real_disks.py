@@ -99,6 +99,7 @@ def test_a_disk_that_goes_away_ends_the_run_with_a_message(place):
     status, said = running.end(300)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place / "disk")], check=True)
   assert status == 1 and "Traceback" not in said, said
+  assert "is damaged" not in said, said
 
 
 def test_a_run_on_another_host_is_named(place):
