@@ -8,6 +8,7 @@ then is it renamed to its final name.
 import concurrent.futures
 import contextlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -28,6 +29,11 @@ TIMES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 WORK = "the current checkpoint is completed"
 _THREADS = 8  # number of threads that hash files
 _LONGEST = 400  # characters of orbax's message
+# Causes that may come late in a long message, before details of no use.
+_CAUSE = re.compile(
+  "No space left on device|Disk quota exceeded|Read-only file system|Stale file handle"
+  "|Input/output error|Permission denied"
+)
 
 
 def _describe(state: Any) -> dict[str, str]:
@@ -38,6 +44,17 @@ def _describe(state: Any) -> dict[str, str]:
     )
     for path, leaf in jax.tree_util.tree_leaves_with_path(state)
   }
+
+
+def _shorten(error: Exception) -> str:
+  """Returns the first line of an error's message, cut off, with the cause."""
+  text = str(error)
+  lines = [line for line in text.splitlines() if line.strip()]
+  line = lines[0] if lines else type(error).__name__
+  if len(line) <= _LONGEST:
+    return line
+  cause = _CAUSE.search(text, _LONGEST)
+  return f"{line[:_LONGEST]} ...{f' {cause[0]}' if cause else ''}"
 
 
 class Checkpoints:
@@ -141,13 +158,9 @@ class Checkpoints:
     try:
       yield
     except (OSError, ValueError, RuntimeError) as error:
-      lines = [line for line in str(error).splitlines() if line.strip()]
-      line = lines[0] if lines else type(error).__name__
-      if len(line) > _LONGEST:  # the cause comes last, after a long path
-        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
       raise RunError(
         f"The checkpoint of step {self._saving} could not be written to"
-        f" {self._folder}: {line}. The previous one is untouched"
+        f" {self._folder}: {_shorten(error)}. The previous one is untouched"
       ) from error
 
   def restore(self, state: Any, iterator: Any) -> tuple[int, Any, list]:

@@ -13,7 +13,7 @@ import sys
 import jax.numpy as jnp
 import pytest
 
-from mllm_selector_jax.runs import failures
+from mllm_selector_jax.runs import checkpoint, failures
 from mllm_selector_jax.runs.checkpoint import Checkpoints
 from mllm_selector_jax.types import RunError
 from tests import small_run
@@ -123,14 +123,15 @@ def test_a_run_on_another_host_is_named(place):
   assert re.search(r"is in use by process \d+ on host elsewhere", said)
 
 
-def test_a_checkpoint_on_a_full_disk_is_one_message(tmp_path, capfd):
+@pytest.mark.parametrize("kilobytes", [24, 40, 90])
+def test_a_checkpoint_on_a_full_disk_is_one_message(tmp_path, capfd, kilobytes):
   class Iterator:
     def get_state(self):
       return {}
 
   place = tmp_path / ("a folder with a long name " * 8)
   state = {f"array {number}": jnp.ones((64, 64)) for number in range(20)}
-  with mount(place, 40):
+  with mount(place, kilobytes):
     with pytest.raises(RunError) as caught:
       with Checkpoints(place / "checkpoints") as checkpoints:
         checkpoints.save(1, state, Iterator(), [{"loss": 1.0}])
@@ -139,3 +140,17 @@ def test_a_checkpoint_on_a_full_disk_is_one_message(tmp_path, capfd):
   assert status == 1 and "No space left on device" in text
   assert "Make room and give the same command again" in text
   assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("text", "shown"),
+  [
+    ("short", "short"),
+    ("a" * 401 + "No space left on device {details}", "a" * 400 + " ... No space left"),
+    ("a" * 900, "a" * 400 + " ..."),
+    ("", "ValueError"),
+  ],
+)
+def test_the_cause_is_kept_when_a_message_is_cut(text, shown):
+  found = checkpoint._shorten(ValueError(text))
+  assert found.startswith(shown) and len(found) < 500
