@@ -72,7 +72,7 @@ def test_a_run_goes_on_whenever_a_full_disk_has_grown(place):
       assert status == 1 and "Traceback" not in said, said
       assert "Make room and give the same command again" in said, said
       stages += re.findall(r"^(\w+): making", said, re.MULTILINE)[-1:]
-      size = int(1.4 * size)
+      size = int(1.7 * size)
       remount(place / "disk", f"size={size}k")
       assert size < 100_000
     assert len(set(stages)) > 2, stages
