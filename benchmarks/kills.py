@@ -1,181 +1,350 @@
-"""Kills a stage's run at random points until so many kills are done, and compares."""
+"""Kills and stops every stage that writes at random moments, and compares the bytes.
 
-import abc
+    nice -n 15 python -m benchmarks.kills --kills=1000 --stops=200
+    python -m benchmarks.kills --table
+
+One run after the other is started, in one process or in two, and hit by SIGKILL,
+SIGTERM or Ctrl-C (SIGINT). Half of the moments are drawn evenly over the seconds of an
+unbroken run, the others over the changes that it makes to its folder, with up to 0.03 s
+after the change. A run that was hit is started again, and hit again, until one ends;
+then every file of the workdir has to be the same, byte for byte, as after an unbroken
+run of as many processes, with none missing and none left over. Of two processes SIGKILL
+hits one, drawn, and the other has to end by itself; a stop hits one or both.
+
+Stages take turns. Each has a log, docs/logs/kills/<stage>.txt, with one line for each
+hit; the script goes on from what the logs hold. Tiny bases (LLaVA's, one of native
+resolution, one of tiles), small pools, real processes and commands.
+"""
+
 import argparse
+import collections
+import contextlib
+import itertools
+import os
 import pathlib
 import re
 import shutil
 import signal
 import tempfile
 import time
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
+from benchmarks.killed_stages import CHAINS, Chain
 from tests import small_run
-from tests.models import tiny
 from tests.real_processes import Forked, fork_many, write_config
 
+LOGS = pathlib.Path(__file__).parents[1] / "docs/logs/kills"
 PATIENCE = 300  # seconds, after which a run is taken to hang
+TURN = 5  # hits of a stage before the next one has its turn
+STATUSES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+# Not of the results: logs, times, orbax's checkpoints (which hold times), the lock.
+SKIPPED = ("log.txt", ".lock", "checkpoints", "logs", "times.json")
 
 
-class Case(abc.ABC):
-  """Runs of one stage by some number of processes over one checked pool.
+class Stage:
+  """One command with the workdir as it finds it, and as an unbroken run leaves it.
 
   Attributes:
-    command: the stage.
-    artifact: what it leaves in the workdir.
-    total: pieces that an unbroken run writes; its files are in `wanted`.
+    name: of the log.
+    wanted: contents of all files after an unbroken run.
 
   Args:
-    count: of processes.
-    folder: the workdir, with the checked pool.
+    name: of the log.
+    command: of the command line.
+    work: the workdir, in which the commands before have been run.
     config: a config file.
+    count: of processes.
   """
 
-  command: str
-  artifact: str
-  total: int
+  def __init__(
+    self, name: str, command: str, work: pathlib.Path, config: pathlib.Path, count: int
+  ):
+    self.name, self.command, self.count = name, command, count
+    self._work, self._config = work, config
+    self._before = work.parent / f"before {name} {count}"
+    shutil.copytree(work, self._before, symlinks=True)
+    self._run()  # compiles
+    self.wanted = small_run.read_bytes(work, SKIPPED)
+    self.restore()
+    self._changes, self._seconds = self._run()
+    different = self.compare()
+    assert not different, f"two unbroken runs of {name} differ: {different}"
+    self._after = work.parent / f"after {name} {count}"
+    shutil.copytree(work, self._after, symlinks=True)
 
-  def __init__(self, count: int, folder: pathlib.Path, config: pathlib.Path):
-    self.count, self.folder, self.config = count, folder, config
-    self.partial = folder / f"{self.artifact}.partial"
-    self.clear()
-    self.finish(self.meet())  # compiles
-    self.clear()
-    begun = time.monotonic()
-    self.finish(self.meet())
-    self.seconds = time.monotonic() - begun
-    self.wanted = small_run.read_bytes(folder / self.artifact)
+  def restore(self, after: bool = False) -> None:
+    """Makes the workdir as it was before the command, or after an unbroken run."""
+    shutil.rmtree(self._work, ignore_errors=True)
+    shutil.copytree(self._after if after else self._before, self._work, symlinks=True)
 
-  @abc.abstractmethod
-  def written(self) -> int:
-    """Pieces that are on disk."""
+  def _run(self) -> tuple[int, float]:
+    """Runs the command without a hit; the changes to the folder, and the seconds."""
+    processes, begun = self.start(meet=True), time.monotonic()
+    seen, changes = self._look(), 0
+    while any(process.poll() is None for process in processes):
+      seen, before = self._look(), seen
+      changes += seen != before
+      time.sleep(0.002)
+    ended = [process.end(PATIENCE) for process in processes]
+    assert all(status == 0 for status, _ in ended), ended
+    return changes, time.monotonic() - begun
 
-  @abc.abstractmethod
-  def where(self) -> str:
-    """How far the run had come when it was killed."""
+  def _look(self) -> set[tuple[str, int]]:
+    """The files of the workdir, with their sizes."""
+    found = set()
+    for folder, _, names in os.walk(self._work):  # goes on where a folder is gone
+      for name in names:
+        path = os.path.join(folder, name)
+        with contextlib.suppress(FileNotFoundError):
+          found.add((path, os.lstat(path).st_size))
+    return found
 
-  @abc.abstractmethod
-  def check_more(self) -> None:
-    """What a run that ended has to fulfil beside having the same files."""
+  def start(self, meet: bool) -> list[Forked]:
+    """Starts the run.
 
-  def clear(self) -> None:
-    for path in self.folder.glob(f"{self.artifact}*"):
-      shutil.rmtree(path)
-
-  def start(self) -> list[Forked]:
-    if self.count == 1:
-      return [Forked(self.folder, self.config, self.command)]
-    return fork_many(self.count, self.folder, self.config, self.command)
-
-  def meet(self) -> list[Forked]:
-    """Processes that make one run; a port that was taken meanwhile is given up."""
+    Args:
+      meet: whether to wait until it makes something. Before, two processes wait up to
+        five minutes for each other, and one does not listen to signals yet.
+    """
     while True:
-      processes = self.start()
-      # Before they have met, a killed one only keeps the other waiting for it.
+      processes = (
+        [Forked(self._work, self._config, self.command)]
+        if self.count == 1
+        else fork_many(self.count, self._work, self._config, self.command)
+      )
+      if not meet:
+        return processes
       while all(process.poll() is None for process in processes):
         if re.search("making|unchanged", processes[0].said()):
           return processes
         time.sleep(0.005)
       if "cannot listen on port" not in processes[0].said():
         return processes
-      for process in processes:
+      for process in processes:  # another program has taken the port
         process.kill()
         process.end(PATIENCE)
 
-  def finish(self, processes: list[Forked]) -> None:
-    ended = [process.end(PATIENCE) for process in processes]
-    assert all(status == 0 for status, _ in ended), ended
+  def hit(
+    self, number: signal.Signals, rng: np.random.Generator, fresh: bool
+  ) -> tuple[str, bool]:
+    """Runs the command and sends it a signal.
 
-  def wait(self, processes: list[Forked], rng: np.random.Generator) -> None:
-    """Waits until the point of the next kill, or until the run ends."""
+    Args:
+      number: the signal.
+      rng: of the moment, and of the process.
+      fresh: whether there is nothing to go on from.
+
+    Returns:
+      What happened, and whether the run ended with nothing left to do.
+    """
+    early = self.count == 1 and number == signal.SIGKILL and rng.random() < 0.2
+    processes = self.start(meet=not early)
+    moment = self._wait(processes, rng)
+    if fresh and not early and processes[0].poll() == 0:
+      self._seconds = min(self._seconds, moment)  # the machine is less busy now
+    hits = processes
+    if number == signal.SIGKILL or rng.random() < 0.5:
+      hits = [processes[rng.integers(self.count)]]
+    for process in hits:
+      if process.poll() is None:
+        process.send(number)
+    begun = time.monotonic()
+    ended = [process.end(PATIENCE) for process in processes]
+    statuses = [status for status, _ in ended]
+    waited = time.monotonic() - begun
+    whom = "all" if len(hits) == self.count else str(processes.index(hits[0]))
+    text = f"{number.name} to {whom} of {self.count}, {moment:.2f} s: {statuses}"
+    text += f" after {waited:.1f} s"
+    if any(statuses) and not self._may_end(number, statuses):
+      text += f" FAULT\n{[said for _, said in ended]}"
+    return text, not any(statuses)
+
+  def _may_end(self, number: signal.Signals, statuses: list[int]) -> bool:
+    """Whether a signal may lead to these exit statuses."""
+    if number == signal.SIGKILL:
+      return -signal.SIGKILL in statuses
+    return set(statuses) <= {0, STATUSES[number]}
+
+  def _wait(self, processes: list[Forked], rng: np.random.Generator) -> float:
+    """Waits until a drawn moment, or until the run ends; the seconds until then."""
 
     def running():
       return all(process.poll() is None for process in processes)
 
-    def pause(seconds):
-      until = time.monotonic() + seconds
-      while running() and time.monotonic() < until:
+    begun = time.monotonic()
+    if rng.random() < 0.5:
+      seconds = rng.uniform(0, 1.1 * self._seconds)
+      while running() and time.monotonic() - begun < seconds:
         time.sleep(0.001)
+    else:
+      wanted, seen, changes = rng.integers(self._changes + 2), self._look(), 0
+      while running() and changes < wanted:
+        seen, before = self._look(), seen
+        changes += seen != before
+        if time.monotonic() - begun > 3 * self._seconds + 60:
+          break
+      time.sleep(rng.uniform(0, 0.03))
+    return time.monotonic() - begun
 
-    written = self.written()
-    wanted = rng.integers(written, self.total + 1)
-    if wanted == written:
-      pause(rng.uniform(0, self.seconds))
-      return
-    while running() and self.written() < wanted:
-      time.sleep(0.001)
-    pause(rng.uniform(0, 0.1))
-
-  def check(self) -> None:
-    """All files are the unbroken run's."""
-    found = small_run.read_bytes(self.folder / self.artifact)
-    wrong = [
+  def compare(self) -> str:
+    """What differs from the unbroken run; "" if nothing does."""
+    found = small_run.read_bytes(self._work, SKIPPED)
+    differing = [
       name
       for name in sorted(found.keys() | self.wanted.keys())
       if found.get(name) != self.wanted.get(name)
     ]
-    assert not wrong, f"differ from the unbroken run: {wrong}"
-    self.check_more()
+    return ", ".join(differing)
 
 
-def kill_often(case: Case, kills: int, rng: np.random.Generator) -> None:
-  """Kills so many runs; every run that ends is compared."""
-  done = ended = 0
-  longest, broken = 0.0, False
-  case.clear()
-  while done < kills or broken:
-    processes = case.meet()
-    if done < kills:
-      case.wait(processes, rng)
+def draw_signal(counts: collections.Counter, most: dict[str, int]) -> signal.Signals:
+  """The signal that is furthest from how often it is to be sent to a stage."""
+  names = ("SIGKILL", "SIGTERM", "SIGINT")
+  left = {name: most[name] - counts[name] for name in names}
+  name = max(names, key=lambda name: left[name] / max(most[name], 1))
+  return signal.Signals[name]
+
+
+def hit_often(
+  stage: Stage, turn: int, most: dict[str, int], log: pathlib.Path, seed: int
+) -> None:
+  """Hits a stage so many times, and lets the last run end; writes each to the log."""
+  rng = np.random.default_rng(seed)
+  stage.restore()
+  hits, ended = 0, True
+  with open(log, "a", buffering=1) as file:
+    while hits < turn or not ended:
+      if hits < turn:
+        number = draw_signal(count(log), most)
+        text, ended = stage.hit(number, rng, ended)
+        if not ended:
+          hits += 1
+          print(f"hit: {text}", file=file)
+      else:
+        processes = stage.start(meet=True)
+        statuses = [process.end(PATIENCE) for process in processes]
+        ended = not any(status for status, _ in statuses)
+        if not ended:
+          print(f"FAULT: the run after the last hit: {statuses}", file=file)
+          break
+      if ended:
+        different = stage.compare()
+        how = f"FAULT: differs in {different}" if different else "the same bytes"
+        of = f"{len(stage.wanted)} files, {stage.count} process(es)"
+        print(f"ended: {how}, {of}", file=file)
+        stage.restore()
+
+
+def count(log: pathlib.Path) -> collections.Counter:
+  """What a log holds: hits by signal, ended runs, faults, and hits of two processes."""
+  text = log.read_text() if log.exists() else ""
+  counts = collections.Counter(re.findall(r"^hit: (\w+)", text, re.MULTILINE))
+  counts["two"] = len(re.findall(r"^hit: .* of 2,", text, re.MULTILINE))
+  counts["ended"] = len(re.findall("^ended: the same", text, re.MULTILINE))
+  counts["faults"] = text.count("FAULT")
+  return counts
+
+
+def make_stages(
+  chain: Chain, place: pathlib.Path, names: list[str], counts: tuple[int, ...]
+) -> Iterator[Stage]:
+  """Runs a chain, and yields those of its stages that are to be hit.
+
+  A stage may be hit as soon as it is there, and later.
+
+  Raises:
+    AssertionError: a command failed without being hit.
+  """
+  place.mkdir()
+  base, settings = chain.prepare(place)
+  config, work = write_config(place / "config.py", base, **settings), place / "work"
+  work.mkdir()
+  last = max((i for i, name in enumerate(chain.commands) if name in names), default=-1)
+  for name, command in list(chain.commands.items())[: last + 1]:
+    if name in names:
+      for number in counts:
+        stage = Stage(name, command, work, config, number)
+        yield stage
+        stage.restore(after=number == counts[-1])
     else:
-      case.finish(processes)
-    victim = processes[rng.integers(len(processes))]
-    victim.kill()
-    begun = time.monotonic()
-    statuses = [process.end(PATIENCE)[0] for process in processes]
-    broken = -signal.SIGKILL in statuses
-    if broken:
-      longest = max(longest, time.monotonic() - begun)
-      done += 1
-      print(
-        f"kill {done:3}: process {processes.index(victim)} of {case.count},"
-        f" {case.where()}; exit statuses {statuses}",
-        flush=True,
-      )
-    else:
-      assert not any(statuses), [process.said() for process in processes]
-      case.check()
-      ended += 1
-      case.clear()
-  print(
-    f"{case.count} process(es): {done} kills, {ended} runs ended, all byte for byte as"
-    f" the unbroken one ({case.seconds:.1f} s), {len(case.wanted)} files; after a kill"
-    f" the longest wait for the rest was {longest:.1f} s.",
-    flush=True,
-  )
+      status, said = Forked(work, config, command).end(PATIENCE)
+      assert status == 0, said
 
 
-def main(make: type[Case], doc: str, overrides: dict[str, Any]) -> None:
-  """Half of the kills on one process, half on one of two; see the callers."""
+def take_turns(
+  stages: list[Stage], most: dict[str, int], until: float, seeds: Iterator[int]
+) -> bool:
+  """Gives each stage that has hits left a turn; whether there was one, and time."""
+  open_stages = []
+  for stage in stages:
+    counts = count(find_log(stage.name))
+    if any(counts[name] < most[name] for name in most):
+      open_stages.append(stage)
+  for stage in open_stages:
+    if time.monotonic() > until:
+      return False
+    hit_often(stage, TURN, most, find_log(stage.name), next(seeds))
+  return bool(open_stages)
+
+
+def list_names() -> list[str]:
+  """The names of all stages that can be hit."""
+  return [
+    name for chain in CHAINS.values() for name in chain.commands if name[0] != "-"
+  ]
+
+
+def find_log(name: str) -> pathlib.Path:
+  return LOGS / f"{re.sub('[^a-z0-9]+', '_', name).strip('_')}.txt"
+
+
+def format_table() -> str:
+  """The table of docs/results/reliability.md, from the logs."""
+  columns = ("SIGKILL", "SIGTERM", "SIGINT", "two", "ended", "faults")
+  titles = (*columns[:3], "of two processes", "runs ended, the same bytes", "faults")
+  lines = [f"| stage | {' | '.join(titles)} |", "|---|" + "---|" * len(columns)]
+  total: collections.Counter = collections.Counter()
+  for name in list_names():
+    counts = count(find_log(name))
+    total.update(counts)
+    lines.append(f"| {name} | " + " | ".join(str(counts[c]) for c in columns) + " |")
+  lines.append("| all | " + " | ".join(str(total[c]) for c in columns) + " |")
+  return "\n".join(lines)
+
+
+def main() -> None:
   parser = argparse.ArgumentParser(
-    description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("--kills", type=int, default=100)
-  parser.add_argument(
-    "--seed", type=int, default=int(time.time()), help="of the points"
-  )
+  parser.add_argument("--kills", type=int, default=1000, help="over all stages")
+  parser.add_argument("--stops", type=int, default=200, help="over all stages")
+  parser.add_argument("--minutes", type=float, default=1e9, help="at most")
+  parser.add_argument("--stages", default=",".join(list_names()))
+  parser.add_argument("--seed", type=int, default=int(time.time()))
+  parser.add_argument("--table", action="store_true", help="of what the logs hold")
   arguments = parser.parse_args()
-  print(f"--kills={arguments.kills} --seed={arguments.seed}", flush=True)
-  rng = np.random.default_rng(arguments.seed)
+  if arguments.table:
+    print(format_table())
+    return
+  names = arguments.stages.split(",")
+  LOGS.mkdir(parents=True, exist_ok=True)
+  share = -(-arguments.kills // len(names))
+  stops = -(-arguments.stops // (2 * len(names)))
+  most = {"SIGKILL": share, "SIGTERM": stops, "SIGINT": stops}
+  until = time.monotonic() + 60 * arguments.minutes
+  seeds = itertools.count(arguments.seed)
   with tempfile.TemporaryDirectory() as place:
-    place = pathlib.Path(place)
-    base = tiny.make_base(place / "base")
-    if make.command == "score":
-      overrides = {**overrides, "score.model": str(base)}
-    config = write_config(place / "config.py", base, **overrides)
-    status, said = Forked(place / "work", config, "check").end(PATIENCE)
-    assert status == 0, said
-    for count in (1, 2):
-      kill_often(make(count, place / "work", config), arguments.kills // 2, rng)
+    stages: list[Stage] = []
+    for chain_name, chain in CHAINS.items():
+      for stage in make_stages(chain, pathlib.Path(place) / chain_name, names, (1, 2)):
+        take_turns([stage], most, until, seeds)
+        stages.append(stage)
+    while take_turns(stages, most, until, seeds):
+      pass
+  print(format_table())
+
+
+if __name__ == "__main__":
+  main()

@@ -16,12 +16,14 @@
 #   bash launch/slurm.sh --dry_run --config=FILE --workdir=DIR ...
 #
 # Five minutes before the time limit, and when the job is preempted, the run saves and
-# exits with status 143. The job is then queued again, and the run continues.
+# exits with status 143. The job is then queued again, and the run continues. So it is
+# when a process was lost; not when the input is wrong (status 2).
 #
-# Three variables, which sbatch passes on, say where the package and the files are:
+# Four variables, which sbatch passes on:
 #   VENV=DIR         a virtual environment that all nodes see; it is activated
 #   CONTAINER=IMAGE  an image for Apptainer, with the package; each task runs in it
 #   STAGE=FROM:TO    a folder that each node first copies to its own disk, once
+#   RESTARTS=N       a failed job is not queued again for the N+1st time (default 10)
 set -euo pipefail
 
 dry_run=false
@@ -42,7 +44,9 @@ program=(mllm-selector)
 if [[ -n "${CONTAINER:-}" ]]; then
   program=(apptainer exec --nv "$CONTAINER" mllm-selector)
 fi
-command=(srun --kill-on-bad-exit=1 "${program[@]}" "$@" --coordinator=auto
+# Tasks end by themselves when one has ended, and the first has to save what it does
+# alone; srun ends those that hang.
+command=(srun --kill-on-bad-exit=0 --wait=90 "${program[@]}" "$@" --coordinator=auto
   "--num_devices=${SLURM_NTASKS:-8}")
 stage=()
 if [[ -n "${STAGE:-}" ]]; then
@@ -73,7 +77,9 @@ if ((${#stage[@]})); then
 fi
 status=0
 "${command[@]}" || status=$?
-if ((status == 143)); then
+restarts=${SLURM_RESTART_COUNT:-0}
+if ((status == 143)) ||
+  ((status != 0 && status != 2 && restarts < ${RESTARTS:-10})); then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

@@ -61,6 +61,7 @@ SLOW = (
   "selection/rivals",
   "stages",
   "test_accelerator.py",
+  "test_kills.py",
   "test_main.py",
   "training",
 )

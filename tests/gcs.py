@@ -11,6 +11,11 @@ from unittest import mock
 
 import pytest
 
+from tests import faulty_proxy
+
+# What gcsfs and tensorstore read.
+NAMES = ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL")
+
 
 @contextlib.contextmanager
 def serve(bucket="bucket"):
@@ -27,14 +32,23 @@ def serve(bucket="bucket"):
   command += ["-external-url", url, "-public-host", f"127.0.0.1:{port}"]
   quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
   server = subprocess.Popen(command, **quiet)
-  names = ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL")
   try:
     _create(url, bucket)
-    with mock.patch.dict(os.environ, dict.fromkeys(names, url)):
+    with mock.patch.dict(os.environ, dict.fromkeys(NAMES, url)):
       yield f"gs://{bucket}"
   finally:
     server.kill()
     server.wait()
+
+
+@contextlib.contextmanager
+def spoil(faults):
+  """Lets a `faulty_proxy.Faults` happen to what is asked of the server in the block."""
+  behind = os.environ[NAMES[0]]
+  with faulty_proxy.Proxy(int(behind.rpartition(":")[2]), faults) as proxy:
+    url = f"http://127.0.0.1:{proxy.port}"
+    with mock.patch.dict(os.environ, dict.fromkeys(NAMES, url)):
+      yield faults
 
 
 def _create(url, bucket):

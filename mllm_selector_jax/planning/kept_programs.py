@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm_selector_jax import storage
+from mllm_selector_jax.runs import own_code
 
 COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt")
 
@@ -34,7 +35,7 @@ def hash_program(identity: dict[str, Any]) -> str:
     **identity,
     "compilers": {name: _version(name) for name in COMPILERS},
     "flags": [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")],
-    "code": _hash_code(),
+    "code": own_code.hash_code(),
   }
   text = json.dumps(whole, sort_keys=True, default=repr)
   return hashlib.sha256(text.encode()).hexdigest()
@@ -85,12 +86,3 @@ def _version(name: str) -> str | None:
     return importlib.metadata.version(name)
   except importlib.metadata.PackageNotFoundError:
     return None
-
-
-@functools.cache
-def _hash_code() -> str:
-  """Hash this package's modules, since each may change a compiled step."""
-  root, digest = Path(__file__).parents[1], hashlib.sha256()
-  for path in sorted(root.rglob("*.py")):
-    digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-  return digest.hexdigest()

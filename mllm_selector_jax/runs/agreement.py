@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mllm_selector_jax.runs import artifacts, peers
+from mllm_selector_jax.runs import artifacts, own_code, peers
 from mllm_selector_jax.types import InputError
 
 MOST = 5  # largest number of differences that the message names
@@ -51,6 +51,7 @@ def describe(call: Mapping[str, Any], cfg: Any) -> dict[str, str]:
       described[f"config.{key}"] = repr(value)
   for name, version in artifacts.package_versions().items():
     described[f"the version of {name}"] = version
+  described["the hash of mllm_selector_jax's code"] = own_code.hash_code()[:16]
   import jax
 
   for name in _JAX:

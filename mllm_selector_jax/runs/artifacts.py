@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mllm_selector_jax import storage
+from mllm_selector_jax.runs import own_code
 from mllm_selector_jax.types import InputError, RunError
 
 FORMAT = 1  # raised when artifacts of an earlier version can no longer be read
@@ -174,6 +175,7 @@ class Artifact:
     provenance = {
       **recipe.to_json(),
       "packages": package_versions(),
+      "code": own_code.describe_code(),
       "outputs": outputs,
       "digest": hash_json(outputs),
     }

@@ -22,7 +22,7 @@ from typing import Any
 
 from etils import epath
 
-from mllm_selector_jax.runs import artifacts, holder, peers
+from mllm_selector_jax.runs import artifacts, holder, peers, remote_calls
 from mllm_selector_jax.runs.artifacts import MARKER, RECIPE, UNHASHED, Artifact, Recipe
 from mllm_selector_jax.types import InputError, RunError
 
@@ -117,13 +117,11 @@ class Bucket:
   def remove(self, path: Path) -> None:
     """Removes a file, or a folder with its markers first, given as a local path."""
     remote = self._at(path)
-    with _explained(self._remote):
+    with remote_calls.explained(self._remote):
       if remote.is_dir():
         for name in [n for n in self._list(remote) if n.endswith(MARKER)]:
-          (remote / name).unlink()
-        remote.rmtree()
-      elif remote.exists():
-        remote.unlink()
+          remote_calls.delete(remote / name)
+      remote_calls.delete(remote)
 
   def close(self) -> None:
     """Copies the logs, and removes this run's note from the bucket."""
@@ -146,16 +144,14 @@ class Bucket:
       RunError: the bucket cannot be reached.
     """
     remote_source, remote_target = self._at(source), self._at(target)
-    with _explained(self._remote):
-      if remote_target.exists():
-        remote_target.rmtree()
+    with remote_calls.explained(self._remote):
+      remote_calls.delete(remote_target)
       checkpoints = self._list(remote_source / UNHASHED)
       names = [f"{UNHASHED}/{name}" for name in checkpoints]
       for name in [*names, *self._list(remote_source)]:
         (remote_target / name).parent.mkdir(parents=True, exist_ok=True)
         (remote_source / name).copy(remote_target / name)
-      if remote_source.exists():
-        remote_source.rmtree()
+      remote_calls.delete(remote_source)
 
   @contextlib.contextmanager
   def making(self, artifact: Artifact, recipe: Recipe) -> Iterator[None]:
@@ -166,12 +162,12 @@ class Bucket:
     """
     remote, text = self._at(artifact.partial), recipe.to_text()
     remote_recipe = remote / RECIPE
-    with _explained(self._remote):
+    with remote_calls.explained(self._remote):
       is_same = remote_recipe.exists() and remote_recipe.read_text() == text
-      if remote.exists() and not is_same:
-        remote.rmtree()
+      if not is_same:
+        remote_calls.delete(remote)
       remote.mkdir(parents=True, exist_ok=True)
-      remote_recipe.write_text(text)
+      remote_calls.write_text(remote_recipe, text)
     ended = threading.Event()
     sent: set[Path] = set()
 
@@ -204,16 +200,15 @@ class Bucket:
     Raises:
       RunError: the bucket cannot be reached.
     """
-    with _explained(self._remote):
+    with remote_calls.explained(self._remote):
       self._put(artifact)
 
   def _put(self, artifact: Artifact) -> None:
     marker = self._at(artifact.marker)
-    if marker.exists():
-      marker.unlink()
+    remote_calls.delete(marker)
     remote, partial = self._at(artifact.path), self._at(artifact.partial)
-    if not artifact.files and remote.exists():
-      remote.rmtree()
+    if not artifact.files:
+      remote_calls.delete(remote)
     made = artifact.provenance()
     self._send(artifact.root / name for name in made["outputs"])
     if (partial / UNHASHED).exists():
@@ -221,10 +216,9 @@ class Bucket:
         target = remote / UNHASHED / name
         target.parent.mkdir(parents=True, exist_ok=True)
         (partial / UNHASHED / name).copy(target)
-    marker.write_text(artifact.marker.read_text())
+    remote_calls.write_text(marker, artifact.marker.read_text())
     for folder in [partial, *self._list_aside(artifact)]:
-      if folder.exists():
-        folder.rmtree()
+      remote_calls.delete(folder)
 
   def _list_aside(self, artifact: Artifact) -> list[epath.Path]:
     """Lists the partial folders in the bucket that are kept for other recipes."""
@@ -292,10 +286,7 @@ class Bucket:
 
   def _send(self, paths: Iterable[Path]) -> None:
     def send(path: Path) -> None:
-      target = self._at(path)
-      target.parent.mkdir(parents=True, exist_ok=True)
-      with open(path, "rb") as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, 1 << 24)
+      remote_calls.upload(path, self._at(path))
 
     self._run_threads(send, paths)
 
@@ -304,7 +295,7 @@ class Bucket:
   ) -> None:
     """Calls a function for each value, in several threads."""
     with (
-      _explained(self._remote),
+      remote_calls.explained(self._remote),
       concurrent.futures.ThreadPoolExecutor(_THREADS) as pool,
     ):
       for _ in pool.map(function, values):
@@ -333,18 +324,5 @@ class Bucket:
         " end properly: it was killed, or is still running. Two runs at once would"
         " overwrite each other's files."
       )
-    note.write_text(holder.describe_process())
+    remote_calls.write_text(note, holder.describe_process())
     return warning
-
-
-@contextlib.contextmanager
-def _explained(remote: epath.Path) -> Iterator[None]:
-  try:
-    yield
-  except FileNotFoundError as error:
-    raise RunError(f"{remote}: {error}; it was there when the run began.") from error
-  except Exception as error:  # cloud clients have errors of their own
-    raise RunError(
-      f"{remote}: can no longer be reached ({type(error).__name__}:"
-      f" {str(error)[:200]}). The same command resumes from what is complete."
-    ) from error

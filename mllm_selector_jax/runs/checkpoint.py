@@ -8,6 +8,7 @@ then is it renamed to its final name.
 import concurrent.futures
 import contextlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -18,7 +19,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from mllm_selector_jax import storage
-from mllm_selector_jax.runs import artifacts, interrupts, peers
+from mllm_selector_jax.runs import artifacts, interrupts, orbax_noise, peers
 from mllm_selector_jax.types import InputError, RunError, Stopped
 
 BEST_STEPS = 50  # number of steps whose mean training loss ranks a checkpoint
@@ -27,6 +28,12 @@ WHOLE = "whole.json"  # holds the hashes of the other files
 TIMES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 WORK = "the current checkpoint is completed"
 _THREADS = 8  # number of threads that hash files
+_LONGEST = 400  # characters of orbax's message
+# Causes that may come late in a long message, before details of no use.
+_CAUSE = re.compile(
+  "No space left on device|Disk quota exceeded|Read-only file system|Stale file handle"
+  "|Input/output error|Permission denied"
+)
 
 
 def _describe(state: Any) -> dict[str, str]:
@@ -37,6 +44,17 @@ def _describe(state: Any) -> dict[str, str]:
     )
     for path, leaf in jax.tree_util.tree_leaves_with_path(state)
   }
+
+
+def _shorten(error: Exception) -> str:
+  """Returns the first line of an error's message, cut off, with the cause."""
+  text = str(error)
+  lines = [line for line in text.splitlines() if line.strip()]
+  line = lines[0] if lines else type(error).__name__
+  if len(line) <= _LONGEST:
+    return line
+  cause = _CAUSE.search(text, _LONGEST)
+  return f"{line[:_LONGEST]} ...{f' {cause[0]}' if cause else ''}"
 
 
 class Checkpoints:
@@ -64,6 +82,7 @@ class Checkpoints:
     self._keep, self._best = keep, best
     self._metrics: list[dict[str, float]] = []
     self._saving: int | None = None
+    orbax_noise.keep_off()
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -139,11 +158,9 @@ class Checkpoints:
     try:
       yield
     except (OSError, ValueError, RuntimeError) as error:
-      lines = [line for line in str(error).splitlines() if line.strip()]
       raise RunError(
         f"The checkpoint of step {self._saving} could not be written to"
-        f" {self._folder}: {lines[0][:400] if lines else type(error).__name__}. The"
-        " previous one is untouched"
+        f" {self._folder}: {_shorten(error)}. The previous one is untouched"
       ) from error
 
   def restore(self, state: Any, iterator: Any) -> tuple[int, Any, list]:

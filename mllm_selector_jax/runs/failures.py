@@ -11,6 +11,7 @@ from mllm_selector_jax.runs import processes
 from mllm_selector_jax.types import InputError, RunError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXT = re.compile("No space left on device|Disk quota exceeded")
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # Messages of XLA, and of the allocators that it uses.
 _MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory|bad_alloc", re.IGNORECASE)
@@ -98,7 +99,7 @@ def _explain_system(error: OSError, workdir: Path | None) -> str:
 def _room(error: BaseException, workdir: Path | None) -> str:
   """Says what to do if the error is that the disk is full; otherwise returns ""."""
   code = getattr(error, "errno", None) or getattr(error.__cause__, "errno", None)
-  if code not in _FULL and "No space left on device" not in str(error):
+  if code not in _FULL and not _FULL_TEXT.search(str(error)):
     return ""
   free = ""
   if workdir is not None and workdir.exists():

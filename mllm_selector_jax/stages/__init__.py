@@ -131,6 +131,10 @@ _COMMANDS = (
     ("arm",),
   ),
   Command(
+    "manifest",
+    "Writes the hashes of all results, for `sha256sum -c` and a signature.",
+  ),
+  Command(
     "export_selection",
     "Writes an arm's kept rows as trainers read them.",
     ("export_selection", "rng_seed", *_ROWS),

@@ -1,5 +1,6 @@
 """The launchers: what they would run, and the local one run for real."""
 
+import json
 import os
 import pathlib
 import shlex
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from importlib import metadata
 
+import jsonschema
 import kubernetes_validate
 import pyarrow.parquet as pq
 import pytest
@@ -54,11 +56,58 @@ def test_a_tpu_slice_gets_the_command_on_every_host():
   assert ran == [".venv/bin/mllm-selector", *ARGUMENTS, "--coordinator=auto"]
 
 
+# Runs what `gcloud compute tpus tpu-vm ssh --worker=all` is given in one shell for each
+# host, in its home folder. The hosts name each other by SLURM's variables, since there
+# is no TPU slice whose own could be asked.
+GCLOUD = """#!/bin/bash
+[[ "$*" == "compute tpus tpu-vm ssh pod --zone=z --worker=all --command="* ]] || exit 64
+for host in 0 1; do
+  (cd "$HOSTS/$host" && HOME=$PWD SLURM_JOB_ID=$JOB SLURM_STEP_NODELIST=127.0.0.1 \\
+    SLURM_NTASKS=2 SLURM_PROCID=$host SLURM_LOCALID=0 bash -c "${8#--command=}") &
+  shells+=($!)
+done
+for shell in "${shells[@]}"; do wait "$shell" || status=$?; done
+exit "${status:-0}"
+"""
+
+
+def test_what_gcloud_is_given_runs_on_every_host(tmp_path):
+  programs = {tmp_path / "bin/gcloud": GCLOUD}
+  for host in ("0", "1"):
+    place = tmp_path / "hosts" / host / "mllm_selector_jax/.venv/bin"
+    programs[place / "mllm-selector"] = (
+      f'#!/bin/sh\nexec {sys.executable} -m mllm_selector_jax.main "$@"\n'
+    )
+  for path, text in programs.items():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+  base = tiny.make_base(tmp_path / "base")
+  config = write_config(tmp_path / "config.py", base)
+  work = tmp_path / "it's $HOME, and more"
+  arguments = ["check", f"--config={config}", f"--workdir={work}"]
+  environment = {
+    "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+    "PYTHONPATH": str(ROOT),
+    "HOSTS": str(tmp_path / "hosts"),
+    "JOB": str(os.getpid() % 4096),  # jax takes the port from it
+    "JAX_NUM_CPU_DEVICES": "1",
+    "XLA_FLAGS": "",
+  }
+  command = [LAUNCH / "tpu_vm.sh", "pod", "z", *arguments]
+  done = call(*command, "--num_devices=2", **environment)
+  assert done.returncode == 0, done.stderr
+  assert json.loads((work / "pool_summary.json").read_text())["rows"] == 120
+  done = call(*command, "--num_devices=3", **environment)
+  assert done.returncode == 2 and done.stderr.count("2 were found") == 2
+
+
 def test_slurm_gets_one_task_a_gpu():
   said = dry_run(LAUNCH / "slurm.sh", "--dry_run", *ARGUMENTS)
   *options, command = said.splitlines()
   assert {"--signal=TERM@300", "--requeue", "--ntasks-per-node=8"} <= set(options)
-  assert shlex.split(command)[2:] == [
+  assert shlex.split(command) == [
+    *("srun", "--kill-on-bad-exit=0", "--wait=90"),
     "mllm-selector",
     *ARGUMENTS,
     "--coordinator=auto",
@@ -66,8 +115,14 @@ def test_slurm_gets_one_task_a_gpu():
   ]
 
 
-@pytest.mark.parametrize(("status", "again"), [(143, True), (0, False), (2, False)])
-def test_a_slurm_job_that_was_stopped_is_queued_again(tmp_path, status, again):
+@pytest.mark.parametrize(
+  ("status", "restarts", "again"),
+  [
+    *((143, 0, True), (143, 99, True), (0, 0, False), (2, 0, False)),
+    *((137, 0, True), (1, 2, True), (1, 3, False)),
+  ],
+)
+def test_a_slurm_job_that_can_go_on_is_queued_again(tmp_path, status, restarts, again):
   for name, line in (
     ("srun", f"exit {status}"),
     ("scontrol", f'echo "$@" > {tmp_path}/asked'),
@@ -80,6 +135,8 @@ def test_a_slurm_job_that_was_stopped_is_queued_again(tmp_path, status, again):
     *ARGUMENTS,
     PATH=f"{tmp_path}:{os.environ['PATH']}",
     SLURM_JOB_ID="77",
+    SLURM_RESTART_COUNT=str(restarts),
+    RESTARTS="3",
   )
   assert done.returncode == status
   assert (tmp_path / "asked").exists() == again
@@ -154,7 +211,16 @@ def test_a_jobset_is_what_kubernetes_takes(flags, resource, devices):
     **replicated["template"],
   }
   for part in (*rights, job):
-    kubernetes_validate.validate(part, "1.31", strict=True)
+    for version in ("1.31", "1.37"):
+      kubernetes_validate.validate(part, version, strict=True)
+  # Only that JobSet's own parts are as its CRD wants them; the job's are above.
+  schema = json.loads(
+    pathlib.Path(__file__).with_name("jobset_schema.json").read_text()
+  )
+  jsonschema.validate(jobset, schema)
+  jobset["spec"]["failurePolicy"]["maxRestart"] = 3
+  with pytest.raises(jsonschema.ValidationError, match="'maxRestart' was unexpected"):
+    jsonschema.validate(jobset, schema)
   (container,) = job["spec"]["template"]["spec"]["containers"]
   assert container["command"][:4] == ["mllm-selector", *ARGUMENTS]
   assert "--coordinator=auto" in container["command"]

@@ -10,10 +10,10 @@ from etils import epath
 
 from mllm_selector_jax import demo, storage
 from mllm_selector_jax.pipeline import arms, clean_arms
-from mllm_selector_jax.runs import arm_pointers
+from mllm_selector_jax.runs import arm_pointers, remote_calls
 from mllm_selector_jax.stages import COMMANDS
-from mllm_selector_jax.types import InputError, Stopped
-from tests import gcs, small_run
+from mllm_selector_jax.types import InputError, RunError, Stopped
+from tests import faulty_proxy, gcs, small_run
 from tests.models import tiny
 
 SETTINGS = {
@@ -225,3 +225,56 @@ def test_pointers_to_arms_come_back_and_go_with_the_arm(bucket, base, tmp_path):
   with small_run.open_run(work, base, **settings) as current:
     assert arm_pointers.list_arms(current.workdir.arms) == ["one"]
     assert current.workdir.resolve("main") == "main"
+
+
+def test_a_deletion_whose_answer_is_lost_is_done(bucket):
+  lost = faulty_proxy.Faults(0.5, kinds=("cut after",))
+  for folder in (False, True):
+    path = epath.Path(bucket) / f"deleted-{folder}"
+    for name in "abc" if folder else ("",):
+      (path / name if name else path).write_text("text")
+    with gcs.spoil(lost):
+      remote_calls.delete(path)
+    assert not path.exists()
+  remote_calls.delete(path)  # it is gone
+  assert lost.made["cut after"] > 1
+
+
+def test_an_upload_that_is_lost_begins_again(bucket, tmp_path):
+  lost = faulty_proxy.Faults(0.4, seed=3, kinds=(faulty_proxy.LOST,))
+  source = tmp_path / "source"
+  source.write_bytes(b"bytes" * 1000)
+  copy, text = (epath.Path(bucket) / name for name in ("copy", "text"))
+  with gcs.spoil(lost):
+    remote_calls.upload(source, copy)
+    remote_calls.write_text(text, "text")
+  assert (copy.read_bytes(), text.read_text()) == (source.read_bytes(), "text")
+  assert lost.made[faulty_proxy.LOST]
+  with pytest.raises(FileNotFoundError):
+    remote_calls.upload(tmp_path / "missing", copy)
+  with pytest.raises(FileNotFoundError):
+    remote_calls.write_text(epath.Path("gs://nowhere/text"), "text")
+
+
+def test_stages_in_a_bucket_with_faults_are_stopped_and_go_on(
+  bucket, settings, base, local
+):
+  work, faults = f"{bucket}/faulty", faulty_proxy.Faults(0.04, seed=1, slow=0.1)
+  with gcs.spoil(faults):
+    with small_run.open_run(work, base, **settings) as current:
+      COMMANDS["check"](current)
+      current.stopped = iter([False, True]).__next__
+      with pytest.raises(Stopped, match="after step 2 of 6"):
+        COMMANDS["seed"](current)
+    for _ in range(5):  # orbax gives up if the answer to its deletion is lost
+      forget()
+      with small_run.open_run(work, base, **settings) as current:
+        with contextlib.suppress(RunError):
+          COMMANDS["seed"](current)
+          COMMANDS["score"](current)
+          break
+  assert sum(faults.made.values()) > 4 and faults.made["shuffled"], faults.made
+  wanted, found = small_run.read_bytes(local), read_bucket(work)
+  assert {name.split("/")[0] for name in found} >= {"pool.parquet", "seed", "scores"}
+  found.pop("times.json", None)
+  assert [name for name in found if found[name] != wanted.get(name)] == []

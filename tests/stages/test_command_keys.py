@@ -17,7 +17,7 @@ PACKAGE = pathlib.Path(mllm_selector_jax.__file__).parent
 # In this order each finds what it needs, and `run` finds all done.
 ORDER = (
   *("check", "prepare", "seed", "score", "select", "tune", "evaluate", "report"),
-  *("explain", "measure", "export-selection", "arms", "run", "clean"),
+  *("explain", "measure", "export-selection", "manifest", "arms", "run", "clean"),
 )
 STAGES = ("check", "seed", "score", "select", "tune", "evaluate", "report")
 # Commands that do what others do, or that take long: the rooms of their own code.

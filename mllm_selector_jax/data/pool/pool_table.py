@@ -300,6 +300,11 @@ class PoolTable:
         read_dictionary=dictionary,
         page_checksum_verification=True,
       )
+    except FileNotFoundError as error:
+      raise RunError(
+        f"{self.path} is no longer there, though it was when the run began: see whether"
+        " its disk is still mounted, and give the same command again."
+      ) from error
     except OSError as error:
       raise RunError(
         f"{self.path}: column {name} is damaged ({error}); check the pool again."
