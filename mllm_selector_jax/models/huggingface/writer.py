@@ -124,7 +124,8 @@ def _write_processor(
   video = fields.get("video_processor")
   if video and not (folder / VIDEO).is_file():
     write_json(folder / VIDEO, _without_dropped(video))
-  if extractor := fields.get(AUDIO):  # which some processors ask for, whatever the model
+  # Some processors ask for it whether the model takes audio or not.
+  if extractor := fields.get(AUDIO):
     description[AUDIO] = _without_dropped(extractor)
   write_json(folder / PROCESSOR, description)
 

@@ -77,9 +77,10 @@ def test_an_export_s_processor_prepares_images_and_text_as_the_run(base, out):
     np.testing.assert_allclose(found["pixel_values"].sum(), total, rtol=1e-4)
 
 
-def test_what_a_processor_hears_with_is_carried_over(base, tmp_path):
+def test_the_processor_s_part_for_audio_is_carried_over(base, tmp_path):
   folder = bases.copy(base, tmp_path / "base")
-  extractor = {"feature_extractor_type": "Gemma4AudioFeatureExtractor", "hop_length": 160}
+  name = "Gemma4AudioFeatureExtractor"
+  extractor = {"feature_extractor_type": name, "hop_length": 160}
   bases.edit_json(
     folder / PROCESSOR, lambda value: value.update(feature_extractor=extractor)
   )

@@ -80,8 +80,8 @@ def _read(config: Any) -> dict[str, Any]:
   if config.audio_config is not None:
     refuse(
       [
-        "audio_config is not null: the model also takes audio (E2B, E4B), with a tower that"
-        " an export would lose; only null can be run"
+        "audio_config is not null: the model also takes audio (E2B, E4B), with a tower"
+        " that an export would lose; only null can be run"
       ]
     )
   if config.vision_config is None:
