@@ -20,14 +20,14 @@ import time
 
 import numpy as np
 
+from mllm_selector_jax import demo
 from tests import faulty_proxy, gcs, small_run
 from tests.models import tiny
 from tests.real_processes import Forked, write_config
 from tests.stages.test_bucket import read_bucket
 
 SETTINGS = {
-  "pool.demo.rows": 60,
-  "pool.demo.questions": 1,
+  "pool.demo.rows": 0,
   "seed.rows": "24",
   "seed.batch": 4,
   "seed.save_every": 2,
@@ -37,8 +37,6 @@ SETTINGS = {
 PATIENCE = 1800  # seconds, after which a run is taken to hang
 # They name the workdir, or hold times.
 NAMED = {"report.html", "report.provenance.json", "explorer.html", "times.json"}
-# The pool is drawn in the workdir, whose name is a setting of what reads it.
-MARKER = "provenance.json"
 
 
 def main() -> None:
@@ -57,10 +55,24 @@ def main() -> None:
     scratch.mkdir()
     os.environ["TMPDIR"] = str(scratch)
     base = tiny.make_base(place / "base")
-    config = write_config(place / "config.py", base, **SETTINGS)
+    config = write_config(place / "config.py", base, **SETTINGS, **draw(place / "pool"))
     with gcs.spoil(faults):  # before the first fork, which takes the environment
       hit_and_compare(f"{bucket}/run", place, config, arguments.kills, rng)
   print(f"faults: {dict(faults.made)}")
+
+
+def draw(folder: pathlib.Path) -> dict[str, str]:
+  """Draws a pool and questions outside the workdir, and returns their settings."""
+  folder.mkdir()
+  demo.draw_pool(folder, demo.PoolOptions(rows=60, seed=0))
+  questions = folder / "evaluation"
+  demo.draw_evaluation(questions, demo.EvaluationOptions(questions=1, seed=0))
+  return {
+    "pool.data": str(folder / "pool.json"),
+    "pool.images": str(folder / "images"),
+    "evaluate.tasks": str(questions / "eval.jsonl"),
+    "evaluate.images": str(questions / "images"),
+  }
 
 
 def hit_and_compare(url, place, config, kills, rng) -> None:
@@ -86,9 +98,9 @@ def hit_and_compare(url, place, config, kills, rng) -> None:
     failed += status == 1
     assert status in (-9, 1) and failed < 20, said
   wanted, found = small_run.read_bytes(place / "local"), read_bucket(url)
-  names = {n for n in wanted if n not in NAMED and not n.endswith(MARKER)}
-  missing = [n for n in wanted if n not in found and n not in NAMED]
-  different = [n for n in sorted(names & found.keys()) if found[n] != wanted[n]]
+  names = sorted(wanted.keys() - NAMED)
+  missing = [n for n in names if n not in found]
+  different = [n for n in names if found.get(n, wanted[n]) != wanted[n]]
   print(f"{done} kills, {failed} runs ended by faults; missing: {missing}")
   print(f"{len(names)} files compared, different: {different}", flush=True)
 
