@@ -232,7 +232,13 @@ def _explain(argv: list[str], error: Exception) -> str:
         return f"--config.{key}: there is no such key in the config.{_near(key)}"
   if isinstance(error, flags.Error):
     return f"{error}. See --help for the flags."
-  return f"The config could not be read: {type(error).__name__}: {error}"
+  if missing := re.match(r"\W*Key \W*(\w+)\W* does not exist", str(error)):
+    return (
+      f"The config could not be read: it sets {missing[1]}, and there is no such key"
+      f" in that section.{_near(missing[1])}"
+    )
+  lines = str(error).splitlines() or [""]
+  return f"The config could not be read: {type(error).__name__}: {lines[0][:300]}"
 
 
 def default_config() -> Any:

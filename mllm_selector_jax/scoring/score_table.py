@@ -326,7 +326,7 @@ def read_elsewhere(
         f" {', '.join(names)}. Score again with them, or name other score.signals."
       )
     scored = read_carried(folder, pool, ok)
-  except (pa.ArrowInvalid, OSError, ValueError) as error:
+  except (pa.ArrowException, OSError, ValueError) as error:
     if isinstance(error, InputError):
       raise
     raise InputError(
@@ -346,4 +346,23 @@ def read_elsewhere(
 
 def _map_stored(folder: Path) -> list[np.ndarray]:
   paths = sorted((folder / "embeddings").glob("part-*.npy"))
-  return [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
+  return [_map_array(path) for path in paths]
+
+
+def _map_array(path: Path) -> np.ndarray:
+  """Map the embeddings of one part; nothing that is pickled is read.
+
+  Raises:
+    InputError: The file is damaged.
+  """
+  try:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+  # numpy parses the header as Python's text of a dict, which raises almost anything.
+  except Exception as error:
+    raise InputError(f"{path} is damaged: {error}. Copy it again.") from error
+  if array.ndim != 2 or array.dtype.kind != "f":
+    raise InputError(
+      f"{path} holds an array of {array.dtype} with {array.ndim} axes, and not one of"
+      " embeddings: numbers with two axes."
+    )
+  return array
