@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from mllm_selector_jax.configs import demo
 
+from mllm_selector_jax.configs import demo
 from mllm_selector_jax.data.tokens.dialogue import Round, hash_answers
 from mllm_selector_jax.pipeline import candidates, doubts, heldout_models
 from mllm_selector_jax.runs import context

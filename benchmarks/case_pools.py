@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mllm_selector_jax.configs import demo
-
 from mllm_selector_jax.data.pool.pool_check import check_pool
 from mllm_selector_jax.data.tokens.conversation import Encoder
 from mllm_selector_jax.inputs import base_model

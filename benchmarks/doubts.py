@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from mllm_selector_jax.configs import demo
 
+from mllm_selector_jax.configs import demo
 from mllm_selector_jax.pages import findings, gather, picks
 from mllm_selector_jax.pipeline import candidates, doubtful_rows
 from mllm_selector_jax.runs import context

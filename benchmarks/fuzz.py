@@ -47,8 +47,7 @@ def main() -> int:
   unit = arguments.cases / sum(shares.values())
   total: collections.Counter[str] = collections.Counter()
   for name, share in shares.items():
-    counts = worker.run_kind(name, round(share * unit))
-    total.update(counts)
+    total.update(worker.run_kind(name, round(share * unit)))
   worker.stop()
   print(f"cases {total['cases']:,}, finds {total['finds']:,}", flush=True)
   return bool(total["finds"])

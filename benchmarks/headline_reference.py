@@ -24,8 +24,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from mllm_selector_jax.configs import demo
 
+from mllm_selector_jax.configs import demo
 from mllm_selector_jax.data.files.id_list import Line, write_lines
 from mllm_selector_jax.demo.pool_mixture import PlannedRow, plan_pool
 from mllm_selector_jax.inputs.drawn_demo import make_options

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from mllm_selector_jax.configs import demo
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.bounds import NONE, measure_tasks
+from mllm_selector_jax.configs import demo
 from mllm_selector_jax.pipeline import candidates
 from mllm_selector_jax.runs import context
 from mllm_selector_jax.selection.eligibility import sort_out

@@ -29,10 +29,10 @@ def measure(name: str) -> None:
   import jax
   import jax.numpy as jnp
   import numpy as np
-  from mllm_selector_jax.configs import default
 
   from benchmarks import tiled_models, tiled_pools
   from mllm_selector_jax import sharding
+  from mllm_selector_jax.configs import default
   from mllm_selector_jax.planning import programs
 
   form, factor, _ = tiled_models.scale_form(name, 32)

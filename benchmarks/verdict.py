@@ -20,7 +20,6 @@ from statistics import fmean
 from typing import Any
 
 from mllm_selector_jax.configs import demo, easy_vqa
-
 from mllm_selector_jax.pipeline.search.search_arms import search
 from mllm_selector_jax.runs import context
 from mllm_selector_jax.stages import COMMANDS

@@ -3,8 +3,8 @@
 import contextlib
 
 import jax
-from mllm_selector_jax.configs import demo
 
+from mllm_selector_jax.configs import demo
 from mllm_selector_jax.runs import context
 
 

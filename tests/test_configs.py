@@ -8,8 +8,8 @@ import re
 
 import pytest
 from ml_collections import ConfigDict
-from mllm_selector_jax.configs import default
 
+from mllm_selector_jax.configs import default
 from mllm_selector_jax.models.config import REMAT
 from mllm_selector_jax.pipeline.tuning_recipe import check_section, recipe_config
 from mllm_selector_jax.training.optimizer_options import TRAINABLE, OptimizerOptions

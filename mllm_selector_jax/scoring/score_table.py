@@ -359,7 +359,9 @@ def _map_array(path: Path) -> np.ndarray:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
   # numpy parses the header as Python's text of a dict, which raises almost anything.
   except Exception as error:
-    raise InputError(f"{path} is damaged: {error}. Copy it again.") from error
+    raise InputError(
+      f"{path} is damaged ({type(error).__name__}), or holds no array. Copy it again."
+    ) from error
   if array.ndim != 2 or array.dtype.kind != "f":
     raise InputError(
       f"{path} holds an array of {array.dtype} with {array.ndim} axes, and not one of"

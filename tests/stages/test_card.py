@@ -7,9 +7,9 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mllm_selector_jax.configs import default
 
 from mllm_selector_jax import main, storage
+from mllm_selector_jax.configs import default
 from mllm_selector_jax.pipeline import card
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.stages import COMMANDS

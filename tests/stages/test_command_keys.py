@@ -4,9 +4,9 @@ import pathlib
 import re
 
 import pytest
-from mllm_selector_jax.configs import default
 
 import mllm_selector_jax
+from mllm_selector_jax.configs import default
 from mllm_selector_jax.runs import context
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.usage import help_text

@@ -9,11 +9,11 @@ import types
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from mllm_selector_jax.configs import default
 from PIL import Image
 
 from benchmarks.merge_comparisons import merge
 from mllm_selector_jax.comparison.comparison_plan import RANDOM
+from mllm_selector_jax.configs import default
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.pipeline import card, flops

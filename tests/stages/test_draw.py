@@ -3,8 +3,8 @@
 import json
 
 import pyarrow.parquet as pq
-from mllm_selector_jax.configs import demo
 
+from mllm_selector_jax.configs import demo
 from mllm_selector_jax.inputs.drawn_demo import draw
 from mllm_selector_jax.runs import context
 

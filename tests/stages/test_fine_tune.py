@@ -4,8 +4,8 @@ import types
 
 import numpy as np
 import pytest
-from mllm_selector_jax.configs import default
 
+from mllm_selector_jax.configs import default
 from mllm_selector_jax.data.packing import assembly, loader
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.pipeline import fine_tune

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from mllm_selector_jax.configs import default
 
 from mllm_selector_jax import main
+from mllm_selector_jax.configs import default
 from mllm_selector_jax.pipeline.explain_rows import (
   NAMED,
   OFF,

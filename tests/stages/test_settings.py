@@ -5,9 +5,9 @@ import importlib
 import json
 
 import pytest
-from mllm_selector_jax.configs import default
 
 from mllm_selector_jax import main
+from mllm_selector_jax.configs import default
 from mllm_selector_jax.runs import context
 from mllm_selector_jax.settings import check_settings
 from mllm_selector_jax.settings.keys import KEYS, check_keys

@@ -1,8 +1,8 @@
 """The keys, defaults and comments that are read from default.py, against the config."""
 
 import pytest
-from mllm_selector_jax.configs import default
 
+from mllm_selector_jax.configs import default
 from mllm_selector_jax.usage import config_keys, resolved_config
 from mllm_selector_jax.usage.config_keys import ConfigKey, read_keys
 

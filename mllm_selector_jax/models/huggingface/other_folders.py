@@ -8,6 +8,7 @@ from typing import Any
 import safetensors
 
 from mllm_selector_jax.models.huggingface.decoder_families import DECODERS
+from mllm_selector_jax.models.huggingface.foreign_links import refuse_foreign_links
 from mllm_selector_jax.models.huggingface.model_families import FAMILIES
 from mllm_selector_jax.models.huggingface.other_models import OTHERS
 from mllm_selector_jax.models.huggingface.source import read_json
@@ -26,9 +27,12 @@ _SEES = re.compile("vision|visual|image|img_")
 def refuse_others(folder: Path) -> None:
   """Refuses a folder whose files show that it is something else than a model.
 
+  A folder with links to what is no model's is refused, too; see `foreign_links`.
+
   Raises:
     InputError: what it is, and what to do with it.
   """
+  refuse_foreign_links(folder)
   path = folder / "config.json"
   config = read_json(path) if path.is_file() else {}
   for look in (_find_adapter, _find_gguf, _find_quantised, _find_inside):

@@ -51,6 +51,7 @@ from mllm_selector_jax.models.huggingface.stretched_images import (
   read_stretched_options,
 )
 from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
+from mllm_selector_jax.models.huggingface.wrong_kinds import refusing_wrong_kinds
 from mllm_selector_jax.types import ImageOptions, ImageTokens, InputError
 
 
@@ -149,7 +150,8 @@ def read_image_options(
       f" {config.model_type!r} takes {wanted or 'LlavaImageProcessor'}. One of the two"
       " files is of another model."
     )
-  return read(folder, processor, config, pad)
+  with refusing_wrong_kinds(folder):
+    return read(folder, processor, config, pad)
 
 
 def describe_image_options(options: ImageOptions) -> dict[str, Any]:
@@ -198,6 +200,11 @@ def read_image_tokens(path: str | os.PathLike, tokenizer: Any) -> ImageTokens:
     InputError: the tokenizer does not know the marks around an image.
   """
   parts = find_parts(path)
+  with refusing_wrong_kinds(parts.decoder):
+    return _read_image_tokens(parts, tokenizer)
+
+
+def _read_image_tokens(parts: Parts, tokenizer: Any) -> ImageTokens:
   family = find_family(parts.config)
   vocabulary = tokenizer.get_vocab()
   ids: dict[str, Any] = {}
@@ -219,6 +226,11 @@ def read_tokenizer(parts: Parts) -> Any:
   Raises:
     InputError: missing, malformed, or not the config's.
   """
+  with refusing_wrong_kinds(parts.decoder):
+    return _read_tokenizer(parts)
+
+
+def _read_tokenizer(parts: Parts) -> Any:
   folder, config = parts.decoder, parts.config
   tokenizer = load_tokenizer(folder)
   tokenizer.add_tokens(list(parts.added), special_tokens=True)
@@ -229,7 +241,10 @@ def read_tokenizer(parts: Parts) -> Any:
   path = folder / "processor_config.json"
   if path.is_file():
     name = read_json(path).get("image_token") or name
-  name = getattr(name, "content", name)
+  if isinstance(name, dict):  # a token with its options
+    name = name.get("content")
+  if not isinstance(name, str):
+    raise InputError(f"{path}: image_token is {name!r:.80}, which is no text.")
   wanted = config.image_token_id
   found = tokenizer.get_vocab().get(name)
   if found != wanted:

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 import transformers
-from mllm_selector_jax.configs import default
 
+from mllm_selector_jax.configs import default
 from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.models import huggingface, mllm
 from mllm_selector_jax.models.huggingface import processor

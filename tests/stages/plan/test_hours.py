@@ -1,8 +1,8 @@
 """Time, money and disk, by hand."""
 
 import pytest
-from mllm_selector_jax.configs import default
 
+from mllm_selector_jax.configs import default
 from mllm_selector_jax.planning import disk, estimate, hours, jobs
 from mllm_selector_jax.types import InputError
 from tests.training import toy

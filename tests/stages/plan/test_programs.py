@@ -6,9 +6,9 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
-from mllm_selector_jax.configs import default
 
 from mllm_selector_jax import sharding
+from mllm_selector_jax.configs import default
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.planning import advice, programs, topology
