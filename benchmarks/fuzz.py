@@ -3,10 +3,11 @@
     python -m benchmarks.fuzz [--cases 1000000] [--kinds image,pool] [--out FOLDER]
 
 The kinds are those of `tests/fuzz/kinds.py`. One worker process reads the cases of a
-kind one after the other. A case may take 10 seconds of processor time, and the worker
-is killed when it gives no answer for two minutes. Its memory is limited. A find is an exception that is no `InputError`, a crash, a hang, or
+kind one after the other, in rounds over all kinds. A case may take 10 seconds of
+processor time, and the worker is killed when it gives no answer for two minutes. Its
+memory is limited. A find is an exception that is no `InputError`, a crash, a hang, or
 growth beyond the limit; the next case follows, and the exit status is 1. FOLDER
-receives a log for each kind, the files of each find, and a table.
+receives a log for each kind, the files of each find, and the table so far.
 """
 
 import argparse
@@ -27,30 +28,44 @@ SLOWEST = 10.0  # seconds of processor time of a case
 SILENT = 120.0  # seconds without an answer, on a busy machine
 GROWTH = 1 << 30  # bytes by which a case may make the worker larger
 ROOM = 6 << 30  # bytes of address space beyond what the worker has when it starts
-LOG_EVERY = 60.0  # seconds
-HEADER = "kind | cases | taken | aside | refused | finds | s | slowest ms | MB more"
+HEADER = "kind | cases | taken | aside | refused | finds | s of processor"
 
 
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--cases", type=int, default=1_000_000)
   parser.add_argument("--kinds", default="", help="beginnings of names, with commas")
-  parser.add_argument("--seed", type=int, default=0, help="of the first case")
+  parser.add_argument("--rounds", type=int, default=50, help="over all kinds")
+  parser.add_argument("--first", type=int, default=0, help="the first round")
   parser.add_argument("--out", default="fuzz", type=pathlib.Path)
   arguments = parser.parse_args()
   arguments.out.mkdir(parents=True, exist_ok=True)
   context = multiprocessing.get_context("spawn")
   wanted = tuple(filter(None, arguments.kinds.split(",")))
-  print(HEADER, flush=True)
   worker = Worker(context, arguments)
   shares = {n: s for n, s in worker.shares.items() if n.startswith(wanted or "")}
-  unit = arguments.cases / sum(shares.values())
-  total: collections.Counter[str] = collections.Counter()
-  for name, share in shares.items():
-    total.update(worker.run_kind(name, round(share * unit)))
+  unit = arguments.cases / sum(shares.values()) / arguments.rounds
+  total = {name: collections.Counter() for name in shares}
+  for number in range(arguments.first, arguments.rounds):
+    for name, share in shares.items():
+      cases = max(1, round(share * unit))
+      total[name].update(worker.run_kind(name, number * cases, cases))
+    table = write_table(total)
+    (arguments.out / "table.txt").write_text(table)
+    print(f"round {number}: {table.splitlines()[-1]}", flush=True)
   worker.stop()
-  print(f"cases {total['cases']:,}, finds {total['finds']:,}", flush=True)
-  return bool(total["finds"])
+  print(table)
+  return int(any(counts["finds"] for counts in total.values()))
+
+
+def write_table(total: dict[str, collections.Counter]) -> str:
+  """The table of all kinds, with their sum in the last line."""
+  whole: collections.Counter[str] = collections.Counter()
+  lines = [HEADER]
+  for name, counts in total.items():
+    lines.append(describe(name, counts))
+    whole.update(counts)
+  return "\n".join([*lines, describe("all", whole)]) + "\n"
 
 
 class Worker:
@@ -72,11 +87,10 @@ class Worker:
     self._pipe.send(None)
     self._process.join()
 
-  def run_kind(self, name: str, cases: int) -> collections.Counter:
+  def run_kind(self, name: str, first: int, cases: int) -> collections.Counter:
     """Reads that many cases of a kind, and returns what was counted."""
     counts: collections.Counter[str] = collections.Counter()
-    start, told = time.monotonic(), time.monotonic()
-    first, last = self._arguments.seed, self._arguments.seed + cases
+    last = first + cases
     log = open(self._arguments.out / f"{name.replace(' ', '-')}.txt", "a")
     while first < last:
       self._pipe.send((name, first, last))
@@ -85,7 +99,7 @@ class Worker:
           fault = f"hang: no answer within {SILENT:g} s"
           break
         try:
-          seeds, found, finds, slowest, grown = self._pipe.recv()
+          seeds, found, finds, seconds = self._pipe.recv()
         except EOFError:
           self._process.join()
           fault = f"crash: exit status {self._process.exitcode}"
@@ -94,14 +108,9 @@ class Worker:
         counts.update(found)
         counts["cases"] += seeds
         counts["finds"] += len(finds)
-        counts["slowest"] = max(counts["slowest"], round(1000 * slowest))
-        counts["grown"] = max(counts["grown"], grown)
+        counts["ms"] += round(1000 * seconds)
         for find in finds:
           log.write(f"{find}\n")
-        if time.monotonic() - told > LOG_EVERY:
-          told = time.monotonic()
-          log.write(f"{describe(name, counts, told - start)}\n")
-          log.flush()
       else:
         break
       # The worker counts in steps; a case of this step ended it.
@@ -112,22 +121,19 @@ class Worker:
       self._process.join()
       self._start()
       first += STEP
-    line = describe(name, counts, time.monotonic() - start)
-    log.write(f"{line}\n")
+    log.write(f"{describe(name, counts)}\n")
     log.close()
-    print(line, flush=True)
-    return collections.Counter(cases=counts["cases"], finds=counts["finds"])
+    return counts
 
 
 STEP = 50  # cases that are counted together
 
 
-def describe(name: str, counts: collections.Counter, seconds: float) -> str:
+def describe(name: str, counts: collections.Counter) -> str:
   """One line of the table."""
   columns = ("cases", "taken", "aside", "refused", "finds")
   numbers = [f"{counts[column]:,}" for column in columns]
-  numbers += [f"{seconds:.0f}", f"{counts['slowest']:,}", f"{counts['grown'] >> 20:,}"]
-  return " | ".join([name, *numbers])
+  return " | ".join([name, *numbers, f"{counts['ms'] / 1000:.0f}"])
 
 
 class SlowError(Exception):
@@ -158,13 +164,12 @@ def serve(pipe, out: str) -> None:
     with tempfile.TemporaryDirectory(dir=room) as folder:
       sampler = kinds.Sampler(table[name], pathlib.Path(folder))
       sampler.check_examples()
-      before = measure_peak()
       for start in range(first, last, STEP):
         found: collections.Counter[str] = collections.Counter()
         finds: list[str] = []
-        slowest = 0.0
+        seconds = time.process_time()
         for seed in range(start, min(last, start + STEP)):
-          begin, peak = time.process_time(), measure_peak()
+          peak = measure_peak()
           signal.setitimer(signal.ITIMER_PROF, SLOWEST)
           try:
             found[sampler.run(seed)] += 1
@@ -175,12 +180,11 @@ def serve(pipe, out: str) -> None:
             signal.setitimer(signal.ITIMER_PROF, 0)
           if measure_peak() - peak > GROWTH:
             fault = f"growth by {(measure_peak() - peak) >> 20:,} MB"
-          slowest = max(slowest, time.process_time() - begin)
           if fault is not None:
             finds.append(f"seed {seed}: {fault}")
             keep_find(sampler, seed, pathlib.Path(out), fault)
-        grown = measure_peak() - before
-        pipe.send((min(last, start + STEP) - start, found, finds, slowest, grown))
+        seconds = time.process_time() - seconds
+        pipe.send((min(last, start + STEP) - start, found, finds, seconds))
 
 
 def describe_find(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from mllm_selector_jax.data.pool.text_column import Text
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.scoring import score_parts, signals
+from mllm_selector_jax.scoring.stored_embeddings import map_stored
 from mllm_selector_jax.types import InputError
 
 
@@ -196,7 +197,7 @@ class ScoreTable:
 
   def map_embeddings(self) -> list[Float[np.ndarray, "_ E"]]:
     """Map the embeddings into memory: an array for each part."""
-    return _map_stored(self.folder)
+    return map_stored(self.folder)
 
   def read_embeddings(self, lines: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k E"]:
     """Read the embeddings of some lines, float32, without reading all the others."""
@@ -275,7 +276,7 @@ def read_carried(folder: Path, pool: Any, ok: Bool[np.ndarray, " N"]) -> Scored:
   usable = np.flatnonzero(ok)
   taken = _match(lines["hash"].to_pylist(), pool.hash[usable])
   rows, taken = usable[taken >= 0], taken[taken >= 0]
-  arrays = _map_stored(folder) or [np.empty((len(lines), 0), np.float32)]
+  arrays = map_stored(folder) or [np.empty((len(lines), 0), np.float32)]
   if sum(map(len, arrays)) != len(lines):
     raise InputError(
       f"{folder} has {len(lines):,} lines, but {sum(map(len, arrays)):,} embeddings."
@@ -342,29 +343,3 @@ def read_elsewhere(
       " pool, or leave score.table out to score the pool in this run."
     )
   return scored
-
-
-def _map_stored(folder: Path) -> list[np.ndarray]:
-  paths = sorted((folder / "embeddings").glob("part-*.npy"))
-  return [_map_array(path) for path in paths]
-
-
-def _map_array(path: Path) -> np.ndarray:
-  """Map the embeddings of one part; nothing that is pickled is read.
-
-  Raises:
-    InputError: The file is damaged.
-  """
-  try:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-  # numpy parses the header as Python's text of a dict, which raises almost anything.
-  except Exception as error:
-    raise InputError(
-      f"{path} is damaged ({type(error).__name__}), or holds no array. Copy it again."
-    ) from error
-  if array.ndim != 2 or array.dtype.kind != "f":
-    raise InputError(
-      f"{path} holds an array of {array.dtype} with {array.ndim} axes, and not one of"
-      " embeddings: numbers with two axes."
-    )
-  return array

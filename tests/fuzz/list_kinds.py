@@ -25,7 +25,7 @@ from tests.fuzz.kinds import TAKEN, Kind, write_json
 PUBLISHED = Path(__file__).parents[2] / "docs" / "published" / "drawn-21-50"
 IDS = {
   "ids.txt": "a\nb\nrow=3\nhash=abc\n",
-  "lines.txt": f"{id_list.HEADER}\na\t0\tff\n\"b\tc\"\t1\t\n",
+  "lines.txt": f'{id_list.HEADER}\na\t0\tff\n"b\tc"\t1\t\n',
   "table.csv": 'id,row,hash,score\na,0,ff,1.5\n"b,c",1,,-2\n',
   "table.tsv": "id\thash\tscore\na\tff\t1\n",
   "ids.json": '["a", 3, "b"]',

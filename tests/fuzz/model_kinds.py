@@ -110,7 +110,9 @@ def read_template(folder: Path) -> str:
 def list_kinds() -> list[Kind]:
   families = len(FAMILIES)
   return [
-    Kind("model config", write_model, read_model, families, 0.4, (*TOKENIZER, *WEIGHTS)),
+    Kind(
+      "model config", write_model, read_model, families, 0.4, (*TOKENIZER, *WEIGHTS)
+    ),
     Kind("model weights", write_llava, read_weights, 3, 0.2, (*TOKENIZER, *OTHERS)),
     Kind("tokenizer", write_tokenizer, read_tokenizer, 4, 0.5),
     Kind("chat template", write_template, read_template, len(TEMPLATES), 2),

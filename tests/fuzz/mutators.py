@@ -254,15 +254,34 @@ def mutate_tar(data: bytes, rng: random.Random) -> bytes:
     return mutate(data, rng)
   start = rng.choice(headers)
   offset, size = rng.choice(
-    ((0, 100), (100, 8), (108, 8), (124, 12), (136, 12), (156, 1), (157, 100), (345, 155))
+    (
+      (0, 100),
+      (100, 8),
+      (108, 8),
+      (124, 12),
+      (136, 12),
+      (156, 1),
+      (157, 100),
+      (345, 155),
+    )
   )
   if offset == 156:
-    field = rng.choice((b"0", b"1", b"2", b"3", b"5", b"6", b"7", b"L", b"K", b"x", b"g"))
+    field = rng.choice(
+      (b"0", b"1", b"2", b"3", b"5", b"6", b"7", b"L", b"K", b"x", b"g")
+    )
   elif offset in (0, 157, 345):
     names = (b"../../etc/passwd", b"/etc/passwd", b"a.json", b"0.png", b"", b".json")
     field = rng.choice((*names, b"a/" * 40, b"\xff\xfe.json", b"0.1.json", b"0.json"))
   else:
-    numbers = (b"0", b"1", b"777", b"77777777777", b"\x80" + bytes(11), b"\xff" * 12, b"9")
+    numbers = (
+      b"0",
+      b"1",
+      b"777",
+      b"77777777777",
+      b"\x80" + bytes(11),
+      b"\xff" * 12,
+      b"9",
+    )
     field = rng.choice(numbers)
   out[start + offset : start + offset + size] = field[:size].ljust(size, b"\0")
   out[start + 148 : start + 156] = b" " * 8

@@ -106,9 +106,7 @@ def make_pool_kind(suffix: str) -> Kind:
     return TAKEN if found[0] or not found[1] else ASIDE
 
   share = {".json": 6, ".jsonl": 6, ".jsonl.gz": 2, ".tar": 3}.get(suffix, 2)
-  return Kind(
-    f"pool {suffix}", write, read, len(RECORDS) // 3, share, keep=("a.png",)
-  )
+  return Kind(f"pool {suffix}", write, read, len(RECORDS) // 3, share, keep=("a.png",))
 
 
 def write_records(folder: Path, number: int) -> None:
@@ -134,7 +132,9 @@ def write_mixture(folder: Path, number: int) -> None:
   takes = ("all", "first:2", "end:50%", "random:1", '"random:12.5%"')
   lines = [
     f"  - json_path: '{name}'\n    sampling_strategy: {take}\n"
-    for name, take in zip(("a.json", "[a]*.json", "{a,a}.json"), takes[number:], strict=False)
+    for name, take in zip(
+      ("a.json", "[a]*.json", "{a,a}.json"), takes[number:], strict=False
+    )
   ]
   (folder / "mix.yaml").write_text("datasets:\n" + "".join(lines) + "other: {a: [1]}\n")
 

@@ -1,7 +1,6 @@
 """Values of every key of the config, command lines, and config files."""
 
 import json
-import types
 from pathlib import Path
 from unittest import mock
 
@@ -9,6 +8,9 @@ from mllm_selector_jax import command_line
 from mllm_selector_jax.configs import default, demo
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.planning import pool_figures
+from mllm_selector_jax.runs.console import Console
+from mllm_selector_jax.runs.context import Run
+from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.settings.keys import KEYS, check_keys
 from mllm_selector_jax.types import InputError
 from tests.fuzz import pool_kinds
@@ -117,21 +119,23 @@ def write_summary(folder: Path, number: int) -> None:
 def read_summary(folder: Path) -> str:
   cfg = demo.get_config()
   cfg.plan.summary = str(folder / "pool_summary.json")
-  with mock.patch.object(base_model, "read_encoder", _read_encoder):
-    pool_figures.find_pool(types.SimpleNamespace(cfg=cfg, workdir=None))
+  run = Run(cfg, Workdir(folder), Console(folder / "log.txt"))
+  with mock.patch.object(base_model, "read_encoder", _read_demo_encoder):
+    pool_figures.find_pool(run)
   return TAKEN
 
 
-_KNOWN = []
+_READ = base_model.read_encoder
 
 
-def _read_encoder(run):
-  if not _KNOWN:
-    _KNOWN.append(_ENCODER(run))
-  return _KNOWN[0]
+_DEMO: list = []
 
 
-_ENCODER = base_model.read_encoder
+def _read_demo_encoder(run: Run):
+  """The encoder of the demo's base, read once a process."""
+  if not _DEMO:
+    _DEMO.append(_READ(run))
+  return _DEMO[0]
 
 
 def list_kinds() -> list[Kind]:

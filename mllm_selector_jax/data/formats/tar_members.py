@@ -81,7 +81,7 @@ def _list_archive(path: str, file: io.BufferedIOBase, start: int, end: int):
   ) as error:
     raise InputError(
       f"{path}, byte {offset:,}: the tar is broken there"
-      f" ({error or type(error).__name__})."
+      f" ({str(error) or type(error).__name__})."
       " Copy the file again."
     ) from error
   # tarfile takes a damaged header for the end of the archive. The end is at least one

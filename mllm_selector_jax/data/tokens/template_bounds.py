@@ -204,7 +204,7 @@ def _make_environment() -> Any:
 
   # The environment is made anew for each template, and reachable by one alone.
   theirs = chat_template_utils._compile_jinja_template("").environment
-  ours = object.__new__(_bounded_class())
+  ours: Any = object.__new__(_bounded_class())
   ours.__dict__.update(theirs.__dict__)
   ours.linked_to, ours.overlayed, ours.cache = theirs, True, None
   for table, names in _LEFT_OUT.items():

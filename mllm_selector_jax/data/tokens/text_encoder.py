@@ -34,7 +34,9 @@ class TextEncoder:
     with explaining_failures():
       return (
         iter(self.first.encode_batch(first, add_special_tokens=False) if first else ()),
-        iter(self._after.encode_batch(after, add_special_tokens=False) if after else ()),
+        iter(
+          self._after.encode_batch(after, add_special_tokens=False) if after else ()
+        ),
       )
 
   def encode_piece(
