@@ -67,7 +67,7 @@ def test_a_panic_while_a_row_is_encoded_is_one_message():
   core = tokenizers.Tokenizer(models.WordLevel({"a": 0, "u": 1}, unk_token="u"))
   core.pre_tokenizer = split_by(HOSTILE[0])
   encoder = TextEncoder(core, core)
-  with pytest.raises(InputError, match="tokenizer fails on a text.*retry-limit"):
+  with pytest.raises(InputError, match=r"tokenizer fails on a text.*retry-limit"):
     encoder.encode("a" * 50 + "!", False)
   with pytest.raises(InputError, match="tokenizer fails on a text"):
     encoder.encode_batches(["b", "a" * 50 + "!"], [])

@@ -33,9 +33,10 @@ NUMBERS = (
 WORDS = (
   "for", "if", "endif", "endfor", "set", "macro", "generation", "messages", "content",
   "role", "raise_exception", "loop", "range", "namespace", "tojson", "{{", "}}", "{%",
-  "%}", "{#", "datasets", "json_path", "sampling_strategy", "&a", "*a", "!!python/name:",
-  "!!binary", "<<", ": ", "- ", "\t", ",", '"', "'", "\\", "\r", "\r\n", "(", ")", "[",
-  "]", "**", "10", "999999999", "%", "|", ".", "__class__", "import", "id", "row", "hash",
+  "%}", "{#", "datasets", "json_path", "sampling_strategy", "&a", "*a",
+  "!!python/name:", "!!binary", "<<", ": ", "- ", "\t", ",", '"', "'", "\\", "\r",
+  "\r\n", "(", ")", "[", "]", "**", "10", "999999999", "%", "|", ".", "__class__",
+  "import", "id", "row", "hash",
 )  # fmt: skip
 _TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
 

@@ -32,12 +32,11 @@ class TextEncoder:
   def encode_batches(self, first: Sequence[str], after: Sequence[str]) -> Encodings:
     """Tokenises many texts that begin anew, and many that go on."""
     with explaining_failures():
-      return (
-        iter(self.first.encode_batch(first, add_special_tokens=False) if first else ()),
-        iter(
-          self._after.encode_batch(after, add_special_tokens=False) if after else ()
-        ),
+      begun, going_on = (
+        iter(side.encode_batch(texts, add_special_tokens=False) if texts else ())
+        for side, texts in ((self.first, first), (self._after, after))
       )
+      return begun, going_on
 
   def encode_piece(
     self, piece: Piece, encodings: Encodings, splits: bool
