@@ -67,8 +67,20 @@ def test_what_would_not_end_is_refused(name, monkeypatch):
 
 @pytest.mark.parametrize("source", SOURCES.values())
 def test_published_forms_need_little(source, monkeypatch):
-  monkeypatch.setattr(template_bounds, "MOST_WORK", 100_000)
+  monkeypatch.setattr(template_bounds, "MOST_WORK", 10_000)
   make("chat", source)
+
+
+def test_long_conversations_may_take_more(monkeypatch):
+  monkeypatch.setattr(template_bounds, "MOST_WORK", 1000)
+  # As templates that look for the last question at each message.
+  source = (
+    "{% for m in messages %}{% for n in messages[::-1] %}{{ n.role ~ m.content }}"
+    "{% endfor %}{% endfor %}"
+  )
+  talk = TALK * 20
+  text, _ = template_bounds.render_template(source, talk, False, False, {})
+  assert len(text) == 40 * (20 * (4 + 9) + 40)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-# Published templates need less than 100,000 for a conversation of two rounds.
+# Published templates need less than 1,000 for a conversation of one round.
 MOST_WORK = 2_000_000  # characters and items of one rendering
+PAIR = 200  # more of them for each pair of messages, over which some templates loop
 CALL = 20  # characters that take about as long as a call or a turn of a loop
 MOST_SECONDS = 5.0  # of processor time, of one rendering
 MOST_SOURCE = 1 << 20  # characters of a template
@@ -36,11 +37,16 @@ class TemplateLimitError(ValueError):
 
 
 class Meter:
-  """Counts what one rendering does, and ends it when that is too much."""
+  """Counts what one rendering does, and ends it when that is too much.
 
-  def __init__(self):
-    self._work = 0
-    self._ends = time.thread_time() + MOST_SECONDS
+  Args:
+    messages: how many are rendered.
+  """
+
+  def __init__(self, messages: int = 0):
+    self._work = 0.0
+    self._most = MOST_WORK + PAIR * messages**2
+    self._ends = time.thread_time() + MOST_SECONDS * (1 + messages / 100)
 
   def add(self, work: float) -> None:
     """Counts an operation that is about to be carried out.
@@ -49,13 +55,13 @@ class Meter:
       TemplateLimitError: the operation or the whole rendering is too large.
     """
     self._work += work
-    if self._work > MOST_WORK:
+    if self._work > self._most:
       raise TemplateLimitError(
         "it does more than any published template (a loop without an end, or a text or"
         " number without bounds)"
       )
     if time.thread_time() > self._ends:
-      raise TemplateLimitError(f"it runs for more than {MOST_SECONDS:g} seconds")
+      raise TemplateLimitError("it runs for seconds")
 
 
 def measure_size(value: Any, formats: bool = False) -> float:
@@ -253,7 +259,7 @@ def render_template(
   """
   template = _compile(source)
   environment = template.environment
-  _RENDERING.meter = Meter()
+  _RENDERING.meter = Meter(len(messages))
   blocks: list[str] = []
   spans: Spans = []
   tracking: Any = contextlib.nullcontext()
