@@ -15,7 +15,7 @@ from mllm_selector_jax.types import InputError, RowError
 from tests.fuzz.mutators import change_file
 
 TAKEN, ASIDE, REFUSED = "taken", "aside", "refused"
-MOST_MESSAGE = 20_000  # characters: of weights, all wrong tensors are listed
+MOST_MESSAGE = 400_000  # characters: of weights, all wrong tensors are listed
 # What a message to a user never holds.
 _SIGNS = ("Traceback (", "object at 0x", "__main__")
 

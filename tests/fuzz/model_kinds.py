@@ -56,7 +56,7 @@ def read_model(folder: Path) -> str:
     256,
     ends=huggingface.read_ends(folder, tokenizer),
   )
-  huggingface.read_config(folder)
+  huggingface.check_weights(folder, huggingface.read_config(folder))
   encode(encoder)
   return TAKEN
 

@@ -177,6 +177,33 @@ def test_fields_of_a_model_of_other_kinds(base, tmp_path, file, change):
     read()
 
 
+@pytest.mark.parametrize("part", ["text_config", "vision_config"])
+@pytest.mark.parametrize("count", [1001, 10**9, float("inf")])
+def test_a_number_of_layers_that_no_model_has(base, tmp_path, part, count):
+  folder = bases.copy(base, tmp_path / "base")
+  bases.edit_json(
+    folder / "config.json", lambda value: value[part].update(num_hidden_layers=count)
+  )
+  with pytest.raises(InputError, match=f"{part}.num_hidden_layers"):
+    huggingface.read_config(folder)
+
+
+@pytest.mark.parametrize(
+  ("family", "change"),
+  [
+    ("qwen2_vl", {"min_pixels": 10**12, "max_pixels": 10**13, "size": None}),
+    ("smolvlm", {"size": {"longest_edge": 10**6}}),
+    ("llava_next", {"image_grid_pinpoints": [[10**6, 10**6]]}),
+  ],
+)
+def test_images_cannot_be_made_huge(tmp_path, family, change):
+  folder = tiny.make_base(tmp_path / "base", family=family)
+  for name in ("preprocessor_config.json", "config.json"):
+    bases.edit_json(folder / name, lambda value: value.update(change))
+  with pytest.raises(InputError):
+    huggingface.read_processor(folder)
+
+
 def test_a_token_with_its_options_is_the_image_token(base, tmp_path):
   folder = bases.copy(base, tmp_path / "base")
   path = folder / "processor_config.json"

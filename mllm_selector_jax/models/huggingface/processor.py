@@ -85,6 +85,7 @@ def load_image_processor(folder: Path, described: dict[str, Any] | None = None) 
     ) from error
 
 
+MOST_PIXELS = 1 << 26  # to which an image may be enlarged; published models take 4 M
 # By `name_family`: the image processor, and what reads that. Other models
 # are of LLaVA-1.5's form and may have any processor but these.
 _Read = Callable[[Path, Any, Any, bool], ImageOptions]
@@ -151,7 +152,22 @@ def read_image_options(
       " files is of another model."
     )
   with refusing_wrong_kinds(folder):
-    return read(folder, processor, config, pad)
+    options = read(folder, processor, config, pad)
+    _refuse_huge(folder, options)
+    return options
+
+
+def _refuse_huge(folder: Path, options: ImageOptions) -> None:
+  """Refuses an image processor that makes even the smallest image huge."""
+  sizes = [options.size**2 * options.min_tiles, options.min_pixels]
+  sizes += [height * width for height, width in options.pinpoints]
+  if options.form in ("idefics3", "smolvlm"):  # to which images are made larger
+    sizes.append(options.longest_edge**2)
+  if (most := max(sizes)) > MOST_PIXELS:
+    raise InputError(
+      f"{name_file(folder)}: images would be made up to {most:,} pixels large;"
+      f" {MOST_PIXELS:,} are allowed. Compare it with the file as it was published."
+    )
 
 
 def describe_image_options(options: ImageOptions) -> dict[str, Any]:
