@@ -155,11 +155,12 @@ def _read(argv: list[str]) -> tuple[flags.FlagValues, list[str], Any]:
   try:
     rest = values(argv)[1:]
     cfg = config.value
+    is_whole = cfg is None or hasattr(cfg, "rng_seed")
   except Exception as error:  # a config file may raise anything
     raise InputError(_explain(argv, error)) from error
   if cfg is None:
     raise InputError("--config=FILE is needed, for example --config=configs/demo.py.")
-  if not hasattr(cfg, "rng_seed"):
+  if not is_whole:
     raise InputError("--config names a file whose get_config() gives no full config.")
   return values, rest, cfg
 

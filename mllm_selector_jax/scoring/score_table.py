@@ -222,9 +222,10 @@ def list_columns(folder: Path) -> list[str]:
   import pyarrow as pa
   import pyarrow.parquet as pq
 
+  first = _list_parts(folder)[0]
   try:
-    return _list_numeric(pq.read_schema(_list_parts(folder)[0]))
-  except (pa.ArrowException, OSError) as error:
+    return _list_numeric(pq.read_schema(first))
+  except (pa.ArrowException, OSError, ValueError) as error:  # a name may be no UTF-8
     raise InputError(f"{folder} is damaged, or no score table: {error}") from error
 
 

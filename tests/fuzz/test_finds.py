@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from mllm_selector_jax.planning import described_pool, pool_figures
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.scoring import score_table
 from mllm_selector_jax.types import InputError, Record, RowError
+from tests.evaluation.published import layouts
 from tests.fixed_images import fixed_images
 from tests.fuzz import list_kinds, setting_kinds
 from tests.models import tiny
@@ -93,6 +95,29 @@ def test_questions_that_are_no_text(tmp_path):
   splits.write_text('{"test": [["1"]]}')
   with pytest.raises(InputError, match="expected the test split's ids"):
     tasks.read_questions(f"scienceqa:{problems},{splits}")
+
+
+@pytest.mark.parametrize("file", ["questions", "annotations"])
+@pytest.mark.parametrize("wrong", [[1], {"a": 1}])
+def test_ids_of_questions_that_are_no_labels(tmp_path, file, wrong):
+  paths = layouts.write_vqav2(tmp_path)
+  path = next(path for path in paths if file in path)
+  bases.edit_json(Path(path), lambda value: value[file][0].update(question_id=wrong))
+  questions, aside = tasks.read_questions(f"vqav2:{','.join(paths)}")
+  assert (len(questions), len(aside)) == (1, 1)
+
+
+def test_a_score_table_with_a_name_that_is_no_text(tmp_path):
+  list_kinds.write_scores(tmp_path, 0)
+  path = tmp_path / "part-00000.parquet"
+  path.write_bytes(path.read_bytes().replace(b"entropy", b"entr\xf4py"))
+  with pytest.raises(InputError, match="is damaged, or no score table"):
+    list_kinds.read_scores(tmp_path)
+
+
+def test_a_config_without_a_name_is_one_message():
+  with pytest.raises(InputError, match="The config could not be read"):
+    command_line.parse(["x", "check", "--config", "--workdir=w"])
 
 
 def test_summaries_that_do_not_add_up(tmp_path):
