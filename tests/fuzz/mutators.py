@@ -192,7 +192,7 @@ def mutate_png(data: bytes, rng: random.Random) -> bytes:
   elif kind == 1:
     chunks.insert(rng.randrange(len(chunks) + 1), [name, body])
   elif kind == 2:
-    fields = bytearray(chunks[0][1])
+    fields = bytearray(chunks[0][1].ljust(13, b"\0"))
     if rng.random() < 0.5:
       struct.pack_into(">I", fields, rng.choice((0, 4)), _draw_uint(rng))
     else:
