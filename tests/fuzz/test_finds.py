@@ -15,6 +15,7 @@ from mllm_selector_jax.data.images.decoding import decode_image
 from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.inputs import lists
 from mllm_selector_jax.models import huggingface
+from mllm_selector_jax.models.huggingface.tokenizer_files import load_tokenizer
 from mllm_selector_jax.planning import described_pool, pool_figures
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.scoring import score_table
@@ -235,3 +236,13 @@ def test_a_token_with_its_options_is_the_image_token(base, tmp_path):
   token = {"content": "<image>", "special": True}
   path.write_text(json.dumps({**json.loads(path.read_text()), "image_token": token}))
   huggingface.read_processor(folder)
+
+
+def test_a_panic_while_a_tokenizer_is_loaded(tmp_path):
+  tiny.make_tokenizer().save_pretrained(tmp_path)
+  bases.edit_json(
+    tmp_path / "tokenizer.json",
+    lambda value: value["model"].update(continuing_subword_prefix="#" * 14),
+  )
+  with pytest.raises(InputError, match="the tokenizer cannot be read: range end"):
+    load_tokenizer(tmp_path)
