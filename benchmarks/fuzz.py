@@ -1,116 +1,223 @@
-"""Reads mutated and made-up pool files, many more than the tests do.
+"""Reads mutated inputs of every kind, many more than the tests do.
 
-    python -m benchmarks.fuzz [--cases 100000] [--made 0.1]
+    python -m benchmarks.fuzz [--cases 1000000] [--kinds image,pool] [--out FOLDER]
 
-Each format has its process, so that a crash is seen as one. Of the cases, the share
-`--made` is of records that hypothesis makes up, the others are damaged files. An
-exception that is no `InputError`, a row without a count, or a case of more than ten
-seconds ends it with exit status 1.
+The kinds are those of `tests/fuzz/kinds.py`. One worker process reads the cases of a
+kind one after the other, in rounds over all kinds. A case may take 10 seconds of
+processor time, and the worker is killed when it gives no answer for two minutes. Its
+memory is limited. A find is an exception that is no `InputError`, a crash, a hang, or
+growth beyond the limit; the next case follows, and the exit status is 1. FOLDER
+receives a log for each kind, the files of each find, and the table so far.
 """
 
 import argparse
 import collections
+import hashlib
+import logging
 import multiprocessing
+import os
 import pathlib
-import random
+import resource
 import sys
 import tempfile
 import time
+import traceback
+import warnings
 
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
-
-from tests.data import mutations
-
-SLOWEST = 10.0  # seconds
+SLOWEST = 10.0  # seconds of processor time of a case
+SILENT = 120.0  # seconds without an answer, on a busy machine
+GROWTH = 1 << 30  # bytes by which a case may make the worker larger
+ROOM = 6 << 30  # bytes of address space beyond what the worker has when it starts
+HEADER = "kind | cases | taken | aside | refused | finds | s of processor"
 
 
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--cases", type=int, default=100_000)
-  parser.add_argument("--made", type=float, default=0.1)
+  parser.add_argument("--cases", type=int, default=1_000_000)
+  parser.add_argument("--kinds", default="", help="beginnings of names, with commas")
+  parser.add_argument("--rounds", type=int, default=50, help="over all kinds")
+  parser.add_argument("--first", type=int, default=0, help="the first round")
+  parser.add_argument("--out", default="fuzz", type=pathlib.Path)
   arguments = parser.parse_args()
-  each = -(-arguments.cases // len(mutations.KINDS))
-  made = int(each * arguments.made)
-  print("format | cases | made up | with rows | all aside | one error | s | slowest ms")
-  failed = 0
+  arguments.out.mkdir(parents=True, exist_ok=True)
   context = multiprocessing.get_context("spawn")
-  for kind in mutations.KINDS:
-    process = context.Process(target=run, args=(kind, made, each - made))
-    process.start()
-    process.join()
-    if process.exitcode:
-      print(f"{kind} | FAILED, exit status {process.exitcode}", flush=True)
-      failed = 1
-  return failed
+  wanted = tuple(filter(None, arguments.kinds.split(",")))
+  worker = Worker(context, arguments)
+  shares = {n: s for n, s in worker.shares.items() if n.startswith(wanted or "")}
+  unit = arguments.cases / sum(shares.values()) / arguments.rounds
+  total = {name: collections.Counter() for name in shares}
+  for number in range(arguments.first, arguments.rounds):
+    for name, share in shares.items():
+      cases = max(1, round(share * unit))
+      total[name].update(worker.run_kind(name, number * cases, cases))
+    table = write_table(total)
+    (arguments.out / "table.txt").write_text(table)
+    print(f"round {number}: {table.splitlines()[-1]}", flush=True)
+  worker.stop()
+  print(table)
+  return int(any(counts["finds"] for counts in total.values()))
 
 
-def run(kind: str, made: int, damaged: int) -> None:
-  start, counts = time.perf_counter(), collections.Counter()
-  slowest = 0.0
-
-  def read(path: pathlib.Path, rows: int | None = None) -> None:
-    nonlocal slowest
-    begin = time.perf_counter()
-    found = mutations.read_all(path)
-    slowest = max(slowest, time.perf_counter() - begin)
-    assert slowest < SLOWEST, (kind, path.read_bytes()[:2000])
-    if isinstance(found, str):
-      counts["error"] += 1
-    else:
-      assert rows is None or sum(found) == rows, (found, rows)
-      counts["rows" if found[0] else "aside"] += 1
-
-  with tempfile.TemporaryDirectory() as name:
-    folder = pathlib.Path(name)
-
-    @settings(
-      max_examples=made,
-      deadline=None,
-      database=None,
-      suppress_health_check=list(HealthCheck),
-      phases=[Phase.generate],
-    )
-    @given(st.lists(mutations.records, min_size=1, max_size=4), st.integers(0, 2**32))
-    def make_up(values, seed):
-      path = mutations.write_pool(kind, values, random.Random(seed), folder)
-      read(path, None if kind in (".tar", ".jsonl") else len(values))
-
-    if made:
-      make_up()
-    wholes = []
-    for rows in range(1, 6):
-      values = [make_record(number) for number in range(rows)]
-      path = mutations.write_pool(kind, values, random.Random(rows), folder)
-      wholes.append(path.read_bytes())
-    for seed in range(damaged):
-      rng = random.Random(seed)
-      path.write_bytes(mutations.mutate(rng.choice(wholes), rng))
-      try:
-        read(path)
-      except BaseException:
-        print(f"{kind}, seed {seed}", flush=True)
-        raise
-  print(
-    f"{kind} | {sum(counts.values()):,} | {made:,} | {counts['rows']:,} |"
-    f" {counts['aside']:,} | {counts['error']:,} | {time.perf_counter() - start:.0f} |"
-    f" {1000 * slowest:.0f}",
-    flush=True,
-  )
+def write_table(total: dict[str, collections.Counter]) -> str:
+  """The table of all kinds, with their sum in the last line."""
+  whole: collections.Counter[str] = collections.Counter()
+  lines = [HEADER]
+  for name, counts in total.items():
+    lines.append(describe(name, counts))
+    whole.update(counts)
+  return "\n".join([*lines, describe("all", whole)]) + "\n"
 
 
-def make_record(number: int) -> dict:
-  turns = [
-    ("human", "<image>\nwhat is it?"),
-    ("gpt", "a blé circle"),
-    ("human", "and?"),
-  ]
-  turns.append(("gpt", "two"))
-  return {
-    "id": f"id-{number}",
-    "image": "a.png",
-    "conversations": [{"from": who, "value": said} for who, said in turns],
-  }
+class Worker:
+  """A process that reads cases, and is replaced when it crashes or hangs."""
+
+  def __init__(self, context, arguments):
+    self._context, self._arguments = context, arguments
+    self._start()
+
+  def _start(self) -> None:
+    self._pipe, theirs = self._context.Pipe()
+    out = str(self._arguments.out)
+    self._process = self._context.Process(target=serve, args=(theirs, out))
+    self._process.start()
+    theirs.close()
+    self.shares = self._pipe.recv()
+
+  def stop(self) -> None:
+    self._pipe.send(None)
+    self._process.join()
+
+  def run_kind(self, name: str, first: int, cases: int) -> collections.Counter:
+    """Reads that many cases of a kind, and returns what was counted."""
+    counts: collections.Counter[str] = collections.Counter()
+    last = first + cases
+    log = open(self._arguments.out / f"{name.replace(' ', '-')}.txt", "a")
+    while first < last:
+      self._pipe.send((name, first, last))
+      while first < last:
+        if not self._pipe.poll(SILENT):
+          fault = f"hang: no answer within {SILENT:g} s"
+          break
+        try:
+          seeds, found, finds, seconds = self._pipe.recv()
+        except EOFError:
+          self._process.join()
+          fault = f"crash: exit status {self._process.exitcode}"
+          break
+        first += seeds
+        counts.update(found)
+        counts["cases"] += seeds
+        counts["finds"] += len(finds)
+        counts["ms"] += round(1000 * seconds)
+        for find in finds:
+          log.write(f"{find}\n")
+      else:
+        break
+      # The worker counts in steps; a case of this step ended it.
+      log.write(f"seed {first} or one of the next {STEP}: {fault}\n")
+      counts["finds"] += 1
+      counts["cases"] += 1
+      self._process.kill()
+      self._process.join()
+      self._start()
+      first += STEP
+    log.write(f"{describe(name, counts)}\n")
+    log.close()
+    return counts
+
+
+STEP = 50  # cases that are counted together
+
+
+def describe(name: str, counts: collections.Counter) -> str:
+  """One line of the table."""
+  columns = ("cases", "taken", "aside", "refused", "finds")
+  numbers = [f"{counts[column]:,}" for column in columns]
+  return " | ".join([name, *numbers, f"{counts['ms'] / 1000:.0f}"])
+
+
+class SlowError(Exception):
+  """A case took more than SLOWEST seconds."""
+
+
+def serve(pipe, out: str) -> None:
+  """Reads cases as the pipe says, until it says None."""
+  import signal
+
+  logging.disable(logging.CRITICAL)
+  warnings.simplefilter("ignore")
+  from tests.fuzz import kinds
+
+  table = {kind.name: kind for kind in kinds.list_kinds()}
+
+  def give_up(number, frame):
+    raise SlowError(f"hang: more than {SLOWEST:g} s")
+
+  signal.signal(signal.SIGPROF, give_up)
+  limit = measure_address_space() + ROOM
+  resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+  pipe.send({name: kind.share for name, kind in table.items()})
+  # In memory, since files are written for each case.
+  room = "/dev/shm" if os.path.isdir("/dev/shm") else None
+  while (task := pipe.recv()) is not None:
+    name, first, last = task
+    with tempfile.TemporaryDirectory(dir=room) as folder:
+      sampler = kinds.Sampler(table[name], pathlib.Path(folder))
+      sampler.check_examples()
+      for start in range(first, last, STEP):
+        found: collections.Counter[str] = collections.Counter()
+        finds: list[str] = []
+        seconds = time.process_time()
+        for seed in range(start, min(last, start + STEP)):
+          peak = measure_peak()
+          signal.setitimer(signal.ITIMER_PROF, SLOWEST)
+          try:
+            found[sampler.run(seed)] += 1
+            fault = None
+          except BaseException as error:  # a panic of Rust is no Exception
+            fault = describe_find(error)
+          finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+          if measure_peak() - peak > GROWTH:
+            fault = f"growth by {(measure_peak() - peak) >> 20:,} MB"
+          if fault is not None:
+            finds.append(f"seed {seed}: {fault}")
+            keep_find(sampler, seed, pathlib.Path(out), fault)
+        seconds = time.process_time() - seconds
+        pipe.send((min(last, start + STEP) - start, found, finds, seconds))
+
+
+def describe_find(error: BaseException) -> str:
+  """The exception, and the last frame in the package's own code."""
+  frames = traceback.extract_tb(error.__traceback__)
+  own = [frame for frame in frames if "mllm_selector_jax/" in frame.filename]
+  where = f" ({os.path.basename(own[-1].filename)}:{own[-1].lineno})" if own else ""
+  return f"{type(error).__name__}: {str(error)[:200]!r}{where}"
+
+
+def keep_find(sampler, seed: int, out: pathlib.Path, fault: str) -> None:
+  """Keeps the files of a find, the first of each fault."""
+  digest = hashlib.sha256(fault.partition(": ")[2][-60:].encode()).hexdigest()[:12]
+  folder = out / "finds" / f"{sampler.kind.name.replace(' ', '-')}-{digest}"
+  if folder.exists() or sampler.latest is None:
+    return
+  for name, data in sampler.latest.files.items():
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+  for name, data in sampler.latest.changed.items():
+    (folder / name).write_bytes(data)
+  (folder / "find.log").write_text(f"seed {seed}: {fault}\n")
+
+
+def measure_peak() -> int:
+  """The most memory that this process had so far, in bytes."""
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def measure_address_space() -> int:
+  with open("/proc/self/statm") as file:
+    return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

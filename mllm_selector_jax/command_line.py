@@ -155,11 +155,12 @@ def _read(argv: list[str]) -> tuple[flags.FlagValues, list[str], Any]:
   try:
     rest = values(argv)[1:]
     cfg = config.value
+    is_whole = cfg is None or hasattr(cfg, "rng_seed")
   except Exception as error:  # a config file may raise anything
     raise InputError(_explain(argv, error)) from error
   if cfg is None:
     raise InputError("--config=FILE is needed, for example --config=configs/demo.py.")
-  if not hasattr(cfg, "rng_seed"):
+  if not is_whole:
     raise InputError("--config names a file whose get_config() gives no full config.")
   return values, rest, cfg
 
@@ -232,7 +233,13 @@ def _explain(argv: list[str], error: Exception) -> str:
         return f"--config.{key}: there is no such key in the config.{_near(key)}"
   if isinstance(error, flags.Error):
     return f"{error}. See --help for the flags."
-  return f"The config could not be read: {type(error).__name__}: {error}"
+  if missing := re.match(r"\W*Key \W*(\w+)\W* does not exist", str(error)):
+    return (
+      f"The config could not be read: it sets {missing[1]}, and there is no such key"
+      f" in that section.{_near(missing[1])}"
+    )
+  lines = str(error).splitlines() or [""]
+  return f"The config could not be read: {type(error).__name__}: {lines[0][:300]}"
 
 
 def default_config() -> Any:

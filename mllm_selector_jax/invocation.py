@@ -9,6 +9,7 @@ from typing import Any
 from absl import flags
 
 from mllm_selector_jax import command_line
+from mllm_selector_jax.panics import explaining_panics
 from mllm_selector_jax.runs import agreement, failures, peers, processes
 from mllm_selector_jax.runs.memory import keep_freed_memory
 from mllm_selector_jax.runs.standard_output import write_result
@@ -135,7 +136,8 @@ def _carry_out(command: str, current: Any, own_process: bool) -> int:
       from mllm_selector_jax.models.huggingface import without_torch
 
       without_torch.import_transformers()  # after the plug-ins that settings name
-    COMMANDS[command](current)
+    with explaining_panics("A library cannot read a file of the pool or of the base"):
+      COMMANDS[command](current)
     return 0
   except Stopped as stopped:
     text = f"Stopped: {stopped}. The same command resumes from here."

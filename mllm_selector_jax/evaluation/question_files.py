@@ -152,8 +152,11 @@ class TsvFile:
   def __init__(self, path: str):
     self.path = path
     csv.field_size_limit(MOST_FIELD)
-    with storage.open_binary(path) as file:
-      self._header, self._start = self._read_line(file)
+    try:
+      with storage.open_binary(path) as file:
+        self._header, self._start = self._read_line(file)
+    except (csv.Error, UnicodeDecodeError) as error:
+      raise InputError(f"{path}: not tab-separated text ({error}).") from error
     if len(set(self._header)) < len(self._header) or len(self._header) < 2:
       raise InputError(f"{path}: the first line is not a header with tabs.")
     self._images: dict[str, int] = {}  # from a row's index to its offset, if it has one

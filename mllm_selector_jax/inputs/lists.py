@@ -110,7 +110,10 @@ def _read_file(path: Path, source: str, column: str = "") -> Iterator[Reference]
       with open(path, encoding="utf-8-sig", newline="") as file:
         lines = csv.DictReader(file, dialect=dialect)
         if {"id", "row", "hash"} & set(lines.fieldnames or ()):
-          filled = [{k: v for k, v in line.items() if v} for line in lines]
+          filled = [
+            {k: v for k, v in _check_line(number, line).items() if v}
+            for number, line in enumerate(lines)
+          ]
           return _read_values(filled, source, column)
       if column:
         raise InputError(f"{source}: the first line names no column id, row or hash.")
@@ -133,7 +136,7 @@ def _read_file(path: Path, source: str, column: str = "") -> Iterator[Reference]
     text = path.read_text("utf-8-sig")
     if start[:1] == b"[":
       return _read_values(json.loads(text), source, column)
-  except (ValueError, csv.Error) as error:
+  except (ValueError, RecursionError, csv.Error) as error:
     if isinstance(error, InputError):
       raise
     raise InputError(
@@ -142,6 +145,13 @@ def _read_file(path: Path, source: str, column: str = "") -> Iterator[Reference]
   return _read_values(
     [line for line in text.split("\n") if line.strip()], source, column
   )
+
+
+def _check_line(number: int, line: dict[Any, Any]) -> dict[str, Any]:
+  """Refuses a line of CSV that has more fields than its header."""
+  if None in line:
+    raise ValueError(f"entry {number} has more fields than the first line")
+  return line
 
 
 def _name_errors(raw_records: Iterable[Record], source: str) -> Iterator[Record]:
@@ -257,7 +267,7 @@ def read_shares(value: Any) -> dict[str, float] | None:
     try:
       text = Path(value).read_text() if Path(value).is_file() else value
       value = json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
       raise InputError(
         f"select.target_shares={value}: neither JSON nor a JSON file ({error}); give"
         ' {"group": share, ...}, in the config or in a file.'

@@ -163,6 +163,10 @@ def _describe(card: dict[str, Any]) -> str:
   )
 
 
+# What a value of another kind in JSON leads to.
+_WRONG_KINDS = (TypeError, AttributeError, RecursionError)
+
+
 def verify(folder: Path, cfg: Any) -> str:
   """Make a published selection again from its scores and config, and compare.
 
@@ -180,12 +184,15 @@ def verify(folder: Path, cfg: Any) -> str:
   try:
     card = json.loads((folder / CARD).read_text())
     config, seed, hashes = card["config"], card["seed"], card["hashes"]
-  except (OSError, ValueError, KeyError) as error:
+    needs.make_options(config)
+    files = {folder / name: digest for name, digest in hashes.items()}
+  except (OSError, ValueError, KeyError, *_WRONG_KINDS) as error:
     raise InputError(
       f"--card={folder}: no {CARD} of a published selection is there ({error})."
     ) from error
-  for name, digest in hashes.items():
-    path = folder / name
+  for path, digest in files.items():
+    if ".." in path.parts or folder not in path.parents:
+      raise InputError(f"--card={folder}: {CARD} names {path}, outside the folder.")
     if not path.is_file() or storage.hash_file(path) != digest:
       raise InputError(f"{path} is not the file that was published; fetch it again.")
   pool, chosen = _select_again(folder, cfg, config, seed)

@@ -25,7 +25,7 @@ def make_options(config: dict[str, Any]) -> SelectOptions:
   """Make the options of a selection from the `select` section of the config."""
   names = {field.name for field in dataclasses.fields(SelectOptions)}
   values = {name: value for name, value in config.items() if name in names}
-  values["competence"] = values["competence"] or None
+  values["competence"] = values.get("competence") or None
   strategies.find_strategy(values["strategy"])
   return SelectOptions(**values)
 

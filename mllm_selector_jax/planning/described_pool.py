@@ -21,6 +21,7 @@ TEXT = 200  # tokens of a row beside its images, where no figure is given
 SPREAD = 0.8  # of the logarithm of a text's length, as in LLaVA's mix of 665K
 LEARNED = 1 / 3  # of a text's tokens, where no figure is given
 LEAST = 4  # tokens of a text
+MOST_ROWS = 100_000_000  # of a pool that a summary describes
 LEAD = 4  # tokens before a row's first image
 
 
@@ -162,16 +163,21 @@ def describe_summary(
   """
   try:
     rows, images = int(summary["ok"]), summary["images"]
+    float(images["bytes"])  # which `pool_figures` reads
+    histogram = sorted((int(count), int(n)) for count, n in images["a_row"].items())
+    if rows > MOST_ROWS or sum(n for _, n in histogram) != max(rows, 0):
+      raise ValueError(f"{rows:,} rows, of which the images are told of others")
     order = np.random.default_rng(seed).permutation(rows)
     ranks = (order + 0.5) / max(rows, 1)
     lengths = _interpolate(summary["tokens"], ranks)
     learned = np.minimum(_interpolate(summary["supervised"], ranks), lengths - 1)
     turns = np.maximum(1, _interpolate(summary["turns"], ranks))
-    histogram = sorted((int(count), int(n)) for count, n in images["a_row"].items())
     counts = np.repeat(*np.array(histogram, np.int64).reshape(-1, 2).T)[order]
     uses, distinct = int(images["uses"]), int(images["distinct"])
     image_tokens, tiles = int(images["tokens"]), int(images["tiles"])
-  except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+  except (
+    *(KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError),
+  ) as error:
     raise InputError(
       f"{source} is no summary of a checked pool ({type(error).__name__}: {error})."
       " Give the pool_summary.json that `check` writes."

@@ -99,7 +99,7 @@ def _read_json(path: Any) -> Any:
   try:
     with storage.open_binary(path) as file:
       return json.load(file)
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise InputError(
       f"{path} cannot be read as JSON ({error}); give the pool_summary.json that"
       " `check` wrote."

@@ -29,8 +29,11 @@ class Console:
   def record(self, text: str) -> None:
     """Writes a text, such as a traceback, to the log only."""
     now = datetime.datetime.now().isoformat(timespec="seconds")
-    with contextlib.suppress(OSError), open(self._log, "a") as log:
-      log.write("".join(f"{now} {line}\n" for line in text.splitlines()))
+    lines = "".join(f"{now} {line}\n" for line in text.splitlines())
+    # A message may quote a lone surrogate of a pool, which UTF-8 cannot hold.
+    encoded = lines.encode("utf-8", "backslashreplace")
+    with contextlib.suppress(OSError), open(self._log, "ab") as log:
+      log.write(encoded)
 
   @contextlib.contextmanager
   def progress(

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from mllm_selector_jax.data.pool.text_column import Text
 from mllm_selector_jax.runs import artifacts
 from mllm_selector_jax.scoring import score_parts, signals
+from mllm_selector_jax.scoring.stored_embeddings import map_stored
 from mllm_selector_jax.types import InputError
 
 
@@ -196,7 +197,7 @@ class ScoreTable:
 
   def map_embeddings(self) -> list[Float[np.ndarray, "_ E"]]:
     """Map the embeddings into memory: an array for each part."""
-    return _map_stored(self.folder)
+    return map_stored(self.folder)
 
   def read_embeddings(self, lines: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k E"]:
     """Read the embeddings of some lines, float32, without reading all the others."""
@@ -221,9 +222,10 @@ def list_columns(folder: Path) -> list[str]:
   import pyarrow as pa
   import pyarrow.parquet as pq
 
+  first = _list_parts(folder)[0]
   try:
-    return _list_numeric(pq.read_schema(_list_parts(folder)[0]))
-  except (pa.ArrowException, OSError) as error:
+    return _list_numeric(pq.read_schema(first))
+  except (pa.ArrowException, OSError, ValueError) as error:  # a name may be no UTF-8
     raise InputError(f"{folder} is damaged, or no score table: {error}") from error
 
 
@@ -275,7 +277,7 @@ def read_carried(folder: Path, pool: Any, ok: Bool[np.ndarray, " N"]) -> Scored:
   usable = np.flatnonzero(ok)
   taken = _match(lines["hash"].to_pylist(), pool.hash[usable])
   rows, taken = usable[taken >= 0], taken[taken >= 0]
-  arrays = _map_stored(folder) or [np.empty((len(lines), 0), np.float32)]
+  arrays = map_stored(folder) or [np.empty((len(lines), 0), np.float32)]
   if sum(map(len, arrays)) != len(lines):
     raise InputError(
       f"{folder} has {len(lines):,} lines, but {sum(map(len, arrays)):,} embeddings."
@@ -326,7 +328,7 @@ def read_elsewhere(
         f" {', '.join(names)}. Score again with them, or name other score.signals."
       )
     scored = read_carried(folder, pool, ok)
-  except (pa.ArrowInvalid, OSError, ValueError) as error:
+  except (pa.ArrowException, OSError, ValueError) as error:
     if isinstance(error, InputError):
       raise
     raise InputError(
@@ -342,8 +344,3 @@ def read_elsewhere(
       " pool, or leave score.table out to score the pool in this run."
     )
   return scored
-
-
-def _map_stored(folder: Path) -> list[np.ndarray]:
-  paths = sorted((folder / "embeddings").glob("part-*.npy"))
-  return [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]

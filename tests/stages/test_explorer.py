@@ -20,13 +20,7 @@ from tests import browser as browsers
 from tests import small_run
 from tests.stages import synthetic_workdir
 from tests.stages.conftest import SIGNALS
-
-HOSTILE = (
-  "</script><script>alert(1)</script>",
-  "<img src=x onerror=alert(2)>",
-  "\"'><svg onload=alert(3)>&amp;<!--<script>",
-  "javascript:alert(4)\u2028\u202e\x00\ud800",
-)
+from tests.stages.hostile_rows import HOSTILE, write_hostile
 
 
 @pytest.fixture(scope="module")
@@ -249,38 +243,10 @@ def test_nothing_is_wider_than_a_phone(synthetic, browser, view):
     assert wide["x"] >= 0 and wide["x"] + wide["width"] <= 390
 
 
-def write_hostile(tmp_path) -> pathlib.Path:
-  """A pool whose every text is hostile, with its explorer."""
-  workdir = tmp_path / "run"
-  synthetic_workdir.write_workdir(workdir, 60, "select")
-  pool = workdir.parent / "pool.jsonl"
-  table, offset, data = pq.read_table(workdir / "pool.parquet").to_pydict(), 0, b""
-  for row in range(60):
-    text = HOSTILE[row % 4]
-    turns = [{"from": "human", "value": text}, {"from": "gpt", "value": text}]
-    line = json.dumps({"id": text, "conversations": turns}).encode() + b"\n"
-    table["offset"][row], table["length"][row] = offset, len(line) - 1
-    table["id"][row] = table["source"][row] = text.replace("\ud800", "")
-    table["images"][row] = table["image_hashes"][row] = []
-    offset, data = offset + len(line), data + line
-  pool.write_bytes(data)
-  pq.write_table(synthetic_workdir.pa.table(table), workdir / "pool.parquet")
-  path = workdir / "arms/main/selection/selection.parquet"
-  chosen = pq.read_table(path).to_pydict()
-  chosen["reason"] = [
-    HOSTILE[row % 3] + reason for row, reason in enumerate(chosen["reason"])
-  ]
-  chosen["group_name"] = [
-    HOSTILE[group % 3] if group is not None else None for group in chosen["group"]
-  ]
-  pq.write_table(synthetic_workdir.pa.table(chosen), path)
-  page = tmp_path / "explorer.html"
-  page.write_text(build_explorer(workdir, None, HOSTILE[0]))
-  return page
-
-
 def test_hostile_rows_are_shown_as_text(tmp_path, browser):
-  path = write_hostile(tmp_path)
+  workdir, path = tmp_path / "run", tmp_path / "explorer.html"
+  write_hostile(workdir)
+  path.write_text(build_explorer(workdir, None, HOSTILE[0]))
   with browsers.open_page(browser, path) as (page, said):
     assert count_found(page) == 60
     words = page.inner_text("#cards")

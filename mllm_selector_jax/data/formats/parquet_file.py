@@ -11,6 +11,7 @@ from typing import Any
 
 from mllm_selector_jax import storage
 from mllm_selector_jax.data import record_schemas
+from mllm_selector_jax.data.files.compressed import LEAST_CAP, MOST_RATIO
 from mllm_selector_jax.data.formats.columns import (
   holds_bytes,
   is_binary,
@@ -141,7 +142,20 @@ class ParquetFile(PoolFile):
       )
 
   def _read_group(self, group: int) -> Any:
-    return self._guard(group, lambda: self._file.read_row_group(group))
+    """Reads a row group, in steps, since its decoded size is told by nothing else."""
+    import pyarrow as pa
+
+    batches, size = [], 0
+    most = max(LEAST_CAP, MOST_RATIO * storage.measure(self.place))
+    for batch in self._batches(group):
+      size += batch.nbytes
+      if size > most:
+        raise InputError(
+          f"{self.path}: row group {group} decodes to more than {most:,} bytes, the"
+          " most allowed for a file of this size. Write it with smaller row groups."
+        )
+      batches.append(batch)
+    return pa.Table.from_batches(batches, self._file.schema_arrow)
 
   def _guard(self, group: int, function):
     """Calls a function that reads a row group, and explains what it raises."""

@@ -74,10 +74,14 @@ def _list_archive(path: str, file: io.BufferedIOBase, start: int, end: int):
         if member.isreg() and member.sparse is None and not hidden:
           yield member
         offset = archive.offset
-  # Broken headers make tarfile raise more than its own errors.
-  except (tarfile.TarError, ValueError, OverflowError, EOFError, KeyError) as error:
+  # Broken headers make tarfile raise more than its own errors; a long name that is said
+  # to have terabytes, a MemoryError.
+  except (
+    *(tarfile.TarError, ValueError, OverflowError, EOFError, KeyError, MemoryError),
+  ) as error:
     raise InputError(
-      f"{path}, byte {offset:,}: the tar is broken there ({error})."
+      f"{path}, byte {offset:,}: the tar is broken there"
+      f" ({str(error) or type(error).__name__})."
       " Copy the file again."
     ) from error
   # tarfile takes a damaged header for the end of the archive. The end is at least one

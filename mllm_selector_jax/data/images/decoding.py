@@ -24,6 +24,7 @@ MOST_RATIO = 200  # of the longer to the shorter side
 _MAGIC = re.compile(
   rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|BM|GIF8|II\*\0|MM\0\*", re.DOTALL
 )
+_ADDRESS = re.compile(r" <[\w.]+ object at 0x[0-9a-f]+>")
 _LOCK = threading.Lock()
 
 
@@ -98,7 +99,8 @@ def _reporting(data: bytes) -> Iterator[None]:
     raise
   # Pillow raises almost anything on broken files, and no file may end a run.
   except Exception as error:
-    detail = str(error) or type(error).__name__
+    # Pillow names the buffer by its address, which differs from run to run.
+    detail = _ADDRESS.sub("", str(error)) or type(error).__name__
     raise RowError("unreadable image", detail[:200]) from error
 
 

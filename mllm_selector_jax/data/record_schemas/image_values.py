@@ -93,7 +93,7 @@ def read_images(value: Any) -> Images:
   if isinstance(value, str) and value[:1] == "[" and value.rstrip()[-1:] == "]":
     try:
       value = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
       pass  # it may be a path that is written in brackets
   items = value if isinstance(value, list) else [value]
   pictures, blanks = [], 0

@@ -29,6 +29,7 @@ from mllm_selector_jax.data.tokens.conversation_templates import (
   split_frame,
 )
 from mllm_selector_jax.data.tokens.learned_spans import find_learned_spans
+from mllm_selector_jax.data.tokens.template_bounds import render_template
 from mllm_selector_jax.types import ImageTokens, InputError
 
 # The placeholder of a turn, with an em space on each side. If an em space is missing
@@ -149,11 +150,11 @@ class ChatLayout:
       letters = (first, TEXT_LETTER)
       ours = write(self.parts(letters), _QUESTIONS, _ANSWERS)
       messages = self._messages(letters, [*_QUESTIONS], [*_ANSWERS])
-      theirs = self._tokenizer.apply_chat_template(
-        messages, chat_template=self._source, return_dict=True
-      )
+      # As `apply_chat_template` does, which would render without bounds.
+      text, _ = self._render(messages, prompt=False)
+      theirs = self._tokenizer(text, add_special_tokens=False)
       closed, _ = self._find_spans(messages, _ANSWERS)
-      added = closed[len(self._render(messages, prompt=False)[0]) :]
+      added = closed[len(text) :]
       ends = [self._specials[added]] if added else []
       if ours != [*theirs["input_ids"], *ends]:
         raise InputError(
@@ -218,24 +219,20 @@ class ChatLayout:
     Returns:
       The text, and start and stop of each span in it that is learned.
     """
-    from transformers.utils.chat_template_utils import render_jinja_template
-
     try:
-      # The function's annotation does not mention the spans.
-      rendered: Any = render_jinja_template(
-        conversations=[messages],
-        chat_template=self._source,
-        return_assistant_tokens_mask=self._marks_learned,
-        add_generation_prompt=prompt,
-        **self._tokenizer.special_tokens_map,
+      text, spans = render_template(
+        self._source,
+        messages,
+        prompt,
+        self._marks_learned,
+        self._tokenizer.special_tokens_map,
       )
     # A template is a program, and may raise any exception.
     except Exception as error:
       raise InputError(
         f"model.conversation='chat': the base's chat template fails: {error}." + _OTHER
       ) from error
-    texts, spans = rendered
-    return texts[0], spans[0] if self._marks_learned else []
+    return text, spans
 
   def _find_spans(
     self, messages: list, answers: Sequence[str]

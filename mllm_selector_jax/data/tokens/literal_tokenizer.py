@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from mllm_selector_jax.data.tokens.tokenizer_bounds import check_expressions
 from mllm_selector_jax.types import InputError
 
 
@@ -97,10 +98,14 @@ def make_literal(tokenizer: Any, literal: Collection[int]) -> tuple[Any, Any]:
   Returns:
     A tokenizer for text at the beginning of a row, and one for text after an end of
     sequence. Some tokenizers prepend a blank to the former and not to the latter.
+
+  Raises:
+    InputError: the tokenizer has a regular expression that takes too long.
   """
   from tokenizers import Tokenizer
 
   state = json.loads(tokenizer.backend_tokenizer.to_str())
+  check_expressions(state)
   # Without its post-processor, a tokenizer adds no tokens and does not trim offsets.
   state["post_processor"] = state["truncation"] = state["padding"] = None
   for token in state["added_tokens"]:

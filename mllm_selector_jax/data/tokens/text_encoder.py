@@ -5,6 +5,7 @@ from typing import Any
 
 from mllm_selector_jax.data.tokens.literal_tokenizer import find_inside, find_span
 from mllm_selector_jax.data.tokens.text_spans import EncodedPiece, Piece
+from mllm_selector_jax.data.tokens.tokenizer_bounds import explaining_failures
 
 Encodings = tuple[Iterator[Any], Iterator[Any]]
 
@@ -25,14 +26,17 @@ class TextEncoder:
   def encode(self, text: str, follows: bool) -> Any:
     """Tokenises a text; `follows` says that it goes on after a special token."""
     side = self._after if follows else self.first
-    return side.encode(text, add_special_tokens=False)
+    with explaining_failures():
+      return side.encode(text, add_special_tokens=False)
 
   def encode_batches(self, first: Sequence[str], after: Sequence[str]) -> Encodings:
     """Tokenises many texts that begin anew, and many that go on."""
-    return (
-      iter(self.first.encode_batch(first, add_special_tokens=False) if first else ()),
-      iter(self._after.encode_batch(after, add_special_tokens=False) if after else ()),
-    )
+    with explaining_failures():
+      begun, going_on = (
+        iter(side.encode_batch(texts, add_special_tokens=False) if texts else ())
+        for side, texts in ((self.first, first), (self._after, after))
+      )
+      return begun, going_on
 
   def encode_piece(
     self, piece: Piece, encodings: Encodings, splits: bool

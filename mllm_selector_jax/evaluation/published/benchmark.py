@@ -84,6 +84,12 @@ def first(value: dict[str, Any], *names: str) -> Any:
   return next((value[name] for name in names if value.get(name) is not None), None)
 
 
+def label(value: dict[str, Any], name: str) -> str | int | None:
+  """Returns the id in a field; None if there is none, or no text and no integer."""
+  found = value.get(name)
+  return found if isinstance(found, str | int) else None
+
+
 def answer_list(value: dict[str, Any], *names: str) -> list[Any]:
   """Returns the accepted answers; an object stands for the value of its "answer".
 

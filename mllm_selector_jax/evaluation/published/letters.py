@@ -46,7 +46,9 @@ def read_scienceqa(source: Source) -> Iterator[Row]:
   test_ids = None
   if len(paths) == 2:
     test_ids = question_files.read_object(paths[1]).get("test")
-    if not isinstance(test_ids, list):
+    if not isinstance(test_ids, list) or not all(
+      isinstance(each, str | int) for each in test_ids
+    ):
       raise InputError(f'{paths[1]}: expected the test split\'s ids under "test".')
     test_ids = set(test_ids)
   for row in question_files.read_keyed(paths[0]):

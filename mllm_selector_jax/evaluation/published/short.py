@@ -11,6 +11,7 @@ from mllm_selector_jax.evaluation.published.benchmark import (
   Source,
   answer_list,
   first,
+  label,
   need_files,
   short,
   text,
@@ -50,8 +51,9 @@ def read_vqav2(source: Source) -> Iterator[Row]:
       f'{paths[0]}, {paths[1]}: one must have "questions", the other "annotations".'
     )
   annotations = {
-    row.value.get("question_id"): row.value
+    name: row.value
     for row in question_files.list_members(*objects["annotations"], "annotations")
+    if (name := label(row.value, "question_id")) is not None
   }
   path, value = objects["questions"]
   # Image names contain the split, such as "val2014". Those of the split "test-dev2015"
@@ -60,7 +62,7 @@ def read_vqav2(source: Source) -> Iterator[Row]:
   for row in question_files.list_members(path, value, "questions"):
     if row.error is None:
       number = row.value.get("image_id")
-      annotation = annotations.get(row.value.get("question_id"), {})
+      annotation = annotations.get(label(row.value, "question_id"), {})
       image = f"COCO_{split}_{number:012d}.jpg" if isinstance(number, int) else None
       row = row._replace(value={"image": image, **annotation, **row.value})
     yield row
@@ -93,11 +95,12 @@ def read_gqa(source: Source) -> Iterator[Row]:
   asked, places = [], {}
   for row in _read_files(source):
     if row.error is None and "question" not in row.value:
-      places[row.value.get("id")] = row.places
+      if (name := label(row.value, "id")) is not None:
+        places[name] = row.places
     else:
       asked.append(row)
   for row in asked:
-    inside = places.get(row.value.get("imageId"), row.places)
+    inside = places.get(label(row.value, "imageId"), row.places)
     yield row._replace(places=inside)
 
 

@@ -6,6 +6,7 @@ from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface.model_families import find_family
 from mllm_selector_jax.models.huggingface.model_parts import Parts, find_parts
 from mllm_selector_jax.models.huggingface.processor import parts_image_options
+from mllm_selector_jax.models.huggingface.wrong_kinds import refusing_wrong_kinds
 from mllm_selector_jax.types import InputError
 
 
@@ -34,6 +35,11 @@ def parts_config(
   parts: Parts, dtype: str = "float32", remat: str = "none", attention: str = "auto"
 ) -> MllmConfig:
   """The configuration of a model made of these parts; see `read_config`."""
+  with refusing_wrong_kinds(parts.decoder):
+    return _parts_config(parts, dtype, remat, attention)
+
+
+def _parts_config(parts: Parts, dtype: str, remat: str, attention: str) -> MllmConfig:
   whole = parts.config
   problems = []
 

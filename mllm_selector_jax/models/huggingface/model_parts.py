@@ -36,6 +36,7 @@ from mllm_selector_jax.models.huggingface.source import find_model, read_json
 from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
 from mllm_selector_jax.models.huggingface.tower_families import TOWERS, read_tower
 from mllm_selector_jax.models.huggingface.weights import list_files, list_keys
+from mllm_selector_jax.models.huggingface.wrong_kinds import refusing_wrong_kinds
 from mllm_selector_jax.types import MARK, InputError
 
 IMAGE, PAD = MARK, "<pad>"
@@ -108,6 +109,11 @@ def find_parts(path: str | os.PathLike) -> Parts:
     InputError: it is of no form that can be read.
   """
   folder = find_model(path)
+  with refusing_wrong_kinds(folder):
+    return _find_parts(folder)
+
+
+def _find_parts(folder: Path) -> Parts:
   refuse_others(folder)
   raw = read_json(folder / "config.json")
   kind = raw.get("model_type")

@@ -8,6 +8,7 @@ from typing import Any
 import safetensors
 
 from mllm_selector_jax.models.huggingface.decoder_families import DECODERS
+from mllm_selector_jax.models.huggingface.foreign_links import refuse_foreign_links
 from mllm_selector_jax.models.huggingface.model_families import FAMILIES
 from mllm_selector_jax.models.huggingface.other_models import OTHERS
 from mllm_selector_jax.models.huggingface.source import read_json
@@ -18,6 +19,8 @@ from mllm_selector_jax.types import InputError
 MERGE = "python -m mllm_selector_jax.models.huggingface.merge_adapter"
 # Of config.json: transformers', compressed-tensors' and MLX's.
 _QUANTISATIONS = ("quantization_config", "compression_config", "quantization")
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "depth")
+MOST_LAYERS = 1000  # the deepest published model has 126
 _ADAPTER = "adapter_config.json"
 _TOWER_TYPES = ("clip", "siglip", *TOWERS)
 _SEES = re.compile("vision|visual|image|img_")
@@ -26,14 +29,28 @@ _SEES = re.compile("vision|visual|image|img_")
 def refuse_others(folder: Path) -> None:
   """Refuses a folder whose files show that it is something else than a model.
 
+  A folder with links to what is no model's is refused, too; see `foreign_links`.
+
   Raises:
     InputError: what it is, and what to do with it.
   """
+  refuse_foreign_links(folder)
   path = folder / "config.json"
   config = read_json(path) if path.is_file() else {}
-  for look in (_find_adapter, _find_gguf, _find_quantised, _find_inside):
+  for look in (_find_adapter, _find_gguf, _find_quantised, _find_inside, _find_layers):
     if (found := look(folder, config)) is not None:
       raise InputError(f"{folder} {found}")
+
+
+def _find_layers(folder: Path, config: dict[str, Any]) -> str | None:
+  """Names a number of layers that no model has, for which lists would be made."""
+  for name, part in ((None, config), *config.items()):
+    for key in _LAYERS if isinstance(part, dict) else ():
+      count = part.get(key)
+      if isinstance(count, int | float) and not count <= MOST_LAYERS:
+        where = f"{name}.{key}" if name else key
+        return f"has {where} {count:,} in config.json; at most {MOST_LAYERS:,} are run."
+  return None
 
 
 def describe_type(folder: Path, config: dict[str, Any]) -> str:

@@ -55,6 +55,7 @@ from mllm_selector_jax.models.huggingface.stretched_images import (
   read_stretched_options,
 )
 from mllm_selector_jax.models.huggingface.tokenizer_files import LOCAL, load_tokenizer
+from mllm_selector_jax.models.huggingface.wrong_kinds import refusing_wrong_kinds
 from mllm_selector_jax.types import ImageOptions, ImageTokens, InputError
 
 
@@ -88,6 +89,7 @@ def load_image_processor(folder: Path, described: dict[str, Any] | None = None) 
     ) from error
 
 
+MOST_PIXELS = 1 << 26  # to which an image may be enlarged; published models take 4 M
 # By `name_family`: the image processor, and what reads that. Other models
 # are of LLaVA-1.5's form and may have any processor but these.
 _Read = Callable[[Path, Any, Any, bool], ImageOptions]
@@ -155,7 +157,23 @@ def read_image_options(
       f" {config.model_type!r} takes {wanted or 'LlavaImageProcessor'}. One of the two"
       " files is of another model."
     )
-  return read(folder, processor, config, pad)
+  with refusing_wrong_kinds(folder):
+    options = read(folder, processor, config, pad)
+    _refuse_huge(folder, options)
+    return options
+
+
+def _refuse_huge(folder: Path, options: ImageOptions) -> None:
+  """Refuses an image processor that makes even the smallest image huge."""
+  sizes = [options.size**2 * options.min_tiles, options.min_pixels]
+  sizes += [height * width for height, width in options.pinpoints]
+  if options.form in ("idefics3", "smolvlm"):  # to which images are made larger
+    sizes.append(options.longest_edge**2)
+  if (most := max(sizes)) > MOST_PIXELS:
+    raise InputError(
+      f"{name_file(folder)}: images would be made up to {most:,} pixels large;"
+      f" {MOST_PIXELS:,} are allowed. Compare it with the file as it was published."
+    )
 
 
 def describe_image_options(options: ImageOptions) -> dict[str, Any]:
@@ -204,6 +222,11 @@ def read_image_tokens(path: str | os.PathLike, tokenizer: Any) -> ImageTokens:
     InputError: the tokenizer does not know the marks around an image.
   """
   parts = find_parts(path)
+  with refusing_wrong_kinds(parts.decoder):
+    return _read_image_tokens(parts, tokenizer)
+
+
+def _read_image_tokens(parts: Parts, tokenizer: Any) -> ImageTokens:
   family = find_family(parts.config)
   vocabulary = tokenizer.get_vocab()
   ids: dict[str, Any] = {}
@@ -225,6 +248,11 @@ def read_tokenizer(parts: Parts) -> Any:
   Raises:
     InputError: missing, malformed, or not the config's.
   """
+  with refusing_wrong_kinds(parts.decoder):
+    return _read_tokenizer(parts)
+
+
+def _read_tokenizer(parts: Parts) -> Any:
   folder, config = parts.decoder, parts.config
   tokenizer = load_tokenizer(folder)
   tokenizer.add_tokens(list(parts.added), special_tokens=True)
@@ -235,7 +263,10 @@ def read_tokenizer(parts: Parts) -> Any:
   path = folder / "processor_config.json"
   if path.is_file():
     name = read_json(path).get("image_token") or name
-  name = getattr(name, "content", name)
+  if isinstance(name, dict):  # a token with its options
+    name = name.get("content")
+  if not isinstance(name, str):
+    raise InputError(f"{path}: image_token is {name!r:.80}, which is no text.")
   wanted = config.image_token_id
   found = tokenizer.get_vocab().get(name)
   if found != wanted:

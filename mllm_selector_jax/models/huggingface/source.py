@@ -10,6 +10,7 @@ from mllm_selector_jax import storage
 from mllm_selector_jax.types import InputError
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]*\w")
+MOST_JSON = 1 << 28  # bytes; a tokenizer.json has up to 40 MB
 FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "tokenizer.model", "LICENSE*")
 
 
@@ -88,6 +89,8 @@ def read_json(path: Path) -> dict[str, Any]:
     InputError: missing, unreadable, or not an object.
   """
   try:
+    if (size := path.stat().st_size) > MOST_JSON:
+      raise ValueError(f"{size:,} bytes, {MOST_JSON:,} are allowed")
     value = json.loads(path.read_bytes().decode("utf-8"))
   except FileNotFoundError:
     raise InputError(

@@ -14,6 +14,7 @@ from mllm_selector_jax.models.huggingface.source import (
   write_json,
   write_text,
 )
+from mllm_selector_jax.panics import explaining_panics
 from mllm_selector_jax.types import InputError
 
 CONFIG, MODEL = "tokenizer_config.json", "tokenizer.model"
@@ -33,6 +34,11 @@ def load_tokenizer(folder: Path) -> Any:
   Raises:
     InputError: missing, malformed, of a form that is not read, or custom code.
   """
+  with explaining_panics(f"{folder}: the tokenizer cannot be read"):
+    return _load_tokenizer(folder)
+
+
+def _load_tokenizer(folder: Path) -> Any:
   from transformers import AutoTokenizer
 
   present = [name for name in FORMS if (folder / name).is_file()]

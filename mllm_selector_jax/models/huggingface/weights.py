@@ -23,6 +23,7 @@ PACKED = ("F8", "F4", "U8", "I8", "U32")
 PACKED_NAMES = re.compile(
   r"\.(qweight|qzeros|g_idx|SCB|absmax|weight_(packed|scale\w*))$"
 )
+MOST_SHOWN = 2000  # tensors that a message lists
 SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.bin.index.json")
 CONVERT = "python -m mllm_selector_jax.models.huggingface.convert"
@@ -235,8 +236,11 @@ class Tensors:
       )
     unexpected = sorted(set(self.where) - wanted)
     problems = self.problems + [f"unexpected: {self.where[n].key}" for n in unexpected]
+    shown = problems[:MOST_SHOWN]
+    if len(shown) < len(problems):
+      shown.append(f"and {len(problems) - len(shown):,} more")
     if problems:
       raise InputError(
         f"{folder}: the weights do not fit config.json, {len(problems)} problems:\n  "
-        + "\n  ".join(problems)
+        + "\n  ".join(shown)
       )
