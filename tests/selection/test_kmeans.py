@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AxisType
 from sklearn.cluster import KMeans
 
-from mllm_selector_jax.selection import kmeans
+from mllm_selector_jax.selection import draws, kmeans
 from mllm_selector_jax.types import InputError
 
 
@@ -82,7 +82,9 @@ def test_another_seed_starts_elsewhere_and_ends_about_as_low():
 
 def test_an_empty_cluster_starts_again_on_the_farthest_row(monkeypatch):
   embeddings, _ = make_blobs(count=4, spread=0.1)
-  # All centres begin on one row, so that all but one are empty.
+  # All centres begin on one row, so that all but one are empty, and stay so in a pass
+  # of a single part.
+  monkeypatch.setattr(kmeans, "MOST_PARTS", 1)
   monkeypatch.setattr(
     kmeans._Chunks,
     "first_centres",
@@ -125,3 +127,30 @@ def test_default_number_of_clusters():
   cases = {1: 1, 9: 1, 16: 2, 80: 4, 639: 19, 1600: 50, 20_000: 50, 40_000: 200}
   cases[10**6] = 1000
   assert {rows: kmeans.default_clusters(rows) for rows in cases} == cases
+
+
+def test_centres_move_after_each_part_of_a_pass(monkeypatch):
+  """Plain numpy, one part of the drawn order after the other."""
+  monkeypatch.setattr(kmeans, "MOST_PARTS", 4)
+  embeddings, _ = make_blobs(rows=2048, count=7, spread=2.0)
+  key = np.arange(2048, dtype=np.uint64)
+  drawn = embeddings[np.argsort(draws.draw(0, key, "k-means"), kind="stable")]
+  start = drawn[[0, 5, 11, 17, 23, 29]]
+  monkeypatch.setattr(
+    kmeans._Chunks,
+    "first_centres",
+    lambda self, count, rng: start - self.mean[None, :],
+  )
+  found = kmeans.kmeans(
+    embeddings, 6, normalise=False, tolerance=0.0, most_iterations=4
+  )
+  centres = start.astype(np.float64)
+  label = np.full(len(drawn), -1)
+  for parts in (4, 2, 1, 1):
+    for part in np.split(np.arange(len(drawn)), parts):
+      squared = np.square(drawn[part, None] - centres[None]).sum(-1)
+      label[part] = squared.argmin(1)
+      centres = np.stack([drawn[label == each].mean(0) for each in range(6)])
+  np.testing.assert_allclose(found.centres, centres, atol=2e-5)
+  assert found.inertia == pytest.approx(oracle(drawn, centres)[1], rel=1e-5)
+  assert found.iterations == 4
