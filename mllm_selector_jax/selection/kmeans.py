@@ -91,8 +91,8 @@ def kmeans(
     normalise: whether rows are scaled to length 1 first. Hidden states after a final
       norm have nearly equal lengths anyway, but a mean over several turns is shorter
       the more the turns differ, and rows should not be clustered by that.
-    tolerance: the relative fall of inertia at or below which the iteration stops; passes
-      by parts do not stop it.
+    tolerance: the relative fall of inertia at or below which the iteration stops, but
+      not after a pass by parts.
     most_iterations: the maximum of passes that move centres.
     devices: the local devices that share the chunks; by default all.
 
