@@ -8,6 +8,7 @@ from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring.score_table import ScoreTable
 from mllm_selector_jax.selection import groups
+from mllm_selector_jax.selection.pairwise.unit_rows import Stacked
 from mllm_selector_jax.types import InputError
 
 STEP = 1 << 16  # rows that are checked at once
@@ -62,15 +63,15 @@ def read_clusters(
 
 
 def _cluster(pool, table, number, rng) -> Int[np.ndarray, " n"]:
-  embeddings = table.embeddings()
-  if not embeddings.shape[1]:  # a table that another run made may hold none
+  parts = table.map_embeddings()
+  if not parts or not parts[0].shape[1]:  # a table that another run made may hold none
     raise InputError(
       "select.groups is kmeans, but the scores hold no embeddings; run the score"
       " stage with them, or group by source or necessity."
     )
-  usable = find_finite(embeddings)
+  usable = find_finite(Stacked(parts))
   rows = table.row if usable.all() else table.row[usable]
-  finite = embeddings if usable.all() else embeddings[usable]
+  finite = Stacked(parts, None if usable.all() else np.flatnonzero(usable))
   cluster = np.full(len(usable), NONE, np.int32)
   cluster[usable] = groups.by_embedding(
     finite, number, read_keys(pool, rows), rng
@@ -83,7 +84,9 @@ def _with_names(cluster: Int[np.ndarray, " n"]) -> groups.Groups:
   return groups.Groups(cluster, tuple(names))
 
 
-def find_finite(embeddings: Float[np.ndarray, "n E"]) -> Bool[np.ndarray, " n"]:
+def find_finite(
+  embeddings: Float[np.ndarray, "n E"] | Stacked,
+) -> Bool[np.ndarray, " n"]:
   """Mark the rows whose embedding is finite."""
   parts = range(0, len(embeddings), STEP)
   finite = [np.isfinite(embeddings[start : start + STEP]).all(1) for start in parts]

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
+from mllm_selector_jax.selection.pairwise.unit_rows import Matrix
 from mllm_selector_jax.types import InputError
 
 
@@ -70,7 +71,7 @@ def by_necessity(normalised_necessity: Float[np.ndarray, " N"], strata: int) -> 
 
 
 def by_embedding(
-  embeddings: Float[np.ndarray, "N D"],
+  embeddings: Float[np.ndarray, "N D"] | Matrix,
   clusters: int = 0,
   key: UInt64[np.ndarray, " N"] | None = None,
   rng: int = 0,
@@ -85,7 +86,7 @@ def by_embedding(
   """
   from mllm_selector_jax.selection import kmeans  # the one group that needs jax
 
-  count = clusters or kmeans.default_clusters(len(embeddings))
+  count = clusters or kmeans.default_clusters(embeddings.shape[0])
   labels = kmeans.kmeans(embeddings, count, key, rng, **KMEANS).labels
   sizes = np.bincount(labels)
   order = np.argsort(-sizes, kind="stable")

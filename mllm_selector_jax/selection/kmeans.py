@@ -25,6 +25,7 @@ from jax.sharding import AxisType, Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection import draws, first_centres
+from mllm_selector_jax.selection.pairwise.unit_rows import Matrix
 from mllm_selector_jax.types import InputError
 
 CHUNK_DISTANCES = 1 << 22  # the maximum of distances in a chunk: 16 MB
@@ -40,6 +41,7 @@ RESTART_ROWS = (
   1 << 15
 )  # rows farthest from their centres, which new ones are taken from
 DEVICE_BYTES = 4 << 30  # embeddings up to this size stay on the devices
+HOST_BYTES = 5 << 28  # instead of that where the devices are the host's: 1.25 GB
 FULL = jax.lax.Precision.HIGHEST  # near-ties would depend on errors of bf16 or TF32
 
 
@@ -71,7 +73,7 @@ def default_clusters(rows: int) -> int:
 
 
 def kmeans(
-  embeddings: Float[np.ndarray, "N D"],
+  embeddings: Float[np.ndarray, "N D"] | Matrix,
   clusters: int,
   key: UInt64[np.ndarray, " N"] | None = None,
   rng: int = 0,
@@ -83,7 +85,8 @@ def kmeans(
   """Clusters rows by passes of Lloyd's kind, starting from greedy k-means++.
 
   Args:
-    embeddings: one vector for each row.
+    embeddings: one vector for each row; a memory-mapped matrix is read by chunks, and
+      again in each pass if it is too large to be kept.
     clusters: K; at most as many as there are rows.
     key: content hashes, so that the result does not depend on the order of the rows;
       by default the row numbers.
@@ -99,7 +102,7 @@ def kmeans(
   Raises:
     InputError: an embedding is not finite.
   """
-  rows = len(embeddings)
+  rows = embeddings.shape[0]
   clusters = max(1, min(clusters, rows))
   if rows == 0:
     empty = np.zeros((0, embeddings.shape[1]), np.float32)
@@ -171,7 +174,8 @@ class _Chunks:
     # Subtracting the mean leaves distances as they are, but |x|^2 - 2xc + |c|^2 is
     # then more accurate.
     self.mean = (total / rows).astype(np.float32)
-    if rows * embeddings.shape[1] * 4 <= DEVICE_BYTES:
+    most = HOST_BYTES if self._devices[0].platform == "cpu" else DEVICE_BYTES
+    if rows * embeddings.shape[1] * 4 <= most:
       self._kept = [self._put(i) for i in range(len(self._starts))]
 
   def rows(self, places: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n D"]:

@@ -7,6 +7,7 @@ from jax.sharding import AxisType
 from sklearn.cluster import KMeans
 
 from mllm_selector_jax.selection import draws, kmeans
+from mllm_selector_jax.selection.pairwise.unit_rows import Stacked
 from mllm_selector_jax.types import InputError
 
 
@@ -154,3 +155,15 @@ def test_centres_move_after_each_part_of_a_pass(monkeypatch):
   np.testing.assert_allclose(found.centres, centres, atol=2e-5)
   assert found.inertia == pytest.approx(oracle(drawn, centres)[1], rel=1e-5)
   assert found.iterations == 4
+
+
+def test_rows_that_stay_on_disk_give_the_same_clusters(monkeypatch, tmp_path):
+  embeddings, _ = make_blobs(rows=1500)
+  wanted = kmeans.kmeans(embeddings[::2], 6)
+  for number, part in enumerate(np.split(embeddings, [100, 1101])):
+    np.save(tmp_path / f"{number}.npy", part)
+  parts = [np.load(path, mmap_mode="r") for path in sorted(tmp_path.iterdir())]
+  monkeypatch.setattr(kmeans, "HOST_BYTES", 0)  # and are read again in each pass
+  found = kmeans.kmeans(Stacked(parts, np.arange(0, 1500, 2)), 6)
+  np.testing.assert_array_equal(found.labels, wanted.labels)
+  np.testing.assert_array_equal(found.centres, wanted.centres)
