@@ -15,6 +15,7 @@ iterations are Lloyd's.
 """
 
 import collections
+import contextlib
 import functools
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection import draws, first_centres
 from mllm_selector_jax.selection.pairwise.unit_rows import Matrix
+from mllm_selector_jax.selection.passes import Keeper, Pass, Progress, Watch
 from mllm_selector_jax.types import InputError
 
 CHUNK_DISTANCES = 1 << 22  # the maximum of distances in a chunk: 16 MB
@@ -81,12 +83,13 @@ def kmeans(
   tolerance: float = 1e-4,
   most_iterations: int = 50,
   devices: list[jax.Device] | None = None,
+  watch: Watch = lambda title: contextlib.nullcontext(lambda done, total: None),
+  keeper: Keeper | None = None,
 ) -> Clusters:
   """Clusters rows by passes of Lloyd's kind, starting from greedy k-means++.
 
   Args:
-    embeddings: one vector for each row; a memory-mapped matrix is read by chunks, and
-      again in each pass if it is too large to be kept.
+    embeddings: one vector for each row; memory-mapped ones are read by chunks.
     clusters: K; at most as many as there are rows.
     key: content hashes, so that the result does not depend on the order of the rows;
       by default the row numbers.
@@ -94,10 +97,12 @@ def kmeans(
     normalise: whether rows are scaled to length 1 first. Hidden states after a final
       norm have nearly equal lengths anyway, but a mean over several turns is shorter
       the more the turns differ, and rows should not be clustered by that.
-    tolerance: the relative fall of inertia at or below which the iteration stops, but
-      not after a pass by parts.
+    tolerance: the relative fall of inertia in a pass of one part that ends it.
     most_iterations: the maximum of passes that move centres.
     devices: the local devices that share the chunks; by default all.
+    watch: called with the title of each pass, for a function of the rows done and all.
+    keeper: is told of each pass, and asked for the last one before the first; one of
+      the same arguments leads to the same result.
 
   Raises:
     InputError: an embedding is not finite.
@@ -110,15 +115,18 @@ def kmeans(
   key = np.arange(rows, dtype=np.uint64) if key is None else key
   order = np.argsort(draws.draw(rng, key, "k-means"), kind="stable")
   pool = _Chunks(embeddings, order, clusters, normalise, devices)
-  centres = pool.first_centres(clusters, rng)
-
-  sums, sizes = pool.make_sums(clusters)
-  previous = np.inf
-  for iteration in range(1, most_iterations + 1):
-    for part in range(len(sums)):
-      if part:
-        centres = _move(centres, sums, sizes)
-      labels, distances = pool.assign(centres, part, sums, sizes)
+  made = keeper.read() if keeper else None
+  if made is None:
+    centres = pool.first_centres(clusters, rng)
+    made = Pass(0, centres, *pool.make_sums(clusters), np.inf)
+  before, centres, sums, sizes, previous = made
+  iteration = before
+  for iteration in range(before + 1, most_iterations + 1):
+    with watch(f"pass {iteration}") as progress:
+      for part in range(len(sums)):
+        if part:
+          centres = _move(centres, sums, sizes)
+        labels, distances = pool.assign(centres, part, sums, sizes, progress)
     inertia = float(distances.astype(np.float64).sum())
     vacant = np.flatnonzero(sizes.sum(0) == 0)
     far = pool.farthest(distances, len(vacant))
@@ -130,9 +138,12 @@ def kmeans(
     centres[vacant[: len(far)]] = far
     if len(sums) > 1:
       sums, sizes = sums[::2] + sums[1::2], sizes[::2] + sizes[1::2]
+    if keeper:
+      keeper.write(Pass(iteration, centres, sums, sizes, previous))
   else:
     sums, sizes = sums.sum(0, keepdims=True), sizes.sum(0, keepdims=True)
-    labels, distances = pool.assign(centres, 0, sums, sizes)
+    with watch("labels") as progress:
+      labels, distances = pool.assign(centres, 0, sums, sizes, progress)
     inertia = float(distances.astype(np.float64).sum())
 
   filled = sizes.sum(0) > 0
@@ -164,6 +175,7 @@ class _Chunks:
     self._embeddings, self._order, self._normalise = embeddings, order, normalise
     self._starts = range(0, rows, self.size)
     self._devices = devices or jax.local_devices()
+    self._labels, self._distances = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
     self._kept = None
     self.mean = np.zeros(embeddings.shape[1], np.float32)
     total = np.zeros(embeddings.shape[1], np.float64)
@@ -237,7 +249,6 @@ class _Chunks:
     rows, width = len(self._order), len(self.mean)
     wanted = min(MOST_PARTS, rows // (PART_ROWS * clusters), len(self._starts))
     parts = 1 << (max(1, wanted).bit_length() - 1)
-    self._labels, self._distances = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
     return np.zeros((parts, clusters, width)), np.zeros((parts, clusters), np.int64)
 
   def assign(
@@ -246,6 +257,7 @@ class _Chunks:
     part: int,
     sums: Float[np.ndarray, "P K D"],
     sizes: Int[np.ndarray, "P K"],
+    progress: Progress,
   ) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """Assigns each row of a part to its nearest centre.
 
@@ -254,6 +266,7 @@ class _Chunks:
       part: the number of the part.
       sums: the sums of each cluster's rows in each part; those of this part are set.
       sizes: the numbers of these rows; those of this part are set.
+      progress: called after each chunk.
 
     Returns:
       The label and the squared distance of each row as it was last assigned.
@@ -270,6 +283,7 @@ class _Chunks:
       self._labels[rows], self._distances[rows] = labels[:count], distances[:count]
       sums[part] += total
       sizes[part] += np.bincount(labels[:count], minlength=len(centres))
+      progress(rows.start + count, len(self._labels))
 
     copies = [jax.device_put(centres, device) for device in self._devices]
     host = self._devices[0].platform == "cpu"

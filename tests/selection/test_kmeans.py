@@ -1,5 +1,7 @@
 """k-means against scikit-learn, and what it promises beyond it."""
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from sklearn.cluster import KMeans
 
 from mllm_selector_jax.selection import draws, kmeans
 from mllm_selector_jax.selection.pairwise.unit_rows import Stacked
+from mllm_selector_jax.selection.passes import Pass
 from mllm_selector_jax.types import InputError
 
 
@@ -167,3 +170,34 @@ def test_rows_that_stay_on_disk_give_the_same_clusters(monkeypatch, tmp_path):
   found = kmeans.kmeans(Stacked(parts, np.arange(0, 1500, 2)), 6)
   np.testing.assert_array_equal(found.labels, wanted.labels)
   np.testing.assert_array_equal(found.centres, wanted.centres)
+
+
+def test_a_clustering_goes_on_from_every_pass_and_tells_its_progress():
+  embeddings, _ = make_blobs(spread=2.0)
+  passes, told = [], []
+
+  class Keeper:
+    def __init__(self, made=None):
+      self.made = made
+
+    def read(self):
+      return self.made
+
+    def write(self, made):
+      passes.append(jax.tree.map(np.copy, made))
+
+  @contextlib.contextmanager
+  def watch(title):
+    told.append((title, []))
+    yield lambda done, total: told[-1][1].append((done, total))
+
+  whole = kmeans.kmeans(embeddings, 12, keeper=Keeper(), watch=watch)
+  assert len(passes) == whole.iterations - 1 > 3
+  assert [title for title, _ in told][:2] == ["pass 1", "pass 2"]
+  assert all(shown[-1] == (3000, 3000) for _, shown in told)
+  for made in passes[:3]:
+    made = Pass(int(made.iteration), *made[1:4], float(made.inertia))
+    found = kmeans.kmeans(embeddings, 12, keeper=Keeper(made))
+    np.testing.assert_array_equal(found.labels, whole.labels)
+    np.testing.assert_array_equal(found.centres, whole.centres)
+    assert found[2:] == whole[2:]
