@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mllm_selector_jax import storage
-from mllm_selector_jax.selection.passes import Pass
+from mllm_selector_jax.selection.cluster_passes import Pass
 
 EVERY = 30.0  # seconds between two writes
 

@@ -26,8 +26,8 @@ from jax.sharding import AxisType, Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection import draws, first_centres
+from mllm_selector_jax.selection.cluster_passes import Keeper, Pass, Progress, Watch
 from mllm_selector_jax.selection.pairwise.unit_rows import Matrix
-from mllm_selector_jax.selection.passes import Keeper, Pass, Progress, Watch
 from mllm_selector_jax.types import InputError
 
 CHUNK_DISTANCES = 1 << 22  # the maximum of distances in a chunk: 16 MB

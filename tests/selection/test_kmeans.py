@@ -9,8 +9,8 @@ from jax.sharding import AxisType
 from sklearn.cluster import KMeans
 
 from mllm_selector_jax.selection import draws, kmeans
+from mllm_selector_jax.selection.cluster_passes import Pass
 from mllm_selector_jax.selection.pairwise.unit_rows import Stacked
-from mllm_selector_jax.selection.passes import Pass
 from mllm_selector_jax.types import InputError
 
 
