@@ -128,7 +128,7 @@ def main() -> None:
       trial.start()
       trial.join()
       if trial.exitcode:
-        print(f"| {name} | failed | | |")
+        print(f"| {name} | failed | | |", flush=True)
   finally:
     shutil.rmtree(folder)
 
