@@ -53,7 +53,11 @@ def list_programs(width: int) -> dict[str, tuple]:
       (*batch, array(), number, number),
       None,
     ),
-    "k-means": (kmeans._assign, chunk, CHUNK * CENTRES),
+    "k-means": (
+      functools.partial(kmeans._assign, block=CHUNK, scatter=False),
+      chunk,
+      CHUNK * CENTRES,
+    ),
   }
 
 

@@ -25,6 +25,8 @@ SUFFIXES = (
 )  # a value with one is a file
 _COLUMNS = ("id", "row", "hash", "kept")
 _TABLES = {".csv": "excel", ".tsv": "excel-tab"}  # dialects of `csv` by suffix
+# The first id and the first character of its score, without spaces.
+_SCORES = re.compile(rb'\{"(?:[^"\\]|\\.)*":[-\dNI]')
 _WITH_SCORE = re.compile(r"(.+)@(-?\w[\w ]*)")
 
 
@@ -62,7 +64,8 @@ def read_references(value: Any, option: str) -> list[Reference]:
 
   Args:
     value: The list, string or path. A path may be followed by "@" and the column of
-      the entries' scores, which "-" before its name inverts.
+      the entries' scores, which "-" before its name inverts. For an object of ids and
+      scores, any name does.
     option: Name of the option, for error messages.
 
   Raises:
@@ -130,6 +133,10 @@ def _read_file(path: Path, source: str, column: str = "") -> Iterator[Reference]
     with open(path, "rb") as file:
       first = file.read(4096).removeprefix(b"\xef\xbb\xbf").split()
     start = b"".join(first[:2])[:2]
+    if _SCORES.match(b"".join(first)) and (scores := _read_scores(path)):
+      key = column.removeprefix("-") or "score"  # the scores of the file have no name
+      entries = [{"id": label, key: score} for label, score in scores.items()]
+      return _read_values(entries, source, column)
     if start[:1] == b"{" or start == b"[{":
       named = _name_errors(records.read_records(path), source)
       return _read_records(named, source, column)
@@ -152,6 +159,19 @@ def _check_line(number: int, line: dict[Any, Any]) -> dict[str, Any]:
   if None in line:
     raise ValueError(f"entry {number} has more fields than the first line")
   return line
+
+
+def _read_scores(path: Path) -> dict[str, int | float]:
+  """Read a JSON object of ids and scores; an empty dict if the file is none."""
+  try:
+    value = json.loads(path.read_text("utf-8-sig"))
+  except ValueError:  # JSON lines, for example
+    return {}
+  if {"id", "row", "hash"} & set(value):  # one entry
+    return {}
+  scores = value.values()
+  number = all(isinstance(x, int | float) and not isinstance(x, bool) for x in scores)
+  return value if number else {}
 
 
 def _name_errors(raw_records: Iterable[Record], source: str) -> Iterator[Record]:
@@ -221,7 +241,8 @@ def _no_score(number: int, source: str, column: str) -> InputError:
 def _empty_entry(number: int, source: str) -> InputError:
   return InputError(
     f"{source}: entry {number} has no id, row, hash or conversation. The file must have"
-    " one id per line, or be a JSON list of ids or of records, or be Parquet with"
+    " one id per line, or be a JSON list of ids or of records, or an object of ids and"
+    " scores, or be Parquet with"
     " records or with a column id, row or hash."
   )
 

@@ -4,10 +4,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.data.pool.pool_table import PoolTable
+from mllm_selector_jax.pipeline.kept_passes import KeptPass
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring.score_table import ScoreTable
 from mllm_selector_jax.selection import groups
+from mllm_selector_jax.selection.pairwise.unit_rows import Stacked
 from mllm_selector_jax.types import InputError
 
 STEP = 1 << 16  # rows that are checked at once
@@ -21,7 +23,8 @@ def read_clusters(
 
   They are computed if the workdir does not have them yet. They cover all scored rows
   and not only the eligible ones, so that all strategies share them. A row whose
-  embedding is not finite is in cluster -1.
+  embedding is not finite is in cluster -1. A command that was ended goes on from the
+  last pass that it kept.
 
   Args:
     run: The run whose workdir keeps them, in `clusters/<number>-<rng>/`.
@@ -41,12 +44,13 @@ def read_clusters(
     rng,
   )
   if not peers.is_first_process():
-    return _with_names(_cluster(pool, table, number, rng))
+    return _with_names(_cluster(run, pool, table, number, rng))
   if reasons := artifact.why_stale(recipe):
     name = run.workdir.name(artifact)
     again = "" if reasons == ["not made yet"] else f" again: {'; '.join(reasons[:4])}"
     run.say(f"{run.stage}: making {name}{again}")
-    cluster = _cluster(pool, table, number, rng)
+    aside = artifact.aside(recipe.to_text())
+    cluster = _cluster(run, pool, table, number, rng, KeptPass(aside))
     with artifact.making(recipe) as folder:
       import pyarrow as pa
 
@@ -61,19 +65,24 @@ def read_clusters(
   return _with_names(pq.read_table(path, columns=["cluster"])["cluster"].to_numpy())
 
 
-def _cluster(pool, table, number, rng) -> Int[np.ndarray, " n"]:
-  embeddings = table.embeddings()
-  if not embeddings.shape[1]:  # a table that another run made may hold none
+def _cluster(run, pool, table, number, rng, keeper=None) -> Int[np.ndarray, " n"]:
+  parts = table.map_embeddings()
+  if not parts or not parts[0].shape[1]:  # a table that another run made may hold none
     raise InputError(
       "select.groups is kmeans, but the scores hold no embeddings; run the score"
       " stage with them, or group by source or necessity."
     )
-  usable = find_finite(embeddings)
+  usable = find_finite(Stacked(parts))
   rows = table.row if usable.all() else table.row[usable]
-  finite = embeddings if usable.all() else embeddings[usable]
+  finite = Stacked(parts, None if usable.all() else np.flatnonzero(usable))
   cluster = np.full(len(usable), NONE, np.int32)
   cluster[usable] = groups.by_embedding(
-    finite, number, read_keys(pool, rows), rng
+    finite,
+    number,
+    read_keys(pool, rows),
+    rng,
+    watch=lambda title: run.progress(f"clusters: {title}", "row"),
+    keeper=keeper,
   ).index
   return cluster
 
@@ -83,7 +92,9 @@ def _with_names(cluster: Int[np.ndarray, " n"]) -> groups.Groups:
   return groups.Groups(cluster, tuple(names))
 
 
-def find_finite(embeddings: Float[np.ndarray, "n E"]) -> Bool[np.ndarray, " n"]:
+def find_finite(
+  embeddings: Float[np.ndarray, "n E"] | Stacked,
+) -> Bool[np.ndarray, " n"]:
   """Mark the rows whose embedding is finite."""
   parts = range(0, len(embeddings), STEP)
   finite = [np.isfinite(embeddings[start : start + STEP]).all(1) for start in parts]

@@ -146,7 +146,8 @@ def _draw_parts(run, pool, scores, count, purpose) -> Int[np.ndarray, " n"]:
   """
   key = clusters.read_keys(pool, scores.row)
   tie = draws.draw(run.cfg.rng_seed, key, purpose)
-  if scores.embeddings().shape[1]:
+  parts = scores.map_embeddings()
+  if parts and parts[0].shape[1]:
     groups = clusters.read_clusters(run, pool, scores, 0, run.cfg.rng_seed).index + 1
   else:
     groups = pool.source.codes[scores.row] + 1

@@ -1,11 +1,12 @@
 """Groups of rows: clusters, columns, strata of necessity, and their products."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
+from mllm_selector_jax.selection.pairwise.unit_rows import Matrix
 from mllm_selector_jax.types import InputError
 
 
@@ -70,10 +71,11 @@ def by_necessity(normalised_necessity: Float[np.ndarray, " N"], strata: int) -> 
 
 
 def by_embedding(
-  embeddings: Float[np.ndarray, "N D"],
+  embeddings: Float[np.ndarray, "N D"] | Matrix,
   clusters: int = 0,
   key: UInt64[np.ndarray, " N"] | None = None,
   rng: int = 0,
+  **watching: Any,
 ) -> Groups:
   """Groups rows into k-means clusters, the largest first.
 
@@ -82,11 +84,12 @@ def by_embedding(
     clusters: the number of clusters; 0 derives it from the number of rows.
     key: content hashes, so that the clusters do not depend on the order of the rows.
     rng: seed of the first centres.
+    watching: `watch` and `keeper` of `kmeans.kmeans`.
   """
   from mllm_selector_jax.selection import kmeans  # the one group that needs jax
 
-  count = clusters or kmeans.default_clusters(len(embeddings))
-  labels = kmeans.kmeans(embeddings, count, key, rng, **KMEANS).labels
+  count = clusters or kmeans.default_clusters(embeddings.shape[0])
+  labels = kmeans.kmeans(embeddings, count, key, rng, **KMEANS, **watching).labels
   sizes = np.bincount(labels)
   order = np.argsort(-sizes, kind="stable")
   number = np.empty(len(sizes), np.int32)

@@ -42,9 +42,8 @@ def kl(
   candidates = sort_out(scores, groups, rng, options, bounded=True)
   limit = resolve(budget, scores)
   plan = _Plan(scores, candidates, groups, options)
-  limited, _ = limit_rows(candidates, plan.ranked())
-  if limited is not candidates:
-    candidates = limited
+  if candidates.limits is not None:  # ranking all rows takes as long as a sort
+    candidates, _ = limit_rows(candidates, plan.ranked())
     plan = _Plan(scores, candidates, groups, options, plan)
   spare = _Spare(candidates, plan.may_fill, groups)
 

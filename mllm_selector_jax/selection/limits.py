@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
+from mllm_selector_jax.selection import admission
 from mllm_selector_jax.types import InputError
 
 NO_LIMIT = np.iinfo(np.int64).max
@@ -272,16 +273,8 @@ class Room:
     Returns:
       For each row of the order, whether it was taken.
     """
-    # Views give Python's integers without a copy of the arrays.
-    bounds, index = self.limits.bounds.data, self.limits.index.data
-    most, least, count = self.limits.most.data, self.limits.least.data, self.count.data
-    taken = np.zeros(len(order), bool)
-    for place, row in enumerate(order.tolist()):
-      values = index[bounds[row] : bounds[row + 1]]
-      if wanted and not any(count[value] < least[value] for value in values):
-        continue
-      if all(count[value] < most[value] for value in values):
-        taken[place] = True
-        for value in values:
-          count[value] += 1
+    bounds, index, most = self.limits.bounds, self.limits.index, self.limits.most
+    least = self.limits.least if wanted else None
+    taken = admission.admit(order, bounds, index, most, self.count, least)
+    self.count += self.limits.count(order[taken])
     return taken

@@ -204,14 +204,29 @@ def test_fields_of_a_model_of_other_kinds(base, tmp_path, file, change):
 
 
 @pytest.mark.parametrize("part", ["text_config", "vision_config"])
-@pytest.mark.parametrize("count", [1001, 10**9, float("inf")])
-def test_a_number_of_layers_that_no_model_has(base, tmp_path, part, count):
+@pytest.mark.parametrize(
+  ("field", "count"),
+  [
+    *(("num_hidden_layers", count) for count in (1001, 10**9, float("inf"))),
+    *(("hidden_size", count) for count in (2**24 + 1, 2**32, 1e300)),
+  ],
+)
+def test_layers_and_sizes_that_no_model_has(base, tmp_path, part, field, count):
   folder = bases.copy(base, tmp_path / "base")
   bases.edit_json(
-    folder / "config.json", lambda value: value[part].update(num_hidden_layers=count)
+    folder / "config.json", lambda value: value[part].update({field: count})
   )
-  with pytest.raises(InputError, match=f"{part}.num_hidden_layers"):
+  with pytest.raises(InputError, match=f"{part}.{field}"):
     huggingface.read_config(folder)
+
+
+@pytest.mark.parametrize("token", [{}, [3], "<image>", None, 3.5])
+def test_an_image_token_that_is_no_number(base, tmp_path, token):
+  folder = bases.copy(base, tmp_path / "base")
+  change = {"image_token_index": token, "image_token_id": token}
+  bases.edit_json(folder / "config.json", lambda value: value.update(change))
+  with pytest.raises(InputError):
+    huggingface.read_processor(folder)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 """k-means against scikit-learn, and what it promises beyond it."""
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType
 from sklearn.cluster import KMeans
 
-from mllm_selector_jax.selection import kmeans
+from mllm_selector_jax.selection import draws, kmeans
+from mllm_selector_jax.selection.cluster_passes import Pass
+from mllm_selector_jax.selection.pairwise.unit_rows import Stacked
 from mllm_selector_jax.types import InputError
 
 
@@ -82,7 +86,9 @@ def test_another_seed_starts_elsewhere_and_ends_about_as_low():
 
 def test_an_empty_cluster_starts_again_on_the_farthest_row(monkeypatch):
   embeddings, _ = make_blobs(count=4, spread=0.1)
-  # All centres begin on one row, so that all but one are empty.
+  # All centres begin on one row, so that all but one are empty, and stay so in a pass
+  # of a single part.
+  monkeypatch.setattr(kmeans, "MOST_PARTS", 1)
   monkeypatch.setattr(
     kmeans._Chunks,
     "first_centres",
@@ -125,3 +131,73 @@ def test_default_number_of_clusters():
   cases = {1: 1, 9: 1, 16: 2, 80: 4, 639: 19, 1600: 50, 20_000: 50, 40_000: 200}
   cases[10**6] = 1000
   assert {rows: kmeans.default_clusters(rows) for rows in cases} == cases
+
+
+def test_centres_move_after_each_part_of_a_pass(monkeypatch):
+  """Plain numpy, one part of the drawn order after the other."""
+  monkeypatch.setattr(kmeans, "MOST_PARTS", 4)
+  embeddings, _ = make_blobs(rows=2048, count=7, spread=2.0)
+  key = np.arange(2048, dtype=np.uint64)
+  drawn = embeddings[np.argsort(draws.draw(0, key, "k-means"), kind="stable")]
+  start = drawn[[0, 5, 11, 17, 23, 29]]
+  monkeypatch.setattr(
+    kmeans._Chunks,
+    "first_centres",
+    lambda self, count, rng: start - self.mean[None, :],
+  )
+  found = kmeans.kmeans(
+    embeddings, 6, normalise=False, tolerance=0.0, most_iterations=4
+  )
+  centres = start.astype(np.float64)
+  label = np.full(len(drawn), -1)
+  for parts in (4, 2, 1, 1):
+    for part in np.split(np.arange(len(drawn)), parts):
+      squared = np.square(drawn[part, None] - centres[None]).sum(-1)
+      label[part] = squared.argmin(1)
+      centres = np.stack([drawn[label == each].mean(0) for each in range(6)])
+  np.testing.assert_allclose(found.centres, centres, atol=2e-5)
+  assert found.inertia == pytest.approx(oracle(drawn, centres)[1], rel=1e-5)
+  assert found.iterations == 4
+
+
+def test_rows_that_stay_on_disk_give_the_same_clusters(monkeypatch, tmp_path):
+  embeddings, _ = make_blobs(rows=1500)
+  wanted = kmeans.kmeans(embeddings[::2], 6)
+  for number, part in enumerate(np.split(embeddings, [100, 1101])):
+    np.save(tmp_path / f"{number}.npy", part)
+  parts = [np.load(path, mmap_mode="r") for path in sorted(tmp_path.iterdir())]
+  monkeypatch.setattr(kmeans, "HOST_BYTES", 0)  # and are read again in each pass
+  found = kmeans.kmeans(Stacked(parts, np.arange(0, 1500, 2)), 6)
+  np.testing.assert_array_equal(found.labels, wanted.labels)
+  np.testing.assert_array_equal(found.centres, wanted.centres)
+
+
+def test_a_clustering_goes_on_from_every_pass_and_tells_its_progress():
+  embeddings, _ = make_blobs(spread=2.0)
+  passes, told = [], []
+
+  class Keeper:
+    def __init__(self, made=None):
+      self.made = made
+
+    def read(self):
+      return self.made
+
+    def write(self, made):
+      passes.append(jax.tree.map(np.copy, made))
+
+  @contextlib.contextmanager
+  def watch(title):
+    told.append((title, []))
+    yield lambda done, total: told[-1][1].append((done, total))
+
+  whole = kmeans.kmeans(embeddings, 12, keeper=Keeper(), watch=watch)
+  assert len(passes) == whole.iterations - 1 > 3
+  assert [title for title, _ in told][:2] == ["pass 1", "pass 2"]
+  assert all(shown[-1] == (3000, 3000) for _, shown in told)
+  for made in passes[:3]:
+    made = Pass(int(made.iteration), *made[1:4], float(made.inertia))
+    found = kmeans.kmeans(embeddings, 12, keeper=Keeper(made))
+    np.testing.assert_array_equal(found.labels, whole.labels)
+    np.testing.assert_array_equal(found.centres, whole.centres)
+    assert found[2:] == whole[2:]

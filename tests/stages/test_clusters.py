@@ -1,12 +1,14 @@
 """k-means clusters as an artifact: made once, kept, and stale by name."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mllm_selector_jax.pipeline import kept_passes
 from mllm_selector_jax.pipeline.explain_rows import explain_rows
 from mllm_selector_jax.selection import groups, kmeans
 from mllm_selector_jax.stages import COMMANDS
@@ -53,6 +55,39 @@ def test_clusters_are_the_groups_and_one_of_each_row(select):
   rows = read_selection(folder)["group"]
   assert table["cluster"] == [rows[row] for row in table["row"]]
   assert len(table["row"]) == sum(group is not None for group in rows)
+
+
+def test_clusters_that_were_ended_go_on_and_are_the_same(select, monkeypatch):
+  _, folder = select(groups="kmeans", clusters=4)
+  path = folder / "clusters/4-0/clusters.parquet"
+  whole, wanted = pq.read_table(path), path.read_bytes()
+  shutil.rmtree(path.parent)
+  monkeypatch.setattr(kept_passes, "EVERY", 0.0)
+  write = kept_passes.KeptPass.write
+
+  def end(self, made):
+    write(self, made)
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(kept_passes.KeptPass, "write", end)
+    with pytest.raises(KeyboardInterrupt):
+      select(groups="kmeans", clusters=4, budget="9")
+  assert len(list((folder / "clusters").glob("4-0.*.partial/pass.npz"))) == 1
+
+  def first_centres(self, clusters, rng):
+    raise AssertionError("it begins again")
+
+  monkeypatch.setattr(kmeans._Chunks, "first_centres", first_centres)
+  select(groups="kmeans", clusters=4, budget="9")
+  assert pq.read_table(path).equals(whole) and path.read_bytes() == wanted
+  assert [p.name for p in (folder / "clusters").iterdir()] == ["4-0"]
+
+
+def test_a_kept_pass_that_is_damaged_is_no_pass(tmp_path):
+  assert kept_passes.KeptPass(tmp_path).read() is None
+  (tmp_path / "pass.npz").write_bytes(b"PK damaged")
+  assert kept_passes.KeptPass(tmp_path).read() is None
 
 
 def test_clusters_are_made_again_by_name_of_what_changed(select, found):

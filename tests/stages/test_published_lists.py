@@ -98,6 +98,40 @@ def test_whole_records_whose_ids_repeat_have_their_own_scores(pool, tmp_path, fo
   assert found.scores.tolist() == list(SCORES)
 
 
+def test_an_object_of_ids_and_scores(pool, tmp_path):
+  scores = {
+    pool.id[row]: score for row, score in zip((21, 25, 29), SCORES, strict=False)
+  }
+  path = tmp_path / "scores.json"
+  path.write_text(json.dumps(scores, indent=1))
+  found = find(pool, f"{path}@score")
+  assert found.rows.tolist() == [21, 25, 29]
+  assert found.scores.tolist() == [0.5, -2.0, 3.25]
+  assert find(pool, f"{path}@-influence").scores.tolist() == [-0.5, 2.0, -3.25]
+  plain = find(pool, path)
+  assert plain.rows.tolist() == [21, 25, 29] and plain.scores is None
+
+
+@pytest.mark.parametrize(
+  "text", ['{"id": 7, "score": 1}', '{"row": 7, "score": 1}\n' * 2]
+)
+def test_entries_of_numbers_are_no_object_of_ids_and_scores(tmp_path, text):
+  path = tmp_path / "entries.json"
+  path.write_text(text)
+  references = read_references(f"{path}@score", "select.reference")
+  assert {(each.id, each.row, each.score) for each in references} <= {
+    ("7", None, 1.0),
+    (None, 7, 1.0),
+  }
+
+
+def test_a_score_of_an_object_that_is_not_finite_is_refused(tmp_path):
+  path = tmp_path / "scores.json"
+  path.write_text('{"a": 1.0, "b": NaN}')
+  with pytest.raises(InputError, match="entry 1 has no finite number"):
+    read_references(f"{path}@score", "select.reference")
+
+
 def test_rows_and_hashes_in_csv_and_the_highest_of_several_scores(pool, tmp_path):
   lines = [
     {"row": 7, "hash": "", "s": 1.0},

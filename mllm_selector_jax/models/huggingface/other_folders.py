@@ -19,8 +19,10 @@ from mllm_selector_jax.types import InputError
 MERGE = "python -m mllm_selector_jax.models.huggingface.merge_adapter"
 # Of config.json: transformers', compressed-tensors' and MLX's.
 _QUANTISATIONS = ("quantization_config", "compression_config", "quantization")
-_LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "depth")
+_LAYERS = re.compile("num_hidden_layers|num_layers|n_layers|depth")
+_SIZES = re.compile(r"\w+_(size|dim)")
 MOST_LAYERS = 1000  # the deepest published model has 126
+MOST_SIZE = 1 << 24  # a vocabulary, the largest of them, has up to 262,208
 _ADAPTER = "adapter_config.json"
 _TOWER_TYPES = ("clip", "siglip", *TOWERS)
 _SEES = re.compile("vision|visual|image|img_")
@@ -37,19 +39,20 @@ def refuse_others(folder: Path) -> None:
   refuse_foreign_links(folder)
   path = folder / "config.json"
   config = read_json(path) if path.is_file() else {}
-  for look in (_find_adapter, _find_gguf, _find_quantised, _find_inside, _find_layers):
+  for look in (_find_adapter, _find_gguf, _find_quantised, _find_inside, _find_huge):
     if (found := look(folder, config)) is not None:
       raise InputError(f"{folder} {found}")
 
 
-def _find_layers(folder: Path, config: dict[str, Any]) -> str | None:
-  """Names a number of layers that no model has, for which lists would be made."""
-  for name, part in ((None, config), *config.items()):
-    for key in _LAYERS if isinstance(part, dict) else ():
-      count = part.get(key)
-      if isinstance(count, int | float) and not count <= MOST_LAYERS:
-        where = f"{name}.{key}" if name else key
-        return f"has {where} {count:,} in config.json; at most {MOST_LAYERS:,} are run."
+def _find_huge(folder: Path, config: dict[str, Any]) -> str | None:
+  """Names a number of layers or a width that no model has, for lists and arrays."""
+  for part, fields in ((None, config), *config.items()):
+    for key, count in fields.items() if isinstance(fields, dict) else ():
+      for names, most in ((_LAYERS, MOST_LAYERS), (_SIZES, MOST_SIZE)):
+        known = names.fullmatch(key) and isinstance(count, int | float)
+        if known and not count <= most:
+          where = f"{part}.{key}" if part else key
+          return f"has {where} {count:,} in config.json; at most {most:,} are run."
   return None
 
 

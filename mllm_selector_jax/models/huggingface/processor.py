@@ -239,7 +239,18 @@ def _read_image_tokens(parts: Parts, tokenizer: Any) -> ImageTokens:
       )
     ids[field] = (vocabulary[name],)
   ids |= family.read_marks(tokenizer)
-  return ImageTokens(parts.config.image_token_id, templated=family.writes_marks, **ids)
+  token = _find_image_token(parts)
+  return ImageTokens(token, templated=family.writes_marks, **ids)
+
+
+def _find_image_token(parts: Parts) -> int:
+  token = parts.config.image_token_id
+  if not isinstance(token, int):
+    raise InputError(
+      f"{parts.decoder}: config.json says that an image stands where the token"
+      f" {token!r:.80} is; it must be the number of a token."
+    )
+  return token
 
 
 def read_tokenizer(parts: Parts) -> Any:
@@ -267,7 +278,7 @@ def _read_tokenizer(parts: Parts) -> Any:
     name = name.get("content")
   if not isinstance(name, str):
     raise InputError(f"{path}: image_token is {name!r:.80}, which is no text.")
-  wanted = config.image_token_id
+  wanted = _find_image_token(parts)
   found = tokenizer.get_vocab().get(name)
   if found != wanted:
     raise InputError(
