@@ -26,6 +26,7 @@ LONGEST = 1200  # seconds that a job may take on a busy machine
 
 pytestmark = [
   pytest.mark.slow,
+  pytest.mark.exhaustive,
   pytest.mark.skipif(
     not all(shutil.which(program, path=SBIN) for program in PROGRAMS),
     reason="SLURM is not installed",
@@ -70,19 +71,23 @@ class Job:
     command += [LAUNCH / "slurm.sh", f"--config={config}", f"--workdir={workdir}"]
     self.number = self._call(*command, **extra).strip()
 
-  def _call(self, *command, **extra):
-    done = subprocess.run(
-      [str(part) for part in command],
-      capture_output=True,
-      text=True,
-      env={**self.node, **extra},
-      check=True,
-    )
-    return done.stdout
+  def _call(self, *command, attempts=1, **extra):
+    for attempt in range(attempts):
+      done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        env={**self.node, **extra},
+      )
+      if done.returncode == 0:
+        return done.stdout
+      time.sleep(2 * attempt)
+    raise AssertionError(done.stderr)
 
   def describe(self):
     """What SLURM says of the job, by its names."""
-    said = self._call("scontrol", "show", "job", self.number)
+    # On a busy machine the controller may answer too late.
+    said = self._call("scontrol", "show", "job", self.number, attempts=5)
     return dict(part.split("=", 1) for part in said.split() if "=" in part)
 
   def wait(self, done):

@@ -256,6 +256,7 @@ def test_an_upload_that_is_lost_begins_again(bucket, tmp_path):
     remote_calls.write_text(epath.Path("gs://nowhere/text"), "text")
 
 
+@pytest.mark.exhaustive
 def test_stages_in_a_bucket_with_faults_are_stopped_and_go_on(
   bucket, settings, base, local
 ):
