@@ -53,8 +53,10 @@ def _shorten(error: Exception) -> str:
   line = lines[0] if lines else type(error).__name__
   if len(line) <= _LONGEST:
     return line
-  cause = _CAUSE.search(text, _LONGEST)
-  return f"{line[:_LONGEST]} ...{f' {cause[0]}' if cause else ''}"
+  shown, cause = line[:_LONGEST], _CAUSE.search(text)
+  if cause is None or cause[0] in shown:
+    return f"{shown} ..."
+  return f"{shown} ... {cause[0]}"
 
 
 class Checkpoints:

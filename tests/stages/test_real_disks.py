@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mllm_selector_jax.runs import checkpoint, failures
@@ -130,7 +131,8 @@ def test_a_checkpoint_on_a_full_disk_is_one_message(tmp_path, capfd, kilobytes):
       return {}
 
   place = tmp_path / ("a folder with a long name " * 8)
-  state = {f"array {number}": jnp.ones((64, 64)) for number in range(20)}
+  rng = np.random.default_rng(0)  # what is drawn cannot be compressed
+  state = {f"array {n}": jnp.asarray(rng.normal(size=(64, 64))) for n in range(20)}
   with mount(place, kilobytes):
     with pytest.raises(RunError) as caught:
       with Checkpoints(place / "checkpoints") as checkpoints:
@@ -147,6 +149,7 @@ def test_a_checkpoint_on_a_full_disk_is_one_message(tmp_path, capfd, kilobytes):
   [
     ("short", "short"),
     ("a" * 401 + "No space left on device {details}", "a" * 400 + " ... No space left"),
+    ("a" * 399 + "No space left on device {details}", "a" * 399 + "N ... No space"),
     ("a" * 900, "a" * 400 + " ..."),
     ("", "ValueError"),
   ],
