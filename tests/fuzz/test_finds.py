@@ -261,3 +261,12 @@ def test_a_panic_while_a_tokenizer_is_loaded(tmp_path):
   )
   with pytest.raises(InputError, match="the tokenizer cannot be read: range end"):
     load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("longest", [{"a": 1}, [3], "many"])
+def test_a_tokenizer_whose_longest_text_is_no_number(base, tmp_path, longest):
+  folder = bases.copy(base, tmp_path / "base")
+  change = {"model_max_length": longest}
+  bases.edit_json(folder / "tokenizer_config.json", lambda value: value.update(change))
+  with pytest.raises(InputError, match=r"tokenizer_config.json: model_max_length"):
+    huggingface.read_processor(folder)

@@ -100,23 +100,34 @@ def make_literal(tokenizer: Any, literal: Collection[int]) -> tuple[Any, Any]:
     sequence. Some tokenizers prepend a blank to the former and not to the latter.
 
   Raises:
-    InputError: the tokenizer has a regular expression that takes too long.
+    InputError: the tokenizer has a regular expression that takes too long, or its
+      parts do not fit each other.
   """
-  from tokenizers import Tokenizer
-
   state = json.loads(tokenizer.backend_tokenizer.to_str())
   check_expressions(state)
   # Without its post-processor, a tokenizer adds no tokens and does not trim offsets.
   state["post_processor"] = state["truncation"] = state["padding"] = None
   for token in state["added_tokens"]:
     token["special"] = token["id"] in literal
-  first = Tokenizer.from_str(json.dumps(state))
+  first = _make_tokenizer(state)
   first.encode_special_tokens = True
   if not _never_prepend(state["pre_tokenizer"]):
     return first, first
-  after = Tokenizer.from_str(json.dumps(state))
+  after = _make_tokenizer(state)
   after.encode_special_tokens = True
   return first, after
+
+
+def _make_tokenizer(state: dict[str, Any]) -> Any:
+  from tokenizers import Tokenizer
+
+  try:
+    return Tokenizer.from_str(json.dumps(state))
+  except Exception as error:  # the library raises nothing more exact
+    raise InputError(
+      f"The base's tokenizer cannot be made again from its own state: {error}. Compare"
+      " its tokenizer.json with the one that was published."
+    ) from error
 
 
 def _never_prepend(state: Any) -> bool:

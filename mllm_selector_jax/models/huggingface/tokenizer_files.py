@@ -63,6 +63,11 @@ def _load_tokenizer(folder: Path) -> Any:
       name_custom_code(folder, CONFIG, "the tokenizer", first)
       # Missing and malformed files raise many kinds; the first says more.
       raise InputError(f"{folder}: the tokenizer cannot be read: {first}") from first
+  longest = tokenizer.model_max_length  # which is compared with numbers of tokens
+  if not isinstance(longest, int | float):
+    raise InputError(
+      f"{folder}/{CONFIG}: model_max_length is {longest!r:.80}, which is no number."
+    )
   if (template := _read_old_template(folder)) is not None:
     tokenizer.chat_template = template
   return tokenizer
