@@ -238,7 +238,8 @@ def _explain(argv: list[str], error: Exception) -> str:
       f"The config could not be read: it sets {missing[1]}, and there is no such key"
       f" in that section.{_near(missing[1])}"
     )
-  lines = str(error).splitlines() or [""]
+  said = re.sub(r": <[^<>]* at 0x[0-9a-f]+>", "", str(error))  # of Python's parser
+  lines = said.splitlines() or [""]
   return f"The config could not be read: {type(error).__name__}: {lines[0][:300]}"
 
 

@@ -44,6 +44,7 @@ def take(folder, *entries, seed=0):
     ("first:25%", range(3)), ("end:2", (8, 9)), ("end:15%", (8, 9)),
     ("first:99", range(10)), ("end:99", range(10)), ("first:0.5%", range(1)),
     ("first:10.0%", range(1)), ("end:.1%", (9,)), ("'first: 25%'", range(3)),
+    (f"first:{2**31}", range(10)),
   ],
 )  # fmt: skip
 def test_strategies(folder, strategy, ids):

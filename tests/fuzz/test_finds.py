@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import types
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from PIL import Image
 
 from mllm_selector_jax import command_line
 from mllm_selector_jax.data import formats, record_schemas
+from mllm_selector_jax.data.formats import pool_file
 from mllm_selector_jax.data.images.decoding import decode_image
+from mllm_selector_jax.data.pool import sources
 from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.inputs import lists
 from mllm_selector_jax.models import huggingface
@@ -208,7 +211,7 @@ def test_fields_of_a_model_of_other_kinds(base, tmp_path, file, change):
   ("field", "count"),
   [
     *(("num_hidden_layers", count) for count in (1001, 10**9, float("inf"))),
-    *(("hidden_size", count) for count in (2**24 + 1, 2**32, 1e300)),
+    *(("hidden_size", count) for count in (2**24 + 1, 2**32, 1e300, -48)),
   ],
 )
 def test_layers_and_sizes_that_no_model_has(base, tmp_path, part, field, count):
@@ -270,3 +273,22 @@ def test_a_tokenizer_whose_longest_text_is_no_number(base, tmp_path, longest):
   bases.edit_json(folder / "tokenizer_config.json", lambda value: value.update(change))
   with pytest.raises(InputError, match=r"tokenizer_config.json: model_max_length"):
     huggingface.read_processor(folder)
+
+
+def test_a_lone_surrogate_is_written_as_json_escapes_it():
+  record = types.SimpleNamespace(value={"a": "\ud800é"})
+  file = types.SimpleNamespace(read=lambda offset, length: record)
+  text = pool_file.PoolFile.text(file, 0, 1)
+  assert json.loads(text) == record.value
+
+
+def test_a_source_of_bytes_is_text():
+  assert sources.as_text({"a": b"x"}) == '{"a": "b\'x\'"}'
+
+
+def test_what_is_no_value_of_a_key_is_told_without_an_address():
+  with pytest.raises(InputError) as caught:
+    command_line.parse(
+      ["x", "tune", "--config=demo", "--workdir=w", "--config.tune.epochs-2"]
+    )
+  assert " at 0x" not in str(caught.value)

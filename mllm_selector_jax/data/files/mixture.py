@@ -31,6 +31,8 @@ _BRACES = re.compile(r"(.*?)\{([^{}]*)\}(.*)", re.DOTALL)
 _PATTERN = re.compile(r"[*?\[]")
 _MOST_YAML = 1 << 20  # bytes
 _MOST_NAMES = 10_000  # of files that one name with braces may expand to
+# The most rows of "first" for which the rows of the file need not be counted.
+UNCOUNTED = 1 << 20
 
 
 class PoolPart(NamedTuple):
@@ -116,7 +118,7 @@ def choose(
   match = _STRATEGY.fullmatch(part.take)
   assert match is not None, part.take  # checked when the mixture was read
   kind, number, percent = match.groups()
-  if kind == "first" and not percent:
+  if kind == "first" and not percent and int(number) <= UNCOUNTED:
     return np.arange(int(number))
   rows = count()
   # Exact arithmetic: in floating point, 0.1 % of 1,000 rows may round up to two rows.

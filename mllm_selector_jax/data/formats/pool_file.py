@@ -103,7 +103,8 @@ class PoolFile(abc.ABC):
   def text(self, offset: int, length: int) -> bytes:
     """Returns one record as JSON in UTF-8, without images that the file holds."""
     value = as_json(self.read(offset, length).value)
-    return json.dumps(value, ensure_ascii=False, default=str).encode()
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "backslashreplace")  # JSON's escape of a lone surrogate
 
   def done(self, record: Record) -> float:
     """Returns the fraction of the file that has been read after this record."""

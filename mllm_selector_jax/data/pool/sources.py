@@ -53,7 +53,11 @@ def make_finder(rule: str) -> FindSource:
 
 
 def as_text(value: Any) -> str:
-  return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+  return (
+    value
+    if isinstance(value, str)
+    else json.dumps(value, ensure_ascii=False, default=str)
+  )
 
 
 def _find_by_itself(record: Record, image: str | None, file: str) -> str:

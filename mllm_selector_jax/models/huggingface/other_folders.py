@@ -21,6 +21,7 @@ MERGE = "python -m mllm_selector_jax.models.huggingface.merge_adapter"
 _QUANTISATIONS = ("quantization_config", "compression_config", "quantization")
 _LAYERS = re.compile("num_hidden_layers|num_layers|n_layers|depth")
 _SIZES = re.compile(r"\w+_(size|dim)")
+_COUNTS = re.compile("num_hidden_layers|(hidden|intermediate|vocab)_size|head_dim")
 MOST_LAYERS = 1000  # the deepest published model has 126
 MOST_SIZE = 1 << 24  # a vocabulary, the largest of them, has up to 262,208
 _ADAPTER = "adapter_config.json"
@@ -45,14 +46,16 @@ def refuse_others(folder: Path) -> None:
 
 
 def _find_huge(folder: Path, config: dict[str, Any]) -> str | None:
-  """Names a number of layers or a width that no model has, for lists and arrays."""
+  """Names a number of layers or a size that no model has, before arrays are made."""
   for part, fields in ((None, config), *config.items()):
     for key, count in fields.items() if isinstance(fields, dict) else ():
       for names, most in ((_LAYERS, MOST_LAYERS), (_SIZES, MOST_SIZE)):
         known = names.fullmatch(key) and isinstance(count, int | float)
+        where = f"{part}.{key}" if part else key
         if known and not count <= most:
-          where = f"{part}.{key}" if part else key
           return f"has {where} {count:,} in config.json; at most {most:,} are run."
+        if known and _COUNTS.fullmatch(key) and count < 0:
+          return f"has {where} {count:,} in config.json, where a number from 0 belongs."
   return None
 
 
