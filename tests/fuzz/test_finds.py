@@ -23,6 +23,7 @@ from mllm_selector_jax.planning import described_pool, pool_figures
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.scoring import score_table
 from mllm_selector_jax.types import InputError, Record, RowError
+from tests import tokenizers_on_the_spot
 from tests.evaluation.published import layouts
 from tests.fixed_images import fixed_images
 from tests.fuzz import list_kinds, setting_kinds
@@ -292,3 +293,13 @@ def test_what_is_no_value_of_a_key_is_told_without_an_address():
       ["x", "tune", "--config=demo", "--workdir=w", "--config.tune.epochs-2"]
     )
   assert " at 0x" not in str(caught.value)
+
+
+def test_a_token_for_unknown_ones_that_is_itself_unknown(tmp_path):
+  tokenizers_on_the_spot.write_sentencepiece(tmp_path)
+  change = {"unk_token": "", "bos_token": "<nowhere>"}
+  bases.edit_json(
+    tmp_path / "tokenizer_config.json", lambda value: value.update(change)
+  )
+  with pytest.raises(InputError):
+    load_tokenizer(tmp_path)

@@ -68,6 +68,13 @@ def _load_tokenizer(folder: Path) -> Any:
     raise InputError(
       f"{folder}/{CONFIG}: model_max_length is {longest!r:.80}, which is no number."
     )
+  try:
+    _ = tokenizer.all_special_ids
+  except RecursionError as error:  # for an unknown token it looks for unk_token's id
+    raise InputError(
+      f"{folder}/{CONFIG}: a special token is not in the vocabulary, and neither is"
+      f" unk_token, {tokenizer.unk_token!r:.80}."
+    ) from error
   if (template := _read_old_template(folder)) is not None:
     tokenizer.chat_template = template
   return tokenizer
