@@ -66,7 +66,7 @@ def read_values(folder: Path) -> str:
     section = cfg
     for part in parents:
       section = section.get(part, {}) if isinstance(section, dict) else {}
-    if name in section:
+    if isinstance(section, dict) and name in section:
       section[name] = value
   check_keys(cfg)
   return TAKEN
