@@ -67,7 +67,8 @@ def test_what_would_not_end_is_refused(name, monkeypatch):
 @pytest.mark.parametrize("source", SOURCES.values())
 def test_published_forms_need_little(source, monkeypatch):
   monkeypatch.setattr(template_bounds, "MOST_WORK", 10_000)
-  make("chat", source)
+  turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+  assert make("chat", source).encode(turns).supervised.any()
 
 
 def test_long_conversations_may_take_more(monkeypatch):

@@ -254,7 +254,9 @@ def test_a_token_with_its_options_is_the_image_token(base, tmp_path):
   path = folder / "processor_config.json"
   token = {"content": "<image>", "special": True}
   path.write_text(json.dumps({**json.loads(path.read_text()), "image_token": token}))
-  huggingface.read_processor(folder)
+  tokenizer, _ = huggingface.read_processor(folder)
+  wanted = huggingface.read_config(folder).image_token
+  assert tokenizer.convert_tokens_to_ids("<image>") == wanted
 
 
 def test_a_panic_while_a_tokenizer_is_loaded(tmp_path):

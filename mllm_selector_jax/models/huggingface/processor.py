@@ -247,8 +247,8 @@ def _find_image_token(parts: Parts) -> int:
   token = parts.config.image_token_id
   if not isinstance(token, int):
     raise InputError(
-      f"{parts.decoder}: config.json says that an image stands where the token"
-      f" {token!r:.80} is; it must be the number of a token."
+      f"{parts.decoder}: the image token of config.json is {token!r:.80}; it must be"
+      " the id of a token."
     )
   return token
 

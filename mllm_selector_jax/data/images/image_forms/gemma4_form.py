@@ -7,19 +7,8 @@ small square that gives one feature.
 import dataclasses
 import math
 
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
-
-from mllm_selector_jax.data.images.image_forms.image_layout import (
-  ImageForm,
-  split_tiles,
-)
-from mllm_selector_jax.data.images.image_forms.native_form import (
-  lay_out_places,
-  refuse_tiles,
-)
-from mllm_selector_jax.types import ImageLayout, ImageOptions, ImageTokens, InputError
+from mllm_selector_jax.data.images.image_forms.native_form import make_form
+from mllm_selector_jax.types import ImageOptions, InputError
 
 
 def choose_grid(options: ImageOptions, width: int, height: int) -> tuple[int, int]:
@@ -41,23 +30,6 @@ def choose_grid(options: ImageOptions, width: int, height: int) -> tuple[int, in
   return rows, columns
 
 
-def lay_out_image(
-  options: ImageOptions, tokens: ImageTokens, width: int, height: int, images: int
-) -> ImageLayout:
-  """A token for each tile, row by row."""
-  return lay_out_places(tokens, *choose_grid(options, width, height), window=0)
-
-
-def cut_image(
-  options: ImageOptions, image: Image.Image, images: int
-) -> UInt8[np.ndarray, "t S S 3"]:
-  """The tiles of the fitted image, row by row."""
-  side = options.size
-  rows, columns = choose_grid(options, *image.size)
-  fitted = image.resize((columns * side, rows * side), options.resample)
-  return split_tiles(np.asarray(fitted), side)
-
-
 def limit_pixels(options: ImageOptions, most: int) -> ImageOptions:
   """The options by which an image has so many pixels at most.
 
@@ -77,11 +49,4 @@ def limit_pixels(options: ImageOptions, most: int) -> ImageOptions:
   return dataclasses.replace(options, max_pixels=pixels)
 
 
-GEMMA4 = ImageForm(
-  lay_out_image,
-  cut_image,
-  leads=False,
-  pads=False,
-  limit_tiles=refuse_tiles,
-  limit_pixels=limit_pixels,
-)
+GEMMA4 = make_form(choose_grid, limit_pixels)

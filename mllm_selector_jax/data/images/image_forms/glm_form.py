@@ -7,19 +7,8 @@ enlarged before anything else.
 import dataclasses
 import math
 
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
-
-from mllm_selector_jax.data.images.image_forms.image_layout import (
-  ImageForm,
-  split_tiles,
-)
-from mllm_selector_jax.data.images.image_forms.native_form import (
-  lay_out_places,
-  refuse_tiles,
-)
-from mllm_selector_jax.types import ImageLayout, ImageOptions, ImageTokens
+from mllm_selector_jax.data.images.image_forms.native_form import make_form
+from mllm_selector_jax.types import ImageOptions
 
 FRAMES = 2  # of a patch
 
@@ -50,23 +39,6 @@ def choose_grid(options: ImageOptions, width: int, height: int) -> tuple[int, in
   return rows, columns
 
 
-def lay_out_image(
-  options: ImageOptions, tokens: ImageTokens, width: int, height: int, images: int
-) -> ImageLayout:
-  """A token for each tile, row by row."""
-  return lay_out_places(tokens, *choose_grid(options, width, height), window=0)
-
-
-def cut_image(
-  options: ImageOptions, image: Image.Image, images: int
-) -> UInt8[np.ndarray, "t S S 3"]:
-  """The tiles of the image at nearly its own size, row by row."""
-  side = options.size
-  rows, columns = choose_grid(options, *image.size)
-  fitted = image.resize((columns * side, rows * side), options.resample)
-  return split_tiles(np.asarray(fitted), side)
-
-
 def limit_pixels(options: ImageOptions, most: int) -> ImageOptions:
   """The options by which an image has about so many pixels at most."""
   return dataclasses.replace(
@@ -76,11 +48,4 @@ def limit_pixels(options: ImageOptions, most: int) -> ImageOptions:
   )
 
 
-GLM4V = ImageForm(
-  lay_out_image,
-  cut_image,
-  leads=False,
-  pads=False,
-  limit_tiles=refuse_tiles,
-  limit_pixels=limit_pixels,
-)
+GLM4V = make_form(choose_grid, limit_pixels)

@@ -8,6 +8,7 @@ decides how many tokens it takes.
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -19,6 +20,8 @@ from mllm_selector_jax.data.images.image_forms.image_layout import (
   split_tiles,
 )
 from mllm_selector_jax.types import ImageLayout, ImageOptions, ImageTokens, InputError
+
+ChooseGrid = Callable[[ImageOptions, int, int], tuple[int, int]]
 
 
 def choose_grid(options: ImageOptions, width: int, height: int) -> tuple[int, int]:
@@ -73,19 +76,24 @@ def lay_out_places(
   return layout._replace(places=places, grid=(rows, columns))
 
 
-def lay_out_grid(
-  options: ImageOptions, tokens: ImageTokens, width: int, height: int, images: int
+def _lay_out_grid(
+  choose: ChooseGrid,
+  options: ImageOptions,
+  tokens: ImageTokens,
+  width: int,
+  height: int,
+  images: int,
 ) -> ImageLayout:
   """A token for each tile, row by row, however the tiles lie."""
-  return lay_out_places(tokens, *choose_grid(options, width, height), options.window)
+  return lay_out_places(tokens, *choose(options, width, height), options.window)
 
 
-def cut_native(
-  options: ImageOptions, image: Image.Image, images: int
+def _cut_grid(
+  choose: ChooseGrid, options: ImageOptions, image: Image.Image, images: int
 ) -> UInt8[np.ndarray, "t S S 3"]:
-  """The tiles of the image at nearly its own size, in the order of `place_tiles`."""
+  """The tiles of the fitted image, in the order of `place_tiles`."""
   side = options.size
-  rows, columns = choose_grid(options, *image.size)
+  rows, columns = choose(options, *image.size)
   fitted = image.resize((columns * side, rows * side), options.resample)
   places = place_tiles(rows, columns, options.window)
   return split_tiles(np.asarray(fitted), side)[places[:, 0] * columns + places[:, 1]]
@@ -114,11 +122,23 @@ def limit_pixels(options: ImageOptions, most: int) -> ImageOptions:
   )
 
 
-NATIVE = ImageForm(
-  lay_out_grid,
-  cut_native,
-  leads=False,
-  pads=False,
-  limit_tiles=refuse_tiles,
-  limit_pixels=limit_pixels,
-)
+def make_form(
+  choose: ChooseGrid, limit: Callable[[ImageOptions, int], ImageOptions]
+) -> ImageForm:
+  """The form in which an image is fitted to a grid of tiles, a token each.
+
+  Args:
+    choose: gives the rows and columns of the tiles of an image of a width and a height.
+    limit: gives the options by which an image has so many pixels at most.
+  """
+  return ImageForm(
+    functools.partial(_lay_out_grid, choose),
+    functools.partial(_cut_grid, choose),
+    leads=False,
+    pads=False,
+    limit_tiles=refuse_tiles,
+    limit_pixels=limit,
+  )
+
+
+NATIVE = make_form(choose_grid, limit_pixels)
