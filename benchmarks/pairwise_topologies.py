@@ -20,10 +20,17 @@ from jax.sharding import SingleDeviceSharding
 
 from mllm_selector_jax.planning import topology
 from mllm_selector_jax.selection import kmeans
-from mllm_selector_jax.selection.pairwise import farthest, kernels, leaders, row_tiles
+from mllm_selector_jax.selection.pairwise import (
+  cover_loop,
+  farthest,
+  kernels,
+  leaders,
+  row_tiles,
+)
 
 NEAREST = 64
 CHUNK, CENTRES = 8192, 5000
+GROUP = 2048  # rows
 PASSES = 6  # products of bfloat16 in one of highest precision
 SHARE = 0.4  # of the peak
 
@@ -43,6 +50,13 @@ def list_programs(width: int) -> dict[str, tuple]:
   rows, number = farthest.BATCH_ROWS, array(dtype=jnp.int32)
   batch = (array(rows, width), array(rows), array(rows, dtype=jnp.int32))
   chunk = (array(CHUNK, width), array(CHUNK, dtype=bool), array(CENTRES, width))
+  groups = cover_loop.BATCH_BYTES // (4 * GROUP * GROUP)
+  covered = cover_loop.Batch(
+    array(groups, GROUP, width),
+    array(groups, GROUP, dtype=jnp.int64),
+    array(groups, GROUP, dtype=bool),
+    array(groups, dtype=jnp.int64),
+  )
   return {
     "highest cosine": (kernels.highest, (array(size), tile, tile), pairs),
     f"{NEAREST} nearest": (kernels.nearest, (near, tile, tile), pairs),
@@ -58,6 +72,7 @@ def list_programs(width: int) -> dict[str, tuple]:
       chunk,
       CHUNK * CENTRES,
     ),
+    f"covering, {groups} groups": (cover_loop.order_batch, (covered,), None),
   }
 
 
@@ -80,8 +95,11 @@ def main() -> None:
   )
   for name in flags.topologies.split(","):
     found = topology.describe(name)
-    for what, (function, arguments, pairs) in list_programs(flags.width).items():
-      compiled = compile_for(found.devices[0], function, arguments)
+    with jax.enable_x64(True):
+      programs = list_programs(flags.width)
+    for what, (function, arguments, pairs) in programs.items():
+      with jax.enable_x64(function is cover_loop.order_batch):
+        compiled = compile_for(found.devices[0], function, arguments)
       memory = compiled.memory_analysis()
       used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
       used += memory.output_size_in_bytes

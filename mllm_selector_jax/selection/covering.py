@@ -54,8 +54,9 @@ def cover_groups(
 
   The rows of a group that stand first maximise, greedily, the sum over the group's rows
   of the row's necessity times its cosine with the most similar of them, or 0 if it is
-  negative. All rows are ordered, so that the order depends on no budget. Groups are
-  compared one after the other; no more than one is held in memory.
+  negative. All rows are ordered, so that the order depends on no budget. Groups of up
+  to `all_pairs_rows` rows are ordered in batches by `cover_loop.order_groups`, and
+  larger ones one after the other.
 
   Args:
     vectors: the rows of the pool.
@@ -71,19 +72,26 @@ def cover_groups(
   Returns:
     For each allowed row minus its place in its group, and -inf for all others.
   """
+  from mllm_selector_jax.selection.pairwise import cover_loop  # imports jax
+
   score = np.full(len(groups), -np.inf)
   weights = np.maximum(np.rint(necessity / WEIGHT), 1).astype(np.int64)
-  for rows in sort_by_group(np.flatnonzero(covered), groups, tie, forced).parts():
-    picked = cover_greedily(
-      vectors,
-      rows,
-      int(forced[rows].sum()),
-      len(rows),
-      all_pairs_rows,
-      allowed[rows].tolist().__getitem__,
-      weights[rows],
-    )
-    score[rows[picked.places]] = -np.arange(len(picked.places), dtype=np.float64)
+  parts = sort_by_group(np.flatnonzero(covered), groups, tie, forced).parts()
+  small = [rows for rows in parts if len(rows) <= all_pairs_rows]
+  for rows, place in cover_loop.order_groups(vectors, small, weights, allowed, forced):
+    score[rows] = np.where(place < 0, -np.inf, -place)
+  for rows in parts:
+    if len(rows) > all_pairs_rows:
+      picked = cover_greedily(
+        vectors,
+        rows,
+        int(forced[rows].sum()),
+        len(rows),
+        all_pairs_rows,
+        allowed[rows].tolist().__getitem__,
+        weights[rows],
+      )
+      score[rows[picked.places]] = -np.arange(len(picked.places), dtype=np.float64)
   return score
 
 
