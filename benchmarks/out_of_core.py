@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mllm_selector_jax.selection import kmeans, measures
+from mllm_selector_jax.selection.bounds.probe import FOLDS, probe
 from mllm_selector_jax.selection.pairwise.blocks import sort_by_group
 from mllm_selector_jax.selection.pairwise.unit_rows import Stacked, UnitRows
 from mllm_selector_jax.selection.rivals.k_center import farthest_first
@@ -70,11 +71,21 @@ def measure(pool: Stacked, arguments) -> str:
   return f"{int(kept.sum()):,} rows kept"
 
 
+def judge(pool: Stacked, arguments) -> str:
+  rng = np.random.default_rng(0)
+  place = np.arange(len(pool))
+  label, part = rng.integers(0, 100, len(pool)), rng.integers(0, FOLDS, len(pool))
+  groups, tie = place // (10 * CLOUD_ROWS), place.astype(np.uint64)
+  probe(UnitRows(pool), label, part, groups, tie)
+  return f"100 answers, {int(groups[-1]) + 1:,} clusters"
+
+
 TRIALS = {
   "k-means": cluster,
   "k_center": center,
   "semdedup": semdedup,
   "measures": measure,
+  "probe": judge,
 }
 
 

@@ -241,7 +241,7 @@ def _make_groups(
     return grouping.by_column(labels, "group", "groups")
   if scores.embeddings is None:
     return grouping.by_necessity(scores.rank(), settings.strata)
-  vectors = scores.unit_embeddings("groups").rows(slice(None))
+  vectors = scores.unit_embeddings("groups")
   return grouping.by_embedding(vectors, settings.clusters, scores.key, seed)
 
 

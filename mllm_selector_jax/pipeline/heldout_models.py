@@ -26,6 +26,7 @@ from mllm_selector_jax.runs.workdir import Workdir
 from mllm_selector_jax.scoring import passes, score_table
 from mllm_selector_jax.selection import draws, heldout_loss
 from mllm_selector_jax.selection.bounds import probe
+from mllm_selector_jax.selection.pairwise.unit_rows import Stacked, UnitRows
 from mllm_selector_jax.types import InputError, Sample
 
 SECTION = "seed"  # the section whose recipe tunes the models of the halves
@@ -217,22 +218,22 @@ def make_probe(run: Run, pool: PoolTable, scores: score_table.ScoreTable) -> str
   config = {"model": base_model.model_config(run), "folds": probe.FOLDS}
 
   def build(folder):
-    embeddings = scores.embeddings()
-    if not embeddings.shape[1]:
+    parts = scores.map_embeddings()
+    if not parts or not parts[0].shape[1]:
       raise InputError(
         "select.bound probe needs embeddings, which the scores do not hold; run the"
         " score stage again, or choose another bound."
       )
-    usable = clusters.find_finite(embeddings) & (pool.turns[scores.row] == 1)
-    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = np.where(usable[:, None], embeddings / np.maximum(length, 1e-30), 0)
+    vectors = UnitRows(Stacked(parts))
+    usable = vectors.finite & (pool.turns[scores.row] == 1)
     label = np.full(len(scores.row), -1, np.int64)
     label[usable] = _first_tokens(run, pool, scores.row[usable])
     groups = clusters.read_clusters(run, pool, scores, 0, run.cfg.rng_seed).index + 1
     key = clusters.read_keys(pool, scores.row)
     tie = draws.draw(run.cfg.rng_seed, key, "probe")
-    doubt = probe.probe(unit, label, part, groups, tie)
-    _write(folder, scores.row, doubt, probe.count_flops(unit.shape[1], label, groups))
+    doubt = probe.probe(vectors, label, part, groups, tie)
+    flops = probe.count_flops(vectors.shape[1], label, groups)
+    _write(folder, scores.row, doubt, flops)
 
   run.make(artifact, run.recipe("select", config, inputs), build)
   return artifact.digest()

@@ -305,9 +305,7 @@ def _mark_suspects(
         seen=scores.flag("seen"),
         answers=scores.answer if rule.by_skill else None,
         doubt=scores.doubt if rule.held_out else None,
-        embeddings=scores.unit_embeddings(option).rows(slice(None))
-        if rule.embeddings
-        else None,
+        embeddings=scores.unit_embeddings(option) if rule.embeddings else None,
         competence=options.competence or 0.0,
       )
     )

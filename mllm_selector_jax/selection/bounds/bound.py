@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection.heldout_loss import Doubt, Suspects
+from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.types import InputError
 
 PREFIX = "suspect: "  # with which a bound's reason to leave a row out begins
@@ -25,7 +26,8 @@ class Inputs(NamedTuple):
     answers: a number that is the same for rows with the same answer; None if the
       answers are not known or the bound is not `by_skill`.
     doubt: the held-out loss, for a bound that needs one.
-    embeddings: vectors of length 1, for a bound that compares them.
+    embeddings: reads vectors of length 1 by the numbers of rows, for a bound that
+      compares them; all of them may not fit in the memory.
     competence: the setting select.competence; 0 if it is off.
   """
 
@@ -35,7 +37,7 @@ class Inputs(NamedTuple):
   seen: Bool[np.ndarray, " N"]
   answers: UInt64[np.ndarray, " N"] | None = None
   doubt: Doubt | None = None
-  embeddings: Float[np.ndarray, "N D"] | None = None
+  embeddings: UnitRows | None = None
   competence: float = 0.0
 
 

@@ -4,22 +4,24 @@ The head is fitted to the stored embeddings by cross-fitting, and its support fo
 answer is averaged with the agreement of the row's nearest neighbours.
 """
 
+import functools
+
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
 from mllm_selector_jax.selection.bounds import thorough
 from mllm_selector_jax.selection.bounds.bound import Bound, Inputs
 from mllm_selector_jax.selection.heldout_loss import Doubt, Suspects, find_doubted
-from mllm_selector_jax.selection.pairwise.blocks import make_blocks
+from mllm_selector_jax.selection.pairwise.blocks import sort_by_group
+from mllm_selector_jax.selection.pairwise.unit_rows import STEP, UnitRows
 
 FOLDS = 4
 NEIGHBOURS = 10
 _RIDGE = 1e-3  # the penalty, relative to the mean diagonal of the Gram matrix
-_STEP = 1 << 12  # rows whose scores are computed at a time
 
 
 def probe(
-  embeddings: Float[np.ndarray, "N D"],
+  vectors: UnitRows,
   label: Int[np.ndarray, " N"],
   part: Int[np.ndarray, " N"],
   groups: Int[np.ndarray, " N"],
@@ -30,13 +32,13 @@ def probe(
   The head is a one-against-all ridge regression, fitted on all folds but that of the
   row. The neighbours are the `NEIGHBOURS` rows of the highest cosine in the same group,
   without copies of the row. The loss is 1 - (support of the head + share of neighbours
-  with the same label) / 2.
+  with the same label) / 2. Rows are read in parts, twice for the head.
 
   Args:
-    embeddings: vectors of length 1.
+    vectors: the embeddings.
     label: the class of each answer, its first token, as a number from 0; -1 if it is
       not known.
-    part: the fold of each row, from 0.
+    part: the fold of each row, from 0 to `FOLDS` - 1.
     groups: the group of each row, from 0.
     tie: a random number for each row, drawn from its content.
 
@@ -48,40 +50,55 @@ def probe(
   if not known.any():
     return Doubt(loss, right)
   rows = np.flatnonzero(known)
-  support, hit = _cross_fit(embeddings[rows], label[rows], part[rows])
-  agreement = agree(embeddings, label, groups, tie, known)[rows]
+  support, hit = _cross_fit(vectors, rows, label[rows], part[rows])
+  agreement = agree(vectors, label, groups, tie, known)[rows]
   loss[rows] = 1 - (np.clip(support, 0, 1) + agreement) / 2
   right[rows] = hit
   return Doubt(loss, right)
 
 
-def _cross_fit(x, label, part):
+def _cross_fit(vectors, rows, label, part):
   """Returns the head's score of each row's label, and whether it is the highest."""
   _, label = np.unique(label, return_inverse=True)
-  count = int(label.max()) + 1
-  x = np.concatenate([x, np.ones((len(x), 1), x.dtype)], 1).astype(np.float64)
-  support, hit = np.zeros(len(x)), np.zeros(len(x))
-  for fold in np.unique(part):
-    in_fold = part == fold
-    weights = _fit(x[~in_fold], label[~in_fold], count)
-    for start in range(0, int(in_fold.sum()), _STEP):
-      rows = np.flatnonzero(in_fold)[start : start + _STEP]
-      scores = np.rint(x[rows] @ weights * 2.0**32) * 2.0**-32
-      support[rows] = scores[np.arange(len(rows)), label[rows]]
-      hit[rows] = scores.argmax(1) == label[rows]
+  count, width = int(label.max()) + 1, vectors.shape[1] + 1
+  square = np.zeros((FOLDS, width, width))
+  sums = np.zeros((FOLDS, count, width))
+  for here, x in _read(vectors, rows):
+    for fold in np.unique(part[here]):
+      in_fold = part[here] == fold
+      square[fold] += x[in_fold].T @ x[in_fold]
+      np.add.at(sums[fold], label[here][in_fold], x[in_fold])
+  weights = np.stack([_solve(square, sums, fold) for fold in range(FOLDS)])
+  support, hit = np.zeros(len(rows)), np.zeros(len(rows))
+  for here, x in _read(vectors, rows):
+    places = np.arange(here.start, here.start + len(x))
+    for fold in np.unique(part[here]):
+      of_fold = part[here] == fold
+      inside, own = places[of_fold], label[places[of_fold]]
+      scores = np.rint(x[of_fold] @ weights[fold] * 2.0**32) * 2.0**-32
+      support[inside] = scores[np.arange(len(inside)), own]
+      hit[inside] = scores.argmax(1) == own
   return support, hit
 
 
-def _fit(x, label, count) -> Float[np.ndarray, "D C"]:
-  sums = np.zeros((count, x.shape[1]))
-  np.add.at(sums, label, x)
-  square = x.T @ x
+def _read(vectors, rows):
+  """Yields places of rows, and their vectors in float64 with a last column of 1."""
+  for start in range(0, len(rows), STEP):
+    here = slice(start, start + STEP)
+    x = vectors.rows(rows[here]).astype(np.float64)
+    yield here, np.concatenate([x, np.ones((len(x), 1))], 1)
+
+
+def _solve(square, sums, fold) -> Float[np.ndarray, "D1 C"]:
+  """Fits the head to the rows of all other folds."""
+  others = np.arange(FOLDS) != fold
+  square, sums = square[others].sum(0), sums[others].sum(0)
   penalty = _RIDGE * np.trace(square) / len(square)
   return np.linalg.solve(square + penalty * np.eye(len(square)), sums.T)
 
 
 def agree(
-  embeddings: Float[np.ndarray, "N D"],
+  vectors: UnitRows,
   label: Int[np.ndarray, " N"],
   groups: Int[np.ndarray, " N"],
   tie: UInt64[np.ndarray, " N"],
@@ -92,19 +109,23 @@ def agree(
   Arguments are as for `probe`; `known` says which rows have a label. A row without
   neighbours gets one half.
   """
+  from mllm_selector_jax.selection.pairwise import kernels, row_tiles  # imports jax
+
+  ordered = sort_by_group(np.flatnonzero(known), groups, tie)
+  # Copies of a row have its mark, by which they are not compared with it.
+  _, first, mark = np.unique(tie[ordered.rows], return_index=True, return_inverse=True)
+  own = label[ordered.rows]
+  tiles = row_tiles.Tiles(vectors, ordered.rows, mark, ordered.groups)
+  start = kernels.no_neighbours(tiles.size, NEIGHBOURS)
+  function = functools.partial(kernels.nearest, mask=kernels.others_of_group)
+  states = row_tiles.fold(function, start, tiles, tiles, tiles.with_groups_of)
+  found = row_tiles.gather(start, tiles, states).mark
+  there = found >= 0
+  same = there & (own[first][found] == own[:, None])
   share = np.full(len(label), 0.5)
-  for block in make_blocks(np.flatnonzero(known), groups, tie):
-    cosine = embeddings[block] @ embeddings[block].T
-    cosine[tie[block][:, None] == tie[block]] = -2  # the row itself and its copies
-    neighbours = min(NEIGHBOURS, len(block) - 1)
-    if neighbours < 1:
-      continue
-    near = np.argpartition(-cosine, neighbours - 1, axis=1)[:, :neighbours]
-    other = np.take_along_axis(cosine, near, 1) > -2
-    same = (label[block][near] == label[block][:, None]) & other
-    share[block] = np.where(
-      other.any(1), same.sum(1) / np.maximum(other.sum(1), 1), 0.5
-    )
+  share[ordered.rows] = np.where(
+    there.any(1), same.sum(1) / np.maximum(there.sum(1), 1), 0.5
+  )
   return share
 
 

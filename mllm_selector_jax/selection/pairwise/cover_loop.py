@@ -8,7 +8,7 @@ batch and on any kind of device that computes the same cosines.
 
 import collections
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,12 +69,13 @@ def order_groups(
   batches = _divide(parts, HOST_BATCH_BYTES if host else BATCH_BYTES)
   with jax.enable_x64(True):
     for number, (size, count, members) in enumerate(batches):
-      batch = Batch(
+      on_host: tuple[Any, Any, Any, Any] = (
         np.zeros((count, size, vectors.shape[1]), np.float32),
         np.zeros((count, size), np.int64),
         np.zeros((count, size), bool),
         np.zeros(count, np.int64),
       )
+      batch = Batch(*on_host)
       for place, rows in enumerate(members):
         here = place, slice(len(rows))
         batch.values[here] = vectors.rows(rows)

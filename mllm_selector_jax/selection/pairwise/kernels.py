@@ -1,10 +1,11 @@
 """Jitted functions that compare a tile of rows with another one."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 GRID = 2.0**20  # cosines are rounded to multiples of its inverse
@@ -40,6 +41,13 @@ class Nearest(NamedTuple):
   mark: Int[Array, "T k"]
 
 
+def no_neighbours(rows: int, count: int) -> Nearest:
+  """Returns what a search for the `count` nearest of some rows starts from."""
+  cosine: Any = np.full((rows, count), -np.inf, np.float32)
+  mark: Any = np.full((rows, count), -1, np.int32)
+  return Nearest(cosine, mark)
+
+
 @jax.jit
 def cosines(
   left: Float[Array, "T D"], right: Float[Array, "U D"]
@@ -61,6 +69,11 @@ def other_rows(left: Tile, right: Tile) -> Bool[Array, "T U"]:
 def own_group(left: Tile, right: Tile) -> Bool[Array, "T U"]:
   """Compares each row with those of its group, itself included."""
   return all_rows(left, right) & (left.group[:, None] == right.group[None, :])
+
+
+def others_of_group(left: Tile, right: Tile) -> Bool[Array, "T U"]:
+  """Compares each row with those of its group that have another mark."""
+  return own_group(left, right) & (left.mark[:, None] != right.mark[None, :])
 
 
 def earlier_rows(left: Tile, right: Tile) -> Bool[Array, "T U"]:

@@ -2,7 +2,7 @@
 
 import collections
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -56,7 +56,7 @@ def find_neighbours(
     probes: the number of clusters that a cluster is compared with.
     devices: the local devices that share the work; by default all.
   """
-  start = _none(1, count)
+  start = kernels.no_neighbours(1, count)
   if len(order) <= exact_rows:
     tiles = Tiles(vectors, order, devices=devices)
     found = gather(start, tiles, _search(start, tiles, tiles))
@@ -83,12 +83,6 @@ def find_neighbours(
   while waiting:
     fetch(*waiting.popleft())
   return result
-
-
-def _none(rows: int, count: int) -> kernels.Nearest:
-  cosine: Any = np.full((rows, count), -np.inf, np.float32)
-  mark: Any = np.full((rows, count), -1, np.int32)
-  return kernels.Nearest(cosine, mark)
 
 
 def _search(start, left, right):
@@ -127,7 +121,7 @@ def assign(
   """Returns the centre of the highest cosine for each row; of equal ones the first."""
   left = Tiles(vectors, order, devices=devices)
   right = Tiles(centres, np.arange(len(centres)), devices=devices)
-  start = _none(left.size, 1)
+  start = kernels.no_neighbours(left.size, 1)
 
   def function(best, rows, others):
     return kernels.nearest(best, rows, others, mask=kernels.all_rows)

@@ -57,6 +57,10 @@ class UnitRows:
     values /= np.where(finite, self._length[places], 1)[:, None]
     return values
 
+  def __getitem__(self, places) -> Float[np.ndarray, "n D"]:
+    """Reads rows as `rows` does, so that this is a `Matrix` too."""
+    return self.rows(places)
+
   def sum_rows(self) -> Float[np.ndarray, " D"]:
     """Sums all rows, in float64."""
     total = np.zeros(self.shape[1])

@@ -77,7 +77,7 @@ def visnec(
   """
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   need = scores.signal("visual", "select.strategy visnec")
-  vectors = scores.unit_embeddings("select.strategy visnec").rows(slice(None))
+  vectors = scores.unit_embeddings("select.strategy visnec")
   clusters = by_embedding(vectors, VISNEC_CLUSTERS, scores.key, rng)
   candidates = drop(candidates, need < 0, "suspect: less likely with its image")
   sizes = np.bincount(
