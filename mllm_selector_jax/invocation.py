@@ -70,7 +70,8 @@ def run(argv: list[str], own_process: bool = False) -> int:
     text, status = failures.explain(error, "", None)
     return _end(f"Error: {processes.name()}{text}", status)
   finally:
-    signal.signal(signal.SIGTERM, handler_before)
+    # A process that is about to leave has its status already.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if own_process else handler_before)
 
 
 def _say(text: str) -> None:

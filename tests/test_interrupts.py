@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -79,3 +81,17 @@ def test_who_ignores_ctrl_c_goes_on_ignoring_it():
   finally:
     signal.signal(signal.SIGINT, before)
   assert done == ["what is in the block", "what follows"]
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("status", [0, 2])
+def test_a_signal_after_the_end_of_a_run_changes_no_status(number, status):
+  # Functions of atexit run when the status is known and the process is on its way out.
+  code = (
+    "import atexit, os, signal\n"
+    "from mllm_selector_jax.runs import processes\n"
+    f"atexit.register(lambda: os.kill(os.getpid(), signal.{number}))\n"
+    f"processes.leave({status})\n"
+  )
+  ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+  assert (ended.returncode, ended.stderr) == (status, "")

@@ -10,6 +10,7 @@ import faulthandler
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -248,7 +249,8 @@ def is_lost(error: BaseException) -> bool:
 def leave(status: int) -> None:
   """Ends the process with an exit status.
 
-  After success it waits for all others; otherwise only for a few seconds.
+  After success it waits for all others; otherwise only for a few seconds. Signals no
+  longer change the status, but they end the wait for others.
   """
   _leaving.set()
   if peers.are_joined():
@@ -260,5 +262,9 @@ def leave(status: int) -> None:
       os._exit(status)  # sys.exit would wait for processes that wait for this one
     import jax
 
+    for number in interrupts.STATUS:
+      signal.signal(number, signal.SIG_DFL)
     jax.distributed.shutdown()
+  for number in interrupts.STATUS:
+    signal.signal(number, signal.SIG_IGN)
   sys.exit(status)
