@@ -31,11 +31,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from benchmarks import kill_logs
+from benchmarks.kill_logs import count, find_log
 from benchmarks.killed_stages import CHAINS, Chain
 from tests import small_run
 from tests.real_processes import Forked, fork_many, write_config
 
-LOGS = pathlib.Path(__file__).parents[1] / "docs/logs/kills"
 PATIENCE = 300  # seconds, after which a run is taken to hang
 TURN = 5  # hits of a stage before the next one has its turn
 STATUSES = {signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -162,9 +163,7 @@ class Stage:
       text += f" FAULT\n{[said for _, said in ended]}"
     return text, not any(statuses)
 
-  def _may_end(
-    self, number: signal.Signals, statuses: list[int], done: bool
-  ) -> bool:
+  def _may_end(self, number: signal.Signals, statuses: list[int], done: bool) -> bool:
     """Whether a signal may lead to these exit statuses.
 
     A process that is `done` and waits for the other one may end by the signal itself.
@@ -244,16 +243,6 @@ def hit_often(
         stage.restore()
 
 
-def count(log: pathlib.Path) -> collections.Counter:
-  """What a log holds: hits by signal, ended runs, faults, and hits of two processes."""
-  text = log.read_text() if log.exists() else ""
-  counts = collections.Counter(re.findall(r"^hit: (\w+)", text, re.MULTILINE))
-  counts["two"] = len(re.findall(r"^hit: .* of 2,", text, re.MULTILINE))
-  counts["ended"] = len(re.findall("^ended: the same", text, re.MULTILINE))
-  counts["faults"] = text.count("FAULT")
-  return counts
-
-
 def make_stages(
   chain: Chain, place: pathlib.Path, names: list[str], counts: tuple[int, ...]
 ) -> Iterator[Stage]:
@@ -302,24 +291,6 @@ def list_names() -> list[str]:
   ]
 
 
-def find_log(name: str) -> pathlib.Path:
-  return LOGS / f"{re.sub('[^a-z0-9]+', '_', name).strip('_')}.txt"
-
-
-def format_table() -> str:
-  """The table of docs/results/reliability.md, from the logs."""
-  columns = ("SIGKILL", "SIGTERM", "SIGINT", "two", "ended", "faults")
-  titles = (*columns[:3], "of two processes", "runs ended, the same bytes", "faults")
-  lines = [f"| stage | {' | '.join(titles)} |", "|---|" + "---|" * len(columns)]
-  total: collections.Counter = collections.Counter()
-  for name in list_names():
-    counts = count(find_log(name))
-    total.update(counts)
-    lines.append(f"| {name} | " + " | ".join(str(counts[c]) for c in columns) + " |")
-  lines.append("| all | " + " | ".join(str(total[c]) for c in columns) + " |")
-  return "\n".join(lines)
-
-
 def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -332,11 +303,11 @@ def main() -> None:
   parser.add_argument("--table", action="store_true", help="of what the logs hold")
   arguments = parser.parse_args()
   if arguments.table:
-    print(format_table())
+    print(kill_logs.format_table(list_names()))
     return
   names = arguments.stages.split(",")
   signal.signal(signal.SIGINT, signal.default_int_handler)  # "&" lets it be ignored
-  LOGS.mkdir(parents=True, exist_ok=True)
+  kill_logs.LOGS.mkdir(parents=True, exist_ok=True)
   share = -(-arguments.kills // len(names))
   stops = -(-arguments.stops // (2 * len(names)))
   most = {"SIGKILL": share, "SIGTERM": stops, "SIGINT": stops}
@@ -350,7 +321,7 @@ def main() -> None:
         stages.append(stage)
     while take_turns(stages, most, until, seeds):
       pass
-  print(format_table())
+  print(kill_logs.format_table(list_names()))
 
 
 if __name__ == "__main__":

@@ -230,7 +230,8 @@ def get_config() -> ml_collections.ConfigDict:
   # "50%ref". Rows that are set aside or left out do not count.
   # A selection that others published is given in the same way. With "FILE@COLUMN", its
   # rows have scores, in that column of the entries, and the strategy `reference` takes
-  # the highest first ("FILE@-COLUMN": the lowest).
+  # the highest first ("FILE@-COLUMN": the lowest). "FILE#COLUMN" names the column of
+  # row numbers, if it is not `row`; of bare numbers it says that they are rows.
   cfg.select.reference = config_dict.placeholder(object)
   # The share of the reference's entries that may match no row of the pool. They are
   # counted and left out.

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from benchmarks import kills
+from benchmarks import kill_logs, kills
 from benchmarks.killed_stages import CHAINS
 
 NAMES = ["check", "prepare"]
@@ -23,7 +23,7 @@ def stages(tmp_path_factory):
 
 def hit(stage, log, seed=0):
   kills.hit_often(stage, sum(MOST.values()), MOST, log, seed)
-  return kills.count(log)
+  return kill_logs.count(log)
 
 
 def test_runs_that_were_hit_end_with_the_same_bytes(stages, tmp_path):
@@ -49,11 +49,11 @@ def test_a_file_that_differs_is_a_fault(stages, tmp_path):
 
 
 def test_the_table_adds_what_the_logs_hold(tmp_path, monkeypatch):
-  monkeypatch.setattr(kills, "LOGS", tmp_path)
+  monkeypatch.setattr(kill_logs, "LOGS", tmp_path)
   lines = ["hit: SIGKILL to 0 of 2, 1.00 s: [-9, 1] after 0.1 s"] * 3
   lines += ["hit: SIGTERM to all of 1, 1.00 s: [143] after 0.1 s"]
   lines += ["ended: the same bytes, 9 files, 2 process(es)"]
-  kills.find_log("seed (qwen3_vl)").write_text("\n".join(lines))
-  table = kills.format_table().splitlines()
+  kill_logs.find_log("seed (qwen3_vl)").write_text("\n".join(lines))
+  table = kill_logs.format_table(kills.list_names()).splitlines()
   assert "| seed (qwen3_vl) | 3 | 1 | 0 | 3 | 1 | 0 |" in table
   assert table[-1] == "| all | 3 | 1 | 0 | 3 | 1 | 0 |"

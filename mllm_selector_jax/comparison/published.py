@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mllm_selector_jax.inputs.lists import split_score
+from mllm_selector_jax.inputs.lists import split_columns
 from mllm_selector_jax.selection import budget as budgets
 from mllm_selector_jax.types import InputError
 
@@ -53,7 +53,7 @@ def read_published(value: Any) -> dict[str, str]:
 
 def has_scores(file: str) -> bool:
   """Returns whether the rows of a file have scores, so that it can fill any budget."""
-  return bool(split_score(file)[1])
+  return bool(split_columns(file)[1].score)
 
 
 def split_budget(text: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from mllm_selector_jax.inputs.lists import Reference
 
 EXACT = (
   "To be exact, give row numbers or hashes beside the ids, as exports/ids/ids.txt and"
-  " selection.parquet have them."
+  " selection.parquet have them; FILE#COLUMN names a column of row numbers."
 )
 
 

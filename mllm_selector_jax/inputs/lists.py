@@ -1,10 +1,10 @@
-"""Reads lists of rows and target shares, from the config or from files."""
+"""Reads lists of rows, from the config or from files."""
 
 import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +23,27 @@ SUFFIXES = (
   ".tsv",
   ".parquet",
 )  # a value with one is a file
-_COLUMNS = ("id", "row", "hash", "kept")
+_NAMES = {"id", "row", "hash"}  # columns of which an entry has at least one
 _TABLES = {".csv": "excel", ".tsv": "excel-tab"}  # dialects of `csv` by suffix
+_LONGEST = 19  # digits of a row number
 # The first id and the first character of its score, without spaces.
 _SCORES = re.compile(rb'\{"(?:[^"\\]|\\.)*":[-\dNI]')
-_WITH_SCORE = re.compile(r"(.+)@(-?\w[\w ]*)")
+_WITH_COLUMNS = re.compile(r"(.+?)(?:#(\w[\w ]*))?(?:@(-?\w[\w ]*))?")
+
+
+class Columns(NamedTuple):
+  """The names of columns of a list that its own format does not tell.
+
+  Attributes:
+    row: The column of numbers of pool rows, in place of `row`; empty for `row`.
+    score: The column of the scores, which "-" before its name inverts; empty for none.
+  """
+
+  row: str = ""
+  score: str = ""
+
+
+NO_COLUMNS = Columns()
 
 
 class Reference(NamedTuple):
@@ -63,9 +79,10 @@ def read_references(value: Any, option: str) -> list[Reference]:
   header with `id`, `row` or `hash`.
 
   Args:
-    value: The list, string or path. A path may be followed by "@" and the column of
-      the entries' scores, which "-" before its name inverts. For an object of ids and
-      scores, any name does.
+    value: The list, string or path. A path may be followed by "#" and the column of
+      numbers of pool rows, and by "@" and the column of the entries' scores, which "-"
+      before its name inverts. For an object of ids and scores, any name of scores does.
+      In a list of bare numbers they are ids, and with "#" and any name rows.
     option: Name of the option, for error messages.
 
   Raises:
@@ -79,23 +96,23 @@ def read_references(value: Any, option: str) -> list[Reference]:
   if not isinstance(value, str):
     return list(_read_values(list(value), option))
   if not _is_file(value):
-    path, column = split_score(value)
-    if column:
+    path, columns = split_columns(value)
+    if columns != NO_COLUMNS:
       if not _is_file(path):
         raise InputError(f"{option}={value}: there is no file {path}.")
-      return list(_read_file(Path(path), f"{option}={path}", column))
+      return list(_read_file(Path(path), f"{option}={path}", columns))
     if Path(value).suffix in SUFFIXES:
       raise InputError(f"{option}={value}: there is no such file.")
     return [Reference(value, inline=True)]
   return list(_read_file(Path(value), f"{option}={value}"))
 
 
-def split_score(value: str) -> tuple[str, str]:
-  """Split "FILE@COLUMN" into the file and the column of scores, which may be empty."""
-  match = _WITH_SCORE.fullmatch(value)
+def split_columns(value: str) -> tuple[str, Columns]:
+  """Split "FILE#COLUMN@COLUMN" into the file and the columns of rows and of scores."""
+  match = _WITH_COLUMNS.fullmatch(value)
   if not match or _is_file(value) or not Path(match[1]).suffix:
-    return value, ""
-  return match[1], match[2]
+    return value, NO_COLUMNS
+  return match[1], Columns(match[2] or "", match[3] or "")
 
 
 def _is_file(value: str) -> bool:
@@ -105,21 +122,26 @@ def _is_file(value: str) -> bool:
     return False
 
 
-def _read_file(path: Path, source: str, column: str = "") -> Iterator[Reference]:
+def _read_file(
+  path: Path, source: str, columns: Columns = NO_COLUMNS
+) -> Iterator[Reference]:
   try:
     if not path.stat().st_size:
       return iter(())
     if dialect := _TABLES.get(path.suffix):
       with open(path, encoding="utf-8-sig", newline="") as file:
         lines = csv.DictReader(file, dialect=dialect)
-        if {"id", "row", "hash"} & set(lines.fieldnames or ()):
+        if {*_NAMES, columns.row} & set(lines.fieldnames or ()):
           filled = [
             {k: v for k, v in _check_line(number, line).items() if v}
             for number, line in enumerate(lines)
           ]
-          return _read_values(filled, source, column)
-      if column:
-        raise InputError(f"{source}: the first line names no column id, row or hash.")
+          return _read_values(filled, source, columns)
+      if columns.score:
+        raise InputError(
+          f"{source}: the first line names no column id, row or hash; name the column"
+          " of row numbers, if there is one, by FILE#COLUMN."
+        )
     if id_list.is_id_list(path):
       return (
         Reference(line.id, line.row, line.hash or None)
@@ -127,22 +149,24 @@ def _read_file(path: Path, source: str, column: str = "") -> Iterator[Reference]
       )
     form = formats.find_format(str(path))
     if form is formats.ParquetFile:
-      return _read_parquet(path, source, column)
+      return _read_parquet(path, source, columns)
     if form is not formats.JsonFile:
-      return _read_records(form(str(path)).records(), source, column)
+      return _read_records(form(str(path)).records(), source, columns)
     with open(path, "rb") as file:
       first = file.read(4096).removeprefix(b"\xef\xbb\xbf").split()
     start = b"".join(first[:2])[:2]
     if _SCORES.match(b"".join(first)) and (scores := _read_scores(path)):
-      key = column.removeprefix("-") or "score"  # the scores of the file have no name
+      key = (
+        columns.score.removeprefix("-") or "score"
+      )  # the scores of the file have no name
       entries = [{"id": label, key: score} for label, score in scores.items()]
-      return _read_values(entries, source, column)
+      return _read_values(entries, source, columns)
     if start[:1] == b"{" or start == b"[{":
       named = _name_errors(records.read_records(path), source)
-      return _read_records(named, source, column)
+      return _read_records(named, source, columns)
     text = path.read_text("utf-8-sig")
     if start[:1] == b"[":
-      return _read_values(json.loads(text), source, column)
+      return _read_values(json.loads(text), source, columns)
   except (ValueError, RecursionError, csv.Error) as error:
     if isinstance(error, InputError):
       raise
@@ -150,7 +174,7 @@ def _read_file(path: Path, source: str, column: str = "") -> Iterator[Reference]
       f"{source}: not a text file, or incomplete JSON or CSV ({error})."
     ) from error
   return _read_values(
-    [line for line in text.split("\n") if line.strip()], source, column
+    [line for line in text.split("\n") if line.strip()], source, columns
   )
 
 
@@ -167,7 +191,7 @@ def _read_scores(path: Path) -> dict[str, int | float]:
     value = json.loads(path.read_text("utf-8-sig"))
   except ValueError:  # JSON lines, for example
     return {}
-  if {"id", "row", "hash"} & set(value):  # one entry
+  if _NAMES & set(value):  # one entry
     return {}
   scores = value.values()
   number = all(isinstance(x, int | float) and not isinstance(x, bool) for x in scores)
@@ -182,13 +206,15 @@ def _name_errors(raw_records: Iterable[Record], source: str) -> Iterator[Record]
 
 
 def _read_values(
-  values: list[Any], source: str, column: str = ""
+  values: list[Any], source: str, columns: Columns = NO_COLUMNS
 ) -> Iterator[Reference]:
   for number, value in enumerate(values):
     if isinstance(value, dict):
-      yield _refer(Record(0, 0, value), number, source, column)
-    elif column:
-      raise _no_score(number, source, column)
+      yield _refer(Record(0, 0, value), number, source, columns)
+    elif columns.score:
+      raise _no_score(number, source, columns)
+    elif columns.row:
+      yield Reference(row=_read_row(value, number, source, columns))
     elif isinstance(value, str | int | float):
       yield Reference(as_text(value))
     else:
@@ -196,45 +222,65 @@ def _read_values(
 
 
 def _read_records(
-  raw_records: Iterable[Record], source: str, column: str = ""
+  raw_records: Iterable[Record], source: str, columns: Columns = NO_COLUMNS
 ) -> Iterator[Reference]:
   for number, record in enumerate(raw_records):
     if record.value is None:
       raise InputError(f"{source}: entry {number} is damaged ({record.detail}).")
-    yield _refer(record, number, source, column)
+    yield _refer(record, number, source, columns)
 
 
-def _refer(record: Record, number: int, source: str, column: str = "") -> Reference:
+def _refer(
+  record: Record, number: int, source: str, columns: Columns = NO_COLUMNS
+) -> Reference:
   label, value = record.value.get("id"), record.value
-  score = _read_score(value, number, source, column) if column else None
+  score = _read_score(value, number, source, columns) if columns.score else None
   name = record.id if label is None else as_text(label)
+  if columns.row:
+    row = _read_row(value.get(columns.row), number, source, columns)
+    return Reference(name, row, score=score)
   if (likeness := read_likeness(record)) is not None:
     # Ignore fields `row` and `hash` of a record: they belong to its data set.
     return Reference(name, text=likeness.text, image=likeness.image, score=score)
-  row, digest = value.get("row"), value.get("hash")
-  if isinstance(row, str) and row.isascii() and row.isdecimal():  # in CSV
-    row = int(row)
-  row = row if isinstance(row, int) and not isinstance(row, bool) else None
+  row, digest = _to_row(value.get("row")), value.get("hash")
   digest = digest if isinstance(digest, str) and digest else None
   if name is None and row is None and digest is None:
     raise _empty_entry(number, source)
   return Reference(name, row, digest, score=score)
 
 
-def _read_score(value: Any, number: int, source: str, column: str) -> float:
+def _to_row(value: Any) -> int | None:
+  """Reads the number of a row, which is a text in CSV; None if it is none."""
+  text = value.strip() if isinstance(value, str) else ""
+  if text.isascii() and text.isdecimal() and len(text) < _LONGEST:
+    return int(text)
+  return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _read_row(value: Any, number: int, source: str, columns: Columns) -> int:
+  if (row := _to_row(value)) is None:
+    raise InputError(
+      f"{source}: entry {number} has no row number in {columns.row!r}, which was named"
+      f" as the column of row numbers; it has {str(value)[:40]!r}. Row numbers are"
+      " whole numbers from 0."
+    )
+  return row
+
+
+def _read_score(value: Any, number: int, source: str, columns: Columns) -> float:
   try:
-    score = float(value[column.removeprefix("-")])
+    score = float(value[columns.score.removeprefix("-")])
   except (KeyError, TypeError, ValueError) as error:
-    raise _no_score(number, source, column) from error
+    raise _no_score(number, source, columns) from error
   if not math.isfinite(score):
-    raise _no_score(number, source, column)
-  return -score if column.startswith("-") else score
+    raise _no_score(number, source, columns)
+  return -score if columns.score.startswith("-") else score
 
 
-def _no_score(number: int, source: str, column: str) -> InputError:
+def _no_score(number: int, source: str, columns: Columns) -> InputError:
   return InputError(
     f"{source}: entry {number} has no finite number in the column"
-    f" {column.removeprefix('-')!r}, which was named as that of the scores."
+    f" {columns.score.removeprefix('-')!r}, which was named as that of the scores."
   )
 
 
@@ -247,7 +293,7 @@ def _empty_entry(number: int, source: str) -> InputError:
   )
 
 
-def _read_parquet(path: Path, source: str, column: str) -> Iterator[Reference]:
+def _read_parquet(path: Path, source: str, columns: Columns) -> Iterator[Reference]:
   import pyarrow as pa
   import pyarrow.parquet as pq
 
@@ -255,15 +301,15 @@ def _read_parquet(path: Path, source: str, column: str) -> Iterator[Reference]:
     names = pq.read_schema(path).names
     if pq.read_metadata(path).num_rows:
       file = formats.ParquetFile(str(path))
-      if read_likeness(next(file.records())) is not None:
+      if not columns.row and read_likeness(next(file.records())) is not None:
         kept = (r for r in file.records() if r.value is None or r.value.get("kept", 1))
-        return _read_records(kept, source, column)
-    if not {"id", "row", "hash"} & set(names):
+        return _read_records(kept, source, columns)
+    if not {*_NAMES, columns.row} & set(names):
       raise InputError(
         f"{source}: the Parquet file has no column id, row or hash; it has"
         f" {', '.join(names[:20])}."
       )
-    wanted = dict.fromkeys((*_COLUMNS, column.removeprefix("-")))
+    wanted = {*_NAMES, "kept", columns.row, columns.score.removeprefix("-")}
     table = pq.read_table(path, columns=[name for name in wanted if name in names])
     if "kept" in names:
       table = table.filter(table["kept"].cast(pa.bool_()))
@@ -271,34 +317,6 @@ def _read_parquet(path: Path, source: str, column: str) -> Iterator[Reference]:
     raise InputError(f"{source}: the Parquet file is damaged ({error}).") from error
   lines = table.to_pylist()
   return (
-    _refer(Record(0, 0, line), number, source, column)
+    _refer(Record(0, 0, line), number, source, columns)
     for number, line in enumerate(lines)
   )
-
-
-def read_shares(value: Any) -> dict[str, float] | None:
-  """Read target shares by group name from a dict, a JSON string or a JSON file.
-
-  Raises:
-    InputError: The value is none of these.
-  """
-  if not value:
-    return None
-  if isinstance(value, str):
-    try:
-      text = Path(value).read_text() if Path(value).is_file() else value
-      value = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-      raise InputError(
-        f"select.target_shares={value}: neither JSON nor a JSON file ({error}); give"
-        ' {"group": share, ...}, in the config or in a file.'
-      ) from error
-  number = (int, float)
-  if not isinstance(value, Mapping) or not all(
-    isinstance(share, number) and not isinstance(share, bool)
-    for share in value.values()
-  ):
-    raise InputError(
-      f"select.target_shares is {value!r}; it must map group names to numbers."
-    )
-  return {str(name): float(share) for name, share in value.items()}

@@ -324,7 +324,11 @@ class _Search:
     examples += ", ..." if len(unknown) > SHOWN else ""
     subject = f"{len(unknown):,} of the {count:,} ids:" if count > 1 else "the id"
     file = ", and there is no such file" if self._is_path else ""
+    numbers = all(text.isascii() and text.isdecimal() for text in unknown)
+    rows = (
+      " If the numbers of a file are row numbers, write FILE#row." if numbers else ""
+    )
     return (
       f"{self._option}: no row of the pool has {subject} {examples}{file}; ids, row"
-      " numbers and hashes are in pool.parquet."
+      f" numbers and hashes are in pool.parquet.{rows}"
     )

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.inputs import base_model, held_out
-from mllm_selector_jax.inputs.lists import Reference, read_references, read_shares
+from mllm_selector_jax.inputs.given_shares import read_shares
+from mllm_selector_jax.inputs.lists import Reference, read_references
 from mllm_selector_jax.inputs.references import find_rows
 from mllm_selector_jax.pipeline.clusters import read_keys
 from mllm_selector_jax.pipeline.doubts import read_doubt

@@ -15,7 +15,7 @@ from mllm_selector_jax.configs import default
 
 from mllm_selector_jax.data.files import id_list
 from mllm_selector_jax.evaluation import tasks
-from mllm_selector_jax.inputs import lists
+from mllm_selector_jax.inputs import given_shares, lists
 from mllm_selector_jax.pipeline import card
 from mllm_selector_jax.scoring import score_table
 from mllm_selector_jax.types import InputError
@@ -57,7 +57,7 @@ def write_shares(folder: Path, number: int) -> None:
 
 
 def read_shares(folder: Path) -> str:
-  lists.read_shares(str(folder / "shares.json"))
+  given_shares.read_shares(str(folder / "shares.json"))
   return TAKEN
 
 

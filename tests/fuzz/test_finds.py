@@ -16,7 +16,7 @@ from mllm_selector_jax.data.formats import pool_file
 from mllm_selector_jax.data.images.decoding import decode_image
 from mllm_selector_jax.data.pool import sources
 from mllm_selector_jax.evaluation import tasks
-from mllm_selector_jax.inputs import lists
+from mllm_selector_jax.inputs import given_shares, lists
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface.tokenizer_files import load_tokenizer
 from mllm_selector_jax.planning import described_pool, pool_figures
@@ -39,7 +39,7 @@ def test_deep_json_is_refused_in_every_file(tmp_path):
   with pytest.raises(InputError, match="incomplete JSON"):
     lists.read_references(str(path), "select.force_in")
   with pytest.raises(InputError, match="neither JSON"):
-    lists.read_shares(str(path))
+    given_shares.read_shares(str(path))
   with pytest.raises(InputError, match="cannot be read as JSON"):
     pool_figures._read_json(path)
   # In a record, it may be the name of an image in brackets.

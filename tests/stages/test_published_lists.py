@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mllm_selector_jax.data.pool.pool_table import read_table
-from mllm_selector_jax.inputs.lists import read_references, split_score
+from mllm_selector_jax.inputs.lists import Columns, read_references, split_columns
 from mllm_selector_jax.inputs.references import find_rows
 from mllm_selector_jax.types import InputError
 from tests.data import formats_on_the_spot
@@ -200,12 +200,89 @@ def test_an_entry_without_a_score_is_named(pool, tmp_path, lines, column, words)
 
 def test_a_column_is_told_from_a_path(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  assert split_score("a.json@score") == ("a.json", "score")
-  assert split_score("a/b.csv@-my loss") == ("a/b.csv", "-my loss")
-  for text in ("a.json", "someone@host", "a@b/c.json", "a@b.json", "id@x"):
-    assert split_score(text) == (text, "")
+  score, none = Columns(score="score"), Columns()
+  assert split_columns("a.json@score") == ("a.json", score)
+  assert split_columns("a/b.csv@-my loss") == ("a/b.csv", Columns(score="-my loss"))
+  assert split_columns("a.csv#n@s") == ("a.csv", Columns("n", "s"))
+  assert split_columns("a.txt#n") == ("a.txt", Columns("n"))
+  for text in ("a.json", "someone@host", "a@b/c.json", "a@b.json", "id@x", "a#b", "#a"):
+    assert split_columns(text) == (text, none)
   (tmp_path / "a.json@score").write_text("[]")
-  assert split_score("a.json@score") == ("a.json@score", "")
+  assert split_columns("a.json@score") == ("a.json@score", none)
   with pytest.raises(InputError, match=r"there is no file b.json"):
     read_references("b.json@score", "select.reference")
   np.testing.assert_equal(read_references("someone@host", "x")[0].inline, True)
+
+
+def test_a_selection_as_icons_writes_it(pool, tmp_path):
+  """Row numbers line by line, the highest votes last, and whole records of LLaVA."""
+  records, picked = make_records(), [17, 3, 21, 4, 9]
+  np.savetxt(tmp_path / "vote_top_indices.txt", picked, fmt="%d")
+  with open(tmp_path / "vote_selected_data.json", "w") as file:
+    json.dump([records[row] for row in picked], file, indent=4)
+  for name in ("vote_top_indices.txt#row", "vote_selected_data.json"):
+    found = find(pool, tmp_path / name)
+    assert found.rows.tolist() == sorted(picked) and not found.notes
+  (tmp_path / "list.txt").write_text(str(picked))  # its writer takes this form, too
+  assert find(pool, tmp_path / "list.txt#row").rows.tolist() == sorted(picked)
+  with pytest.raises(InputError, match=r"file are row numbers, write FILE#row"):
+    find(pool, tmp_path / "vote_top_indices.txt")
+
+
+def test_scores_and_a_selection_as_visnec_writes_them(pool, tmp_path):
+  """A score of every row, by its number, since ids repeat; and records without it."""
+  records, path = make_records(), tmp_path / "dataset_visnec_scores.csv"
+  scores = [0.01 * (7 * row % ROWS) for row in range(ROWS)]
+  with open(path, "w", newline="") as file:
+    writer = csv.writer(file)
+    names = ["row_idx", "id", "image_path", "loss_multimodal", "loss_text", "visnec"]
+    writer.writerow(names)
+    for row, record in enumerate(records):
+      losses = f"{1 - scores[row]:.6f}", f"{1:.6f}"
+      line = [row, record["id"], record["image"], *losses, f"{scores[row]:.6f}"]
+      writer.writerow(line)
+  found = find(pool, f"{path}#row_idx@visnec")
+  assert found.rows.tolist() == list(range(ROWS)) and not found.notes
+  np.testing.assert_allclose(found.scores, scores, atol=1e-6)
+  by_id = find(pool, f"{path}@visnec")  # the higher score of the two of an id
+  assert any("ids that several rows share: 10" in note for note in by_id.notes)
+  selected = [
+    {key: record[key] for key in ("id", "image", "conversations")}
+    for record in (records[row] for row in KEPT)
+  ]
+  (tmp_path / "top15.json").write_text(json.dumps(selected, indent=2))
+  assert find(pool, tmp_path / "top15.json").rows.tolist() == list(KEPT)
+
+
+def test_numbers_as_presel_writes_them(pool, tmp_path):
+  (tmp_path / "new_samples.json").write_text(json.dumps(list(KEPT)))
+  found = find(pool, tmp_path / "new_samples.json#unique_idx")
+  assert found.rows.tolist() == list(KEPT)
+  records = [{**make_records()[row], "unique_idx": row} for row in KEPT]
+  (tmp_path / "records.json").write_text(json.dumps(records))
+  assert find(pool, tmp_path / "records.json#unique_idx").rows.tolist() == list(KEPT)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_row_numbers_of_a_named_column_in_every_format(pool, tmp_path, form):
+  lines = [{"n": row, "id": pool.id[row], "s": row / 4} for row in KEPT]
+  path = write(tmp_path, form, lines)
+  found = find(pool, f"{path}#n@s")
+  assert found.rows.tolist() == list(KEPT)
+  assert found.scores.tolist() == [row / 4 for row in KEPT]
+  with pytest.raises(InputError, match="entry 0 has no row number in 'm'"):
+    find(pool, f"{path}#m")
+
+
+def test_row_numbers_that_cannot_be_those_of_the_pool_are_refused(pool, tmp_path):
+  lines = [{"n": row + 1, "id": pool.id[row]} for row in (21, 25)]
+  path = write(tmp_path, "csv", lines)
+  with pytest.raises(InputError, match="whose row 22 has the id 'wRAPp_22'"):
+    find(pool, f"{path}#n")
+  (tmp_path / "rows.txt").write_text(f"3\n{ROWS}\n")
+  with pytest.raises(InputError, match=f"row {ROWS}.* which has {ROWS} rows"):
+    find(pool, f"{tmp_path / 'rows.txt'}#row")
+  for text in ("3.5", "-1", "a", "9" * 30):
+    (tmp_path / "rows.txt").write_text(f"3\n{text}\n")
+    with pytest.raises(InputError, match="entry 1"):
+      find(pool, f"{tmp_path / 'rows.txt'}#row")
