@@ -22,6 +22,7 @@ from mllm_selector_jax.pipeline.group_columns import (
   GroupColumns,
   make_groups,
 )
+from mllm_selector_jax.pipeline.kept_work import oversee
 from mllm_selector_jax.pipeline.limited_columns import (
   check_limits,
   read_limited,
@@ -225,7 +226,11 @@ def check_pool(run: Run) -> None:
 
 
 def read_eligible(
-  run: Run, config: dict[str, Any], rng: int, embeddings: bool = False
+  run: Run,
+  config: dict[str, Any],
+  rng: int,
+  embeddings: bool = False,
+  aside: Path | None = None,
 ) -> Eligible:
   """Read the rows that a selection may choose from, with their scores and groups.
 
@@ -235,6 +240,8 @@ def read_eligible(
       in a provenance hold row numbers, or ids if an older version wrote it.
     rng: Seed of the clusters.
     embeddings: Whether to read the embeddings even if the config does not need them.
+    aside: The folder that keeps what a selection has done until it is complete; see
+      `kept_work.oversee`.
 
   Raises:
     InputError: The score table lacks a column, or a list names a row without a score.
@@ -289,6 +296,7 @@ def read_eligible(
     doubt=read_doubt(run, maker, rows) if maker else None,
     answer=pool.answer[rows] if pool.has_answers else None,
     columns=read_limited(config, pool, rows, columns),
+    overseer=oversee(run, aside),
   )
   groups = make_groups(run, pool, table, finite, columns, scores, options, rng)
   return Eligible(pool, rows, scores, groups, options, count_reference(config))

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mllm_selector_jax.data.pool.pool_table import PoolTable
-from mllm_selector_jax.pipeline.kept_passes import KeptPass
+from mllm_selector_jax.pipeline.kept_work import oversee
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring.score_table import ScoreTable
@@ -50,7 +50,7 @@ def read_clusters(
     again = "" if reasons == ["not made yet"] else f" again: {'; '.join(reasons[:4])}"
     run.say(f"{run.stage}: making {name}{again}")
     aside = artifact.aside(recipe.to_text())
-    cluster = _cluster(run, pool, table, number, rng, KeptPass(aside))
+    cluster = _cluster(run, pool, table, number, rng, aside)
     with artifact.making(recipe) as folder:
       import pyarrow as pa
 
@@ -65,7 +65,7 @@ def read_clusters(
   return _with_names(pq.read_table(path, columns=["cluster"])["cluster"].to_numpy())
 
 
-def _cluster(run, pool, table, number, rng, keeper=None) -> Int[np.ndarray, " n"]:
+def _cluster(run, pool, table, number, rng, aside=None) -> Int[np.ndarray, " n"]:
   parts = table.map_embeddings()
   if not parts or not parts[0].shape[1]:  # a table that another run made may hold none
     raise InputError(
@@ -75,14 +75,11 @@ def _cluster(run, pool, table, number, rng, keeper=None) -> Int[np.ndarray, " n"
   usable = find_finite(Stacked(parts))
   rows = table.row if usable.all() else table.row[usable]
   finite = Stacked(parts, None if usable.all() else np.flatnonzero(usable))
+  keys, overseer = read_keys(pool, rows), oversee(run, aside, "clusters")
+  keeper = overseer.keep("passes", keys, number, rng)
   cluster = np.full(len(usable), NONE, np.int32)
   cluster[usable] = groups.by_embedding(
-    finite,
-    number,
-    read_keys(pool, rows),
-    rng,
-    watch=lambda title: run.progress(f"clusters: {title}", "row"),
-    keeper=keeper,
+    finite, number, keys, rng, watch=overseer.watch, keeper=keeper
   ).index
   return cluster
 

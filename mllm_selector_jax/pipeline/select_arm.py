@@ -65,8 +65,11 @@ def select_arm(
   if arm in ("", *POINTERS):
     name = _place(run, arm, recipe, changes)
 
+  artifact = run.workdir.selection(name)
+  aside = artifact.aside(recipe.to_text())
+
   def build(folder):
-    eligible = candidates.read_eligible(run, config, run.cfg.rng_seed)
+    eligible = candidates.read_eligible(run, config, run.cfg.rng_seed, aside=aside)
     chosen = eligible.select(budget, run.cfg.rng_seed)
     if unscored := int(eligible.pool.ok.sum()) - len(eligible.rows):
       run.say(
@@ -102,7 +105,7 @@ def select_arm(
         " selection.parquet and the report say why"
       )
 
-  if run.make(run.workdir.selection(name), recipe, build):
+  if run.make(artifact, recipe, build):
     warn_stale(run, name)
   if arm in POINTERS:
     point(run, arm, name)

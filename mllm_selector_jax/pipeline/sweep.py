@@ -41,10 +41,12 @@ def sweep(run: Run) -> None:
     },
   )
 
+  aside = run.workdir.sweep.aside(recipe.to_text())
+
   def build(folder):
     import pyarrow as pa
 
-    eligible = candidates.read_eligible(run, config, run.cfg.rng_seed)
+    eligible = candidates.read_eligible(run, config, run.cfg.rng_seed, aside=aside)
     lines = []
     kept = {"row": pa.array(eligible.rows)}
     for name in ("id", "hash"):

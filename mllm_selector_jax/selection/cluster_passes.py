@@ -1,14 +1,11 @@
-"""What k-means tells of its passes, and what the next pass starts from."""
+"""What the next pass of k-means starts from."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-Progress = Callable[[int, int], None]
-Watch = Callable[[str], AbstractContextManager[Progress]]
+from mllm_selector_jax.selection.overseer import Keeper
 
 
 class Pass(NamedTuple):
@@ -28,10 +25,9 @@ class Pass(NamedTuple):
   inertia: float
 
 
-@runtime_checkable
-class Keeper(Protocol):
-  """Keeps the last pass, so that a clustering that was ended goes on from it."""
-
-  def read(self) -> Pass | None: ...
-
-  def write(self, made: Pass) -> None: ...
+def read_pass(keeper: Keeper) -> Pass | None:
+  """Reads the last pass that was kept; returns None if there is none."""
+  for kept in keeper.read():
+    iteration, inertia = int(kept["iteration"]), float(kept["inertia"])
+    return Pass(iteration, kept["centres"], kept["sums"], kept["sizes"], inertia)
+  return None

@@ -3,9 +3,16 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
+from mllm_selector_jax.selection.overseer import NOBODY, Overseer
 from mllm_selector_jax.selection.pairwise.blocks import sort_by_group
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
-from mllm_selector_jax.selection.rivals.greedy import Fits, Picked, fit_all, pick_lazily
+from mllm_selector_jax.selection.rivals.greedy import (
+  Fits,
+  Gains,
+  Picked,
+  fit_all,
+  pick_lazily,
+)
 
 ALL_PAIRS_ROWS = 1 << 13  # up to which all similarities are held: 256 MB
 NEAREST = 64  # the rows, itself included, that may cover a row of a larger pool
@@ -21,6 +28,7 @@ def cover_greedily(
   all_pairs_rows: int = ALL_PAIRS_ROWS,
   fits: Fits = fit_all,
   weights: Int[np.ndarray, " n"] | None = None,
+  overseer: Overseer = NOBODY,
 ) -> Picked:
   """Picks rows that cover all, after `forced` ones.
 
@@ -33,9 +41,12 @@ def cover_greedily(
     fits: see `pick_lazily`.
     weights: how much it counts that each row is covered, in multiples of `WEIGHT`; by
       default all count 1.
+    overseer: watches the search for the rows that may cover each row, and keeps them.
   """
-  few = len(rows) <= all_pairs_rows
-  gains = (AllPairs if few else NearPairs)(vectors, rows, weights)
+  if len(rows) <= all_pairs_rows:
+    gains: Gains = AllPairs(vectors, rows, weights)
+  else:
+    gains = NearPairs(vectors, rows, weights, overseer)
   unit = UNIT if weights is None else UNIT * WEIGHT
   return pick_lazily(gains, forced, min(count, len(rows)), unit, fits)
 
@@ -49,6 +60,7 @@ def cover_groups(
   allowed: Bool[np.ndarray, " N"],
   necessity: Float[np.ndarray, " N"],
   all_pairs_rows: int = ALL_PAIRS_ROWS,
+  overseer: Overseer = NOBODY,
 ) -> Float[np.ndarray, " N"]:
   """Orders the rows of each group by facility location, as far as it goes.
 
@@ -68,6 +80,7 @@ def cover_groups(
     necessity: the normalised necessity of each row.
     all_pairs_rows: the maximum of rows of a group of which each may cover every other
       one; see `rivals.facility_location`.
+    overseer: see `cover_greedily`.
 
   Returns:
     For each allowed row minus its place in its group, and -inf for all others.
@@ -90,6 +103,7 @@ def cover_groups(
         all_pairs_rows,
         allowed[rows].tolist().__getitem__,
         weights[rows],
+        overseer,
       )
       score[rows[picked.places]] = -np.arange(len(picked.places), dtype=np.float64)
   return score
@@ -132,11 +146,12 @@ class NearPairs:
     vectors: UnitRows,
     rows: Int[np.ndarray, " n"],
     weights: Int[np.ndarray, " n"] | None = None,
+    overseer: Overseer = NOBODY,
   ):
     from mllm_selector_jax.selection.pairwise import neighbours  # imports jax
 
     self._weights = weights
-    near = neighbours.find_neighbours(vectors, rows, NEAREST - 1)
+    near = neighbours.find_neighbours(vectors, rows, NEAREST - 1, overseer=overseer)
     count = len(rows)
     # Each row covers itself, so that no row covers none.
     itself = np.arange(count, dtype=np.int32)

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Int, UInt64
 
+from mllm_selector_jax.selection.overseer import NOBODY, Overseer
 from mllm_selector_jax.selection.pairwise.blocks import sort_by_group
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 
@@ -14,6 +15,7 @@ def find_duplicates(
   tie: UInt64[np.ndarray, " N"],
   first: Bool[np.ndarray, " N"],
   cosine: float,
+  overseer: Overseer = NOBODY,
 ) -> Bool[np.ndarray, " N"]:
   """Marks near-duplicates: rows close to an earlier row that is not one itself.
 
@@ -28,6 +30,7 @@ def find_duplicates(
     tie: a random number for each row, which gives the drawn order.
     first: rows that are never marked.
     cosine: the threshold.
+    overseer: watches the comparisons and keeps what they found.
 
   Returns:
     Whether each row is a near-duplicate.
@@ -36,7 +39,10 @@ def find_duplicates(
 
   ordered = sort_by_group(rows, groups, tie, first)
   duplicate = np.zeros(len(vectors), bool)
-  duplicate[ordered.rows] = leaders.find_followers(
-    vectors, ordered.rows, ordered.groups, first[ordered.rows], cosine
-  )
+  arguments = (vectors, ordered.rows, ordered.groups, first[ordered.rows], cosine)
+  keeper = overseer.keep("duplicates", *arguments)
+  with overseer.watch("near-duplicates") as progress:
+    duplicate[ordered.rows] = leaders.find_followers(
+      *arguments, progress=progress, keeper=keeper
+    )
   return duplicate

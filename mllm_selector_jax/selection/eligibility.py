@@ -14,6 +14,7 @@ from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.heldout_loss import Doubt
 from mllm_selector_jax.selection.limits import Column, Limits, make_limits, read_amounts
 from mllm_selector_jax.selection.options import SelectOptions
+from mllm_selector_jax.selection.overseer import NOBODY, Overseer
 from mllm_selector_jax.selection.pairwise.unit_rows import Stacked, UnitRows
 from mllm_selector_jax.selection.reasons import CODE, DUPLICATE, REASONS, RESERVED
 from mllm_selector_jax.selection.shared_answers import Shared, find_shared
@@ -50,6 +51,7 @@ class Scores:
     answer: a number that is the same for rows with the same answer; None if the
       answers are not known.
     columns: the columns whose values `select.most` and `select.least` limit, by name.
+    overseer: watches and keeps what takes minutes.
   """
 
   necessity: Float[np.ndarray, " N"]
@@ -71,6 +73,7 @@ class Scores:
   doubt: Doubt | None = None
   answer: UInt64[np.ndarray, " N"] | None = None
   columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)
+  overseer: Overseer = NOBODY
 
   def __post_init__(self):
     columns = {field.name: getattr(self, field.name) for field in FIELDS}
@@ -141,7 +144,7 @@ class Scores:
     return vectors
 
 
-_OTHERS = ("signals", "doubt", "columns")
+_OTHERS = ("signals", "doubt", "columns", "overseer")
 FIELDS = [f for f in dataclasses.fields(Scores) if f.name not in _OTHERS]
 
 
@@ -264,6 +267,7 @@ def sort_out(
       tie,
       forced,
       options.duplicates,
+      scores.overseer,
     )
     code[copies] = CODE[DUPLICATE]
   suspect = code > CODE["left out"]

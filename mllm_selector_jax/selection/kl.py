@@ -181,6 +181,7 @@ class _Plan:
         remaining if whole is None else whole.remaining,
         remaining,
         necessity,
+        overseer=scores.overseer,
       )
     self.order = objective.order_rows(
       groups.index, count, self._tie, score, candidates.forced, remaining

@@ -15,7 +15,6 @@ iterations are Lloyd's.
 """
 
 import collections
-import contextlib
 import functools
 from typing import NamedTuple
 
@@ -25,8 +24,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt64
 
-from mllm_selector_jax.selection import draws, first_centres
-from mllm_selector_jax.selection.cluster_passes import Keeper, Pass, Progress, Watch
+from mllm_selector_jax.selection import draws, first_centres, overseer
+from mllm_selector_jax.selection.cluster_passes import Pass, read_pass
 from mllm_selector_jax.selection.pairwise.unit_rows import Matrix
 from mllm_selector_jax.types import InputError
 
@@ -83,8 +82,8 @@ def kmeans(
   tolerance: float = 1e-4,
   most_iterations: int = 50,
   devices: list[jax.Device] | None = None,
-  watch: Watch = lambda title: contextlib.nullcontext(lambda done, total: None),
-  keeper: Keeper | None = None,
+  watch: overseer.Watch = overseer.NOBODY.watch,
+  keeper: overseer.Keeper = overseer.NOTHING,
 ) -> Clusters:
   """Clusters rows by passes of Lloyd's kind, starting from greedy k-means++.
 
@@ -101,8 +100,7 @@ def kmeans(
     most_iterations: the maximum of passes that move centres.
     devices: the local devices that share the chunks; by default all.
     watch: called with the title of each pass, for a function of the rows done and all.
-    keeper: is told of each pass, and asked for the last one before the first; one of
-      the same arguments leads to the same result.
+    keeper: keeps the last pass; one of the same arguments leads to the same result.
 
   Raises:
     InputError: an embedding is not finite.
@@ -115,7 +113,7 @@ def kmeans(
   key = np.arange(rows, dtype=np.uint64) if key is None else key
   order = np.argsort(draws.draw(rng, key, "k-means"), kind="stable")
   pool = _Chunks(embeddings, order, clusters, normalise, devices)
-  made = keeper.read() if keeper else None
+  made = read_pass(keeper)
   if made is None:
     centres = pool.first_centres(clusters, rng)
     made = Pass(0, centres, *pool.make_sums(clusters), np.inf)
@@ -138,8 +136,7 @@ def kmeans(
     centres[vacant[: len(far)]] = far
     if len(sums) > 1:
       sums, sizes = sums[::2] + sums[1::2], sizes[::2] + sizes[1::2]
-    if keeper:
-      keeper.write(Pass(iteration, centres, sums, sizes, previous))
+    keeper.replace(**Pass(iteration, centres, sums, sizes, previous)._asdict())
   else:
     sums, sizes = sums.sum(0, keepdims=True), sizes.sum(0, keepdims=True)
     with watch("labels") as progress:
@@ -257,7 +254,7 @@ class _Chunks:
     part: int,
     sums: Float[np.ndarray, "P K D"],
     sizes: Int[np.ndarray, "P K"],
-    progress: Progress,
+    progress: overseer.Progress,
   ) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """Assigns each row of a part to its nearest centre.
 

@@ -124,6 +124,10 @@ class Limits:
   names: tuple[str, ...]
   columns: tuple[str, ...]
 
+  def decisive(self) -> tuple[np.ndarray, ...]:
+    """Returns what decides whether a row fits."""
+    return self.bounds, self.index, self.most
+
   def describe(self, value: int) -> str:
     """Returns the column and the name of a value, for messages."""
     return f"{self.columns[self.column[value]]} {self.names[value]!r}"

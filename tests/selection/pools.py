@@ -42,7 +42,7 @@ def permute(scores, groups, order):
     if (value := getattr(scores, field.name)) is None
     else value[order]
     for field in dataclasses.fields(scores)
-    if field.name not in ("signals", "columns")
+    if field.name not in ("signals", "columns", "overseer")
   }
   moved["signals"] = {name: x[order] for name, x in scores.signals.items()}
   moved["columns"] = {

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mllm_selector_jax.pipeline import kept_passes
+from mllm_selector_jax.pipeline import kept_work
 from mllm_selector_jax.pipeline.explain_rows import explain_rows
 from mllm_selector_jax.selection import groups, kmeans
 from mllm_selector_jax.stages import COMMANDS
@@ -62,18 +62,18 @@ def test_clusters_that_were_ended_go_on_and_are_the_same(select, monkeypatch):
   path = folder / "clusters/4-0/clusters.parquet"
   whole, wanted = pq.read_table(path), path.read_bytes()
   shutil.rmtree(path.parent)
-  monkeypatch.setattr(kept_passes, "EVERY", 0.0)
-  write = kept_passes.KeptPass.write
+  monkeypatch.setattr(kept_work, "EVERY", 0.0)
+  write = kept_work.KeptWork._write
 
-  def end(self, made):
-    write(self, made)
+  def end(self):
+    write(self)
     raise KeyboardInterrupt
 
   with monkeypatch.context() as patch:
-    patch.setattr(kept_passes.KeptPass, "write", end)
+    patch.setattr(kept_work.KeptWork, "_write", end)
     with pytest.raises(KeyboardInterrupt):
       select(groups="kmeans", clusters=4, budget="9")
-  assert len(list((folder / "clusters").glob("4-0.*.partial/pass.npz"))) == 1
+  assert len(list((folder / "clusters").glob("4-0.*.partial/passes-*/0.npz"))) == 1
 
   def first_centres(self, clusters, rng):
     raise AssertionError("it begins again")
@@ -82,12 +82,6 @@ def test_clusters_that_were_ended_go_on_and_are_the_same(select, monkeypatch):
   select(groups="kmeans", clusters=4, budget="9")
   assert pq.read_table(path).equals(whole) and path.read_bytes() == wanted
   assert [p.name for p in (folder / "clusters").iterdir()] == ["4-0"]
-
-
-def test_a_kept_pass_that_is_damaged_is_no_pass(tmp_path):
-  assert kept_passes.KeptPass(tmp_path).read() is None
-  (tmp_path / "pass.npz").write_bytes(b"PK damaged")
-  assert kept_passes.KeptPass(tmp_path).read() is None
 
 
 def test_clusters_are_made_again_by_name_of_what_changed(select, found):

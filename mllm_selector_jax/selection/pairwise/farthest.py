@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mllm_selector_jax.selection.overseer import NOTHING, Keeper, Progress, ignore
 from mllm_selector_jax.selection.pairwise import kernels
 from mllm_selector_jax.selection.pairwise.row_tiles import Tiles, alone, gather
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
@@ -41,6 +42,8 @@ def traverse(
   devices: Sequence[jax.Device] | None = None,
   fits: Callable[[int], bool] = lambda row: True,
   closed: Callable[[], np.ndarray] | None = None,
+  progress: Progress = ignore,
+  keeper: Keeper = NOTHING,
 ) -> Traversal:
   """Picks the row whose highest cosine with the picks is lowest, repeatedly.
 
@@ -62,12 +65,23 @@ def traverse(
     fits: says whether a row, by its place in the order, may be picked after those that
       it said yes to. It is asked about all picks but the forced ones.
     closed: returns which rows can no longer be picked; by default there are none.
+    progress: called with the number of picks and the number of rows to pick.
+    keeper: keeps the picks and the highest cosines; one of the same arguments, with the
+      same answers of `fits`, leads to the same result.
   """
   count = min(count, len(order))
   pool = _Pool(vectors, order, devices)
   picks = list(range(min(forced, count)))
   before = [-np.inf] * len(picks)
-  pool.compare(np.array(picks, np.int64), batch_picks)
+  for kept in keeper.read():
+    picks, before = kept["picks"].tolist(), kept["before"].tolist()
+    pool.best = kept["best"]
+    answers = [fits(row) for row in picks[forced:]]
+    assert all(answers), "rows that were picked fit again"
+    break
+  else:
+    pool.compare(np.array(picks, np.int64), batch_picks)
+  progress(len(picks), count)
   while len(picks) < count:
     best = pool.best if closed is None else np.where(closed(), np.inf, pool.best)
     most = min(count - len(picks), batch_picks, int(np.sum(best < np.inf)))
@@ -81,6 +95,10 @@ def traverse(
     picks += more.tolist()
     before += cosines.tolist()
     pool.compare(more, batch_picks)
+    keeper.replace(
+      picks=np.array(picks), before=np.array(before, np.float32), best=pool.best
+    )
+    progress(len(picks), count)
   after = np.where(np.isposinf(pool.best), 1, pool.best)
   return Traversal(np.array(picks, np.int64), np.array(before, np.float32), after)
 

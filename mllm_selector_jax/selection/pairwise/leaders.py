@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mllm_selector_jax.selection.overseer import NOTHING, Keeper, Progress, ignore
 from mllm_selector_jax.selection.pairwise import kernels
 from mllm_selector_jax.selection.pairwise.row_tiles import Tiles, alone
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
@@ -20,6 +21,8 @@ def find_followers(
   cosine: float,
   most_leaders: int | None = None,
   devices: Sequence[jax.Device] | None = None,
+  progress: Progress = ignore,
+  keeper: Keeper = NOTHING,
 ) -> Bool[np.ndarray, " n"]:
   """Marks rows whose cosine with an earlier leader of their group is above a threshold.
 
@@ -35,11 +38,18 @@ def find_followers(
     most_leaders: the number of leaders after which the search ends, and rows stay
       unmarked; by default it goes through all rows.
     devices: the local devices that share the leaders; by default all.
+    progress: called with the number of rows that were judged and the total.
+    keeper: keeps what was found; one of the same arguments leads to the same result.
   """
   tiles = Tiles(vectors, order, groups=groups, devices=devices)
   leaders = _Leaders(vectors, order, groups, tiles)
   follows = np.zeros(len(order), bool)
-  for number in range(len(tiles)):
+  kept = [follows[:0], *(part["follows"] for part in keeper.read())]
+  known = np.concatenate(kept)
+  follows[: len(known)] = known
+  leaders.extend(np.flatnonzero(~known))
+  progress(len(known), len(order))
+  for number in range(-(-len(known) // tiles.size), len(tiles)):
     here = tiles.span(number)
     count = here.stop - here.start
     far = leaders.highest(number)[:count] > cosine
@@ -54,6 +64,8 @@ def find_followers(
       return follows
     follows[here] = ~leads
     leaders.extend(here.start + np.flatnonzero(leads))
+    keeper.add(follows=~leads)
+    progress(here.stop, len(order))
   return follows
 
 

@@ -2,7 +2,7 @@
 
 import collections
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,12 +11,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 from jaxtyping import Int
 
+from mllm_selector_jax.selection.overseer import Keeper, Progress
 from mllm_selector_jax.selection.pairwise.kernels import Tile
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 
 SIZE = 1024  # rows of a tile, at most; 1,024 x 1,024 cosines stay in a core's cache
 HELD_BYTES = 1 << 30  # of the tiles that a device keeps of one order
-Progress = Callable[[int, int], None]
 
 
 class Tiles:
@@ -63,6 +63,10 @@ class Tiles:
     """Returns the places of a tile's rows in the order."""
     return slice(number * self.size, min((number + 1) * self.size, len(self.order)))
 
+  def count_rows(self, numbers: range) -> int:
+    """Returns the number of rows in some tiles that follow one another."""
+    return len(self.order[numbers.start * self.size : numbers.stop * self.size])
+
   def with_groups_of(self, number: int) -> range:
     """Returns the tiles that may hold rows of a tile's groups, which ascend."""
     here = self.span(number)
@@ -97,8 +101,9 @@ def fold(
   start: Any,
   left: Tiles,
   right: Tiles,
-  among: Callable[[int], Iterable[int]] | None = None,
+  among: Callable[[int], range] | None = None,
   progress: Progress | None = None,
+  keeper: Keeper | None = None,
 ) -> list[Any]:
   """Folds a function over the tiles that each tile is compared with, in their order.
 
@@ -110,33 +115,74 @@ def fold(
     start: the first state of a tile, as numpy arrays.
     left: the tiles to compute.
     right: the tiles that they are compared with.
-    among: maps a tile of `left` to the ascending numbers of the tiles of `right` that
-      it is compared with; by default all.
+    among: maps a tile of `left` to the numbers of the tiles of `right` that it is
+      compared with; by default all.
     progress: called with the number of compared pairs of rows and the total.
+    keeper: keeps the last states of tiles; one of the same arguments leads to the same.
 
   Returns:
-    The last state of each tile of `left`, on its device.
+    The last state of each tile of `left`, on its device or in memory.
   """
-  devices = left.devices
-  states = [jax.device_put(start, devices[i % len(devices)]) for i in range(len(left))]
-  total, done = len(left.order) * len(right.order), 0
+  devices, everything = left.devices, range(len(right))
+  states = _restore(start, keeper) if keeper else []
+  known = len(states)
+  rest = range(known, len(left))
+  states += [jax.device_put(start, devices[i % len(devices)]) for i in rest]
+  pairs = [
+    _length(left.span(i)) * right.count_rows(among(i) if among else everything)
+    for i in range(len(left))
+  ]
+  total, done = sum(pairs), sum(pairs[:known])
   together = max(1, left.most_held // 2) * len(devices)
-  for first in range(0, len(left), together):
+
+  def wait_for(waiting: list[Any], compared: int) -> None:
+    nonlocal done
+    jax.block_until_ready(waiting)
+    done += compared
+    if progress and compared:
+      progress(done, total)
+
+  if progress:
+    progress(done, total)
+  for first in range(known, len(left), together):
     panel = range(first, min(first + together, len(left)))
     waiting: list[Any] = []
+    compared = 0
     for j, members in _by_right(panel, len(right), among):
       for i in members:
         device = i % len(devices)
         with alone(devices[device]):
           states[i] = function(states[i], left.on(i, device), right.on(j, device))
-        if progress:
-          jax.block_until_ready(states[i])
-          done += _length(left.span(i)) * _length(right.span(j))
-          progress(done, total)
       # Two tiles of `right` in flight hide the transfers and bound the memory.
-      jax.block_until_ready(waiting)
+      wait_for(waiting, compared)
       waiting = [states[i] for i in members]
+      compared = right.count_rows(range(j, j + 1)) * sum(
+        _length(left.span(i)) for i in members
+      )
+    if progress or keeper:
+      wait_for(waiting, compared)
+    if keeper:
+      states[panel.start : panel.stop] = jax.device_get(
+        states[panel.start : panel.stop]
+      )
+      keeper.add(**_stack(states[panel.start : panel.stop]))
   return states
+
+
+def _stack(states: list[Any]) -> dict[str, np.ndarray]:
+  """Returns the leaves of states, of which each has as many, one above the other."""
+  leaves = zip(*map(jax.tree.leaves, states), strict=True)
+  return {str(number): np.stack(leaf) for number, leaf in enumerate(leaves)}
+
+
+def _restore(start: Any, keeper: Keeper) -> list[Any]:
+  """Returns the states that `_stack` made arrays of."""
+  structure = jax.tree.structure(start)
+  return [
+    jax.tree.unflatten(structure, leaves)
+    for kept in keeper.read()
+    for leaves in zip(*(kept[str(n)] for n in range(len(kept))), strict=True)
+  ]
 
 
 def _by_right(panel, count, among):

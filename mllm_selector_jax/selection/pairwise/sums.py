@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from mllm_selector_jax.selection.overseer import NOBODY, Overseer
 from mllm_selector_jax.selection.pairwise import kernels
 from mllm_selector_jax.selection.pairwise.row_tiles import Tiles, fold, gather
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
@@ -17,6 +18,7 @@ def sum_gaussians(
   order: Int[np.ndarray, " n"],
   groups: Int[np.ndarray, " n"],
   devices: Sequence[jax.Device] | None = None,
+  overseer: Overseer = NOBODY,
 ) -> Float[np.ndarray, " n"]:
   """Sums exp(-|x - y|^2 / 2) for each row x over all rows y of its group, x included.
 
@@ -27,10 +29,14 @@ def sum_gaussians(
     order: the rows to compare, sorted by group.
     groups: the group of each row of the order, ascending.
     devices: the local devices that share the rows; by default all.
+    overseer: watches the comparisons and keeps their sums.
   """
   tiles = Tiles(vectors, order, groups=groups, devices=devices)
   start = _zeros(tiles.size)
-  states = fold(kernels.gaussian_sums, start, tiles, tiles, among=tiles.with_groups_of)
+  keeper = overseer.keep("sums", vectors, order, groups)
+  with overseer.watch("density of groups", "pair") as progress:
+    among = tiles.with_groups_of
+    states = fold(kernels.gaussian_sums, start, tiles, tiles, among, progress, keeper)
   return _join(gather(start, tiles, states))
 
 

@@ -78,7 +78,12 @@ def visnec(
   candidates = sort_out(scores, groups, rng, options, bounded=False)
   need = scores.signal("visual", "select.strategy visnec")
   vectors = scores.unit_embeddings("select.strategy visnec")
-  clusters = by_embedding(vectors, VISNEC_CLUSTERS, scores.key, rng)
+  overseer = scores.overseer
+  clusters = by_embedding(
+    *(vectors, VISNEC_CLUSTERS, scores.key, rng),
+    watch=lambda title: overseer.watch(f"clusters: {title}"),
+    keeper=overseer.keep("visnec", vectors, scores.key, rng),
+  )
   candidates = drop(candidates, need < 0, "suspect: less likely with its image")
   sizes = np.bincount(
     clusters.index[candidates.remaining], minlength=len(clusters.names)

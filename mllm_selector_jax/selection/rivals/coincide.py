@@ -13,6 +13,7 @@ from mllm_selector_jax.selection.ordered import (
   limit_quotas,
   most_rows,
 )
+from mllm_selector_jax.selection.overseer import NOBODY, Overseer
 from mllm_selector_jax.selection.pairwise.blocks import Sorted, sort_by_group
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.selection.selection import Selection
@@ -41,7 +42,7 @@ def coincide(
   vectors = scores.unit_embeddings("select.strategy coincide")
   rows = np.flatnonzero(candidates.remaining)
   clusters = sort_by_group(rows, groups.index, candidates.tie, candidates.forced)
-  kernels = mean_kernels(vectors, clusters)
+  kernels = mean_kernels(vectors, clusters, scores.overseer)
   weights = np.zeros(len(groups.names))
   indices = groups.index[clusters.rows[clusters.starts[:-1]]]
   weights[indices] = quotas(vectors, clusters, kernels)
@@ -55,19 +56,25 @@ def coincide(
   target[clusters.rows] = kernels
   rows = np.flatnonzero(candidates.remaining)
   left = sort_by_group(rows, groups.index, candidates.tie, candidates.forced)
-  for members in left.parts():
-    forced = int(candidates.forced[members].sum())
-    count = max(int(picks_needed[groups.index[members[0]]]), forced)
-    picks = match_mean(vectors.rows(members), target[members], forced, count)
-    score[members[picks]] = -np.arange(len(picks))
+  done = 0
+  with scores.overseer.watch("picks of groups") as progress:
+    for members in left.parts():
+      forced = int(candidates.forced[members].sum())
+      count = max(int(picks_needed[groups.index[members[0]]]), forced)
+      picks = match_mean(vectors.rows(members), target[members], forced, count)
+      score[members[picks]] = -np.arange(len(picks))
+      done += len(members)
+      progress(done, len(rows))
   return by_quota(scores, groups, budget, candidates, weights, score)
 
 
-def mean_kernels(vectors: UnitRows, clusters: Sorted) -> Float[np.ndarray, " n"]:
+def mean_kernels(
+  vectors: UnitRows, clusters: Sorted, overseer: Overseer = NOBODY
+) -> Float[np.ndarray, " n"]:
   """Returns each row's mean exp(-|x - y|^2 / 2) with the rows of its cluster."""
   from mllm_selector_jax.selection.pairwise import sums  # imports jax
 
-  total = sums.sum_gaussians(vectors, clusters.rows, clusters.groups)
+  total = sums.sum_gaussians(vectors, clusters.rows, clusters.groups, overseer=overseer)
   return total / np.diff(clusters.starts)[clusters.groups]
 
 

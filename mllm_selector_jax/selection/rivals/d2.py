@@ -38,7 +38,8 @@ def d2(
   candidates, room = open_room(candidates)
   vectors = scores.unit_embeddings("select.strategy d2")
   rows, _ = draw_order(candidates)
-  found = neighbours.find_neighbours(vectors, rows, NEIGHBOURS)
+  overseer = scores.overseer
+  found = neighbours.find_neighbours(vectors, rows, NEIGHBOURS, overseer=overseer)
   near = np.full((len(vectors), NEIGHBOURS), -1, np.int64)
   near[rows] = np.where(found.place < 0, -1, rows[found.place])
   apart = np.full((len(vectors), NEIGHBOURS), np.inf)

@@ -28,15 +28,13 @@ def deita(
   order = by_score(candidates, candidates.normalised_necessity)
   forced = candidates.forced[order]
   order = np.concatenate([order[forced], order[~forced]])
-  follows = leaders.find_followers(
-    vectors,
-    order,
-    np.zeros(len(order), np.int64),
-    candidates.forced[order],
-    COSINE,
-    # Some leaders may be passed over, so that more are needed than the budget holds.
-    most_leaders=None if candidates.limits else most_rows(budget, scores),
-  )
+  one_group, forced = np.zeros(len(order), np.int64), candidates.forced[order]
+  # Some leaders may be passed over, so that more are needed than the budget holds.
+  most = None if candidates.limits else most_rows(budget, scores)
+  arguments = (vectors, order, one_group, forced, COSINE, most)
+  keeper = scores.overseer.keep("deita", *arguments)
+  with scores.overseer.watch("rows like a kept one") as progress:
+    follows = leaders.find_followers(*arguments, progress=progress, keeper=keeper)
   mask = np.zeros(len(vectors), bool)
   mask[order[follows]] = True
   reason = "dropped: nearly the same as a row before it"

@@ -39,7 +39,9 @@ def facility_location(
   rows, forced = draw_order(candidates)
   fits = fit_in(room, rows, forced)
   count = most_rows(budget, scores)
-  picked = cover_greedily(vectors, rows, forced, count, fits=fits)
+  picked = cover_greedily(
+    vectors, rows, forced, count, fits=fits, overseer=scores.overseer
+  )
   order, gain = order_by_gain(candidates, rows, picked)
   return first(scores, groups, budget, candidates, order, gain=gain)
 

@@ -9,6 +9,7 @@ from mllm_selector_jax.selection.limited import open_room
 from mllm_selector_jax.selection.limits import Room
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
+from mllm_selector_jax.selection.overseer import NOBODY, Overseer
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.selection.rivals.greedy import (
   Picked,
@@ -36,7 +37,8 @@ def k_center(
   candidates, room = open_room(candidates)
   vectors = scores.unit_embeddings("select.strategy k_center")
   rows, forced = draw_order(candidates)
-  picked = farthest_first(vectors, rows, forced, most_rows(budget, scores), room)
+  count = most_rows(budget, scores)
+  picked = farthest_first(vectors, rows, forced, count, room, scores.overseer)
   order, gain = order_by_gain(candidates, rows, picked)
   return first(scores, groups, budget, candidates, order, gain=gain)
 
@@ -47,13 +49,23 @@ def farthest_first(
   forced: int,
   count: int,
   room: Room | None = None,
+  overseer: Overseer = NOBODY,
 ) -> Picked:
   """Picks rows farthest first, after `forced` ones; the first has infinite distance."""
   from mllm_selector_jax.selection.pairwise import farthest  # imports jax
 
   fits = fit_in(room, rows, forced)
   closed = None if room is None else lambda: room.full()[rows]
-  found = farthest.traverse(vectors, rows, forced, count, fits=fits, closed=closed)
+  limits = () if room is None else room.limits.decisive()
+  keeper = overseer.keep("picks", vectors, rows, forced, count, *limits)
+  with overseer.watch("farthest rows") as progress:
+    found = farthest.traverse(
+      *(vectors, rows, forced, count),
+      fits=fits,
+      closed=closed,
+      progress=progress,
+      keeper=keeper,
+    )
   return Picked(found.picks, _to_distance(found.before), _to_distance(found.after))
 
 

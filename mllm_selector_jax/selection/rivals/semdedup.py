@@ -7,6 +7,7 @@ from mllm_selector_jax.selection.eligibility import Scores, sort_out
 from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, by_gain
+from mllm_selector_jax.selection.overseer import NOBODY, Overseer
 from mllm_selector_jax.selection.pairwise.blocks import Sorted, sort_by_group
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 from mllm_selector_jax.selection.selection import Selection
@@ -29,11 +30,13 @@ def semdedup(
   rows = np.flatnonzero(candidates.remaining)
   ordered = sort_by_group(rows, groups.index, candidates.tie, candidates.forced)
   gain = np.full(len(vectors), np.nan)
-  gain[ordered.rows] = novelty(vectors, ordered)
+  gain[ordered.rows] = novelty(vectors, ordered, scores.overseer)
   return by_gain(scores, groups, budget, candidates, gain)
 
 
-def novelty(vectors: UnitRows, ordered: Sorted) -> Float[np.ndarray, " n"]:
+def novelty(
+  vectors: UnitRows, ordered: Sorted, overseer: Overseer = NOBODY
+) -> Float[np.ndarray, " n"]:
   """Returns 1 - the highest cosine with a row that is less similar to the centroid.
 
   The row of each cluster that is least similar to the centroid gets 2.
@@ -42,11 +45,13 @@ def novelty(vectors: UnitRows, ordered: Sorted) -> Float[np.ndarray, " n"]:
     vectors: the rows of the pool.
     ordered: the rows to compare, sorted by cluster; of rows that are equally similar to
       the centroid the first is compared with none of the others.
+    overseer: watches the comparisons and keeps what they found.
   """
   from mllm_selector_jax.selection.pairwise import kernels, row_tiles  # imports jax
 
   outwards = np.lexsort((_to_centre(vectors, ordered), ordered.groups))
-  pool = row_tiles.Tiles(vectors, ordered.rows[outwards], groups=ordered.groups)
+  order = ordered.rows[outwards]
+  pool = row_tiles.Tiles(vectors, order, groups=ordered.groups)
   start = np.full(pool.size, -1, np.float32)
 
   def before(number: int) -> range:
@@ -55,7 +60,9 @@ def novelty(vectors: UnitRows, ordered: Sorted) -> Float[np.ndarray, " n"]:
   def function(best, left, right):
     return kernels.highest(best, left, right, mask=kernels.earlier_rows)
 
-  states = row_tiles.fold(function, start, pool, pool, among=before)
+  keeper = overseer.keep("novelty", vectors, order, ordered.groups)
+  with overseer.watch("most similar rows", "pair") as progress:
+    states = row_tiles.fold(function, start, pool, pool, before, progress, keeper)
   highest = row_tiles.gather(start, pool, states)
   gain = np.empty(len(outwards))
   gain[outwards] = 1 - highest.astype(np.float64)
