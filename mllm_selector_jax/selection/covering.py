@@ -6,13 +6,7 @@ from jaxtyping import Bool, Float, Int, UInt64
 from mllm_selector_jax.selection.overseer import NOBODY, Overseer
 from mllm_selector_jax.selection.pairwise.blocks import sort_by_group
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
-from mllm_selector_jax.selection.rivals.greedy import (
-  Fits,
-  Gains,
-  Picked,
-  fit_all,
-  pick_lazily,
-)
+from mllm_selector_jax.selection.rivals.greedy import Fits, Picked, fit_all, pick_lazily
 
 ALL_PAIRS_ROWS = 1 << 13  # up to which all similarities are held: 256 MB
 NEAREST = 64  # the rows, itself included, that may cover a row of a larger pool
@@ -41,14 +35,16 @@ def cover_greedily(
     fits: see `pick_lazily`.
     weights: how much it counts that each row is covered, in multiples of `WEIGHT`; by
       default all count 1.
-    overseer: watches the search for the rows that may cover each row, and keeps them.
+    overseer: watches what is not compared at once, and keeps the rows that may cover
+      each row.
   """
-  if len(rows) <= all_pairs_rows:
-    gains: Gains = AllPairs(vectors, rows, weights)
-  else:
-    gains = NearPairs(vectors, rows, weights, overseer)
   unit = UNIT if weights is None else UNIT * WEIGHT
-  return pick_lazily(gains, forced, min(count, len(rows)), unit, fits)
+  count = min(count, len(rows))
+  if len(rows) <= all_pairs_rows:
+    return pick_lazily(AllPairs(vectors, rows, weights), forced, count, unit, fits)
+  gains = NearPairs(vectors, rows, weights, overseer)
+  with overseer.watch("covering rows") as progress:
+    return pick_lazily(gains, forced, count, unit, fits, progress)
 
 
 def cover_groups(

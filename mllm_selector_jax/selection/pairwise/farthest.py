@@ -96,7 +96,9 @@ def traverse(
     before += cosines.tolist()
     pool.compare(more, batch_picks)
     keeper.replace(
-      picks=np.array(picks), before=np.array(before, np.float32), best=pool.best
+      picks=np.array(picks, np.int64),
+      before=np.array(before, np.float32),
+      best=pool.best,
     )
     progress(len(picks), count)
   after = np.where(np.isposinf(pool.best), 1, pool.best)

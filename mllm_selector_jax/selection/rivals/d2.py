@@ -9,7 +9,7 @@ from mllm_selector_jax.selection.groups import Groups
 from mllm_selector_jax.selection.limited import open_room
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.ordered import Budget, first, most_rows
-from mllm_selector_jax.selection.rivals.greedy import draw_order, fit_in
+from mllm_selector_jax.selection.rivals.greedy import SHOWN, draw_order, fit_in
 from mllm_selector_jax.selection.selection import Selection
 from mllm_selector_jax.selection.strategy import Strategy
 
@@ -52,11 +52,12 @@ def d2(
   if room is not None:
     room.add(np.flatnonzero(candidates.forced))
   weight, count = np.exp(-REVERSE * apart), most_rows(budget, scores)
-  order, gain = _take(score, near, weight, candidates, count, fits)
+  with overseer.watch("rows taken") as progress:
+    order, gain = _take(score, near, weight, candidates, count, fits, progress)
   return first(scores, groups, budget, candidates, order, gain=gain)
 
 
-def _take(score, near, weight, candidates, count, fits):
+def _take(score, near, weight, candidates, count, fits, progress):
   """Orders the remaining rows; the first `count` are taken greedily.
 
   Args:
@@ -65,7 +66,7 @@ def _take(score, near, weight, candidates, count, fits):
     weight: [N, k] the weight of the reverse message to each neighbour.
     candidates: from `sort_out`.
     count: the number of rows to take greedily; the others follow by their scores.
-    fits: see `greedy.pick_lazily`.
+    fits, progress: see `greedy.pick_lazily`.
 
   Returns:
     All remaining rows in order, and the score of each when it was taken.
@@ -98,6 +99,9 @@ def _take(score, near, weight, candidates, count, fits):
       heapq.heappush(heap, (-score[row], int(tie[row]), row))
     elif fits(row):
       take(row)
+      if not len(order) % SHOWN:
+        progress(len(order), count)
+  progress(len(order), count)
   rest = rows[~taken[rows]]
   rest = rest[np.lexsort((tie[rest], -score[rest]))]
   order = np.concatenate([np.array(order, np.int64), rest])

@@ -9,6 +9,10 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection.eligibility import Candidates
 from mllm_selector_jax.selection.limits import Room
+from mllm_selector_jax.selection.overseer import Progress, ignore
+
+
+SHOWN = 1 << 10  # picks after which progress is shown
 
 
 class Picked(NamedTuple):
@@ -75,6 +79,7 @@ def pick_lazily(
   count: int,
   unit: float = 1.0,
   fits: Fits = fit_all,
+  progress: Progress = ignore,
 ) -> Picked:
   """Picks the row of the highest gain, repeatedly (Minoux 1978).
 
@@ -88,6 +93,7 @@ def pick_lazily(
     unit: the value of 1 in the gains.
     fits: says whether a row may be taken after those that it said yes to; such a row is
       picked, and others are passed over. It is not asked about forced rows.
+    progress: called with the number of picks and `count`, now and then.
   """
   picks = list(range(min(forced, count)))
   for row in picks:
@@ -106,6 +112,9 @@ def pick_lazily(
       gains.take(row)
       picks.append(row)
       values.append(-current[0] * unit)
+      if not len(picks) % SHOWN:
+        progress(len(picks), count)
+  progress(len(picks), count)
   return Picked(np.array(picks, np.int64), np.array(values), gains.all() * unit)
 
 
