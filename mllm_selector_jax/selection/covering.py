@@ -1,5 +1,7 @@
 """Facility location: orders rows so that those which stand first are similar to all."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
@@ -81,13 +83,11 @@ def cover_groups(
   Returns:
     For each allowed row minus its place in its group, and -inf for all others.
   """
-  from mllm_selector_jax.selection.pairwise import cover_loop  # imports jax
-
   score = np.full(len(groups), -np.inf)
   weights = np.maximum(np.rint(necessity / WEIGHT), 1).astype(np.int64)
   parts = sort_by_group(np.flatnonzero(covered), groups, tie, forced).parts()
   small = [rows for rows in parts if len(rows) <= all_pairs_rows]
-  for rows, place in cover_loop.order_groups(vectors, small, weights, allowed, forced):
+  for rows, place in _order_small(vectors, small, weights, allowed, forced, overseer):
     score[rows] = np.where(place < 0, -np.inf, -place)
   for rows in parts:
     if len(rows) > all_pairs_rows:
@@ -103,6 +103,30 @@ def cover_groups(
       )
       score[rows[picked.places]] = -np.arange(len(picked.places), dtype=np.float64)
   return score
+
+
+def _order_small(
+  vectors, parts, weights, allowed, forced, overseer
+) -> Iterator[tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]]:
+  """Yields what `cover_loop.order_groups` does, known groups first and all at once."""
+  from mllm_selector_jax.selection.pairwise import cover_loop  # imports jax
+
+  parts = sorted(parts, key=len)  # as they are yielded
+  ends = np.cumsum([len(part) for part in parts])
+  rows = np.concatenate([np.zeros(0, np.int64), *parts])
+  keeper = overseer.keep("covered", vectors, rows, ends, weights, allowed, forced)
+  known = [np.zeros(0, np.int64), *(kept["place"] for kept in keeper.read())]
+  place = np.concatenate(known)
+  done = len(place)
+  yield rows[:done], place
+  left = parts[np.searchsorted(ends, done, side="right") :]
+  with overseer.watch("rows that cover groups") as progress:
+    progress(done, len(rows))
+    for part, place in cover_loop.order_groups(vectors, left, weights, allowed, forced):
+      yield part, place
+      keeper.add(place=place)
+      done += len(part)
+      progress(done, len(rows))
 
 
 class AllPairs:

@@ -29,7 +29,7 @@ CASES = {
     {"centres", "lists", "neighbours"},
   ),
   "d2": ({"strategy": "d2"}, {"centres", "lists", "neighbours"}),
-  "cover": ({"within": "cover"}, {"centres", "lists", "neighbours"}),
+  "cover": ({"within": "cover"}, {"centres", "lists", "neighbours", "covered"}),
   "semdedup": ({"strategy": "semdedup"}, {"novelty"}),
   "coincide": ({"strategy": "coincide"}, {"sums"}),
   "deita": ({"strategy": "deita"}, {"deita"}),
