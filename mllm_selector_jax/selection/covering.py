@@ -25,6 +25,7 @@ def cover_greedily(
   fits: Fits = fit_all,
   weights: Int[np.ndarray, " n"] | None = None,
   overseer: Overseer = NOBODY,
+  limits: tuple[np.ndarray, ...] = (),
 ) -> Picked:
   """Picks rows that cover all, after `forced` ones.
 
@@ -38,15 +39,17 @@ def cover_greedily(
     weights: how much it counts that each row is covered, in multiples of `WEIGHT`; by
       default all count 1.
     overseer: watches what is not compared at once, and keeps the rows that may cover
-      each row.
+      each row and the picks.
+    limits: what decides the answers of `fits`.
   """
   unit = UNIT if weights is None else UNIT * WEIGHT
   count = min(count, len(rows))
   if len(rows) <= all_pairs_rows:
     return pick_lazily(AllPairs(vectors, rows, weights), forced, count, unit, fits)
   gains = NearPairs(vectors, rows, weights, overseer)
+  keeper = overseer.keep("covering", vectors, rows, forced, count, weights, *limits)
   with overseer.watch("covering rows") as progress:
-    return pick_lazily(gains, forced, count, unit, fits, progress)
+    return pick_lazily(gains, forced, count, unit, fits, progress, keeper)
 
 
 def cover_groups(
@@ -100,6 +103,7 @@ def cover_groups(
         allowed[rows].tolist().__getitem__,
         weights[rows],
         overseer,
+        (allowed[rows],),
       )
       score[rows[picked.places]] = -np.arange(len(picked.places), dtype=np.float64)
   return score

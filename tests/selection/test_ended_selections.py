@@ -11,7 +11,7 @@ from mllm_selector_jax.pipeline import kept_work
 from mllm_selector_jax.selection import covering, overseer, strategies
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.pairwise import farthest, neighbours, row_tiles
-from mllm_selector_jax.selection.rivals import facility_location
+from mllm_selector_jax.selection.rivals import facility_location, greedy
 from tests.selection.pools import make_columns, make_pool
 
 ROWS = 300
@@ -22,14 +22,17 @@ CASES = {
   "k_center, limits": ({"strategy": "k_center", **LIMITS}, {"picks"}),
   "facility_location": (
     {"strategy": "facility_location"},
-    {"centres", "lists", "neighbours"},
+    {"centres", "lists", "neighbours", "covering"},
   ),
   "facility_location, limits": (
     {"strategy": "facility_location", **LIMITS},
-    {"centres", "lists", "neighbours"},
+    {"centres", "lists", "neighbours", "covering"},
   ),
   "d2": ({"strategy": "d2"}, {"centres", "lists", "neighbours"}),
-  "cover": ({"within": "cover"}, {"centres", "lists", "neighbours", "covered"}),
+  "cover": (
+    {"within": "cover"},
+    {"centres", "lists", "neighbours", "covering", "covered"},
+  ),
   "semdedup": ({"strategy": "semdedup"}, {"novelty"}),
   "coincide": ({"strategy": "coincide"}, {"sums"}),
   "deita": ({"strategy": "deita"}, {"deita"}),
@@ -46,6 +49,7 @@ class Ended(BaseException):
 def small_parts(monkeypatch):
   """Many small steps, all of which are kept."""
   monkeypatch.setattr(kept_work, "EVERY", 0.0)
+  monkeypatch.setattr(greedy, "SHOWN", 8)
   monkeypatch.setattr(row_tiles, "SIZE", 16)
   monkeypatch.setattr(row_tiles, "HELD_BYTES", 1)  # a panel of a tile for each device
   for module, name, settings in (

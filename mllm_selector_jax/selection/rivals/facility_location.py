@@ -40,7 +40,10 @@ def facility_location(
   fits = fit_in(room, rows, forced)
   count = most_rows(budget, scores)
   picked = cover_greedily(
-    vectors, rows, forced, count, fits=fits, overseer=scores.overseer
+    *(vectors, rows, forced, count),
+    fits=fits,
+    overseer=scores.overseer,
+    limits=() if room is None else room.limits.decisive(),
   )
   order, gain = order_by_gain(candidates, rows, picked)
   return first(scores, groups, budget, candidates, order, gain=gain)

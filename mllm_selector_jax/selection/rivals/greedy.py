@@ -9,10 +9,9 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax.selection.eligibility import Candidates
 from mllm_selector_jax.selection.limits import Room
-from mllm_selector_jax.selection.overseer import Progress, ignore
+from mllm_selector_jax.selection.overseer import NOTHING, Keeper, Progress, ignore
 
-
-SHOWN = 1 << 10  # picks after which progress is shown
+SHOWN = 1 << 10  # picks after which they are kept, and progress is shown
 
 
 class Picked(NamedTuple):
@@ -80,6 +79,7 @@ def pick_lazily(
   unit: float = 1.0,
   fits: Fits = fit_all,
   progress: Progress = ignore,
+  keeper: Keeper = NOTHING,
 ) -> Picked:
   """Picks the row of the highest gain, repeatedly (Minoux 1978).
 
@@ -94,14 +94,22 @@ def pick_lazily(
     fits: says whether a row may be taken after those that it said yes to; such a row is
       picked, and others are passed over. It is not asked about forced rows.
     progress: called with the number of picks and `count`, now and then.
+    keeper: keeps the picks; one of the same arguments leads to the same result.
   """
   picks = list(range(min(forced, count)))
+  values = [np.inf] * len(picks)
+  for kept in keeper.read():
+    picks += kept["picks"].tolist()
+    values += kept["values"].tolist()
+  answers = [fits(row) for row in picks[forced:]]
+  assert all(answers), "rows that were picked fit again"
   for row in picks:
     gains.take(row)
-  values = [np.inf] * len(picks)
-  first = gains.all()
-  bounds = [(-int(first[row]), row) for row in range(forced, len(first))]
+  first, known = gains.all(), len(picks)
+  others = np.setdiff1d(np.arange(forced, len(first)), picks)
+  bounds = [(-int(first[row]), row) for row in others.tolist()]
   heapq.heapify(bounds)
+  progress(known, count)
   while bounds and len(picks) < count:
     _, row = heapq.heappop(bounds)
     current = (-gains.one(row), row)
@@ -112,8 +120,11 @@ def pick_lazily(
       gains.take(row)
       picks.append(row)
       values.append(-current[0] * unit)
-      if not len(picks) % SHOWN:
-        progress(len(picks), count)
+      if len(picks) - known == SHOWN:
+        new = slice(known, known + SHOWN)
+        keeper.add(picks=np.array(picks[new]), values=np.array(values[new]))
+        known = len(picks)
+        progress(known, count)
   progress(len(picks), count)
   return Picked(np.array(picks, np.int64), np.array(values), gains.all() * unit)
 
