@@ -5,11 +5,12 @@ import json
 import shutil
 import tempfile
 
+import numpy as np
 import pytest
 from etils import epath
 
 from mllm_selector_jax import demo, storage
-from mllm_selector_jax.pipeline import arms, clean_arms
+from mllm_selector_jax.pipeline import arms, clean_arms, kept_work
 from mllm_selector_jax.runs import arm_pointers, remote_calls
 from mllm_selector_jax.stages import COMMANDS
 from mllm_selector_jax.types import InputError, RunError, Stopped
@@ -147,6 +148,23 @@ def test_what_a_bucket_has_of_another_recipe_is_not_gone_on_from(
       with pytest.raises(Stopped, match="after step 2 of 6"):
         COMMANDS["seed"](current)  # of the other recipe it would go on after step 2
     forget()
+
+
+def test_what_loops_of_a_selection_kept_stays_on_the_machine(
+  bucket, settings, base, monkeypatch
+):
+  """And goes when the next command makes the folder the same as the bucket."""
+  monkeypatch.setattr(kept_work, "EVERY", 0.0)
+  work = f"{bucket}/kept"
+  with small_run.open_run(work, base, **settings) as current:
+    COMMANDS["check"](current)
+    aside = current.workdir.selection("kl").aside("a recipe")
+    kept_work.KeptWork(aside, current.say).keep("loop").add(x=np.arange(3))
+    assert len([*aside.glob("loop-*/0.npz")]) == 1
+  names = [*read_bucket(work)]
+  assert "pool.parquet" in names and not [name for name in names if "loop" in name]
+  with small_run.open_run(work, base, **settings):
+    assert not aside.exists()
 
 
 def test_a_run_that_did_not_let_go_is_told(bucket, settings, base):
