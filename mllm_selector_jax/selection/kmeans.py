@@ -33,8 +33,8 @@ CHUNK_DISTANCES = 1 << 22  # the maximum of distances in a chunk: 16 MB
 BLOCK_ROWS = 256  # rows that a CPU compares at a time, for the sake of its cache
 CLUSTER_ROWS = 32  # the least rows of a cluster on average, if there are few rows
 SAMPLE_ROWS = 32  # rows per cluster in the sample that the first centres are drawn from
-LEAST_SAMPLE = 1 << 13  # rows in that sample, if there are as many
-MOST_PARTS = 4  # of the first pass; a power of 2
+LEAST_SAMPLE = 1 << 13  # rows in that sample, and of the mean, if there are as many
+MOST_PARTS = 8  # of the first pass; a power of 2
 PART_ROWS = 24  # the least rows per cluster in a part: means of fewer are noise
 LEAST_CHUNKS = 16  # if there are rows enough, so that devices share the work of a part
 RESTARTS = 64  # the maximum of empty clusters that get a new centre in an iteration
@@ -176,13 +176,13 @@ class _Chunks:
     self._kept = None
     self.mean = np.zeros(embeddings.shape[1], np.float32)
     total = np.zeros(embeddings.shape[1], np.float64)
-    for start in self._starts:
-      total += self.rows(np.arange(start, min(start + self.size, rows))).sum(
-        0, dtype=np.float64
-      )
-    # Subtracting the mean leaves distances as they are, but |x|^2 - 2xc + |c|^2 is
-    # then more accurate.
-    self.mean = (total / rows).astype(np.float32)
+    drawn = min(rows, LEAST_SAMPLE)
+    for start in range(0, drawn, self.size):
+      part = self.rows(np.arange(start, min(start + self.size, drawn)))
+      total += part.sum(0, dtype=np.float64)
+    # Subtracting a vector leaves distances as they are, and |x|^2 - 2xc + |c|^2 is more
+    # accurate if it is near the mean.
+    self.mean = (total / drawn).astype(np.float32)
     most = HOST_BYTES if self._devices[0].platform == "cpu" else DEVICE_BYTES
     if rows * embeddings.shape[1] * 4 <= most:
       self._kept = [self._put(i) for i in range(len(self._starts))]

@@ -62,6 +62,7 @@ def test_parts_devices_and_the_order_of_rows_are_no_matter(count, monkeypatch):
   one = probe(UnitRows(pool[0]), *pool[1:])
   monkeypatch.setattr(jax, "local_devices", lambda *_: every[:count])
   monkeypatch.setattr(probing, "STEP", 37)
+  monkeypatch.setattr(probing, "_PART_ROWS", 200)
   order = np.random.default_rng(1).permutation(ROWS)
   moved = [column[order] for column in pool]
   other = probe(UnitRows(moved[0]), *moved[1:])

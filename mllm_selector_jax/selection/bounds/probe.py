@@ -5,6 +5,7 @@ answer is averaged with the agreement of the row's nearest neighbours.
 """
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
@@ -17,6 +18,7 @@ from mllm_selector_jax.selection.pairwise.unit_rows import STEP, UnitRows
 
 FOLDS = 4
 NEIGHBOURS = 10
+_PART_ROWS = 1 << 19  # rows whose neighbours are held at a time
 _RIDGE = 1e-3  # the penalty, relative to the mean diagonal of the Gram matrix
 
 
@@ -109,24 +111,37 @@ def agree(
   Arguments are as for `probe`; `known` says which rows have a label. A row without
   neighbours gets one half.
   """
+  ordered = sort_by_group(np.flatnonzero(known), groups, tie)
+  share = np.full(len(label), 0.5)
+  for part in _cut(ordered.starts):
+    rows = ordered.rows[part]
+    share[rows] = _agree(vectors, rows, label[rows], ordered.groups[part], tie[rows])
+  return share
+
+
+def _cut(starts: Int[np.ndarray, " G1"]) -> Iterator[slice]:
+  """Yields the places of whole groups, of `_PART_ROWS` rows or more together."""
+  begin = 0
+  while begin < starts[-1]:
+    here = min(np.searchsorted(starts, begin + _PART_ROWS), len(starts) - 1)
+    yield slice(begin, int(starts[here]))
+    begin = int(starts[here])
+
+
+def _agree(vectors, rows, label, groups, tie) -> Float[np.ndarray, " n"]:
+  """Returns what `agree` does, for rows sorted by group."""
   from mllm_selector_jax.selection.pairwise import kernels, row_tiles  # imports jax
 
-  ordered = sort_by_group(np.flatnonzero(known), groups, tie)
   # Copies of a row have its mark, by which they are not compared with it.
-  _, first, mark = np.unique(tie[ordered.rows], return_index=True, return_inverse=True)
-  own = label[ordered.rows]
-  tiles = row_tiles.Tiles(vectors, ordered.rows, mark, ordered.groups)
+  _, first, mark = np.unique(tie, return_index=True, return_inverse=True)
+  tiles = row_tiles.Tiles(vectors, rows, mark, groups)
   start = kernels.no_neighbours(tiles.size, NEIGHBOURS)
   function = functools.partial(kernels.nearest, mask=kernels.others_of_group)
   states = row_tiles.fold(function, start, tiles, tiles, tiles.with_groups_of)
   found = row_tiles.gather(start, tiles, states).mark
   there = found >= 0
-  same = there & (own[first][found] == own[:, None])
-  share = np.full(len(label), 0.5)
-  share[ordered.rows] = np.where(
-    there.any(1), same.sum(1) / np.maximum(there.sum(1), 1), 0.5
-  )
-  return share
+  same = there & (label[first][found] == label[:, None])
+  return np.where(there.any(1), same.sum(1) / np.maximum(there.sum(1), 1), 0.5)
 
 
 def count_flops(
