@@ -5,14 +5,14 @@
 
 All get the same unit vectors (clouds around drawn centres), the same K, one start and
 all cores; ours starts from greedy k-means++, scikit-learn from k-means++, faiss from
-random rows, which is all it has. All times include the labels of all rows, which faiss
-finds by a search after its last iteration. Each runs once with every number of iterations in
-`--iterations`; ours makes a pass more, for the labels. The inertia that counts is the
-worst of the best that each of `--methods` reaches with all rows, so that all of them
-reach it; a method's time is that of its shortest run to within `--slack` of it. "faiss,
-sampled" computes centres from 256 rows each, as faiss does by default; it may not reach
-that inertia. Inertia is taken by one function from each one's centres, in float64.
-Methods take turns, `--repeats` times; medians are printed.
+random rows, which is all it has. All times include the labels of all rows, for which
+ours makes a pass more, and faiss a search after its last iteration. Each runs once with
+every number of iterations in `--iterations`. The inertia that counts is the worst of
+the best that each of `--methods` reaches with all rows, so that all of them reach it; a
+method's time is that of its shortest run to within `--slack` of it. "faiss, sampled"
+computes centres from 256 rows each, as faiss does by default; it may not reach that
+inertia. Inertia is taken by one function from each one's centres, in float64. Methods
+take turns, `--repeats` times; medians are printed.
 """
 
 import argparse

@@ -31,11 +31,15 @@ def make_embeddings(rng, index: np.ndarray, count: int, width: int) -> np.ndarra
 
 
 def make_pool(
-  rows: int, count: int, width: int = 0, signals: set[str] = frozenset()
+  rows: int,
+  count: int,
+  width: int = 0,
+  signals: set[str] = frozenset(),
+  power: float = 1,
 ) -> tuple[eligibility.Scores, groups.Groups]:
-  """Random scores and groups with a long tail of sizes."""
+  """Random scores and groups of which the n-th has a share that falls as n^-power."""
   rng = np.random.default_rng(0)
-  weights = 1 / np.arange(1, count + 1)
+  weights = np.arange(1.0, count + 1) ** -power
   edges = np.cumsum(weights / weights.sum())
   index = np.minimum(np.searchsorted(edges, rng.random(rows)), count - 1)
   right = rng.random(rows) < 0.7
