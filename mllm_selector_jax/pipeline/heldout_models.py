@@ -19,6 +19,7 @@ from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.inputs import base_model
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.pipeline import clusters, fine_tune, flops, score_pool
+from mllm_selector_jax.pipeline.kept_work import oversee
 from mllm_selector_jax.pipeline.tuning_recipe import recipe_config
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
@@ -216,6 +217,7 @@ def make_probe(run: Run, pool: PoolTable, scores: score_table.ScoreTable) -> str
   artifact = run.workdir.doubts("probe")
   inputs = {"scores": run.workdir.scores.digest(), "pool": run.workdir.pool.digest()}
   config = {"model": base_model.model_config(run), "folds": probe.FOLDS}
+  recipe = run.recipe("select", config, inputs)
 
   def build(folder):
     parts = scores.map_embeddings()
@@ -231,11 +233,12 @@ def make_probe(run: Run, pool: PoolTable, scores: score_table.ScoreTable) -> str
     groups = clusters.read_clusters(run, pool, scores, 0, run.cfg.rng_seed).index + 1
     key = clusters.read_keys(pool, scores.row)
     tie = draws.draw(run.cfg.rng_seed, key, "probe")
-    doubt = probe.probe(vectors, label, part, groups, tie)
+    overseer = oversee(run, artifact.aside(recipe.to_text()), "select.bound probe")
+    doubt = probe.probe(vectors, label, part, groups, tie, overseer)
     flops = probe.count_flops(vectors.shape[1], label, groups)
     _write(folder, scores.row, doubt, flops)
 
-  run.make(artifact, run.recipe("select", config, inputs), build)
+  run.make(artifact, recipe, build)
   return artifact.digest()
 
 

@@ -1,11 +1,15 @@
 """The bound `probe`: against heads and neighbours of the pool as a whole."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
+from mllm_selector_jax.pipeline import kept_work
 from mllm_selector_jax.selection.bounds import probe as probing
 from mllm_selector_jax.selection.bounds.probe import FOLDS, NEIGHBOURS, agree, probe
+from mllm_selector_jax.selection.overseer import NOBODY
 from mllm_selector_jax.selection.pairwise.unit_rows import UnitRows
 
 ROWS = 400
@@ -79,3 +83,28 @@ def test_rows_alone_copies_alone_and_no_answers():
   assert alone.tolist() == [0.5] * 8
   same = np.zeros(8, np.uint64)
   assert agree(UnitRows(embeddings), label, groups, same, known).tolist() == [0.5] * 8
+
+
+def test_it_goes_on_from_the_neighbours_that_were_found(tmp_path, monkeypatch):
+  monkeypatch.setattr(kept_work, "EVERY", 0.0)
+  monkeypatch.setattr(probing, "_PART_ROWS", 1)
+  pool, calls, plain = make_pool(), [], probing._agree
+  wanted = probe(UnitRows(pool[0]), *pool[1:])
+
+  def count(*arguments):
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+    calls.append(arguments)
+    return plain(*arguments)
+
+  def oversee():
+    kept = kept_work.KeptWork(tmp_path, print)
+    return dataclasses.replace(NOBODY, keep=kept.keep)
+
+  monkeypatch.setattr(probing, "_agree", count)
+  with pytest.raises(KeyboardInterrupt):
+    probe(UnitRows(pool[0]), *pool[1:], oversee())
+  calls.clear()
+  found = probe(UnitRows(pool[0]), *pool[1:], oversee())
+  assert len(calls) == 1  # of three groups
+  np.testing.assert_array_equal(found.loss, wanted.loss)

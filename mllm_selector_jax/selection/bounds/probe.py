@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt64
 from mllm_selector_jax.selection.bounds import thorough
 from mllm_selector_jax.selection.bounds.bound import Bound, Inputs
 from mllm_selector_jax.selection.heldout_loss import Doubt, Suspects, find_doubted
+from mllm_selector_jax.selection.overseer import NOBODY, Overseer
 from mllm_selector_jax.selection.pairwise.blocks import sort_by_group
 from mllm_selector_jax.selection.pairwise.unit_rows import STEP, UnitRows
 
@@ -28,6 +29,7 @@ def probe(
   part: Int[np.ndarray, " N"],
   groups: Int[np.ndarray, " N"],
   tie: UInt64[np.ndarray, " N"],
+  overseer: Overseer = NOBODY,
 ) -> Doubt:
   """Judges each answer by a cross-fitted head and by the row's nearest neighbours.
 
@@ -43,6 +45,7 @@ def probe(
     part: the fold of each row, from 0 to `FOLDS` - 1.
     groups: the group of each row, from 0.
     tie: a random number for each row, drawn from its content.
+    overseer: watches both steps, and keeps what the neighbours say.
 
   Returns:
     The judgement of each row; rows without a label are not judged.
@@ -52,14 +55,15 @@ def probe(
   if not known.any():
     return Doubt(loss, right)
   rows = np.flatnonzero(known)
-  support, hit = _cross_fit(vectors, rows, label[rows], part[rows])
-  agreement = agree(vectors, label, groups, tie, known)[rows]
+  with overseer.watch("head") as progress:
+    support, hit = _cross_fit(vectors, rows, label[rows], part[rows], progress)
+  agreement = agree(vectors, label, groups, tie, known, overseer)[rows]
   loss[rows] = 1 - (np.clip(support, 0, 1) + agreement) / 2
   right[rows] = hit
   return Doubt(loss, right)
 
 
-def _cross_fit(vectors, rows, label, part):
+def _cross_fit(vectors, rows, label, part, progress):
   """Returns the head's score of each row's label, and whether it is the highest."""
   _, label = np.unique(label, return_inverse=True)
   count, width = int(label.max()) + 1, vectors.shape[1] + 1
@@ -70,6 +74,7 @@ def _cross_fit(vectors, rows, label, part):
       in_fold = part[here] == fold
       square[fold] += x[in_fold].T @ x[in_fold]
       np.add.at(sums[fold], label[here][in_fold], x[in_fold])
+    progress(here.start + len(x), 2 * len(rows))
   weights = np.stack([_solve(square, sums, fold) for fold in range(FOLDS)])
   support, hit = np.zeros(len(rows)), np.zeros(len(rows))
   for here, x in _read(vectors, rows):
@@ -80,6 +85,7 @@ def _cross_fit(vectors, rows, label, part):
       scores = np.rint(x[of_fold] @ weights[fold] * 2.0**32) * 2.0**-32
       support[inside] = scores[np.arange(len(inside)), own]
       hit[inside] = scores.argmax(1) == own
+    progress(len(rows) + here.start + len(x), 2 * len(rows))
   return support, hit
 
 
@@ -105,6 +111,7 @@ def agree(
   groups: Int[np.ndarray, " N"],
   tie: UInt64[np.ndarray, " N"],
   known: Bool[np.ndarray, " N"],
+  overseer: Overseer = NOBODY,
 ) -> Float[np.ndarray, " N"]:
   """Returns the share of each row's nearest neighbours that have its label.
 
@@ -112,18 +119,26 @@ def agree(
   neighbours gets one half.
   """
   ordered = sort_by_group(np.flatnonzero(known), groups, tie)
+  own, ties = label[ordered.rows], tie[ordered.rows]
+  keeper = overseer.keep(
+    "neighbours", vectors, ordered.rows, ordered.groups, own, ties, NEIGHBOURS
+  )
+  shares = [part["share"] for part in keeper.read()]
+  with overseer.watch("neighbours") as progress:
+    for part in _cut(ordered.starts, sum(map(len, shares))):
+      columns = (ordered.rows, own, ordered.groups, ties)
+      shares.append(_agree(vectors, *(column[part] for column in columns)))
+      keeper.add(share=shares[-1])
+      progress(part.stop, len(ordered.rows))
   share = np.full(len(label), 0.5)
-  for part in _cut(ordered.starts):
-    rows = ordered.rows[part]
-    share[rows] = _agree(vectors, rows, label[rows], ordered.groups[part], tie[rows])
+  share[ordered.rows] = np.concatenate([share[:0], *shares])
   return share
 
 
-def _cut(starts: Int[np.ndarray, " G1"]) -> Iterator[slice]:
+def _cut(starts: Int[np.ndarray, " G1"], begin: int) -> Iterator[slice]:
   """Yields the places of whole groups, of `_PART_ROWS` rows or more together."""
-  begin = 0
   while begin < starts[-1]:
-    here = min(np.searchsorted(starts, begin + _PART_ROWS), len(starts) - 1)
+    here = min(int(np.searchsorted(starts, begin + _PART_ROWS)), len(starts) - 1)
     yield slice(begin, int(starts[here]))
     begin = int(starts[here])
 
