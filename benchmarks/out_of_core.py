@@ -19,6 +19,7 @@ import numpy as np
 
 from mllm_selector_jax.selection import kmeans, measures
 from mllm_selector_jax.selection.bounds.probe import FOLDS, probe
+from mllm_selector_jax.selection.covering import cover_greedily
 from mllm_selector_jax.selection.pairwise.blocks import sort_by_group
 from mllm_selector_jax.selection.pairwise.unit_rows import Stacked, UnitRows
 from mllm_selector_jax.selection.rivals.k_center import farthest_first
@@ -80,12 +81,19 @@ def judge(pool: Stacked, arguments) -> str:
   return f"100 answers, {int(groups[-1]) + 1:,} clusters"
 
 
+def cover(pool: Stacked, arguments) -> str:
+  count = len(pool) // 10
+  cover_greedily(UnitRows(pool), np.arange(len(pool)), 0, count)
+  return f"{count:,} picks"
+
+
 TRIALS = {
   "k-means": cluster,
   "k_center": center,
   "semdedup": semdedup,
   "measures": measure,
   "probe": judge,
+  "facility_location": cover,
 }
 
 
@@ -121,7 +129,8 @@ def main() -> None:
   parser.add_argument("--folder", required=True, help="where the pool is written")
   parser.add_argument("--rows", type=int, default=10_000_000)
   parser.add_argument("--width", type=int, default=256)
-  parser.add_argument("--trials", default=",".join(TRIALS))
+  within = [name for name in TRIALS if name != "facility_location"]  # up to a million
+  parser.add_argument("--trials", default=",".join(within))
   parser.add_argument("--clusters", type=int, default=1000)
   parser.add_argument("--iterations", type=int, default=1)
   parser.add_argument("--budget", type=int, default=300)

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -207,12 +208,16 @@ def _reach(path, function):
   """Calls a function with the `epath.Path` of a path, and explains its errors."""
   from etils import epath
 
+  # Clients of clouds show a traceback for each failure, which is explained here.
+  logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
   try:
     return function(epath.Path(path))
   except ImportError as error:
     raise InputError(f"{path}: {error}.") from error
-  except OSError:
-    raise
-  # Cloud clients raise their own errors if access, network or bucket are missing.
   except Exception as error:
-    raise OSError(0, f"{type(error).__name__}: {str(error)[:200]}", path) from error
+    # They raise their own errors, some of them OSErrors without a path, if access,
+    # network or bucket are missing.
+    if isinstance(error, OSError) and type(error).__module__ == "builtins":
+      raise
+    text = f"{type(error).__name__}: {str(error)[:200]}"
+    raise OSError(0, text, str(path)) from error

@@ -4,6 +4,7 @@ import gzip
 import json
 
 import pytest
+from aiohttp import ClientOSError
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
@@ -106,3 +107,19 @@ def test_packed_files_and_folders_in_a_bucket(bucket, tmp_path):
   assert found["rows"] == 3
   assert found["left_out_files"]["first"] == ["gs://bucket/set/sub/test.jsonl"]
   assert read_table(out).record(2).value == make_record(2)
+
+
+def test_errors_of_a_cloud_client_name_the_path(bucket, monkeypatch):
+  """Some of them are OSErrors that name a host alone."""
+  errors = [ClientOSError(2, "Cannot connect to host"), RuntimeError("no access")]
+
+  def fail(*_, **__):
+    raise errors[0]
+
+  monkeypatch.setattr(MemoryFileSystem, "exists", fail)
+  for name in ("ClientOSError", "RuntimeError"):
+    with pytest.raises(OSError, match=name) as caught:
+      storage.is_file("gs://bucket/pool.json")
+    assert type(caught.value) is OSError
+    assert caught.value.filename == "gs://bucket/pool.json"
+    errors.pop(0)
