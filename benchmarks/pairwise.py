@@ -65,7 +65,7 @@ def cover_by_submodlib_sparse(values: np.ndarray, budget: int) -> np.ndarray:
 
 
 def cover_by_apricot_sparse(values: np.ndarray, budget: int) -> np.ndarray:
-  """apricot on the 64 nearest rows of each row, found by faiss's inverted lists."""
+  """Runs apricot on the 64 nearest rows of each, found by faiss's inverted lists."""
   import apricot
   import faiss
   from scipy import sparse

@@ -63,9 +63,9 @@ def run(argv: list[str], own_process: bool = False) -> int:
       return _carry_out(call.command, current, own_process)
   except Stopped as stopped:
     return _end(f"Stopped: {stopped}.", 143)
-  except KeyboardInterrupt:
-    return _end("Interrupted.", 130)
-  except Exception as error:
+  except (KeyboardInterrupt, Exception) as error:
+    if failures.is_interruption(error):
+      return _end("Interrupted.", 130)
     processes.leave_to_others()
     text, status = failures.explain(error, "", None)
     return _end(f"Error: {processes.name()}{text}", status)
@@ -143,10 +143,10 @@ def _carry_out(command: str, current: Any, own_process: bool) -> int:
   except Stopped as stopped:
     text = f"Stopped: {stopped}. The same command resumes from here."
     return _end(text, 143, current.console.say)
-  except KeyboardInterrupt:
-    text = "Interrupted. The same command resumes from what is complete."
-    return _end(text, 130, current.console.say)
-  except Exception as error:
+  except (KeyboardInterrupt, Exception) as error:
+    if failures.is_interruption(error):
+      text = "Interrupted. The same command resumes from what is complete."
+      return _end(text, 130, current.console.say)
     processes.leave_to_others()
     if not failures.is_expected(error):
       current.console.record(traceback.format_exc())

@@ -80,6 +80,18 @@ def explain(error: BaseException, stage: str, workdir: Path | None) -> tuple[str
   )
 
 
+def is_interruption(error: BaseException) -> bool:
+  """Returns whether an error is Ctrl-C, or what a library raised because of it.
+
+  C++ code that calls Python, such as jax's comparison of arguments, turns any exception
+  of the call into one of its own, of which it is the cause.
+  """
+  cause: BaseException | None = error
+  while cause is not None and not isinstance(cause, KeyboardInterrupt):
+    cause = cause.__cause__
+  return cause is not None
+
+
 def is_expected(error: BaseException) -> bool:
   """Returns whether the message is enough, so that no traceback need be logged."""
   return isinstance(error, InputError | RunError)
