@@ -13,6 +13,10 @@ from mllm_selector_jax.models.decoder_config import split_kind
 RULES = (
   (r"^decoder/token_embedding$", ("vocab", "embed")),
   (r"^decoder/head$", ("embed", "vocab")),
+  (r"^decoder/layer_inputs/table$", ("vocab", "embed")),
+  (r"^decoder/layer_inputs/projection/kernel$", ("embed", None)),
+  (r"^decoder/layers/input_gate/kernel$", ("layers", "embed", None)),
+  (r"^decoder/layers/input_out/kernel$", ("layers", None, "embed")),
   (r"^vision/(class|mask)_embedding$", (None,)),
   (r"^vision/position_embedding$", (None, "embed")),
   (r"^vision/position_table$", (None, None, "embed")),
@@ -31,9 +35,11 @@ RULES = (
   (r"^projector/(gate|up)/kernel$", ("embed", "mlp")),
   (r"^projector/down/kernel$", ("mlp", "embed")),
   (
-    r"^adapter/layers/(query|key|value|qkv|gate|up|gate_up)/lora_a$",
+    r"^adapter/layers/(query|key|value|qkv|gate|up|gate_up|input_gate)/lora_a$",
     ("layers", "embed", None),
   ),
+  (r"^adapter/layers/input_out/lora_a$", ("layers", None, None)),
+  (r"^adapter/layers/input_gate/lora_b$", ("layers", None, None)),
   (r"^adapter/layers/out/lora_a$", ("layers", "heads", "rank")),
   (r"^adapter/layers/down/lora_a$", ("layers", "mlp", "rank")),
   (r"^adapter/layers/query/lora_b$", ("layers", "rank", "heads")),
@@ -41,7 +47,7 @@ RULES = (
   (r"^adapter/layers/(gate|up)/lora_b$", ("layers", "rank", "mlp")),
   # Layers that share an adapter would begin in the middle of a device's part.
   (r"^adapter/(vision/)?layers/(qkv|gate_up)/lora_b$", ("layers", "rank", None)),
-  (r"^adapter/layers/(out|down)/lora_b$", ("layers", None, "embed")),
+  (r"^adapter/layers/(out|down|input_out)/lora_b$", ("layers", None, "embed")),
   (
     r"^adapter/vision/layers/(query|key|value|qkv|gate|up)/lora_a$",
     ("layers", "embed", None),
@@ -73,6 +79,7 @@ RULES = (
   (r"/layers/(out|down)/bias$", ("layers", None)),
   (r"/layers/\w+_norm/(scale|bias)$", ("layers", None)),
   (r"/layers/\w+_scale$", ("layers", None)),
+  (r"^vision/layers/\w+_bounds/\w+$", ("layers",)),
   (r"^projector/newline$", (None,)),
   # Query, key and value are one, which begin in the middle of a device's part.
   (
@@ -85,7 +92,7 @@ RULES = (
   (r"^adapter/layers/mixer/\w+/lora_a$", ("layers", "embed", None)),
   (r"^adapter/layers/mixer/\w+/lora_b$", ("layers", "rank", "heads")),
   (
-    r"^(decoder/norm|projector/(patch_)?norm|vision/(pre|post)_norm)/(scale|bias)$",
+    r"^(decoder/(layer_inputs/)?norm|projector/(patch_)?norm|vision/(pre|post)_norm)/(scale|bias)$",
     (None,),
   ),
 )

@@ -86,10 +86,11 @@ def _is_kept(tree: Any) -> bool:
   return isinstance(tree, Cache | State)
 
 
-def places(layers: Layers) -> int:
-  """How many places a cache has."""
-  kept = jax.tree.leaves(layers, is_leaf=_is_kept)
-  return next(one.keys for one in kept if isinstance(one, Cache)).shape[-2]
+def places(past: Any) -> tuple[int, int]:
+  """How many places prompts and answers have, of what `pair` gave."""
+  kept = jax.tree.leaves(past, is_leaf=lambda tree: isinstance(tree, Past))
+  found = next(one for one in kept if isinstance(one, Past))
+  return found.prompt.keys.shape[-2], found.answer.keys.shape[-2]
 
 
 def pair(prompt: Layers, answer: Layers) -> Any:

@@ -49,7 +49,8 @@ def make_rms_norm(
 class Block(nnx.Module):
   """What kinds of layers share: after the attention a gated MLP or several; norms.
 
-  Gemma has another norm after each of the two.
+  Gemma has another norm after each of the two. Some of Gemma 4 have a third part, which
+  lets through what the layer is given of each token besides.
   """
 
   # What a kind of layers has of its own: a method that makes all that comes between the
@@ -89,12 +90,16 @@ class Block(nnx.Module):
       self.gate = linear("gate", width, mlp)
       self.up = linear("up", width, mlp)
       self.down = linear("down", mlp, width)
+    if inputs := config.layer_inputs:
+      self.input_gate = linear("input_gate", width, inputs.width)
+      self.input_out = linear("input_out", inputs.width, width)
+      self.input_post_norm = norm()
     for name in config.fused:
       share_adapter(self, name, lora, dtype)
     if config.layer_scale:
       self.layer_scale = nnx.Param(jnp.ones(1))
 
-  def _finish(self, x, mixed, at=None) -> Float[Array, "..."]:
+  def _finish(self, x, mixed, at=None, inputs=None) -> Float[Array, "..."]:
     """What follows the attention, of all positions or of those in `at`."""
     batch, length, width = x.shape
     shape, flat = x.shape, x.reshape(-1, width)
@@ -112,6 +117,10 @@ class Block(nnx.Module):
     if self.config.post_norms:
       added = self.mlp_post_norm(added)
     flat = self._add(flat, added)
+    if inputs is not None:
+      if at is not None:
+        inputs = gather_positions(inputs, at)
+      flat = self._add(flat, self._let_in(flat, inputs.reshape(len(flat), -1)))
     if self.config.layer_scale:
       # A constant of the checkpoint, which is never trained.
       scale = jax.lax.stop_gradient(self.layer_scale[...])
@@ -121,6 +130,13 @@ class Block(nnx.Module):
   def _add(self, x: jax.Array, added: jax.Array) -> jax.Array:
     scale = self.config.residual_scale
     return x + (added if scale == 1.0 else added * scale)
+
+  def _let_in(
+    self, flat: Float[Array, "n D"], inputs: Float[Array, "n w"]
+  ) -> Float[jax.Array, "n D"]:
+    """What the layer is given of each token, through its gate."""
+    gate = ACTIVATION_FNS[self.config.activation](self.input_gate(flat))
+    return self.input_post_norm(self.input_out(gate * inputs.astype(gate.dtype)))
 
   def _feed(self, normed: Float[Array, "n D"]) -> Float[Array, "n D"]:
     """What the MLP, or the experts in its place, give."""
@@ -161,31 +177,46 @@ class DecoderBlock(Block):
     sin: Float[Array, "B L 1 h"],
     attend: attention.Attend,
     at: Int[Array, "W n"] | None = None,
+    inputs: Float[Array, "B L w"] | None = None,
   ) -> Float[Array, "..."]:
     """The block's output [B L D].
 
     With `at`, the output at these positions alone [W n D]: all are attended to, but
-    only theirs go on. Positions are counted through the B / W rows of a shard.
+    only theirs go on. Positions are counted through the B / W rows of a shard. `inputs`
+    are those of this layer (`DecoderConfig.layer_inputs`).
     """
     query, key, value, gate = self._project(x, cos, sin)
-    return self._finish(x, _open(attend(query, key, value), gate), at)
+    return self._finish(x, _open(attend(query, key, value), gate), at, inputs)
 
   def read(
-    self, x: Float[Array, "B L D"], cos, sin, attend: attention.Attend, at=None
+    self,
+    x: Float[Array, "B L D"],
+    cos,
+    sin,
+    attend: attention.Attend,
+    at=None,
+    inputs=None,
   ) -> tuple[Float[Array, "..."], cache.Cache]:
     """The same, and the keys and values to be kept."""
     query, key, value, gate = self._project(x, cos, sin)
     mixed = _open(attend(query, key, value), gate)
-    return self._finish(x, mixed, at), cache.lay_out(key, value)
+    return self._finish(x, mixed, at, inputs), cache.lay_out(key, value)
 
   def extend(
-    self, x: Float[Array, "B 1 D"], cos, sin, bias, step, past: cache.Past
+    self, x: Float[Array, "B 1 D"], cos, sin, bias, step, past: cache.Past, inputs=None
   ) -> tuple[Float[Array, "B 1 D"], cache.Cache]:
     """The output for one more token, and the layer's answers with it."""
     query, key, value, gate = self._project(x, cos, sin)
     past = past._replace(answer=cache.write(past.answer, key, value, step))
     mixed = _open(cache.make_attend(past, bias)(query), gate)
-    return self._finish(x, mixed), past.answer
+    return self._finish(x, mixed, None, inputs), past.answer
+
+  def find_keys(
+    self, x: Float[Array, "B L D"], cos, sin
+  ) -> tuple[Float[jax.Array, "B L Hkv d"], Float[jax.Array, "B L Hkv d"]]:
+    """The rotated keys, and the values, of what enters the layer."""
+    _, key, value, _ = self._project(x, cos, sin)
+    return key, value
 
   def _project(self, x, cos, sin) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
     """Query and key, rotated; the value; the gate of what is attended to, or None."""
@@ -215,6 +246,33 @@ class DecoderBlock(Block):
       rotate(turned, cos, sin, config.rope.neighbours) for turned in (query, key)
     )
     return query, key, value, gate
+
+
+class SharingBlock(Block):
+  """Attention to the keys and values of an earlier layer (Gemma 4 E2B, E4B)."""
+
+  def _make_attention(self, linear, norm, *_) -> None:
+    config = self.config
+    heads = config.heads * config.head_dim
+    self.query = linear("query", config.width, heads, config.qkv_bias)
+    self.query_norm = norm(config.head_dim)
+    self.out = linear("out", heads, config.width, config.out_bias)
+
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    cos: Float[Array, "B L 1 h"],
+    sin: Float[Array, "B L 1 h"],
+    attend: Callable[[Array], Array],
+    at: Int[Array, "W n"] | None = None,
+    inputs: Float[Array, "B L w"] | None = None,
+  ) -> Float[Array, "..."]:
+    """The block's output, as that of `DecoderBlock`; `attend` takes queries alone."""
+    config = self.config
+    query = self.query(self.attention_norm(x.reshape(-1, config.width)))
+    query = self.query_norm(query.reshape(*x.shape[:2], config.heads, -1))
+    query = rotate(query * config.query_scale, cos, sin, config.rope.neighbours)
+    return self._finish(x, attend(query), at, inputs)
 
 
 class LinearBlock(Block):

@@ -9,11 +9,15 @@ from mllm_selector_jax.types import InputError
 
 # Kinds of layers with arrays of their own, where a decoder has several.
 FULL, WINDOW, LINEAR = "full", "window", "linear"
+# Those of layers that read the keys and values of an earlier layer, by its kind.
+SHARING = {FULL: "sharing_full", WINDOW: "sharing_window"}
+SHARED_KINDS = {sharing: kind for kind, sharing in SHARING.items()}
+_KINDS = "|".join((FULL, WINDOW, LINEAR, *SHARED_KINDS))
 
 
 def split_kind(path: str) -> tuple[str, str]:
   """The path of a parameter without the kind of its layers, and that kind or ""."""
-  found = re.search(rf"\blayers/({FULL}|{WINDOW}|{LINEAR})/", path)
+  found = re.search(rf"\blayers/({_KINDS})/", path)
   if found is None:
     return path, ""
   return path[: found.start(1)] + path[found.end() :], found[1]
@@ -69,6 +73,21 @@ class FullConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LayerInputs:
+  """Embeddings that each layer has of its own for each token (Gemma 4 E2B, E4B).
+
+  Attributes:
+    width: their channels.
+    vocab: rows of their table.
+    padding: the row that stands for features of images, which is never trained.
+  """
+
+  width: int
+  vocab: int
+  padding: int
+
+
+@dataclasses.dataclass(frozen=True)
 class DecoderConfig:
   """A decoder of the Llama kind, as all of `huggingface.decoder_families` are.
 
@@ -99,6 +118,10 @@ class DecoderConfig:
     output_scale: by which logits are multiplied (Granite).
     logit_cap: that logits stay below, by a tangens hyperbolicus (Gemma 4); None: none.
     layer_scale: whether a constant of each layer multiplies what leaves it (Gemma 4).
+    layer_inputs: what layers are given of each token besides; None for nothing.
+    sharing: how many of the last layers have no keys and values: each reads those of
+      the last earlier layer of its kind, with a window or without, that has some.
+    sharing_mlp: channels of the MLP of these layers; None: as many as of the others.
     norm_offset: whether norms multiply by 1 + scale (Gemma).
     post_norms: whether norms follow attention and MLP, too, before each is added.
     fused: names of `lora.SHARED` whose layers are one in transformers, so that they
@@ -141,6 +164,9 @@ class DecoderConfig:
   output_scale: float = 1.0
   logit_cap: float | None = None
   layer_scale: bool = False
+  layer_inputs: LayerInputs | None = None
+  sharing: int = 0
+  sharing_mlp: int | None = None
   norm_offset: bool = False
   post_norms: bool = False
   fused: tuple[str, ...] = ()
@@ -168,6 +194,15 @@ class DecoderConfig:
     if self.window is not None and self.window < 1:
       raise InputError(f"decoder: a window of {self.window} tokens sees nothing.")
     check_activation("decoder", self.activation)
+    inputs = self.layer_inputs
+    if inputs is not None and not 0 <= inputs.padding < self.vocab <= inputs.vocab:
+      raise InputError(
+        f"decoder: embeddings by layer of {inputs.vocab} tokens, of which"
+        f" {inputs.padding} stands for images; there must be as many as the vocabulary"
+        f" has, {self.vocab}, and that token among them."
+      )
+    if self.sharing:
+      self._check_sharing()
     if bool(self.linear_layers) != (self.linear is not None):
       raise InputError(
         "decoder: layers of linear attention and their sizes go together."
@@ -188,12 +223,44 @@ class DecoderConfig:
     if self.rope.sections:
       self.rope.channel_axes(self.head_dim)
 
+  def _check_sharing(self) -> None:
+    if self.full is None:
+      raise InputError(
+        "decoder: layers that share keys and values must have heads of two widths."
+      )
+    own, reading = (
+      set(part)
+      for part in (self.order[: self.owners], self.order[max(0, self.owners) :])
+    )
+    missing = {SHARED_KINDS[kind] for kind in reading} - own
+    if not 0 < self.owners < self.layers or missing:
+      raise InputError(
+        f"decoder: the last {self.sharing} of {self.layers} layers read keys and values"
+        f" of earlier ones, but no earlier one is of their kind"
+        f" ({', '.join(sorted(missing))})."
+      )
+
+  @property
+  def owners(self) -> int:
+    """How many layers have keys and values of their own: the first ones."""
+    return self.layers - self.sharing
+
+  @property
+  def sources(self) -> dict[str, int]:
+    """The layers whose keys and values sharing ones read, by the kind of the latter."""
+    order = self.order
+    last = {kind: number for number, kind in enumerate(order[: self.owners])}
+    read = dict.fromkeys(order[self.owners :])
+    return {kind: last[SHARED_KINDS[kind]] for kind in read}
+
   @property
   def order(self) -> tuple[str, ...]:
     """The kind of each layer; nothing where all have arrays of the same shapes."""
     if self.full is not None:
       full = set(self.full_layers)
-      return tuple(FULL if n in full else WINDOW for n in range(self.layers))
+      kinds = [FULL if n in full else WINDOW for n in range(self.layers)]
+      own = max(0, self.owners)
+      return (*kinds[:own], *(SHARING[kind] for kind in kinds[own:]))
     if self.linear is None:
       return ()
     linear = set(self.linear_layers)
@@ -205,6 +272,10 @@ class DecoderConfig:
 
   def of_kind(self, kind: str) -> "DecoderConfig":
     """The config in which layers of a kind find their sizes."""
+    if kind in SHARED_KINDS:
+      own, mlp = self.of_kind(SHARED_KINDS[kind]), self.sharing_mlp or self.mlp
+      return dataclasses.replace(own, mlp=mlp) if mlp != own.mlp else own
     if kind != FULL or self.full is None:
       return self
-    return dataclasses.replace(self, full=None, **dataclasses.asdict(self.full))
+    plain = {"full": None, "sharing": 0}
+    return dataclasses.replace(self, **plain, **dataclasses.asdict(self.full))

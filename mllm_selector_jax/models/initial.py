@@ -15,6 +15,7 @@ from mllm_selector_jax import types
 from mllm_selector_jax.models.axes import path_name
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder_config import split_kind
+from mllm_selector_jax.models.vision_config import BOUND_NAMES
 
 EMBEDDING_SCALE = 0.02  # of embeddings and of the head
 # How fast heads of linear attention forget, as Qwen3.5 begins.
@@ -36,6 +37,8 @@ def _draw(
     return np.ones(shape, np.float32)
   if kind in ("bias", "standard_bias", "lora_b"):
     return np.zeros(shape, np.float32)
+  if kind in BOUND_NAMES:  # which clip nothing
+    return np.full(shape, -np.inf if kind.endswith("min") else np.inf, np.float32)
   if kind == "forget_log":
     return np.log(LEAST_FORGOTTEN + rng.random(shape, np.float32) * MOST_FORGOTTEN)
   if kind == "lora_a":
@@ -60,7 +63,7 @@ def draw_params(abstract: types.Params, config: MllmConfig, seed: int) -> types.
 
   Kernels are normal with variance 1 / inputs, embeddings and the head with a
   deviation of 0.02, a newline with one of 1 / sqrt(width), norms and layer scales the
-  identity, biases 0. Each head of linear attention forgets at a rate of its own. Of an
+  identity, bounds infinite, biases 0. Each head of linear attention forgets at a rate of its own. Of an
   adapter's matrices the first is uniform within 1 / sqrt(inputs), the second 0.
   """
   leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)

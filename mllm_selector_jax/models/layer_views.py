@@ -6,7 +6,8 @@ run time which kind it is; unless the kinds have arrays of different shapes (Gem
 and so are blocks of their own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mllm_selector_jax.arrays import Array
-from mllm_selector_jax.models.decoder_config import FULL, LINEAR, WINDOW, DecoderConfig
+from mllm_selector_jax.models.decoder_config import (
+  FULL,
+  LINEAR,
+  SHARED_KINDS,
+  WINDOW,
+  DecoderConfig,
+)
 from mllm_selector_jax.models.rope import Rope
 
 
@@ -24,7 +31,8 @@ class View(NamedTuple):
 
   Attributes:
     cos, sin: of the angles by which queries and keys are turned.
-    seen: an `attention.Attend`, or the bias [B seen] of a new token.
+    seen: an `attention.Attend`, or the bias [B seen] of a new token; of layers without
+      keys and values a function of queries alone.
   """
 
   cos: Float[Array, "B L 1 h"]
@@ -41,6 +49,7 @@ class Views(NamedTuple):
     is_full: for each layer, whether it sees all tokens.
     linear: what layers of linear attention are given; () if there are none.
     apart: whether the other kinds are blocks of their own.
+    shared: by the kinds of layers that have no keys and values, what they attend to.
   """
 
   full: View | None
@@ -48,6 +57,7 @@ class Views(NamedTuple):
   is_full: Bool[np.ndarray, " layers"]
   linear: tuple = ()
   apart: bool = False
+  shared: Mapping[str, Callable[[Array], jax.Array]] = MappingProxyType({})
 
   def pick(self, number: int | Array, kind: str = "") -> tuple:
     """Returns the view of a layer.
@@ -58,6 +68,9 @@ class Views(NamedTuple):
     """
     if kind == LINEAR:
       return self.linear
+    if kind in SHARED_KINDS:
+      own: View = self.pick(number, SHARED_KINDS[kind])
+      return own._replace(seen=self.shared[kind])
     if self.apart:
       view = {FULL: self.full, WINDOW: self.windowed}[kind]
       assert view is not None, "there are layers of both kinds"

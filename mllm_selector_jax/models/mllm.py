@@ -91,11 +91,14 @@ class Embedded(NamedTuple):
     added: to what leaves the first layers, one part to one layer; 0 where there is
       text. None: nothing (`MllmConfig.deepstack`).
     images: as `number_images` gives them.
+    inputs: what each layer is given besides. None: nothing
+      (`DecoderConfig.layer_inputs`).
   """
 
   x: Float[Array, "B L D"]
   added: Float[Array, "deep B L D"] | None = None
   images: Int[Array, "B L"] | None = None
+  inputs: Float[Array, "layers B L w"] | None = None
 
 
 def number_images(
@@ -155,8 +158,16 @@ def embed(
   with precision(config):
     model = _merge(config, params)
     x = model.decoder.embed(tokens)
+
+    def give(x):
+      if config.decoder.layer_inputs is None:
+        return None
+      inputs = model.decoder.layer_inputs(tokens, patches >= 0, x)
+      return sharding.constrain(inputs, (None, "batch", "length", None))
+
     if not images.shape[1]:
-      return Embedded(sharding.constrain(x, axes))
+      x = sharding.constrain(x, axes)
+      return Embedded(x, inputs=give(x))
     features, further = _see(config, model, images, places)
     features = _extend_features(config, params, features, taps, tap_weights)
     if config.decoder.scales_features and config.decoder.embedding_scale is not None:
@@ -172,7 +183,7 @@ def embed(
       added = jnp.stack([pick(part, 0) for part in further])
       added = sharding.constrain(added, (None, *axes))
     x = sharding.constrain(pick(features, x), axes)
-    return Embedded(x, added, number_images(config, patches, places))
+    return Embedded(x, added, number_images(config, patches, places), give(x))
 
 
 def _see(
@@ -249,8 +260,8 @@ def decode(
   """
   with precision(config):
     decoder = _merge(config, params).decoder
-    x, added, images = embeddings
-    return decoder(x, positions, segments, prefixes, at, axes, added, images)
+    x, *rest = embeddings
+    return decoder(x, positions, segments, prefixes, at, axes, *rest)
 
 
 def read(
@@ -274,8 +285,8 @@ def read(
     values.
   """
   with precision(config):
-    x, added, images = embeddings
-    return _merge(config, params).decoder.read(x, lengths, axes, added, images)
+    x, *rest = embeddings
+    return _merge(config, params).decoder.read(x, lengths, axes, *rest)
 
 
 def extend(
@@ -306,7 +317,8 @@ def extend(
   """
   with precision(config):
     decoder = _merge(config, params).decoder
-    return decoder.extend(embeddings.x, lengths, step, prompt, answer, following)
+    x, inputs, caches = embeddings.x, embeddings.inputs, (prompt, answer)
+    return decoder.extend(x, lengths, step, *caches, following, inputs)
 
 
 def hidden_states(

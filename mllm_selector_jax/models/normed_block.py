@@ -5,19 +5,40 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
+from mllm_selector_jax.arrays import Array
 from mllm_selector_jax.models import attention
 from mllm_selector_jax.models.activations import ACTIVATION_FNS
 from mllm_selector_jax.models.lora import make_linear
 from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.norms import make_norm
-from mllm_selector_jax.models.vision_config import VisionConfig
+from mllm_selector_jax.models.vision_config import BOUND_NAMES, VisionConfig
+
+
+LINEAR = ("query", "key", "value", "out", "gate", "up", "down")
+
+
+class Bounds(nnx.Module):
+  """Constants between which a linear layer reads and gives; they are never trained."""
+
+  def __init__(self, rngs: nnx.Rngs):
+    del rngs  # drawn elsewhere, as all parameters
+    for name in BOUND_NAMES:
+      setattr(self, name, nnx.Param(jnp.zeros(())))
+
+  def clip(self, x: Float[Array, "n c"], side: str) -> Float[jax.Array, "n c"]:
+    """What is read ("input") or given ("output"), between the two of its side."""
+    least, most = (
+      jax.lax.stop_gradient(getattr(self, f"{side}_{end}")[...]).astype(x.dtype)
+      for end in ("min", "max")
+    )
+    return jax.lax.clamp(least, jnp.asarray(x), most)
 
 
 class NormedBlock(nnx.Module):
   """Attention, then a gated MLP, each between two norms.
 
   Each head's query and key pass a norm, and its value one without weights. Scores are
-  not divided by the root of the head's width.
+  not divided by the root of the head's width. Linear layers may clip what passes them.
   """
 
   def __init__(
@@ -41,6 +62,17 @@ class NormedBlock(nnx.Module):
     self.mlp_norm, self.mlp_post_norm = norm(), norm()
     self.gate, self.up = linear(width, config.mlp), linear(width, config.mlp)
     self.down = linear(config.mlp, width)
+    if config.clipped:
+      for name in LINEAR:
+        setattr(self, f"{name}_bounds", Bounds(rngs))
+
+  def _apply(self, name: str, x: Float[Array, "n c"]) -> jax.Array:
+    """One of the linear layers, between its bounds if there are any."""
+    layer = getattr(self, name)
+    if not self.config.clipped:
+      return layer(x)
+    bounds = getattr(self, f"{name}_bounds")
+    return bounds.clip(layer(bounds.clip(x, "input")), "output")
 
   def __call__(
     self, x: Float[jax.Array, "N P W"], attend: attention.Attend
@@ -50,17 +82,13 @@ class NormedBlock(nnx.Module):
     flat = x.reshape(-1, config.width)
     normed = self.attention_norm(flat)
     query, key, value = (
-      norm(layer(normed).reshape(split))
-      for layer, norm in (
-        (self.query, self.query_norm),
-        (self.key, self.key_norm),
-        (self.value, self.value_norm),
-      )
+      getattr(self, f"{name}_norm")(self._apply(name, normed).reshape(split))
+      for name in ("query", "key", "value")
     )
     mixed = attend(query * config.head_dim**0.5, key, value)
-    added = self.out(jnp.asarray(mixed).reshape(flat.shape))
+    added = self._apply("out", jnp.asarray(mixed).reshape(flat.shape))
     flat = flat + self.attention_post_norm(added)
     normed = self.mlp_norm(flat)
-    gate = ACTIVATION_FNS[config.activation](self.gate(normed))
-    added = self.down(gate * self.up(normed))
+    gate = ACTIVATION_FNS[config.activation](self._apply("gate", normed))
+    added = self._apply("down", gate * self._apply("up", normed))
     return (flat + self.mlp_post_norm(added)).reshape(x.shape)

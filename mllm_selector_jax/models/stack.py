@@ -83,7 +83,8 @@ def _cut(
     first, last = (order[:end].count(kind) for end in (start, stop))
     return jax.tree.map(lambda array: array[first:last], tree)
 
-  return {kind: cut(kind, tree) for kind, tree in arrays.items()}
+  inside = order[start:stop]
+  return {kind: cut(kind, tree) for kind, tree in arrays.items() if kind in inside}
 
 
 def _find_period(order: Sequence[str]) -> int:
@@ -165,6 +166,15 @@ def _join(trees: list) -> Any:
   if len(trees) == 1:
     return trees[0]
   return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *trees)
+
+
+def pick_layer(layers: nnx.Module, number: int) -> nnx.Module:
+  """One layer alone.
+
+  Of layers that are not unrolled this copies what is read of its arrays.
+  """
+  graphs, arrays, order = _split(layers)
+  return nnx.merge(graphs[order[number]], _pick(arrays, order, number))
 
 
 def run_layer(
@@ -260,8 +270,9 @@ def run_keeping(
   x: Float[Array, "B L D"],
   call: Callable[[nnx.Module, Any, Any, Any, bool], tuple[Any, Any]],
   state: Any = None,
+  stop: int | None = None,
 ) -> tuple[Any, Any]:
-  """Applies all layers, each of which gives something to keep.
+  """Applies layers, each of which gives something to keep.
 
   Args:
     layers: what `make_layers` gave.
@@ -271,11 +282,14 @@ def run_keeping(
     state: a list of the layers' parts where layers are unrolled, so that none is
       copied; else a tree whose arrays have the layer axis first, for layers of several
       kinds one of each kind, by its name. None: no state.
+    stop: number of the first layer that does not run any more; None: all run.
 
   Returns:
     What leaves the last layer, and what is kept, in the form of a state.
   """
   graphs, arrays, order = _split(layers)
+  arrays = _cut(arrays, order, 0, len(order) if stop is None else stop)
+  order = order[:stop]
   if is_unrolled(len(order)):
     kept = []
     for number, kind in enumerate(order):
@@ -297,3 +311,13 @@ def run_keeping(
   both = {kind: (tree, states[kind]) for kind, tree in arrays.items()}
   x, kept = _scan(step, x, both, order, np.arange(len(order)))
   return x, kept if mixed else kept[""]
+
+
+def pick_kept(kept: Any, layers: nnx.Module, number: int, stop: int | None = None):
+  """Of what `run_keeping` kept of the layers before `stop`, that of one of them."""
+  order = _split(layers)[2][:stop]
+  if is_unrolled(len(order)):
+    return kept[number]
+  own = kept[order[number]] if isinstance(layers, Mixed) else kept
+  place = order[:number].count(order[number])
+  return jax.tree.map(lambda array: array[place], own)

@@ -7,6 +7,10 @@ from mllm_selector_jax.models.rope import PATCH_THETA
 from mllm_selector_jax.types import InputError
 
 
+# Of numbers between which a linear layer clips what it reads and gives.
+BOUND_NAMES = ("input_min", "input_max", "output_min", "output_max")
+
+
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
   """A vision transformer: CLIP, SigLIP, InternViT, DINOv2, Pixtral's, Qwen's or GLM's.
@@ -47,6 +51,8 @@ class VisionConfig:
       column is looked up and one for its row (Gemma 4); 0 for none.
     standardized: whether features are multiplied by the root of the width, and then
       standardised by constants (some of Gemma 4); None: neither.
+    clipped: whether each linear layer clips what it reads and gives, at constants of
+      its own (Gemma 4 E2B, E4B).
     frames: frames of a video that a patch reaches over; a still image is all of them.
     position_side: side of the square table of learned positions, which is interpolated
       to the patches of an image; 0 for none (Qwen3-VL, GLM-4.1V).
@@ -87,6 +93,7 @@ class VisionConfig:
   patch_linear: bool = False
   position_table: int = 0
   standardized: bool | None = None
+  clipped: bool = False
   frames: int = 1
   position_side: int = 0
   bicubic: bool = False

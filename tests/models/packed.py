@@ -14,7 +14,7 @@ from mllm_selector_jax.models.decoder_config import (
   LinearConfig,
 )
 from mllm_selector_jax.models.rope import Rope
-from mllm_selector_jax.models.vision_config import VisionConfig
+from mllm_selector_jax.models.vision_config import BOUND_NAMES, VisionConfig
 
 VISION = VisionConfig(width=16, mlp=24, layers=2, heads=2, image_size=16, patch_size=8)
 DECODER = DecoderConfig(
@@ -160,10 +160,13 @@ def make_config(**changes) -> MllmConfig:
 def random_params(config: MllmConfig, seed: int = 0) -> types.Params:
   """Parameters none of which is at a special value, with logits of order 1."""
   rng = np.random.default_rng(seed)
-  params = mllm.init(config, seed)
-  return jax.tree.map(
-    lambda x: x + rng.normal(scale=0.1, size=x.shape).astype(np.float32), params
-  )
+
+  def draw(path, x):
+    if path[-1].key in BOUND_NAMES:  # which would clip nothing
+      x = np.full(x.shape, -1 if "min" in path[-1].key else 1, np.float32)
+    return x + rng.normal(scale=0.1, size=x.shape).astype(np.float32)
+
+  return jax.tree_util.tree_map_with_path(draw, mllm.init(config, seed))
 
 
 def random_sample(

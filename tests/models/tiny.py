@@ -196,6 +196,23 @@ FAMILIES["gemma4"] = Family(
     },
   },
 )
+# As E2B: two layers with keys and values, and two that read theirs.
+FAMILIES["gemma4e"] = FAMILIES["gemma4"]._replace(
+  text={
+    **FAMILIES["gemma4"].text,
+    "num_hidden_layers": 4,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "num_kv_shared_layers": 2,
+    "use_double_wide_mlp": True,
+    "hidden_size_per_layer_input": 8,
+    "vocab_size_per_layer_input": 320,
+    "attention_k_eq_v": False,
+    "use_bidirectional_attention": None,
+    "num_key_value_heads": 1,
+    "vision_standardize": False,
+    "vision_use_clipped_linears": True,
+  }
+)
 MARKED = ("idefics3", "smolvlm")  # whose tiles have marks
 
 

@@ -19,6 +19,7 @@ from mllm_selector_jax.types import Params
 # The tower's layers have some of the same names, so these are not a plain list.
 TARGETS = r".*{}.*\.(q|k|v|o|qkv|gate|up|gate_up|down)_proj"
 LINEAR_TARGETS = r".*{}.*\.linear_attn\.(in_proj_(qkv|z|b|a)|out_proj)"
+INPUT_TARGETS = r".*{}.*\.per_layer_(input_gate|projection)"
 # By `MllmConfig.names`, where it is not LLaVA's.
 PROJECTORS = {
   "qwen2_vl": ("visual.merger",),
@@ -74,6 +75,7 @@ def find_targets(config: MllmConfig, adapter: Params) -> str:
   for part in lora.list_adapted(adapter):
     if part == "decoder":
       patterns = [TARGETS] + [LINEAR_TARGETS] * (config.decoder.linear is not None)
+      patterns += [INPUT_TARGETS] * (config.decoder.layer_inputs is not None)
       module = tensor_names.decoder_module(config.names)
       targets += [pattern.format(module) for pattern in patterns]
       continue

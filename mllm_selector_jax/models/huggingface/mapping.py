@@ -240,4 +240,4 @@ def to_tensors(
       part = row_shares.fetch(array[stored.layer] if leaf.stacked else array)
       rows.append(leaf.to_theirs(np.asarray(part, np.float32)))
     whole = rows[0] if len(rows) == 1 else np.concatenate(rows)
-    yield stored.name, np.ascontiguousarray(whole)
+    yield stored.name, np.asarray(whole, order="C")

@@ -89,6 +89,12 @@ DECODERS["gemma4"] = DecoderNames(
   {
     **DECODERS["gemma3"].names,
     "decoder/layers/layer_scale": DECODER + "layers.*.layer_scalar",
+    "decoder/layer_inputs/table": DECODER + "embed_tokens_per_layer.weight",
+    "decoder/layer_inputs/projection": DECODER + "per_layer_model_projection",
+    "decoder/layer_inputs/norm": DECODER + "per_layer_projection_norm",
+    "decoder/layers/input_gate": DECODER + "layers.*.per_layer_input_gate",
+    "decoder/layers/input_out": DECODER + "layers.*.per_layer_projection",
+    "decoder/layers/input_post_norm": DECODER + "layers.*.post_per_layer_input_norm",
   }
 )
 
@@ -199,6 +205,9 @@ RENAMES = (
   (r"^model\.(embed_tokens|layers|norm)\.", DECODER + r"\1."),
   (r"^lm_head\.", "language_model.lm_head."),
 )
+
+# Numbers between which a layer clips what it reads and gives; they may be infinite.
+BOUNDS = re.compile(r"\.(input|output)_(min|max)$")
 
 # Passed over: buffers that older versions saved, and what LLaVA never runs: the
 # text half of a CLIP or SigLIP, its projections, SigLIP's pooling head; and the layer

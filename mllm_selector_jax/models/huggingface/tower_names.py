@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from mllm_selector_jax.models.vision_config import BOUND_NAMES
+
 _PROJECTOR = "multi_modal_projector."
 _CLIP = "vision_tower.vision_model."
 _LAYERS = "vision_tower.encoder.layer.*."
@@ -220,6 +222,16 @@ GLM4V.names.update(
 )
 
 _GEMMA4 = "vision_tower.encoder.layers.*."
+# Linear layers, each of which may be one inside of a module that clips.
+_GEMMA4_LINEAR = {
+  "query": "self_attn.q_proj",
+  "key": "self_attn.k_proj",
+  "value": "self_attn.v_proj",
+  "out": "self_attn.o_proj",
+  "gate": "mlp.gate_proj",
+  "up": "mlp.up_proj",
+  "down": "mlp.down_proj",
+}
 GEMMA4 = Tower(
   names={
     "vision/patch_embedding": "vision_tower.patch_embedder.input_proj",
@@ -227,18 +239,20 @@ GEMMA4 = Tower(
     "vision/standard_bias": "vision_tower.std_bias",
     "vision/standard_scale": "vision_tower.std_scale",
     "vision/layers/attention_norm": _GEMMA4 + "input_layernorm",
-    "vision/layers/query": _GEMMA4 + "self_attn.q_proj.linear",
-    "vision/layers/key": _GEMMA4 + "self_attn.k_proj.linear",
-    "vision/layers/value": _GEMMA4 + "self_attn.v_proj.linear",
     "vision/layers/query_norm": _GEMMA4 + "self_attn.q_norm",
     "vision/layers/key_norm": _GEMMA4 + "self_attn.k_norm",
-    "vision/layers/out": _GEMMA4 + "self_attn.o_proj.linear",
     "vision/layers/attention_post_norm": _GEMMA4 + "post_attention_layernorm",
     "vision/layers/mlp_norm": _GEMMA4 + "pre_feedforward_layernorm",
-    "vision/layers/gate": _GEMMA4 + "mlp.gate_proj.linear",
-    "vision/layers/up": _GEMMA4 + "mlp.up_proj.linear",
-    "vision/layers/down": _GEMMA4 + "mlp.down_proj.linear",
     "vision/layers/mlp_post_norm": _GEMMA4 + "post_feedforward_layernorm",
+    **{
+      f"vision/layers/{ours}": f"{_GEMMA4}{name}.linear"
+      for ours, name in _GEMMA4_LINEAR.items()
+    },
+    **{
+      f"vision/layers/{ours}_bounds/{bound}": f"{_GEMMA4}{name}.{bound}"
+      for ours, name in _GEMMA4_LINEAR.items()
+      for bound in BOUND_NAMES
+    },
   },
 )
 

@@ -1,9 +1,11 @@
 """Tensors of safetensors files, by name: their headers, and slices of them."""
 
 import dataclasses
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes  # noqa: F401  registers bfloat16 with numpy, which safetensors needs
 import numpy as np
@@ -91,6 +93,23 @@ def list_keys(path: Path) -> list[str]:
     return []  # named when the weights are read
 
 
+def open_headers(path: Path) -> Iterator[tuple[str, Any]]:
+  """The names of a file's tensors, each with the slices of it that can be taken.
+
+  Raises:
+    InputError: the file is not a whole safetensors file.
+  """
+  try:
+    with safetensors.safe_open(str(path), framework="numpy") as handle:
+      for key in handle.keys():
+        yield key, handle.get_slice(key)
+  except (OSError, safetensors.SafetensorError) as error:
+    raise InputError(
+      f"{path} is not a whole safetensors file: {error}. Its download may have"
+      " been cut off; copy or convert it anew."
+    ) from error
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
   """A tensor in a file, as its header has it, or some of its rows.
@@ -110,6 +129,17 @@ class Entry:
   start: int = 0
   partial: bool = False
 
+  @property
+  def numbers(self) -> int:
+    """How many the rows hold."""
+    return math.prod(self.shape)
+
+  @property
+  def bytes(self) -> int:
+    """Of the rows in the file."""
+    bits = re.search(r"\d+", self.dtype)
+    return self.numbers * (int(bits[0]) // 8 if bits else 1)
+
   def read(self, index: tuple[slice, ...] = ()) -> np.ndarray:
     """The tensor, or the slice of it, as float32.
 
@@ -127,7 +157,9 @@ class Entry:
       )
     array = np.asarray(array).astype(np.float32)
     # Both carry a NaN on, and neither makes another array.
-    if array.size and not np.isfinite([array.min(), array.max()]).all():
+    ends = [array.min(), array.max()] if array.size else []
+    unbounded = tensor_names.BOUNDS.search(self.key) and not np.isnan(ends).any()
+    if not (unbounded or np.isfinite(ends).all()):
       bad = int(array.size - np.isfinite(array).sum())
       raise InputError(
         f"{self.file}: {self.key} has {bad} of {array.size} values that are not"
@@ -144,15 +176,22 @@ class Tensors:
     problems: what is wrong, a line each.
   """
 
-  def __init__(self, decoder: str, tower: str, leaves: Iterable[mapping.Leaf]):
+  def __init__(
+    self,
+    decoder: str,
+    tower: str,
+    leaves: Iterable[mapping.Leaf],
+    passed: Sequence[re.Pattern] = (),
+  ):
     """Begins without files.
 
     Args:
       decoder: the key of `tensor_names.DECODERS` for the decoder's names.
       tower: the key of `tower_names.TOWERS` for the vision tower's names.
       leaves: what is wanted, which says how many rows each part of a tensor has.
+      passed: of canonical names that are passed over.
     """
-    self.tower = tower
+    self.tower, self.passed = tower, (tensor_names.UNUSED, *passed)
     self.fused = tensor_names.list_fused(decoder, tower)
     self.rows = {name: leaf.shape[:1] for leaf in leaves for name in leaf.names}
     self.where: dict[str, Entry] = {}
@@ -165,19 +204,14 @@ class Tensors:
       InputError: a file is not a whole safetensors file.
     """
     for path in files:
-      try:
-        with safetensors.safe_open(str(path), framework="numpy") as handle:
-          for key in handle.keys():
-            self._add(path, key, handle.get_slice(key), prefixes)
-      except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(
-          f"{path} is not a whole safetensors file: {error}. Its download may have"
-          " been cut off; copy or convert it anew."
-        ) from error
+      for key, header in open_headers(path):
+        self._add(path, key, header, prefixes)
 
   def _add(self, path: Path, key: str, header, prefixes: tuple[str, ...]) -> None:
     name = tensor_names.canonical_name(key, self.tower)
-    if tensor_names.UNUSED.search(name) or not name.startswith(prefixes):
+    if any(pattern.search(name) for pattern in self.passed):
+      return
+    if not name.startswith(prefixes):
       return
     names = tensor_names.split_fused(name, self.fused)
     shape, dtype = tuple(header.get_shape()), header.get_dtype()

@@ -13,6 +13,11 @@ from mllm_selector_jax import storage, types
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping
+from mllm_selector_jax.models.huggingface.carried_tensors import (
+  list_carried,
+  name_carried,
+  read_carried,
+)
 from mllm_selector_jax.models.huggingface.model_config import read_config
 from mllm_selector_jax.models.huggingface.model_families import (
   count_image_tokens,
@@ -40,6 +45,7 @@ from mllm_selector_jax.models.huggingface.tokenizer_files import (
   save_tokenizer,
   write_template,
 )
+from mllm_selector_jax.models.huggingface.weights import Entry
 from mllm_selector_jax.runs import peers
 
 VIDEO = "video_preprocessor_config.json"
@@ -98,7 +104,8 @@ def _describe_model(hf_config: Any) -> dict[str, Any]:
   if "vision_use_head" in vision:
     vision["vision_use_head"] = False  # pools an image, which LLaVA never does
   tied = bool(value.get("tie_word_embeddings"))
-  for part in (value, text, vision):
+  parts = [part for part in value.values() if isinstance(part, dict)]
+  for part in (value, *(part for part in parts if "model_type" in part)):
     part["dtype"] = part["torch_dtype"] = "float32"
   value["tie_word_embeddings"] = text["tie_word_embeddings"] = tied
   family = find_family(hf_config)
@@ -130,23 +137,30 @@ def _write_processor(
   write_json(folder / PROCESSOR, description)
 
 
-def _write_weights(folder: Path, config: MllmConfig, params: types.Params) -> None:
-  """The tensors, in files of up to SHARD_BYTES, one file's in memory at a time."""
+def _write_weights(
+  folder: Path, config: MllmConfig, params: types.Params, carried: Sequence[Entry] = ()
+) -> None:
+  """The tensors, in files of up to SHARD_BYTES, one file's in memory at a time.
+
+  Those of another folder (`carried`) come last, in the type that they have there.
+  """
+  sizes = [(stored.name, 4 * stored.size) for stored in mapping.list_stored(config)]
+  sizes += [(name_carried(entry.key), entry.bytes) for entry in carried]
   shards: list[list[str]] = [[]]
   held = total = 0
-  for stored in mapping.list_stored(config):
-    size = 4 * stored.size
+  for name, size in sizes:
     if shards[-1] and held + size > SHARD_BYTES:
       shards.append([])
       held = 0
-    shards[-1].append(stored.name)
+    shards[-1].append(name)
     held, total = held + size, total + size
   if len(shards) == 1:
     files = ["model.safetensors"]
   else:
     count = len(shards)
     files = [f"model-{n + 1:05}-of-{count:05}.safetensors" for n in range(count)]
-  tensors = mapping.to_tensors(config, params)
+  others = ((name_carried(entry.key), read_carried(entry)) for entry in carried)
+  tensors = itertools.chain(mapping.to_tensors(config, params), others)
   for names, file in zip(shards, files, strict=True):
     if not peers.is_first_process():
       for _ in itertools.islice(tensors, len(names)):
@@ -204,7 +218,7 @@ def write_parts(
   if peers.is_first_process():
     images = images or parts_image_options(parts)
     _write_description(folder, config, parts, images, chat_template, ends)
-  _write_weights(folder, config, params)
+  _write_weights(folder, config, params, list_carried(parts))
 
 
 def _write_description(

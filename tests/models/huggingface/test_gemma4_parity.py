@@ -50,8 +50,8 @@ class Case(NamedTuple):
       return compute_ours(config, params, self.rows)
 
 
-def make_case(folder, dtype="float32", **chosen):
-  base = torch_inputs.make_base(folder / "base", "gemma4", **chosen)
+def make_case(folder, family="gemma4", dtype="float32", **chosen):
+  base = torch_inputs.make_base(folder / "base", family, **chosen)
   config = huggingface.read_config(base, dtype=dtype)
   params = packed.random_params(config)
   huggingface.write_model(folder / "out", config, params, base)
@@ -61,9 +61,9 @@ def make_case(folder, dtype="float32", **chosen):
   return Case(config, params, rows, theirs)
 
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory):
-  return make_case(tmp_path_factory.mktemp("gemma4"))
+@pytest.fixture(scope="module", params=["gemma4", "gemma4e"])
+def case(request, tmp_path_factory):
+  return make_case(tmp_path_factory.mktemp(request.param), request.param)
 
 
 @st.composite
@@ -73,16 +73,23 @@ def overrides(draw):
   def one(*values):
     return draw(st.sampled_from(values))
 
-  layers = one(2, 3, 6)
+  layers, sharing = one(2, 3, 6), one(0, 1, 3, 5)
   kinds = st.sampled_from(["full_attention", "sliding_attention"])
   inner = draw(st.lists(kinds, min_size=layers - 2, max_size=layers - 2))
+  # Layers that read keys and values, and both kinds before them.
+  more = [*draw(st.lists(kinds, min_size=sharing, max_size=sharing))][:-1]
+  tail = [*more, "full_attention"] if sharing else []
   wave = {"rope_type": "proportional", "partial_rotary_factor": one(0.25, 0.5, 1.0)}
   return {
     "num_key_value_heads": one(1, 2, 4),
     "num_global_key_value_heads": one(None, 1, 2),
     "attention_k_eq_v": draw(st.booleans()),
-    "num_hidden_layers": layers,
-    "layer_types": ["sliding_attention", *inner, "full_attention"],
+    "num_hidden_layers": layers + sharing,
+    "layer_types": ["sliding_attention", *inner, "full_attention", *tail],
+    "num_kv_shared_layers": sharing,
+    "use_double_wide_mlp": draw(st.booleans()),
+    "hidden_size_per_layer_input": one(0, 6),
+    "vocab_size_per_layer_input": one(320, 330),
     "sliding_window": one(2, 20, 300),
     "head_dim": one(4, 6),
     "global_head_dim": one(4, 8),
@@ -98,6 +105,7 @@ def overrides(draw):
     "vision_rms_norm_eps": 1e-6,
     "vision_standardize": draw(st.booleans()),
     "vision_num_hidden_layers": one(1, 2),
+    "vision_use_clipped_linears": draw(st.booleans()),
   }
 
 
@@ -116,6 +124,7 @@ def test_both_ways_of_attending_agree(case, monkeypatch, dense):
     pytest.param({"both_ways": False}, marks=pytest.mark.exhaustive),
   ],
 )
+@pytest.mark.parametrize("case", ["gemma4"], indirect=True)
 def test_who_sees_whom_in_an_image_makes_a_difference(case, changed):
   ours = case.run(**changed)
   apart = [np.abs(ours[item][0] - case.theirs[item][0]).max() for item in ours]
@@ -153,6 +162,9 @@ def load_exactly(load, folder, dtype):
   }
   text.rotary_emb = Waves(text.rotary_emb, waves)
   text.embed_tokens.embed_scale = torch.tensor(decoder.embedding_scale, dtype=dtype)
+  if inputs := decoder.layer_inputs:
+    scale = torch.tensor(inputs.width**0.5, dtype=dtype)
+    text.embed_tokens_per_layer.embed_scale = scale
   return model
 
 
@@ -173,4 +185,4 @@ def test_models_agree_whatever_the_configuration(chosen):
   with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
     patch.setattr(torch.Tensor, "float", torch.Tensor.double)
     patch.setattr(kind, "from_pretrained", load)
-    make_case(pathlib.Path(folder), "float64", **chosen).assert_same(1e-9, 1e-9)
+    make_case(pathlib.Path(folder), "gemma4", "float64", **chosen).assert_same(1e-9, 1e-9)

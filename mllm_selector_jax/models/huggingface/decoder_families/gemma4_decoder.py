@@ -1,8 +1,12 @@
-"""The text model of Gemma 4, in its dense form."""
+"""The text model of Gemma 4, in its dense forms."""
 
 from typing import Any
 
-from mllm_selector_jax.models.decoder_config import DecoderConfig, FullConfig
+from mllm_selector_jax.models.decoder_config import (
+  DecoderConfig,
+  FullConfig,
+  LayerInputs,
+)
 from mllm_selector_jax.models.huggingface.decoder_families.decoder_fields import (
   read_decoder_fields,
   read_layer_types,
@@ -11,15 +15,18 @@ from mllm_selector_jax.models.huggingface.decoder_families.decoder_fields import
 from mllm_selector_jax.models.huggingface.field_checks import require
 from mllm_selector_jax.types import InputError
 
-# Fields that must be off, with what they stand for.
-_ABSENT = {
-  "enable_moe_block": "each token passes a few of many experts beside the MLP"
-  " (26B-A4B)",
-  "hidden_size_per_layer_input": "layers have embeddings of their own for each token"
-  " (E2B, E4B)",
-  "num_kv_shared_layers": "the last layers read the keys and values of earlier ones"
-  " (E2B, E4B)",
-}
+
+def _read_inputs(config: Any) -> LayerInputs | None:
+  """The embeddings that layers have of their own (E2B, E4B)."""
+  width, padding = config.hidden_size_per_layer_input, config.pad_token_id
+  if not width:
+    return None
+  if padding is None:
+    raise InputError(
+      "text_config.pad_token_id is null; the layers' own embeddings need the token that"
+      " stands for images"
+    )
+  return LayerInputs(width, config.vocab_size_per_layer_input, padding)
 
 
 def _find_kinds(config: Any) -> tuple[Any, Any]:
@@ -43,11 +50,12 @@ def _find_kinds(config: Any) -> tuple[Any, Any]:
 
 def read_gemma4(config: Any, **fields: Any) -> DecoderConfig:
   """Gemma 4: layers of two kinds, which differ in their heads, too."""
-  problems = [
-    f"text_config.{name} is {value!r}: {reason}; only 0, False or null can be run"
-    for name, reason in _ABSENT.items()
-    if (value := getattr(config, name, None))
-  ]
+  problems = []
+  if config.enable_moe_block:
+    problems.append(
+      "text_config.enable_moe_block is True: each token passes a few of many experts"
+      " beside the MLP (26B-A4B); only False can be run"
+    )
   if config.use_bidirectional_attention not in (None, "vision"):
     problems.append(
       "text_config.use_bidirectional_attention is"
@@ -67,6 +75,7 @@ def read_gemma4(config: Any, **fields: Any) -> DecoderConfig:
     for kind, rope in config.rope_parameters.items()
   }
   near, wide = _find_kinds(config)
+  doubled = 2 * near.intermediate_size if config.use_double_wide_mlp else None
   return read_decoder_fields(
     near,
     full=FullConfig(
@@ -82,6 +91,9 @@ def read_gemma4(config: Any, **fields: Any) -> DecoderConfig:
     embedding_scale=config.hidden_size**0.5,
     logit_cap=config.final_logit_softcapping,
     layer_scale=True,
+    layer_inputs=_read_inputs(config),
+    sharing=config.num_kv_shared_layers,
+    sharing_mlp=doubled,
     post_norms=True,
     qk_norm=True,
     value_norm=True,

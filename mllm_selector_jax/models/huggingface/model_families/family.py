@@ -25,6 +25,10 @@ def settle_tying(config: Any, raw: dict[str, Any]) -> None:
     config.tie_word_embeddings = bool(config.text_config.tie_word_embeddings)
 
 
+def _find_none(config: Any) -> str:
+  return ""
+
+
 def _read_no_marks(tokenizer: Any) -> dict[str, Any]:
   return {}
 
@@ -64,6 +68,11 @@ class ModelFamily:
       they can stand in models of this family alone.
     describe_config: brings what transformers writes to config.json to the form in which
       the family's models are published.
+    carried_part: what of a model no part of ours is made of, in words,
+    find_carried: and from the transformers config to a regular expression of the
+      canonical names of its tensors, which exports hold unchanged.
+    find_unread: the same of tensors that are passed over, and exports do not hold.
+      Both give "" for none.
   """
 
   architecture: str
@@ -81,6 +90,9 @@ class ModelFamily:
   read_tower: Callable[[Any], VisionConfig] = read_tower
   read_decoder: Callable[..., DecoderConfig] = read_decoder
   describe_config: Callable[[dict[str, Any]], dict[str, Any]] = _keep_all
+  carried_part: str = ""
+  find_carried: Callable[[Any], str] = _find_none
+  find_unread: Callable[[Any], str] = _find_none
 
 
 def read_llava_fields(config: Any) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""Gemma 4 in the form of transformers, dense and without an audio tower: 31B.
+"""Gemma 4 in the form of transformers, dense: 31B, E2B and E4B.
 
 An image is read in its own proportions by a tower of native resolution, whose patches
-are averaged. In layers with a window, tokens of one image see one another in both
-directions.
+are averaged. In layers with a window of the 31B, tokens of one image see one another in
+both directions. E2B and E4B also take audio; the tower that reads it is no part of the
+model here, and exports have it as the base has it.
 """
 
+import re
 from typing import Any
 
 from mllm_selector_jax.models.decoder_config import DecoderConfig
@@ -15,6 +17,7 @@ from mllm_selector_jax.models.huggingface.model_families.family import (
   refuse,
   settle_tying,
 )
+from mllm_selector_jax.models.huggingface.tensor_names import DECODER as DECODER_PREFIX
 from mllm_selector_jax.models.vision_config import VisionConfig
 
 TOWER, DECODER = "gemma4_vision", "gemma4_text"
@@ -34,13 +37,6 @@ def _read_tower(config: Any) -> VisionConfig:
     num_key_value_heads=config.num_attention_heads,
     head_dim=config.hidden_size // config.num_attention_heads,
   )
-  if config.use_clipped_linears:
-    refuse(
-      [
-        "vision_config.use_clipped_linears is True: linear layers clip what they read"
-        " and give (E2B, E4B); only False can be run"
-      ]
-    )
   rope = dict(config.rope_parameters)
   if rope.get("rope_type") != "axial":
     refuse([f"vision_config: rope_type is {rope.get('rope_type')!r}, not 'axial'"])
@@ -67,6 +63,7 @@ def _read_tower(config: Any) -> VisionConfig:
     patch_linear=True,
     position_table=config.position_embedding_size,
     standardized=bool(config.standardize),
+    clipped=bool(config.use_clipped_linears),
     names="gemma4",
   )
 
@@ -77,13 +74,6 @@ def _read_decoder(config: Any, **fields: Any) -> DecoderConfig:
 
 
 def _read(config: Any) -> dict[str, Any]:
-  if config.audio_config is not None:
-    refuse(
-      [
-        "audio_config is not null: the model also takes audio (E2B, E4B), with a tower"
-        " that an export would lose; only null can be run"
-      ]
-    )
   if config.vision_config is None:
     return {}  # which `_read_tower` refuses
   return {
@@ -100,6 +90,23 @@ def _read(config: Any) -> dict[str, Any]:
     "both_ways_in_windows": True,
     "names": "gemma4",
   }
+
+
+def _find_carried(config: Any) -> str:
+  """What reads audio, where the model takes some."""
+  if config.audio_config is None:
+    return ""
+  return r"^(model\.)?(audio_tower|embed_audio)\."
+
+
+def _find_unread(config: Any) -> str:
+  """What published files have of keys and values in layers that read other ones."""
+  text = config.text_config
+  if not (count := text.num_kv_shared_layers):
+    return ""
+  layers = "|".join(map(str, range(text.num_hidden_layers)[-count:]))
+  stem = re.escape(DECODER_PREFIX)
+  return rf"^{stem}layers\.({layers})\.self_attn\.(k_proj|v_proj|k_norm|v_norm)\."
 
 
 def _describe_config(value: dict[str, Any]) -> dict[str, Any]:
@@ -131,4 +138,7 @@ FAMILY = ModelFamily(
   image_marks={"begin": ("boi_token", BEGIN), "end": ("eoi_token", END)},
   settle=settle_tying,
   counts=False,
+  carried_part="part for audio",
+  find_carried=_find_carried,
+  find_unread=_find_unread,
 )
