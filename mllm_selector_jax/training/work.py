@@ -10,11 +10,11 @@ from jaxtyping import Int
 
 from mllm_selector_jax.models import stack
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.models.decoder_config import LINEAR, WINDOW, DecoderConfig
+from mllm_selector_jax.models.decoder_config import LINEAR, SHARING, WINDOW, DecoderConfig
 from mllm_selector_jax.types import Batch, Params
 
 # What the last of few blocks does only where it is read (models/decoder_block.py).
-_AFTER = ("out", "gate", "up", "gate_up", "down")
+_AFTER = ("out", "gate", "up", "gate_up", "down", "input_gate", "input_out")
 
 
 class Work(NamedTuple):
@@ -102,6 +102,7 @@ def make_rates(
   seeing = 3 if "vision" in trained else 1 + seen
 
   token, last = _split_layers(decoder, params["decoder"]["layers"])
+  token += _count_weights(params["decoder"].get("layer_inputs", {}))
   token, last = 2 * decoding * token, 2 * decoding * last
   if "layers" in adapter:
     more, last_more = _split_layers(decoder, adapter["layers"])
@@ -155,7 +156,8 @@ def _sum_widths(config: MllmConfig) -> tuple[int, int]:
     return total, 0
   if not config.both_ways_in_windows:
     return total, total
-  return total, sum(widths[kind] for kind in kinds if kind == WINDOW)
+  near = WINDOW, SHARING[WINDOW]
+  return total, sum(widths[kind] for kind in kinds if kind in near)
 
 
 def make_count(

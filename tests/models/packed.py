@@ -11,6 +11,7 @@ from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder_config import (
   DecoderConfig,
   FullConfig,
+  LayerInputs,
   LinearConfig,
 )
 from mllm_selector_jax.models.rope import Rope
@@ -137,6 +138,23 @@ GEMMA4 = dataclasses.replace(
   both_ways=True,
   both_ways_in_windows=True,
   names="gemma4",
+)
+
+# As Gemma 4 E2B: of nine layers the last four read the keys and values of two others.
+SHARING = dataclasses.replace(
+  GEMMA4,
+  vision=dataclasses.replace(GEMMA4.vision, standardized=False, clipped=True),
+  decoder=dataclasses.replace(
+    GEMMA4.decoder,
+    layers=9,
+    full_layers=(1, 3, 6, 8),
+    full=FullConfig(2, 8, 8**0.5, keys_as_values=False),
+    layer_inputs=LayerInputs(6, 40, padding=3),
+    sharing=4,
+    sharing_mlp=48,
+    epsilon=1e-2,
+  ),
+  both_ways=False,
 )
 
 

@@ -58,7 +58,7 @@ def test_every_rule_is_of_use():
   narrow = packed.make_config(narrows=True, merge=2, lora=lora)
   others = (
     dataclasses.replace(c, lora=lora)
-    for c in (packed.NATIVE, packed.LINEAR, packed.GEMMA4)
+    for c in (packed.NATIVE, packed.LINEAR, packed.GEMMA4, packed.SHARING)
   )
   paths = [
     axes.split_kind(axes.path_name(path))[0]

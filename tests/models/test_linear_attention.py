@@ -46,22 +46,6 @@ def test_a_convolution_sees_the_end_of_a_trunk_and_nothing_of_others(taps):
   np.testing.assert_allclose(both[0][real], both[1][real], rtol=1e-6)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def decode(config, params, x, layout):
-  embedded = mllm.Embedded(x)
-  return mllm.decode(
-    config, params, embedded, layout.positions, layout.segments, layout.prefixes
-  )
-
-
-def split_samples(layout, row):
-  """The places of each sample: of a trunk alone or of a trunk with a branch."""
-  segments, prefixes = layout.segments[row], layout.prefixes[row]
-  for number in range(1, segments.max() + 1):
-    own = np.flatnonzero(segments == number)
-    yield np.concatenate([np.flatnonzero(segments == prefixes[own[0]]), own])
-
-
 @pytest.mark.parametrize("layers", [4, 8])
 def test_branches_of_a_trunk_are_samples_of_their_own(layers):
   numbers = tuple(n for n in packed.LINEAR.decoder.linear_layers if n < layers)
@@ -70,22 +54,7 @@ def test_branches_of_a_trunk_are_samples_of_their_own(layers):
   )
   config = dataclasses.replace(packed.LINEAR, decoder=decoder)
   params = packed.random_params(config)
-  layout = trees.lay_out(ROWS, LENGTH)
-  layout = layout._replace(causal=None, longest=None)
-  rng = np.random.default_rng(1)
-  x = rng.normal(size=(2, LENGTH, decoder.width)).astype(np.float32)
-  found = np.asarray(decode(config, params, x, layout))
-  assert np.isfinite(found).all()
-  for row in range(2):
-    for places in split_samples(layout, row):
-      count = len(places)
-      alone = np.zeros((1, LENGTH, decoder.width), np.float32)
-      alone[0, :count] = x[row, places]
-      one = trees.lay_out([[(count, [])]], LENGTH)
-      one = one._replace(prefixes=None, causal=None, longest=None)
-      wanted = np.asarray(decode(config, params, alone, one))[0, :count]
-      scale = np.abs(wanted).max()
-      np.testing.assert_allclose(found[row, places], wanted, atol=1e-5 * scale)
+  trees.assert_branches_are_samples(config, params, ROWS, LENGTH)
 
 
 def test_a_mesh_changes_neither_states_nor_gradients():

@@ -61,14 +61,15 @@ NATIVE = {
     "vision_num_hidden_layers": 1,
     "vision_rms_norm_eps": 0.1,
   },
+  # More layers, and what clips, even more so.
   "gemma4e": {
     "family": "gemma4e",
     "tie_word_embeddings": True,
     "head_dim": 4,
     "global_head_dim": 8,
-    "rms_norm_eps": 0.1,
+    "rms_norm_eps": 0.5,
     "vision_num_hidden_layers": 1,
-    "vision_rms_norm_eps": 0.1,
+    "vision_rms_norm_eps": 0.5,
   },
   "pixtral": {"family": "pixtral", "decoder": "mistral"},
   "mistral3": {"family": "mistral3", "decoder": "mistral"},

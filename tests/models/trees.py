@@ -1,10 +1,15 @@
 """Rows of trees, trunks with their branches, laid out for attention."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 
+import jax
 import numpy as np
 
+from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.attention import Layout
+from mllm_selector_jax.models.config import MllmConfig
+from mllm_selector_jax.types import Params
 
 Tree = tuple[int, Sequence[int]]  # tokens of the trunk, and of each branch
 
@@ -27,3 +32,55 @@ def lay_out(rows: Sequence[Sequence[Tree]], length: int) -> Layout:
         start += tokens
     assert start <= length, (start, length)
   return Layout(segments, positions, prefixes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode(
+  config: MllmConfig, params: Params, embedded: mllm.Embedded, layout: Layout
+) -> jax.Array:
+  """Final hidden states of rows laid out so."""
+  segments, positions, prefixes = layout[:3]
+  return mllm.decode(config, params, embedded, positions, segments, prefixes)
+
+
+def split_samples(layout: Layout, row: int) -> Iterator[np.ndarray]:
+  """The places of each sample: of a trunk alone or of a trunk with a branch."""
+  segments, prefixes = layout.segments[row], layout.prefixes[row]
+  for number in range(1, segments.max() + 1):
+    own = np.flatnonzero(segments == number)
+    yield np.concatenate([np.flatnonzero(segments == prefixes[own[0]]), own])
+
+
+def draw_embedded(config: MllmConfig, rows: int, length: int) -> mllm.Embedded:
+  """Random numbers that enter the decoder."""
+  decoder, rng = config.decoder, np.random.default_rng(1)
+  x = rng.normal(size=(rows, length, decoder.width)).astype(np.float32)
+  if (given := decoder.layer_inputs) is None:
+    return mllm.Embedded(x)
+  size = decoder.layers, rows, length, given.width
+  return mllm.Embedded(x, inputs=rng.normal(size=size).astype(np.float32))
+
+
+def assert_branches_are_samples(
+  config: MllmConfig, params: Params, rows: Sequence[Sequence[Tree]], length: int
+) -> None:
+  """Checks the states of branches against those of each sample in a row of its own."""
+  layout = lay_out(rows, length)._replace(causal=None, longest=None)
+  embedded = draw_embedded(config, len(rows), length)
+  found = np.asarray(decode(config, params, embedded, layout))
+  assert np.isfinite(found).all()
+  for row in range(len(rows)):
+    for places in split_samples(layout, row):
+      count = len(places)
+
+      def move(x, places=places, row=row):
+        alone = np.zeros((*x.shape[:-3], 1, *x.shape[-2:]), np.float32)
+        alone[..., 0, : len(places), :] = x[..., row, places, :]
+        return alone
+
+      one = lay_out([[(count, [])]], length)
+      one = one._replace(prefixes=None, causal=None, longest=None)
+      alone = jax.tree.map(move, embedded)
+      wanted = np.asarray(decode(config, params, alone, one))[0, :count]
+      scale = np.abs(wanted).max()
+      np.testing.assert_allclose(found[row, places], wanted, atol=1e-5 * scale)

@@ -116,8 +116,10 @@ def assert_peft_agrees(folder, base, check, modules):
   huggingface.write_adapter(folder / "adapter", config, params, "the/base")
   plain = load_torch(folder / "start")
   linear = {n for n, m in plain.named_modules() if isinstance(m, torch.nn.Linear)}
-  # The embedding of patches, which most towers have as a convolution, has none.
-  linear = {n for n in linear - {"lm_head"} if "patch_embedder" not in n}
+  # What is in no block has none: the embedding of patches, which most towers have as a
+  # convolution, and what layers are given besides.
+  outside = ("patch_embedder", "per_layer_model_projection")
+  linear = {n for n in linear - {"lm_head"} if not any(part in n for part in outside)}
   wanted = {n for n in linear if find_module(n) in modules}
   model = peft.PeftModel.from_pretrained(plain, folder / "adapter").eval()
   adapted = [n.split(".lora_") for n, _ in model.named_parameters() if ".lora_" in n]

@@ -88,7 +88,8 @@ def overrides(draw):
     "layer_types": ["sliding_attention", *inner, "full_attention", *tail],
     "num_kv_shared_layers": sharing,
     "use_double_wide_mlp": draw(st.booleans()),
-    "hidden_size_per_layer_input": one(0, 6),
+    # transformers runs no layers that share without these inputs.
+    "hidden_size_per_layer_input": 6 if sharing else one(0, 6),
     "vocab_size_per_layer_input": one(320, 330),
     "sliding_window": one(2, 20, 300),
     "head_dim": one(4, 6),
