@@ -1,8 +1,11 @@
 """The tokenizer, chat template and processor of Gemma 4, for tests."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import transformers
 from tokenizers import processors
 from transformers.models.gemma4.image_processing_pil_gemma4 import (
@@ -17,6 +20,7 @@ from mllm_selector_jax.models.huggingface.model_families.gemma4_family import (
 )
 from mllm_selector_jax.types import ImageTokens
 from tests.llama_like import make_state
+from tests.models.huggingface import bases
 
 TURN = ("<|turn>", "<turn|>")
 AUDIO = {"audio_token": "<|audio|>", "boa_token": "<|audio>", "eoa_token": "<audio|>"}
@@ -35,6 +39,32 @@ SOURCE = (
   "{{ '<turn|>\n' }}{%- endfor -%}"
   "{%- if add_generation_prompt -%}{{ '<|turn>model\n' }}{%- endif -%}"
 )
+# A tiny tower for audio.
+HEARING = {
+  "model_type": "gemma4_audio",
+  "hidden_size": 8,
+  "num_hidden_layers": 1,
+  "num_attention_heads": 2,
+  "subsampling_conv_channels": [4, 2],
+  "output_proj_dims": 6,
+}
+
+
+def add_audio(base: Path) -> Path:
+  """Gives a base a part for audio, in bfloat16, as E2B and E4B have one."""
+  config = base / "config.json"
+  bases.edit_json(config, lambda value: value.update(audio_config=HEARING))
+  kind = transformers.Gemma4ForConditionalGeneration
+  with torch.device("meta"):
+    model = kind(transformers.AutoConfig.from_pretrained(base))
+  rng = np.random.default_rng(0)
+  drawn = {
+    name: rng.normal(size=value.shape).astype("bfloat16")
+    for name, value in model.state_dict().items()
+    if name.startswith(("model.audio_tower.", "model.embed_audio."))
+  }
+  bases.edit_tensors(base, lambda tensors: tensors.update(drawn))
+  return base
 
 
 class Gemma4Processor(transformers.Gemma4Processor):

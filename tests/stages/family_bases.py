@@ -33,6 +33,7 @@ FAMILIES = {
   "smolvlm": ("llama", "auto"),
   "gemma3": ("gemma3_text", "auto"),
   "gemma4": ("gemma4_text", "auto"),
+  "gemma4e": ("gemma4_text", "auto"),
 }
 PROCESSORS = {
   "llava": transformers.LlavaProcessor,
@@ -49,6 +50,7 @@ PROCESSORS = {
   **idefics3_files.PROCESSORS,
   "gemma3": transformers.Gemma3Processor,
   "gemma4": gemma4_files.Gemma4Processor,
+  "gemma4e": gemma4_files.Gemma4Processor,
 }
 # The marks of turns, the chat template, and further tokens that a processor asks for.
 GEMMA = {
@@ -59,6 +61,7 @@ GEMMA = {
     {**gemma4_files.AUDIO, "video_token": gemma4_files.VIDEO},
   ),
 }
+GEMMA["gemma4e"] = GEMMA["gemma4"]
 SYSTEM = "Answer the question."
 LENGTH = 448
 
@@ -74,6 +77,8 @@ def make_base(folder, family, **overrides):
     return base
   if family in tiny.MARKED:
     return add_marks(base, family)
+  if family == "gemma4e":
+    gemma4_files.add_audio(base)
   if family in GEMMA:
     return add_turns(base, family)
   _, _, _, token, marks, _ = tiny.FAMILIES[family]

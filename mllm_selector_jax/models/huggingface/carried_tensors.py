@@ -17,17 +17,22 @@ from mllm_selector_jax.models.huggingface.weights import Entry, list_files, open
 WHOLE = "model."
 
 
-def match_others(config: Any) -> tuple[re.Pattern | None, re.Pattern | None]:
-  """The canonical names of carried and of passed-over tensors, for a whole model."""
+def find_carried(config: Any) -> re.Pattern | None:
+  """The canonical names of what exports of a whole model hold as it is."""
+  pattern = find_family(config).find_carried(config)
+  return re.compile(pattern) if pattern else None
+
+
+def list_passed(config: Any) -> list[re.Pattern]:
+  """The canonical names of what no part of ours is made of in a whole model."""
   family = find_family(config)
   found = family.find_carried(config), family.find_unread(config)
-  carried, unread = (re.compile(one) if one else None for one in found)
-  return carried, unread
+  return [re.compile(pattern) for pattern in found if pattern]
 
 
 def list_carried(parts: Parts) -> list[Entry]:
   """The tensors that an export of these parts holds as they are, by name."""
-  carried, _ = match_others(parts.config)
+  carried = find_carried(parts.config)
   if carried is None:
     return []
   found = {}

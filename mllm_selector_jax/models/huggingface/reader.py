@@ -19,7 +19,7 @@ from mllm_selector_jax.models import initial, mllm
 from mllm_selector_jax.models.axes import path_name
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.huggingface import mapping, tensor_names
-from mllm_selector_jax.models.huggingface.carried_tensors import match_others
+from mllm_selector_jax.models.huggingface.carried_tensors import list_passed
 from mllm_selector_jax.models.huggingface.model_parts import Parts, find_parts
 from mllm_selector_jax.models.huggingface.weights import Entry, Tensors, list_files
 from mllm_selector_jax.types import InputError
@@ -93,7 +93,7 @@ def parts_params(
 def _check_headers(parts: Parts, config: MllmConfig) -> Tensors:
   """The tensors of all files, which are what the config wants."""
   leaves = list(mapping.list_leaves(config))
-  passed = match_others(parts.config)
+  passed = list_passed(parts.config)
   tensors = Tensors(config.decoder.names, config.vision.names, leaves, passed)
   _collect(parts, tensors)
   grown = parts.stored_vocab < config.decoder.vocab

@@ -3,8 +3,8 @@
 import os
 
 from mllm_selector_jax.models.huggingface.carried_tensors import (
+  find_carried,
   list_carried,
-  match_others,
 )
 from mllm_selector_jax.models.huggingface.model_families import (
   count_image_tokens,
@@ -28,7 +28,7 @@ def list_remarks(path: str | os.PathLike) -> list[str]:
       f" vision tower gives {given} tokens an image; {given} is used, and written to"
       " exports."
     )
-  if match_others(parts.config)[0] is not None:
+  if find_carried(parts.config) is not None:
     remarks.append(_count_carried(parts))
   return remarks
 

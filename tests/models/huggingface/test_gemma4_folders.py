@@ -11,6 +11,7 @@ from mllm_selector_jax.data.images.image_forms import BaseImages
 from mllm_selector_jax.models import huggingface
 from mllm_selector_jax.models.huggingface import processor
 from mllm_selector_jax.types import InputError
+from tests import gemma4_files
 from tests.data.test_image_forms import noise
 from tests.models import packed
 from tests.models.huggingface import bases
@@ -22,10 +23,15 @@ CONFIG, IMAGES, PROCESSOR = (
 )
 
 
+BOTH = pytest.mark.parametrize("base", ["gemma4", "gemma4e"], indirect=True)
+ONLY_E = pytest.mark.parametrize("base", ["gemma4e"], indirect=True)
+
+
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("gemma4") / "base"
-  return family_bases.make_base(folder, "gemma4", tie_word_embeddings=True)
+def base(request, tmp_path_factory):
+  family = getattr(request, "param", "gemma4")
+  folder = tmp_path_factory.mktemp(family) / "base"
+  return family_bases.make_base(folder, family, tie_word_embeddings=True)
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +43,14 @@ def out(base, tmp_path_factory):
   return folder
 
 
+@BOTH
 def test_what_transformers_saves_is_read(base, out, tmp_path):
   saved = bases.copy(base, tmp_path / "saved")
   load_torch(out).save_pretrained(saved)
   assert "per_layer_config" in (saved / CONFIG).read_text()
+  assert bases.read_tensors(saved).keys() - {"lm_head.weight"} == (
+    bases.read_tensors(out).keys()
+  )
   config = huggingface.read_config(saved)
   assert config == huggingface.read_config(base)
   found, wanted = (huggingface.read_params(at, config) for at in (saved, out))
@@ -91,6 +101,98 @@ def test_the_processor_s_part_for_audio_is_carried_over(base, tmp_path):
   assert written["feature_extractor"] == extractor
 
 
+def find_audio(folder):
+  """The tensors of the part for audio, as bytes."""
+  parts = ("model.audio_tower.", "model.embed_audio.")
+  tensors = bases.read_tensors(folder).items()
+  return {
+    name: (array.dtype, array.shape, array.tobytes())
+    for name, array in tensors
+    if name.startswith(parts)
+  }
+
+
+@ONLY_E
+def test_the_part_for_audio_is_told_and_carried_bit_for_bit(base, out, tmp_path):
+  carried = find_audio(base)
+  assert len(carried) > 30 and find_audio(out) == carried
+  (told,) = huggingface.list_remarks(base)
+  total = sum(len(content) // 2 for _, _, content in carried.values())
+  assert told == (
+    f"its part for audio is not run; exports have its {len(carried)} tensors"
+    f" ({total:,} numbers) unchanged."
+  )
+  value = json.loads((out / CONFIG).read_text())["audio_config"]
+  assert value["hidden_size"] == 8 and value["dtype"] == "float32"
+  # In several files, and without the name of the whole before them, too.
+  other = bases.copy(base, tmp_path / "base")
+  bases.edit_tensors(
+    other,
+    lambda tensors: tensors.update(
+      {name.removeprefix("model."): tensors.pop(name) for name in list(carried)}
+    ),
+  )
+  bases.shard(other, 3)
+  config = huggingface.read_config(other)
+  params = huggingface.read_params(other, config)
+  huggingface.write_model(tmp_path / "out", config, params, other)
+  assert find_audio(tmp_path / "out") == carried
+
+
+@ONLY_E
+def test_a_base_that_lacks_its_part_for_audio_is_told(base, tmp_path):
+  folder = bases.copy(base, tmp_path / "base")
+  bases.edit_tensors(
+    folder, lambda tensors: [tensors.pop(name) for name in find_audio(base)]
+  )
+  huggingface.read_params(folder, huggingface.read_config(folder))
+  (told,) = huggingface.list_remarks(folder)
+  assert told == "its weights have no part for audio, and exports have none either."
+
+
+def test_a_part_for_audio_that_no_config_names_is_refused(base, tmp_path):
+  folder = gemma4_files.add_audio(bases.copy(base, tmp_path / "base"))
+  bases.edit_json(folder / CONFIG, lambda value: value.update(audio_config=None))
+  with pytest.raises(InputError, match=r"unexpected: model\.audio_tower\."):
+    huggingface.read_params(folder, huggingface.read_config(folder))
+
+
+@ONLY_E
+def test_keys_of_layers_that_read_others_are_passed_over(base, tmp_path):
+  # As published files have them; the tower has layers of the same numbers.
+  folder, spare = bases.copy(base, tmp_path / "base"), np.ones((2, 2), np.float32)
+  stem = "model.language_model.layers.{}.self_attn.k_proj.weight"
+  bases.edit_tensors(folder, lambda tensors: tensors.update({stem.format(2): spare}))
+  config = huggingface.read_config(folder)
+  params = huggingface.read_params(folder, config)
+  huggingface.write_model(tmp_path / "out", config, params, folder)
+  assert stem.format(2) not in bases.read_tensors(tmp_path / "out")
+  bases.edit_tensors(
+    folder, lambda tensors: tensors.pop(stem.format(1)) is tensors.pop(stem.format(2))
+  )
+  with pytest.raises(InputError, match=r"missing: .*layers\.1\.self_attn\.k_proj"):
+    huggingface.read_params(folder, config)
+
+
+@ONLY_E
+@pytest.mark.parametrize(("value", "fine"), [(np.inf, True), (np.nan, False)])
+def test_bounds_may_be_infinite(base, tmp_path, value, fine):
+  folder = bases.copy(base, tmp_path / "base")
+  name = "model.vision_tower.encoder.layers.0.mlp.up_proj.input_max"
+  bases.edit_tensors(
+    folder,
+    lambda tensors: tensors.update({name: np.array(value, tensors[name].dtype)}),
+  )
+  config = huggingface.read_config(folder)
+  if not fine:
+    with pytest.raises(InputError, match="up_proj.input_max has 1 of 1 values that"):
+      huggingface.read_params(folder, config)
+    return
+  params = huggingface.read_params(folder, config)
+  found = params["vision"]["layers"]["up_bounds"]["input_max"]
+  np.testing.assert_array_equal(found, [np.inf, np.inf])
+
+
 def set_part(part, **values):
   return lambda config: config[part].update(values)
 
@@ -109,13 +211,20 @@ def set_whole(**values):
     ),
     (
       CONFIG,
-      set_part("text_config", hidden_size_per_layer_input=8),
-      r"hidden_size_per_layer_input is 8: layers have embeddings of their own",
+      set_part("text_config", hidden_size_per_layer_input=8, pad_token_id=None),
+      "pad_token_id is null; the layers' own embeddings need the token that",
     ),
     (
       CONFIG,
-      set_part("text_config", num_kv_shared_layers=1),
-      r"num_kv_shared_layers is 1: the last layers read the keys and values of earl",
+      set_part(
+        "text_config", hidden_size_per_layer_input=8, vocab_size_per_layer_input=300
+      ),
+      "embeddings by layer of 300 tokens, .* as many as the vocabulary has, 320",
+    ),
+    (
+      CONFIG,
+      set_part("text_config", num_kv_shared_layers=2),
+      r"the last 2 of 3 layers read keys and values .* of their kind \(full\)",
     ),
     (
       CONFIG,
@@ -127,13 +236,7 @@ def set_whole(**values):
       set_part("text_config", layer_types=["full_attention"] * 3),
       "layer_types has only full_attention; layers of both",
     ),
-    (
-      CONFIG,
-      set_part("vision_config", use_clipped_linears=True),
-      "use_clipped_linears is True: linear layers clip",
-    ),
     (CONFIG, set_part("vision_config", num_key_value_heads=1), "num_key_value_heads"),
-    (CONFIG, set_whole(audio_config={}), "audio_config is not null: the model also"),
     (
       CONFIG,
       set_part("vision_config", position_embedding_size=200),
