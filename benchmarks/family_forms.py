@@ -155,6 +155,11 @@ FORMS = (
   Form("HuggingFaceM4/Idefics3-8B-Llama3", **_whole("idefics3", rope_theta=5e5)),
   Form("google/gemma-3-4b-it", **_whole("gemma3", tie_word_embeddings=True)),
   Form("google/gemma-4-31B-it", **_whole("gemma4", tie_word_embeddings=True)),
+  Form("google/gemma-4-E2B-it", **_whole("gemma4e", tie_word_embeddings=True)),
+  Form(
+    "google/gemma-4-E4B-it",
+    **_whole("gemma4e", tie_word_embeddings=True, use_double_wide_mlp=False),
+  ),
   Form(
     "assembled: Vicuna and CLIP",
     **_parts("llama", CLIP, form="assembled", tokenizer="model"),
@@ -177,10 +182,6 @@ FORMS = (
   Form("zai-org/GLM-4.5V", **_described("glm4v_moe")),
   Form("google/paligemma2-3b-mix-448", **_described("paligemma")),
   Form("google/gemma-3n-E4B-it", **_described("gemma3n")),
-  Form(
-    "google/gemma-4-E4B-it",
-    **_changed("gemma4", hidden_size_per_layer_input=8, num_kv_shared_layers=1),
-  ),
   Form("google/gemma-4-26B-A4B-it", **_changed("gemma4", enable_moe_block=True)),
   Form("google/gemma-4-12B-it", **_described("gemma4_unified")),
   Form("meta-llama/Llama-3.2-11B-Vision-Instruct", **_described("mllama")),

@@ -1,16 +1,13 @@
 """Packed rows and trunks of a decoder with linear attention, and its convolution."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mllm_selector_jax import sharding
-from mllm_selector_jax.models import linear_attention, mllm
-from mllm_selector_jax.models.axes import logical_axes
+from mllm_selector_jax.models import linear_attention
 from tests.models import packed, trees
 
 ROWS = [
@@ -63,32 +60,4 @@ def test_a_mesh_changes_neither_states_nor_gradients():
     packed.LINEAR.decoder, layers=5, linear_layers=(0, 2, 4)
   )
   config = dataclasses.replace(packed.LINEAR, decoder=decoder)
-  params = packed.random_params(config)
-  layout = trees.lay_out([[(40, []), (30, [])]] * 4, 80)
-  rng = np.random.default_rng(1)
-  x = rng.normal(size=(4, 80, 16)).astype(np.float32)
-
-  @jax.jit
-  def differentiate(params, x):
-    def loss(params):
-      states = mllm.decode(
-        config, params, mllm.Embedded(x), layout.positions, layout.segments
-      )
-      return (states * jnp.cos(states)).mean(), states
-
-    (_, states), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-    return states, gradients["decoder"]["layers"]
-
-  wanted = differentiate(params, x)
-  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
-  with sharding.use(mesh):
-    rules = sharding.Rules()
-    shardings = jax.tree.map(
-      lambda axes: jax.NamedSharding(mesh, rules.spec(axes)),
-      logical_axes(params),
-      is_leaf=lambda leaf: isinstance(leaf, tuple),
-    )
-    found = differentiate(jax.device_put(params, shardings), x)
-  for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-    distance = np.linalg.norm(one - np.asarray(other))
-    assert 0 < np.linalg.norm(other) and distance < 1e-4 * np.linalg.norm(other)
+  trees.assert_a_mesh_changes_nothing(config)

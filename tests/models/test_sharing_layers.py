@@ -62,6 +62,10 @@ def test_branches_of_a_trunk_are_samples_of_their_own(config):
   trees.assert_branches_are_samples(config, params, ROWS, LENGTH)
 
 
+def test_a_mesh_changes_neither_states_nor_gradients():
+  trees.assert_a_mesh_changes_nothing(CONFIG)
+
+
 def test_loops_give_what_layers_one_by_one_give(monkeypatch):
   params, layout = packed.random_params(CONFIG), trees.lay_out(ROWS, LENGTH)
   layout = layout._replace(causal=None, longest=None)

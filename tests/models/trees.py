@@ -4,12 +4,16 @@ import functools
 from collections.abc import Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from mllm_selector_jax import sharding
 from mllm_selector_jax.models import mllm
 from mllm_selector_jax.models.attention import Layout
+from mllm_selector_jax.models.axes import logical_axes
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.types import Params
+from tests.models import packed
 
 Tree = tuple[int, Sequence[int]]  # tokens of the trunk, and of each branch
 
@@ -84,3 +88,35 @@ def assert_branches_are_samples(
       wanted = np.asarray(decode(config, params, alone, one))[0, :count]
       scale = np.abs(wanted).max()
       np.testing.assert_allclose(found[row, places], wanted, atol=1e-5 * scale)
+
+
+def assert_a_mesh_changes_nothing(config: MllmConfig) -> None:
+  """Checks states and gradients of packed rows on eight devices against those on one."""
+  params, embedded = packed.random_params(config), draw_embedded(config, 4, 80)
+  layout = lay_out([[(40, []), (30, [])]] * 4, 80)
+
+  @jax.jit
+  def differentiate(params, embedded):
+    def loss(params):
+      where = layout.positions, layout.segments
+      states = mllm.decode(config, params, embedded, *where)
+      return (states * jnp.cos(states)).mean(), states
+
+    (_, states), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+    return states, gradients["decoder"]["layers"]
+
+  wanted = differentiate(params, embedded)
+  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
+  with sharding.use(mesh):
+    rules = sharding.Rules()
+    shardings = jax.tree.map(
+      lambda axes: jax.NamedSharding(mesh, rules.spec(axes)),
+      logical_axes(params),
+      is_leaf=lambda leaf: isinstance(leaf, tuple),
+    )
+    found = differentiate(jax.device_put(params, shardings), embedded)
+  leaves = jax.tree_util.tree_leaves_with_path(wanted)
+  for one, (path, other) in zip(jax.tree.leaves(found), leaves, strict=True):
+    assert other.any() or path[-1].key == "layer_scale"  # which is a constant
+    distance = np.linalg.norm(one - np.asarray(other))
+    assert distance <= 1e-4 * np.linalg.norm(other)
