@@ -14,7 +14,13 @@ from jaxtyping import Float, Int
 
 from mllm_selector_jax import sharding
 from mllm_selector_jax.arrays import Array
-from mllm_selector_jax.models import attention, layer_views, mllm, native_tower
+from mllm_selector_jax.models import (
+  attention,
+  image_numbers,
+  layer_views,
+  mllm,
+  native_tower,
+)
 from mllm_selector_jax.models.config import MllmConfig
 from mllm_selector_jax.models.decoder import link_images
 from mllm_selector_jax.models.decoder_config import FULL, WINDOW
@@ -104,7 +110,7 @@ def _sample(
   """
   batch = _pick_rows(batch)
   decoder, vision = config.decoder, config.vision
-  images = mllm.number_images(config, batch.patches, batch.places)
+  images = image_numbers.number_images(config, batch.patches, batch.places)
   sample = {}
   for window in layer_views.list_windows(decoder):
     place = "one attention" + " in a window" * (window is not None)

@@ -25,9 +25,9 @@ from mllm_selector_jax.models.decoder_config import (
   SHARED_KINDS,
   WINDOW,
 )
+from mllm_selector_jax.models.layer_inputs import InputTable
 from mllm_selector_jax.models.layer_views import Views, make_views
 from mllm_selector_jax.models.linear_attention import trace
-from mllm_selector_jax.models.layer_inputs import InputTable
 from mllm_selector_jax.models.lora import find_adapter
 from mllm_selector_jax.models.rotation import rotation_angles
 
@@ -78,7 +78,7 @@ def link_images(
   Args:
     config: of the model.
     layout: of layers that see all tokens, or of layers with a window.
-    images: as `mllm.number_images` gives them.
+    images: as `image_numbers.number_images` gives them.
   """
   if layout.window is None and config.both_ways_in_windows:
     return layout
@@ -227,7 +227,9 @@ class Decoder(nnx.Module):
       x = gather_positions(x, at)
     if config.sharing:
       # The last token alone goes on: later layers read keys and values, and keep none.
-      last = None if inputs is None else jax.vmap(gather_positions, (0, None))(inputs, at)
+      last = (
+        None if inputs is None else jax.vmap(gather_positions, (0, None))(inputs, at)
+      )
       empty, before = cache.make_answer(kept, 1), jnp.int32(-1)
       x = self._share(x, at, lengths, before, cache.pair(kept, empty), last)
     return self._leave(x)[:, 0], kept

@@ -63,8 +63,9 @@ def draw_params(abstract: types.Params, config: MllmConfig, seed: int) -> types.
 
   Kernels are normal with variance 1 / inputs, embeddings and the head with a
   deviation of 0.02, a newline with one of 1 / sqrt(width), norms and layer scales the
-  identity, bounds infinite, biases 0. Each head of linear attention forgets at a rate of its own. Of an
-  adapter's matrices the first is uniform within 1 / sqrt(inputs), the second 0.
+  identity, biases 0, and bounds so wide that nothing is clipped. Each head of linear
+  attention forgets at a rate of its own. Of an adapter's matrices the first is uniform
+  within 1 / sqrt(inputs), the second 0.
   """
   leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)
   arrays = [

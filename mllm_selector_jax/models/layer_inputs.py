@@ -1,7 +1,7 @@
 """Embeddings of tokens that each layer of a decoder has of its own.
 
-A table has a row a token with a part for each layer (Gemma 4 E2B, E4B). To it is added
-what a matrix makes of the token's embedding, or of the feature of an image in its place.
+A table has a row for each token, with a part for each layer (Gemma 4 E2B, E4B). To it
+is added what a matrix makes of the token's embedding, or of an image's feature.
 """
 
 import jax

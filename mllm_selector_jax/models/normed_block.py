@@ -13,7 +13,6 @@ from mllm_selector_jax.models.lora_options import LoraConfig
 from mllm_selector_jax.models.norms import make_norm
 from mllm_selector_jax.models.vision_config import BOUND_NAMES, VisionConfig
 
-
 LINEAR = ("query", "key", "value", "out", "gate", "up", "down")
 
 

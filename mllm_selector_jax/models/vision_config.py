@@ -6,7 +6,6 @@ from mllm_selector_jax.models.config_checks import NORMS, check_activation, chec
 from mllm_selector_jax.models.rope import PATCH_THETA
 from mllm_selector_jax.types import InputError
 
-
 # Of numbers between which a linear layer clips what it reads and gives.
 BOUND_NAMES = ("input_min", "input_max", "output_min", "output_max")
 

@@ -10,7 +10,12 @@ from jaxtyping import Int
 
 from mllm_selector_jax.models import stack
 from mllm_selector_jax.models.config import MllmConfig
-from mllm_selector_jax.models.decoder_config import LINEAR, SHARING, WINDOW, DecoderConfig
+from mllm_selector_jax.models.decoder_config import (
+  LINEAR,
+  SHARING,
+  WINDOW,
+  DecoderConfig,
+)
 from mllm_selector_jax.types import Batch, Params
 
 # What the last of few blocks does only where it is read (models/decoder_block.py).

@@ -12,6 +12,7 @@ from mllm_selector_jax.models import (
   attention_check,
   axes,
   block_attention,
+  image_numbers,
   mllm,
 )
 from mllm_selector_jax.training import work
@@ -160,12 +161,12 @@ def test_images_are_numbered_where_they_begin():
   text = np.full(2, -1)
   rows = [[text, one, other, text], [other, text, one, text]]
   patches = np.stack([np.concatenate(row) for row in rows]).astype(np.int32)
-  numbers = np.asarray(mllm.number_images(CONFIG, patches))
+  numbers = np.asarray(image_numbers.number_images(CONFIG, patches))
   wanted = [[0, 0, *[1] * count, *[2] * count, 0, 0]]
   wanted.append([*[1] * count, 0, 0, *[2] * count, 0, 0])
   np.testing.assert_array_equal(numbers, wanted)
   causal = dataclasses.replace(CONFIG, both_ways=False)
-  assert mllm.number_images(causal, patches) is None
+  assert image_numbers.number_images(causal, patches) is None
 
 
 def make_batch(config):

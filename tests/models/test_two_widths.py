@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mllm_selector_jax.models import layer_views, mllm
+from mllm_selector_jax.models import image_numbers, layer_views, mllm
 from mllm_selector_jax.models.decoder_config import FULL, WINDOW
 from mllm_selector_jax.training import train_step, work
 from mllm_selector_jax.types import InputError
@@ -49,7 +49,7 @@ def test_both_kinds_are_needed(full_layers):
 
 
 def test_images_begin_with_their_first_tile(batch):
-  found = np.asarray(mllm.number_images(CONFIG, batch.patches, batch.places))
+  found = np.asarray(image_numbers.number_images(CONFIG, batch.patches, batch.places))
   wanted = [np.repeat(n + 1, rows * columns) for n, (rows, columns) in enumerate(GRIDS)]
   np.testing.assert_array_equal(found[0][found[0] > 0], np.concatenate(wanted))
   np.testing.assert_array_equal(found[1][found[1] > 0], np.ones(4))

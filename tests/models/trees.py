@@ -91,7 +91,7 @@ def assert_branches_are_samples(
 
 
 def assert_a_mesh_changes_nothing(config: MllmConfig) -> None:
-  """Checks states and gradients of packed rows on eight devices against those on one."""
+  """Checks states and gradients on eight devices against those on one."""
   params, embedded = packed.random_params(config), draw_embedded(config, 4, 80)
   layout = lay_out([[(40, []), (30, [])]] * 4, 80)
 

@@ -19,8 +19,8 @@ OTHERS = {
   "gemma3n": "whose layers have embeddings of their own for each token, and whose"
   " vision tower is a MobileNet",
   "gemma4_unified": "Gemma 4 12B, which has no vision tower, so that patches enter the"
-  " decoder through a few layers, and which also takes audio; the 31B, gemma4, can be"
-  " run",
+  " decoder through a few layers, and which also takes audio; 31B, E2B and E4B, gemma4,"
+  " can be run",
   "mllama": "whose decoder reads images in layers of cross-attention, and not as"
   " tokens",
   "llama4": "whose decoder sends each token to a few of many experts",

@@ -185,7 +185,7 @@ def test_bounds_may_be_infinite(base, tmp_path, value, fine):
   )
   config = huggingface.read_config(folder)
   if not fine:
-    with pytest.raises(InputError, match="up_proj.input_max has 1 of 1 values that"):
+    with pytest.raises(InputError, match=r"up_proj\.input_max has 1 of 1 values that"):
       huggingface.read_params(folder, config)
     return
   params = huggingface.read_params(folder, config)

@@ -186,4 +186,6 @@ def test_models_agree_whatever_the_configuration(chosen):
   with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
     patch.setattr(torch.Tensor, "float", torch.Tensor.double)
     patch.setattr(kind, "from_pretrained", load)
-    make_case(pathlib.Path(folder), "gemma4", "float64", **chosen).assert_same(1e-9, 1e-9)
+    make_case(pathlib.Path(folder), "gemma4", "float64", **chosen).assert_same(
+      1e-9, 1e-9
+    )
