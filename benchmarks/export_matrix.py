@@ -210,6 +210,7 @@ def export(folder: Path, family: Family) -> Path:
 
 def _compute_logits(config, params, prompt, tiles) -> np.ndarray:
   """The logits of a prompt, (L, V)."""
+  from mllm_selector_jax import losses
   from mllm_selector_jax.data.packing import assembly, loader
   from mllm_selector_jax.models import mllm
   from tests.training import toy
@@ -220,7 +221,8 @@ def _compute_logits(config, params, prompt, tiles) -> np.ndarray:
     loader.as_trees(rows), examples, shape, config.image_token
   )
   hidden = mllm.hidden_states(config, params, batch)[0]
-  return np.asarray(hidden @ mllm.head(config, params).astype(hidden.dtype))
+  logits = hidden @ mllm.head(config, params).astype(hidden.dtype)
+  return np.asarray(losses.cap_logits(logits, config.decoder.logit_cap))
 
 
 def _make_ending(config, params, prompt, tiles, end: int, tokenizer):

@@ -24,6 +24,7 @@ import PIL.Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.pool_columns import bind_images
+from mllm_selector_jax import losses
 from mllm_selector_jax.data.images.image_forms import square_form
 from mllm_selector_jax.data.tokens import conversation, template_source
 from mllm_selector_jax.models import huggingface, mllm, vision
@@ -109,7 +110,8 @@ def export(folder: Path, name: str, image: PIL.Image.Image) -> dict[str, np.ndar
   pixels = square_form.to_pixels(image, options)
   batch = packed.pack(config, [[(sample.tokens, pixels)]], len(sample.tokens))
   hidden = mllm.hidden_states(config, params, batch)[0]
-  logits = np.asarray(hidden @ mllm.head(config, params).astype(hidden.dtype))
+  logits = hidden @ mllm.head(config, params).astype(hidden.dtype)
+  logits = np.asarray(losses.cap_logits(logits, config.decoder.logit_cap))
   normal = vision.normalise_pixels(pixels[None], config.image_mean, config.image_std)
   return {
     "ids": sample.tokens,

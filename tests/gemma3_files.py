@@ -1,10 +1,9 @@
 """The tokenizer, chat template and processor of Gemma 3, for tests."""
 
-import json
 from typing import Any
 
 import transformers
-from tokenizers import AddedToken, processors
+from tokenizers import AddedToken
 from transformers.models.gemma3.image_processing_pil_gemma3 import (
   Gemma3ImageProcessorPil,
 )
@@ -16,7 +15,7 @@ from mllm_selector_jax.models.huggingface.model_families.gemma3_family import (
   read_lines,
 )
 from mllm_selector_jax.types import ImageTokens
-from tests.llama_like import make_state
+from tests.gemma_files import make_tokenizer
 
 TURN = ("<start_of_turn>", "<end_of_turn>")
 # As in the published tokenizer, line feeds in a row are one token.
@@ -52,24 +51,9 @@ def add_lines(tokenizer: Any) -> None:
 
 def make_gemma_tokenizer(source: str | None = SOURCE) -> transformers.GemmaTokenizer:
   """A tokenizer of Gemma's class, with the marks of Gemma 3."""
-  model = json.loads(make_state("first"))["model"]
-  tokenizer = transformers.GemmaTokenizer(
-    vocab=model["vocab"],
-    merges=[tuple(merge) for merge in model["merges"]],
-    bos_token="<bos>",
-    eos_token="<eos>",
-    extra_special_tokens={
-      "boi_token": BEGIN,
-      "eoi_token": END,
-      "image_token": IMAGE_TOKEN,
-    },
-  )
-  tokenizer.add_special_tokens({"additional_special_tokens": list(TURN)})
+  named = {"boi_token": BEGIN, "eoi_token": END, "image_token": IMAGE_TOKEN}
+  tokenizer = make_tokenizer(named, TURN, source)
   add_lines(tokenizer)
-  tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-    single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
-  )
-  tokenizer.chat_template = source
   return tokenizer
 
 

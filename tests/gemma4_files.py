@@ -1,13 +1,11 @@
 """The tokenizer, chat template and processor of Gemma 4, for tests."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
-from tokenizers import processors
 from transformers.models.gemma4.image_processing_pil_gemma4 import (
   Gemma4ImageProcessorPil,
 )
@@ -19,7 +17,7 @@ from mllm_selector_jax.models.huggingface.model_families.gemma4_family import (
   IMAGE_TOKEN,
 )
 from mllm_selector_jax.types import ImageTokens
-from tests.llama_like import make_state
+from tests.gemma_files import make_tokenizer
 from tests.models.huggingface import bases
 
 TURN = ("<|turn>", "<turn|>")
@@ -89,25 +87,8 @@ class Gemma4Processor(transformers.Gemma4Processor):
 
 def make_gemma_tokenizer(source: str | None = SOURCE) -> transformers.GemmaTokenizer:
   """A tokenizer of Gemma's class, with the marks of Gemma 4."""
-  model = json.loads(make_state("first"))["model"]
-  tokenizer = transformers.GemmaTokenizer(
-    vocab=model["vocab"],
-    merges=[tuple(merge) for merge in model["merges"]],
-    bos_token="<bos>",
-    eos_token="<eos>",
-    extra_special_tokens={
-      "boi_token": BEGIN,
-      "eoi_token": END,
-      "image_token": IMAGE_TOKEN,
-      **AUDIO,
-    },
-  )
-  tokenizer.add_special_tokens({"additional_special_tokens": [*TURN, VIDEO]})
-  tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-    single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
-  )
-  tokenizer.chat_template = source
-  return tokenizer
+  named = {"boi_token": BEGIN, "eoi_token": END, "image_token": IMAGE_TOKEN}
+  return make_tokenizer({**named, **AUDIO}, [*TURN, VIDEO], source)
 
 
 def read_tokens(tokenizer: Any) -> ImageTokens:

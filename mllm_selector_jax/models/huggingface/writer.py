@@ -142,7 +142,8 @@ def _write_weights(
 ) -> None:
   """The tensors, in files of up to SHARD_BYTES, one file's in memory at a time.
 
-  Those of another folder (`carried`) come last, in the type that they have there.
+  Those of another folder (`carried`) come last, in the type that they have there; the
+  first process alone has them.
   """
   sizes = [(stored.name, 4 * stored.size) for stored in mapping.list_stored(config)]
   sizes += [(name_carried(entry.key), entry.bytes) for entry in carried]
@@ -215,10 +216,12 @@ def write_parts(
 ) -> None:
   """Writes a model made of these parts as one directory; see `write_model`."""
   folder = Path(folder)
+  carried: list[Entry] = []
   if peers.is_first_process():
     images = images or parts_image_options(parts)
     _write_description(folder, config, parts, images, chat_template, ends)
-  _write_weights(folder, config, params, list_carried(parts))
+    carried = list_carried(parts)
+  _write_weights(folder, config, params, carried)
 
 
 def _write_description(
