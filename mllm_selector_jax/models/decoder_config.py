@@ -195,11 +195,13 @@ class DecoderConfig:
       raise InputError(f"decoder: a window of {self.window} tokens sees nothing.")
     check_activation("decoder", self.activation)
     inputs = self.layer_inputs
-    if inputs is not None and not 0 <= inputs.padding < self.vocab <= inputs.vocab:
+    if inputs is not None and not (
+      inputs.width > 0 and 0 <= inputs.padding < self.vocab <= inputs.vocab
+    ):
       raise InputError(
-        f"decoder: embeddings by layer of {inputs.vocab} tokens, of which"
-        f" {inputs.padding} stands for images; there must be as many as the vocabulary"
-        f" has, {self.vocab}, and that token among them."
+        f"decoder: embeddings by layer of {inputs.vocab} tokens and {inputs.width}"
+        f" channels, of which token {inputs.padding} stands for images; there must be as"
+        f" many tokens as the vocabulary has, {self.vocab}, that one among them."
       )
     if self.sharing:
       self._check_sharing()

@@ -43,11 +43,15 @@ def test_each_reads_the_last_earlier_layer_of_its_kind():
     ({"full": None}, "must have heads of two widths"),
     (
       {"layer_inputs": dataclasses.replace(DECODER.layer_inputs, vocab=39)},
-      "embeddings by layer of 39 tokens, .* there must be as many as .* 40",
+      "embeddings by layer of 39 tokens .* as many tokens as the vocabulary has, 40",
     ),
     (
       {"layer_inputs": dataclasses.replace(DECODER.layer_inputs, padding=40)},
-      "of which 40 stands for images",
+      "of which token 40 stands for images",
+    ),
+    (
+      {"layer_inputs": dataclasses.replace(DECODER.layer_inputs, width=-1)},
+      "embeddings by layer of 40 tokens and -1 channels",
     ),
   ],
 )

@@ -219,7 +219,7 @@ def set_whole(**values):
       set_part(
         "text_config", hidden_size_per_layer_input=8, vocab_size_per_layer_input=300
       ),
-      "embeddings by layer of 300 tokens, .* as many as the vocabulary has, 320",
+      "embeddings by layer of 300 tokens .* as many tokens as the vocabulary has, 320",
     ),
     (
       CONFIG,
