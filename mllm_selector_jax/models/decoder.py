@@ -185,7 +185,8 @@ class Decoder(nnx.Module):
     )
     for (kind, number), state in zip(sources.items(), states, strict=True):
       layer = stack.pick_layer(self.layers, number)
-      cos, sin, attend = views.pick(number, SHARED_KINDS[kind])
+      assert isinstance(layer, DecoderBlock), "it has keys and values"
+      cos, sin, attend = views.find(number, SHARED_KINDS[kind])
       key, value = layer.find_keys(state if number else first, cos, sin)
       found[kind] = lambda query, a=attend, k=key, v=value: a(query, k, v)
     return x, found
@@ -284,7 +285,7 @@ class Decoder(nnx.Module):
     for kind, number in config.sources.items():
       own = SHARED_KINDS[kind]
       kept = stack.pick_kept(past, self.layers, number, config.owners)
-      shared[kind] = cache.make_attend(kept, views.pick(number, own).seen)
+      shared[kind] = cache.make_attend(kept, views.find(number, own).seen)
     views = views._replace(shared=shared)
 
     def call(layer, x, number):

@@ -200,8 +200,8 @@ class DecoderConfig:
     ):
       raise InputError(
         f"decoder: embeddings by layer of {inputs.vocab} tokens and {inputs.width}"
-        f" channels, of which token {inputs.padding} stands for images; there must be as"
-        f" many tokens as the vocabulary has, {self.vocab}, that one among them."
+        f" channels, of which token {inputs.padding} stands for images; there must be"
+        f" as many tokens as the vocabulary has, {self.vocab}, that one among them."
       )
     if self.sharing:
       self._check_sharing()
@@ -275,9 +275,9 @@ class DecoderConfig:
   def of_kind(self, kind: str) -> "DecoderConfig":
     """The config in which layers of a kind find their sizes."""
     if kind in SHARED_KINDS:
-      own, mlp = self.of_kind(SHARED_KINDS[kind]), self.sharing_mlp or self.mlp
-      return dataclasses.replace(own, mlp=mlp) if mlp != own.mlp else own
+      read, mlp = self.of_kind(SHARED_KINDS[kind]), self.sharing_mlp or self.mlp
+      return dataclasses.replace(read, mlp=mlp)
     if kind != FULL or self.full is None:
       return self
-    plain = {"full": None, "sharing": 0}
-    return dataclasses.replace(self, **plain, **dataclasses.asdict(self.full))
+    own = dataclasses.asdict(self.full)
+    return dataclasses.replace(self, full=None, sharing=0, **own)

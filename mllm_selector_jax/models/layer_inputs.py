@@ -45,7 +45,9 @@ class InputTable(nnx.Module):
     found = jnp.take(self.table[...], rows, axis=0, mode="clip").astype(self.dtype)
     padding = (rows == inputs.padding)[..., None]
     found = jnp.where(padding, jax.lax.stop_gradient(found), found)
-    made = self.projection(x.reshape(-1, x.shape[-1])) * x.shape[-1] ** -0.5
+    made = (
+      self.projection(jnp.asarray(x).reshape(-1, x.shape[-1])) * x.shape[-1] ** -0.5
+    )
     made = self.norm(made.reshape(-1, inputs.width))
     total = (made.reshape(found.shape) + found * inputs.width**0.5) * 2**-0.5
     parts = total.reshape(*tokens.shape, self.layers, inputs.width)

@@ -57,7 +57,7 @@ class Views(NamedTuple):
   is_full: Bool[np.ndarray, " layers"]
   linear: tuple = ()
   apart: bool = False
-  shared: Mapping[str, Callable[[Array], jax.Array]] = MappingProxyType({})
+  shared: Mapping[str, Callable[[Array], Array]] = MappingProxyType({})
 
   def pick(self, number: int | Array, kind: str = "") -> tuple:
     """Returns the view of a layer.
@@ -66,11 +66,13 @@ class Views(NamedTuple):
       number: of the layer, which may be traced.
       kind: of the layer, by `DecoderConfig.kind`.
     """
-    if kind == LINEAR:
-      return self.linear
+    return self.linear if kind == LINEAR else self.find(number, kind)
+
+  def find(self, number: int | Array, kind: str = "") -> View:
+    """Returns the view of a layer with attention; see `pick`."""
     if kind in SHARED_KINDS:
-      own: View = self.pick(number, SHARED_KINDS[kind])
-      return own._replace(seen=self.shared[kind])
+      read = self.find(number, SHARED_KINDS[kind])
+      return read._replace(seen=self.shared[kind])
     if self.apart:
       view = {FULL: self.full, WINDOW: self.windowed}[kind]
       assert view is not None, "there are layers of both kinds"

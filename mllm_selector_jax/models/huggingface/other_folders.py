@@ -19,9 +19,12 @@ from mllm_selector_jax.types import InputError
 MERGE = "python -m mllm_selector_jax.models.huggingface.merge_adapter"
 # Of config.json: transformers', compressed-tensors' and MLX's.
 _QUANTISATIONS = ("quantization_config", "compression_config", "quantization")
-_LAYERS = re.compile("num_hidden_layers|num_layers|n_layers|depth")
-_SIZES = re.compile(r"\w+_(size|dim)")
-_COUNTS = re.compile("num_hidden_layers|(hidden|intermediate|vocab)_size|head_dim")
+_LAYERS = re.compile("num_(hidden|kv_shared)_layers|num_layers|n_layers|depth")
+_SIZES = re.compile(r"\w+_(size|dim)(_per_layer_input)?")
+_COUNTS = re.compile(
+  "num_(hidden|kv_shared)_layers|head_dim"
+  "|(hidden|intermediate|vocab)_size(_per_layer_input)?"
+)
 MOST_LAYERS = 1000  # the deepest published model has 126
 MOST_SIZE = 1 << 24  # a vocabulary, the largest of them, has up to 262,208
 _ADAPTER = "adapter_config.json"

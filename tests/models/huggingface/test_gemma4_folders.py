@@ -223,6 +223,16 @@ def set_whole(**values):
     ),
     (
       CONFIG,
+      set_part("text_config", hidden_size_per_layer_input=10**9),
+      "hidden_size_per_layer_input 1,000,000,000 in config.json; at most 16,777,216",
+    ),
+    (
+      CONFIG,
+      set_part("text_config", num_kv_shared_layers=-1),
+      "num_kv_shared_layers -1 in config.json, where a number from 0 belongs",
+    ),
+    (
+      CONFIG,
       set_part("text_config", num_kv_shared_layers=2),
       r"the last 2 of 3 layers read keys and values .* of their kind \(full\)",
     ),
