@@ -23,14 +23,15 @@ from tests.training import toy
 
 torch.set_num_threads(1)
 EXAMPLES = 6
-# A third layer, and norms of small numbers, round by more than the bounds in
+# More layers, and norms of small numbers, round by more than the bounds in
 # transformers, and by half as much here.
 FEWER = {
   "gemma4": {
     "rms_norm_eps": 0.5,
     "num_hidden_layers": 2,
     "layer_types": ["sliding_attention", "full_attention"],
-  }
+  },
+  "gemma4e": {"rms_norm_eps": 0.8, "vision_rms_norm_eps": 2.0},
 }
 
 
@@ -82,9 +83,10 @@ def measure(first, second):
   return np.sqrt(np.mean(distance**2)), np.abs(distance).max()
 
 
-@pytest.mark.parametrize(
-  "family", exhaustive.choose([*torch_inputs.TILED, "qwen3_5", "glm4v", "gemma4"])
-)
+OTHERS = ("qwen3_5", "glm4v", "gemma4", "gemma4e")
+
+
+@pytest.mark.parametrize("family", exhaustive.choose([*torch_inputs.TILED, *OTHERS]))
 def test_bfloat16_is_as_near_to_float32_as_transformers_is(tmp_path, family):
   base = torch_inputs.make_base(tmp_path / "base", family, **FEWER.get(family, {}))
   config = huggingface.read_config(base)
