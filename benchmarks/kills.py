@@ -160,7 +160,8 @@ class Stage:
     text += f" after {waited:.1f} s"
     done = any(statuses) and not self.compare()
     if any(statuses) and not self._may_end(number, statuses, done):
-      text += f" FAULT\n{[said for _, said in ended]}"
+      said = [said.replace(str(self._work), "WORKDIR") for _, said in ended]
+      text += f" FAULT\n{said}"
     return text, not any(statuses)
 
   def _may_end(self, number: signal.Signals, statuses: list[int], done: bool) -> bool:
