@@ -68,6 +68,27 @@ def measure(name: str, trial: Trial, rows: int, repeats: int) -> float:
   return statistics.median(seconds[-repeats:])
 
 
+def find_slope(sizes: list[int], seconds: list[float]) -> float:
+  large = np.array(sizes) >= 100_000
+  return np.polyfit(np.log(sizes)[large], np.log(seconds)[large], 1)[0]
+
+
+def plot(curves: dict[str, tuple[list[int], list[float]]], out: str) -> None:
+  """Draws the seconds of each trial over the rows."""
+  import matplotlib.pyplot as plt
+
+  figure, axes = plt.subplots(figsize=(8.4, 4.4), layout="constrained")
+  for name, (sizes, seconds) in curves.items():
+    label = f"{name} (slope {find_slope(sizes, seconds):.2f})"
+    axes.loglog(sizes, seconds, "o-", markersize=3, label=label)
+  axes.set_xlabel("rows of the pool")
+  axes.set_ylabel("seconds of a selection, of CPU")
+  axes.grid(alpha=0.3)
+  figure.legend(frameon=False, loc="outside right upper")
+  figure.savefig(Path(out), dpi=130)
+  print(f"wrote {out}")
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -77,9 +98,8 @@ def main() -> None:
   parser.add_argument("--factor", type=float, default=4)
   parser.add_argument("--repeats", type=int, default=1)
   arguments = parser.parse_args()
-  import matplotlib.pyplot as plt
 
-  figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+  curves = {}
   for name in arguments.trials.split(";"):
     trial = TRIALS[name]
     sizes, seconds, rows = [], [], 10_000
@@ -88,16 +108,9 @@ def main() -> None:
       seconds.append(measure(name, trial, rows, arguments.repeats))
       print(f"{name} {rows:,}: {seconds[-1]:.3f} s", flush=True)
       rows = round(rows * arguments.factor)
-    large = np.array(sizes) >= 100_000
-    slope = np.polyfit(np.log(sizes)[large], np.log(seconds)[large], 1)[0]
-    print(f"{name}: slope {slope:.2f}", flush=True)
-    axes.loglog(sizes, seconds, "o-", markersize=3, label=f"{name} (slope {slope:.2f})")
-  axes.set_xlabel("rows of the pool")
-  axes.set_ylabel("seconds of a selection, of CPU")
-  axes.grid(alpha=0.3)
-  axes.legend(frameon=False)
-  figure.savefig(Path(arguments.out), dpi=130)
-  print(f"wrote {arguments.out}")
+    print(f"{name}: slope {find_slope(sizes, seconds):.2f}", flush=True)
+    curves[name] = sizes, seconds
+  plot(curves, arguments.out)
 
 
 if __name__ == "__main__":
