@@ -4,7 +4,6 @@ import gzip
 import json
 
 import pytest
-from aiohttp import ClientOSError
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
@@ -107,6 +106,10 @@ def test_packed_files_and_folders_in_a_bucket(bucket, tmp_path):
   assert found["rows"] == 3
   assert found["left_out_files"]["first"] == ["gs://bucket/set/sub/test.jsonl"]
   assert read_table(out).record(2).value == make_record(2)
+
+
+class ClientOSError(OSError):
+  """As of aiohttp, by which Google's client connects."""
 
 
 def test_errors_of_a_cloud_client_name_the_path(bucket, monkeypatch):
