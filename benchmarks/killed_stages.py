@@ -87,7 +87,7 @@ CHAINS = {
     _DRAWN
     | {"score.model": BASE, "select.search.candidates": 3, "select.groups": "source"}
     | {"select.search.kl_weight": "0.1", "select.search.steps": 1}
-    | {"select.search.cost": 99.0, "select.search.development": "25%"},
+    | {"select.search.cost": 9.0, "select.search.development": "25%"},
     {"-check": "check", "-score": "score", "search": "select"},
   ),
   "compare": Chain(
