@@ -3,6 +3,7 @@
 import contextlib
 
 import jax
+import numpy as np
 from mllm_selector_jax.configs import demo
 
 from mllm_selector_jax.runs import context
@@ -49,3 +50,8 @@ def read_bytes(folder, skip=("log.txt", ".lock", "checkpoints", "logs")):
     for path in sorted(folder.rglob("*"))
     if path.is_file() and not set(path.relative_to(folder).parts) & set(skip)
   }
+
+
+def read_embeddings(scores):
+  """The embeddings of all rows of a score table."""
+  return scores.read_embeddings(np.arange(len(scores.row)))

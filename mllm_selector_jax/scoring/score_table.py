@@ -191,10 +191,6 @@ class ScoreTable:
       )
     return self.columns[name]
 
-  def embeddings(self) -> Float[np.ndarray, "n E"]:
-    """Read the embeddings of all rows, float32, aligned with `row`."""
-    return np.concatenate([np.asarray(part) for part in self.map_embeddings()])
-
   def map_embeddings(self) -> list[Float[np.ndarray, "_ E"]]:
     """Map the embeddings into memory: an array for each part."""
     return map_stored(self.folder)

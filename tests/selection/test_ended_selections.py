@@ -143,3 +143,4 @@ def test_damaged_parts_and_those_behind_them_are_made_again(name, tmp_path):
     path.write_bytes(data)
     found, _ = select(options, tmp_path)
     check_same(found, wanted)
+    assert path.read_bytes() != data
