@@ -158,21 +158,16 @@ class Stage:
     whom = "all" if len(hits) == self.count else str(processes.index(hits[0]))
     text = f"{number.name} to {whom} of {self.count}, {moment:.2f} s: {statuses}"
     text += f" after {waited:.1f} s"
-    done = any(statuses) and not self.compare()
-    if any(statuses) and not self._may_end(number, statuses, done):
+    if any(statuses) and not self._may_end(number, statuses):
       said = [said.replace(str(self._work), "WORKDIR") for _, said in ended]
       text += f" FAULT\n{said}"
     return text, not any(statuses)
 
-  def _may_end(self, number: signal.Signals, statuses: list[int], done: bool) -> bool:
-    """Whether a signal may lead to these exit statuses.
-
-    A process that is `done` and waits for the other one may end by the signal itself.
-    """
+  def _may_end(self, number: signal.Signals, statuses: list[int]) -> bool:
+    """Whether a signal may lead to these exit statuses."""
     if number == signal.SIGKILL:
       return -signal.SIGKILL in statuses
-    late = {-number} if done and self.count > 1 else set()
-    return set(statuses) <= {0, STATUSES[number], *late}
+    return set(statuses) <= {0, STATUSES[number]}
 
   def _wait(self, processes: list[Forked], rng: np.random.Generator) -> float:
     """Waits until a drawn moment, or until the run ends; the seconds until then."""

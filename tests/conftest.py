@@ -29,9 +29,11 @@ jaxtyping.install_import_hook(
   "mllm_selector_jax", f"{tests.shape_checks.__name__}.check"
 )
 
-# The first example of a test may compile what it calls.
-hypothesis.settings.register_profile("compiling", deadline=None)
-hypothesis.settings.load_profile("compiling")
+# The first example of a test may compile what it calls. The gate draws the same
+# examples each time, so that what it says depends on the code alone.
+hypothesis.settings.register_profile("drawn", deadline=None)
+hypothesis.settings.register_profile("gate", deadline=None, derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "drawn"))
 
 # A shell lets what it starts in the background ignore Ctrl-C, and the processes that
 # tests start would inherit that.

@@ -24,8 +24,9 @@ AGAIN = 2.0  # seconds after which a further signal ends the process at once
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}  # exit statuses
 _TICK = 0.1  # seconds between two looks at the main thread
 _FEW = 4  # number of steps from which the duration of a step is estimated
-_TELLING = 1.0  # seconds that a process takes at most to tell the others why it ends
-_LATE = 1.5  # further seconds that the first process waits, see `listen`
+# Seconds that a process takes at most to tell the others why it ends, and to wait until
+# they end too; and after a further signal.
+_TELLING, _QUICKLY = 6.0, 1.0
 _PACKAGE = str(Path(__file__).parent)
 
 _holding: list[str] = []  # descriptions of the current `held` blocks, innermost last
@@ -95,7 +96,7 @@ def pace() -> Iterator[Callable[[], None]]:
 
 
 def listen(
-  who: str, first: bool, tell: Callable[[str, int], None] = lambda text, status: None
+  who: str, tell: Callable[[str, int], None] = lambda text, status: None
 ) -> None:
   """Lets SIGTERM and SIGINT end this process while it waits for others.
 
@@ -106,15 +107,14 @@ def listen(
 
   Args:
     who: how messages name this process.
-    first: whether the other processes are connected to this one. It then ends a little
-      later than they do, since the runtime aborts processes that lose the connection.
     tell: called with the message and the exit status before the process ends, to pass
-      them to the other processes.
+      them to the other processes; the process ends when it returns, or after a few
+      seconds.
   """
   global _listener
   if _listener is None:
     _listener = _Listener()
-  _listener.who, _listener.first, _listener.tell = who, first, tell
+  _listener.who, _listener.tell = who, tell
 
 
 @contextlib.contextmanager
@@ -136,13 +136,12 @@ class _Listener:
 
   Attributes:
     who: how messages name this process.
-    first: whether the other processes are connected to this one.
     tell: tells the other processes why this one ends.
     eager: whether the process ends as soon as a signal arrives.
   """
 
   def __init__(self):
-    self.who, self.first, self.eager = "this process", False, False
+    self.who, self.eager = "this process", False
     self.tell: Callable[[str, int], None] = lambda text, status: None
     self._main = threading.main_thread().ident
     self._pipe, write_end = os.pipe()
@@ -170,7 +169,8 @@ class _Listener:
           position, unchanged_since = self._find_position(), now
         elif now - received_at > AGAIN:
           time.sleep(_TICK)  # gives the main thread time to leave by itself
-          self._end(received, f"got {signal.Signals(number).name} again")
+          again = f"got {signal.Signals(number).name} again"
+          self._end(received, again, _QUICKLY)
       if received is None:
         continue
       current = self._find_position()
@@ -195,10 +195,10 @@ class _Listener:
       return 0.0
     intervals = list(_intervals)
     step = statistics.median_low(intervals) if len(intervals) >= _FEW else 0.0
-    return max(PATIENCE, 3 * step) + (_LATE if self.first else 0.0)
+    return max(PATIENCE, 3 * step)
 
-  def _end(self, number: signal.Signals, why: str) -> None:
-    """Ends the process, and says why."""
+  def _end(self, number: signal.Signals, why: str, telling: float = _TELLING) -> None:
+    """Ends the process, and says why; may take so many seconds to tell the others."""
     how = "Interrupted" if number == signal.SIGINT else "Stopped"
     text = (
       f"{how}: {self.who} {why} when {number.name} came. The same command resumes from"
@@ -210,7 +210,7 @@ class _Listener:
       arguments = text, STATUS[number]
       teller = threading.Thread(target=self.tell, args=arguments, daemon=True)
       teller.start()
-      teller.join(_TELLING)
+      teller.join(telling)
     os._exit(STATUS[number])
 
 

@@ -40,6 +40,8 @@ _GONE = re.compile(
 
 _leaving = threading.Event()  # set when this process is about to end by itself
 _told = threading.Event()  # set when another process has told why all end
+_done = threading.Event()  # set when this process only waits for the others to be done
+_said = threading.Lock()  # taken, and kept, by who says why all end
 
 
 def join(
@@ -98,7 +100,7 @@ def join(
     f" {count}, with the same --coordinator: a free port of the first process's host"
     " that the others can reach."
   )
-  interrupts.listen(f"process {number} of {count}", number == 0, tell)
+  interrupts.listen(f"process {number} of {count}", _tell_and_wait)
   try:
     with _patience(timeout, text):
       _initialize(
@@ -131,7 +133,26 @@ def _initialize(timeout: int, **arguments: Any) -> None:
 def tell(text: str, status: int) -> None:
   """Tells the other processes why this one ends, so that they end with its status."""
   if peers.are_joined():
+    _said.acquire(blocking=False)  # the caller has said it
     peers.publish(json.dumps([text, status]))
+
+
+def _tell_and_wait(text: str, status: int) -> None:
+  """Tells the others why this process ends, and waits a few seconds for them to end.
+
+  For `interrupts.listen`. The others are connected to the first process, and the
+  runtime aborts those that lose the connection.
+  """
+  tell(text, status)
+  _end_together()
+
+
+def _end_together(seconds: float = LEAVING) -> None:
+  """Waits for the others to end, in the one thread that does so."""
+  if _done.is_set():
+    time.sleep(seconds)  # the main thread is waiting for them, and ends the process
+  else:
+    peers.end_together(seconds)
 
 
 def _hear() -> None:
@@ -141,13 +162,19 @@ def _hear() -> None:
   """
   while not _leaving.wait(HEARING):
     text = peers.published()
-    if text is None or _leaving.wait(HEARING):
-      continue
-    _told.set()
-    message, status = json.loads(text)
+    if text is not None and not _leaving.wait(HEARING):
+      _told.set()
+      status = _say(text)
+      _end_together()
+      os._exit(status)
+
+
+def _say(text: str) -> int:
+  """Says what another process has told, unless it was said; returns its status."""
+  message, status = json.loads(text)
+  if _said.acquire(blocking=False):
     print(message, file=sys.stderr, flush=True)
-    peers.end_together(LEAVING)
-    os._exit(status)
+  return status
 
 
 def leave_to_others() -> None:
@@ -201,7 +228,7 @@ def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
       " provides both."
     )
   text = "the processes of the cluster did not meet"
-  interrupts.listen("this process", False, tell)
+  interrupts.listen("this process", _tell_and_wait)
   try:
     with _patience(timeout, f"{text}. Start them all."):
       _initialize(timeout)
@@ -214,7 +241,7 @@ def _join_cluster(count: int | None, number: int | None, timeout: int) -> None:
   except RuntimeError as error:
     raise RunError(f"{text} ({str(error).strip().splitlines()[0]}).") from error
   number, count = peers.number_and_count()
-  interrupts.listen(f"process {number} of {count}", number == 0, tell)
+  interrupts.listen(f"process {number} of {count}", _tell_and_wait)
 
 
 def check_devices(num_devices: int | None) -> None:
@@ -249,22 +276,34 @@ def is_lost(error: BaseException) -> bool:
 def leave(status: int) -> None:
   """Ends the process with an exit status.
 
-  After success it waits for all others; otherwise only for a few seconds. Signals no
-  longer change the status, but they end the wait for others.
+  After success it waits for all others, and takes the status of one that ends otherwise
+  meanwhile; a signal ends this wait as `interrupts.listen` says. After anything else it
+  waits only for a few seconds. Then signals no longer change the status.
   """
-  _leaving.set()
   if peers.are_joined():
     if status:
+      _leaving.set()
       sys.stdout.flush()
       sys.stderr.flush()
       stopped = status in interrupts.STATUS.values() and peers.is_first_process()
       peers.end_together(STOPPING if stopped else LEAVING)
       os._exit(status)  # sys.exit would wait for processes that wait for this one
-    import jax
-
-    for number in interrupts.STATUS:
-      signal.signal(number, signal.SIG_DFL)
-    jax.distributed.shutdown()
+    _wait_for_others()
   for number in interrupts.STATUS:
     signal.signal(number, signal.SIG_IGN)
   sys.exit(status)
+
+
+def _wait_for_others() -> None:
+  """Waits until all processes are done, or ends as one that could not be."""
+  import jax
+
+  for number in interrupts.STATUS:
+    # Not ignored, which would keep them from `interrupts.listen` too.
+    signal.signal(number, lambda *_: None)
+  _done.set()
+  peers.end_together(peers.LONGEST)
+  _leaving.set()
+  if (text := peers.published()) is not None:
+    os._exit(_say(text))
+  jax.distributed.shutdown()

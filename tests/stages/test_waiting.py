@@ -164,7 +164,7 @@ import signal, sys, time
 from mllm_selector_jax.runs import interrupts
 interrupts.PATIENCE, interrupts.AGAIN = 0.3, 0.1
 signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))
-interrupts.listen("process 1 of 2", False)
+interrupts.listen("process 1 of 2")
 """
 
 
