@@ -42,6 +42,17 @@ TURN = 5  # hits of a stage before the next one has its turn
 STATUSES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 # Not of the results: logs, times, orbax's checkpoints (which hold times), the lock.
 SKIPPED = ("log.txt", ".lock", "checkpoints", "logs", "times.json")
+# Files of a comparison that state seconds, and the hashes of those files.
+TIMED = {
+  f"compare/{name}"
+  for name in ("compare.html", "costs.json", "provenance.json", "table.md")
+}
+
+
+def read_results(work: pathlib.Path) -> dict[str, bytes]:
+  """Contents of the files that an unbroken run makes the same at each time, by name."""
+  found = small_run.read_bytes(work, SKIPPED)
+  return {name: content for name, content in found.items() if name not in TIMED}
 
 
 class Stage:
@@ -67,7 +78,7 @@ class Stage:
     self._before = work.parent / f"before {name} {count}"
     shutil.copytree(work, self._before, symlinks=True)
     self._run()  # compiles
-    self.wanted = small_run.read_bytes(work, SKIPPED)
+    self.wanted = read_results(work)
     self.restore()
     self._changes, self._seconds = self._run()
     different = self.compare()
@@ -192,7 +203,7 @@ class Stage:
 
   def compare(self) -> str:
     """What differs from the unbroken run; "" if nothing does."""
-    found = small_run.read_bytes(self._work, SKIPPED)
+    found = read_results(self._work)
     differing = [
       name
       for name in sorted(found.keys() | self.wanted.keys())
