@@ -147,12 +147,12 @@ def _tell_and_wait(text: str, status: int) -> None:
   _end_together()
 
 
-def _end_together(seconds: float = LEAVING) -> None:
-  """Waits for the others to end, in the one thread that does so."""
+def _end_together() -> None:
+  """Waits a few seconds for the others to end; for threads beside the main thread."""
   if _done.is_set():
-    time.sleep(seconds)  # the main thread is waiting for them, and ends the process
+    time.sleep(LEAVING)  # the main thread is waiting for them, and ends the process
   else:
-    peers.end_together(seconds)
+    peers.end_together(LEAVING)
 
 
 def _hear() -> None:
