@@ -5,9 +5,13 @@
 The kinds are those of `tests/fuzz/kinds.py`. One worker process reads the cases of a
 kind one after the other, in rounds over all kinds. A case may take 10 seconds of
 processor time, and the worker is killed when it gives no answer for two minutes. Its
-memory is limited. A find is an exception that is no `InputError`, a crash, a hang, or
-growth beyond the limit; the next case follows, and the exit status is 1. FOLDER
-receives a log for each kind, the files of each find, and the table so far.
+memory is limited. A case whose message is new is changed further. With --lines=guide
+(on Python 3.12) so is a case that is the first of its round to run a line of the
+package, or of a library that reads files in Python; --lines=count only tells how many
+lines the round with the most of them ran. A find is an exception that is no
+`InputError`, a crash, a hang, or growth beyond the limit; the next case follows, and the
+exit status is 1. FOLDER receives a log for each kind, the files of each find, and the
+table so far.
 """
 
 import argparse
@@ -28,7 +32,7 @@ SLOWEST = 10.0  # seconds of processor time of a case
 SILENT = 120.0  # seconds without an answer, on a busy machine
 GROWTH = 1 << 30  # bytes by which a case may make the worker larger
 ROOM = 6 << 30  # bytes of address space beyond what the worker has when it starts
-HEADER = "kind | cases | taken | aside | refused | finds | s of processor"
+HEADER = "kind | cases | taken | aside | refused | finds | s of processor | lines"
 
 
 def main() -> int:
@@ -37,6 +41,7 @@ def main() -> int:
   parser.add_argument("--kinds", default="", help="beginnings of names, with commas")
   parser.add_argument("--rounds", type=int, default=50, help="over all kinds")
   parser.add_argument("--first", type=int, default=0, help="the first round")
+  parser.add_argument("--lines", choices=("count", "guide"), help="that are run")
   parser.add_argument("--out", default="fuzz", type=pathlib.Path)
   arguments = parser.parse_args()
   arguments.out.mkdir(parents=True, exist_ok=True)
@@ -49,7 +54,10 @@ def main() -> int:
   for number in range(arguments.first, arguments.rounds):
     for name, share in shares.items():
       cases = max(1, round(share * unit))
-      total[name].update(worker.run_kind(name, number * cases, cases))
+      counts = worker.run_kind(name, number * cases, cases)
+      lines = max(counts.pop("lines", 0), total[name]["lines"])  # of one round
+      total[name].update(counts)
+      total[name]["lines"] = lines
     table = write_table(total)
     (arguments.out / "table.txt").write_text(table)
     print(f"round {number}: {table.splitlines()[-1]}", flush=True)
@@ -64,7 +72,7 @@ def write_table(total: dict[str, collections.Counter]) -> str:
   lines = [HEADER]
   for name, counts in total.items():
     lines.append(describe(name, counts))
-    whole.update(counts)
+    whole.update({key: n for key, n in counts.items() if key != "lines"})
   return "\n".join([*lines, describe("all", whole)]) + "\n"
 
 
@@ -78,7 +86,8 @@ class Worker:
   def _start(self) -> None:
     self._pipe, theirs = self._context.Pipe()
     out = str(self._arguments.out)
-    self._process = self._context.Process(target=serve, args=(theirs, out))
+    options = (out, self._arguments.lines)
+    self._process = self._context.Process(target=serve, args=(theirs, *options))
     self._process.start()
     theirs.close()
     self.shares = self._pipe.recv()
@@ -99,7 +108,7 @@ class Worker:
           fault = f"hang: no answer within {SILENT:g} s"
           break
         try:
-          seeds, found, finds, seconds = self._pipe.recv()
+          seeds, found, finds, seconds, lines = self._pipe.recv()
         except EOFError:
           self._process.join()
           fault = f"crash: exit status {self._process.exitcode}"
@@ -109,6 +118,7 @@ class Worker:
         counts["cases"] += seeds
         counts["finds"] += len(finds)
         counts["ms"] += round(1000 * seconds)
+        counts["lines"] = lines
         for find in finds:
           log.write(f"{find}\n")
       else:
@@ -133,21 +143,23 @@ def describe(name: str, counts: collections.Counter) -> str:
   """One line of the table."""
   columns = ("cases", "taken", "aside", "refused", "finds")
   numbers = [f"{counts[column]:,}" for column in columns]
-  return " | ".join([name, *numbers, f"{counts['ms'] / 1000:.0f}"])
+  numbers.append(f"{counts['ms'] / 1000:.0f}")
+  return " | ".join([name, *numbers, f"{counts['lines']:,}"])
 
 
 class SlowError(Exception):
   """A case took more than SLOWEST seconds."""
 
 
-def serve(pipe, out: str) -> None:
+def serve(pipe, out: str, lines: str | None) -> None:
   """Reads cases as the pipe says, until it says None."""
   import signal
 
   logging.disable(logging.CRITICAL)
   warnings.simplefilter("ignore")
-  from tests.fuzz import kinds
+  from tests.fuzz import kinds, reached
 
+  seen = reached.Reached() if lines else None
   table = {kind.name: kind for kind in kinds.list_kinds()}
 
   def give_up(number, frame):
@@ -162,7 +174,10 @@ def serve(pipe, out: str) -> None:
   while (task := pipe.recv()) is not None:
     name, first, last = task
     with tempfile.TemporaryDirectory(dir=room) as folder:
-      sampler = kinds.Sampler(table[name], pathlib.Path(folder))
+      guide = seen if lines == "guide" else None
+      sampler = kinds.Sampler(table[name], pathlib.Path(folder), guide)
+      if seen:
+        seen.restart()
       sampler.check_examples()
       for start in range(first, last, STEP):
         found: collections.Counter[str] = collections.Counter()
@@ -184,7 +199,8 @@ def serve(pipe, out: str) -> None:
             finds.append(f"seed {seed}: {fault}")
             keep_find(sampler, seed, pathlib.Path(out), fault)
         seconds = time.process_time() - seconds
-        pipe.send((min(last, start + STEP) - start, found, finds, seconds))
+        run = seen.lines if seen else 0
+        pipe.send((min(last, start + STEP) - start, found, finds, seconds, run))
 
 
 def describe_find(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from mllm_selector_jax.types import InputError, RowError
 from tests.fuzz.mutators import change_file
+from tests.fuzz.reached import Reached
 
 TAKEN, ASIDE, REFUSED = "taken", "aside", "refused"
 MOST_MESSAGE = 400_000  # characters: of weights, all wrong tensors are listed
@@ -65,17 +66,19 @@ class Sampler:
   Args:
     kind: of input.
     folder: an empty one, to write the examples and the cases into.
+    reached: counts the lines that cases run. With it, a case that is the first to run a
+      line is changed further, too.
   """
 
-  def __init__(self, kind: Kind, folder: Path):
-    self.kind, self.folder = kind, folder
+  def __init__(self, kind: Kind, folder: Path, reached: Reached | None = None):
+    self.kind, self.folder, self._reached = kind, folder, reached
     self._bases: list[tuple[Path, Files]] = []
     for number in range(kind.examples):
       base = folder / str(number)
       base.mkdir(parents=True)
       kind.write(base, number)
       self._bases.append((base, read_files(base)))
-    # Changed files that had a new outcome, which are changed further.
+    # Changed files that had a new outcome or ran new lines, which are changed further.
     self._kept: list[tuple[int, Files]] = []
     self._outcomes: set[str] = set()
     self.latest: Case | None = None  # the case that was read last
@@ -105,12 +108,14 @@ class Sampler:
     base, sound = self._bases[number]
     for name, data in case.changed.items():
       (base / name).write_bytes(data)
+    lines = self._reached.lines if self._reached else 0
     try:
       outcome, detail = self._read(base)
     finally:
       for name in case.changed:
         (base / name).write_bytes(sound[name])
-    self._learn(number, case.changed, detail)
+    further = self._reached is not None and self._reached.lines > lines
+    self._learn(number, case.changed, detail, further)
     return outcome
 
   def _read(self, base: Path) -> tuple[str, str]:
@@ -127,11 +132,13 @@ class Sampler:
       text.encode("utf-8", "backslashreplace")
       return REFUSED, text
 
-  def _learn(self, number: int, changed: Files, detail: str) -> None:
-    """Keeps a case whose outcome is new, to go on from there."""
+  def _learn(self, number: int, changed: Files, detail: str, further: bool) -> None:
+    """Keeps a case whose outcome is new or which came further, to go on from there."""
     shape = "".join(c for c in detail[:300] if c.isalpha() or c == " ")[:80]
     size = sum(map(len, changed.values()))
-    if shape in self._outcomes or len(self._kept) > 300 or size > 1 << 20:
+    if shape in self._outcomes and not further:
+      return
+    if len(self._kept) > 300 or size > 1 << 20:
       return
     self._outcomes.add(shape)
     self._kept.append((number, changed))

@@ -1,12 +1,14 @@
 """A small sample of the inputs of every kind; benchmarks/fuzz.py reads a million."""
 
 import json
+import pathlib
 import random
+import sys
 import warnings
 
 import pytest
 
-from tests.fuzz import kinds, mutators
+from tests.fuzz import kinds, mutators, reached
 
 KINDS = {kind.name: kind for kind in kinds.list_kinds()}
 CASES = 12
@@ -65,3 +67,52 @@ def test_a_find_is_not_hidden(tmp_path):
     for seed in range(20):
       sampler.run(seed)
   assert sampler.latest.changed and read(tmp_path / "0") == kinds.TAKEN
+
+
+# Each on a line of its own, which is run when the one before is true.
+STEPS = (
+  lambda value: value.get("a") != [1, 2],
+  lambda value: value.get("b") != [1, 2],
+  lambda value: value.get("c") != [1, 2],
+  lambda value: value.get("d") != [1, 2],
+  lambda value: value.get("e") != [1, 2],
+  lambda value: value.get("f") != [1, 2],
+)
+
+
+def read_deeply(folder):
+  """A reader whose fault six changes lead to, one after the other."""
+  try:
+    value = json.loads((folder / "a.json").read_bytes())
+  except (ValueError, RecursionError):
+    return kinds.ASIDE
+  if not isinstance(value, dict) or len(value) < len(STEPS):
+    return kinds.TAKEN
+  if all(step(value) for step in STEPS):
+    raise KeyError("a fault")
+  return kinds.TAKEN
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="lines are not told before 3.12")
+def test_a_case_that_runs_new_lines_is_changed_further(tmp_path):
+  def write(folder, number):
+    kinds.write_json(folder / "a.json", {key: [1, 2] for key in "abcdef"})
+
+  def count_cases(guided):
+    """The number of cases until the fault is found."""
+    seen = reached.Reached((pathlib.Path(__file__).parent.name,))
+    try:
+      guide = seen if guided else None
+      kind = kinds.Kind("deep", write, read_deeply)
+      sampler = kinds.Sampler(kind, tmp_path / str(guided), guide)
+      seen.restart()
+      for seed in range(3000):
+        try:
+          sampler.run(seed)
+        except KeyError:
+          break
+      return seed
+    finally:
+      seen.close()
+
+  assert 3 * count_cases(guided=True) < count_cases(guided=False)

@@ -1,0 +1,228 @@
+"""Memory, open files and threads of long runs, from their start to their end.
+
+    nice -n 10 python -m benchmarks.soak --rows=10000000 --folder=DIR          # check
+    nice -n 10 python -m benchmarks.soak --rows=1000000 --command=score --folder=DIR
+
+A pool of so many short rows is written to DIR, nine of ten with one of a thousand
+images of 64 pixels, and the command is run on it with the demo's base; `score` follows
+a `check` of the same pool, which is not watched. The command's process is looked at
+every few seconds, with its children: anonymous memory (RssAnon) and memory of files
+that are mapped (RssFile, which the system may drop), descriptors of files, threads, and
+the rows that its progress line tells. Told are the means of the first and of the last
+tenth of the run, once it had done 5 % of its rows, the peaks, and the slope of anonymous
+memory over rows by least squares. DIR/<command>.csv holds every look, DIR/<command>.png
+shows them. DIR holds the pool and the workdir too, 3 GB for ten million rows.
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+matplotlib.use("Agg")
+
+ROOT = Path(__file__).absolute().parents[1]
+IMAGES = 1000
+SIDE = 64  # pixels
+COLOURS = ("red", "blue", "green", "yellow", "black")
+SHAPES = ("circle", "star", "square", "cross")
+SETTLED = 0.05  # share of the rows after which growth counts
+# What a progress line tells: rows done of all rows, with three digits.
+PROGRESS = re.compile(r"\| ([\d.]+)([kM]?)/[\d.]+[kM]? \[")
+UNITS = {"": 1, "k": 1e3, "M": 1e6}
+
+
+class Look(NamedTuple):
+  """What a command and its children hold at one moment.
+
+  Attributes:
+    seconds: since the start.
+    rows: done.
+    anonymous: bytes of memory that are no file's.
+    mapped: bytes of mapped files in memory.
+    files: open descriptors.
+    threads: of all processes.
+    processes: the command and its children.
+  """
+
+  seconds: float
+  rows: int
+  anonymous: int
+  mapped: int
+  files: int
+  threads: int
+  processes: int
+
+
+def write_pool(folder: Path, rows: int) -> dict[str, str]:
+  """Writes a pool in LLaVA's form; the settings that name it."""
+  rng, images = random.Random(0), folder / "images"
+  images.mkdir(parents=True, exist_ok=True)
+  for number in range(IMAGES):
+    colour = tuple(rng.choices(range(256), k=3))
+    Image.new("RGB", (SIDE, SIDE), colour).save(images / f"{number}.png")
+  path = folder / "pool.jsonl"
+  with open(path, "w") as file:
+    for row in range(rows):
+      question = f"what colour is the {rng.choice(SHAPES)} number {row}?"
+      record = {"id": f"{row:09d}"}
+      if row % 10:
+        record["image"] = f"{rng.randrange(IMAGES)}.png"
+        question = f"<image>\n{question}"
+      record["conversations"] = [
+        {"from": "human", "value": question},
+        {"from": "gpt", "value": rng.choice(COLOURS)},
+      ]
+      file.write(f"{json.dumps(record)}\n")
+  return {"pool.data": str(path), "pool.images": str(images)}
+
+
+def make_command(command: str, folder: Path, settings: dict[str, str]) -> list[str]:
+  given = [f"--config.{key}={value}" for key, value in settings.items()]
+  return [
+    *(sys.executable, "-m", "mllm_selector_jax.main", command),
+    *("--config=demo", f"--workdir={folder / 'work'}"),
+    *given,
+  ]
+
+
+def list_processes(first: int) -> list[int]:
+  """A process and all its descendants."""
+  found = [first]
+  for one in found:
+    try:
+      for task in os.listdir(f"/proc/{one}/task"):
+        children = Path(f"/proc/{one}/task/{task}/children").read_text()
+        found += map(int, children.split())
+    except OSError:
+      continue
+  return found
+
+
+def look(first: int, seconds: float, rows: int) -> Look | None:
+  """Looks at a process and its children; None when it is gone."""
+  total = {"RssAnon": 0, "RssFile": 0, "Threads": 0}
+  files, processes = 0, list_processes(first)
+  for one in processes:
+    try:
+      status = Path(f"/proc/{one}/status").read_text()
+      files += len(os.listdir(f"/proc/{one}/fd"))
+    except OSError:
+      continue
+    for line in status.splitlines():
+      name, _, value = line.partition(":")
+      if name in total:
+        total[name] += int(value.split()[0])
+  if not total["Threads"]:
+    return None
+  anonymous, mapped = total["RssAnon"] << 10, total["RssFile"] << 10
+  return Look(
+    seconds, rows, anonymous, mapped, files, total["Threads"], len(processes)
+  )
+
+
+def watch(command: list[str], said: Path, every: float) -> list[Look]:
+  """Runs a command and looks at it; SystemExit if it fails."""
+  looks, begun = [], time.monotonic()
+  with open(said, "w") as file:
+    process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+  while process.poll() is None:
+    found = PROGRESS.findall(said.read_text(errors="replace"))
+    rows = float(found[-1][0]) * UNITS[found[-1][1]] if found else 0
+    seen = look(process.pid, time.monotonic() - begun, round(rows))
+    if seen is not None:
+      looks.append(seen)
+    time.sleep(every)
+  if process.returncode:
+    raise SystemExit(f"exit status {process.returncode}: {said.read_text()[-2000:]}")
+  return looks
+
+
+def describe(looks: list[Look], rows: int) -> str:
+  """The table of what the run held at its start and at its end."""
+  settled = [one for one in looks if SETTLED * rows <= one.rows < rows]
+  part = max(1, len(settled) // 10)
+  lines = [
+    f"{len(looks)} looks in {looks[-1].seconds / 60:.0f} min, "
+    f"{len(settled)} between {SETTLED:.0%} of the rows and the last row",
+    "| | first tenth | last tenth | peak |",
+    "|---|---|---|---|",
+  ]
+  units = {"anonymous": 1e6, "mapped": 1e6}
+  for name in ("anonymous", "mapped", "files", "threads", "processes"):
+    seen = np.array([getattr(one, name) for one in settled]) / units.get(name, 1)
+    peak = max(getattr(one, name) for one in looks) / units.get(name, 1)
+    told = f"{name}, MB" if name in units else name
+    first, last = seen[:part].mean(), seen[-part:].mean()
+    lines.append(f"| {told} | {first:,.1f} | {last:,.1f} | {peak:,.1f} |")
+  slope = fit_slope(settled)
+  lines.append(f"anonymous memory over rows: {slope:.2f} bytes a row")
+  return "\n".join(lines)
+
+
+def fit_slope(looks: list[Look]) -> float:
+  """Bytes of anonymous memory a row, by least squares."""
+  rows = np.array([one.rows for one in looks], np.float64)
+  held: Float[np.ndarray, "looks"] = np.array([one.anonymous for one in looks], float)
+  rows -= rows.mean()
+  return float(rows @ held / (rows @ rows))
+
+
+def draw(looks: list[Look], path: Path) -> None:
+  """Plots memory, descriptors and threads over the minutes."""
+  from matplotlib import pyplot as plt
+
+  minutes = [one.seconds / 60 for one in looks]
+  figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(7, 5))
+  for name in ("anonymous", "mapped"):
+    above.plot(minutes, [getattr(one, name) / 1e6 for one in looks], label=name)
+  above.set_ylabel("MB")
+  for name in ("files", "threads"):
+    below.plot(minutes, [getattr(one, name) for one in looks], label=name)
+  below.set_ylabel("number")
+  below.set_xlabel("minutes")
+  for axes in (above, below):
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+  figure.tight_layout()
+  figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+  parser.add_argument("--rows", type=int, default=10_000_000)
+  parser.add_argument("--command", choices=("check", "score"), default="check")
+  parser.add_argument("--folder", type=Path, required=True)
+  parser.add_argument("--every", type=float, default=2.0, help="seconds")
+  arguments = parser.parse_args()
+  folder = arguments.folder.absolute()
+  folder.mkdir(parents=True, exist_ok=True)
+  settings = write_pool(folder, arguments.rows)
+  shutil.rmtree(folder / "work", ignore_errors=True)
+  if arguments.command == "score":
+    settings["score.model"] = str(ROOT / "mllm_selector_jax" / "demo" / "base")
+    subprocess.run(make_command("check", folder, settings), cwd=ROOT, check=True)
+  command = make_command(arguments.command, folder, settings)
+  looks = watch(command, folder / f"{arguments.command}.txt", arguments.every)
+  with open(folder / f"{arguments.command}.csv", "w", newline="") as file:
+    csv.writer(file).writerows([Look._fields, *looks])
+  draw(looks, folder / f"{arguments.command}.png")
+  print(describe(looks, arguments.rows))
+
+
+if __name__ == "__main__":
+  main()
