@@ -63,7 +63,7 @@ def make_pool(run: Run, look: bool = False) -> None:
     "check",
     config,
     {
-      "files": fingerprint.fingerprint(files, folders, splits),
+      "files": fingerprint.fingerprint(files, folders, splits, run.progress),
       "processing": base_model.hash_processing(run),
       **formats.LOOKUP.identify(*plugins.list_given(formats.SETTING)),
     },

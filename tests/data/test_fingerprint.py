@@ -1,9 +1,11 @@
 """The identity of a pool's files."""
 
+import contextlib
 import os
 
 import pytest
 
+from mllm_selector_jax.data.files import fingerprint as fingerprints
 from mllm_selector_jax.data.files.fingerprint import fingerprint
 from mllm_selector_jax.types import InputError
 from tests.data.pools_on_the_spot import (
@@ -59,3 +61,23 @@ def test_what_counts(pool):
 def test_a_missing_file(tmp_path):
   with pytest.raises(InputError, match="does not exist"):
     fingerprint([str(tmp_path / "none.json")], None)
+
+
+def test_each_pass_tells_how_far_it_is(pool, monkeypatch):
+  monkeypatch.setattr(fingerprints, "CHUNK", 100)
+  monkeypatch.setattr(fingerprints, "TELL_EVERY", 2)
+  told = {}
+
+  @contextlib.contextmanager
+  def watch(title, unit):
+    notes = told[title.removeprefix("check: "), unit] = []
+    yield lambda done, total: notes.append((done, total))
+
+  assert fingerprint(*pool, watch=watch) == fingerprint(*pool)
+  size = os.path.getsize(pool[0][0])
+  read = [*range(100, size, 100), size]
+  assert told == {
+    ("hash of the files", "byte"): [(done, size) for done in read],
+    ("names of the images", "name"): [(2, None), (4, None)],
+    ("sizes of the images", "image"): [(0, 4), (2, 4)],
+  }
