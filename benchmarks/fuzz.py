@@ -9,9 +9,9 @@ memory is limited. A case whose message is new is changed further. With --lines=
 (on Python 3.12) so is a case that is the first of its round to run a line of the
 package, or of a library that reads files in Python; --lines=count only tells how many
 lines the round with the most of them ran. A find is an exception that is no
-`InputError`, a crash, a hang, or growth beyond the limit; the next case follows, and the
-exit status is 1. FOLDER receives a log for each kind, the files of each find, and the
-table so far.
+`InputError`, a crash, a hang, or growth beyond the limit; the next case follows, and
+the exit status is 1. FOLDER receives a log for each kind, the files of each find, and
+the table so far.
 """
 
 import argparse

@@ -9,9 +9,10 @@ a `check` of the same pool, which is not watched. The command's process is looke
 every few seconds, with its children: anonymous memory (RssAnon) and memory of files
 that are mapped (RssFile, which the system may drop), descriptors of files, threads, and
 the rows that its progress line tells. Told are the means of the first and of the last
-tenth of the run, once it had done 5 % of its rows, the peaks, and the slope of anonymous
-memory over rows by least squares. DIR/<command>.csv holds every look, DIR/<command>.png
-shows them. DIR holds the pool and the workdir too, 3 GB for ten million rows.
+tenth of the looks between 5 % of the rows and the last row, the peaks, and the slope of
+anonymous memory over rows by least squares. DIR/<command>.csv holds every look, and
+DIR/<command>.png shows them. DIR also holds the pool and the workdir, 3 GB for ten
+million rows.
 """
 
 import argparse
@@ -129,9 +130,7 @@ def look(first: int, seconds: float, rows: int) -> Look | None:
   if not total["Threads"]:
     return None
   anonymous, mapped = total["RssAnon"] << 10, total["RssFile"] << 10
-  return Look(
-    seconds, rows, anonymous, mapped, files, total["Threads"], len(processes)
-  )
+  return Look(seconds, rows, anonymous, mapped, files, total["Threads"], len(processes))
 
 
 def watch(command: list[str], said: Path, every: float) -> list[Look]:
@@ -176,7 +175,7 @@ def describe(looks: list[Look], rows: int) -> str:
 def fit_slope(looks: list[Look]) -> float:
   """Bytes of anonymous memory a row, by least squares."""
   rows = np.array([one.rows for one in looks], np.float64)
-  held: Float[np.ndarray, "looks"] = np.array([one.anonymous for one in looks], float)
+  held: Float[np.ndarray, " looks"] = np.array([one.anonymous for one in looks], float)
   rows -= rows.mean()
   return float(rows @ held / (rows @ rows))
 

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -144,6 +146,38 @@ def test_a_second_process_is_told_who_holds_the_workdir(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert "InputError" in done.stderr and f"process {os.getpid()}" in done.stderr
   assert subprocess.run(command, capture_output=True, text=True).stdout == "held\n"
+
+
+@pytest.mark.parametrize("name", [".nfs000000000004a1b200000001", ".fuse_hidden0000a"])
+def test_a_deleted_file_that_is_open_is_no_output(artifact, name):
+  if artifact.files:
+    return
+  with artifact.making(recipe()) as folder:
+    artifacts.write_text(folder / "data.txt", "x")
+    artifacts.write_text(folder / name, "deleted")
+  (artifact.path / name).unlink()  # when it is closed
+  assert artifact.why_stale(recipe()) == []
+
+
+def refuse_locks(number):
+  def flock(file, flags):
+    raise OSError(number, os.strerror(number))
+
+  return flock
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, number):
+  monkeypatch.setattr(fcntl, "flock", refuse_locks(number))
+  with holder.lock(tmp_path) as warning:
+    assert f"has no locks ({os.strerror(number)})" in warning
+
+
+def test_a_lock_that_fails_is_not_taken_for_one_that_is_held(tmp_path, monkeypatch):
+  monkeypatch.setattr(fcntl, "flock", refuse_locks(errno.EIO))
+  with pytest.raises(InputError, match=r"cannot be locked \(Input/output error\)"):
+    with holder.lock(tmp_path):
+      pass
 
 
 def test_a_missing_artifact_says_what_to_do(artifact):

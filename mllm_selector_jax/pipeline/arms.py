@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mllm_selector_jax.runs import arm_pointers, peers
+from mllm_selector_jax.runs import arm_pointers, peers, shared_volume
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.selection.strategies import CONTROL
 from mllm_selector_jax.types import InputError
@@ -87,6 +87,8 @@ def point(run: Run, pointer: str, arm: str) -> None:
       run.say(f"Warning: {warning}", once=True)
     if run.bucket and peers.is_first_process():
       run.bucket.send_file(arm_pointers.pointer_path(work.arms, pointer))
+  if not run.bucket:
+    shared_volume.wait_for_file(arm_pointers.pointer_path(work.arms, pointer))
   work.pointed[work.arms, pointer] = arm
   if before not in (pointer, arm):
     run.say(f"{pointer} is now arms/{arm}; arms/{before} stays")

@@ -7,6 +7,7 @@ artifact stays until the new one is complete. File times are never used.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -17,13 +18,15 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mllm_selector_jax import storage
-from mllm_selector_jax.runs import own_code
+from mllm_selector_jax.runs import own_code, peers
 from mllm_selector_jax.types import InputError, RunError
 
 FORMAT = 1  # raised when artifacts of an earlier version can no longer be read
 MARKER = "provenance.json"
 RECIPE = "recipe.json"  # in a partial folder: what the artifact is made from
 UNHASHED = "checkpoints"  # a folder of orbax, which `checkpoint` verifies by itself
+# What network file systems call a deleted file while a process has it open.
+_DELETED = (".nfs", ".fuse_hidden")
 _PACKAGES = (
   "mllm_selector_jax jax jaxlib flax optax orbax-checkpoint grain transformers"
   " tokenizers safetensors pyarrow pillow numpy"
@@ -210,8 +213,11 @@ class Artifact:
       os.replace(self.path / MARKER, self.marker)
 
   def _recover(self):
-    """Finishes a swap that was interrupted between its two renames."""
-    if self.files:
+    """Finishes a swap that was interrupted between its two renames.
+
+    Only the first process may: others may see a shared volume as it was before.
+    """
+    if self.files or not peers.is_first_process():
       return
     if (self.partial / MARKER).exists():
       self._swap()
@@ -293,7 +299,9 @@ def _hash_outputs(folder: Path) -> dict[str, str]:
   outputs = {}
   for path in sorted(folder.rglob("*")):
     name = path.relative_to(folder)
-    if path.is_file() and name.parts[0] != UNHASHED and str(name) != MARKER:
+    if name.parts[0] == UNHASHED or str(name) == MARKER:
+      continue
+    if path.is_file() and not path.name.startswith(_DELETED):
       outputs[str(name)] = storage.hash_file(path)
   return outputs
 
@@ -327,5 +335,8 @@ def _sync_folder(folder: Path) -> None:
   descriptor = os.open(folder, os.O_RDONLY)
   try:
     os.fsync(descriptor)
+  except OSError as error:  # some network file systems cannot write folders out
+    if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+      raise
   finally:
     os.close(descriptor)

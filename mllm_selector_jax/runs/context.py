@@ -5,7 +5,6 @@ import copy
 import dataclasses
 import functools
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,16 +17,15 @@ from mllm_selector_jax.runs import (
   holder,
   interrupts,
   peers,
+  shared_volume,
 )
 from mllm_selector_jax.runs.bucket import Bucket
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.runs.workdir import Workdir
-from mllm_selector_jax.types import InputError, Stopped
+from mllm_selector_jax.types import Stopped
 
 if TYPE_CHECKING:
   import jax.sharding
-
-SEEN = 5.0  # seconds until all hosts see a file that one wrote to a shared volume
 
 PLUGGED = (  # the settings that may name plug-ins
   *("pool.formats", "score.signals", "evaluate.metrics"),
@@ -223,7 +221,7 @@ class Run:
     start = time.monotonic()
     time_name = f"{name}.partial"
     try:
-      with _making(artifact, recipe, self.bucket) as folder:
+      with _making(artifact, recipe, self.bucket, together) as folder:
         if together or peers.is_first_process():
           build(folder)
       time_name = name
@@ -243,7 +241,10 @@ class Run:
 
 @contextlib.contextmanager
 def _making(
-  artifact: artifacts.Artifact, recipe: artifacts.Recipe, bucket: Bucket | None
+  artifact: artifacts.Artifact,
+  recipe: artifacts.Recipe,
+  bucket: Bucket | None,
+  together: bool,
 ) -> Iterator[Path]:
   """Yields the folder in which an artifact is made, in all processes.
 
@@ -255,14 +256,20 @@ def _making(
       copying = bucket.making(artifact, recipe) if bucket else contextlib.nullcontext()
       with copying:
         peers.meet(f"{name} begins")
+        if together and not bucket:
+          shared_volume.wait_for_file(folder / artifacts.RECIPE)
         yield folder
     if bucket:
       bucket.put(artifact)
   else:
     peers.meet(f"{name} begins")
+    if together and not bucket:
+      shared_volume.wait_for_file(artifact.partial / artifacts.RECIPE)
     yield artifact.partial
   peers.meet(f"{name} is whole")
-  if bucket and not first:
+  if not bucket:
+    shared_volume.wait_for_artifact(artifact)
+  elif not first:
     bucket.get(artifact)
 
 
@@ -300,15 +307,20 @@ def open_run(
   """
   bucket = Bucket(workdir) if storage.is_remote(workdir) else None
   folders = Workdir(bucket.folder if bucket else Path(workdir).absolute())
-  with holder.lock(folders.path) if _writes(bucket) else contextlib.nullcontext():
+  locked = holder.lock(folders.path) if _writes(bucket) else contextlib.nullcontext("")
+  with locked as warning:
     run = Run(cfg, folders, Console(folders.log), force, bucket=bucket, **asked)
+    if warning:
+      run.say(warning)
     if bucket:
       bucket.open(run.say)
     if not bucket:
-      _check_shared(folders.path)
+      shared_volume.check(folders.path)
     if peers.is_first_process():
       artifacts.recover(folders.path)  # before the other processes look
     peers.meet("the workdir is open")
+    if not bucket:
+      shared_volume.wait_for_workdir(folders.path)
     with plugins.trusting({key: _read_setting(cfg, key) for key in PLUGGED}):
       yield run
     if bucket and peers.is_first_process():
@@ -320,29 +332,6 @@ def _read_setting(cfg: Any, key: str) -> Any:
   for part in key.split("."):
     cfg = cfg[part]
   return plain(cfg)
-
-
-def _check_shared(folder: Path) -> None:
-  """Refuses a workdir that is not the same folder in all processes."""
-  number, count = peers.number_and_count()
-  if count == 1:
-    return
-  path = folder / ".meeting"
-  if number == 0:
-    artifacts.write_text(path, uuid.uuid4().hex)
-  token = peers.exchange(path.read_text() if number == 0 else "")[0]
-
-  deadline = time.monotonic() + SEEN
-  while not path.exists() or path.read_text() != token:
-    if time.monotonic() > deadline:
-      raise InputError(
-        f"{folder} is not the folder that process 0 writes to. Give a --workdir on a"
-        " volume that all processes share, or in a bucket."
-      )
-    time.sleep(0.1)
-  peers.exchange("seen")
-  if number == 0:
-    path.unlink()
 
 
 def _writes(bucket: Bucket | None) -> bool:

@@ -1,6 +1,7 @@
 """Locks a workdir, so that only one run at a time works in it."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -15,9 +16,17 @@ def describe_process() -> str:
   return f"process {os.getpid()} on host {socket.gethostname()}"
 
 
+# What a file system without locks answers, such as Lustre without its option `flock`,
+# or NFS whose lock service does not run.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
 @contextlib.contextmanager
-def lock(workdir: Path) -> Iterator[None]:
+def lock(workdir: Path) -> Iterator[str]:
   """Locks the workdir for this process; the system releases the lock if it dies.
+
+  Yields:
+    A warning if the file system has no locks; otherwise "".
 
   Raises:
     InputError: another process, which the message names, holds the lock; or the folder
@@ -32,16 +41,28 @@ def lock(workdir: Path) -> Iterator[None]:
       f"{workdir}: cannot be written to ({error.strerror}). Give a --workdir"
       " that this user may write to."
     ) from error
+  warning = ""
   with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-      file.seek(0)
-      raise InputError(
-        f"{workdir} is in use by {file.read().strip() or 'another process'}."
-        " Wait for it to end, stop it, or give another --workdir."
-      ) from error
+      if error.errno in _NO_LOCKS:
+        warning = (
+          f"Warning: the file system of {workdir} has no locks ({error.strerror}). See"
+          " to it yourself that no other run uses this workdir."
+        )
+      elif not isinstance(error, BlockingIOError):
+        raise InputError(
+          f"{path}: cannot be locked ({error.strerror}). Give a --workdir on another"
+          " volume."
+        ) from error
+      else:
+        file.seek(0)
+        raise InputError(
+          f"{workdir} is in use by {file.read().strip() or 'another process'}."
+          " Wait for it to end, stop it, or give another --workdir."
+        ) from error
     file.truncate(0)
     file.write(describe_process())
     file.flush()
-    yield
+    yield warning

@@ -5,7 +5,14 @@ from types import CodeType
 from typing import Any
 
 # Packages whose lines count: ours, and those that read what we hand them in Python.
-PACKAGES = ("mllm_selector_jax", "PIL", "jinja2", "yaml", "transformers", "huggingface_hub")
+PACKAGES = (
+  "mllm_selector_jax",
+  "PIL",
+  "jinja2",
+  "yaml",
+  "transformers",
+  "huggingface_hub",
+)
 _TOOL = 4  # of sys.monitoring's six, one that no debugger or profiler has by custom
 
 
