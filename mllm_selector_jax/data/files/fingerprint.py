@@ -11,7 +11,6 @@ from mllm_selector_jax.data.files import mixture, splits
 from mllm_selector_jax.data.formats.pool_file import explain, measure
 from mllm_selector_jax.data.images.image_folders import AnyFolders, ImageFolders
 
-
 Progress = Callable[[int, int | None], None]
 # Shows the progress of a loop, by its title and the unit of what is counted.
 Watch = Callable[[str, str], AbstractContextManager[Progress]]
