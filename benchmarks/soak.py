@@ -213,7 +213,7 @@ def main() -> None:
   settings = write_pool(folder, arguments.rows)
   shutil.rmtree(folder / "work", ignore_errors=True)
   if arguments.command == "score":
-    settings["score.model"] = str(ROOT / "mllm_selector_jax" / "demo" / "base")
+    settings["score.model"] = "demo"
     subprocess.run(make_command("check", folder, settings), cwd=ROOT, check=True)
   command = make_command(arguments.command, folder, settings)
   looks = watch(command, folder / f"{arguments.command}.txt", arguments.every)

@@ -31,7 +31,15 @@ CACHE_BYTES = 1 << 30  # of tokens and pixels that are read again every epoch
 
 def base_path(run: Run) -> Path:
   """The base's directory; a hub name is looked up in the hub's cache first."""
-  name = run.cfg.model.path
+  return find_model(run.cfg.model.path)
+
+
+def find_model(name: str) -> Path:
+  """The directory of a model that a setting names: a directory, a hub name, "demo".
+
+  Raises:
+    InputError: neither a directory nor a hub name that can be had.
+  """
   return DEMO_BASE if name == "demo" else huggingface.find_model(name)
 
 

@@ -8,7 +8,11 @@ import numpy as np
 
 from mllm_selector_jax.inputs import base_model, guard
 from mllm_selector_jax.models import huggingface
-from mllm_selector_jax.pipeline.scored_models import check_folder, check_reference
+from mllm_selector_jax.pipeline.scored_models import (
+  check_folder,
+  check_reference,
+  find_model,
+)
 from mllm_selector_jax.runs import artifacts, peers
 from mllm_selector_jax.runs.context import Run
 from mllm_selector_jax.scoring import engine, passes, score_table, signals
@@ -28,7 +32,7 @@ def make_scores(run: Run) -> None:
   if (table := check_folder(cfg.table, "score.table")) is not None:
     _import_table(run, table)
     return
-  models = {"seed": check_folder(cfg.model, "score.model") or _seed_model(run)}
+  models = {"seed": find_model(cfg.model, "score.model") or _seed_model(run)}
   pass_specs = passes.list_passes(base_model.scored_signals(run.cfg))
   inputs = {"pool": run.workdir.pool.digest(), "model": _hash_model(run)}
   inputs |= signals.LOOKUP.identify(*base_model.scored_signals(run.cfg))
@@ -36,7 +40,7 @@ def make_scores(run: Run) -> None:
     run.say(f"score: the model: {remark}", once=True)
   if any(pass_spec.model == "reference" for pass_spec in pass_specs):
     check_reference(run.cfg)
-    reference = check_folder(cfg.reference, "score.reference")
+    reference = find_model(cfg.reference, "score.reference")
     assert reference is not None
     models["reference"] = reference
     inputs["reference"] = base_model.hash_model(reference)
@@ -238,7 +242,7 @@ def _seed_model(run: Run) -> Path:
 def _hash_model(run: Run) -> str:
   if run.cfg.score.model is None:
     return run.workdir.seed.digest()
-  return base_model.hash_model(Path(run.cfg.score.model))
+  return base_model.hash_model(base_model.find_model(run.cfg.score.model))
 
 
 def _seed_rows(run: Run) -> np.ndarray:

@@ -27,7 +27,7 @@ def check_folders(cfg: Any) -> None:
   """Raise an InputError if a model or a table that the config names is missing."""
   check_folder(cfg.score.table, "score.table")
   for name in ("model", "reference"):
-    folder = check_folder(cfg.score[name], f"score.{name}")
+    folder = find_model(cfg.score[name], f"score.{name}")
     if folder is not None:
       huggingface.check_weights(folder, huggingface.read_config(folder))
 
@@ -35,6 +35,20 @@ def check_folders(cfg: Any) -> None:
 def needs_seed(run: Run) -> bool:
   """Say whether the pool is scored with the run's own seed model."""
   return run.cfg.score.model is None and run.cfg.score.table is None
+
+
+def find_model(value: str | None, option: str) -> Path | None:
+  """Return the directory of a model that an option names, or None if it names none.
+
+  Raises:
+    InputError: Neither a directory nor a hub name that can be had.
+  """
+  if value is None:
+    return None
+  try:
+    return base_model.find_model(value)
+  except InputError as error:
+    raise InputError(f"{option}={value}: {error}") from error
 
 
 def check_folder(value: str | None, option: str) -> Path | None:

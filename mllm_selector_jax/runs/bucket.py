@@ -22,8 +22,9 @@ from typing import Any
 
 from etils import epath
 
-from mllm_selector_jax.runs import artifacts, holder, peers, remote_calls
+from mllm_selector_jax.runs import artifacts, peers, remote_calls
 from mllm_selector_jax.runs.artifacts import MARKER, RECIPE, UNHASHED, Artifact, Recipe
+from mllm_selector_jax.runs.lease import Lease
 from mllm_selector_jax.types import InputError, RunError
 
 PARTS = "passes"  # subfolder of a partial folder that an interrupted scoring reuses
@@ -48,6 +49,7 @@ class Bucket:
 
       fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     self._remote = epath.Path(url)
+    self._lease = Lease(self._remote)
     name = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
     if number := peers.number_and_count()[0]:
       name += f"-{number}"
@@ -60,12 +62,14 @@ class Bucket:
       say: shows a message.
 
     Raises:
-      InputError: the bucket cannot be reached.
+      InputError: the bucket cannot be reached, or another run works in it.
     """
     self.folder.mkdir(parents=True, exist_ok=True)
     try:
+      warning = self._lease.take(say) if peers.is_first_process() else ""
       names = set(self._list(self._remote))
-      warning = self._note_holder(names)
+    except InputError:
+      raise
     except ImportError as error:
       raise InputError(
         f"--workdir={self._remote}: {error} (pip install 'mllm_selector_jax[gcs]')."
@@ -123,11 +127,22 @@ class Bucket:
           remote_calls.delete(remote / name)
       remote_calls.delete(remote)
 
+  def check(self) -> None:
+    """Checks that no other run has taken the workdir over.
+
+    Raises:
+      RunError: another run has.
+    """
+    self._lease.check()
+
   def close(self) -> None:
-    """Copies the logs, and removes this run's note from the bucket."""
+    """Copies the logs, unless another run has taken the workdir over."""
+    self.check()
     self._copy_logs()
-    with contextlib.suppress(Exception):  # the next run is warned
-      (self._remote / ".holder").unlink()
+
+  def leave(self) -> None:
+    """Lets other runs have the workdir."""
+    self._lease.release()
 
   def checkpoints(self, partial: Path) -> epath.Path:
     """Returns the folder of the checkpoints of an artifact that is being made."""
@@ -160,6 +175,7 @@ class Bucket:
     The first process calls this. A partial folder of another recipe in the bucket is
     deleted.
     """
+    self.check()
     remote, text = self._at(artifact.partial), recipe.to_text()
     remote_recipe = remote / RECIPE
     with remote_calls.explained(self._remote):
@@ -198,8 +214,9 @@ class Bucket:
     """Copies a complete artifact to the bucket, its marker last.
 
     Raises:
-      RunError: the bucket cannot be reached.
+      RunError: the bucket cannot be reached, or another run has taken it over.
     """
+    self.check()
     with remote_calls.explained(self._remote):
       self._put(artifact)
 
@@ -288,6 +305,7 @@ class Bucket:
     def send(path: Path) -> None:
       remote_calls.upload(path, self._at(path))
 
+    self.check()
     self._run_threads(send, paths)
 
   def _run_threads(
@@ -306,23 +324,3 @@ class Bucket:
     paths += self.folder.rglob("logs/**/*")
     with contextlib.suppress(RunError):  # a log must not end a run
       self._send(path for path in paths if path.is_file())
-
-  def _note_holder(self, names: set[str]) -> str:
-    """Leaves a note in the bucket that this process works in it.
-
-    A note is no lock, since it stays if the process is killed.
-
-    Returns:
-      A warning if there is the note of another process; otherwise "".
-    """
-    if not peers.is_first_process():
-      return ""
-    note, warning = self._remote / ".holder", ""
-    if ".holder" in names:
-      warning = (
-        f"Warning: {self._remote} was last used by {note.read_text()}, which did not"
-        " end properly: it was killed, or is still running. Two runs at once would"
-        " overwrite each other's files."
-      )
-    remote_calls.write_text(note, holder.describe_process())
-    return warning

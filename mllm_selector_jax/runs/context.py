@@ -156,6 +156,8 @@ class Run:
       def checked(done: int, total: int | None) -> None:
         note()
         update(done, total)
+        if self.bucket is not None:
+          self.bucket.check()
         if leave and self._shared.stop:
           raise Stopped(f"{title} after {done:,} {unit}s")
 
@@ -307,14 +309,17 @@ def open_run(
   """
   bucket = Bucket(workdir) if storage.is_remote(workdir) else None
   folders = Workdir(bucket.folder if bucket else Path(workdir).absolute())
-  locked = holder.lock(folders.path) if _writes(bucket) else contextlib.nullcontext("")
-  with locked as warning:
+  with contextlib.ExitStack() as held:
+    warning = ""
+    if peers.is_first_process() or bucket:  # which write to the folder
+      warning = held.enter_context(holder.lock(folders.path))
     run = Run(cfg, folders, Console(folders.log), force, bucket=bucket, **asked)
     if warning:
       run.say(warning)
     if bucket:
+      held.callback(bucket.leave)
       bucket.open(run.say)
-    if not bucket:
+    else:
       shared_volume.check(folders.path)
     if peers.is_first_process():
       artifacts.recover(folders.path)  # before the other processes look
@@ -332,8 +337,3 @@ def _read_setting(cfg: Any, key: str) -> Any:
   for part in key.split("."):
     cfg = cfg[part]
   return plain(cfg)
-
-
-def _writes(bucket: Bucket | None) -> bool:
-  """Returns whether this process writes to a folder, and so has to lock it."""
-  return peers.is_first_process() or bucket is not None

@@ -1,11 +1,12 @@
 """A tiny base, a scored pool, and a stage on a copy of it."""
 
 import shutil
+import tempfile
 
 import pytest
 
 from mllm_selector_jax.stages import COMMANDS
-from tests import small_run
+from tests import gcs, small_run
 from tests.models import tiny
 
 SIGNALS = ("loss", "accuracy", "perplexity", "el2n", "grand", "visual", "ifd")
@@ -14,6 +15,22 @@ SIGNALS = ("loss", "accuracy", "perplexity", "el2n", "grand", "visual", "ifd")
 @pytest.fixture(scope="package")
 def base(tmp_path_factory):
   return tiny.make_base(tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+  """Where a process works on what lies in a bucket; it is lost with the machine."""
+  before = tempfile.tempdir
+  tempfile.tempdir = str(tmp_path_factory.mktemp("scratch"))
+  yield tempfile.tempdir
+  tempfile.tempdir = before
+
+
+@pytest.fixture(scope="module")
+def bucket(scratch):
+  """The URL of a bucket that is served on this machine."""
+  with gcs.serve() as url:
+    yield url
 
 
 @pytest.fixture(scope="package")

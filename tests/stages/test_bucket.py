@@ -27,24 +27,9 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def scratch(tmp_path_factory):
-  """Where a process works; what is there is lost with the machine."""
-  before = tempfile.tempdir
-  tempfile.tempdir = str(tmp_path_factory.mktemp("scratch"))
-  yield tempfile.tempdir
-  tempfile.tempdir = before
-
-
 def forget():
   """The machine is lost, and another one goes on."""
   shutil.rmtree(f"{tempfile.tempdir}/mllm-selector")
-
-
-@pytest.fixture(scope="module")
-def bucket():
-  with gcs.serve() as url:
-    yield url
 
 
 @pytest.fixture(scope="module")
@@ -165,14 +150,6 @@ def test_what_loops_of_a_selection_kept_stays_on_the_machine(
   assert "pool.parquet" in names and not [name for name in names if "loop" in name]
   with small_run.open_run(work, base, **settings):
     assert not aside.exists()
-
-
-def test_a_run_that_did_not_let_go_is_told(bucket, settings, base):
-  work = f"{bucket}/held"
-  (epath.Path(work) / ".holder").write_text("process 7 on host elsewhere")
-  with small_run.open_run(work, base, **settings) as current:
-    said = (current.workdir.path / "log.txt").read_text()
-  assert "last used by process 7 on host elsewhere" in said
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket, settings, base):

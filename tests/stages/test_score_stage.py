@@ -291,3 +291,21 @@ def test_a_table_that_does_not_fit_is_one_message(
     COMMANDS["check"](current)
     with pytest.raises(InputError, match=words):
       COMMANDS["score"](current)
+
+
+def test_a_model_that_scores_is_named_as_the_base_is(tmp_path, monkeypatch):
+  cache = tmp_path / "hub" / "models--some--model"
+  shutil.copytree(opened.DEMO_BASE, cache / "snapshots" / "abc")
+  (cache / "refs").mkdir()
+  (cache / "refs" / "main").write_text("abc")
+  monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+  made = {}
+  for name in ("demo", str(opened.DEMO_BASE), "some/model"):
+    settings = {"score.model": name, "pool.demo.rows": 60, "model.max_length": 128}
+    place = tmp_path / f"work {len(made)}"
+    with small_run.open_run(place, "demo", **settings) as current:
+      COMMANDS["check"](current)
+      COMMANDS["score"](current)
+      made[name] = read_scores(current.workdir.scores.path).columns["loss"]
+  for loss in made.values():
+    np.testing.assert_array_equal(loss, made["demo"])

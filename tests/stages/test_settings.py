@@ -175,7 +175,10 @@ def test_all_that_is_wrong_is_told_at_once():
     ({"select.target_shares": "[1"}, "select.target"),
     ({"select.force_in": "none.txt"}, "select.force_in=none.txt: there is no such"),
     ({"score.signals": ("excess",)}, "--config.score.reference=DIR"),
-    ({"score.model": "nowhere"}, "score.model=nowhere: there is no such directory"),
+    (
+      {"score.model": "nowhere"},
+      "score.model=nowhere: There is no directory nowhere; a model is",
+    ),
     ({"score.table": "nowhere"}, "score.table=nowhere: there is no such directory"),
     ({"tune.accumulate": 33}, "tune: accumulate=33 parts of a batch of 32"),
     ({"align.lora.rank": 4}, "align: lora.rank=4 with trainable='projector'"),
