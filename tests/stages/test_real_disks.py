@@ -82,6 +82,43 @@ def test_a_run_goes_on_whenever_a_full_disk_has_grown(place):
   assert [name for name in wanted if found[name] != wanted[name]] == []
 
 
+@contextlib.contextmanager
+def mount_with_quota(folder, image):
+  """A file system with quotas at a folder; skips where there is no btrfs."""
+  folder.mkdir(exist_ok=True)
+  with open(image, "wb") as file:
+    file.truncate(256 << 20)
+  made = shutil.which("mkfs.btrfs") and not os.geteuid()
+  if not made or subprocess.run(["mkfs.btrfs", "-q", "-M", str(image)]).returncode:
+    pytest.skip("needs root and `apt-get install btrfs-progs`")
+  if subprocess.run(["mount", "-o", "loop", str(image), str(folder)]).returncode:
+    pytest.skip("btrfs cannot be mounted here")
+  try:
+    subprocess.run(["btrfs", "quota", "enable", str(folder)], check=True)
+    yield
+  finally:
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_run_goes_on_whenever_a_quota_has_grown(place):
+  kilobytes, said_full = 400, 0
+  with mount_with_quota(place / "disk", place / "image"):
+    while True:
+      limit = ["btrfs", "qgroup", "limit", f"{kilobytes}K", str(place / "disk")]
+      subprocess.run(limit, check=True)
+      status, said = run(place)
+      if status == 0:
+        break
+      assert status == 1 and "Traceback" not in said, said
+      assert "Disk quota exceeded" in said, said
+      assert "Make room and give the same command again" in said, said
+      said_full += 1
+      kilobytes = int(1.7 * kilobytes)
+      assert kilobytes < 100_000
+    assert said_full > 2
+    assert (place / "disk/work/report.html").exists()
+
+
 def test_a_disk_that_is_read_only_is_told_before_anything_else(place):
   with mount(place / "disk", 1000):
     (place / "disk/work").mkdir()
