@@ -1,6 +1,8 @@
 """Small files that would become large, and files that name files elsewhere."""
 
 import json
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +29,50 @@ def test_a_row_group_that_decodes_to_far_more_than_the_file(tmp_path, monkeypatc
   with pytest.raises(InputError, match="row group 0 decodes to more than"):
     file.read(7, 0)
   assert sum(1 for _ in file.records()) == 4000  # which hold a part of it at a time
+
+
+READ = """
+import resource, sys
+import pyarrow
+from mllm_selector_jax.data import formats
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+file, before = formats.open_file(sys.argv[1]), peak()
+print(sum(len(record.value["question"]) for record in file.records()))
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("kind", ["dictionary", "dictionary type", "arrow"])
+def test_rows_that_share_a_long_value_are_read_a_few_at_a_time(tmp_path, kind):
+  rows, size = 600, 8 << 20  # 4.7 GB when each row has its own
+  path = str(tmp_path / ("bomb.arrow" if kind == "arrow" else "bomb.parquet"))
+  value = pa.array(["x" * size])
+  shared = pa.DictionaryArray.from_arrays(pa.array([0] * rows), value)
+  table = pa.table({"question": shared})
+  if kind == "arrow":
+    with pa.ipc.new_file(path, table.schema) as writer:
+      writer.write_table(table)
+  else:
+    pq.write_table(table, path, store_schema=kind == "dictionary type")
+  if kind != "arrow":
+    assert pq.ParquetFile(path).metadata.num_row_groups == 1
+  command = [sys.executable, "-c", READ, path]
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  read, peak = map(int, done.stdout.split())
+  assert read == rows * size and peak < 1 << 20, peak  # kilobytes
+
+
+def test_rows_that_share_a_long_beginning_are_read_a_few_at_a_time(
+  tmp_path, monkeypatch
+):
+  path = tmp_path / "bomb.parquet"
+  table = pa.table({"question": ["x" * 100_000] * 200})
+  coded = {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}
+  pq.write_table(table, path, **coded)
+  monkeypatch.setattr(parquet_file, "_MOST_BATCH", 1 << 20)
+  file = formats.open_file(str(path))
+  assert max(batch.num_rows for batch in file._batches(0)) == 10
+  assert sum(len(record.value["question"]) for record in file.records()) == 20_000_000
 
 
 def test_a_json_file_of_a_model_has_a_largest_size(tmp_path, monkeypatch):

@@ -20,6 +20,34 @@ def size_batch(nbytes: int, rows: int) -> int:
   return max(1, min(_MOST_ROWS, int(_BATCH_BYTES / row_bytes)))
 
 
+def bound_shared(array: Any) -> int:
+  """Returns the most bytes of a row that are stored once for many rows.
+
+  Args:
+    array: a pyarrow array, whose dictionaries hold such values, or a RecordBatch.
+
+  Returns:
+    The length of the longest value of a dictionary, added up over columns and fields.
+  """
+  import pyarrow as pa
+  import pyarrow.compute as pc
+
+  if isinstance(array, pa.RecordBatch):
+    return sum(map(bound_shared, array.columns))
+  kind = array.type
+  if pa.types.is_struct(kind):
+    return sum(map(bound_shared, array.flatten()))
+  if is_list(kind):
+    longest = pc.max(pc.list_value_length(array)).as_py() or 0
+    return longest * bound_shared(array.flatten())
+  if not pa.types.is_dictionary(kind):
+    return 0
+  try:
+    return pc.max(pc.binary_length(array.dictionary)).as_py() or 0
+  except pa.ArrowNotImplementedError:  # values that are no texts or bytes
+    return 0
+
+
 def is_list(column_type: Any) -> bool:
   """Returns whether a pyarrow type is a list."""
   import pyarrow as pa
