@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from etils import epath
@@ -94,17 +95,18 @@ class Lease:
       text = self._note.read_text()
     except FileNotFoundError:
       return None
-    unknown = {"holder": "another run", "run": "", "beat": -1, "time": 0.0}
+    unknown = {"holder": "another run", "machine": "", "process": 0}
+    unknown |= {"run": "", "beat": -1, "time": 0.0}
     try:
       found = json.loads(text)
-      return unknown | {"host": "", "process": 0} | found
+      return unknown | found
     except (ValueError, TypeError):  # no note of this version
-      return unknown | {"host": "", "process": 0, "holder": text[:100]}
+      return unknown | {"holder": text[:100]}
 
   def _write(self) -> None:
     note = {
       "holder": holder.describe_process(),
-      "host": socket.gethostname(),
+      "machine": _name_machine(),
       "process": os.getpid(),
       "run": self._run,
       "beat": self._beats,
@@ -148,9 +150,18 @@ class Lease:
         self._write()
 
 
+def _name_machine() -> str:
+  """Names what the numbers of processes are unique in: a boot, and a container."""
+  parts = [socket.gethostname()]
+  with contextlib.suppress(OSError):  # only Linux has them
+    parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    parts.append(os.readlink("/proc/self/ns/pid"))
+  return " ".join(parts)
+
+
 def _is_gone(found: dict[str, Any]) -> bool:
   """Returns whether a note is of a process of this machine that runs no more."""
-  if found["host"] != socket.gethostname():
+  if found["machine"] != _name_machine():
     return False
   if found["process"] == os.getpid():
     return True  # an earlier run of this process

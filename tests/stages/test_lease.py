@@ -1,7 +1,6 @@
 """Two runs in one bucket, of which one holds the workdir."""
 
 import json
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,7 +16,7 @@ from tests import small_run
 
 def note(work, **changed):
   """Leaves the note of a run on another host."""
-  now = {"holder": "process 7 on host elsewhere", "host": "elsewhere", "process": 7}
+  now = {"holder": "process 7 on host elsewhere", "machine": "elsewhere", "process": 7}
   now |= {"run": "a", "beat": 3, "time": time.time()} | changed
   (epath.Path(work) / lease.NAME).write_text(json.dumps(now))
 
@@ -36,7 +35,7 @@ def test_the_note_of_a_run_that_was_killed_is_no_obstacle(bucket, base, left):
   else:
     with subprocess.Popen(["true"]) as gone:
       gone.wait()
-    note(work, host=socket.gethostname(), process=gone.pid)
+    note(work, machine=lease._name_machine(), process=gone.pid)
   begun = time.monotonic()
   with small_run.open_run(work, base) as current:
     said = read_log(current)
