@@ -305,3 +305,33 @@ def test_a_token_for_unknown_ones_that_is_itself_unknown(tmp_path):
   )
   with pytest.raises(InputError):
     load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer.json", "vocab.json", "added"])
+@pytest.mark.parametrize("number", [1 << 24, 4294967290])
+def test_the_id_of_a_token_that_no_model_has(tmp_path, kind, number):
+  # To write the vocabulary down, the library lists all ids in between: 17 GB.
+  path = tmp_path / "tokenizer.json"
+  tiny.make_tokenizer().save_pretrained(tmp_path)
+  form = json.loads(path.read_text())
+  if kind == "added":
+    form["added_tokens"].append({**form["added_tokens"][-1], "content": "<far>"})
+    form["added_tokens"][-1]["id"] = number
+  else:
+    form["model"]["vocab"]["far"] = number
+  path.write_text(json.dumps(form))
+  if kind == "vocab.json":
+    path.unlink()
+    (tmp_path / kind).write_text(json.dumps(form["model"]["vocab"]))
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in
+              form["model"].get("merges", [])]  # fmt: skip
+    (tmp_path / "merges.txt").write_text("\n".join(merges))
+    change = {"tokenizer_class": "GPT2Tokenizer"}
+    bases.edit_json(
+      tmp_path / "tokenizer_config.json", lambda value: value.update(change)
+    )
+  if kind == "added":  # the library gives it the next free id
+    assert max(load_tokenizer(tmp_path).get_vocab().values()) < 10_000
+    return
+  with pytest.raises(InputError, match=f"'far' the id {number:,}; at most 16,777,215"):
+    load_tokenizer(tmp_path)

@@ -22,6 +22,7 @@ FORMS = ("tokenizer.json", MODEL, "vocab.json")  # of a tokenizer, the best firs
 TEMPLATE = "chat_template.jinja"
 OLD_TEMPLATE = "chat_template.json"  # of transformers 4's processors
 GENERIC = "PreTrainedTokenizerFast"  # reads tokenizer.json as it stands, in 4 and 5
+MOST_ID = (1 << 24) - 1  # of a token; published vocabularies have up to 262,208
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 # Of how a tokenizer was loaded, which transformers 5 saves with it.
 LOADING = ("is_local", "local_files_only", "backend")
@@ -63,6 +64,7 @@ def _load_tokenizer(folder: Path) -> Any:
       name_custom_code(folder, CONFIG, "the tokenizer", first)
       # Missing and malformed files raise many kinds; the first says more.
       raise InputError(f"{folder}: the tokenizer cannot be read: {first}") from first
+  _check_ids(tokenizer, folder)
   longest = tokenizer.model_max_length  # which is compared with numbers of tokens
   if not isinstance(longest, int | float):
     raise InputError(
@@ -78,6 +80,16 @@ def _load_tokenizer(folder: Path) -> Any:
   if (template := _read_old_template(folder)) is not None:
     tokenizer.chat_template = template
   return tokenizer
+
+
+def _check_ids(tokenizer: Any, folder: Path) -> None:
+  """Refuses ids so large that the tokenizers library would list gigabytes of gaps."""
+  token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+  if largest > MOST_ID:
+    raise InputError(
+      f"{folder}: the tokenizer gives {token!r:.80} the id {largest:,}; at most"
+      f" {MOST_ID:,} is read."
+    )
 
 
 @contextlib.contextmanager
