@@ -66,7 +66,7 @@ def run(argv: list[str], own_process: bool = False) -> int:
   except (KeyboardInterrupt, Exception) as error:
     if failures.is_interruption(error):
       return _end("Interrupted.", 130)
-    processes.leave_to_others()
+    processes.leave_to_others(error)
     text, status = failures.explain(error, "", None)
     return _end(f"Error: {processes.name()}{text}", status)
   finally:
@@ -147,7 +147,7 @@ def _carry_out(command: str, current: Any, own_process: bool) -> int:
     if failures.is_interruption(error):
       text = "Interrupted. The same command resumes from what is complete."
       return _end(text, 130, current.console.say)
-    processes.leave_to_others()
+    processes.leave_to_others(error)
     if not failures.is_expected(error):
       current.console.record(traceback.format_exc())
     if processes.is_lost(error) and current.stopped():

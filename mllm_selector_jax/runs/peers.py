@@ -14,10 +14,15 @@ import numpy as np
 
 # Seconds that `exchange` waits at most. A process that is gone is noticed long before.
 LONGEST = 7 * 24 * 3600
-_LONGER = 0.3  # seconds that the first process stays after the others, when all end
+# Seconds that the first process stays when all end: at most, until the others have said
+# that they go, and then, until they are gone.
+_STAYING, _LONGER = 5.0, 0.3
+
+_LOOKING = 0.05  # seconds between two looks whether the others go
 
 _exchanges = itertools.count()
 _PUBLISHED = "mllm_selector_jax/published"
+_GOING = "mllm_selector_jax/going/"
 
 
 def is_first_process() -> bool:
@@ -87,13 +92,22 @@ def published() -> str | None:
 def end_together(seconds: float) -> None:
   """Waits until all processes are about to end, for at most this many seconds.
 
-  The first process, which the others are connected to, then stays a moment longer.
+  The first process, which the others are connected to, then stays until they have gone:
+  a busy machine may let one of them learn late that all are there.
   """
+  number, count = number_and_count()
   client = _get_state().client
   with contextlib.suppress(RuntimeError):  # another process is late, or is gone
     client.wait_at_barrier("mllm_selector_jax/end", int(seconds * 1000))
-    if is_first_process():
-      time.sleep(_LONGER)
+    if number:
+      client.key_value_set(f"{_GOING}{number}", "")
+      return
+    deadline = time.monotonic() + _STAYING
+    while time.monotonic() < deadline:
+      if len(client.key_value_dir_get(_GOING)) == count - 1:
+        break
+      time.sleep(_LOOKING)
+    time.sleep(_LONGER)
 
 
 def meet(name: str) -> None:

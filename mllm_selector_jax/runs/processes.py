@@ -41,6 +41,7 @@ _GONE = re.compile(
 _leaving = threading.Event()  # set when this process is about to end by itself
 _told = threading.Event()  # set when another process has told why all end
 _done = threading.Event()  # set when this process only waits for the others to be done
+_ending = threading.Lock()  # taken, and kept, by the thread that ends this process
 _said = threading.Lock()  # taken, and kept, by who says why all end
 
 
@@ -163,10 +164,16 @@ def _hear() -> None:
   while not _leaving.wait(HEARING):
     text = peers.published()
     if text is not None and not _leaving.wait(HEARING):
-      _told.set()
-      status = _say(text)
-      _end_together()
-      os._exit(status)
+      _end_as_told(text)
+
+
+def _end_as_told(text: str) -> None:
+  """Ends this process as another one has told; does not return."""
+  _told.set()
+  with _ending:  # and is never released
+    status = _say(text)
+    _end_together()
+    os._exit(status)
 
 
 def _say(text: str) -> int:
@@ -177,11 +184,17 @@ def _say(text: str) -> int:
   return status
 
 
-def leave_to_others() -> None:
+def leave_to_others(error: BaseException) -> None:
   """Does not return if another process has told why all end.
 
-  An error in this process is then only a consequence, and should not be reported.
+  An error in this process is then only a consequence, and should not be reported. It may
+  come before the thread that listens has noticed what was told.
+
+  Args:
+    error: what ended the work of this process.
   """
+  if is_lost(error) and (text := peers.published()) is not None:
+    _end_as_told(text)
   while _told.is_set():
     time.sleep(1)
 
