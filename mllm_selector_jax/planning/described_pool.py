@@ -21,6 +21,7 @@ TEXT = 200  # tokens of a row beside its images, where no figure is given
 SPREAD = 0.8  # of the logarithm of a text's length, as in LLaVA's mix of 665K
 LEARNED = 1 / 3  # of a text's tokens, where no figure is given
 LEAST = 4  # tokens of a text
+_MOST_TOKENS = 1 << 20  # of an image
 MOST_ROWS = 100_000_000  # of a pool that a summary describes
 LEAD = 4  # tokens before a row's first image
 
@@ -175,6 +176,9 @@ def describe_summary(
     counts = np.repeat(*np.array(histogram, np.int64).reshape(-1, 2).T)[order]
     uses, distinct = int(images["uses"]), int(images["distinct"])
     image_tokens, tiles = int(images["tokens"]), int(images["tiles"])
+    most = _MOST_TOKENS * max(uses, 1)
+    if not (0 <= distinct <= uses and 0 <= image_tokens <= most and 0 <= tiles <= most):
+      raise ValueError("the figures of its images do not add up")
   except (
     *(KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError),
   ) as error:

@@ -187,8 +187,8 @@ def _say(text: str) -> int:
 def leave_to_others(error: BaseException) -> None:
   """Does not return if another process has told why all end.
 
-  An error in this process is then only a consequence, and should not be reported. It may
-  come before the thread that listens has noticed what was told.
+  An error in this process is then only a consequence, and should not be reported. It
+  may come before the thread that listens has noticed what was told.
 
   Args:
     error: what ended the work of this process.

@@ -10,20 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllm_selector_jax import command_line
+from mllm_selector_jax import command_line, storage
 from mllm_selector_jax.data import formats, record_schemas
+from mllm_selector_jax.data.files import mixture
 from mllm_selector_jax.data.formats import pool_file
 from mllm_selector_jax.data.images.decoding import decode_image
 from mllm_selector_jax.data.pool import sources
 from mllm_selector_jax.evaluation import tasks
 from mllm_selector_jax.inputs import given_shares, lists
 from mllm_selector_jax.models import huggingface
-from mllm_selector_jax.models.huggingface.tokenizer_files import load_tokenizer
 from mllm_selector_jax.planning import described_pool, pool_figures
 from mllm_selector_jax.runs.console import Console
 from mllm_selector_jax.scoring import score_table
 from mllm_selector_jax.types import InputError, Record, RowError
-from tests import tokenizers_on_the_spot
 from tests.evaluation.published import layouts
 from tests.fixed_images import fixed_images
 from tests.fuzz import list_kinds, setting_kinds
@@ -133,6 +132,10 @@ def test_summaries_that_do_not_add_up(tmp_path):
     {"ok": 10**12},
     {"ok": summary["ok"] + 1},
     {"images": {"bytes": None}},
+    {"images": summary["images"] | {"distinct": 1e308}},
+    {"images": summary["images"] | {"distinct": -1}},
+    {"images": summary["images"] | {"tokens": 1e308}},
+    {"images": summary["images"] | {"tiles": -1}},
   ):
     with pytest.raises(InputError, match="is no summary of a checked pool"):
       described_pool.describe_summary({**summary, **change}, layout, "s.json")
@@ -259,25 +262,6 @@ def test_a_token_with_its_options_is_the_image_token(base, tmp_path):
   assert tokenizer.convert_tokens_to_ids("<image>") == wanted
 
 
-def test_a_panic_while_a_tokenizer_is_loaded(tmp_path):
-  tiny.make_tokenizer().save_pretrained(tmp_path)
-  bases.edit_json(
-    tmp_path / "tokenizer.json",
-    lambda value: value["model"].update(continuing_subword_prefix="#" * 14),
-  )
-  with pytest.raises(InputError, match="the tokenizer cannot be read: range end"):
-    load_tokenizer(tmp_path)
-
-
-@pytest.mark.parametrize("longest", [{"a": 1}, [3], "many"])
-def test_a_tokenizer_whose_longest_text_is_no_number(base, tmp_path, longest):
-  folder = bases.copy(base, tmp_path / "base")
-  change = {"model_max_length": longest}
-  bases.edit_json(folder / "tokenizer_config.json", lambda value: value.update(change))
-  with pytest.raises(InputError, match=r"tokenizer_config.json: model_max_length"):
-    huggingface.read_processor(folder)
-
-
 def test_a_lone_surrogate_is_written_as_json_escapes_it():
   record = types.SimpleNamespace(value={"a": "\ud800é"})
   file = types.SimpleNamespace(read=lambda offset, length: record)
@@ -297,41 +281,13 @@ def test_what_is_no_value_of_a_key_is_told_without_an_address():
   assert " at 0x" not in str(caught.value)
 
 
-def test_a_token_for_unknown_ones_that_is_itself_unknown(tmp_path):
-  tokenizers_on_the_spot.write_sentencepiece(tmp_path)
-  change = {"unk_token": "", "bos_token": "<nowhere>"}
-  bases.edit_json(
-    tmp_path / "tokenizer_config.json", lambda value: value.update(change)
-  )
-  with pytest.raises(InputError):
-    load_tokenizer(tmp_path)
+@pytest.mark.parametrize("name", ["gs://no/a.json", "gs://no/*.json", "gs://no/{a,b}"])
+def test_a_mixture_in_a_bucket_that_cannot_be_reached(tmp_path, name, monkeypatch):
+  def fail(path, function):
+    raise OSError(0, "ClientConnectorDNSError: Cannot connect to host", path)
 
-
-@pytest.mark.parametrize("kind", ["tokenizer.json", "vocab.json", "added"])
-@pytest.mark.parametrize("number", [1 << 24, 4294967290])
-def test_the_id_of_a_token_that_no_model_has(tmp_path, kind, number):
-  # To write the vocabulary down, the library lists all ids in between: 17 GB.
-  path = tmp_path / "tokenizer.json"
-  tiny.make_tokenizer().save_pretrained(tmp_path)
-  form = json.loads(path.read_text())
-  if kind == "added":
-    form["added_tokens"].append({**form["added_tokens"][-1], "content": "<far>"})
-    form["added_tokens"][-1]["id"] = number
-  else:
-    form["model"]["vocab"]["far"] = number
-  path.write_text(json.dumps(form))
-  if kind == "vocab.json":
-    path.unlink()
-    (tmp_path / kind).write_text(json.dumps(form["model"]["vocab"]))
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in
-              form["model"].get("merges", [])]  # fmt: skip
-    (tmp_path / "merges.txt").write_text("\n".join(merges))
-    change = {"tokenizer_class": "GPT2Tokenizer"}
-    bases.edit_json(
-      tmp_path / "tokenizer_config.json", lambda value: value.update(change)
-    )
-  if kind == "added":  # the library gives it the next free id
-    assert max(load_tokenizer(tmp_path).get_vocab().values()) < 10_000
-    return
-  with pytest.raises(InputError, match=f"'far' the id {number:,}; at most 16,777,215"):
-    load_tokenizer(tmp_path)
+  monkeypatch.setattr(storage, "_reach", fail)
+  (tmp_path / "mix.yaml").write_text(f"datasets:\n  - json_path: '{name}'\n")
+  for data in (name, str(tmp_path / "mix.yaml")):
+    with pytest.raises(InputError, match=r"gs://no/.*: cannot be read \(ClientConn"):
+      mixture.expand([data])

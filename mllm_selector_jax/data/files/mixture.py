@@ -24,6 +24,7 @@ from jaxtyping import Int
 
 from mllm_selector_jax import storage
 from mllm_selector_jax.data.files import folders, splits
+from mllm_selector_jax.data.formats.pool_file import explain
 from mllm_selector_jax.types import InputError
 
 _STRATEGY = re.compile(r"(first|end|random):(\d+|\d*\.\d+(?=%))(%?)")
@@ -78,7 +79,10 @@ def find_files(data: Sequence[str], wanted_splits: str = splits.DEFAULT) -> Pool
   for name in data:
     entries = _read_mixture(name) if is_mixture(name) else [(name, "all")]
     for path, take in entries:
-      files, left_out = _find(path, split_names)
+      try:
+        files, left_out = _find(path, split_names)
+      except OSError as error:  # a bucket that cannot be reached, among others
+        raise explain(path, error) from error
       pool_files.parts.extend(PoolPart(file, take) for file in files)
       pool_files.left_out.extend(left_out)
   return pool_files
