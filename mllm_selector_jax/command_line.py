@@ -232,6 +232,8 @@ def _explain(argv: list[str], error: Exception) -> str:
       if is_override and missing_name in key.split("."):
         return f"--config.{key}: there is no such key in the config.{_near(key)}"
   if isinstance(error, flags.Error):
+    if "Error whilst parsing config file" in str(error):
+      return _explain_config_file(str(error))
     return f"{error}. See --help for the flags."
   if missing := re.match(r"\W*Key \W*(\w+)\W* does not exist", str(error)):
     return (
@@ -241,6 +243,19 @@ def _explain(argv: list[str], error: Exception) -> str:
   said = re.sub(r": <[^<>]* at 0x[0-9a-f]+>", "", str(error))  # of Python's parser
   lines = said.splitlines() or [""]
   return f"The config could not be read: {type(error).__name__}: {lines[0][:300]}"
+
+
+def _explain_config_file(text: str) -> str:
+  """Explains an error in a config file, of which ml_collections tells a traceback."""
+  said = re.split(r"\n +.*\n", f"\n{text}")[-1]  # what follows the last indented line
+  path = text.partition("--config=")[2].partition(": Error whilst")[0]
+  numbers = [
+    number
+    for file, number in re.findall(r'File "([^"]+)", line (\d+)', text)
+    if os.path.realpath(file) == os.path.realpath(path)
+  ]
+  where = f", line {numbers[-1]}" if numbers else ""
+  return f"--config={path}{where}: {' '.join(said.split())[:300]}"
 
 
 def default_config() -> Any:

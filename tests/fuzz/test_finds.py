@@ -124,6 +124,28 @@ def test_a_config_without_a_name_is_one_message():
     command_line.parse(["x", "check", "--config", "--workdir=w"])
 
 
+@pytest.mark.parametrize(
+  ("change", "words"),
+  [
+    (
+      'cfg.tune.epochs = "many"',
+      "line 4: TypeError: Could not override field 'epochs'",
+    ),
+    ('raise ValueError("one\\ntwo")', "line 4: ValueError: one two"),
+  ],
+)
+def test_an_error_in_a_config_file_is_told_with_its_line(tmp_path, change, words):
+  path = tmp_path / "own.py"
+  path.write_text(
+    "from mllm_selector_jax.configs import demo\ndef get_config():\n"
+    f"  cfg = demo.get_config()\n  {change}\n  return cfg\n"
+  )
+  with pytest.raises(InputError) as told:
+    command_line.parse(["x", "check", f"--config={path}", "--workdir=w"])
+  assert f"--config={path}, {words}" in str(told.value)
+  assert "Traceback" not in str(told.value)
+
+
 def test_summaries_that_do_not_add_up(tmp_path):
   setting_kinds.write_summary(tmp_path, 0)
   summary = json.loads((tmp_path / "pool_summary.json").read_text())
