@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DEMO_BASE = Path(__file__).parents[1] / "demo" / "base"
 LINKS = ("follow", "refuse")
 DTYPES = ("auto", "float32", "bfloat16")
-CACHE_BYTES = 1 << 30  # of tokens and pixels that are read again every epoch
+CACHE_BYTES = 1 << 30  # of tokens and pixels that are read again
 
 
 def base_path(run: Run) -> Path:
@@ -179,14 +179,23 @@ def open_pool(run: Run) -> pool_table.PoolTable:
   return pool_table.read_table(run.workdir.pool.path.with_name("pool.parquet"))
 
 
-def open_reader(run: Run, pool: pool_table.PoolTable) -> loader.Reader:
-  """Reads rows of the checked pool for this base."""
+def open_reader(
+  run: Run, pool: pool_table.PoolTable, keeps_tokens: bool = True
+) -> loader.Reader:
+  """Reads rows of the checked pool for this base.
+
+  Args:
+    run: the invocation.
+    pool: the checked pool.
+    keeps_tokens: whether rows are read more than once.
+  """
   return loader.Reader(
     table=pool,
     encoder=read_encoder(run),
     folders=image_folders(run),
     max_pixels=run.cfg.pool.max_pixels,
     cache=loader.Cache(CACHE_BYTES),
+    keeps_tokens=keeps_tokens,
   )
 
 

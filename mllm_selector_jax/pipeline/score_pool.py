@@ -172,7 +172,7 @@ def run_passes(
   counts: dict[str, Any] = {}
   if not len(rows):
     return counts
-  reader = base_model.open_reader(run, pool)
+  reader = base_model.open_reader(run, pool, keeps_tokens=len(pass_specs) > 1)
   for name, path in models.items():
     config, params = base_model.read_model(run, path)
     for pass_spec in pass_specs:

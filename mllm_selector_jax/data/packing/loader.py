@@ -18,7 +18,7 @@ from mllm_selector_jax.data.pool.pool_table import PoolTable
 from mllm_selector_jax.data.tokens.conversation import Encoder
 from mllm_selector_jax.data.tokens.dialogue import read_dialogue
 from mllm_selector_jax.data.tokens.specials import Count
-from mllm_selector_jax.types import Batch, InputError, Picture, RowError
+from mllm_selector_jax.types import Batch, InputError, Picture, RowError, Sample
 
 
 class Cache:
@@ -47,6 +47,19 @@ class Cache:
         self._held -= self._values.popitem(last=False)[1][1]
 
 
+# What an array takes beside its elements, and a sample with its place in a cache beside
+# its arrays: bytes, as measured, with what the allocator loses between them.
+_ARRAY_BYTES, _SAMPLE_BYTES = 250, 700
+
+
+def measure_sample(sample: Sample) -> int:
+  """Returns about how many bytes of memory a sample takes in a cache."""
+  arrays = [sample.tokens, sample.supervised, sample.turns, sample.asked]
+  for image in sample.images:
+    arrays += [part for part in image.layout if isinstance(part, np.ndarray)]
+  return _SAMPLE_BYTES + sum(array.nbytes + _ARRAY_BYTES for array in arrays)
+
+
 @runtime_checkable
 class RowReader(Protocol):
   """What reads rows for batches: the pool's `Reader`, or one that changes its rows.
@@ -72,6 +85,8 @@ class Reader:
     folders: of the images.
     max_pixels: larger images are refused.
     cache: holds tokens and pixels that were read.
+    keeps_tokens: whether rows are read again, so that their tokens are worth keeping;
+      an image may be that of further rows in any case.
   """
 
   table: PoolTable
@@ -79,6 +94,7 @@ class Reader:
   folders: ImageFolders
   max_pixels: int
   cache: Cache
+  keeps_tokens: bool = True
 
   def read(self, row: int) -> assembly.Example:
     """The tokens of a row, and the tiles of its images.
@@ -104,7 +120,8 @@ class Reader:
         sample = self.encoder.encode(turns, sizes)
     except RowError as error:
       raise _changed(f"the record of row {row}", f"it is unusable ({error})") from error
-    self.cache.put(("row", row), sample, 13 * len(sample.tokens) + 300)
+    if self.keeps_tokens:
+      self.cache.put(("row", row), sample, measure_sample(sample))
     if len(content.pictures) != len(names):
       raise _changed(
         f"the record of row {row}", f"it has {len(content.pictures)} images"
