@@ -16,6 +16,7 @@ from jaxtyping import Int
 
 from mllm_selector_jax import storage
 from mllm_selector_jax.runs import artifacts
+from mllm_selector_jax.scoring import stored_embeddings
 
 
 def write_part(folder: Path, number: int, columns: dict[str, Any]) -> None:
@@ -71,7 +72,7 @@ def read_parts(folder: Path, count: int) -> Iterator[tuple[Any, np.ndarray | Non
     stored = path.with_suffix(".npy")
     embedding = None
     if stored.exists():
-      embedding = np.load(stored, mmap_mode="r", allow_pickle=False)
+      embedding = stored_embeddings.map_array(stored)
     yield pq.read_table(path, page_checksum_verification=True), embedding
 
 

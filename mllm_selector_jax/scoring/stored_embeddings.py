@@ -13,6 +13,22 @@ def map_stored(folder: Path) -> list[np.ndarray]:
   return [_map_array(path) for path in paths]
 
 
+def map_array(path: Path) -> np.ndarray:
+  """Map the array of a .npy file, without a descriptor that stays open.
+
+  numpy's own maps keep one each, of which a process may often have no more than 1,024.
+  """
+  import pyarrow as pa
+
+  array = np.load(path, mmap_mode="r", allow_pickle=False)
+  if not array.size:
+    return np.array(array)
+  with pa.memory_map(str(path)) as file:
+    content = file.read_buffer()  # which stays mapped
+  flat = np.frombuffer(content, array.dtype, array.size, array.offset)
+  return flat.reshape(array.shape, order="C" if array.flags.c_contiguous else "F")
+
+
 def _map_array(path: Path) -> np.ndarray:
   """Map the embeddings of one part; nothing that is pickled is read.
 
@@ -20,7 +36,7 @@ def _map_array(path: Path) -> np.ndarray:
     InputError: The file is damaged.
   """
   try:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = map_array(path)
   # numpy parses the header as Python's text of a dict, which raises almost anything.
   except Exception as error:
     raise InputError(
