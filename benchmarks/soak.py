@@ -3,23 +3,21 @@
     nice -n 10 python -m benchmarks.soak --rows=10000000 --folder=DIR          # check
     nice -n 10 python -m benchmarks.soak --rows=1000000 --command=score --folder=DIR
 
-A pool of so many short rows is written to DIR, nine of ten with one of a thousand
-images of 64 pixels, and the command is run on it with the demo's base; `score` follows
+A pool of so many rows is written to DIR, nine of ten with one of a thousand images of
+64 pixels, and the command is run on it with the demo's base; `score` follows
 a `check` of the same pool, which is not watched. The command's process is looked at
 every few seconds, with its children: anonymous memory (RssAnon) and memory of files
 that are mapped (RssFile, which the system may drop), descriptors of files, threads, and
 the rows that its progress line tells. Told are the means of the first and of the last
 tenth of the looks between 5 % of the rows and the last row, the peaks, and the slope of
 anonymous memory over rows by least squares. DIR/<command>.csv holds every look, and
-DIR/<command>.png shows them. DIR also holds the pool and the workdir, 3 GB for ten
-million rows.
+DIR/<command>.png shows them. DIR also holds the pool and the workdir, some GB for
+ten million rows.
 """
 
 import argparse
 import csv
-import json
 import os
-import random
 import re
 import shutil
 import subprocess
@@ -31,15 +29,13 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
+
+from benchmarks import check
 
 matplotlib.use("Agg")
 
 ROOT = Path(__file__).absolute().parents[1]
 IMAGES = 1000
-SIDE = 64  # pixels
-COLOURS = ("red", "blue", "green", "yellow", "black")
-SHAPES = ("circle", "star", "square", "cross")
 SETTLED = 0.05  # share of the rows after which growth counts
 # What a progress line tells: rows done of all rows, with three digits.
 PROGRESS = re.compile(r"\| ([\d.]+)([kM]?)/[\d.]+[kM]? \[")
@@ -69,26 +65,11 @@ class Look(NamedTuple):
 
 
 def write_pool(folder: Path, rows: int) -> dict[str, str]:
-  """Writes a pool in LLaVA's form; the settings that name it."""
-  rng, images = random.Random(0), folder / "images"
-  images.mkdir(parents=True, exist_ok=True)
-  for number in range(IMAGES):
-    colour = tuple(rng.choices(range(256), k=3))
-    Image.new("RGB", (SIDE, SIDE), colour).save(images / f"{number}.png")
-  path = folder / "pool.jsonl"
-  with open(path, "w") as file:
-    for row in range(rows):
-      question = f"what colour is the {rng.choice(SHAPES)} number {row}?"
-      record = {"id": f"{row:09d}"}
-      if row % 10:
-        record["image"] = f"{rng.randrange(IMAGES)}.png"
-        question = f"<image>\n{question}"
-      record["conversations"] = [
-        {"from": "human", "value": question},
-        {"from": "gpt", "value": rng.choice(COLOURS)},
-      ]
-      file.write(f"{json.dumps(record)}\n")
-  return {"pool.data": str(path), "pool.images": str(images)}
+  """Writes the pool that `benchmarks/check.py` draws; the settings that name it."""
+  data = str(folder / "pool.json")
+  check.write_pool(data, rows, IMAGES, text_share=0.1)
+  check.write_images(str(folder), IMAGES)
+  return {"pool.data": data, "pool.images": str(folder)}
 
 
 def make_command(command: str, folder: Path, settings: dict[str, str]) -> list[str]:

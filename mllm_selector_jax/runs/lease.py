@@ -54,8 +54,8 @@ class Lease:
       InputError: another run works in the workdir.
     """
     warning = ""
-    if (found := self._read()) is not None:
-      self._watch(found, say)
+    found = self._read()
+    if found is not None and self._is_left(found, say):
       warning = (
         f"Warning: {self._remote} was last used by {found['holder']}, which did not end"
         " properly and gives no sign of life. This run goes on from what it left."
@@ -83,7 +83,7 @@ class Lease:
     if self._thread is None:
       return
     self._ended.set()
-    self._thread.join()
+    self._thread.join(BEAT)  # a call to the bucket may hang
     with contextlib.suppress(Exception):  # the next run waits for a sign of life
       found = self._read()
       if found is not None and found["run"] == self._run:
@@ -115,14 +115,17 @@ class Lease:
     remote_calls.write_text(self._note, json.dumps(note))
     self._beats += 1
 
-  def _watch(self, found: dict[str, Any], say: Callable[[str], None]) -> None:
+  def _is_left(self, found: dict[str, Any], say: Callable[[str], None]) -> bool:
     """Waits for a sign of life of another run, if it may have one.
 
+    Returns:
+      Whether its note stays, as that of a run that was killed; False if it has ended.
+
     Raises:
-      InputError: there is one.
+      InputError: there is a sign of life.
     """
     if time.time() - found["time"] > OLD or _is_gone(found):
-      return
+      return True
     say(
       f"{self._remote} is used by {found['holder']}, or that was killed: waiting"
       f" {QUIET:.0f} s for a sign of it."
@@ -131,13 +134,14 @@ class Lease:
     while time.monotonic() < deadline:
       time.sleep(min(1.0, QUIET / 10))
       now = self._read()
-      if now is None:  # it has ended
-        return
+      if now is None:
+        return False
       if (now["run"], now["beat"]) != (found["run"], found["beat"]):
         raise InputError(
           f"{self._remote} is in use by {now['holder']}. Wait for it to end, stop it,"
           " or give another --workdir."
         )
+    return True
 
   def _beat(self) -> None:
     while not self._ended.wait(BEAT):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
@@ -53,6 +54,17 @@ def test_a_recent_note_without_a_sign_of_life_is_waited_for(bucket, base, monkey
     said = read_log(current)
   assert "waiting 1 s for a sign of it" in said
   assert "gives no sign of life" in said
+
+
+def test_a_run_that_ends_meanwhile_is_not_told_as_killed(bucket, base, monkeypatch):
+  monkeypatch.setattr(lease, "QUIET", 10.0)
+  work = f"{bucket}/ends"
+  note(work)
+  threading.Timer(1.5, (epath.Path(work) / lease.NAME).unlink).start()
+  with small_run.open_run(work, base) as current:
+    said = read_log(current)
+  assert "waiting 10 s for a sign of it" in said
+  assert "gives no sign of life" not in said
 
 
 def test_a_second_run_in_the_bucket_is_refused(bucket, base, monkeypatch):
