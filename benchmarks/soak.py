@@ -3,8 +3,10 @@
     nice -n 10 python -m benchmarks.soak --rows=10000000 --folder=DIR          # check
     nice -n 10 python -m benchmarks.soak --rows=1000000 --command=score --folder=DIR
 
-A pool of so many rows is written to DIR, nine of ten with one of a thousand images of
-64 pixels, and the command is run on it with the demo's base; `score` follows
+    nice -n 10 python -m benchmarks.soak --rows=1000000 --images=0 --folder=DIR
+
+A pool of so many rows is written to DIR, nine of ten with one of `--images` images of
+64 pixels (0 for one of its own), and the command is run on it with the demo's base; `score` follows
 a `check` of the same pool, which is not watched. The command's process is looked at
 every few seconds, with its children: anonymous memory (RssAnon) and memory of files
 that are mapped (RssFile, which the system may drop), descriptors of files, threads, and
@@ -35,7 +37,6 @@ from benchmarks import check
 matplotlib.use("Agg")
 
 ROOT = Path(__file__).absolute().parents[1]
-IMAGES = 1000
 SETTLED = 0.05  # share of the rows after which growth counts
 # What a progress line tells: rows done of all rows, with three digits.
 PROGRESS = re.compile(r"\| ([\d.]+)([kM]?)/[\d.]+[kM]? \[")
@@ -64,11 +65,11 @@ class Look(NamedTuple):
   processes: int
 
 
-def write_pool(folder: Path, rows: int) -> dict[str, str]:
+def write_pool(folder: Path, rows: int, images: int) -> dict[str, str]:
   """Writes the pool that `benchmarks/check.py` draws; the settings that name it."""
   data = str(folder / "pool.json")
-  check.write_pool(data, rows, IMAGES, text_share=0.1)
-  check.write_images(str(folder), IMAGES)
+  check.write_pool(data, rows, images, text_share=0.1)
+  check.write_images(str(folder), images or rows)
   return {"pool.data": data, "pool.images": str(folder)}
 
 
@@ -185,13 +186,14 @@ def draw(looks: list[Look], path: Path) -> None:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
   parser.add_argument("--rows", type=int, default=10_000_000)
+  parser.add_argument("--images", type=int, default=1000, help="distinct ones")
   parser.add_argument("--command", choices=("check", "score"), default="check")
   parser.add_argument("--folder", type=Path, required=True)
   parser.add_argument("--every", type=float, default=2.0, help="seconds")
   arguments = parser.parse_args()
   folder = arguments.folder.absolute()
   folder.mkdir(parents=True, exist_ok=True)
-  settings = write_pool(folder, arguments.rows)
+  settings = write_pool(folder, arguments.rows, arguments.images)
   shutil.rmtree(folder / "work", ignore_errors=True)
   if arguments.command == "score":
     settings["score.model"] = "demo"

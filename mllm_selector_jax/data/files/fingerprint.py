@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from mllm_selector_jax import storage
 from mllm_selector_jax.data import formats
 from mllm_selector_jax.data.files import mixture, splits
+from mllm_selector_jax.data.files.disk_table import DiskTable
 from mllm_selector_jax.data.formats.pool_file import explain, measure
 from mllm_selector_jax.data.images.image_folders import AnyFolders, ImageFolders
 
@@ -50,12 +51,15 @@ def fingerprint(
   for part in _hash_files(list(mixture.list_files(data, wanted_splits)), watch):
     digest.update(part)
   folders = ImageFolders.of(images)
-  names = sorted(_find_image_names(data, wanted_splits, watch))
-  with watch("check: sizes of the images", "image") as update:
+  with (
+    contextlib.closing(_find_image_names(data, wanted_splits, watch)) as names,
+    watch("check: sizes of the images", "image") as update,
+  ):
+    total = len(names)
     for done, name in enumerate(names):
       digest.update(f"{name}\0{folders.measure(name)}\0".encode())
       if done % TELL_EVERY == 0:
-        update(done, len(names))
+        update(done, total)
   return digest.hexdigest()
 
 
@@ -78,9 +82,9 @@ def _hash_files(paths: Sequence[str], watch: Watch) -> Iterator[bytes]:
 
 def _find_image_names(
   data: Sequence[str], wanted_splits: str, watch: Watch
-) -> set[str]:
+) -> DiskTable:
   """Finds the images that records name and the files do not hold."""
-  names: set[str] = set()
+  names = DiskTable()
   count = 0
   with watch("check: names of the images", "name") as update:
     for part in mixture.expand(data, wanted_splits):

@@ -2,9 +2,11 @@
 
 import concurrent.futures
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from mllm_selector_jax.data.files.disk_table import DiskTable
 from mllm_selector_jax.data.images.image_folders import (
   MOST_BYTES,
   AnyFolders,
@@ -102,8 +104,8 @@ class Gallery:
     self._images = images
     self._max_pixels = max_pixels
     self._pool = concurrent.futures.ThreadPoolExecutor(max(1, workers))
-    self._known: dict[_Key, Finding] = {}  # of the folders
-    self._inside: dict[tuple[str, bool], Finding] = {}  # by hash
+    self._known = DiskTable()  # findings, by the keys of images of the folders
+    self._inside = DiskTable()  # by the hashes of images inside pool files
     self._requested: dict[_Key, concurrent.futures.Future] = {}
 
   def __enter__(self) -> "Gallery":
@@ -111,13 +113,15 @@ class Gallery:
 
   def __exit__(self, *_) -> None:
     self._pool.shutdown(cancel_futures=True)
+    self._known.close()
+    self._inside.close()
 
   def request(self, rows: Iterable[tuple[int, Sequence[Picture]]]) -> None:
     """Begins to look at rows' images, given with the row's number."""
     new: dict[_Key, Picture] = {}
     for row, pictures in rows:
       for key, picture in self._list_keys(row, pictures):
-        if key not in self._known and key not in self._requested:
+        if key not in self._requested and repr(key) not in self._known:
           new[key] = picture
     items = list(new.items())
     for start in range(0, len(items), TASK_IMAGES):
@@ -133,8 +137,10 @@ class Gallery:
         findings.append(self._requested.pop(key).result()[key])
         continue
       if future := self._requested.pop(key, None):
-        self._known[key] = future.result()[key]
-      findings.append(self._known[key])
+        findings.append(future.result()[key])
+        self._known.add(repr(key), _as_text(findings[-1]))
+      else:
+        findings.append(_find(self._known, repr(key)))
     return findings
 
   def _list_keys(
@@ -153,13 +159,24 @@ class Gallery:
     try:
       data, linked = _read_picture(picture, self._folders)
       digest = hashlib.sha256(data).hexdigest()
-      if inside and (known := self._inside.get((digest, several))):
-        return known
+      content = repr((digest, several))
+      if inside and content in self._inside:
+        return _find(self._inside, content)
       image = self._images.decode(data, self._max_pixels)
     except RowError as error:
       return Finding(None, 0, reason=error.reason, detail=error.detail)
     pixels = self._images.hash_pixels(image, 1 + several)
     finding = Finding(digest, len(data), pixels, *image.size, linked=linked)
     if inside:
-      self._inside[digest, several] = finding
+      self._inside.add(content, _as_text(finding))
     return finding
+
+
+def _as_text(finding: Finding) -> str:
+  return json.dumps(finding)
+
+
+def _find(table: DiskTable, key: str) -> Finding:
+  text = table.get(key)
+  assert text is not None, "an image that is asked for was requested before"
+  return Finding(*json.loads(text))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mllm_selector_jax.data.files import mixture
+from mllm_selector_jax.data.files.disk_table import DiskTable
 from mllm_selector_jax.data.images.image_folders import AnyFolders
 from mllm_selector_jax.data.images.pictures import Finding, Gallery
 from mllm_selector_jax.data.packing.prefixes import list_prefixes
@@ -26,7 +27,6 @@ from mllm_selector_jax.data.pool.row_hash import hash_row
 from mllm_selector_jax.data.pool.row_reading import (
   PendingRow,
   PoolReading,
-  SeenTexts,
   describe_row,
 )
 from mllm_selector_jax.data.record_schemas import GPT
@@ -106,8 +106,8 @@ def check_pool(
     raise InputError("No pool file is given: name at least one.")
   parts, left_out = mixture.find_files(data, splits)
   find_source = sources.make_finder(source)
-  ids = SeenTexts() if duplicate_ids == "aside" else None
-  contents = SeenTexts() if duplicate_rows == "aside" else None
+  ids = DiskTable() if duplicate_ids == "aside" else None
+  contents = DiskTable() if duplicate_rows == "aside" else None
   tally = pool_summary.Tally(encoder.images)
   done = Parts(out, resume)
   for checked in done.read():
@@ -196,7 +196,7 @@ def _finish(
   gallery: Gallery,
   encoder: Encoder,
   cut: bool,
-  contents: SeenTexts | None,
+  contents: DiskTable | None,
 ) -> Iterator[Checked]:
   """Yields the lines of a block in order, with the counts for the summary."""
   looked = [_look(row, gallery, encoder) for row in block]
@@ -211,7 +211,7 @@ def _finish(
       read = seen.row.content
       assert read is not None, "a row without content has a fault"
       content = hash_row(read.conversations, _list_hashes(seen), read.grounding)
-      if contents is not None and contents.add(content):
+      if contents is not None and not contents.add(content):
         sample = RowError("duplicate row", "an earlier row holds the same")
     if isinstance(sample, RowError):
       yield Checked(_describe_aside(seen, sample), _list_bytes(seen))

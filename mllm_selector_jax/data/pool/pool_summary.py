@@ -50,11 +50,12 @@ class Tally:
     self._sources: dict[str, list[int]] = {}
     self._text_only = 0
     self._truncated = 0
-    self._turns = array.array("q")
-    self._tokens = array.array("q")
-    self._supervised = array.array("q")
-    self._uses: collections.Counter[str] = collections.Counter()
-    self._bytes = 0
+    # Rows of each length: pools have many rows and few lengths.
+    self._turns: collections.Counter[int] = collections.Counter()
+    self._tokens: collections.Counter[int] = collections.Counter()
+    self._supervised: collections.Counter[int] = collections.Counter()
+    self._images_used = array.array("Q")  # by each row, by its hash
+    self._image_bytes = array.array("I")
     self._images: collections.Counter[int] = collections.Counter()  # of a row
     self._tiles = self._image_tokens = 0
     self._remarks: collections.Counter[str] = collections.Counter()
@@ -73,8 +74,7 @@ class Tally:
     """Counts one row, as `Checked` has it."""
     self.rows += 1
     self._specials.add(specials)
-    name = hashlib.blake2b(line.id.encode("utf-8", "replace"), digest_size=8)
-    self._ids.append(int.from_bytes(name.digest()))
+    self._ids.append(_shorten(line.id))
     for remark in remarks:
       known = remark in self._remarks or len(self._remarks) < _MOST_REMARKS
       self._remarks[remark if known else _OTHER] += 1
@@ -94,19 +94,17 @@ class Tally:
     assert line.hash is not None, "a usable row has a hash"
     self._contents.append(int(line.hash[:16], 16))
     self._rows.append(line.row)
-    self._turns.append(line.turns)
-    self._tokens.append(line.tokens)
-    self._supervised.append(line.supervised)
+    self._turns[line.turns] += 1
+    self._tokens[line.tokens] += 1
+    self._supervised[line.supervised] += 1
     self._text_only += not line.images
     self._images[len(line.images)] += 1
     self._tiles += line.tiles
     self._image_tokens += line.image_tokens
     self._count_saved(line)
     hashes = dict(zip(line.image_hashes, image_bytes, strict=True))
-    for digest, size in hashes.items():
-      if digest not in self._uses:
-        self._bytes += size
-      self._uses[digest] += 1
+    self._images_used.extend(map(_shorten, hashes))
+    self._image_bytes.extend(hashes.values())
 
   def result(self) -> dict[str, Any]:
     """Returns all counts as JSON values, which are the same for the same pool.
@@ -116,8 +114,6 @@ class Tally:
     """
     order = sorted(self._aside, key=lambda reason: (-self._aside[reason], reason))
     sources = sorted(self._sources.items(), key=lambda item: (-item[1][0], item[0]))
-    turns = np.asarray(self._turns)
-    values, counts = np.unique(turns, return_counts=True)
     return {
       "rows": self.rows,
       "ok": self.ok,
@@ -133,20 +129,13 @@ class Tally:
       "text_only": self._text_only,
       "truncated": self._truncated,
       "turns": {
-        **_describe(turns),
-        "histogram": {
-          str(value): count
-          for value, count in zip(values.tolist(), counts.tolist(), strict=True)
-        },
+        **_describe(self._turns),
+        "histogram": {str(value): self._turns[value] for value in sorted(self._turns)},
       },
-      "tokens": _describe(np.asarray(self._tokens)),
-      "supervised": _describe(np.asarray(self._supervised)),
+      "tokens": _describe(self._tokens),
+      "supervised": _describe(self._supervised),
       "images": {
-        "distinct": len(self._uses),
-        "rows": self.ok - self._text_only,
-        "uses": self._uses.total(),
-        "shared_uses": sum(count for count in self._uses.values() if count > 1),
-        "bytes": self._bytes,
+        **self._count_uses(),
         "a_row": {str(count): self._images[count] for count in sorted(self._images)},
         "tiles": self._tiles,
         "tokens": self._image_tokens,
@@ -155,6 +144,20 @@ class Tally:
           for limit, (images, tokens) in self._saved.items()
         },
       },
+    }
+
+  def _count_uses(self) -> dict[str, int]:
+    """Counts the images and the rows that use them."""
+    sizes = np.asarray(self._image_bytes)
+    _, first, uses = np.unique(
+      np.asarray(self._images_used), return_index=True, return_counts=True
+    )
+    return {
+      "distinct": len(first),
+      "rows": self.ok - self._text_only,
+      "uses": len(sizes),
+      "shared_uses": int(uses[uses > 1].sum()),
+      "bytes": int(sizes[first].sum()),
     }
 
   def _count_saved(self, line: Line) -> None:
@@ -175,25 +178,40 @@ class Tally:
   def _find_duplicates(self) -> dict[str, Any]:
     """Counts the rows that repeat an earlier row, and lists the first of them."""
     keys, rows = np.asarray(self._contents), np.asarray(self._rows)
-    _, first, of = np.unique(keys, return_index=True, return_inverse=True)
-    again = np.flatnonzero(first[of] != np.arange(len(keys)))
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    repeated = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
+    again = np.sort(order[repeated])
+    first = order[np.searchsorted(ordered, keys[again[:EXAMPLES]])]
     examples = [
-      {"row": int(rows[place]), "same_as": int(rows[first[of[place]]])}
-      for place in again[:EXAMPLES]
+      {"row": int(row), "same_as": int(same)}
+      for row, same in zip(rows[again[:EXAMPLES]], rows[first], strict=True)
     ]
     return {"rows": len(again), "examples": examples}
 
 
-def _describe(values: np.ndarray) -> dict[str, Any]:
-  if not len(values):
+def _shorten(text: str) -> int:
+  """The 64 bits by which texts are told apart where they are counted."""
+  digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+  return int.from_bytes(digest)
+
+
+def _describe(lengths: collections.Counter[int]) -> dict[str, Any]:
+  """Describes lengths, by the number of rows that have each."""
+  if not lengths:
     return {"total": 0, "least": 0, "mean": 0.0, "most": 0, "percentiles": {}}
-  # Of the sorted values one is taken, none is interpolated: lengths are whole.
-  marks = np.percentile(values, PERCENTILES, method="inverted_cdf")
+  values = np.asarray(sorted(lengths))
+  counts = np.asarray([lengths[value] for value in values.tolist()])
+  rows, total = int(counts.sum()), int(values @ counts)
+  # The least length that as large a share of the rows does not exceed: lengths are
+  # whole, so that none is interpolated.
+  ranks = [-(-mark * rows // 100) for mark in PERCENTILES]
+  marks = values[np.searchsorted(np.cumsum(counts), ranks)]
   return {
-    "total": int(values.sum()),
-    "least": int(values.min()),
-    "mean": round(float(values.mean()), 3),
-    "most": int(values.max()),
+    "total": total,
+    "least": int(values[0]),
+    "mean": round(total / rows, 3),
+    "most": int(values[-1]),
     "percentiles": {
       str(mark): int(value) for mark, value in zip(PERCENTILES, marks, strict=True)
     },

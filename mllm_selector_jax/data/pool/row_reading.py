@@ -1,7 +1,6 @@
 """Goes through a pool's records, and reads each as a row that is to be checked."""
 
 import collections
-import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -11,26 +10,13 @@ import numpy as np
 
 from mllm_selector_jax.data import formats, record_schemas
 from mllm_selector_jax.data.files import mixture
+from mllm_selector_jax.data.files.disk_table import DiskTable
 from mllm_selector_jax.data.pool import sources
 from mllm_selector_jax.data.record_schemas.video_frames import take_frames
 from mllm_selector_jax.types import Picture, Record, RowError
 
 NO_NAME = "image"  # begins the name of an image that has none
 _UNNAMED = re.compile(rf"{NO_NAME}-[0-9]+(-[0-9]+)?")
-
-
-class SeenTexts:
-  """Texts seen so far, each remembered by a short hash."""
-
-  def __init__(self):
-    self._digests: set[bytes] = set()
-
-  def add(self, text: str) -> bool:
-    """Remembers a text, and returns whether it was seen before."""
-    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-    known = digest in self._digests
-    self._digests.add(digest)
-    return known
 
 
 class PendingRow(NamedTuple):
@@ -115,7 +101,7 @@ def describe_row(
   record: Record,
   done: float,
   find_source: sources.FindSource,
-  ids: SeenTexts | None,
+  ids: DiskTable | None,
   max_images: int | None = None,
 ) -> PendingRow:
   """Reads a record as a conversation with images, or finds why it cannot be used.
@@ -154,7 +140,7 @@ def describe_row(
       pictures = _find_pictures(record)
   images = name_pictures(pictures, record.offset)
   source = find_source(record, images[0] if images else None, file)
-  if ids is not None and ids.add(name):
+  if ids is not None and not ids.add(name):
     fault = RowError("duplicate id", "an earlier row has this id")
   return PendingRow(*place, name, source, images, pictures, content, fault)
 
