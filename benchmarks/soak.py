@@ -1,20 +1,20 @@
 """Memory, open files and threads of long runs, from their start to their end.
 
     nice -n 10 python -m benchmarks.soak --rows=10000000 --folder=DIR          # check
-    nice -n 10 python -m benchmarks.soak --rows=1000000 --command=score --folder=DIR
-
     nice -n 10 python -m benchmarks.soak --rows=1000000 --images=0 --folder=DIR
+    nice -n 10 python -m benchmarks.soak --rows=1000000 --command=score --folder=DIR
+    nice -n 10 python -m benchmarks.soak --rows=60000 --command=seed --folder=DIR
 
 A pool of so many rows is written to DIR, nine of ten with one of `--images` images of
-64 pixels (0 for one of its own), and the command is run on it with the demo's base; `score` follows
-a `check` of the same pool, which is not watched. The command's process is looked at
-every few seconds, with its children: anonymous memory (RssAnon) and memory of files
-that are mapped (RssFile, which the system may drop), descriptors of files, threads, and
-the rows that its progress line tells. Told are the means of the first and of the last
-tenth of the looks between 5 % of the rows and the last row, the peaks, and the slope of
-anonymous memory over rows by least squares. DIR/<command>.csv holds every look, and
-DIR/<command>.png shows them. DIR also holds the pool and the workdir, some GB for
-ten million rows.
+64 pixels (0 for one of its own), and the command is run on it with the demo's base;
+`score` and `seed`, an epoch of training, follow a `check` of the same pool, which is
+not watched. The command's process is looked at every few seconds, with its children:
+anonymous memory (RssAnon) and memory of files that are mapped (RssFile, which the
+system may drop), descriptors of files, threads, and the rows or steps that its progress
+line tells. Told are the means of the first and of the last tenth of the looks between 5
+% of them and the last one, the peaks, and the slope of anonymous memory over rows or
+steps by least squares. DIR/<command>.csv holds every look, and DIR/<command>.png shows
+them. DIR also holds the pool and the workdir, some GB for ten million rows.
 """
 
 import argparse
@@ -37,9 +37,9 @@ from benchmarks import check
 matplotlib.use("Agg")
 
 ROOT = Path(__file__).absolute().parents[1]
-SETTLED = 0.05  # share of the rows after which growth counts
-# What a progress line tells: rows done of all rows, with three digits.
-PROGRESS = re.compile(r"\| ([\d.]+)([kM]?)/[\d.]+[kM]? \[")
+SETTLED = 0.05  # share of the work after which growth counts
+# What a progress line tells: rows or steps done of all, with three digits.
+PROGRESS = r"{command}: +\d+%\|[^|]*\| ([\d.]+)([kM]?)/([\d.]+)([kM]?) \["
 UNITS = {"": 1, "k": 1e3, "M": 1e6}
 
 
@@ -48,7 +48,8 @@ class Look(NamedTuple):
 
   Attributes:
     seconds: since the start.
-    rows: done.
+    done: rows or steps.
+    total: as many as there are; 0 before the first are done.
     anonymous: bytes of memory that are no file's.
     mapped: bytes of mapped files in memory.
     files: open descriptors.
@@ -57,7 +58,8 @@ class Look(NamedTuple):
   """
 
   seconds: float
-  rows: int
+  done: int
+  total: int
   anonymous: int
   mapped: int
   files: int
@@ -95,9 +97,9 @@ def list_processes(first: int) -> list[int]:
   return found
 
 
-def look(first: int, seconds: float, rows: int) -> Look | None:
+def look(first: int, seconds: float, done: int, total: int) -> Look | None:
   """Looks at a process and its children; None when it is gone."""
-  total = {"RssAnon": 0, "RssFile": 0, "Threads": 0}
+  held = {"RssAnon": 0, "RssFile": 0, "Threads": 0}
   files, processes = 0, list_processes(first)
   for one in processes:
     try:
@@ -107,23 +109,26 @@ def look(first: int, seconds: float, rows: int) -> Look | None:
       continue
     for line in status.splitlines():
       name, _, value = line.partition(":")
-      if name in total:
-        total[name] += int(value.split()[0])
-  if not total["Threads"]:
+      if name in held:
+        held[name] += int(value.split()[0])
+  if not held["Threads"]:
     return None
-  anonymous, mapped = total["RssAnon"] << 10, total["RssFile"] << 10
-  return Look(seconds, rows, anonymous, mapped, files, total["Threads"], len(processes))
+  anonymous, mapped = held["RssAnon"] << 10, held["RssFile"] << 10
+  threads = held["Threads"]
+  return Look(seconds, done, total, anonymous, mapped, files, threads, len(processes))
 
 
-def watch(command: list[str], said: Path, every: float) -> list[Look]:
-  """Runs a command and looks at it; SystemExit if it fails."""
+def watch(name: str, command: list[str], said: Path, every: float) -> list[Look]:
+  """Runs a command of this name and looks at it; SystemExit if it fails."""
+  progress = re.compile(PROGRESS.format(command=name))
   looks, begun = [], time.monotonic()
   with open(said, "w") as file:
     process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
   while process.poll() is None:
-    found = PROGRESS.findall(said.read_text(errors="replace"))
-    rows = float(found[-1][0]) * UNITS[found[-1][1]] if found else 0
-    seen = look(process.pid, time.monotonic() - begun, round(rows))
+    found = progress.findall(said.read_text(errors="replace"))
+    of = found[-1] if found else ("0", "", "0", "")
+    done, total = (round(float(of[n]) * UNITS[of[n + 1]]) for n in (0, 2))
+    seen = look(process.pid, time.monotonic() - begun, done, total)
     if seen is not None:
       looks.append(seen)
     time.sleep(every)
@@ -132,13 +137,13 @@ def watch(command: list[str], said: Path, every: float) -> list[Look]:
   return looks
 
 
-def describe(looks: list[Look], rows: int) -> str:
+def describe(looks: list[Look]) -> str:
   """The table of what the run held at its start and at its end."""
-  settled = [one for one in looks if SETTLED * rows <= one.rows < rows]
+  settled = [one for one in looks if SETTLED * one.total <= one.done < one.total]
   part = max(1, len(settled) // 10)
   lines = [
     f"{len(looks)} looks in {looks[-1].seconds / 60:.0f} min, "
-    f"{len(settled)} between {SETTLED:.0%} of the rows and the last row",
+    f"{len(settled)} between {SETTLED:.0%} of the rows or steps and the last",
     "| | first tenth | last tenth | peak |",
     "|---|---|---|---|",
   ]
@@ -150,16 +155,16 @@ def describe(looks: list[Look], rows: int) -> str:
     first, last = seen[:part].mean(), seen[-part:].mean()
     lines.append(f"| {told} | {first:,.1f} | {last:,.1f} | {peak:,.1f} |")
   slope = fit_slope(settled)
-  lines.append(f"anonymous memory over rows: {slope:.2f} bytes a row")
+  lines.append(f"anonymous memory: {slope:.2f} bytes a row or step")
   return "\n".join(lines)
 
 
 def fit_slope(looks: list[Look]) -> float:
-  """Bytes of anonymous memory a row, by least squares."""
-  rows = np.array([one.rows for one in looks], np.float64)
+  """Bytes of anonymous memory a row or step, by least squares."""
+  done = np.array([one.done for one in looks], np.float64)
   held: Float[np.ndarray, " looks"] = np.array([one.anonymous for one in looks], float)
-  rows -= rows.mean()
-  return float(rows @ held / (rows @ rows))
+  done -= done.mean()
+  return float(done @ held / (done @ done))
 
 
 def draw(looks: list[Look], path: Path) -> None:
@@ -187,7 +192,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
   parser.add_argument("--rows", type=int, default=10_000_000)
   parser.add_argument("--images", type=int, default=1000, help="distinct ones")
-  parser.add_argument("--command", choices=("check", "score"), default="check")
+  parser.add_argument("--command", choices=("check", "score", "seed"), default="check")
   parser.add_argument("--folder", type=Path, required=True)
   parser.add_argument("--every", type=float, default=2.0, help="seconds")
   arguments = parser.parse_args()
@@ -197,13 +202,15 @@ def main() -> None:
   shutil.rmtree(folder / "work", ignore_errors=True)
   if arguments.command == "score":
     settings["score.model"] = "demo"
+  if arguments.command != "check":
     subprocess.run(make_command("check", folder, settings), cwd=ROOT, check=True)
-  command = make_command(arguments.command, folder, settings)
-  looks = watch(command, folder / f"{arguments.command}.txt", arguments.every)
-  with open(folder / f"{arguments.command}.csv", "w", newline="") as file:
+  name = arguments.command
+  command = make_command(name, folder, settings)
+  looks = watch(name, command, folder / f"{name}.txt", arguments.every)
+  with open(folder / f"{name}.csv", "w", newline="") as file:
     csv.writer(file).writerows([Look._fields, *looks])
-  draw(looks, folder / f"{arguments.command}.png")
-  print(describe(looks, arguments.rows))
+  draw(looks, folder / f"{name}.png")
+  print(describe(looks))
 
 
 if __name__ == "__main__":
