@@ -77,8 +77,9 @@ class Forked:
     self._process.kill()
 
   def send(self, number):
-    """A signal."""
-    os.kill(self._process.pid, number)
+    """A signal; none if it has just ended."""
+    with contextlib.suppress(ProcessLookupError):
+      os.kill(self._process.pid, number)
 
   def poll(self):
     """The exit status, None while it runs; as subprocess has it."""
