@@ -8,6 +8,7 @@ then is it renamed to its final name.
 import concurrent.futures
 import contextlib
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
@@ -223,7 +224,10 @@ class Checkpoints:
       expected = json.loads((folder / WHOLE).read_text())
     except (OSError, ValueError):
       return f"{WHOLE} is missing or incomplete"
-    actual = _hash_files(folder)
+    try:
+      actual = _hash_files(folder)
+    except _LinkError as error:
+      return f"{error} is a link, which orbax would follow out of the checkpoint"
     for name in sorted(expected.keys() | actual.keys()):
       if name not in actual:
         return f"{name} is gone"
@@ -271,17 +275,27 @@ class Checkpoints:
     return float(np.mean([line["loss"] for line in self._metrics[:step][-BEST_STEPS:]]))
 
 
+class _LinkError(Exception):
+  """A file or folder of a checkpoint is a symbolic link, which orbax never writes."""
+
+
 def _hash_files(checkpoint: epath.Path) -> dict[str, str]:
   """Returns the SHA-256 of every file of a checkpoint, by its name.
 
   For files in a bucket it returns the size instead of the hash. The store itself
   verifies uploads, and shows a file only when it is complete.
+
+  Raises:
+    _LinkError: one of them is a link.
   """
-  hash_file = _read_size if storage.is_remote(checkpoint) else storage.hash_file
+  is_remote = storage.is_remote(checkpoint)
+  hash_file = _read_size if is_remote else storage.hash_file
   files = []
   folders = [checkpoint]
   while folders:
     for path in folders.pop().iterdir():
+      if not is_remote and os.path.islink(path):
+        raise _LinkError(path.relative_to(checkpoint))
       if path.is_dir():
         folders.append(path)
       elif path.name not in (WHOLE, *TIMES):
