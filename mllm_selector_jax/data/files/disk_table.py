@@ -63,6 +63,8 @@ class DiskTable:
     """Drops the table and its file."""
     self._database.close()
 
+  __del__ = close
+
   def _run(self, statement: str, values: tuple = ()) -> tuple[list[tuple], int]:
     """Returns the rows that a statement finds, and how many it changes."""
     with self._lock:
