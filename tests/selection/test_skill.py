@@ -14,7 +14,7 @@ from mllm_selector_jax.selection.heldout_loss import Doubt, find_doubted
 from mllm_selector_jax.selection.options import SelectOptions
 from mllm_selector_jax.selection.reasons import CODE
 
-YES, NO = 11, 2**64 - 5
+YES, NO = np.uint64(11), np.uint64(2**64 - 5)
 REASONS = {  # the reason of each bound that goes by what a model knows
   "mixture": "unlikely to the seed model",
   "gate": "wrong where the seed model is mostly right",
@@ -33,9 +33,9 @@ def ask(rng, rows=400, majority=0.9, wrong=0.08, knows=True):
     wrong: share of the rows that have the other answer.
     knows: whether the model gives the true answer; otherwise it always says yes.
   """
-  truth = np.where(np.arange(rows) < majority * rows, YES, NO).astype(np.uint64)
+  truth = np.where(np.arange(rows) < majority * rows, YES, NO)
   flipped = rng.permutation(rows) < wrong * rows
-  answer = np.where(flipped, np.uint64(YES ^ NO) ^ truth, truth)
+  answer = np.where(flipped, YES ^ NO ^ truth, truth)
   said = truth if knows else np.full(rows, YES, np.uint64)
   right = answer == said
   loss = np.where(right, rng.gamma(2, 0.05, rows), 2.5 + rng.normal(0, 0.2, rows))
