@@ -140,7 +140,9 @@ class Gallery:
         findings.append(future.result()[key])
         self._known.add(repr(key), _as_text(findings[-1]))
       else:
-        findings.append(_find(self._known, repr(key)))
+        known = self._known.get(repr(key))
+        assert known is not None, "an image that is asked for was requested before"
+        findings.append(_from_text(known))
     return findings
 
   def _list_keys(
@@ -160,8 +162,8 @@ class Gallery:
       data, linked = _read_picture(picture, self._folders)
       digest = hashlib.sha256(data).hexdigest()
       content = repr((digest, several))
-      if inside and content in self._inside:
-        return _find(self._inside, content)
+      if inside and (known := self._inside.get(content)):
+        return _from_text(known)
       image = self._images.decode(data, self._max_pixels)
     except RowError as error:
       return Finding(None, 0, reason=error.reason, detail=error.detail)
@@ -176,7 +178,5 @@ def _as_text(finding: Finding) -> str:
   return json.dumps(finding)
 
 
-def _find(table: DiskTable, key: str) -> Finding:
-  text = table.get(key)
-  assert text is not None, "an image that is asked for was requested before"
+def _from_text(text: str) -> Finding:
   return Finding(*json.loads(text))
