@@ -50,6 +50,8 @@ class Cache:
 # What an array takes beside its elements, and a sample with its place in a cache beside
 # its arrays: bytes, as measured, with what the allocator loses between them.
 _ARRAY_BYTES, _SAMPLE_BYTES = 250, 700
+# The same of an image's tiles; most of it is lost where threads decode small images.
+_IMAGE_BYTES = 5000
 
 
 def measure_sample(sample: Sample) -> int:
@@ -130,7 +132,7 @@ class Reader:
       if tiles[number] is None:
         cut = self._cut(f"{key[1]} (row {row})", picture, key[2], len(names))
         tiles[number] = cut
-        self.cache.put(key, cut, cut.nbytes + 300)
+        self.cache.put(key, cut, cut.nbytes + _IMAGE_BYTES)
     return sample, tuple(tiles)
 
   def count_specials(self, row: int) -> list[Count]:
