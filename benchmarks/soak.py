@@ -11,8 +11,8 @@ A pool of so many rows is written to DIR, nine of ten with one of `--images` ima
 not watched. The command's process is looked at every few seconds, with its children:
 anonymous memory (RssAnon) and memory of files that are mapped (RssFile, which the
 system may drop), descriptors of files, threads, and the rows or steps that its progress
-line tells. Told are the means of the first and of the last tenth of the looks between 5
-% of them and the last one, the peaks, and the slope of anonymous memory over rows or
+line tells. Told are the means of the first and of the last tenth of the looks between
+5 % of them and the last one, the peaks, and the slope of anonymous memory over rows or
 steps by least squares. DIR/<command>.csv holds every look, and DIR/<command>.png shows
 them. DIR also holds the pool and the workdir, some GB for ten million rows.
 """

@@ -83,18 +83,18 @@ def test_a_training_goes_on_on_another_mesh(stopped, unbroken, tmp_path, shape):
   )
 
 
-DAMAGES = {
-  "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-  "gone": lambda path: path.unlink(),
-  "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
-  "link": lambda path: link_outside(path),
-}
-
-
 def link_outside(path):
   """Puts a link to the same bytes elsewhere in a file's place."""
   folder = next(parent for parent in path.parents if parent.name == "5").parent
   path.symlink_to(path.rename(folder.with_name(f"outside-{folder.name}")))
+
+
+DAMAGES = {
+  "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+  "gone": lambda path: path.unlink(),
+  "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+  "link": link_outside,
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
